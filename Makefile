@@ -1,0 +1,64 @@
+# Everything runs from a fresh clone: each target first makes what it needs in .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+SOURCES := moqt_trio apps tests bench
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-7s %s\n' "$$name" "$$text"; done
+
+.PHONY: echo
+echo: $(VENV)/.installed ## run the echo service and its client over both transports
+	@$(RUN) -m apps.echo.demo
+
+.PHONY: test
+test: $(VENV)/.installed ## run every test
+	$(RUN) -m pytest
+
+.PHONY: lint
+lint: $(VENV)/.installed ## check style and format
+	$(RUN) -m ruff check $(SOURCES)
+	$(RUN) -m ruff format --check $(SOURCES)
+
+.PHONY: types
+types: $(VENV)/.installed ## check types, with mypy and pyright
+	$(RUN) -m mypy
+	$(RUN) -m pyright --pythonpath $(RUN)
+
+.PHONY: cov
+cov: $(VENV)/.installed ## run every test and refuse too little branch coverage
+	$(RUN) -m pytest --cov --cov-report=
+	$(RUN) -m coverage json -q -o .coverage.json
+	$(RUN) tests/coverage_gate.py .coverage.json
+
+.PHONY: bench
+bench: $(VENV)/.installed ## measure throughput, round trips and memory
+	$(RUN) -m bench
+
+.PHONY: docs
+docs: $(VENV)/.installed-docs ## build the documentation into site/
+	$(RUN) -m zensical build --strict --config-file mkdocs.yml
+
+.PHONY: clean
+clean: ## remove everything that was made here
+	rm -rf $(VENV) .cache site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) here; install Python 3.11 or later, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), and 3.11 or later is needed; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev,interop]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@

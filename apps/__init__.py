@@ -1,0 +1,1 @@
+"""Programs built on moqt_trio's public names."""

@@ -1,0 +1,28 @@
+"""What the echo client and the echo server agree on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import moqt_trio as moqt
+
+PREFIX: Final = "japan/kyoto"
+"""The server echoes every broadcast at or below this prefix; the client publishes exactly here."""
+TRACK: Final = "text"
+ROUTE: Final = "/echo"
+PORT: Final = 4443
+
+PATIENCE: Final = 3600.0
+"""Seconds of age up to which a message is still worth delivering: an echo wants all of them."""
+
+
+def parse_versions(text: str) -> list[str]:
+    """Returns the version names of a comma-separated list. Raises ValueError for a name that does not exist."""
+    chosen = [name.strip() for name in text.split(",") if name.strip()]
+    known = moqt.version_names()
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f"unknown version {name!r}; choose from {', '.join(known)}")
+    if not chosen:
+        raise ValueError(f"no version in {text!r}; choose from {', '.join(known)}")
+    return chosen

@@ -1,0 +1,204 @@
+"""The echo server: `python -m apps.echo.server`.
+
+For each session it asks for announcements below `japan/kyoto`, subscribes to the track `text` of every broadcast that
+is announced, and publishes on the same session a broadcast of the same path whose track `text` has the same groups.
+Sessions share nothing, so clients don't see each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import trio
+
+import moqt_trio as moqt
+
+from .names import PATIENCE, PORT, PREFIX, ROUTE, TRACK, parse_versions
+
+logger = logging.getLogger("apps.echo.server")
+
+_GRACE_S = 5.0
+
+
+async def echo(request: moqt.SessionRequest) -> None:
+    """Serves one session."""
+    async with request.accept() as session:
+        logger.info("session %s over %s from %s", session.version, session.transport, session.peer)
+        await EchoSession(session).run()
+
+
+class EchoSession:
+    """The echoes of one session, by the path of the broadcast that they repeat."""
+
+    def __init__(self, session: moqt.Session) -> None:
+        self._session = session
+        self._running: set[moqt.BroadcastPath] = set()
+        self._announced_again: set[moqt.BroadcastPath] = set()
+
+    async def run(self) -> None:
+        """Echoes every broadcast that the client announces, until the client leaves."""
+        async with trio.open_nursery() as nursery:
+            try:
+                async with self._session.announcements(PREFIX) as announcements:
+                    async for announcement in announcements:
+                        if not announcement.active:
+                            self._announced_again.discard(announcement.path)
+                        elif announcement.path not in self._running:
+                            self._running.add(announcement.path)
+                            nursery.start_soon(self._keep_echoing, announcement.path)
+                        elif not announcement.updated:
+                            self._announced_again.add(announcement.path)
+            except (moqt.SessionClosed, moqt.StreamReset) as error:
+                logger.info("session from %s: %s", self._session.peer, error)
+            if self._session.closed is not None:
+                nursery.cancel_scope.cancel()
+
+    async def _keep_echoing(self, path: moqt.BroadcastPath) -> None:
+        try:
+            while True:
+                self._announced_again.discard(path)
+                await self._echo_broadcast(path)
+                if path not in self._announced_again:
+                    return
+        finally:
+            self._running.discard(path)
+
+    async def _echo_broadcast(self, path: moqt.BroadcastPath) -> None:
+        try:
+            async with self._session.subscribe(path, TRACK, max_age=PATIENCE, ordered=True) as subscription:
+                properties = await subscription.track_properties()
+                broadcast = moqt.Broadcast()
+                text = broadcast.track(
+                    TRACK, delivery="reliable", max_age=60.0, timescale=properties.timescale if properties else 1000
+                )
+                async with self._session.publish(path, broadcast):
+                    # Without a listener there is nobody to echo to: the client's messages wait in its own windows.
+                    await text.wait_subscribed()
+                    async with trio.open_nursery() as nursery:
+                        async for group in subscription:
+                            # Opened here, so that groups appear in the order of their arrival; filled in a task,
+                            # so that a slow group does not hold up the next one.
+                            nursery.start_soon(_echo_group, group, text.open_group(group.sequence))
+                    text.finish()
+        except (moqt.NotFound, moqt.StreamReset, moqt.SessionClosed) as error:
+            logger.info("echo of %s ended: %s", path, error)
+
+
+async def _echo_group(group: moqt.GroupReader, copy: moqt.GroupWriter) -> None:
+    """Sends every frame of a group back, in order."""
+    try:
+        async with copy:
+            async for frame in group:
+                await copy.send(frame, frame.timestamp)
+    except (moqt.StreamReset, moqt.SessionClosed, trio.ClosedResourceError) as error:
+        logger.info("group %d was not echoed to its end: %s", group.sequence, error)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m apps.echo.server",
+        description="Echoes every message that a client publishes on the track 'text' below 'japan/kyoto'. "
+        "Listens on one UDP port for WebTransport (https://) and raw QUIC (moqt://).",
+        epilog="Stop it with Ctrl-C or SIGTERM: it asks its clients to leave, gives them five seconds, and exits with 0.",
+    )
+    parser.add_argument("--host", default="localhost", help="name or address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=PORT, help="UDP port; 0 picks a free one (default: %(default)s)")
+    parser.add_argument(
+        "--cert",
+        type=Path,
+        metavar="FILE",
+        help="PEM certificate chain, together with --key; without them a development certificate for localhost is used",
+    )
+    parser.add_argument("--key", type=Path, metavar="FILE", help="PEM private key of --cert")
+    parser.add_argument(
+        "--versions",
+        type=_versions,
+        metavar="LIST",
+        help=f"comma-separated wire versions to accept, best first (default: {','.join(moqt.version_names())})",
+    )
+    parser.add_argument(
+        "--log-level",
+        default="warning",
+        choices=["debug", "info", "warning", "error"],
+        help="how much to log to standard error (default: %(default)s)",
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text) if text.isdecimal() else -1
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return port
+
+
+def _versions(text: str) -> list[str]:
+    try:
+        return parse_versions(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+async def serve(options: argparse.Namespace, certificate: moqt.Certificate | None) -> None:
+    """Listens until a signal asks to stop."""
+    router = moqt.Router({ROUTE: echo}, default=ROUTE)
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def listen(
+                *, task_status: trio.TaskStatus[moqt.Listener] = trio.TASK_STATUS_IGNORED
+            ) -> None:
+                await moqt.serve(
+                    router,
+                    options.host,
+                    options.port,
+                    certificate=certificate,
+                    versions=options.versions,
+                    task_status=task_status,
+                )
+
+            listener: moqt.Listener = await nursery.start(listen)
+            for url in listener.urls:
+                print(f"listening on {url}", flush=True)
+            print(f"fingerprint sha256 {listener.fingerprint}", flush=True)
+            async for _ in signals:
+                print("shutting down", flush=True)
+                await listener.aclose(_GRACE_S)
+                break
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the server.
+
+    Returns:
+        The exit code: 0 after a signal, 1 when it could not listen.
+    """
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if (options.cert is None) != (options.key is None):
+        parser.error("--cert and --key go together")
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    code = 0
+    try:
+        certificate = moqt.Certificate.load(options.cert, options.key) if options.cert else None
+        trio.run(serve, options, certificate)
+    except* (OSError, ValueError) as group:
+        print(f"echo server: {_first(group)}", file=sys.stderr)
+        code = 1
+    return code
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Benchmarks: the library against a bare aioquic driver on Trio, in one run on one machine."""

@@ -1,0 +1,198 @@
+"""The same workloads with moqt_trio's public API, written as an application would write them.
+
+Throughput is measured in `reliable` delivery, where every frame arrives; the ping-pong in `live` delivery. It imports
+public names only.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import os
+import pstats
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+import moqt_trio as moqt
+
+from .workloads import (
+    BULK_FRAME_BYTES,
+    BULK_FRAMES_PER_GROUP,
+    SMALL_FRAME_BYTES,
+    SMALL_FRAMES_PER_GROUP,
+    Window,
+    child_arguments,
+    round_trip_report,
+    say,
+    until_stdin_ends,
+)
+
+VERSION = "moq-lite-06"
+PATH = "bench"
+PROFILE_LINES = 25
+
+
+async def publish_groups(track: moqt.Track, frame: bytes, frames_per_group: int) -> None:
+    """Writes groups of several frames for as long as somebody listens."""
+    while track.subscribers:
+        async with track.open_group() as group:
+            for _ in range(frames_per_group):
+                await group.send(frame)
+
+
+async def publish_single_frames(track: moqt.Track, frame: bytes) -> None:
+    """Writes groups of one frame for as long as somebody listens."""
+    while track.subscribers:
+        await track.write(frame)
+
+
+async def answer_pings(session: moqt.Session) -> None:
+    """Answers every frame of the client's with a group of its own."""
+    broadcast = moqt.Broadcast()
+    pong = broadcast.track("pong")
+    async with session.publish("pong", broadcast), session.announcements("ping") as announcements:
+        await anext(announcements)
+        async with session.subscribe("ping", "ping") as pings:
+            async for group in pings:
+                async for frame in group:
+                    await pong.write(frame)
+
+
+def handler(workload: str) -> Callable[[moqt.SessionRequest], Awaitable[None]]:
+    """Returns what serves one session of a workload."""
+
+    async def serve_session(request: moqt.SessionRequest) -> None:
+        async with request.accept() as session:
+            if workload == "memory":
+                await session.wait_closed()
+            elif workload == "pingpong":
+                await answer_pings(session)
+            else:
+                broadcast = moqt.Broadcast()
+                track = broadcast.track("data", delivery="reliable")
+                async with session.publish(PATH, broadcast):
+                    await track.wait_subscribed()
+                    if workload == "bulk":
+                        await publish_groups(track, os.urandom(BULK_FRAME_BYTES), BULK_FRAMES_PER_GROUP)
+                    elif workload == "frames":
+                        await publish_groups(track, os.urandom(SMALL_FRAME_BYTES), SMALL_FRAMES_PER_GROUP)
+                    else:
+                        await publish_single_frames(track, os.urandom(SMALL_FRAME_BYTES))
+
+    return serve_session
+
+
+async def publish(workload: str) -> None:
+    """Serves until the parent is done."""
+    async with trio.open_nursery() as nursery:
+        router = moqt.Router({"/bench": handler(workload)})
+        listener = await nursery.start(moqt.serve, router, "127.0.0.1", 0)
+        url = next(url for url in listener.urls if url.startswith("moqt:"))
+        say(port=int(url.split(":")[2].partition("/")[0]), fingerprint=listener.fingerprint)
+        await until_stdin_ends()
+        nursery.cancel_scope.cancel()
+
+
+async def count_track(session: moqt.Session, workload: str, window: Window) -> dict[str, float]:
+    """Reads the track one group after the other, and counts."""
+    amount = 0
+
+    async def read() -> None:
+        nonlocal amount
+        async with session.subscribe(PATH, "data", max_age=60) as subscription:
+            async for group in subscription:
+                if workload == "bulk":
+                    async for frame in group:
+                        amount += len(frame)
+                else:
+                    async for _ in group:
+                        amount += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        rate = await window.rate(lambda: amount)
+        nursery.cancel_scope.cancel()
+    return {"value": rate * 8 / 1e6 if workload == "bulk" else rate}
+
+
+async def ping(session: moqt.Session, window: Window) -> dict[str, float]:
+    """Times round trips, one after the other."""
+    payload = os.urandom(SMALL_FRAME_BYTES)
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("ping")
+    seconds: list[float] = []
+    async with session.publish("ping", broadcast), session.subscribe("pong", "pong") as pongs:
+        await track.wait_subscribed()
+        start = time.perf_counter()
+        while (sent := time.perf_counter()) < start + window.warmup + window.duration:
+            await track.write(payload)
+            group = await anext(pongs)
+            await anext(group)
+            if sent > start + window.warmup:
+                seconds.append(time.perf_counter() - sent)
+    return round_trip_report(seconds)
+
+
+@asynccontextmanager
+async def connected(port: int, fingerprint: str) -> AsyncIterator[moqt.Session]:
+    """Opens a session with the publisher."""
+    url = f"moqt://127.0.0.1:{port}/bench"
+    async with moqt.connect(url, versions=[VERSION], fingerprint=fingerprint) as session:
+        yield session
+
+
+async def subscribe(workload: str, port: int, fingerprint: str, window: Window) -> None:
+    """Measures one workload and says the figures."""
+    async with connected(port, fingerprint) as session:
+        if workload == "pingpong":
+            say(**await ping(session, window))
+        else:
+            say(**await count_track(session, workload, window))
+
+
+async def hold_sessions(port: int, fingerprint: str, count: int) -> None:
+    """Opens sessions, says when all are open, and holds them until the parent is done."""
+    async with trio.open_nursery() as nursery:
+
+        async def hold(*, task_status: trio.TaskStatus[None]) -> None:
+            async with connected(port, fingerprint):
+                task_status.started()
+                await trio.sleep_forever()
+
+        for _ in range(count):
+            await nursery.start(hold)
+        say(sessions=count)
+        await until_stdin_ends()
+        nursery.cancel_scope.cancel()
+
+
+def run(profiled: bool, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    """Runs a side, and prints the profile's top lines to standard error when asked to."""
+    if not profiled:
+        trio.run(function, *arguments)
+        return
+    profiler = cProfile.Profile()
+    profiler.enable()
+    trio.run(function, *arguments)
+    profiler.disable()
+    pstats.Stats(profiler, stream=sys.stderr).strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)
+
+
+def main() -> None:
+    """Runs one side of one workload."""
+    arguments = child_arguments("One side of one workload with moqt_trio.", extra_workloads=("memory",))
+    where = (arguments.port, arguments.fingerprint)
+    if arguments.role == "publish":
+        run(arguments.profile, publish, arguments.workload)
+    elif arguments.workload == "memory":
+        run(arguments.profile, hold_sessions, *where, arguments.sessions)
+    else:
+        run(arguments.profile, subscribe, arguments.workload, *where, Window(arguments.warmup, arguments.duration))
+
+
+if __name__ == "__main__":
+    main()

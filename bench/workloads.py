@@ -1,0 +1,94 @@
+"""What is measured: the sizes that both sides of a comparison share, and how a child process reports.
+
+It knows neither aioquic nor moqt_trio, so that both programs measure by the same rules. In every workload the server
+publishes and the client subscribes and counts; in the ping-pong the client also times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import attrs
+import trio
+
+# Bulk: frames of 16 KiB, a group of 1 MiB.
+BULK_FRAME_BYTES = 16 * 1024
+BULK_FRAMES_PER_GROUP = 64
+
+# Small messages: what a chat line or a sensor reading takes.
+SMALL_FRAME_BYTES = 100
+SMALL_FRAMES_PER_GROUP = 200
+
+# aioquic walks every open stream for every packet, so neither side keeps more than this many open.
+MAX_OPEN_STREAMS = 64
+LOW_OPEN_STREAMS = 48
+
+# Bytes that a writer may have queued and unacknowledged on one stream before it waits, and where it goes on.
+HIGH_WATER_BYTES = 512 * 1024
+LOW_WATER_BYTES = 256 * 1024
+
+WORKLOADS = {
+    "bulk": "Mbit/s, 16 KiB frames",
+    "groups": "groups/s, one 100 B frame each",
+    "frames": "frames/s of 100 B, groups of 200",
+    "pingpong": "round trip p50, µs",
+}
+
+
+@attrs.frozen
+class Window:
+    """When a subscriber counts.
+
+    Attributes:
+        warmup: Seconds before the count begins, for the congestion window to open.
+        duration: Seconds that are counted.
+    """
+
+    warmup: float
+    duration: float
+
+    async def rate(self, count: Callable[[], int]) -> float:
+        """Returns how much `count` grows in a second."""
+        await trio.sleep(self.warmup)
+        before, began = count(), time.perf_counter()
+        await trio.sleep(self.duration)
+        return (count() - before) / (time.perf_counter() - began)
+
+
+def round_trip_report(seconds: list[float]) -> dict[str, float]:
+    """Returns the figures of a ping-pong in microseconds."""
+    ordered = sorted(seconds)
+    return {
+        "value": statistics.median(ordered) * 1e6,
+        "p99": ordered[int(len(ordered) * 0.99)] * 1e6,
+        "count": len(ordered),
+    }
+
+
+def say(**fields: object) -> None:
+    """Prints one JSON line for the process that compares."""
+    print(json.dumps(fields), flush=True)
+
+
+async def until_stdin_ends() -> None:
+    """Returns when the parent closes the pipe or dies, so that no child outlives it."""
+    await trio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
+
+
+def child_arguments(description: str, extra_workloads: tuple[str, ...] = ()) -> argparse.Namespace:
+    """Reads the command line of `python -m bench.bare` and `python -m bench.library`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("role", choices=["publish", "subscribe"])
+    parser.add_argument("workload", choices=[*WORKLOADS, *extra_workloads])
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--fingerprint", default="")
+    parser.add_argument("--warmup", type=float, default=0.5)
+    parser.add_argument("--duration", type=float, default=1.5)
+    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--profile", action="store_true", help="print the profile's top lines to standard error")
+    return parser.parse_args()

@@ -1,0 +1,95 @@
+"""Media over QUIC for Trio: live publish/subscribe over raw QUIC and WebTransport.
+
+Connect with `connect`, listen with `serve`; publish a `Broadcast` of `Track`s with `Session.publish`, discover what
+the peer offers with `Session.announcements`, and read it with `Session.subscribe`. Every public name is here.
+"""
+
+from __future__ import annotations
+
+from .announcements import Announcement, Announcements
+from .certificates import Certificate, DevelopmentCertificates, development_certificate, parse_fingerprint
+from .client import connect
+from .codes import SessionCode, StreamCode
+from .errors import (
+    CertificateInvalid,
+    ConnectError,
+    ConnectTimeout,
+    HandshakeFailed,
+    LimitExceeded,
+    LocalProtocolError,
+    Malformed,
+    MoqtError,
+    NotFound,
+    ProtocolError,
+    Rejected,
+    RemoteProtocolError,
+    SessionClosed,
+    Unauthorized,
+    VersionUnsupported,
+)
+from .fetch import FetchReader
+from .group_reader import GroupReader
+from .limits import Limits
+from .model.broadcast import Broadcast
+from .model.frame import Frame
+from .model.group import GroupWriter
+from .model.track import Track
+from .path import BroadcastPath
+from .server import Handler, Listener, ListenerStatistics, Router, SessionRequest, serve
+from .session_api import Published, Session, SessionStatistics
+from .subscriber import Subscription, SubscriptionStatistics, TrackProperties
+from .transport.abc import TransportStatistics
+from .transport.errors import StreamReset
+from .wire.dialect import names as version_names
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Announcement",
+    "Announcements",
+    "Broadcast",
+    "BroadcastPath",
+    "Certificate",
+    "CertificateInvalid",
+    "ConnectError",
+    "ConnectTimeout",
+    "DevelopmentCertificates",
+    "FetchReader",
+    "Frame",
+    "GroupReader",
+    "GroupWriter",
+    "Handler",
+    "HandshakeFailed",
+    "LimitExceeded",
+    "Limits",
+    "Listener",
+    "ListenerStatistics",
+    "LocalProtocolError",
+    "Malformed",
+    "MoqtError",
+    "NotFound",
+    "ProtocolError",
+    "Published",
+    "Rejected",
+    "RemoteProtocolError",
+    "Router",
+    "Session",
+    "SessionClosed",
+    "SessionCode",
+    "SessionRequest",
+    "SessionStatistics",
+    "StreamCode",
+    "StreamReset",
+    "Subscription",
+    "SubscriptionStatistics",
+    "Track",
+    "TrackProperties",
+    "TransportStatistics",
+    "Unauthorized",
+    "VersionUnsupported",
+    "connect",
+    "development_certificate",
+    "parse_fingerprint",
+    "serve",
+    "version_names",
+]

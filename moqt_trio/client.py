@@ -1,0 +1,124 @@
+"""Connecting: from a URL to a running session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+
+from .certificates import parse_fingerprint
+from .errors import ConnectTimeout, LocalProtocolError, Rejected, SessionClosed
+from .limits import Limits
+from .session_api import Session, random_hop_id, run_session, wait_peer_setup
+from .transport.quic.config import ClientSettings
+from .transport.quic.endpoint import connect_quic
+from .transport.stream import HTTP3_CODES
+from .transport.webtransport.client import open_webtransport
+from .url import SessionUrl
+from .wire import dialect as dialects
+from .wire.messages import ProbeLevel, Setup
+
+Fingerprints = str | bytes | Collection[str | bytes]
+"""SHA-256 digests of certificates: 32 bytes, or hexadecimal text with or without colons; one or several."""
+
+
+def _digests(fingerprint: Fingerprints | None) -> tuple[bytes, ...]:
+    if fingerprint is None:
+        return ()
+    if isinstance(fingerprint, str | bytes):
+        fingerprint = (fingerprint,)
+    digests = []
+    for item in fingerprint:
+        digest = parse_fingerprint(item) if isinstance(item, str) else item
+        if len(digest) != 32:
+            raise ValueError(f"a SHA-256 fingerprint has 32 bytes, not {len(digest)}")
+        digests.append(digest)
+    if not digests:
+        raise ValueError("fingerprint is an empty collection; leave it out to verify by authorities")
+    return tuple(digests)
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    versions: Sequence[str] | None = None,
+    fingerprint: Fingerprints | None = None,
+    cafile: str | None = None,
+    verify: bool = True,
+    origin: str | None = None,
+    limits: Limits | None = None,
+) -> AsyncIterator[Session]:
+    """Connects, and runs a session for as long as the block lasts.
+
+    Leaving the block cleanly delivers what was published (for at most `Limits.close_timeout`) and closes the session;
+    no task outlives the block. An exception of the block closes the session with INTERNAL_ERROR and goes on.
+
+    Args:
+        url: `https://host:port/path` for WebTransport, `moqt://host:port/path` for raw QUIC.
+        versions: The wire versions to offer, best first, such as `["moq-lite-06"]`; None offers all of them.
+        fingerprint: Trust exactly the certificates with these SHA-256 digests, and no others.
+        cafile: A PEM file of the authorities to trust instead of the usual ones.
+        verify: False accepts any certificate, and with it anybody between you and the server.
+        origin: The `Origin` header of a WebTransport request.
+        limits: The bounds of the session.
+
+    Yields:
+        The session.
+
+    Raises:
+        ValueError: A URL, version or fingerprint that is none.
+        ConnectTimeout: Nobody answered within `Limits.connect_timeout`.
+        HandshakeFailed: There is no server, or it refused the handshake.
+        CertificateInvalid: The server's certificate is not trusted.
+        VersionUnsupported: The server speaks none of the versions.
+        Rejected: The server refused the path (404) or this client (403).
+    """
+    where = SessionUrl.parse(url)
+    offered = dialects.resolve(versions)
+    limits = limits or Limits()
+    digests = _digests(fingerprint)
+    if digests and (cafile is not None or not verify):
+        raise ValueError("fingerprint pins the certificate: it goes neither with cafile nor with verify=False")
+    web = where.transport == "webtransport"
+    settings = ClientSettings(
+        alpns=("h3",) if web else tuple(alpn for dialect in offered for alpn in dialect.alpns),
+        server_name=where.host,
+        limits=limits,
+        verify=verify,
+        cafile=cafile,
+        fingerprints=digests,
+    )
+    async with connect_quic(where.host, where.port, settings) as connection:
+        setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
+        if web:
+            names = {name: dialect for dialect in offered for name in dialect.webtransport_protocols}
+            async with (
+                open_webtransport(
+                    connection, where.authority, where.path, tuple(names), origin=origin, limits=limits
+                ) as carrier,
+                run_session(
+                    carrier, names[carrier.protocol or ""], limits=limits, setup=setup, path_on_wire=False
+                ) as session,
+            ):
+                yield session
+            return
+        connection.code_mapping = HTTP3_CODES
+        dialect = next(item for item in offered if connection.protocol in item.alpns)
+        setup = Setup(probe=setup.probe, hop_id=setup.hop_id, path=where.path)
+        async with run_session(connection, dialect, limits=limits, setup=setup, path_on_wire=True) as session:
+            await _wait_admitted(session)
+            yield session
+
+
+async def _wait_admitted(session: Session) -> None:
+    """Waits for the server's first word: over raw QUIC that is how a client learns that its path was accepted."""
+    try:
+        await wait_peer_setup(session)
+    except SessionClosed as error:
+        if error.by_peer and error.remote_code is not None and 400 <= error.remote_code < 600:
+            raise Rejected(error.remote_code, error.reason) from None
+        raise
+    except LocalProtocolError:
+        raise ConnectTimeout(
+            f"the server sent no SETUP within {session.limits.setup_timeout:g} s (Limits.setup_timeout)"
+        ) from None

@@ -1,0 +1,201 @@
+"""What every part of a running session shares: its connection, its protocol core and its nursery.
+
+The stream owners in `publisher.py` and `subscriber.py` build on this; `session_api.py` puts them together.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVarTuple
+
+import trio
+
+from .codes import StreamCode
+from .errors import MoqtError, RemoteProtocolError
+from .group_reader import GroupReader
+from .limits import Limits
+from .session.core import SessionCore
+from .session.events import Event
+from .session.machine import StreamMachine
+from .transport.abc import BidiStream, Connection, StreamSink
+from .wire.messages import Frame as WireFrame
+
+logger = logging.getLogger("moqt_trio")
+
+Ts = TypeVarTuple("Ts")
+
+
+class SessionDriver:
+    """One session's connection, core, nursery and limits.
+
+    Attributes:
+        connection: What carries the session.
+        core: The sans-IO state.
+        nursery: Owns every task of the session.
+        limits: The bounds.
+        going_away: Set once the peer asked us to leave.
+        setup_received: Set once the peer's SETUP is known.
+        goaway_uri: Where the peer asked us to go; None while it has not asked.
+        subscriptions: Our subscriptions by id.
+    """
+
+    def __init__(self, connection: Connection, core: SessionCore, nursery: trio.Nursery, limits: Limits) -> None:
+        self.connection = connection
+        self.core = core
+        self.nursery = nursery
+        self.limits = limits
+        self.going_away = trio.Event()
+        self.setup_received = trio.Event()
+        self.goaway_uri: str | None = None
+        self.subscriptions: dict[int, GroupTaker] = {}
+
+    def start(self, function: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
+        """Starts a task of the session."""
+        self.nursery.start_soon(function, *arguments)
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Starts closing the session."""
+        self.connection.close(code, reason)
+
+    def check_open(self) -> None:
+        """Raises how the session ended, if it has ended."""
+        error = self.connection.closed
+        if error is not None:
+            raise error
+
+    def violated(self, error: RemoteProtocolError) -> None:
+        """Ends the session after a mistake of the peer that breaks all of it."""
+        logger.warning("session closed, the peer broke the protocol: %s", error)
+        self.close(error.code, str(error))
+
+
+class GroupTaker(Protocol):
+    """What a session keeps of a subscription: the place that its groups go to."""
+
+    def add_group(self, reader: GroupReader) -> bool:
+        """Takes a group that arrives; returns False to refuse it."""
+
+    def count(self, frames: list[WireFrame]) -> None:
+        """Counts frames that arrived."""
+
+    @property
+    def unread_groups(self) -> int:
+        """Groups that wait to be received."""
+
+    def group_begun(self, incoming: Refusable) -> None:
+        """Keeps track of a stream that has to be refused when the subscription ends."""
+
+    def group_over(self, incoming: Refusable, *, reset: bool) -> None:
+        """Forgets a stream that ended."""
+
+
+class Refusable(Protocol):
+    """A stream that can be refused from this side."""
+
+    def refuse(self, code: int) -> None:
+        """Refuses the rest of the stream."""
+
+
+class _Resettable(Protocol):
+    def reset(self, code: int) -> None: ...
+
+    def stop(self, code: int) -> None: ...
+
+
+def give_up(stream: _Resettable, code: int) -> None:
+    """Ends both halves of a stream at once with the same code."""
+    stream.reset(code)
+    stream.stop(code)
+
+
+
+class MachineSink(StreamSink):
+    """Feeds what arrives on one control stream to its machine, and hands the events on.
+
+    Credit returns at once: control messages are bounded by `Limits.max_message` and kept as state, not as bytes.
+    """
+
+    def __init__(self, driver: SessionDriver, stream: BidiStream, machine: StreamMachine) -> None:
+        self.driver = driver
+        self.stream = stream
+        self.machine = machine
+
+    def handle(self, event: Event) -> None:
+        """Takes one event."""
+        raise NotImplementedError
+
+    def failed(self, error: MoqtError) -> None:
+        """The stream is over because of the peer's mistake or the connection's end."""
+
+    def data_received(self, data: bytes, fin: bool) -> None:
+        try:
+            events = self.machine.receive_data(data, fin)
+        except RemoteProtocolError as error:
+            self._broken(error)
+            return
+        finally:
+            self.stream.consumed(len(data))
+        self._handle_all(events)
+
+    def reset_received(self, code: int) -> None:
+        try:
+            events = self.machine.receive_reset(code)
+        except RemoteProtocolError as error:
+            self._broken(error)
+            return
+        self._handle_all(events)
+
+    def stop_received(self, code: int) -> None:
+        try:
+            events = self.machine.receive_stop(code)
+        except RemoteProtocolError as error:
+            self._broken(error)
+            return
+        self._handle_all(events)
+
+    def connection_lost(self, error: MoqtError) -> None:
+        self.machine.release()
+        self.failed(error)
+
+    def _handle_all(self, events: list[Event]) -> None:
+        for event in events:
+            self.handle(event)
+
+    def _broken(self, error: RemoteProtocolError) -> None:
+        self.machine.release()
+        if error.scope == "session":
+            self.driver.violated(error)
+        else:
+            logger.info("stream %d given up, the peer broke the protocol: %s", self.stream.stream_id, error)
+            give_up(self.stream, error.code)
+        self.failed(error)
+
+    def cancel(self, code: int = StreamCode.CANCELLED) -> None:
+        """Gives the stream up from this side."""
+        give_up(self.stream, code)
+        self.machine.release()
+
+
+class RequestOwner(Protocol):
+    """Whoever made a request and wants to know what became of it."""
+
+    def handle(self, event: Event) -> None:
+        """Takes one event."""
+
+    def failed(self, error: MoqtError) -> None:
+        """Takes the end of the stream before its time."""
+
+
+class RequestSink(MachineSink):
+    """The stream of a request of ours; events go to whoever made it."""
+
+    def __init__(self, driver: SessionDriver, stream: BidiStream, machine: StreamMachine, owner: RequestOwner) -> None:
+        super().__init__(driver, stream, machine)
+        self._owner = owner
+
+    def handle(self, event: Event) -> None:
+        self._owner.handle(event)
+
+    def failed(self, error: MoqtError) -> None:
+        self._owner.failed(error)

@@ -1,0 +1,190 @@
+"""The exceptions of moqt_trio.
+
+    MoqtError
+    ├─ ProtocolError(code)            abstract
+    │   ├─ LocalProtocolError         the caller misused the API; state is unchanged
+    │   └─ RemoteProtocolError        the peer broke the specification
+    │        ├─ Malformed             undecodable bytes
+    │        └─ LimitExceeded         a peer went past a bound of `Limits`
+    ├─ SessionClosed                  the session is over, with both sides' codes
+    ├─ StreamReset                    one stream was given up (in `transport/errors.py`; a trio.BrokenResourceError too)
+    ├─ ConnectError                   no session came about
+    │   ├─ HandshakeFailed            the QUIC or HTTP/3 handshake was refused
+    │   ├─ CertificateInvalid         the server's certificate is not trusted
+    │   ├─ VersionUnsupported         both sides speak MoQ, but share no version
+    │   └─ ConnectTimeout             nobody answered in time
+    ├─ Rejected(status)               the server refused the session
+    ├─ Unauthorized(path)             the peer may not use this path
+    └─ NotFound(path, track)          the publisher has no such broadcast, track or group
+
+This file knows nothing of trio or of the wire: codes are ints.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Scope = Literal["stream", "session"]
+"""The smallest thing that a peer's mistake breaks."""
+
+_TEXT_LIMIT = 256
+
+
+def printable(text: str | bytes) -> str:
+    """Returns a peer's text in a form that is safe to log: ASCII only, escaped, at most 256 characters."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "backslashreplace")
+    shown = ascii(text)[1:-1]
+    return shown if len(shown) <= _TEXT_LIMIT else shown[: _TEXT_LIMIT - 1] + "~"
+
+
+class MoqtError(Exception):
+    """The base of every exception that this library defines."""
+
+
+class ProtocolError(MoqtError):
+    """A rule of the protocol was broken, here or by the peer.
+
+    Attributes:
+        code: The error code that goes (or would go) on the wire.
+    """
+
+    def __init__(self, message: str, *, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LocalProtocolError(ProtocolError):
+    """The caller asked for something that the protocol forbids. Nothing was sent and no state changed."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke the specification.
+
+    Attributes:
+        code: The code that the stream or the session is closed with.
+        scope: `"stream"` when only the stream is broken, `"session"` when the session has to end.
+    """
+
+    def __init__(self, message: str, *, code: int = 3, scope: Scope = "session") -> None:
+        super().__init__(message, code=code)
+        self.scope: Scope = scope
+
+
+class Malformed(RemoteProtocolError):
+    """The peer sent bytes that do not decode."""
+
+
+class LimitExceeded(RemoteProtocolError):
+    """The peer went past a bound.
+
+    Attributes:
+        limit: The name of the field of `Limits`.
+        value: What the peer asked for, in that field's unit.
+    """
+
+    def __init__(self, limit: str, value: int, *, code: int = 3, scope: Scope = "session") -> None:
+        super().__init__(f"the peer exceeded {limit}: {value}", code=code, scope=scope)
+        self.limit = limit
+        self.value = value
+
+
+class SessionClosed(MoqtError):
+    """The session is over.
+
+    Attributes:
+        local_code: The code that this side closed with, or None when this side did not close.
+        remote_code: The code that the peer closed with, or None when the peer did not close.
+        reason: The closing side's text, made safe to log.
+        by_peer: True when the peer closed first.
+    """
+
+    def __init__(
+        self,
+        *,
+        local_code: int | None = None,
+        remote_code: int | None = None,
+        reason: str = "",
+        by_peer: bool = False,
+    ) -> None:
+        self.local_code = local_code
+        self.remote_code = remote_code
+        self.reason = printable(reason)
+        self.by_peer = by_peer
+        who = "the peer" if by_peer else "this side"
+        code = remote_code if by_peer else local_code
+        text = f"the session was closed by {who}"
+        if code is not None:
+            text += f" with code {code:#x}"
+        if self.reason:
+            text += f": {self.reason}"
+        super().__init__(text)
+
+
+class ConnectError(MoqtError):
+    """No session came about."""
+
+
+class HandshakeFailed(ConnectError):
+    """The peer, or nobody at all, refused the QUIC or HTTP/3 handshake."""
+
+
+class CertificateInvalid(ConnectError):
+    """The server's certificate is not one that this client trusts."""
+
+
+class VersionUnsupported(ConnectError):
+    """The two sides share no MoQ version.
+
+    Attributes:
+        offered: The versions that this side offered, best first.
+    """
+
+    def __init__(self, message: str, *, offered: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.offered = offered
+
+
+class ConnectTimeout(ConnectError):
+    """Nobody answered within `Limits.connect_timeout`."""
+
+
+class Rejected(MoqtError):
+    """The server refused the session.
+
+    Attributes:
+        status: The HTTP status of the answer (404: no such path, 403: not allowed); raw QUIC uses the same numbers.
+    """
+
+    def __init__(self, status: int, reason: str = "") -> None:
+        self.status = status
+        self.reason = printable(reason)
+        detail = f": {self.reason}" if reason else ""
+        super().__init__(f"the server refused the session with status {status}{detail}")
+
+
+class Unauthorized(MoqtError):
+    """The peer may not publish or subscribe under this path.
+
+    Attributes:
+        path: The broadcast path.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"not allowed: {printable(path)}")
+
+
+class NotFound(MoqtError):
+    """The publisher has no such broadcast, track or group.
+
+    Attributes:
+        path: The broadcast path.
+        track: The track's name.
+    """
+
+    def __init__(self, path: str, track: str, detail: str = "") -> None:
+        self.path = path
+        self.track = track
+        suffix = f" ({detail})" if detail else ""
+        super().__init__(f"not found: track {printable(track)!r} of {printable(path)!r}{suffix}")

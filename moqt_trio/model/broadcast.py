@@ -1,0 +1,73 @@
+"""A broadcast: the tracks that one publisher offers under one path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from ..limits import Limits
+from .track import Delivery, Track
+
+
+class Broadcast:
+    """A collection of tracks. It belongs to no session: publish it on as many as you like with `Session.publish`.
+
+    Args:
+        limits: Bounds of the tracks made here; the defaults of `Limits` when left out.
+    """
+
+    def __init__(self, *, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._tracks: dict[str, Track] = {}
+
+    def track(
+        self,
+        name: str,
+        *,
+        priority: int = 127,
+        delivery: Delivery = "live",
+        max_age: float = 5.0,
+        timescale: int = 1000,
+    ) -> Track:
+        """Makes a track.
+
+        Args:
+            name: Its name; opaque text of at most 1 KiB in UTF-8.
+            priority: 0 … 255, higher goes first; decides between subscriptions of equal priority.
+            delivery: `"live"` (writing never waits, a slow subscriber loses its oldest groups) or `"reliable"`
+                (writing waits for the slowest subscriber).
+            max_age: Seconds that a group is kept after a newer one has come.
+            timescale: Timestamp units per second, at least 1.
+
+        Raises:
+            ValueError: There is a track of this name that has not ended, or a value is out of range.
+        """
+        existing = self._tracks.get(name)
+        if existing is not None and not existing.ended:
+            raise ValueError(f"the broadcast has a track {name!r}")
+        track = Track(
+            name,
+            priority=priority,
+            delivery=delivery,
+            max_age=max_age,
+            timescale=timescale,
+            limits=self._limits,
+        )
+        self._tracks[name] = track
+        return track
+
+    @property
+    def tracks(self) -> Mapping[str, Track]:
+        """The tracks by name; a live, read-only view."""
+        return MappingProxyType(self._tracks)
+
+    def __iter__(self) -> Iterator[Track]:
+        return iter(list(self._tracks.values()))
+
+    def finish(self) -> None:
+        """Ends every track cleanly."""
+        for track in self:
+            track.finish()
+
+    def __repr__(self) -> str:
+        return f"<Broadcast of {len(self._tracks)} tracks: {', '.join(map(repr, self._tracks))}>"

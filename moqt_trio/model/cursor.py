@@ -1,0 +1,270 @@
+"""A cursor: one subscriber's place in a track, and what became of each group for it.
+
+A cursor copies nothing. It holds, for each group that is not yet delivered, the index of the next frame; the track
+tells it what is new, and whoever serves the subscription asks it what to send next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from ..codes import StreamCode
+from ..limits import Limits
+from .frame import Frame
+from .group import Group
+
+
+@attrs.frozen
+class GroupRange:
+    """Which groups and frames a subscriber wants.
+
+    Attributes:
+        start_group: The first group, or None to leave the start to the rule of `Track.attach`.
+        end_group: The last group, inclusive; None for no end.
+        start_frame: The first frame wanted of `start_group`.
+        end_frame: The last frame wanted of `end_group`, inclusive; None for all of it.
+    """
+
+    start_group: int | None = None
+    end_group: int | None = None
+    start_frame: int = 0
+    end_frame: int | None = None
+
+    def holds(self, sequence: int) -> bool:
+        """Returns True when a group lies within the range."""
+        return (self.start_group is None or sequence >= self.start_group) and (
+            self.end_group is None or sequence <= self.end_group
+        )
+
+
+class GroupCursor:
+    """One group on its way to one subscriber.
+
+    Attributes:
+        group: The group.
+        start: The index of the first frame to deliver.
+        position: The index of the next frame to deliver.
+        stop: The index after the last frame wanted; None for all.
+        waiting: Bytes that were written and not taken.
+    """
+
+    __slots__ = ("group", "position", "start", "stop", "waiting")
+
+    def __init__(self, group: Group, start: int, stop: int | None) -> None:
+        self.group = group
+        self.start = start
+        self.position = start
+        self.stop = stop
+        self.waiting = sum(len(frame) for frame in group.frames[start - group.first :])
+
+    @property
+    def finished(self) -> bool:
+        """True once everything wanted of the group was taken."""
+        if self.stop is not None and self.position >= self.stop:
+            return True
+        return self.group.complete and self.position >= self.group.length
+
+    @property
+    def has_frames(self) -> bool:
+        """True while a frame is there to be taken."""
+        return self.position < self.group.length and (self.stop is None or self.position < self.stop)
+
+
+class Cursor:
+    """One subscriber's place in a track.
+
+    Attributes:
+        range: The groups wanted; may be changed.
+        max_age: Seconds after which a group that is not the latest is dropped.
+        pending: Groups that are not wholly taken, by sequence.
+        backlog: Bytes that were written and not taken.
+        dropped: Groups that this subscriber loses, with the code, until `take_dropped`.
+        dropped_groups: How many were lost in all.
+        end: The first sequence that will never come, once the track has ended.
+        aborted: The code that the whole track was given up with.
+    """
+
+    def __init__(
+        self,
+        wake: Callable[[], None],
+        *,
+        limits: Limits,
+        reliable: bool,
+        timescale: int,
+        range: GroupRange,
+        max_age: float,
+    ) -> None:
+        self._wake = wake
+        self._limits = limits
+        self._reliable = reliable
+        self._timescale = timescale
+        self._room_made: Callable[[], None] | None = None
+        self.range = range
+        self.max_age = max_age
+        self.pending: dict[int, GroupCursor] = {}
+        self.backlog = 0
+        self.dropped: list[tuple[int, int]] = []
+        self.dropped_groups = 0
+        self.end: int | None = None
+        self.aborted: int | None = None
+        self._news: set[int] = set()
+        self._latest = -1
+
+    # -- from the track ------------------------------------------------------------------------------------
+
+    def watch_room(self, room_made: Callable[[], None] | None) -> None:
+        """Sets who is told when this cursor takes frames; None for nobody."""
+        self._room_made = room_made
+
+    def add(self, group: Group, *, start: int = 0) -> None:
+        """Takes in a group that has just been opened, or one that the cursor starts with."""
+        sequence = group.sequence
+        if not self.range.holds(sequence) or sequence in self.pending:
+            return
+        stop = None
+        if sequence == self.range.end_group and self.range.end_frame is not None:
+            stop = self.range.end_frame + 1
+        entry = GroupCursor(group, start, stop)
+        self.pending[sequence] = entry
+        self.backlog += entry.waiting
+        self._latest = max(self._latest, sequence)
+        self._news.add(sequence)
+        self._bound()
+        self._wake()
+
+    def grew(self, group: Group, size: int) -> None:
+        """Takes note of a frame that was appended."""
+        entry = self.pending.get(group.sequence)
+        if entry is None or group.length <= entry.position:
+            return
+        entry.waiting += size
+        self.backlog += size
+        self._news.add(group.sequence)
+        self._bound()
+        self._wake()
+
+    def ended(self, group: Group) -> None:
+        """Takes note that a group is complete or was given up."""
+        if group.sequence not in self.pending:
+            return
+        if group.aborted is not None:
+            self.drop(group.sequence, group.aborted)
+        else:
+            self._news.add(group.sequence)
+            self._wake()
+
+    def trimmed(self, group: Group) -> None:
+        """Takes note that leading frames of a group, or all of it, left the cache."""
+        entry = self.pending.get(group.sequence)
+        if entry is not None and entry.position < group.first:
+            self.drop(group.sequence, StreamCode.TOO_FAR_BEHIND)
+
+    def finish(self, end: int) -> None:
+        """Takes note that no group at or after `end` will come."""
+        self.end = end if self.range.end_group is None else min(end, self.range.end_group + 1)
+        self._wake()
+
+    def abort(self, code: int) -> None:
+        """Takes note that the whole track was given up."""
+        self.aborted = code
+        self._wake()
+
+    def expire(self, newest: int, reach_of: Callable[[int], int | None]) -> None:
+        """Drops each group that lies wholly outside `max_age`.
+
+        Args:
+            newest: The newest frame's timestamp in the latest group that has a frame.
+            reach_of: Returns the first timestamp of the group after a given one, None while there is none.
+
+        Spec: moq-lite-06, section 6.2.
+        """
+        if len(self.pending) < 2:
+            return
+        budget = self.max_age * self._timescale
+        for sequence in [number for number in self.pending if number < self._latest]:
+            reach = reach_of(sequence)
+            if reach is not None and newest - reach >= budget:
+                self.drop(sequence, StreamCode.OLD)
+
+    def _bound(self) -> None:
+        """Keeps a live subscriber within its bound by dropping its oldest groups, never the latest."""
+        if self._reliable:
+            return
+        while len(self.pending) > 1 and (
+            self.backlog > self._limits.live_backlog or len(self.pending) > self._limits.live_backlog_groups
+        ):
+            oldest = min(self.pending)
+            if oldest == self._latest:
+                return
+            self.drop(oldest, StreamCode.TOO_FAR_BEHIND)
+
+    # -- from whoever serves the subscription --------------------------------------------------------------
+
+    def news(self, *, newest_first: bool) -> Iterable[GroupCursor]:
+        """Returns the groups that something happened to since the last call, in the order to serve them."""
+        if not self._news:
+            return ()
+        numbers = sorted(self._news, reverse=newest_first)
+        self._news.clear()
+        return [self.pending[number] for number in numbers if number in self.pending]
+
+    def again(self, entry: GroupCursor) -> None:
+        """Puts a group back among the news: it could not be served now."""
+        self._news.add(entry.group.sequence)
+
+    def take(self, entry: GroupCursor, max_bytes: int) -> list[Frame]:
+        """Takes the next frames of a group: at least one if there is one, then as many as fit in `max_bytes`."""
+        group = entry.group
+        index = entry.position - group.first
+        frames = group.frames
+        stop = len(frames) if entry.stop is None else min(len(frames), entry.stop - group.first)
+        size = 0
+        taken: list[Frame] = []
+        while index < stop:
+            frame = frames[index]
+            if taken and size + len(frame) > max_bytes:
+                break
+            taken.append(frame)
+            size += len(frame)
+            index += 1
+        entry.position = index + group.first
+        entry.waiting -= size
+        self.backlog -= size
+        if entry.finished:
+            self.remove(group.sequence)
+        elif taken and self._room_made is not None:
+            self._room_made()
+        return taken
+
+    def remove(self, sequence: int) -> None:
+        """Forgets a group."""
+        entry = self.pending.pop(sequence, None)
+        self._news.discard(sequence)
+        if entry is not None:
+            self.backlog -= entry.waiting
+            if self._room_made is not None:
+                self._room_made()
+
+    def drop(self, sequence: int, code: int) -> None:
+        """Gives a group up for this subscriber; it is reported by `take_dropped`."""
+        if sequence in self.pending:
+            self.remove(sequence)
+            self.dropped.append((sequence, code))
+            self.dropped_groups += 1
+            self._wake()
+
+    def take_dropped(self) -> list[tuple[int, int]]:
+        """Returns the groups given up since the last call, each with its code."""
+        dropped, self.dropped = self.dropped, []
+        return dropped
+
+    @property
+    def done(self) -> bool:
+        """True once the track has ended, or the range is exhausted, and every group was taken or dropped."""
+        if self.aborted is not None:
+            return True
+        if self.pending or self.dropped:
+            return False
+        return self.end is not None or (self.range.end_group is not None and self._latest >= self.range.end_group)

@@ -1,0 +1,172 @@
+"""A group: an append-only list of frames, and the writer that the application holds."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol
+
+import trio
+
+from .frame import Frame
+
+
+class Group:
+    """A published group, written by one `GroupWriter` and read by any number of cursors.
+
+    Attributes:
+        sequence: Its number in the track.
+        frames: The frames that are kept, in order.
+        first: The index of the first frame that is kept; frames before it were trimmed to bound memory.
+        size: Bytes of the kept frames.
+        complete: True once nothing more will come.
+        aborted: The code that it was given up with, or None.
+        datagram: True for a group of one frame that prefers to travel as a datagram.
+        born: When it was opened, on trio's clock.
+    """
+
+    __slots__ = ("aborted", "born", "complete", "datagram", "first", "frames", "sequence", "size")
+
+    def __init__(self, sequence: int, born: float, *, datagram: bool = False) -> None:
+        self.sequence = sequence
+        self.frames: list[Frame] = []
+        self.first = 0
+        self.size = 0
+        self.complete = False
+        self.aborted: int | None = None
+        self.datagram = datagram
+        self.born = born
+
+    @property
+    def length(self) -> int:
+        """The number of frames written so far, trimmed ones included."""
+        return self.first + len(self.frames)
+
+    @property
+    def ended(self) -> bool:
+        """True once the group is complete or was given up."""
+        return self.complete or self.aborted is not None
+
+    @property
+    def first_timestamp(self) -> int | None:
+        """The timestamp of the oldest frame that is kept."""
+        return self.frames[0].timestamp if self.frames else None
+
+    @property
+    def last_timestamp(self) -> int | None:
+        """The timestamp of the newest frame."""
+        return self.frames[-1].timestamp if self.frames else None
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "open" if self.aborted is None else f"aborted {self.aborted:#x}"
+        return f"<Group {self.sequence} {state}, {self.length} frames, {self.size} bytes kept>"
+
+
+class GroupHome(Protocol):
+    """What a writer needs of the track that its group belongs to."""
+
+    @property
+    def name(self) -> str:
+        """The track's name."""
+
+    @property
+    def reliable(self) -> bool:
+        """True when writing waits for slow subscribers."""
+
+    def has_room(self) -> bool:
+        """Returns True when every subscriber is within the bound."""
+
+    async def wait_room(self) -> None:
+        """Waits until `has_room`."""
+
+    def append(self, group: Group, payload: bytes, timestamp: int | None) -> None:
+        """Adds a frame and tells every cursor."""
+
+    def complete(self, group: Group) -> None:
+        """Ends the group cleanly."""
+
+    def abort_group(self, group: Group, code: int) -> None:
+        """Gives the group up."""
+
+
+class GroupWriter:
+    """Writes one group. Use it as `async with track.open_group() as group`.
+
+    Leaving the block cleanly finishes the group; an exception or a cancellation resets it for every subscriber.
+
+    Attributes:
+        sequence: The group's number in its track.
+    """
+
+    def __init__(self, track: GroupHome, group: Group) -> None:
+        self._track = track
+        self._group = group
+        self._busy = False
+
+    @property
+    def sequence(self) -> int:
+        return self._group.sequence
+
+    async def send(self, payload: bytes, timestamp: int | None = None) -> None:
+        """Appends a frame.
+
+        On a reliable track this waits until the slowest subscriber is within the bound; on a live track it only
+        lets other tasks run. Cancelled, nothing of the frame was written.
+
+        Args:
+            payload: The frame's bytes; may be empty.
+            timestamp: In units of the track's timescale, at least 0. None stamps the time since the track was made.
+
+        Raises:
+            trio.ClosedResourceError: The group or its track has ended.
+            trio.BusyResourceError: Another task is sending on this group.
+            ValueError: The payload is longer than `Limits.max_frame`, or the timestamp is out of range.
+        """
+        if self._busy:
+            raise trio.BusyResourceError("another task is sending on this group")
+        self._busy = True
+        try:
+            await trio.lowlevel.checkpoint()
+            if self._track.reliable:
+                await self._track.wait_room()
+            self._track.append(self._group, payload, timestamp)
+        finally:
+            self._busy = False
+
+    def send_nowait(self, payload: bytes, timestamp: int | None = None) -> None:
+        """Appends a frame without waiting.
+
+        Raises:
+            trio.WouldBlock: The track is reliable and its slowest subscriber is behind the bound.
+            trio.ClosedResourceError: The group or its track has ended.
+            ValueError: As for `send`.
+        """
+        if self._track.reliable and not self._track.has_room():
+            raise trio.WouldBlock
+        self._track.append(self._group, payload, timestamp)
+
+    def finish(self) -> None:
+        """Completes the group. Does nothing once it has ended."""
+        self._track.complete(self._group)
+
+    def reset(self, code: int = 1) -> None:
+        """Gives the group up for every subscriber. Does nothing once it has ended.
+
+        Args:
+            code: A stream error code; `StreamCode.CANCELLED` by default, 64 and above are the application's.
+        """
+        self._track.abort_group(self._group, code)
+
+    async def __aenter__(self) -> GroupWriter:
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.reset()
+
+    def __repr__(self) -> str:
+        return f"<GroupWriter {self._track.name!r} {self._group!r}>"

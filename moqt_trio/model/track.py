@@ -1,0 +1,472 @@
+"""A track: groups in a bounded cache, one writer's side, and the cursors of those who read."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable
+from typing import Literal
+
+import trio
+
+from ..codes import StreamCode
+from ..limits import Limits
+from .cursor import Cursor, GroupRange
+from .frame import Frame
+from .group import Group, GroupWriter
+
+Delivery = Literal["live", "reliable"]
+
+MAX_SEQUENCE = 2**62 - 1
+MAX_DATAGRAM_PAYLOAD = 1200 - 3 * 8
+"""A datagram's body has at most 1200 bytes, of which three varints take up to eight each (moq-lite-06, 6.4)."""
+
+
+class Track:
+    """A named series of groups. Make one with `Broadcast.track`.
+
+    Two ways of delivery. `"live"`: writing never waits; a subscriber that falls behind loses its oldest groups, is
+    told so, and always gets the newest. `"reliable"`: writing waits until the slowest subscriber is within the
+    bound, and nobody loses anything. Either way memory is bounded in bytes.
+
+    Attributes:
+        name: The track's name within its broadcast.
+        priority: 0 … 255, higher goes first; decides between subscriptions of equal priority.
+        delivery: `"live"` or `"reliable"`.
+        max_age: Seconds that a group is kept after a newer one has come.
+        timescale: Timestamp units per second.
+
+    Limits: `cache_bytes`, `cache_groups`, `live_backlog`, `live_backlog_groups`, `reliable_backlog`,
+        `reliable_backlog_groups`, `max_frame`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        priority: int = 127,
+        delivery: Delivery = "live",
+        max_age: float = 5.0,
+        timescale: int = 1000,
+        limits: Limits | None = None,
+    ) -> None:
+        limits = limits or Limits()
+        if len(name.encode()) > limits.max_track_name:
+            raise ValueError(f"a track's name has at most {limits.max_track_name} bytes in UTF-8")
+        if not 0 <= priority <= 255:
+            raise ValueError(f"priority is 0 … 255, not {priority}")
+        if delivery not in ("live", "reliable"):
+            raise ValueError(f"delivery is 'live' or 'reliable', not {delivery!r}")
+        if max_age < 0:
+            raise ValueError(f"max_age is a number of seconds from 0 on, not {max_age}")
+        if not 1 <= timescale <= MAX_SEQUENCE:
+            raise ValueError(f"timescale is at least 1 unit per second, not {timescale}")
+        self.name = name
+        self.priority = priority
+        self.delivery: Delivery = delivery
+        self.max_age = max_age
+        self.timescale = timescale
+        self._limits = limits
+        self._groups: dict[int, Group] = {}
+        self._order: list[int] = []
+        self._bytes = 0
+        self._next = 0
+        self._final: int | None = None
+        self._aborted: int | None = None
+        self._cursors: set[Cursor] = set()
+        self._demand = trio.Event()
+        self._idle = trio.Event()
+        self._idle.set()
+        self._room: trio.Event | None = None
+        self._epoch: float | None = None
+
+    def __repr__(self) -> str:
+        state = "finished" if self._final is not None else "aborted" if self._aborted is not None else "open"
+        return f"<Track {self.name!r} {state}, next group {self._next}, {len(self._cursors)} subscribers>"
+
+    # -- what the application writes -----------------------------------------------------------------------
+
+    def open_group(self, sequence: int | None = None) -> GroupWriter:
+        """Opens a group.
+
+        Args:
+            sequence: Its number; None takes the next one.
+
+        Returns:
+            A writer to be used as an async context manager.
+
+        Raises:
+            ValueError: The number was used, or is out of range.
+            trio.ClosedResourceError: The track has ended.
+        """
+        return GroupWriter(self, self._open(sequence))
+
+    async def write(self, payload: bytes, timestamp: int | None = None) -> int:
+        """Writes a group of one frame.
+
+        Returns:
+            The group's sequence.
+
+        Raises: what `open_group` and `GroupWriter.send` raise.
+        """
+        await trio.lowlevel.checkpoint()
+        if self.reliable:
+            await self.wait_room()
+        return self._write_group(payload, timestamp)
+
+    def write_nowait(self, payload: bytes, timestamp: int | None = None) -> int:
+        """Writes a group of one frame without waiting.
+
+        Raises: `trio.WouldBlock` when the track is reliable and a subscriber is behind the bound.
+        """
+        if self.reliable and not self.has_room():
+            raise trio.WouldBlock
+        return self._write_group(payload, timestamp)
+
+    def send_datagram(self, payload: bytes, timestamp: int | None = None) -> int:
+        """Sends a group of one frame as a datagram: not repeated when lost, and not kept.
+
+        A subscriber whose connection cannot carry it that way gets it on a stream.
+
+        Returns:
+            The group's sequence.
+
+        Raises:
+            ValueError: The payload is longer than 1176 bytes.
+            trio.ClosedResourceError: The track has ended.
+        """
+        if len(payload) > MAX_DATAGRAM_PAYLOAD:
+            raise ValueError(
+                f"a datagram's payload has at most {MAX_DATAGRAM_PAYLOAD} bytes, not {len(payload)}; use a group"
+            )
+        sequence = self._check_open(None)
+        self._next = sequence + 1
+        group = Group(sequence, trio.current_time(), datagram=True)
+        group.frames.append(Frame(payload, self._stamp(timestamp)))
+        group.size = len(payload)
+        group.complete = True
+        for cursor in list(self._cursors):
+            cursor.add(group)
+        return sequence
+
+    def finish(self) -> None:
+        """Ends the track: no group after the last one will come. Groups that are open may still be written."""
+        if self._final is None and self._aborted is None:
+            self._final = self._next
+            for cursor in list(self._cursors):
+                cursor.finish(self._final)
+
+    def abort(self, *, code: int = StreamCode.CANCELLED) -> None:
+        """Gives the whole track up: every subscription is reset with the code."""
+        if self._aborted is None:
+            self._aborted = code
+            for cursor in list(self._cursors):
+                cursor.abort(code)
+            self._made_room()
+
+    @property
+    def ended(self) -> bool:
+        """True once the track was finished or given up."""
+        return self._final is not None or self._aborted is not None
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions read this track now, on all sessions."""
+        return len(self._cursors)
+
+    @property
+    def latest(self) -> int | None:
+        """The highest sequence that was opened; None before the first."""
+        return self._next - 1 if self._next else None
+
+    async def wait_subscribed(self) -> None:
+        """Waits until somebody subscribes; returns at once while somebody does."""
+        await trio.lowlevel.checkpoint()
+        while not self._cursors:
+            await self._demand.wait()
+
+    async def wait_unsubscribed(self) -> None:
+        """Waits until nobody is subscribed."""
+        await trio.lowlevel.checkpoint()
+        while self._cursors:
+            await self._idle.wait()
+
+    # -- what a writer of a group asks ---------------------------------------------------------------------
+
+    @property
+    def reliable(self) -> bool:
+        """True when writing waits for slow subscribers."""
+        return self.delivery == "reliable"
+
+    def has_room(self) -> bool:
+        """Returns True when every subscriber is within the bound of reliable delivery."""
+        limits = self._limits
+        return all(
+            cursor.backlog < limits.reliable_backlog and len(cursor.pending) <= limits.reliable_backlog_groups
+            for cursor in self._cursors
+        )
+
+    async def wait_room(self) -> None:
+        """Waits until `has_room`, or until the track was given up. A checkpoint only when it waits."""
+        while not self.has_room() and self._aborted is None:
+            if self._room is None:
+                self._room = trio.Event()
+                for cursor in self._cursors:
+                    cursor.watch_room(self._made_room)
+            await self._room.wait()
+
+    def append(self, group: Group, payload: bytes, timestamp: int | None) -> None:
+        """Adds a frame and tells every cursor."""
+        if group.ended or self._aborted is not None:
+            raise trio.ClosedResourceError("the group has ended")
+        if len(payload) > self._limits.max_frame:
+            raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
+        frame = Frame(payload, self._stamp(timestamp))
+        first = not group.frames
+        group.frames.append(frame)
+        size = len(frame)
+        group.size += size
+        self._bytes += size
+        for cursor in list(self._cursors):
+            cursor.grew(group, size)
+        if self._bytes > self._limits.cache_bytes:
+            self._evict()
+        if first or len(self._order) > 1:
+            self._expire()
+
+    def complete(self, group: Group) -> None:
+        """Ends a group cleanly."""
+        if not group.ended:
+            group.complete = True
+            for cursor in list(self._cursors):
+                cursor.ended(group)
+
+    def abort_group(self, group: Group, code: int) -> None:
+        """Gives a group up for every subscriber, and forgets it."""
+        if not group.ended:
+            group.aborted = code
+            self._forget(group.sequence)
+            for cursor in list(self._cursors):
+                cursor.ended(group)
+
+    # -- what a subscription or a fetch asks ---------------------------------------------------------------
+
+    def attach(self, cursor: Cursor, *, replay: bool) -> None:
+        """Places a cursor at its start and keeps it informed from now on.
+
+        Args:
+            cursor: A new cursor.
+            replay: True to start at the oldest group that `max_age` allows (moq-lite-06); False to start at
+                `start_group` or, without one, at the latest group (versions before).
+        """
+        for group, start in self._initial(cursor.range, cursor.max_age, replay=replay):
+            cursor.add(group, start=start)
+        if self._final is not None:
+            cursor.finish(self._final)
+        if self._aborted is not None:
+            cursor.abort(self._aborted)
+        if self._room is not None:
+            cursor.watch_room(self._made_room)
+        self._cursors.add(cursor)
+        self._demand.set()
+        self._idle = trio.Event()
+
+    def detach(self, cursor: Cursor) -> None:
+        """Forgets a cursor."""
+        self._cursors.discard(cursor)
+        cursor.watch_room(None)
+        if not self._cursors:
+            self._demand = trio.Event()
+            self._idle.set()
+        self._made_room()
+
+    def cursor(self, wake: Callable[[], None], *, range: GroupRange, max_age: float) -> Cursor:
+        """Returns a cursor with this track's bounds; `attach` places it."""
+        return Cursor(
+            wake,
+            limits=self._limits,
+            reliable=self.reliable,
+            timescale=self.timescale,
+            range=range,
+            max_age=max_age,
+        )
+
+    def group(self, sequence: int) -> Group | None:
+        """Returns a group that is kept, or None."""
+        return self._groups.get(sequence)
+
+    # -- bookkeeping ---------------------------------------------------------------------------------------
+
+    def _check_open(self, sequence: int | None) -> int:
+        if self._final is not None or self._aborted is not None:
+            raise trio.ClosedResourceError(f"the track {self.name!r} has ended")
+        if sequence is None:
+            sequence = self._next
+        if not 0 <= sequence <= MAX_SEQUENCE:
+            raise ValueError(f"a group's sequence is 0 … 2**62-1, not {sequence}")
+        if sequence in self._groups:
+            raise ValueError(f"group {sequence} of track {self.name!r} exists")
+        return sequence
+
+    def _open(self, sequence: int | None) -> Group:
+        sequence = self._check_open(sequence)
+        now = trio.current_time()
+        group = Group(sequence, now)
+        self._remember(group)
+        self._retire_aged(now)
+        for cursor in list(self._cursors):
+            cursor.add(group)
+        return group
+
+    def _write_group(self, payload: bytes, timestamp: int | None) -> int:
+        sequence = self._check_open(None)
+        if len(payload) > self._limits.max_frame:
+            raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
+        now = trio.current_time()
+        group = Group(sequence, now)
+        group.frames.append(Frame(payload, self._stamp(timestamp)))
+        group.size = len(payload)
+        group.complete = True
+        self._bytes += len(payload)
+        self._remember(group)
+        self._retire_aged(now)
+        for cursor in list(self._cursors):
+            cursor.add(group)
+        if self._bytes > self._limits.cache_bytes:
+            self._evict()
+        self._expire()
+        return sequence
+
+    def _stamp(self, timestamp: int | None) -> int:
+        if timestamp is None:
+            now = trio.current_time()
+            if self._epoch is None:
+                self._epoch = now
+            return int((now - self._epoch) * self.timescale)
+        if not 0 <= timestamp <= MAX_SEQUENCE:
+            raise ValueError(f"a timestamp is 0 … 2**62-1, not {timestamp}")
+        return timestamp
+
+    def _remember(self, group: Group) -> None:
+        self._groups[group.sequence] = group
+        if not self._order or group.sequence > self._order[-1]:
+            self._order.append(group.sequence)
+        else:
+            bisect.insort(self._order, group.sequence)
+        self._next = max(self._next, group.sequence + 1)
+
+    def _forget(self, sequence: int) -> None:
+        group = self._groups.pop(sequence)
+        index = bisect.bisect_left(self._order, sequence)
+        del self._order[index]
+        self._bytes -= group.size
+
+    def _drop_from_cache(self, group: Group) -> None:
+        """Removes a whole group; a cursor that has not read it all loses it."""
+        self._forget(group.sequence)
+        group.first = group.length
+        group.frames = []
+        group.size = 0
+        for cursor in list(self._cursors):
+            cursor.trimmed(group)
+
+    def _needed(self, group: Group) -> bool:
+        """True when a reliable subscriber still has to read the group."""
+        return self.reliable and any(group.sequence in cursor.pending for cursor in self._cursors)
+
+    def _evict(self) -> None:
+        """Brings the cache back within its bound in bytes: oldest groups first, then the start of the latest."""
+        limit = self._limits.cache_bytes
+        for sequence in self._order[:-1]:
+            if self._bytes <= limit:
+                return
+            group = self._groups[sequence]
+            if group.ended and not self._needed(group):
+                self._drop_from_cache(group)
+        for sequence in list(self._order):
+            if self._bytes <= limit:
+                return
+            self._trim(self._groups[sequence], self._bytes - limit)
+
+    def _trim(self, group: Group, excess: int) -> None:
+        """Cuts frames off the front of a group that is still growing, so that an endless group stays bounded."""
+        keep_from = group.length - 1
+        if self.reliable:
+            for cursor in self._cursors:
+                entry = cursor.pending.get(group.sequence)
+                if entry is not None:
+                    keep_from = min(keep_from, entry.position)
+        count = 0
+        freed = 0
+        while group.first + count < keep_from and freed < excess:
+            freed += len(group.frames[count])
+            count += 1
+        del group.frames[:count]
+        group.first += count
+        group.size -= freed
+        self._bytes -= freed
+        for cursor in list(self._cursors):
+            cursor.trimmed(group)
+
+    def _retire_aged(self, now: float) -> None:
+        """Forgets groups that a newer one replaced more than `max_age` ago, and those beyond the count."""
+        while len(self._order) > 1:
+            oldest, successor = self._groups[self._order[0]], self._groups[self._order[1]]
+            aged = now - successor.born > self.max_age
+            if not aged and len(self._order) <= self._limits.cache_groups:
+                return
+            if not oldest.ended or self._needed(oldest):
+                return
+            if any(oldest.sequence in cursor.pending for cursor in self._cursors) and not (
+                len(self._order) > self._limits.cache_groups
+            ):
+                return
+            self._drop_from_cache(oldest)
+
+    def _expire(self) -> None:
+        """Lets each cursor drop the groups that its `max_age` has left behind."""
+        newest: int | None = None
+        for sequence in reversed(self._order):
+            newest = self._groups[sequence].last_timestamp
+            if newest is not None:
+                break
+        if newest is None:
+            return
+        for cursor in list(self._cursors):
+            if len(cursor.pending) > 1 and not self.reliable:
+                cursor.expire(newest, self._reach)
+
+    def _reach(self, sequence: int) -> int | None:
+        """Returns where the next group begins: a group cannot reach past it (moq-lite-06, section 6.2)."""
+        index = bisect.bisect_right(self._order, sequence)
+        if index >= len(self._order):
+            return None
+        return self._groups[self._order[index]].first_timestamp
+
+    def _initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[tuple[Group, int]]:
+        if not self._order:
+            return []
+        latest = self._order[-1]
+        newest = self._groups[latest].last_timestamp
+        chosen: list[tuple[Group, int]] = []
+        for sequence in self._order:
+            group = self._groups[sequence]
+            if not wanted.holds(sequence):
+                continue
+            start = wanted.start_frame if sequence == wanted.start_group else 0
+            if start < group.first:
+                continue
+            if replay and sequence != latest:
+                reach = self._reach(sequence)
+                if newest is not None and reach is not None and newest - reach >= max_age * self.timescale:
+                    continue
+            elif not replay and wanted.start_group is None and sequence != latest:
+                continue
+            chosen.append((group, start))
+        return chosen
+
+    def _made_room(self) -> None:
+        if self._room is not None and (self._aborted is not None or self.has_room()):
+            self._room.set()
+            self._room = None
+            for cursor in self._cursors:
+                cursor.watch_room(None)

@@ -1,0 +1,271 @@
+"""The publishing side of a session: answers what the peer asks of our broadcasts.
+
+Each request has one owner here, a task in the session's nursery: cancel it and its streams are reset, let it end
+and they are finished. Serving a subscription reads the model through a cursor and writes group streams.
+"""
+
+from __future__ import annotations
+
+import math
+import trio
+
+from .codes import StreamCode
+from .driver import MachineSink, SessionDriver, give_up, logger
+from .errors import MoqtError, SessionClosed, printable
+from .model.cursor import Cursor, GroupCursor, GroupRange
+from .model.track import Track
+from .model.wakeup import Wakeup
+from .origin import Origin, Publication
+from .path import BroadcastPath
+from .session.announce import AnnouncePublisher
+from .session.events import (
+    AnnouncementsRequested,
+    Event,
+    FetchRequested,
+    GoawayReceived,
+    ProbeRequested,
+    RequestCancelled,
+    SubscribeRequested,
+    SubscribeUpdated,
+    TrackInfoRequested,
+)
+from .session.fetch import FetchPublisher
+from .session.probe import ProbePublisher
+from .session.subscribe import TrackPublisher
+from .session.track import TrackInfoPublisher
+from .track_server import CHUNK, TrackServer
+from .transport.abc import BidiStream
+from .transport.errors import StreamReset
+from .wire.messages import Fetch, Subscribe, TrackInfo
+
+_PROBE_INTERVAL = 5.0
+_PROBE_CHANGE = 0.25
+
+
+class IncomingRequest(MachineSink):
+    """A bidi stream that the peer opened, until and after it is known what it asks for."""
+
+    def __init__(self, driver: SessionDriver, origin: Origin, servers: set[TrackServer], stream: BidiStream) -> None:
+        self._incoming = driver.core.accept_bidi()
+        super().__init__(driver, stream, self._incoming)
+        self._origin = origin
+        self._servers = servers
+        self._scope = trio.CancelScope()
+        self._track_server: TrackServer | None = None
+        self._probe_wakeup: Wakeup | None = None
+        self._wakeup = Wakeup()
+
+    def handle(self, event: Event) -> None:
+        match event:
+            case AnnouncementsRequested():
+                self.driver.start(self._serve_announcements)
+            case SubscribeRequested():
+                self._subscribe(event.request)
+            case SubscribeUpdated():
+                if self._track_server is not None:
+                    self._track_server.update(event.update)
+            case FetchRequested():
+                self._fetch(event.request)
+            case TrackInfoRequested():
+                self._track_info(event.broadcast, event.track)
+            case ProbeRequested():
+                if self._probe_wakeup is None:
+                    self._probe_wakeup = Wakeup()
+                    self.driver.start(self._serve_probe, self._probe_wakeup)
+                else:
+                    self._probe_wakeup.set()
+            case GoawayReceived():
+                self.driver.goaway_uri = event.uri
+                self.driver.going_away.set()
+            case RequestCancelled():
+                self._cancelled()
+            case _:
+                pass
+
+    def failed(self, error: MoqtError) -> None:
+        self._scope.cancel()
+
+    def send_ready(self) -> None:
+        self._wakeup.set()
+        if self._track_server is not None:
+            self._track_server.wakeup.set()
+
+    def _cancelled(self) -> None:
+        # Both sides have to end a request's stream: the peer's end alone leaves ours open.
+        self._scope.cancel()
+        if not self.stream.send_ended:
+            self.stream.reset(StreamCode.CANCELLED)
+        self.stream.stop(StreamCode.CANCELLED)
+        self.machine.release()
+
+    def _refuse(self, code: int) -> None:
+        give_up(self.stream, code)
+        self.machine.release()
+
+    # -- announcements -------------------------------------------------------------------------------------
+
+    async def _serve_announcements(self) -> None:
+        machine = self._incoming.machine
+        assert isinstance(machine, AnnouncePublisher)
+        try:
+            prefix = BroadcastPath.parse(machine.prefix)
+        except ValueError:
+            self._refuse(StreamCode.INTERNAL_ERROR)
+            return
+        self._origin.watch(self._wakeup.set)
+        try:
+            with self._scope:
+                told = self._origin.below(prefix)
+                self.stream.write(
+                    machine.accept([(str(path), item.hops, item.cost, item.cost) for path, item in told.items()])
+                )
+                while True:
+                    await self._wakeup.wait()
+                    if self._scope.cancel_called:
+                        # Woken and cancelled in one go: the machine has let go of what it told.
+                        break
+                    if self.stream.writable:
+                        told = self._tell_changes(machine, prefix, told)
+        except (StreamReset, SessionClosed, trio.ClosedResourceError):
+            pass
+        finally:
+            self._origin.unwatch(self._wakeup.set)
+            self._refuse(StreamCode.SESSION_CLOSED)
+
+    def _tell_changes(
+        self, machine: AnnouncePublisher, prefix: BroadcastPath, told: dict[BroadcastPath, Publication]
+    ) -> dict[BroadcastPath, Publication]:
+        # The difference to what was told, not a queue of changes: a slow peer costs no memory.
+        current = self._origin.below(prefix)
+        changes = [machine.unannounce(str(path)) for path, item in told.items() if current.get(path) is not item]
+        changes += [
+            machine.announce(str(path), item.hops, item.cost, item.cost)
+            for path, item in current.items()
+            if told.get(path) is not item
+        ]
+        data = b"".join(changes)
+        if data:
+            self.stream.write(data)
+        return current
+
+    # -- tracks --------------------------------------------------------------------------------------------
+
+    def _find(self, broadcast: str, track: str) -> tuple[Publication, Track] | None:
+        try:
+            path = BroadcastPath.parse(broadcast)
+        except ValueError:
+            return None
+        return self._origin.find(path, track)
+
+    def _subscribe(self, request: Subscribe) -> None:
+        found = self._find(request.broadcast, request.track)
+        machine = self._incoming.machine
+        assert isinstance(machine, TrackPublisher)
+        if found is None or self.driver.going_away.is_set():
+            code = StreamCode.NOT_FOUND if found is None else StreamCode.GOING_AWAY
+            logger.info("refused track %s of %s", printable(request.track), printable(request.broadcast))
+            self._refuse(code)
+            return
+        publication, track = found
+        server = TrackServer(self.driver, self.stream, machine, request, publication, track, self._scope)
+        self._track_server = server
+        self._servers.add(server)
+        self.driver.start(self._serve_track, server)
+
+    async def _serve_track(self, server: TrackServer) -> None:
+        try:
+            await server.run()
+        finally:
+            self._servers.discard(server)
+            self.machine.release()
+
+    def _track_info(self, broadcast: str, name: str) -> None:
+        found = self._find(broadcast, name)
+        if found is None:
+            self._refuse(StreamCode.NOT_FOUND)
+            return
+        machine = self._incoming.machine
+        assert isinstance(machine, TrackInfoPublisher)
+        track = found[1]
+        info = TrackInfo(priority=track.priority, max_age_ms=round(track.max_age * 1000), timescale=track.timescale)
+        self.stream.write(machine.reply(info), fin=True)
+        self.machine.release()
+
+    def _fetch(self, request: Fetch) -> None:
+        found = self._find(request.broadcast, request.track)
+        if found is None:
+            self._refuse(StreamCode.NOT_FOUND)
+            return
+        self.driver.start(self._serve_fetch, request, found[1])
+
+    async def _serve_fetch(self, request: Fetch, track: Track) -> None:
+        machine = self._incoming.machine
+        assert isinstance(machine, FetchPublisher)
+        group = track.group(request.group)
+        code: int = StreamCode.CANCELLED
+        wanted = GroupRange(request.group, request.group, request.start_frame, request.end_frame)
+        cursor = track.cursor(self._wakeup.set, range=wanted, max_age=math.inf)
+        try:
+            with self._scope:
+                missing = group is None or request.start_frame < group.first
+                if group is not None and group.complete and request.start_frame >= max(group.length, 1):
+                    missing = True
+                if missing:
+                    code = StreamCode.NOT_FOUND
+                    return
+                track.attach(cursor, replay=False)
+                while not (cursor.done or cursor.aborted is not None):
+                    for sequence, reason in cursor.take_dropped():
+                        logger.debug("fetched group %d was lost: %#x", sequence, reason)
+                        code = reason
+                        return
+                    for entry in cursor.news(newest_first=False):
+                        self._write_fetched(machine, cursor, entry)
+                    if not cursor.done:
+                        await self._wakeup.wait()
+                self.stream.finish()
+        except (StreamReset, SessionClosed, trio.ClosedResourceError):
+            pass
+        finally:
+            track.detach(cursor)
+            if not self.stream.send_ended:
+                self._refuse(code)
+            self.machine.release()
+
+    def _write_fetched(self, machine: FetchPublisher, cursor: Cursor, entry: GroupCursor) -> None:
+        while entry.has_frames:
+            if not self.stream.writable:
+                cursor.again(entry)
+                return
+            self.stream.write(machine.frames(cursor.take(entry, CHUNK)))
+        if entry.finished:
+            cursor.remove(entry.group.sequence)
+
+    # -- probes --------------------------------------------------------------------------------------------
+
+    async def _serve_probe(self, asked: Wakeup) -> None:
+        machine = self._incoming.machine
+        assert isinstance(machine, ProbePublisher)
+        reported: float | None = None
+        try:
+            with self._scope:
+                while True:
+                    bitrate, rtt_ms = self._estimate()
+                    if reported is None or abs(bitrate - reported) >= _PROBE_CHANGE * max(reported, 1):
+                        if self.stream.writable:
+                            self.stream.write(machine.report(bitrate or None, rtt_ms))
+                        reported = bitrate
+                    with trio.move_on_after(_PROBE_INTERVAL):
+                        await asked.wait()
+                        reported = None
+        except (StreamReset, SessionClosed, trio.ClosedResourceError):
+            pass
+        finally:
+            self._refuse(StreamCode.SESSION_CLOSED)
+
+    def _estimate(self) -> tuple[int, int | None]:
+        numbers = self.driver.connection.statistics()
+        if not numbers.rtt:
+            return 0, None
+        # A measured round trip below a millisecond still says "measured": 0 means unknown on the wire.
+        return int(numbers.congestion_window * 8 / numbers.rtt), max(1, round(numbers.rtt * 1000))

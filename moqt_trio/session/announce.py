@@ -1,0 +1,370 @@
+"""The announce stream: a prefix one way, what is available below it the other.
+
+The four forms of the replies differ in what opens them, in how an end names its announcement and in who adds the
+sender's hop; `Features` tells, and the events are the same.
+
+Spec: draft-lcurley-moq-lite-06, section 7 (ANNOUNCE_REQUEST and its replies).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+
+from ..codes import SessionCode, StreamCode
+from ..errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+from ..path import BroadcastPath
+from ..wire.messages import (
+    AnnounceEnd,
+    AnnounceInit,
+    AnnounceOk,
+    AnnounceRequest,
+    AnnounceStart,
+    AnnounceUpdate,
+    Expect,
+    Message,
+    StreamKind,
+)
+from .events import (
+    Announced,
+    AnnouncementsEnded,
+    AnnouncementsRequested,
+    Event,
+    InitialAnnouncementsDone,
+    RequestRefused,
+    Unannounced,
+)
+from .machine import MessageMachine, RequestReceiver
+from .paths import path_local, path_untrusted
+
+if TYPE_CHECKING:
+    from .state import SessionState
+
+Available: TypeAlias = tuple[str, tuple[int, ...], int, int]
+"""What is available here: path, hops up to this side without its own, warm cost, cold cost."""
+
+
+class AnnouncePublisher(RequestReceiver):
+    """The peer wants to know what is available below a prefix.
+
+    Events: `AnnouncementsRequested`, `RequestCancelled`.
+
+    Three kinds of paths are withheld: those that passed the peer or a hop that it does not want or this side itself,
+    those whose hops are more than `Limits.max_hops`, and hidden ones, with a part below the prefix that starts with a
+    dot. The caller need not care: it announces and unannounces them like the others, and gets b"".
+
+    Attributes:
+        prefix: The canonical prefix; empty until the request arrived.
+    """
+
+    def __init__(self, state: SessionState) -> None:
+        super().__init__(state, Expect.ANNOUNCE_REQUEST)
+        self._prefix = BroadcastPath()
+        self._exclude_hop = 0
+        self._accepted = False
+        self._next_ordinal = 0
+        # By full path: the announcement's ordinal on this stream, or None for one that is withheld from the peer.
+        self._active: dict[BroadcastPath, int | None] = {}
+
+    @property
+    def prefix(self) -> str:
+        return str(self._prefix)
+
+    def accept(self, active: Iterable[Available] = ()) -> bytes:
+        """Returns what opens the replies: the version's opening message, and everything that is available now.
+
+        Raises:
+            LocalProtocolError: There is no request yet, it was accepted before, a path is outside the prefix, or the
+                same path is there twice.
+        """
+        if not self._asked:
+            raise LocalProtocolError("there is no announce request to answer yet")
+        if self._accepted:
+            raise LocalProtocolError("the announce request was answered before")
+        found: dict[BroadcastPath, int | None] = {}
+        starts: list[AnnounceStart] = []
+        for path, hops, warm, cold in active:
+            full = self._inside(path)
+            if full in found:
+                raise LocalProtocolError(f"{full} is available twice")
+            start = self._start(full, hops, warm, cold)
+            found[full] = None if start is None else len(starts)
+            if start is not None:
+                starts.append(start)
+        data = self._encode_initial(starts)
+        self._accepted = True
+        if self._settled:
+            return b""
+        self._active = found
+        self._next_ordinal = len(starts)
+        return data
+
+    def announce(self, path: str, hops: tuple[int, ...] = (), warm: int = 0, cold: int = 0) -> bytes:
+        """Returns what announces a path, or replaces what was said of it; b"" when there is nothing to say.
+
+        Args:
+            path: The full path, below the prefix.
+            hops: Hop ids from the origin to this side, without its own.
+            warm: What subscribing costs; told in moq-lite-06.
+            cold: The same without any discount for a cached copy; told in moq-lite-06.
+
+        Raises:
+            LocalProtocolError: The request is not accepted yet, or the path is outside the prefix.
+        """
+        full = self._announceable(path)
+        if self._settled:
+            return b""
+        start = self._start(full, hops, warm, cold)
+        ordinal = self._active.get(full)
+        if start is None:
+            self._active[full] = None
+            return b"" if ordinal is None else self._encode_end(full, ordinal)
+        if ordinal is not None:
+            return self._encode_again(full, ordinal, start)
+        data = self._state.dialect.encode(start)
+        self._active[full] = self._next_ordinal
+        self._next_ordinal += 1
+        return data
+
+    def unannounce(self, path: str) -> bytes:
+        """Returns what ends an announcement; b"" for one that was withheld.
+
+        Raises:
+            LocalProtocolError: The path is not announced.
+        """
+        full = self._announceable(path)
+        if self._settled:
+            return b""
+        if full not in self._active:
+            raise LocalProtocolError(f"{full} is not announced")
+        ordinal = self._active.pop(full)
+        return b"" if ordinal is None else self._encode_end(full, ordinal)
+
+    def _announceable(self, path: str) -> BroadcastPath:
+        if not self._accepted:
+            raise LocalProtocolError("the announce request is not accepted")
+        return self._inside(path)
+
+    def _inside(self, path: str) -> BroadcastPath:
+        full = path_local(path)
+        if not self._prefix.covers(full):
+            raise LocalProtocolError(f"{full!r} is not below the prefix {self._prefix!r}")
+        return full
+
+    def _start(self, full: BroadcastPath, hops: tuple[int, ...], warm: int, cold: int) -> AnnounceStart | None:
+        """Returns the message that announces a path, or None for a path that is withheld."""
+        suffix = self._prefix.suffix_of(full)
+        if any(part.startswith(".") for part in suffix):
+            return None
+        state = self._state
+        # Whoever is among the hops has the broadcast from a shorter route; sending it back would make a loop.
+        peer_hop = state.peer_setup.hop_id if state.peer_setup is not None else 0
+        if any(hop and hop in hops for hop in (self._exclude_hop, peer_hop, state.hop_id)):
+            return None
+        if state.dialect.features.sender_hop in ("sender", "count"):
+            hops = (*hops, state.hop_id)
+        if len(hops) > state.limits.max_hops:
+            return None
+        return AnnounceStart(str(suffix), hops, warm, cold)
+
+    def _encode_initial(self, starts: list[AnnounceStart]) -> bytes:
+        dialect = self._state.dialect
+        first = dialect.features.announce_first
+        if first == "init":
+            return dialect.encode(AnnounceInit(tuple(start.suffix for start in starts)))
+        data = b"".join(map(dialect.encode, starts))
+        if first == "ok":
+            data = dialect.encode(AnnounceOk(self._state.hop_id, len(starts))) + data
+        return data
+
+    def _encode_end(self, full: BroadcastPath, ordinal: int) -> bytes:
+        if self._state.dialect.features.announce_ids:
+            return self._state.dialect.encode(AnnounceEnd(announce_id=ordinal))
+        return self._state.dialect.encode(AnnounceEnd(suffix=str(self._prefix.suffix_of(full))))
+
+    def _encode_again(self, full: BroadcastPath, ordinal: int, start: AnnounceStart) -> bytes:
+        """Returns what replaces an announcement that is active."""
+        dialect = self._state.dialect
+        if dialect.features.announce_ids:
+            return dialect.encode(AnnounceUpdate(ordinal, start.hops, start.warm_cost, start.cold_cost))
+        if dialect.features.announce_first == "ok":
+            # moq-lite-05: a second start for an active path is a restart.
+            return dialect.encode(start)
+        return self._encode_end(full, ordinal) + dialect.encode(start)
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        assert isinstance(message, AnnounceRequest)
+        self._prefix = path_untrusted(message.prefix, self._state.limits)
+        self._exclude_hop = message.exclude_hop
+        self._asked = True
+        self._expect = None
+        events.append(AnnouncementsRequested(message.prefix, message.exclude_hop))
+
+    def _on_release(self) -> None:
+        self._active.clear()
+        self._state.requests.give_back()
+
+
+@attrs.define(eq=False)
+class _Route:
+    """One announcement of the peer's that has not ended.
+
+    Attributes:
+        path: The full path, canonical.
+        shown: True when it was told to the caller; False when it came back to us in a loop.
+    """
+
+    path: str
+    shown: bool
+
+
+class AnnounceSubscriber(MessageMachine):
+    """We want to know what is available at the peer below a prefix.
+
+    Events: `Announced`, `Unannounced`, `InitialAnnouncementsDone` where the version tells, then `AnnouncementsEnded`
+    (FIN) or `RequestRefused`. What passed this side's own hop is dropped in silence.
+
+    Attributes:
+        prefix: The canonical prefix.
+    """
+
+    def __init__(self, state: SessionState, prefix: str) -> None:
+        features = state.dialect.features
+        first = Expect.ANNOUNCE_REPLY if features.announce_first == "none" else Expect.ANNOUNCE_FIRST_REPLY
+        super().__init__(state, first)
+        self._prefix = path_local(prefix)
+        request = AnnounceRequest(str(self._prefix), state.hop_id if features.exclude_hop else 0)
+        self.opening = state.dialect.stream_type(StreamKind.ANNOUNCE) + state.dialect.encode(request)
+        self._with_ids = features.announce_ids
+        self._may_restart = features.announce_first == "ok" and not features.announce_ids
+        self._sender_hop: tuple[int, ...] = ()
+        self._initial_left = 0
+        self._next_ordinal = 0
+        self._by_path: dict[str, _Route] = {}
+        self._by_ordinal: dict[int, _Route] = {}
+        self._bytes = 0
+
+    @property
+    def prefix(self) -> str:
+        return str(self._prefix)
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        match message:
+            case AnnounceStart():
+                self._on_start(message, events)
+            case AnnounceEnd():
+                self._on_end(message, events)
+            case AnnounceUpdate():
+                self._on_update(message, events)
+            case AnnounceOk():
+                self._expect = Expect.ANNOUNCE_REPLY
+                self._sender_hop = (message.hop_id,)
+                self._initial_left = message.active_count
+                if not message.active_count:
+                    events.append(InitialAnnouncementsDone())
+            case AnnounceInit():
+                self._expect = Expect.ANNOUNCE_REPLY
+                self._initial_left = len(message.suffixes)
+                for suffix in message.suffixes:
+                    self._on_start(AnnounceStart(suffix), events)
+                if not message.suffixes:
+                    events.append(InitialAnnouncementsDone())
+            case _:
+                raise self._broken(f"{type(message).__name__} as a reply")
+
+    def _on_start(self, message: AnnounceStart, events: list[Event]) -> None:
+        path = str(path_untrusted(message.suffix, self._state.limits, self._prefix))
+        hops = message.hops + self._sender_hop
+        shown = not self._looped(hops)
+        route = self._by_path.get(path)
+        if route is not None:
+            if not self._may_restart:
+                raise self._broken("an announcement of what is announced already")
+            if shown:
+                events.append(self._announced(path, hops, message, updated=True))
+            else:
+                self._forget(route)
+                events.append(Unannounced(path))
+            return
+        initial = self._initial_left > 0
+        if shown or self._with_ids:
+            self._remember(_Route(path, shown))
+        if shown:
+            events.append(self._announced(path, hops, message, initial=initial))
+        if initial:
+            self._initial_left -= 1
+            if not self._initial_left:
+                events.append(InitialAnnouncementsDone())
+
+    def _on_update(self, message: AnnounceUpdate, events: list[Event]) -> None:
+        route = self._by_ordinal.get(message.announce_id)
+        if route is None:
+            raise self._unknown(message.announce_id)
+        hops = message.hops + self._sender_hop
+        was_shown, route.shown = route.shown, not self._looped(hops)
+        if route.shown:
+            events.append(self._announced(route.path, hops, message, updated=was_shown))
+        elif was_shown:
+            events.append(Unannounced(route.path))
+
+    def _on_end(self, message: AnnounceEnd, events: list[Event]) -> None:
+        if message.announce_id is not None:
+            route = self._by_ordinal.pop(message.announce_id, None)
+            if route is None:
+                raise self._unknown(message.announce_id)
+        else:
+            path = path_untrusted(message.suffix or "", self._state.limits, self._prefix)
+            route = self._by_path.get(str(path))
+            if route is None:
+                # The end of something that was dropped as a loop, here or by the sender.
+                return
+        self._forget(route)
+        if route.shown:
+            events.append(Unannounced(route.path))
+
+    def _looped(self, hops: tuple[int, ...]) -> bool:
+        return self._state.hop_id != 0 and self._state.hop_id in hops
+
+    def _announced(
+        self,
+        path: str,
+        hops: tuple[int, ...],
+        message: AnnounceStart | AnnounceUpdate,
+        *,
+        initial: bool = False,
+        updated: bool = False,
+    ) -> Announced:
+        return Announced(path, hops, message.warm_cost, message.cold_cost, initial, updated)
+
+    def _remember(self, route: _Route) -> None:
+        limits = self._state.limits
+        count = len(self._by_path) + 1
+        if count > limits.max_announcements:
+            raise LimitExceeded("max_announcements", count, code=StreamCode.NO_CAPACITY, scope="stream")
+        size = self._bytes + len(route.path.encode())
+        if size > limits.max_announcement_bytes:
+            raise LimitExceeded("max_announcement_bytes", size, code=StreamCode.NO_CAPACITY, scope="stream")
+        self._bytes = size
+        self._by_path[route.path] = route
+        if self._with_ids:
+            self._by_ordinal[self._next_ordinal] = route
+            self._next_ordinal += 1
+
+    def _forget(self, route: _Route) -> None:
+        del self._by_path[route.path]
+        self._bytes -= len(route.path.encode())
+
+    def _unknown(self, announce_id: int) -> RemoteProtocolError:
+        return RemoteProtocolError(f"no announcement has the id {announce_id}", code=SessionCode.PROTOCOL_VIOLATION)
+
+    def _on_fin(self, events: list[Event]) -> None:
+        events.append(AnnouncementsEnded())
+
+    def _on_reset(self, code: int) -> list[Event]:
+        return [RequestRefused(code)]
+
+    def _on_release(self) -> None:
+        self._by_path.clear()
+        self._by_ordinal.clear()

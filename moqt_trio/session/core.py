@@ -1,0 +1,231 @@
+"""`SessionCore`: one MoQ session without I/O. It makes the machines of streams, and routes datagrams.
+
+Spec: draft-lcurley-moq-lite-03 to -06.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from ..errors import LocalProtocolError, Malformed
+from ..limits import Limits
+from ..wire.messages import Datagram, Fetch, Frame, Setup, StreamKind, Subscribe
+from .announce import AnnounceSubscriber
+from .events import DatagramReceived
+from .fetch import FetchSubscriber
+from .goaway import GoawaySender
+from .group import GroupSender
+from .incoming import IncomingBidi, IncomingUni
+from .probe import ProbeSubscriber
+from .setup import check_setup
+from .state import SessionState
+from .subscribe import TrackSubscriber
+from .track import TrackInfoSubscriber
+
+if TYPE_CHECKING:
+    from ..wire.dialect import Dialect
+
+MAX_DATAGRAM: Final = 1200
+"""Bytes of a datagram's body that every path carries; longer ones are neither sent nor read."""
+
+
+class SessionCore:
+    """Both roles of one session: it makes requests of the peer, and answers the peer's.
+
+    Each method that makes a machine allocates what the machine needs in the session (an id, a slot) at once, so the
+    driver calls its `release()` when the stream is over, even if nothing was ever written. A version that lacks a
+    kind of stream raises `LocalProtocolError` for it.
+
+    Attributes:
+        setup: What this side says it can do.
+        dropped_datagrams: Datagrams that came and were of no use: undecodable, too long, or for no subscription.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        is_client: bool,
+        limits: Limits | None = None,
+        setup: Setup | None = None,
+        path_on_wire: bool = False,
+        hop_id: int = 0,
+    ) -> None:
+        """Makes the core of a session that is just starting.
+
+        Args:
+            dialect: The version that was negotiated.
+            is_client: True on the side that opened the session.
+            limits: The bounds that the peer is held to.
+            setup: What this side can do. Its hop id is that of the session when it has none of its own.
+            path_on_wire: True where a client's SETUP may carry the request path: on raw QUIC, without a URI.
+            hop_id: This side's hop id, by which it recognises its own announcements coming back; 0 for none.
+
+        Raises:
+            LocalProtocolError: The setup has a path or a role that this side may not send.
+        """
+        setup = setup if setup is not None else Setup()
+        check_setup(setup, from_client=is_client, path_on_wire=path_on_wire)
+        self.setup = setup if setup.hop_id else attrs.evolve(setup, hop_id=hop_id)
+        self.dropped_datagrams = 0
+        self._state = SessionState(
+            dialect=dialect,
+            is_client=is_client,
+            limits=limits if limits is not None else Limits(),
+            path_on_wire=path_on_wire,
+            hop_id=hop_id,
+        )
+
+    def __repr__(self) -> str:
+        role = "client" if self.is_client else "server"
+        ours, theirs = len(self._state.issued), len(self._state.peers)
+        return f"<SessionCore {role} {self.dialect.name}: {ours} subscriptions of ours, {theirs} of the peer's>"
+
+    @property
+    def dialect(self) -> Dialect:
+        """The version that the session speaks."""
+        return self._state.dialect
+
+    @property
+    def is_client(self) -> bool:
+        """True on the side that opened the session."""
+        return self._state.is_client
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds that the peer is held to."""
+        return self._state.limits
+
+    @property
+    def hop_id(self) -> int:
+        """This side's hop id; 0 for none."""
+        return self._state.hop_id
+
+    @property
+    def peer_setup(self) -> Setup | None:
+        """What the peer said it can do; None until it did, and where the version has no SETUP."""
+        return self._state.peer_setup
+
+    @property
+    def goaway_received(self) -> str | None:
+        """The URI of the peer's GOAWAY, "" for none in particular; None until it came."""
+        return self._state.goaway_received
+
+    @property
+    def stray_groups(self) -> int:
+        """Group streams that came for subscriptions that never existed."""
+        return self._state.issued.strays
+
+    # -- streams that this side opens ----------------------------------------------------------------------
+
+    def setup_stream(self) -> bytes | None:
+        """Returns all that our SETUP stream carries, FIN behind it; None where the version has no such stream."""
+        if self.dialect.features.setup != "uni":
+            return None
+        return self.dialect.stream_type(StreamKind.SETUP) + self.dialect.encode(self.setup)
+
+    def request_announcements(self, prefix: str) -> AnnounceSubscriber:
+        """Asks what is available below a prefix; "" for everything."""
+        return AnnounceSubscriber(self._state, prefix)
+
+    def subscribe(
+        self,
+        broadcast: str,
+        track: str,
+        *,
+        priority: int = 0,
+        ordered: bool = False,
+        max_age_ms: int = 0,
+        start_group: int | None = None,
+        end_group: int | None = None,
+        start_frame: int = 0,
+        end_frame: int | None = None,
+    ) -> TrackSubscriber:
+        """Subscribes to a track; the arguments are the fields of `Subscribe`. The id is in use when this returns."""
+        request = Subscribe(
+            self._state.issued.next_id,
+            broadcast,
+            track,
+            priority,
+            ordered,
+            max_age_ms,
+            start_group,
+            end_group,
+            start_frame,
+            end_frame,
+        )
+        return TrackSubscriber(self._state, request)
+
+    def fetch(
+        self,
+        broadcast: str,
+        track: str,
+        group: int,
+        *,
+        priority: int = 0,
+        start_frame: int = 0,
+        end_frame: int | None = None,
+    ) -> FetchSubscriber:
+        """Fetches one group; the arguments are the fields of `Fetch`."""
+        return FetchSubscriber(self._state, Fetch(broadcast, track, priority, group, start_frame, end_frame))
+
+    def request_track_info(self, broadcast: str, track: str) -> TrackInfoSubscriber:
+        """Asks for a track's properties."""
+        return TrackInfoSubscriber(self._state, broadcast, track)
+
+    def probe(self, bitrate: int | None = None) -> ProbeSubscriber:
+        """Asks for the peer's estimates, with a target in bits per second or with none.
+
+        Raises:
+            LocalProtocolError: The version has no probes, or the peer's SETUP said that it answers none.
+        """
+        return ProbeSubscriber(self._state, bitrate)
+
+    def goaway(self, uri: str = "") -> GoawaySender:
+        """Asks the peer to leave, once in a session; a server may say where to."""
+        return GoawaySender(self._state, uri)
+
+    def group(self, subscribe_id: int, sequence: int, start_frame: int = 0) -> GroupSender:
+        """Delivers a group for a subscription that the peer made and that is not released."""
+        return GroupSender(self._state, subscribe_id, sequence, start_frame)
+
+    # -- streams that the peer opens -----------------------------------------------------------------------
+
+    def accept_bidi(self) -> IncomingBidi:
+        """Returns the machine for a bidirectional stream that the peer opened."""
+        return IncomingBidi(self._state)
+
+    def accept_uni(self) -> IncomingUni:
+        """Returns the machine for a unidirectional stream that the peer opened."""
+        return IncomingUni(self._state)
+
+    # -- datagrams -----------------------------------------------------------------------------------------
+
+    def datagram(self, subscribe_id: int, sequence: int, timestamp: int, payload: bytes) -> bytes:
+        """Returns a group of one frame as a datagram, for a subscription that the peer made.
+
+        Raises:
+            LocalProtocolError: There is no such subscription, the version has no datagrams, or it is too long.
+        """
+        if subscribe_id not in self._state.peers:
+            raise LocalProtocolError(f"the peer has no subscription {subscribe_id}")
+        data = self.dialect.encode_datagram(Datagram(subscribe_id, sequence, timestamp, payload))
+        if len(data) > MAX_DATAGRAM:
+            raise LocalProtocolError(f"a datagram has at most {MAX_DATAGRAM} bytes, not {len(data)}")
+        return data
+
+    def receive_datagram(self, data: bytes) -> DatagramReceived | None:
+        """Returns what a datagram carries; None, and one more in `dropped_datagrams`, when it is of no use."""
+        if self.dialect.features.datagrams and len(data) <= MAX_DATAGRAM:
+            try:
+                datagram = self.dialect.read_datagram_untrusted(data)
+            except Malformed:
+                pass
+            else:
+                if datagram.subscribe_id in self._state.issued:
+                    frame = Frame(datagram.payload, datagram.timestamp)
+                    return DatagramReceived(datagram.subscribe_id, datagram.sequence, frame)
+        self.dropped_datagrams += 1
+        return None

@@ -1,0 +1,111 @@
+"""The fetch stream: FETCH one way, the frames of one group the other, FIN at their end.
+
+Spec: draft-lcurley-moq-lite-06, section 7 (FETCH).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from ..codes import StreamCode
+from ..errors import LocalProtocolError, Malformed, ProtocolError
+from ..wire.messages import Expect, Fetch, FrameLike, Message, StreamKind
+from .events import Event, FetchRequested, FramesReceived, RequestFinished, RequestRefused
+from .group import FrameWriter
+from .machine import RequestReceiver, StreamMachine
+from .paths import path_local, path_untrusted
+
+if TYPE_CHECKING:
+    from .state import SessionState
+
+
+class FetchPublisher(RequestReceiver):
+    """The peer fetches one group of ours. The driver finishes the stream after the last frame, or resets it.
+
+    Events: `FetchRequested`, `RequestCancelled`.
+
+    Attributes:
+        request: What the peer asked for; None until it arrived. Its path is canonical.
+    """
+
+    _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
+
+    def __init__(self, state: SessionState) -> None:
+        super().__init__(state, Expect.FETCH)
+        self.request: Fetch | None = None
+        self._writer = FrameWriter(state.dialect)
+
+    def frames(self, frames: Sequence[FrameLike]) -> bytes:
+        """Returns the bytes of some frames, in order; b"" once the peer has cancelled.
+
+        Raises:
+            LocalProtocolError: There is no request yet, or a frame can't be carried: none of them counts as sent.
+        """
+        if self.request is None:
+            raise LocalProtocolError("there is no fetch to answer yet")
+        if self._settled:
+            return b""
+        return self._writer.frames(frames)
+
+    def finish(self) -> None:
+        """Notes that this side finished the stream: the peer's FIN or reset is no cancellation any more."""
+        self._settled = True
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        assert isinstance(message, Fetch)
+        path = path_untrusted(message.broadcast, self._state.limits)
+        self.request = attrs.evolve(message, broadcast=str(path))
+        self._asked = True
+        self._expect = None
+        events.append(FetchRequested(self.request))
+
+    def _on_release(self) -> None:
+        self._state.requests.give_back()
+
+
+class FetchSubscriber(StreamMachine):
+    """We fetch one group of the peer's. Our half stays open until the reply is complete: a FIN would cancel.
+
+    Events: `FramesReceived`, then `RequestFinished` or `RequestRefused`.
+    """
+
+    def __init__(self, state: SessionState, request: Fetch) -> None:
+        request = attrs.evolve(request, broadcast=str(path_local(request.broadcast)))
+        self.opening = state.dialect.stream_type(StreamKind.FETCH) + state.dialect.encode(request)
+        self._frames = state.dialect.frame_decoder(state.limits)
+        self._deaf = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that arrived and belong to a frame that is not complete."""
+        return self._frames.pending_bytes
+
+    def receive_data(self, data: bytes, fin: bool) -> list[Event]:
+        if self._deaf:
+            return []
+        events: list[Event] = []
+        try:
+            frames = self._frames.feed_untrusted(data)
+            if frames:
+                events.append(FramesReceived(frames))
+            if fin:
+                if self._frames.pending_bytes:
+                    raise Malformed("FIN inside a frame", code=StreamCode.MALFORMED_TRACK, scope="stream")
+                self._deaf = True
+                events.append(RequestFinished())
+        except ProtocolError:
+            self._deaf = True
+            raise
+        return events
+
+    def receive_reset(self, code: int) -> list[Event]:
+        if self._deaf:
+            return []
+        self._deaf = True
+        return [RequestRefused(code)]
+
+    def release(self) -> None:
+        self._deaf = True

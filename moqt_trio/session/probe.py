@@ -1,0 +1,82 @@
+"""The probe stream: a target bit rate one way, estimates of bit rate and round trip the other, as often as wanted.
+
+Spec: draft-lcurley-moq-lite-06, section 7 (PROBE).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import LocalProtocolError
+from ..wire.messages import Expect, Message, Probe, ProbeLevel, StreamKind
+from .events import Event, ProbeReported, ProbeRequested, RequestFinished, RequestRefused
+from .machine import MessageMachine, RequestReceiver
+
+if TYPE_CHECKING:
+    from .state import SessionState
+
+
+class ProbePublisher(RequestReceiver):
+    """The peer wants our estimates. Opening the stream is the request; a PROBE message on it sets a target.
+
+    Events: `ProbeRequested` when the stream opens and for each message, `RequestCancelled`.
+    """
+
+    def __init__(self, state: SessionState) -> None:
+        super().__init__(state, Expect.PROBE)
+        self._asked = True
+        self._told = False
+
+    def report(self, bitrate: int | None, rtt_ms: int | None = None) -> bytes:
+        """Returns PROBE; b"" once the peer has cancelled.
+
+        Args:
+            bitrate: Bits per second; None for unknown.
+            rtt_ms: The smoothed round trip in milliseconds; None for unknown. moq-lite-03 does not carry it.
+        """
+        if self._state.dialect.features.probe == "bitrate":
+            rtt_ms = None
+        data = self._state.dialect.encode(Probe(bitrate, rtt_ms))
+        return b"" if self._settled else data
+
+    def receive_data(self, data: bytes, fin: bool) -> list[Event]:
+        if self._deaf or self._told:
+            return super().receive_data(data, fin)
+        # Peers open the stream with its type alone; waiting for a message would leave them without an answer.
+        self._told = True
+        return [ProbeRequested(None), *super().receive_data(data, fin)]
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        assert isinstance(message, Probe)
+        events.append(ProbeRequested(message.bitrate))
+
+    def _on_release(self) -> None:
+        self._state.requests.give_back()
+
+
+class ProbeSubscriber(MessageMachine):
+    """We want the peer's estimates. Events: `ProbeReported`, `RequestFinished`, `RequestRefused`."""
+
+    def __init__(self, state: SessionState, bitrate: int | None) -> None:
+        super().__init__(state, Expect.PROBE)
+        setup = state.peer_setup
+        if setup is not None and setup.probe is ProbeLevel.NONE:
+            raise LocalProtocolError("the peer said that it answers no probe")
+        self.opening = state.dialect.stream_type(StreamKind.PROBE)
+        if bitrate is not None:
+            self.opening += state.dialect.encode(Probe(bitrate))
+
+    def update(self, bitrate: int | None) -> bytes:
+        """Returns PROBE with a new target in bits per second, None for none; b"" once the publisher has ended it."""
+        data = self._state.dialect.encode(Probe(bitrate))
+        return b"" if self._deaf else data
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        assert isinstance(message, Probe)
+        events.append(ProbeReported(message.bitrate, message.rtt_ms))
+
+    def _on_fin(self, events: list[Event]) -> None:
+        events.append(RequestFinished())
+
+    def _on_reset(self, code: int) -> list[Event]:
+        return [RequestRefused(code)]

@@ -1,0 +1,172 @@
+"""What the machines of one session share: ids, counts, and what the peer says only once.
+
+Every count that a peer can drive up is bounded here. Nothing here sees bytes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ..codes import SessionCode, StreamCode
+from ..errors import LimitExceeded, RemoteProtocolError
+
+if TYPE_CHECKING:
+    from ..limits import Limits
+    from ..wire.dialect import Dialect
+    from ..wire.messages import Setup
+
+
+class IssuedSubscriptions:
+    """The subscriptions that this side made.
+
+    Ids count up from 0, so an id below the next one was issued once: that alone tells a late group of an ended
+    subscription from one that never existed, for as long as the session lives and without remembering anything.
+
+    Attributes:
+        next_id: The id of the next subscription.
+        strays: Group streams that came for subscriptions that never existed.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.next_id = 0
+        self.strays = 0
+        self._live: set[int] = set()
+        self._max_strays = limits.max_strays
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, subscribe_id: int) -> bool:
+        return subscribe_id in self._live
+
+    def register(self) -> int:
+        """Takes the next id into use and returns it."""
+        subscribe_id = self.next_id
+        self.next_id += 1
+        self._live.add(subscribe_id)
+        return subscribe_id
+
+    def retire(self, subscribe_id: int) -> None:
+        """Ends a subscription: its late groups are refused from now on, and are nobody's fault."""
+        self._live.discard(subscribe_id)
+
+    def check_untrusted(self, subscribe_id: int) -> None:
+        """Returns when a group may come for this id.
+
+        Raises:
+            RemoteProtocolError: It may not; scope `"stream"`.
+            LimitExceeded: Too many came for ids that never existed; scope `"session"`.
+        """
+        if subscribe_id in self._live:
+            return
+        if subscribe_id >= self.next_id:
+            self.strays += 1
+            if self.strays > self._max_strays:
+                raise LimitExceeded("max_strays", self.strays, code=SessionCode.PROTOCOL_VIOLATION)
+        raise RemoteProtocolError(
+            f"a group for subscription {subscribe_id}, which is not open", code=StreamCode.CANCELLED, scope="stream"
+        )
+
+
+class PeerSubscriptions:
+    """The subscriptions that the peer made, and the ids that it may not use again."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._live: set[int] = set()
+        self._ended: OrderedDict[int, None] = OrderedDict()
+        self._refused = 0
+        self._limits = limits
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, subscribe_id: int) -> bool:
+        return subscribe_id in self._live
+
+    def admit_untrusted(self, subscribe_id: int) -> None:
+        """Takes a peer's id into use.
+
+        Raises:
+            RemoteProtocolError: The id is or was in use; scope `"stream"`.
+            LimitExceeded: Too many subscriptions are open; scope `"stream"`, and `"session"` for a peer that goes on
+                asking until its open and its refused subscriptions are twice the limit.
+        """
+        if subscribe_id in self._live or subscribe_id in self._ended:
+            raise RemoteProtocolError(
+                f"subscribe id {subscribe_id} is used a second time", code=StreamCode.INTERNAL_ERROR, scope="stream"
+            )
+        bound = self._limits.max_subscriptions
+        if len(self._live) >= bound:
+            self._refused += 1
+            asked = len(self._live) + self._refused
+            if asked > 2 * bound:
+                raise LimitExceeded("max_subscriptions", asked, code=SessionCode.PROTOCOL_VIOLATION)
+            raise LimitExceeded("max_subscriptions", asked, code=StreamCode.NO_CAPACITY, scope="stream")
+        self._refused = 0
+        self._live.add(subscribe_id)
+
+    def retire(self, subscribe_id: int) -> None:
+        """Ends a subscription. Its id stays refused until `Limits.max_tombstones` later ones have ended."""
+        self._live.remove(subscribe_id)
+        self._ended[subscribe_id] = None
+        if len(self._ended) > self._limits.max_tombstones:
+            self._ended.popitem(last=False)
+
+
+class RequestSlots:
+    """How many announce, fetch, track and probe streams the peer holds open."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._taken = 0
+        self._bound = limits.max_requests
+
+    def __len__(self) -> int:
+        return self._taken
+
+    def take_untrusted(self) -> None:
+        """Takes one. Raises `LimitExceeded` with scope `"stream"` when there is none left."""
+        if self._taken >= self._bound:
+            raise LimitExceeded("max_requests", self._taken + 1, code=StreamCode.NO_CAPACITY, scope="stream")
+        self._taken += 1
+
+    def give_back(self) -> None:
+        """Gives one back."""
+        self._taken -= 1
+
+
+@attrs.define(eq=False)
+class SessionState:
+    """The state of one session that is not the state of one stream.
+
+    Attributes:
+        dialect: The version that the session speaks.
+        is_client: True on the side that opened the session.
+        limits: The bounds that the peer is held to.
+        path_on_wire: True when a client's SETUP may carry the request path: raw QUIC, where no URI says it.
+        hop_id: This side's hop id; 0 for none.
+        peer_setup: What the peer said it can do; None until it did, and where the version has no SETUP.
+        setup_seen: True once the peer opened its SETUP stream.
+        goaway_sent: True once this side asked the peer to leave.
+        goaway_received: The URI of the peer's GOAWAY; None until it came.
+    """
+
+    dialect: Dialect
+    is_client: bool
+    limits: Limits
+    path_on_wire: bool
+    hop_id: int
+    peer_setup: Setup | None = None
+    setup_seen: bool = False
+    goaway_sent: bool = False
+    goaway_received: str | None = None
+    issued: IssuedSubscriptions = attrs.field(init=False)
+    peers: PeerSubscriptions = attrs.field(init=False)
+    requests: RequestSlots = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.issued = IssuedSubscriptions(self.limits)
+        self.peers = PeerSubscriptions(self.limits)
+        self.requests = RequestSlots(self.limits)

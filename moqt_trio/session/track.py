@@ -1,0 +1,78 @@
+"""The track stream: TRACK one way, one TRACK_INFO and FIN the other.
+
+Spec: draft-lcurley-moq-lite-06, section 7 (TRACK and TRACK_INFO).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import LocalProtocolError
+from ..wire.messages import Expect, Message, StreamKind, TrackInfo, TrackRequest
+from .events import Event, RequestRefused, TrackInfoReceived, TrackInfoRequested
+from .machine import MessageMachine, RequestReceiver
+from .paths import path_local, path_untrusted
+
+if TYPE_CHECKING:
+    from .state import SessionState
+
+
+class TrackInfoPublisher(RequestReceiver):
+    """The peer asks for the properties of a track of ours.
+
+    Events: `TrackInfoRequested`, and `RequestCancelled` when the peer withdraws before the reply.
+    """
+
+    def __init__(self, state: SessionState) -> None:
+        super().__init__(state, Expect.TRACK_REQUEST)
+        self._replied = False
+
+    def reply(self, info: TrackInfo) -> bytes:
+        """Returns TRACK_INFO; the driver writes it with FIN. Returns b"" once the peer has cancelled.
+
+        Raises:
+            LocalProtocolError: There is no request yet, it was answered before, or a value is out of range.
+        """
+        if not self._asked:
+            raise LocalProtocolError("there is no request to answer yet")
+        if self._replied:
+            raise LocalProtocolError("the request was answered before")
+        data = self._state.dialect.encode(info)
+        if self._settled:
+            return b""
+        self._replied = self._settled = True
+        return data
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        assert isinstance(message, TrackRequest)
+        path = path_untrusted(message.broadcast, self._state.limits)
+        self._asked = True
+        self._expect = None
+        events.append(TrackInfoRequested(str(path), message.track))
+
+    def _on_release(self) -> None:
+        self._state.requests.give_back()
+
+
+class TrackInfoSubscriber(MessageMachine):
+    """We ask for the properties of a track of the peer's. Our half stays open until the reply: a FIN would cancel.
+
+    Events: `TrackInfoReceived` or `RequestRefused`. What ends the stream after the reply says nothing.
+    """
+
+    def __init__(self, state: SessionState, broadcast: str, track: str) -> None:
+        super().__init__(state, Expect.TRACK_INFO)
+        request = TrackRequest(str(path_local(broadcast)), track)
+        self.opening = state.dialect.stream_type(StreamKind.TRACK) + state.dialect.encode(request)
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        assert isinstance(message, TrackInfo)
+        self._expect = None
+        events.append(TrackInfoReceived(message))
+
+    def _on_fin(self, events: list[Event]) -> None:
+        if self._expect is not None:
+            raise self._broken("FIN before TRACK_INFO")
+
+    def _on_reset(self, code: int) -> list[Event]:
+        return [RequestRefused(code)] if self._expect is not None else []

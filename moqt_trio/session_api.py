@@ -1,0 +1,405 @@
+"""A session as the application sees it, and the block that runs it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Literal
+
+import attrs
+import trio
+
+from .announcements import Announcements
+from .driver import SessionDriver, logger
+from .errors import LocalProtocolError, MoqtError, SessionClosed
+from .fetch import FetchReader
+from .incoming import IncomingGroup, deliver_datagram
+from .limits import Limits
+from .model.broadcast import Broadcast
+from .nurseries import open_bare_nursery
+from .origin import Origin, Publication
+from .path import BroadcastPath
+from .publisher import IncomingRequest
+from .session.core import SessionCore
+from .subscriber import SubscribeOptions, Subscription
+from .track_server import TrackServer, leave_all
+from .transport.abc import BidiStream, Connection, ConnectionSink, ReceiveStream, TransportStatistics
+from .wire.dialect import Dialect
+from .wire.messages import Setup
+
+
+@attrs.frozen(kw_only=True)
+class SessionStatistics:
+    """Numbers of one session.
+
+    Attributes:
+        transport: Those of the connection that carries it.
+        publications: Broadcasts published now.
+        subscriptions: Subscriptions of ours that are open.
+        subscriptions_served: Subscriptions of the peer's that are served now.
+        groups_dropped: Groups that those subscribers lose because they are slow or the groups too old.
+        datagrams_dropped: Datagrams from the peer that belonged to nothing or did not decode.
+    """
+
+    transport: TransportStatistics
+    publications: int
+    subscriptions: int
+    subscriptions_served: int
+    groups_dropped: int
+    datagrams_dropped: int
+
+
+class Published:
+    """A broadcast that is announced; see `Session.publish`."""
+
+    def __init__(self, session: Session, publication: Publication) -> None:
+        self._session = session
+        self._publication = publication
+
+    async def __aenter__(self) -> Published:
+        await trio.lowlevel.checkpoint()
+        self._session._driver.check_open()
+        self._session._origin.add(self._publication)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        session = self._session
+        session._origin.remove(self._publication)
+        servers = [server for server in session._servers if server.publication is self._publication]
+        if kind is None:
+            await leave_all(servers, session.limits.close_timeout)
+        for server in servers:
+            server.cancel()
+
+    @property
+    def path(self) -> BroadcastPath:
+        """Where it is announced."""
+        return self._publication.path
+
+    def __repr__(self) -> str:
+        return f"<Published {str(self.path)!r}>"
+
+
+class Session(ConnectionSink):
+    """A live session with one peer, both publisher and subscriber. `connect` and `SessionRequest.accept` make them.
+
+    Attributes:
+        version: The negotiated version, such as `"moq-lite-06"`.
+        transport: What carries it: `"quic"`, `"webtransport"` or `"memory"`.
+        peer: The peer's address and port, where there is one.
+        limits: The bounds.
+    """
+
+    def __init__(self, driver: SessionDriver, *, held: bool = False) -> None:
+        self._driver = driver
+        self._held: list[BidiStream] | None = [] if held else None
+        self._origin = Origin()
+        self._servers: set[TrackServer] = set()
+        self.version = driver.core.dialect.name
+        self.transport: Literal["quic", "webtransport", "memory"] = driver.connection.kind
+        self.peer = driver.connection.peer
+        self.limits = driver.limits
+
+    # -- publishing ----------------------------------------------------------------------------------------
+
+    def publish(
+        self, path: str | BroadcastPath, broadcast: Broadcast, *, hops: Collection[int] = (), cost: int = 0
+    ) -> Published:
+        """Announces a broadcast for as long as the returned block lasts.
+
+        Leaving the block cleanly withdraws the announcement and lets running subscriptions finish what was written,
+        for at most `Limits.close_timeout`; an exception or a cancellation cuts them off.
+
+        Args:
+            path: Where to announce it, parts separated by `/`.
+            broadcast: What to publish; the same one may be published on many sessions.
+            hops: For a relay: the hop ids that the broadcast came by, origin first.
+            cost: What subscribing costs, in the deployment's units.
+
+        Raises:
+            ValueError: The path is empty or not a path, or a broadcast is published there already.
+            SessionClosed: The session ended.
+        """
+        where = BroadcastPath.parse(path)
+        if not where.parts:
+            raise ValueError("a broadcast needs a path of at least one part")
+        return Published(self, Publication(where, broadcast, tuple(hops), cost))
+
+    # -- subscribing ---------------------------------------------------------------------------------------
+
+    def announcements(self, prefix: str | BroadcastPath = "") -> Announcements:
+        """Asks the peer what it offers below a prefix.
+
+        Args:
+            prefix: Whole parts, separated by `/`; empty for everything.
+
+        Returns:
+            A block to be entered with `async with`, and iterated inside.
+        """
+        return Announcements(self._driver, BroadcastPath.parse(prefix))
+
+    def subscribe(
+        self,
+        path: str | BroadcastPath,
+        track: str,
+        *,
+        priority: int = 127,
+        ordered: bool = False,
+        max_age: float = 5.0,
+        start_group: int | None = None,
+        end_group: int | None = None,
+        start_frame: int = 0,
+        end_frame: int | None = None,
+    ) -> Subscription:
+        """Asks the peer for a track.
+
+        Args:
+            path: The broadcast's path.
+            track: The track's name.
+            priority: 0 … 255; under congestion higher goes first.
+            ordered: Ask for groups in sequence order rather than newest first; moq-lite-06 has no such field.
+            max_age: Seconds. A group that is older than the newest one by this much is dropped on its way. In
+                moq-lite-06 it also says how far back delivery starts; versions before start at the latest group.
+            start_group: The first group wanted: no group before it is delivered.
+            end_group: The last group wanted, inclusive.
+            start_frame: The first frame wanted of `start_group`; moq-lite-06 only.
+            end_frame: The last frame wanted of `end_group`, inclusive; moq-lite-06 only.
+
+        Returns:
+            A block to be entered with `async with`, and iterated inside.
+
+        Raises:
+            ValueError: A value is out of range.
+        """
+        if not 0 <= priority <= 255:
+            raise ValueError(f"priority is 0 … 255, not {priority}")
+        if not 0 <= max_age < 2**51:
+            raise ValueError(f"max_age is a number of seconds from 0 on, not {max_age}")
+        if end_frame is not None and end_group is None:
+            raise ValueError("end_frame needs end_group: it names a frame of that group")
+        options = SubscribeOptions(
+            priority, ordered, max_age, start_group, end_group, start_frame, end_frame
+        )
+        return Subscription(self._driver, BroadcastPath.parse(path), track, options)
+
+    def fetch(
+        self,
+        path: str | BroadcastPath,
+        track: str,
+        sequence: int,
+        *,
+        priority: int = 127,
+        start_frame: int = 0,
+        end_frame: int | None = None,
+    ) -> FetchReader:
+        """Asks the peer for one group, live or past.
+
+        Args:
+            path: The broadcast's path.
+            track: The track's name.
+            sequence: The group's number.
+            priority: 0 … 255; under congestion higher goes first.
+            start_frame: The first frame wanted.
+            end_frame: The last frame wanted, inclusive; moq-lite-06 only.
+
+        Returns:
+            A block to be entered with `async with`, and iterated inside. Reading raises `NotFound` when the
+            publisher does not have the group.
+
+        Raises:
+            LocalProtocolError: The negotiated version has no fetch, or cannot name frames.
+        """
+        where = BroadcastPath.parse(path)
+        machine = self._driver.core.fetch(
+            str(where), track, sequence, priority=priority, start_frame=start_frame, end_frame=end_frame
+        )
+        return FetchReader(self._driver, where, track, machine, sequence, start_frame)
+
+    # -- the session itself --------------------------------------------------------------------------------
+
+    async def goaway(self, uri: str = "") -> None:
+        """Asks the peer to leave.
+
+        Args:
+            uri: Where to go instead; only a server may name a place.
+
+        Raises:
+            LocalProtocolError: The negotiated version has no GOAWAY.
+        """
+        self._driver.check_open()
+        machine = self._driver.core.goaway(uri)
+        stream = await self._driver.connection.open_bidi()
+        stream.write(machine.opening)
+
+    async def wait_goaway(self) -> str:
+        """Waits until the peer asks us to leave; returns where to, or an empty text."""
+        await self._driver.going_away.wait()
+        return self._driver.goaway_uri or ""
+
+    @property
+    def closed(self) -> MoqtError | None:
+        """How the session ended (`SessionClosed`), or None while it lives."""
+        return self._driver.connection.closed
+
+    async def wait_closed(self) -> MoqtError:
+        """Waits until the session is over, and returns how."""
+        return await self._driver.connection.wait_closed()
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        """Starts closing at once; what was not yet delivered is lost. Does nothing the second time.
+
+        Args:
+            code: A session error code.
+            reason: A text for the peer's log; cut at 1024 bytes.
+        """
+        self._driver.close(code, reason)
+
+    async def aclose(self, code: int = 0, reason: str = "") -> None:
+        """Lets subscriptions finish for at most `Limits.close_timeout`, then closes.
+
+        It may be called again, and finishes even when cancelled (forcefully then).
+        """
+        try:
+            if self.closed is None:
+                await leave_all(self._servers, self.limits.close_timeout)
+        finally:
+            await self._driver.connection.aclose(code, reason)
+
+    def statistics(self) -> SessionStatistics:
+        """Returns the session's numbers."""
+        return SessionStatistics(
+            transport=self._driver.connection.statistics(),
+            publications=len(self._origin),
+            subscriptions=len(self._driver.subscriptions),
+            subscriptions_served=len(self._servers),
+            groups_dropped=sum(server.dropped_groups for server in self._servers),
+            datagrams_dropped=self._driver.core.dropped_datagrams,
+        )
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed is not None else "open"
+        side = "client" if self._driver.core.is_client else "server"
+        return f"<Session {self.version} over {self.transport}, {side}, {state}>"
+
+    # -- from the transport --------------------------------------------------------------------------------
+
+    async def release(self) -> None:
+        """Says who we are, and takes up the requests that came before the session was accepted."""
+        own = self._driver.core.setup_stream()
+        if own is not None:
+            stream = await self._driver.connection.open_uni()
+            stream.write(own, fin=True)
+        held, self._held = self._held, None
+        for request in held or ():
+            self.stream_opened(request)
+
+    def stream_opened(self, stream: ReceiveStream) -> None:
+        # One class carries both kinds; the number says which it is (RFC 9000, section 2.1).
+        if not stream.stream_id & 2:
+            assert isinstance(stream, BidiStream)
+            if self._held is not None:
+                # Its bytes wait in the stream, within the stream's window.
+                self._held.append(stream)
+                return
+            stream.sink = IncomingRequest(self._driver, self._origin, self._servers, stream)
+        else:
+            stream.sink = IncomingGroup(self._driver, stream)
+
+    def datagram_received(self, data: bytes) -> None:
+        deliver_datagram(self._driver, data)
+
+    def streams_available(self) -> None:
+        for server in self._servers:
+            server.wakeup.set()
+
+    def connection_lost(self, error: MoqtError) -> None:
+        for server in list(self._servers):
+            server.cancel()
+
+
+def random_hop_id() -> int:
+    """Returns a hop id for this process or session: never 0, which stands for an unknown hop."""
+    return secrets.randbelow(2**62 - 1) + 1
+
+
+@asynccontextmanager
+async def run_session(
+    connection: Connection,
+    dialect: Dialect,
+    *,
+    limits: Limits,
+    setup: Setup,
+    path_on_wire: bool,
+    core: SessionCore | None = None,
+    held: bool = False,
+) -> AsyncIterator[Session]:
+    """Runs a session on a connection for as long as the block lasts; its nursery owns every task of the session.
+
+    Leaving the block cleanly delivers what was written, then closes with NO_ERROR. An exception closes with
+    INTERNAL_ERROR, a cancellation with NO_ERROR, both at once. A held session reads the peer's SETUP and nothing
+    else, and says nothing, until `Session.release`.
+    """
+    if core is None:
+        core = SessionCore(
+            dialect,
+            is_client=connection.is_client,
+            limits=limits,
+            setup=setup,
+            path_on_wire=path_on_wire,
+            hop_id=setup.hop_id,
+        )
+    async with open_bare_nursery() as nursery:
+        driver = SessionDriver(connection, core, nursery, limits)
+        if core.peer_setup is not None:
+            driver.setup_received.set()
+        session = Session(driver, held=held)
+        try:
+            if not held:
+                await session.release()
+            connection.sink = session
+            yield session
+        except trio.Cancelled:
+            connection.close(0, "")
+            raise
+        except SessionClosed:
+            raise
+        except BaseException:
+            connection.close(1, "internal error")
+            raise
+        else:
+            await session.aclose()
+        finally:
+            nursery.cancel_scope.cancel()
+            with trio.move_on_after(limits.close_timeout, shield=True):
+                await connection.aclose()
+
+
+async def wait_peer_setup(session: Session) -> None:
+    """Waits for the peer's SETUP, in the versions that have one.
+
+    Raises:
+        SessionClosed: The session ended instead; a server refuses in this way.
+        LocalProtocolError: The peer did not say anything within `Limits.setup_timeout`.
+    """
+    driver = session._driver
+    if driver.core.dialect.features.setup != "uni":
+        return
+    async with open_bare_nursery() as nursery:
+
+        async def watch() -> None:
+            error = await driver.connection.wait_closed()
+            raise error
+
+        nursery.start_soon(watch)
+        with trio.move_on_after(driver.limits.setup_timeout) as scope:
+            await driver.setup_received.wait()
+        nursery.cancel_scope.cancel()
+    if scope.cancelled_caught:
+        raise LocalProtocolError("the peer sent no SETUP in time")
+
+
+__all__ = ["Published", "Session", "SessionStatistics", "logger", "run_session", "wait_peer_setup"]

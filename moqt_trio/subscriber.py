@@ -1,0 +1,387 @@
+"""The subscribing side of a session: tracks as they arrive."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import TracebackType
+
+import attrs
+import trio
+
+from .codes import StreamCode
+from .driver import Refusable, RequestSink, SessionDriver
+from .errors import MoqtError, NotFound
+from .group_reader import GroupReader
+from .path import BroadcastPath
+from .session.events import (
+    Event,
+    GroupsDropped,
+    RequestFinished,
+    RequestRefused,
+    SubscribeAccepted,
+    SubscribeEnded,
+    TrackInfoReceived,
+)
+from .session.subscribe import TrackSubscriber
+from .transport.errors import StreamReset
+from .wire.messages import Frame as WireFrame
+
+
+@attrs.frozen
+class TrackProperties:
+    """A track's properties as its publisher gives them.
+
+    Attributes:
+        priority: 0 … 255; decides ties.
+        max_age: Seconds that the publisher keeps a group after a newer one has come.
+        timescale: Timestamp units per second.
+    """
+
+    priority: int
+    max_age: float
+    timescale: int
+
+
+@attrs.frozen
+class SubscriptionStatistics:
+    """Numbers of one subscription.
+
+    Attributes:
+        groups_received: Groups whose header arrived.
+        groups_dropped: Groups that the publisher said it would not deliver.
+        groups_reset: Groups that the publisher gave up after they had begun.
+        frames_received: Frames that arrived whole.
+        bytes_received: Payload bytes of those frames.
+    """
+
+    groups_received: int = 0
+    groups_dropped: int = 0
+    groups_reset: int = 0
+    frames_received: int = 0
+    bytes_received: int = 0
+
+
+class _TrackInfoRequest:
+    """Learns a track's properties beside a subscription; its failure is the subscription's to report."""
+
+    def __init__(self) -> None:
+        self.known = trio.Event()
+        self.properties: TrackProperties | None = None
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, TrackInfoReceived):
+            info = event.info
+            self.properties = TrackProperties(info.priority, info.max_age_ms / 1000, info.timescale)
+        self.known.set()
+
+    def failed(self, error: MoqtError) -> None:
+        self.known.set()
+
+
+@attrs.frozen
+class SubscribeOptions:
+    """What `Session.subscribe` was asked for; see there."""
+
+    priority: int
+    ordered: bool
+    max_age: float
+    start_group: int | None
+    end_group: int | None
+    start_frame: int
+    end_frame: int | None
+
+
+class Subscription:
+    """A track as it arrives. Use it as `async with session.subscribe(path, track) as subscription`.
+
+    Iterate it for groups, in the order in which they arrive; late and missing groups are normal. Iteration ends when
+    the publisher has ended the track. Leaving the block unsubscribes and refuses what is still on its way.
+
+    Attributes:
+        path: The broadcast's path.
+        track: The track's name.
+        start_group: The first group that the publisher will send, once it has said so.
+        end_group: The first sequence that will never come, once the publisher has said so.
+    """
+
+    def __init__(self, driver: SessionDriver, path: BroadcastPath, track: str, options: SubscribeOptions) -> None:
+        self.path = path
+        self.track = track
+        self.start_group: int | None = None
+        self.end_group: int | None = None
+        self._driver = driver
+        self._options = options
+        self._machine: TrackSubscriber | None = None
+        self._sink: RequestSink | None = None
+        self._info: _TrackInfoRequest | None = None
+        self._info_sink: RequestSink | None = None
+        self._groups: deque[GroupReader] = deque()
+        self._unfinished: set[Refusable] = set()
+        self._accepted = trio.Event()
+        self._finished = False
+        self._stragglers_until = 0.0
+        self._error: Exception | None = None
+        self._waiter: trio.Event | None = None
+        self._busy = False
+        self._seen: set[int] = set()
+        self._received = 0
+        self._dropped = 0
+        self._reset = 0
+        self._frames = 0
+        self._bytes = 0
+
+    # -- from the streams ----------------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> None:
+        match event:
+            case SubscribeAccepted():
+                self.start_group = event.start_group
+                self._accepted.set()
+            case SubscribeEnded():
+                self.end_group = event.end_group
+            case GroupsDropped():
+                self._dropped += event.last - event.first + 1
+                if event.last - event.first < self._driver.limits.cache_groups:
+                    self._note(range(event.first, event.last + 1))
+            case RequestFinished():
+                self._finished = True
+                self._stragglers_until = trio.current_time() + self._driver.limits.straggler_timeout
+                self._accepted.set()
+                if self._sink is not None:
+                    self._sink.stream.finish()
+                self._wake()
+            case RequestRefused():
+                self._fail(self._refusal(event.code))
+            case _:
+                pass
+
+    def failed(self, error: MoqtError) -> None:
+        self._fail(error)
+
+    def add_group(self, reader: GroupReader) -> bool:
+        """Takes a group that arrives; returns False for one that was there before."""
+        if self._error is not None or reader.sequence in self._seen:
+            return False
+        self._note((reader.sequence,))
+        self._received += 1
+        self._groups.append(reader)
+        self._wake()
+        return True
+
+    def count(self, frames: list[WireFrame]) -> None:
+        """Counts frames that arrived."""
+        self._frames += len(frames)
+        self._bytes += sum(len(frame.payload) for frame in frames)
+
+    def group_begun(self, incoming: Refusable) -> None:
+        """Keeps track of a stream that has to be refused when the subscription ends."""
+        self._unfinished.add(incoming)
+
+    def group_over(self, incoming: Refusable, *, reset: bool) -> None:
+        """Forgets a stream that ended."""
+        self._unfinished.discard(incoming)
+        self._reset += reset
+        self._wake()
+
+    def _note(self, sequences: range | tuple[int, ...]) -> None:
+        self._seen.update(sequences)
+        if len(self._seen) > 2 * self._driver.limits.cache_groups:
+            # Only the recent ones can still come twice or be waited for.
+            self._seen = set(sorted(self._seen)[-self._driver.limits.cache_groups :])
+
+    def _refusal(self, code: int) -> Exception:
+        if code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):
+            return NotFound(str(self.path), self.track, f"code {code:#x}")
+        return StreamReset(code)
+
+    def _fail(self, error: Exception) -> None:
+        if self._error is None and not self._finished:
+            self._error = error
+        self._accepted.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            self._waiter.set()
+
+    def _all_arrived(self) -> bool:
+        """True when nothing more can come: every group of the known range was seen, and none is still running."""
+        if self.end_group is None:
+            return False
+        if self.start_group is None:
+            return self.end_group == 0 or bool(self._seen)
+        return all(number in self._seen for number in range(self.start_group, self.end_group))
+
+    # -- for the application -------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Subscription:
+        driver, options = self._driver, self._options
+        driver.check_open()
+        if driver.core.dialect.features.track_info:
+            await self._ask_track_info()
+        try:
+            stream = await driver.connection.open_bidi()
+        except BaseException:
+            self._leave()
+            raise
+        self._machine = machine = driver.core.subscribe(
+            str(self.path),
+            self.track,
+            priority=options.priority,
+            ordered=options.ordered,
+            max_age_ms=round(options.max_age * 1000),
+            start_group=options.start_group,
+            end_group=options.end_group,
+            start_frame=options.start_frame,
+            end_frame=options.end_frame,
+        )
+        driver.subscriptions[machine.subscribe_id] = self
+        self._sink = sink = RequestSink(driver, stream, machine, self)
+        stream.write(machine.opening)
+        stream.sink = sink
+        return self
+
+    async def _ask_track_info(self) -> None:
+        driver = self._driver
+        stream = await driver.connection.open_bidi()
+        machine = driver.core.request_track_info(str(self.path), self.track)
+        self._info = _TrackInfoRequest()
+        self._info_sink = sink = RequestSink(driver, stream, machine, self._info)
+        stream.write(machine.opening)
+        stream.sink = sink
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._error is None:
+            self._error = trio.ClosedResourceError("the subscription was closed")
+        if self._info_sink is not None:
+            self._info_sink.cancel()
+        if self._sink is not None:
+            self._sink.cancel()
+        if self._machine is not None:
+            self._driver.subscriptions.pop(self._machine.subscribe_id, None)
+        for incoming in list(self._unfinished):
+            incoming.refuse(StreamCode.CANCELLED)
+        for reader in self._groups:
+            reader.close()
+        self._groups.clear()
+        self._accepted.set()
+        self._wake()
+
+    async def receive(self) -> GroupReader:
+        """Waits for the next group. Cancelling loses nothing.
+
+        Raises:
+            trio.EndOfChannel: The track has ended and every group was received.
+            NotFound: The publisher has no such broadcast or track.
+            StreamReset: The publisher ended the subscription with another code.
+            SessionClosed: The session ended.
+            trio.ClosedResourceError: This side closed the subscription.
+            trio.BusyResourceError: Another task is receiving.
+        """
+        if self._busy:
+            raise trio.BusyResourceError("another task is receiving from this subscription")
+        self._busy = True
+        try:
+            await trio.lowlevel.checkpoint()
+            while not self._groups:
+                if self._error is not None:
+                    raise self._error
+                deadline = float("inf")
+                if self._finished:
+                    # The publisher finishes its stream after the groups' streams, but streams are not ordered
+                    # among each other: the last groups may still be on their way.
+                    deadline = self._stragglers_until
+                    if self._all_arrived() or trio.current_time() >= deadline:
+                        raise trio.EndOfChannel
+                self._waiter = waiter = trio.Event()
+                try:
+                    with trio.CancelScope(deadline=deadline):
+                        await waiter.wait()
+                finally:
+                    self._waiter = None
+            return self._groups.popleft()
+        finally:
+            self._busy = False
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> GroupReader:
+        try:
+            return await self.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    async def wait_accepted(self) -> None:
+        """Waits until the publisher has accepted; from moq-lite-05 on that is when the first group exists.
+
+        Raises: as `receive`.
+        """
+        await self._accepted.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def track_properties(self) -> TrackProperties | None:
+        """Returns what the publisher says of the track; None where the version has no such message, or it refused."""
+        await trio.lowlevel.checkpoint()
+        if self._info is None:
+            return None
+        await self._info.known.wait()
+        return self._info.properties
+
+    async def update(
+        self,
+        *,
+        priority: int | None = None,
+        ordered: bool | None = None,
+        max_age: float | None = None,
+        start_group: int | None = None,
+        end_group: int | None = None,
+    ) -> None:
+        """Changes the subscription; what is left out stays as it is.
+
+        Args: as for `Session.subscribe`.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._error is not None:
+            raise self._error
+        assert self._machine is not None
+        assert self._sink is not None
+        options = self._options
+        changed = attrs.evolve(
+            options,
+            priority=options.priority if priority is None else priority,
+            ordered=options.ordered if ordered is None else ordered,
+            max_age=options.max_age if max_age is None else max_age,
+            start_group=options.start_group if start_group is None else start_group,
+            end_group=options.end_group if end_group is None else end_group,
+        )
+        data = self._machine.update(
+            priority=changed.priority,
+            ordered=changed.ordered,
+            max_age_ms=round(changed.max_age * 1000),
+            start_group=changed.start_group,
+            end_group=changed.end_group,
+            start_frame=changed.start_frame,
+            end_frame=changed.end_frame,
+        )
+        self._sink.stream.write(data)
+        self._options = changed
+
+    @property
+    def unread_groups(self) -> int:
+        """Groups that wait to be received."""
+        return len(self._groups)
+
+    def statistics(self) -> SubscriptionStatistics:
+        """Returns the subscription's numbers so far."""
+        return SubscriptionStatistics(self._received, self._dropped, self._reset, self._frames, self._bytes)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._error is not None else "finished" if self._finished else "open"
+        return f"<Subscription {self.track!r} of {str(self.path)!r} {state}, {self._received} groups received>"

@@ -1,0 +1,318 @@
+"""Serving one subscription: from a cursor over a track to group streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import trio
+
+from .codes import StreamCode
+from .driver import SessionDriver, give_up
+from .errors import LocalProtocolError, SessionClosed
+from .model.cursor import GroupCursor, GroupRange
+from .model.track import Track
+from .model.wakeup import Wakeup
+from .origin import Publication
+from .session.group import GroupSender
+from .session.subscribe import TrackPublisher
+from .transport.abc import BidiStream, SendStream, StreamSink
+from .transport.errors import StreamReset
+from .wire.messages import Subscribe, SubscribeUpdate
+
+CHUNK = 64 * 1024
+"""Bytes of frames that are encoded in one go: enough to fill packets, little enough to stay cancellable."""
+
+
+class _GroupStream(StreamSink):
+    """One group stream on its way to the subscriber."""
+
+    __slots__ = ("draining", "sequence", "sender", "server", "started", "stream")
+
+    def __init__(self, server: TrackServer, stream: SendStream, sender: GroupSender, sequence: int) -> None:
+        self.server = server
+        self.stream = stream
+        self.sender = sender
+        self.sequence = sequence
+        self.started = False
+        self.draining = 0
+
+    def stop_received(self, code: int) -> None:
+        self.server.group_refused(self)
+
+    def send_ready(self) -> None:
+        self.server.group_ready(self)
+
+    def send_finished(self) -> None:
+        self.server.group_delivered(self)
+
+
+class TrackServer:
+    """Serves one subscription: moves groups from a cursor to group streams, as fast as the peer takes them.
+
+    Attributes:
+        publication: What it reads from.
+        wakeup: Set whenever there may be something to do.
+        done: Set once the subscription is over.
+    """
+
+    def __init__(
+        self,
+        driver: SessionDriver,
+        stream: BidiStream,
+        machine: TrackPublisher,
+        request: Subscribe,
+        publication: Publication,
+        track: Track,
+        scope: trio.CancelScope,
+    ) -> None:
+        self.publication = publication
+        self.wakeup = Wakeup()
+        self.done = trio.Event()
+        self._driver = driver
+        self._stream = stream
+        self._machine = machine
+        self._subscribe_id = request.subscribe_id
+        self._ordered = request.ordered or track.reliable
+        self._track = track
+        self._scope = scope
+        self._groups: dict[int, _GroupStream] = {}
+        self._draining = 0
+        self._congested = False
+        self._leaving = False
+        self._end_told = False
+        self._drops: list[tuple[int, int, int]] = []
+        wanted = GroupRange(request.start_group, request.end_group, request.start_frame, request.end_frame)
+        self._cursor = track.cursor(self.wakeup.set, range=wanted, max_age=request.max_age_ms / 1000)
+
+    # -- from the peer and from the transport --------------------------------------------------------------
+
+    def update(self, update: SubscribeUpdate) -> None:
+        """Takes a SUBSCRIBE_UPDATE: it bounds what is sent from here on."""
+        cursor = self._cursor
+        cursor.range = GroupRange(update.start_group, update.end_group, update.start_frame, update.end_frame)
+        cursor.max_age = update.max_age_ms / 1000
+        self._ordered = update.ordered or self._track.reliable
+        for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
+            cursor.remove(sequence)
+            out = self._groups.pop(sequence, None)
+            if out is not None:
+                out.stream.reset(StreamCode.CANCELLED)
+        self.wakeup.set()
+
+    def group_refused(self, out: _GroupStream) -> None:
+        """The subscriber does not want a group."""
+        if self._groups.pop(out.sequence, None) is not None:
+            self._draining -= out.draining
+            self._cursor.remove(out.sequence)
+            self.wakeup.set()
+
+    def group_ready(self, out: _GroupStream) -> None:
+        """A group's send buffer has room again."""
+        entry = self._cursor.pending.get(out.sequence)
+        if entry is not None:
+            self._cursor.again(entry)
+        self.wakeup.set()
+
+    def group_delivered(self, out: _GroupStream) -> None:
+        """The subscriber has all of a group."""
+        if self._groups.pop(out.sequence, None) is not None:
+            self._draining -= out.draining
+            if self._congested or self._cursor.done or self._leaving:
+                self.wakeup.set()
+
+    def leave(self) -> None:
+        """Ends the subscription once what is there has been delivered; groups that are still open are cut."""
+        self._leaving = True
+        self.wakeup.set()
+
+    def cancel(self) -> None:
+        """Ends the subscription at once."""
+        self._scope.cancel()
+
+    # -- the task ------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serves until the track has ended and everything was delivered, or the peer or the session gave up."""
+        code: int = StreamCode.SESSION_CLOSED
+        try:
+            with self._scope:
+                self._track.attach(self._cursor, replay=self._driver.core.dialect.features.frame_ranges)
+                self._accept_early()
+                while not self._finished():
+                    self._pump()
+                    if not self._finished():
+                        await self.wakeup.wait()
+                if self._cursor.aborted is not None:
+                    code = self._cursor.aborted
+                else:
+                    self._tell_end()
+                    self._stream.finish()
+            if self._scope.cancelled_caught:
+                code = StreamCode.CANCELLED
+        except (StreamReset, SessionClosed, trio.ClosedResourceError):
+            pass
+        finally:
+            self._track.detach(self._cursor)
+            for out in self._groups.values():
+                out.stream.reset(code)
+            self._groups.clear()
+            if not self._stream.send_ended:
+                give_up(self._stream, code)
+            self.done.set()
+
+    def _finished(self) -> bool:
+        if self._cursor.aborted is not None:
+            return True
+        if self._leaving and not self._groups and not self._cursor.pending:
+            return True
+        return self._cursor.done and not self._groups and not self._drops
+
+    def _accept_early(self) -> None:
+        if not self._driver.core.dialect.features.subscribe_ok_needs_group:
+            self._stream.write(self._machine.accept(min(self._cursor.pending, default=None)))
+
+    def _pump(self) -> None:
+        """Does everything that can be done without waiting."""
+        self._tell_dropped()
+        cursor = self._cursor
+        if self._leaving:
+            for entry in list(cursor.pending.values()):
+                if not entry.has_frames and not entry.group.ended:
+                    self._cut(entry)
+        if not self._machine.accepted and cursor.pending:
+            self._stream.write(self._machine.accept(min(cursor.pending)))
+        self._congested = False
+        for entry in cursor.news(newest_first=not self._ordered):
+            self._serve(entry)
+        if cursor.end is not None:
+            self._tell_end()
+
+    def _serve(self, entry: GroupCursor) -> None:
+        if not entry.has_frames and not entry.finished:
+            return
+        sequence = entry.group.sequence
+        out = self._groups.get(sequence)
+        if out is None:
+            if entry.group.datagram and self._send_datagram(entry):
+                return
+            out = self._open(entry)
+            if out is None:
+                self._congested = True
+                self._cursor.again(entry)
+                return
+        try:
+            self._write(out, entry)
+        except StreamReset:
+            self.group_refused(out)
+
+    def _open(self, entry: GroupCursor) -> _GroupStream | None:
+        limits = self._driver.limits
+        if len(self._groups) >= limits.max_open_groups or self._draining >= limits.connection_window:
+            return None
+        try:
+            stream = self._driver.connection.open_uni_nowait()
+        except trio.WouldBlock:
+            return None
+        sequence = entry.group.sequence
+        sender = self._driver.core.group(self._subscribe_id, sequence, entry.start)
+        out = _GroupStream(self, stream, sender, sequence)
+        self._groups[sequence] = out
+        stream.sink = out
+        return out
+
+    def _write(self, out: _GroupStream, entry: GroupCursor) -> None:
+        cursor = self._cursor
+        stream = out.stream
+        while entry.has_frames:
+            if not stream.writable:
+                return
+            data = out.sender.frames(cursor.take(entry, CHUNK))
+            if not out.started:
+                out.started = True
+                data = out.sender.opening + data
+            finished = entry.finished
+            stream.write(data, finished)
+            if finished:
+                out.draining = stream.buffered
+                self._draining += out.draining
+                return
+        if entry.finished:
+            stream.write(b"" if out.started else out.sender.opening, True)
+            out.started = True
+            cursor.remove(entry.group.sequence)
+
+    def _send_datagram(self, entry: GroupCursor) -> bool:
+        """Sends a group as a datagram; returns False when it has to go on a stream."""
+        connection = self._driver.connection
+        if not self._driver.core.dialect.features.datagrams or not connection.max_datagram_size:
+            return False
+        frame = entry.group.frames[0]
+        try:
+            body = self._driver.core.datagram(
+                self._subscribe_id, entry.group.sequence, frame.timestamp or 0, frame.payload
+            )
+        except LocalProtocolError:
+            return False
+        if len(body) > connection.max_datagram_size:
+            return False
+        connection.send_datagram(body)
+        self._cursor.take(entry, CHUNK)
+        return True
+
+    def _cut(self, entry: GroupCursor) -> None:
+        sequence = entry.group.sequence
+        self._cursor.remove(sequence)
+        out = self._groups.pop(sequence, None)
+        if out is not None:
+            out.stream.reset(StreamCode.CANCELLED)
+
+    # -- what the subscribe stream says --------------------------------------------------------------------
+
+    def _tell_dropped(self) -> None:
+        for sequence, code in self._cursor.take_dropped():
+            out = self._groups.pop(sequence, None)
+            if out is not None:
+                out.stream.reset(code)
+            self._add_drop(sequence, code)
+        if self._drops and self._machine.accepted and self._stream.writable:
+            self._stream.write(b"".join(self._machine.drop(*drop) for drop in self._drops))
+            self._drops.clear()
+        elif self._drops and not self._driver.core.dialect.features.subscribe_drop:
+            self._drops.clear()
+
+    def _add_drop(self, sequence: int, code: int) -> None:
+        if self._drops:
+            first, last, last_code = self._drops[-1]
+            if sequence == last + 1 and code == last_code:
+                self._drops[-1] = (first, sequence, code)
+                return
+        self._drops.append((sequence, sequence, code))
+
+    def _tell_end(self) -> None:
+        end = self._cursor.end
+        if not self._end_told and end is not None:
+            self._end_told = True
+            self._stream.write(self._machine.end(end))
+
+    @property
+    def dropped_groups(self) -> int:
+        """Groups that this subscriber lost because it was too slow or they were too old."""
+        return self._cursor.dropped_groups
+
+    def __repr__(self) -> str:
+        return (
+            f"<TrackServer {self._track.name!r} of {str(self.publication.path)!r}, {len(self._groups)} groups open, "
+            f"{self._cursor.backlog} bytes behind>"
+        )
+
+
+async def leave_all(servers: Iterable[TrackServer], timeout: float) -> None:
+    """Lets subscriptions end once what is there has been delivered; ends at once what is not done in time."""
+    leaving = list(servers)
+    for server in leaving:
+        server.leave()
+    with trio.move_on_after(timeout):
+        for server in leaving:
+            await server.done.wait()
+    for server in leaving:
+        server.cancel()

@@ -1,0 +1,410 @@
+"""Two connections in one process, joined by a queue instead of a network.
+
+They keep the rules of QUIC that an application can notice: order within a stream, credit by bytes for each stream
+and for the connection, limits on streams, resets with codes, bounded datagrams. A `Link` may delay and lose what
+passes, on trio's clock, so that a test with a virtual clock is deterministic. No packets, no encryption.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import attrs
+import trio
+
+from ..errors import SessionClosed
+from ..limits import Limits
+from .abc import TransportStatistics
+from .base import BaseConnection, is_client_initiated, is_unidirectional
+
+if TYPE_CHECKING:
+    from .stream import Stream
+
+_MAX_DATAGRAM = 1200
+_CONTROL_BYTES = 16
+"""What a message without a payload counts on a link with a rate."""
+
+
+class Link(Protocol):
+    """Decides when what is sent arrives."""
+
+    def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float | None:
+        """Returns when a message arrives, on trio's clock, or None when it is lost.
+
+        Args:
+            now: The time of sending.
+            size: The message's bytes.
+            from_client: The direction.
+            reliable: True when it is sent again until it arrives; such a message must not be lost.
+        """
+
+
+class _DirectLink:
+    def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float | None:
+        return now
+
+
+class _Courier:
+    """Carries messages between the two sides: one queue, one task."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._lanes: dict[object, float] = {}
+        self._wakeup = trio.Event()
+
+    def post(self, deliver: Callable[[], None], size: int, *, from_client: bool, lane: object = None) -> bool:
+        """Sends a message. What shares a lane stays in order; without one it may be lost. Returns whether it goes."""
+        now = trio.current_time()
+        at = self._link.arrival(now, size, from_client=from_client, reliable=lane is not None)
+        if at is None:
+            return False
+        if lane is not None:
+            key = (from_client, lane)
+            at = max(at, self._lanes.get(key, at))
+            self._lanes[key] = at
+        heapq.heappush(self._queue, (at, next(self._order), deliver))
+        self._wakeup.set()
+        return True
+
+    def forget(self, lane: object) -> None:
+        """Drops what is kept for a lane, in both directions."""
+        self._lanes.pop((True, lane), None)
+        self._lanes.pop((False, lane), None)
+
+    async def run(self) -> None:
+        """Delivers until cancelled."""
+        while True:
+            self._wakeup = trio.Event()
+            while self._queue and self._queue[0][0] <= trio.current_time():
+                heapq.heappop(self._queue)[2]()
+            if self._queue and self._queue[0][0] <= trio.current_time():
+                continue
+            with trio.move_on_at(self._queue[0][0] if self._queue else float("inf")):
+                await self._wakeup.wait()
+
+
+@attrs.define(eq=False)
+class _SendHalf:
+    """What waits to be sent on a stream, and how much of it may go."""
+
+    allowed: int
+    waiting: deque[bytes] = attrs.field(factory=deque)
+    waiting_bytes: int = 0
+    in_flight: int = 0
+    sent: int = 0
+    fin: bool = False
+    over: bool = False
+    arrived: bool = False
+    watched: bool = False
+
+
+class MemoryConnection(BaseConnection):
+    """One side of a pair; see `open_memory_pair`."""
+
+    kind: Literal["quic", "webtransport", "memory"] = "memory"
+
+    def __init__(self, courier: _Courier, *, is_client: bool, limits: Limits) -> None:
+        super().__init__(is_client=is_client, limits=limits)
+        self.peer: tuple[str, int] | None = None
+        self._courier = courier
+        self._other: MemoryConnection
+        self._halves: dict[int, _SendHalf] = {}
+        self._blocked: dict[int, None] = {}
+        self._next_id = {False: 0 if is_client else 1, True: 2 if is_client else 3}
+        self._streams_allowed = {False: 0, True: 0}
+        self._streams_granted = {False: limits.max_streams, True: limits.max_streams}
+        self._data_allowed = 0
+        self._data_granted = limits.connection_window
+        self._data_sent = 0
+        self._stream_granted: dict[int, int] = {}
+        self._read_whole: set[int] = set()
+        self._datagrams_in_flight: deque[list[bytes]] = deque()
+        self._told = trio.Event()
+        self._bytes_sent = 0
+        self._bytes_received = 0
+
+    def _join(self, other: MemoryConnection) -> None:
+        self._other = other
+        self._data_allowed = other.limits.connection_window
+        self._streams_allowed = {False: other.limits.max_streams, True: other.limits.max_streams}
+
+    def _post(self, deliver: Callable[[], None], size: int = _CONTROL_BYTES, *, lane: object = "control") -> bool:
+        self._bytes_sent += size
+        return self._courier.post(deliver, size, from_client=self.is_client, lane=lane)
+
+    # -- streams that we open ------------------------------------------------------------------------------
+
+    def _open_nowait(self, *, unidirectional: bool) -> Stream:
+        stream_id = self._next_id[unidirectional]
+        if stream_id // 4 >= self._streams_allowed[unidirectional]:
+            raise trio.WouldBlock
+        self._next_id[unidirectional] += 4
+        return self._add(stream_id, can_receive=not unidirectional, can_send=True)
+
+    def _add(self, stream_id: int, *, can_receive: bool, can_send: bool) -> Stream:
+        if can_send:
+            self._halves[stream_id] = _SendHalf(self._other.limits.stream_window)
+        if can_receive:
+            self._stream_granted[stream_id] = self.limits.stream_window
+        return super()._add(stream_id, can_receive=can_receive, can_send=can_send)
+
+    # -- sending -------------------------------------------------------------------------------------------
+
+    def stream_write(self, stream_id: int, data: bytes, fin: bool) -> None:
+        half = self._halves.get(stream_id)
+        if half is None or half.over or half.fin or self._closed is not None:
+            return
+        if data:
+            half.waiting.append(bytes(data))
+            half.waiting_bytes += len(data)
+        half.fin = fin
+        self._push(stream_id, half)
+
+    def _push(self, stream_id: int, half: _SendHalf) -> None:
+        """Sends what credit allows; the rest waits for more."""
+        while half.waiting:
+            room = min(half.allowed - half.sent, self._data_allowed - self._data_sent)
+            if room <= 0:
+                self._blocked[stream_id] = None
+                return
+            data = half.waiting.popleft()
+            if len(data) > room:
+                half.waiting.appendleft(data[room:])
+                data = data[:room]
+            half.waiting_bytes -= len(data)
+            half.in_flight += len(data)
+            half.sent += len(data)
+            self._data_sent += len(data)
+            self._send_data(stream_id, data, half.fin and not half.waiting)
+            if half.fin and not half.waiting:
+                half.over = True
+        self._blocked.pop(stream_id, None)
+        if half.fin and not half.over:
+            half.over = True
+            self._send_data(stream_id, b"", True)
+
+    def _send_data(self, stream_id: int, data: bytes, fin: bool) -> None:
+        def arrive() -> None:
+            self._other._receive_data(stream_id, data, fin)
+            self._note_arrival(stream_id, len(data), fin)
+
+        self._post(arrive, len(data) + _CONTROL_BYTES, lane=stream_id)
+
+    def _note_arrival(self, stream_id: int, count: int, fin: bool) -> None:
+        half = self._halves.get(stream_id)
+        if half is None or self._closed is not None:
+            return
+        half.in_flight -= count
+        stream = self._streams.get(stream_id)
+        if fin:
+            half.arrived = True
+            if stream is not None:
+                stream.deliver_send_finished()
+        if half.watched and half.waiting_bytes + half.in_flight < self.send_high // 2:
+            half.watched = False
+            if stream is not None:
+                stream.deliver_send_ready()
+        self._clear(stream_id)
+
+    def stream_buffered(self, stream_id: int) -> int:
+        half = self._halves.get(stream_id)
+        return 0 if half is None else half.waiting_bytes + half.in_flight
+
+    def stream_watch(self, stream_id: int) -> None:
+        self._halves[stream_id].watched = True
+
+    def stream_reset(self, stream_id: int, code: int) -> None:
+        half = self._halves.get(stream_id)
+        if half is None or half.arrived or self._closed is not None:
+            return
+        half.waiting.clear()
+        half.waiting_bytes = 0
+        half.fin = half.over = half.arrived = True
+        self._blocked.pop(stream_id, None)
+        self._post(lambda: self._other._receive_reset(stream_id, code), lane=stream_id)
+        self._clear(stream_id)
+
+    # -- receiving -----------------------------------------------------------------------------------------
+
+    def _receive_data(self, stream_id: int, data: bytes, fin: bool) -> None:
+        self._bytes_received += len(data)
+        if self._closed is None:
+            self._stream(stream_id).deliver_data(data, fin)
+
+    def _receive_reset(self, stream_id: int, code: int) -> None:
+        if self._closed is None:
+            self._stream(stream_id).deliver_reset(code)
+
+    def stream_stop(self, stream_id: int, code: int) -> None:
+        if self._closed is None:
+            self._post(lambda: self._other._receive_stop(stream_id, code))
+
+    def _receive_stop(self, stream_id: int, code: int) -> None:
+        half = self._halves.get(stream_id)
+        if self._closed is not None or (half is None and is_client_initiated(stream_id) == self.is_client):
+            return
+        stream = self._stream(stream_id)
+        self.stream_reset(stream_id, code)
+        stream.deliver_stop(code)
+
+    def stream_consumed(self, stream_id: int, count: int) -> None:
+        if self._closed is not None:
+            return
+        self._data_granted += count
+        data, stream_data = self._data_granted, None
+        if stream_id in self._stream_granted:
+            self._stream_granted[stream_id] += count
+            stream_data = self._stream_granted[stream_id]
+        self._post(lambda: self._other._receive_credit(stream_id, data, stream_data))
+
+    def _receive_credit(self, stream_id: int, data: int, stream_data: int | None) -> None:
+        self._data_allowed = max(self._data_allowed, data)
+        half = self._halves.get(stream_id)
+        if half is not None and stream_data is not None:
+            half.allowed = max(half.allowed, stream_data)
+        for blocked in list(self._blocked):
+            self._push(blocked, self._halves[blocked])
+
+    def stream_done(self, stream_id: int) -> None:
+        if self._closed is None:
+            self._read_whole.add(stream_id)
+            self._clear(stream_id)
+
+    def _clear(self, stream_id: int) -> None:
+        """Forgets a stream whose halves are both over; the peer may open another for one that it opened."""
+        half = self._halves.get(stream_id)
+        receives = stream_id in self._stream_granted
+        if (half is not None and not half.arrived) or (receives and stream_id not in self._read_whole):
+            return
+        if self._streams.pop(stream_id, None) is None:
+            return
+        self._halves.pop(stream_id, None)
+        self._stream_granted.pop(stream_id, None)
+        self._read_whole.discard(stream_id)
+        if is_client_initiated(stream_id) != self.is_client:
+            unidirectional = is_unidirectional(stream_id)
+            self._streams_granted[unidirectional] += 1
+            allowed = self._streams_granted[unidirectional]
+            self._post(lambda: self._other._receive_streams(unidirectional, allowed))
+            self._courier.forget(stream_id)
+
+    def _receive_streams(self, unidirectional: bool, allowed: int) -> None:
+        if self._closed is None:
+            self._streams_allowed[unidirectional] = max(self._streams_allowed[unidirectional], allowed)
+            self._deliver_streams_available()
+
+    # -- datagrams -----------------------------------------------------------------------------------------
+
+    @property
+    def max_datagram_size(self) -> int:
+        return _MAX_DATAGRAM if self._closed is None else 0
+
+    def send_datagram(self, data: bytes) -> None:
+        if self._closed is not None:
+            raise self._closed.with_traceback(None)
+        if len(data) > _MAX_DATAGRAM:
+            raise ValueError(f"a datagram may have {_MAX_DATAGRAM} bytes, not {len(data)}")
+        if len(self._datagrams_in_flight) >= self.limits.max_datagrams:
+            self._datagrams_in_flight.popleft().clear()
+            self._datagrams_lost += 1
+        # A cell that is emptied when the datagram is thrown away on its way.
+        cell = [bytes(data)]
+
+        def arrive() -> None:
+            if cell:
+                self._datagrams_in_flight.remove(cell)
+                self._other._receive_datagram(cell[0])
+
+        if self._post(arrive, len(data), lane=None):
+            self._datagrams_in_flight.append(cell)
+
+    def _receive_datagram(self, data: bytes) -> None:
+        self._bytes_received += len(data)
+        if self._closed is None:
+            self._deliver_datagram(data)
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        if self._closed is None:
+            reason = reason.encode()[:1024].decode(errors="ignore")
+            self._deliver_lost(SessionClosed(local_code=code, reason=reason))
+            self._post(lambda: self._receive_close(code, reason))
+
+    def _receive_close(self, code: int, reason: str) -> None:
+        self._told.set()
+        self._other._told.set()
+        self._other._deliver_lost(SessionClosed(remote_code=code, reason=reason, by_peer=True))
+
+    def lose(self, reason: str = "connection lost") -> None:
+        """Ends both sides without a word, as when the network is gone for good."""
+        for side in (self, self._other):
+            side._told.set()
+            side._deliver_lost(SessionClosed(reason=reason))
+
+    async def aclose(self, code: int = 0, reason: str = "") -> None:
+        self.close(code, reason)
+        with trio.CancelScope(deadline=trio.current_time() + self.limits.close_timeout, shield=True):
+            await self._told.wait()
+        await trio.lowlevel.checkpoint()
+
+    def statistics(self) -> TransportStatistics:
+        return TransportStatistics(
+            bytes_sent=self._bytes_sent, bytes_received=self._bytes_received, datagrams_lost=self._datagrams_lost
+        )
+
+
+@asynccontextmanager
+async def open_memory_pair(
+    limits: Limits | None = None,
+    link: Link | None = None,
+    *,
+    server_limits: Limits | None = None,
+    protocol: str | None = None,
+    path: str | None = None,
+) -> AsyncIterator[tuple[MemoryConnection, MemoryConnection]]:
+    """Yields a client and a server that are connected, and closes both at the end of the block.
+
+    Args:
+        limits: The bounds of the client, and of the server unless it has its own.
+        link: What delays and loses; None delivers as soon as the tasks that run now have had their turn.
+        server_limits: The bounds of the server.
+        protocol: What both sides give as the negotiated protocol.
+        path: What both sides give as the request path.
+    """
+    limits = limits or Limits()
+    courier = _Courier(link or _DirectLink())
+    client = MemoryConnection(courier, is_client=True, limits=limits)
+    server = MemoryConnection(courier, is_client=False, limits=server_limits or limits)
+    client._join(server)
+    server._join(client)
+    for side in (client, server):
+        side.protocol = protocol
+        side.path = path
+    failure: BaseException | None = None
+    scope = trio.CancelScope(shield=True)
+
+    async def deliver() -> None:
+        # Shielded: what the block does to clean up may still need the other side.
+        with scope:
+            await courier.run()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(deliver)
+        try:
+            yield client, server
+        except BaseException as error:
+            failure = error
+        nursery.cancel_scope.shield = True
+        client.close()
+        server.close()
+        scope.cancel()
+    if failure is not None:
+        raise failure

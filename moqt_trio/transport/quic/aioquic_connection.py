@@ -1,0 +1,303 @@
+"""aioquic's connection, mended: credit that follows the application, and work that follows the busy streams.
+
+The engine as it comes doubles its receive windows when bytes *arrive*, returns the right to open streams when a
+stream ends on the wire, accepts any number of gaps in a stream, and walks every open stream for every packet.
+The subclasses here change exactly that. They lean on private names of aioquic 1.7;
+`tests/transport/test_aioquic_contract.py` fails when one of them moves.
+
+This file and its neighbours `aioquic.py` and `aioquic_packets.py` are the only ones that know aioquic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from aioquic.quic.connection import (
+    CONNECTION_LIMIT_FRAME_CAPACITY,
+    MAX_STREAM_DATA_FRAME_CAPACITY,
+    Limit,
+    QuicConnection,
+    QuicConnectionError,
+)
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicStreamFrame
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
+from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
+
+if TYPE_CHECKING:
+    from aioquic.quic import events
+    from aioquic.quic.configuration import QuicConfiguration
+
+    from ...limits import Limits
+
+PACER_BURST = 0.002
+"""Seconds of sending that may leave in one burst. Timers fire a millisecond late; with less, the link idles."""
+
+
+class _Receiver(QuicStreamReceiver):
+    """The receiving half, with a bound on its gaps."""
+
+    def __init__(self, stream_id: int | None, readable: bool, max_gaps: int) -> None:
+        super().__init__(stream_id, readable)
+        self.max_gaps = max_gaps
+        self.unreturned = 0
+        self.refused = False
+        self.activate: Callable[[int], None] | None = None
+
+    def handle_frame(self, frame: QuicStreamFrame) -> events.StreamDataReceived | None:
+        event = super().handle_frame(frame)
+        # Each range costs time on every later frame: sparse frames make reassembly quadratic.
+        if len(self._ranges) > self.max_gaps:
+            raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, QuicFrameType.STREAM_BASE, "too many gaps in a stream")
+        return event
+
+    def on_stop_sending_delivery(self, delivery: QuicDeliveryState) -> None:
+        super().on_stop_sending_delivery(delivery)
+        if self.stop_pending and self.activate is not None and self._stream_id is not None:
+            self.activate(self._stream_id)
+
+
+class _Sender(QuicStreamSender):
+    """The sending half; it reports when a packet of its own was lost, or when it is finished."""
+
+    def __init__(self, stream_id: int | None, writable: bool, owner: MendedConnection) -> None:
+        super().__init__(stream_id, writable)
+        self._owner = owner
+
+    def on_data_delivery(self, delivery: QuicDeliveryState, start: int, stop: int, fin: bool) -> None:
+        super().on_data_delivery(delivery, start, stop, fin)
+        stream_id = self._stream_id
+        if stream_id is None:
+            return
+        if self.is_finished:
+            self._owner.acknowledged.append(stream_id)
+            self._owner.activate(stream_id)
+        elif not self.buffer_is_empty:
+            self._owner.activate(stream_id)
+
+    def on_reset_delivery(self, delivery: QuicDeliveryState) -> None:
+        super().on_reset_delivery(delivery)
+        if self._stream_id is not None:
+            self._owner.activate(self._stream_id)
+
+
+class _StreamLimit(Limit):
+    """How many streams the peer may open in all.
+
+    aioquic adds one as a stream leaves its table. Only `grant` counts here: the application must have read the
+    stream too.
+    """
+
+    def __init__(self, frame_type: int, name: str, value: int) -> None:
+        self._granted = value
+        super().__init__(frame_type, name, value)
+
+    @property
+    def value(self) -> int:
+        return self._granted
+
+    @value.setter
+    def value(self, value: int) -> None:
+        """Ignored: see the class."""
+
+    def grant(self) -> None:
+        self._granted += 1
+
+
+class _StreamTable(dict[int, QuicStream]):
+    """The open streams. `values()` gives those whose MAX_STREAM_DATA is due, which is what aioquic asks it for."""
+
+    def __init__(self, owner: MendedConnection) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def __setitem__(self, stream_id: int, stream: QuicStream) -> None:
+        owner = self._owner
+        receiver = _Receiver(stream_id, not stream.receiver.is_finished, owner.max_gaps)
+        receiver.activate = owner.activate
+        stream.receiver = receiver
+        if not stream.sender.is_finished:
+            stream.sender = _Sender(stream_id, True, owner)
+        super().__setitem__(stream_id, stream)
+
+    def values(self) -> Iterable[QuicStream]:  # type: ignore[override]
+        return tuple(self._owner.credit_due.values())
+
+    def pop(self, stream_id: int) -> QuicStream:  # type: ignore[override]
+        stream = super().pop(stream_id)
+        self._owner.stream_left(stream_id)
+        return stream
+
+
+class _Pacer(QuicPacketPacer):
+    """The pacer, with a bucket that holds `PACER_BURST` seconds."""
+
+    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
+        super().update_rate(congestion_window, smoothed_rtt)
+        self.bucket_max = max(self.bucket_max, PACER_BURST)
+
+
+class MendedConnection(QuicConnection):
+    """aioquic's connection with the mends of this file.
+
+    Attributes:
+        active: The streams that have something to send, or to be cleared away, in the order of service.
+        credit_due: The streams whose MAX_STREAM_DATA has to be sent.
+        acknowledged: The streams whose FIN was acknowledged since somebody emptied this list.
+        departed: The streams that left the table since somebody emptied this list.
+        closed_by_peer: True when the peer closed the connection.
+    """
+
+    def __init__(self, limits: Limits, *, configuration: QuicConfiguration, **ids: bytes | None) -> None:
+        self.max_gaps = limits.max_gaps
+        self.active: dict[int, QuicStream] = {}
+        self.credit_due: dict[int, QuicStream] = {}
+        self.acknowledged: list[int] = []
+        self.departed: list[int] = []
+        self.closed_by_peer = False
+        self._read_whole: set[int] = set()
+        self._data_step = max(1, limits.connection_window // 4)
+        self._stream_step = max(1, limits.stream_window // 4)
+        self._data_unreturned = 0
+        super().__init__(configuration=configuration, **ids)  # type: ignore[arg-type]
+        self._streams = _StreamTable(self)
+        for name in ("_local_max_streams_bidi", "_local_max_streams_uni"):
+            stock: Limit = getattr(self, name)
+            setattr(self, name, _StreamLimit(stock.frame_type, stock.name, limits.max_streams))
+        if type(getattr(self._loss, "_pacer", None)) is QuicPacketPacer:
+            self._loss._pacer = _Pacer(max_datagram_size=configuration.max_datagram_size)
+
+    # -- credit --------------------------------------------------------------------------------------------
+
+    def return_data(self, count: int) -> bool:
+        """Counts bytes that the application read. Returns True when MAX_DATA is to be sent."""
+        self._data_unreturned += count
+        if self._data_unreturned < self._data_step:
+            return False
+        self._local_max_data.value += self._data_unreturned
+        self._data_unreturned = 0
+        return True
+
+    def return_stream_data(self, stream_id: int, count: int) -> bool:
+        """Counts bytes of one stream that the application read. Returns True when MAX_STREAM_DATA is to be sent."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.receiver.is_finished:
+            return False
+        receiver = stream.receiver
+        assert isinstance(receiver, _Receiver)
+        receiver.unreturned += count
+        if receiver.unreturned < self._stream_step or receiver.refused:
+            return False
+        stream.max_stream_data_local += receiver.unreturned
+        receiver.unreturned = 0
+        self.credit_due[stream_id] = stream
+        return True
+
+    def return_undelivered(self, stream_id: int) -> None:
+        """Returns the connection's credit for the bytes that a reset keeps from ever being delivered."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self.return_data(stream.receiver.highest_offset - stream.receiver.starting_offset())
+
+    def refuse(self, stream_id: int, code: int) -> None:
+        """Sends STOP_SENDING, and grants the stream no more credit. Does nothing for a half that has ended."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.receiver.is_finished:
+            assert isinstance(stream.receiver, _Receiver)
+            stream.receiver.refused = True
+            stream.receiver.stop(code)
+            self.active[stream_id] = stream
+
+    def stream_read_whole(self, stream_id: int) -> None:
+        """Notes that the application needs a peer's stream no more."""
+        if stream_id & 1 == (0 if not self._is_client else 1):
+            if stream_id in self._streams:
+                self._read_whole.add(stream_id)
+            else:
+                self._grant(stream_id)
+
+    def stream_left(self, stream_id: int) -> None:
+        """Notes that a stream is over on the wire."""
+        self.active.pop(stream_id, None)
+        self.credit_due.pop(stream_id, None)
+        self.departed.append(stream_id)
+        if stream_id in self._read_whole:
+            self._read_whole.remove(stream_id)
+            self._grant(stream_id)
+
+    def _grant(self, stream_id: int) -> None:
+        limit = self._stream_limit(stream_id)
+        assert isinstance(limit, _StreamLimit)
+        limit.grant()
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        for limit in (self._local_max_data, self._local_max_streams_bidi, self._local_max_streams_uni):
+            if limit.value == limit.sent:
+                continue
+            # MAX_STREAMS waits until the peer has less left than the frame would bring.
+            if limit is not self._local_max_data and limit.sent - limit.used >= limit.value - limit.sent:
+                continue
+            frame = builder.start_frame(
+                limit.frame_type,
+                capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
+                handler=self._on_connection_limit_delivery,
+                handler_args=(limit,),
+            )
+            frame.push_uint_var(limit.value)
+            limit.sent = limit.value
+
+    def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
+        stream_id = stream.stream_id
+        assert stream_id is not None
+        if not stream.receiver.is_finished:
+            frame = builder.start_frame(
+                QuicFrameType.MAX_STREAM_DATA,
+                capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
+                handler=self._on_max_stream_data_delivery,
+                handler_args=(stream,),
+            )
+            frame.push_uint_var(stream_id)
+            frame.push_uint_var(stream.max_stream_data_local)
+        del self.credit_due[stream_id]
+
+    def _on_max_stream_data_delivery(self, delivery: QuicDeliveryState, stream: QuicStream) -> None:
+        if delivery != QuicDeliveryState.ACKED and stream.stream_id in self._streams:
+            self.credit_due[stream.stream_id] = stream
+
+    # -- service -------------------------------------------------------------------------------------------
+
+    def activate(self, stream_id: int) -> None:
+        """Puts a stream on the list of those that are looked at for the next packets."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self.active[stream_id] = stream
+
+    def _write_application(self, *args: Any, **kwargs: Any) -> None:
+        self._streams_queue = list(self.active.values())
+        try:
+            super()._write_application(*args, **kwargs)
+        finally:
+            self.active = {
+                stream.stream_id: stream
+                for stream in self._streams_queue
+                if stream.stream_id is not None
+                and (
+                    not stream.sender.buffer_is_empty
+                    or stream.sender.reset_pending
+                    or stream.receiver.stop_pending
+                    or stream.is_finished
+                )
+            }
+            self._streams_queue = []
+
+    # -- the rest ------------------------------------------------------------------------------------------
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        for stream in self._crypto_streams.values():
+            stream.receiver = _Receiver(None, True, self.max_gaps)
+
+    def _close_begin(self, is_initiator: bool, now: float) -> None:
+        self.closed_by_peer = not is_initiator
+        super()._close_begin(is_initiator, now)

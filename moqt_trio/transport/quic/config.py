@@ -1,0 +1,80 @@
+"""What a QUIC client and a QUIC server are told before they start. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ...limits import Limits
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+
+MIN_PACKET = 1200
+"""Bytes of UDP payload that every path must carry (RFC 9000, section 14)."""
+MAX_PACKET = 16 * 1024
+"""Bytes of UDP payload that one packet may have here: more stalls the engine."""
+
+
+def _packet_size(instance: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:
+    if value is not None and not MIN_PACKET <= value <= MAX_PACKET:
+        raise ValueError(f"{attribute.name} must be in {MIN_PACKET} … {MAX_PACKET}, not {value}")
+
+
+@attrs.frozen
+class ServerIdentity:
+    """How a server proves who it is.
+
+    Attributes:
+        certificate: The leaf certificate.
+        chain: The certificates between the leaf and a root, leaf's issuer first.
+        private_key: The leaf's key.
+    """
+
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+    private_key: CertificateIssuerPrivateKeyTypes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class ClientSettings:
+    """What a client offers and trusts.
+
+    Attributes:
+        alpns: The application protocols that are offered, best first.
+        server_name: The name or address that the certificate must carry, also sent as SNI when it is a name.
+        limits: The bounds of the connection.
+        verify: False accepts every certificate.
+        cafile: A PEM file of the authorities to trust; None trusts those that come with `certifi`.
+        fingerprints: SHA-256 digests of certificates; when there are any, the server's leaf certificate must
+            have one of them, and nothing else about it is looked at.
+        max_datagram_size: Bytes of the largest UDP payload to send; None chooses by the peer's address.
+    """
+
+    alpns: tuple[str, ...]
+    server_name: str
+    limits: Limits = attrs.field(factory=Limits)
+    verify: bool = True
+    cafile: str | None = None
+    fingerprints: tuple[bytes, ...] = ()
+    max_datagram_size: int | None = attrs.field(default=None, validator=_packet_size)
+
+
+@attrs.frozen
+class ServerSettings:
+    """What a server offers.
+
+    Attributes:
+        alpns: The application protocols that are accepted, best first.
+        identity: Returns the certificate to show; called for each new connection, so that it can be renewed.
+        limits: The bounds of each connection, and of the listener.
+        max_datagram_size: Bytes of the largest UDP payload to send; None chooses by the peer's address.
+    """
+
+    alpns: tuple[str, ...]
+    identity: Callable[[], ServerIdentity]
+    limits: Limits = attrs.field(factory=Limits)
+    max_datagram_size: int | None = attrs.field(default=None, validator=_packet_size)

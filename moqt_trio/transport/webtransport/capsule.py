@@ -1,0 +1,113 @@
+"""Capsules of the CONNECT stream: bytes to values and back. No clock, no I/O.
+
+Only CLOSE_WEBTRANSPORT_SESSION and DRAIN_WEBTRANSPORT_SESSION are read. Every other capsule, of whatever length, is
+passed over without being kept: Chromium opens with one of a reserved type.
+
+Spec: RFC 9297 section 3.2; draft-ietf-webtrans-http3, sections 4.7 and 6.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from ...errors import Malformed
+from .codes import H3Error
+from .varint import read_varint, write_varint
+
+CLOSE = 0x2843
+DRAIN = 0x78AE
+MAX_REASON = 1024
+_CODE_BYTES = 4
+
+
+@attrs.frozen
+class CloseSession:
+    """The session is over.
+
+    Layout: code (32 bits), reason (UTF-8, at most 1024 bytes).
+    """
+
+    code: int
+    reason: str
+
+
+@attrs.frozen
+class DrainSession:
+    """The sender wants the session to end soon. Nothing else changes."""
+
+
+def encode_close(code: int, reason: str) -> bytes:
+    """Returns a CLOSE_WEBTRANSPORT_SESSION capsule.
+
+    Args:
+        code: Cut to 32 bits, as a close may not fail.
+        reason: Cut at 1024 bytes of UTF-8, between characters.
+    """
+    text = reason.encode("utf-8", "replace")[:MAX_REASON].decode("utf-8", "ignore").encode()
+    body = min(code, 0xFFFFFFFF).to_bytes(_CODE_BYTES, "big") + text
+    return write_varint(CLOSE) + write_varint(len(body)) + body
+
+
+class CapsuleReader:
+    """Reads capsules from bytes that arrive in any pieces. Keeps at most one capsule that it understands."""
+
+    __slots__ = ("_buffer", "_skip", "_type", "_wanted")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._skip = 0
+        self._type = 0
+        self._wanted: int | None = None
+
+    @property
+    def between_capsules(self) -> bool:
+        """True when no capsule is cut in half, so that the stream may end here."""
+        return not self._buffer and not self._skip and self._wanted is None
+
+    def receive_untrusted(self, data: bytes) -> list[CloseSession | DrainSession]:
+        """Takes bytes and returns the capsules that they complete.
+
+        Raises:
+            Malformed: A capsule has a length or a text that its type does not allow.
+        """
+        found: list[CloseSession | DrainSession] = []
+        skipped = min(self._skip, len(data))
+        self._skip -= skipped
+        self._buffer += memoryview(data)[skipped:]
+        while self._next(found):
+            pass
+        return found
+
+    def _next(self, found: list[CloseSession | DrainSession]) -> bool:
+        buffer = self._buffer
+        if self._wanted is None:
+            kind = read_varint(buffer)
+            length = read_varint(buffer, kind[1]) if kind is not None else None
+            if kind is None or length is None:
+                return False
+            self._type, size = kind[0], length[0]
+            del buffer[: length[1]]
+            if self._type == CLOSE:
+                if not _CODE_BYTES <= size <= _CODE_BYTES + MAX_REASON:
+                    raise Malformed(f"a close capsule of {size} bytes", code=H3Error.MESSAGE_ERROR)
+                self._wanted = size
+            elif self._type == DRAIN:
+                if size:
+                    raise Malformed(f"a drain capsule of {size} bytes", code=H3Error.MESSAGE_ERROR)
+                found.append(DrainSession())
+            else:
+                here = min(size, len(buffer))
+                del buffer[:here]
+                self._skip = size - here
+            return bool(buffer)
+        if len(buffer) < self._wanted:
+            return False
+        body = bytes(buffer[: self._wanted])
+        del buffer[: self._wanted]
+        self._wanted = None
+        try:
+            reason = body[_CODE_BYTES:].decode()
+        except UnicodeDecodeError as error:
+            raise Malformed("the reason of a close capsule is not UTF-8", code=H3Error.MESSAGE_ERROR) from error
+        found.append(CloseSession(int.from_bytes(body[:_CODE_BYTES], "big"), reason))
+        return bool(buffer)

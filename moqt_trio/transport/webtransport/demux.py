@@ -1,0 +1,234 @@
+"""What stands before HTTP/3 on a connection: WebTransport streams go to their session, all else to HTTP/3.
+
+aioquic's H3Connection knows no sessions and takes the answers on streams that this side opened for HTTP/3 frames. So it
+never sees them: the first integer of a stream decides, and behind its prefix the very same `Stream` changes hands.
+
+Spec: draft-ietf-webtrans-http3, sections 4.2 to 4.6; RFC 9297 section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+from ..abc import ConnectionSink, StreamSink
+from ..stream import PLAIN_CODES, Stream
+from .codes import BIDI_WEBTRANSPORT, HTTP3_UNI_TYPES, SETTING_H3_DATAGRAM, UNI_WEBTRANSPORT, H3Error
+from .early import EarlyArrivals, refuse
+from .exchange import Exchange, ExchangeOwner
+from .http3 import HeadersTooLarge, Http3
+from .varint import read_varint
+
+if TYPE_CHECKING:
+    from ...errors import MoqtError
+    from ...limits import Limits
+    from ..abc import Connection, ReceiveStream
+    from .session import WebTransportSession
+
+_REMEMBERED_SESSIONS = 64
+
+
+class _Undecided(StreamSink):
+    """Reads the first integers of a peer's stream."""
+
+    __slots__ = ("_demux", "_head", "_stream", "since")
+
+    def __init__(self, demux: Demux, stream: Stream) -> None:
+        self._demux = demux
+        self._stream = stream
+        self._head = b""
+        self.since = trio.current_time()
+
+    def data_received(self, data: bytes, fin: bool) -> None:
+        head = self._head = self._head + data
+        kind = read_varint(head)
+        if kind is None:
+            if fin:
+                self._demux.abandoned(self._stream)
+            return
+        wanted = BIDI_WEBTRANSPORT if self._stream.writes else UNI_WEBTRANSPORT
+        if kind[0] != wanted:
+            self._stream.unread(head, fin)
+            self._demux.decided(self._stream, kind[0])
+            return
+        session = read_varint(head, kind[1])
+        if session is not None:
+            self._stream.consumed(session[1])
+            self._stream.unread(head[session[1] :], fin)
+            self._demux.decided(self._stream, kind[0], session[0])
+        elif fin:
+            self._demux.abandoned(self._stream)
+
+    def reset_received(self, code: int) -> None:
+        # The prefix, and with it the session, is lost; that is normal.
+        self._demux.abandoned(self._stream)
+
+    def connection_lost(self, error: MoqtError) -> None:
+        self._demux.undecided.pop(self._stream.stream_id, None)
+
+
+class _CriticalStream(StreamSink):
+    """The control stream or a QPACK stream, of either side."""
+
+    __slots__ = ("_demux", "_stream")
+
+    def __init__(self, demux: Demux, stream: Stream) -> None:
+        self._demux = demux
+        self._stream = stream
+
+    def data_received(self, data: bytes, fin: bool) -> None:
+        self._demux.critical_received(self._stream.stream_id, data, fin)
+        self._stream.consumed(len(data))
+
+    def reset_received(self, code: int) -> None:
+        self._demux.http3.receiving_ended(self._stream.stream_id)
+
+    def stop_received(self, code: int) -> None:
+        self._demux.http3.sending_ended(self._stream.stream_id)
+
+
+class Demux(ConnectionSink):
+    """The sink of a connection that speaks HTTP/3. Sends SETTINGS when it is made; reads once `attach` is called.
+
+    Attributes:
+        connection: What carries it all.
+        http3: The connection's HTTP/3 state.
+        sessions: Those that were asked for and have not ended, by session id.
+        early: What arrived for sessions that are not accepted yet.
+        undecided: Peer streams whose first bytes are missing, by stream id.
+
+    Raises:
+        trio.WouldBlock: The peer allows too few streams for HTTP/3.
+    """
+
+    def __init__(self, connection: Connection, limits: Limits, requests: ExchangeOwner | None) -> None:
+        self.connection = connection
+        self._limits = limits
+        self._requests = requests
+        self.http3 = Http3(connection, limits.max_header_bytes)
+        self.sessions: dict[int, WebTransportSession] = {}
+        self.early = EarlyArrivals(limits)
+        self.undecided: dict[int, _Undecided] = {}
+        self._ended: deque[int] = deque(maxlen=_REMEMBERED_SESSIONS)
+        self._settings = trio.Event()
+        self._stale = trio.Event()
+
+    def attach(self) -> None:
+        """Starts to hear of what arrives, beginning with what has arrived already."""
+        for stream in self.http3.local_streams:
+            stream.sink = _CriticalStream(self, stream)
+        self.connection.sink = self
+
+    @property
+    def datagrams(self) -> bool:
+        """True when the peer takes HTTP/3 datagrams."""
+        settings = self.http3.settings
+        return settings is not None and settings.get(SETTING_H3_DATAGRAM) == 1
+
+    async def wait_settings(self) -> dict[int, int]:
+        """Waits for the peer's SETTINGS. Raises `SessionClosed`."""
+        await self._settings.wait()
+        if self.http3.settings is None:
+            raise cast("MoqtError", self.connection.closed)
+        return self.http3.settings
+
+    async def expire_forever(self) -> None:
+        """Refuses, time and again, what has waited too long for its first bytes or for its session.
+
+        Limits: setup_timeout.
+        """
+        while True:
+            await self._stale.wait()
+            await trio.sleep(self._limits.setup_timeout)
+            before = trio.current_time() - self._limits.setup_timeout
+            for undecided in [entry for entry in self.undecided.values() if entry.since <= before]:
+                self.abandoned(undecided._stream)
+            self.early.expire(before)
+            if not self.early and not self.undecided:
+                self._stale = trio.Event()
+
+    # -- from the connection -------------------------------------------------------------------------------
+
+    def stream_opened(self, stream: ReceiveStream) -> None:
+        opened = cast("Stream", stream)
+        opened.codes = PLAIN_CODES
+        undecided = self.undecided[opened.stream_id] = _Undecided(self, opened)
+        opened.sink = undecided
+        if self.undecided:
+            self._stale.set()
+
+    def datagram_received(self, data: bytes) -> None:
+        quarter = read_varint(data)
+        if quarter is None:
+            return
+        session_id = 4 * quarter[0]
+        session = self.sessions.get(session_id)
+        if session is not None and session.established:
+            session.deliver_datagram(data[quarter[1] :])
+        elif session_id not in self._ended:
+            self.early.hold_datagram(session_id, data[quarter[1] :], trio.current_time())
+            self._stale.set()
+
+    def streams_available(self) -> None:
+        for session in list(self.sessions.values()):
+            session.deliver_streams_available()
+
+    def connection_lost(self, error: MoqtError) -> None:
+        self._settings.set()
+        for session in list(self.sessions.values()):
+            session.deliver_lost(error)
+
+    # -- from the streams ----------------------------------------------------------------------------------
+
+    def abandoned(self, stream: Stream) -> None:
+        """A stream ended, or waited too long, before its first bytes said what it is."""
+        self.undecided.pop(stream.stream_id, None)
+        refuse(stream, H3Error.REQUEST_CANCELLED)
+
+    def decided(self, stream: Stream, kind: int, session_id: int | None = None) -> None:
+        """A stream's first integer is known, and for WebTransport its session."""
+        self.undecided.pop(stream.stream_id, None)
+        if session_id is not None:
+            self._session_stream(stream, session_id)
+        elif not stream.writes:
+            if kind in HTTP3_UNI_TYPES:
+                self.http3.add(stream)
+                stream.sink = _CriticalStream(self, stream)
+            else:
+                refuse(stream, H3Error.STREAM_CREATION_ERROR)
+        elif self._requests is None:
+            self.connection.close(H3Error.STREAM_CREATION_ERROR, "a server opens no request streams")
+        else:
+            Exchange(self.http3, stream, self._requests)
+
+    def _session_stream(self, stream: Stream, session_id: int) -> None:
+        session = self.sessions.get(session_id)
+        if session_id % 4:
+            self.connection.close(H3Error.ID_ERROR, "a session id is that of a client's bidirectional stream")
+        elif session is not None and session.established:
+            session.deliver_stream(stream)
+        elif session_id in self._ended:
+            refuse(stream, H3Error.WEBTRANSPORT_SESSION_GONE)
+        else:
+            self.early.hold_stream(stream, session_id, trio.current_time())
+            self._stale.set()
+
+    def critical_received(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """Takes bytes of the peer's control stream or of one of its QPACK streams."""
+        for event in self.http3.receive(stream_id, data, fin):
+            if isinstance(event, HeadersTooLarge):
+                self.connection.close(H3Error.EXCESSIVE_LOAD, "a control frame is too large")
+        if self.http3.settings is not None:
+            self._settings.set()
+
+    def session_ended(self, session: WebTransportSession) -> None:
+        """A session is over: what comes late for it is refused."""
+        if self.sessions.pop(session.session_id, None) is not None:
+            self.no_session(session.session_id)
+
+    def no_session(self, session_id: int) -> None:
+        """There is no session of this id, and there will be none."""
+        self._ended.append(session_id)
+        self.early.refuse_session(session_id)

@@ -1,0 +1,239 @@
+"""A WebTransport session as a `Connection`: several may share one QUIC connection.
+
+Owns the session's life on its CONNECT stream, its streams and its datagrams. Knows nothing of how a server decides
+whether to accept it, nor of HTTP frames.
+
+Spec: draft-ietf-webtrans-http3, sections 4 to 6.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, cast
+
+import attrs
+import trio
+
+from ...codes import stream_code_from_http3
+from ...errors import Malformed, MoqtError, SessionClosed, printable
+from ..base import BaseConnection
+from ..stream import HTTP3_CODES, Stream
+from .capsule import CapsuleReader, CloseSession, DrainSession, encode_close
+from .codes import BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT, H3Error
+from .early import refuse
+from .fields import text
+from .varint import write_varint
+
+if TYPE_CHECKING:
+    from ...limits import Limits
+    from ..abc import TransportStatistics
+    from .demux import Demux
+    from .exchange import Exchange
+    from .fields import Headers
+
+_FIRST_SWEEP = 64
+
+
+class WebTransportSession(BaseConnection):
+    """One session.
+
+    Made by `WebTransportRequest.accept` on a server and by `open_webtransport` on a client. Its streams are the QUIC
+    connection's own streams behind their prefix, so that using them costs nothing extra; error codes are mapped into
+    HTTP/3's range both ways. When the session ends every stream of it is reset, and told why.
+
+    Attributes:
+        session_id: The id of the CONNECT stream.
+        origin: The `origin` field of the request, where there was one.
+        headers: The request's fields on a server, the answer's on a client.
+        draining: True once the peer asked for the session to end soon.
+    """
+
+    kind: Literal["quic", "webtransport", "memory"] = "webtransport"
+
+    def __init__(self, demux: Demux, exchange: Exchange, request: Headers, limits: Limits) -> None:
+        super().__init__(is_client=demux.connection.is_client, limits=limits)
+        self._demux = demux
+        self._connection = demux.connection
+        self._exchange = exchange
+        self.session_id = exchange.stream_id
+        self.peer = self._connection.peer
+        self.path = text(request, b":path")
+        self.authority = text(request, b":authority")
+        self.origin = text(request, b"origin")
+        self.headers = request
+        self.draining = False
+        self.established = False
+        prefix = write_varint(self.session_id)
+        self._bidi_prefix = write_varint(BIDI_WEBTRANSPORT) + prefix
+        self._uni_prefix = write_varint(UNI_WEBTRANSPORT) + prefix
+        self._datagram_prefix = write_varint(self.session_id // 4)
+        self._capsules = CapsuleReader()
+        self._sweep_at = _FIRST_SWEEP
+        self._told = trio.Event()
+        self._close_received = False
+        exchange.when_acknowledged = self._told.set
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed is not None else "open" if self.established else "asked for"
+        path = printable(self.path or "")
+        return f"<WebTransportSession {self.session_id} {path!r} {state} protocol={self.protocol}>"
+
+    # -- from the demux ------------------------------------------------------------------------------------
+
+    def establish(self, protocol: str | None) -> None:
+        """Opens the session for use; what arrived early is delivered."""
+        self.protocol = protocol
+        self.established = True
+        streams, datagrams = self._demux.early.take(self.session_id)
+        for stream in streams:
+            self.deliver_stream(stream)
+        for datagram in datagrams:
+            self.deliver_datagram(datagram)
+
+    def deliver_stream(self, stream: Stream) -> None:
+        """Takes a stream of the peer whose prefix was read and which has no sink."""
+        self._adopt(stream)
+        self._announce(stream)
+
+    def deliver_datagram(self, data: bytes) -> None:
+        """Takes a datagram without its quarter stream id."""
+        self._deliver_datagram(data)
+
+    def deliver_streams_available(self) -> None:
+        """Takes the news that the peer allows more streams."""
+        self._deliver_streams_available()
+
+    def deliver_lost(self, error: MoqtError) -> None:
+        """Takes the end of the connection."""
+        self._told.set()
+        self._end(_of_connection(error))
+
+    # -- from the CONNECT stream ---------------------------------------------------------------------------
+
+    def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
+        """The request and its answer came before there was a session."""
+
+    def body_received(self, exchange: Exchange, data: bytes, fin: bool) -> None:
+        exchange.consumed(len(data))
+        if self._close_received and data:
+            exchange.abort(H3Error.MESSAGE_ERROR)
+            return
+        if self._closed is None:
+            try:
+                for capsule in self._capsules.receive_untrusted(data):
+                    self._take(capsule)
+            except Malformed as error:
+                self._fail(error)
+                return
+        if fin:
+            if self._closed is None and not self._capsules.between_capsules:
+                self._fail(Malformed("the CONNECT stream ended within a capsule", code=H3Error.MESSAGE_ERROR))
+            else:
+                self._end_by_peer(0, "")
+
+    def _take(self, capsule: CloseSession | DrainSession) -> None:
+        if isinstance(capsule, DrainSession):
+            self.draining = True
+        elif self._closed is None:
+            self._close_received = True
+            self._end_by_peer(capsule.code, capsule.reason)
+
+    def _fail(self, error: Malformed) -> None:
+        self._told.set()
+        self._exchange.abort(error.code)
+        self._end(SessionClosed(local_code=error.code, reason=str(error)))
+
+    def _end_by_peer(self, code: int | None, reason: str) -> None:
+        self._told.set()
+        if self._closed is not None:
+            return
+        if self.established:
+            self._exchange.finish()
+        else:
+            self._exchange.abort(H3Error.REQUEST_CANCELLED)
+        self._end(SessionClosed(remote_code=code, reason=reason, by_peer=True))
+
+    def headers_too_large(self, exchange: Exchange) -> None:
+        self._fail(Malformed("trailers too large", code=H3Error.EXCESSIVE_LOAD))
+
+    def exchange_ended(self, exchange: Exchange, error: MoqtError | None) -> None:
+        if error is not None:
+            self.deliver_lost(error)
+        else:
+            exchange.abort(H3Error.REQUEST_CANCELLED)
+            self._end_by_peer(None, "the CONNECT stream was reset")
+
+    def _end(self, error: MoqtError) -> None:
+        if self._closed is not None:
+            return
+        self._demux.session_ended(self)
+        if self._connection.closed is None:
+            for stream in self._streams.values():
+                refuse(stream, H3Error.WEBTRANSPORT_SESSION_GONE)
+        self._deliver_lost(error)
+
+    # -- streams and datagrams -----------------------------------------------------------------------------
+
+    def _adopt(self, stream: Stream) -> None:
+        stream.codes = HTTP3_CODES
+        if len(self._streams) >= self._sweep_at:
+            # Streams do not report that they ended; sweeping at twice what was left costs a constant each.
+            self._streams = {k: s for k, s in self._streams.items() if not (s.receive_ended and s.send_ended)}
+            self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._streams))
+        self._streams[stream.stream_id] = stream
+
+    def _open_nowait(self, *, unidirectional: bool) -> Stream:
+        opened = self._connection.open_uni_nowait() if unidirectional else self._connection.open_bidi_nowait()
+        stream = cast("Stream", opened)
+        self._adopt(stream)
+        stream.write(self._uni_prefix if unidirectional else self._bidi_prefix)
+        return stream
+
+    @property
+    def max_datagram_size(self) -> int:
+        return max(0, self._connection.max_datagram_size - len(self._datagram_prefix)) if self._demux.datagrams else 0
+
+    def send_datagram(self, data: bytes) -> None:
+        if self._closed is not None:
+            raise self._closed.with_traceback(None)
+        if len(data) > self.max_datagram_size:
+            raise ValueError(f"a datagram has at most {self.max_datagram_size} bytes here, not {len(data)}")
+        self._connection.send_datagram(self._datagram_prefix + data)
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        if self._closed is not None:
+            return
+        if self.established:
+            self._exchange.send_data(encode_close(code, reason))
+            self._exchange.finish()
+        else:
+            self._told.set()
+            self._exchange.abort(H3Error.REQUEST_REJECTED)
+        self._end(SessionClosed(local_code=code, reason=reason))
+
+    async def aclose(self, code: int = 0, reason: str = "") -> None:
+        """Closes and waits until the peer has acknowledged that.
+
+        Limits: close_timeout.
+        """
+        self.close(code, reason)
+        try:
+            with trio.move_on_after(self.limits.close_timeout):
+                await self._told.wait()
+        finally:
+            if not self._told.is_set():
+                self._exchange.stop(H3Error.NO_ERROR)
+
+    def statistics(self) -> TransportStatistics:
+        shared = self._connection.statistics()
+        return attrs.evolve(shared, datagrams_lost=shared.datagrams_lost + self._datagrams_lost)
+
+
+def _of_connection(error: MoqtError) -> MoqtError:
+    """Returns the session's end for the connection's: a peer may put a session code into HTTP/3's range."""
+    if not isinstance(error, SessionClosed) or not error.by_peer or error.remote_code is None:
+        return error
+    code = 0 if error.remote_code in (0, H3Error.NO_ERROR) else stream_code_from_http3(error.remote_code)
+    reason = error.reason or f"the connection was closed with code {error.remote_code:#x}"
+    return SessionClosed(remote_code=code, reason=reason, by_peer=True)

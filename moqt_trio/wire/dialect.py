@@ -1,0 +1,207 @@
+"""What a wire version is: a codec plus a few declared features, and the registry of those that exist.
+
+The session machines are written once. They ask a `Dialect` for bytes and for messages, and look at its `Features`
+for everything that is not a matter of layout.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..limits import Limits
+    from .cursor import StreamBuffer
+    from .messages import Datagram, Expect, Frame, FrameLike, Message, StreamKind
+
+
+@attrs.frozen(kw_only=True)
+class Features:
+    """What a version can do, apart from how it spells it.
+
+    Attributes:
+        setup: `"none"`; `"uni"`, a SETUP stream each way; `"session"` or `"compat"`, a handshake on the first
+            bidirectional stream.
+        path_in_handshake: True when the MoQ handshake can carry the request path over raw QUIC.
+        announce_ids: True when END and UPDATE name an announcement by its ordinal.
+        announce_first: What opens the replies of an announce stream: nothing, `"init"` or `"ok"`.
+        sender_hop: Who puts the sender's hop id into an announcement: `"sender"` appends it, `"ok"` has it in
+            ANNOUNCE_OK, `"count"` only counts, `"none"` knows no hops.
+        exclude_hop: True when ANNOUNCE_REQUEST carries a hop to leave out.
+        subscribe_end: True when SUBSCRIBE_END exists.
+        subscribe_drop: True when SUBSCRIBE_DROP (or SUBSCRIBE_GAP) exists.
+        subscribe_ok_needs_group: True when SUBSCRIBE_OK has to name the first group.
+        frame_ranges: True when a subscription or a fetch can name frames.
+        timestamps: True when frames carry timestamps (and their reading needs TRACK_INFO).
+        track_info: True when TRACK streams exist.
+        fetch: True when FETCH streams exist.
+        probe: `"none"`, `"bitrate"` or `"rtt"`.
+        goaway: True when GOAWAY streams exist.
+        datagrams: True when a group may travel as a datagram.
+        unknown_stream_closes: True when a stream of unknown type ends the session, False when only itself.
+    """
+
+    setup: Literal["none", "uni", "session", "compat"]
+    path_in_handshake: bool
+    announce_ids: bool
+    announce_first: Literal["none", "init", "ok"]
+    sender_hop: Literal["none", "count", "sender", "ok"]
+    exclude_hop: bool
+    subscribe_end: bool
+    subscribe_drop: bool
+    subscribe_ok_needs_group: bool
+    frame_ranges: bool
+    timestamps: bool
+    track_info: bool
+    fetch: bool
+    probe: Literal["none", "bitrate", "rtt"]
+    goaway: bool
+    datagrams: bool
+    unknown_stream_closes: bool
+
+
+class FrameDecoder(abc.ABC):
+    """Reads the frames of one group stream or fetch reply, from bytes cut anywhere."""
+
+    @abc.abstractmethod
+    def feed_untrusted(self, data: bytes) -> list[Frame]:
+        """Returns the frames that these bytes complete.
+
+        Raises:
+            Malformed: The bytes are not frames; scope `"stream"`.
+            LimitExceeded: A frame is longer than `Limits.max_frame`; scope `"stream"`.
+        """
+
+    @property
+    @abc.abstractmethod
+    def pending_bytes(self) -> int:
+        """Bytes that were fed and belong to a frame that is not complete; 0 at a frame boundary."""
+
+
+class Dialect(abc.ABC):
+    """One wire version.
+
+    Attributes:
+        name: The version's name, as `versions=` takes it: `"moq-lite-06"`.
+        alpns: The TLS application protocols that stand for it over raw QUIC.
+        webtransport_protocols: The WebTransport subprotocols that stand for it.
+        features: What it can do.
+    """
+
+    name: str
+    alpns: tuple[str, ...]
+    webtransport_protocols: tuple[str, ...]
+    features: Features
+
+    @abc.abstractmethod
+    def stream_type(self, kind: StreamKind) -> bytes:
+        """Returns the bytes that open a stream of this kind. Raises `LocalProtocolError` when there is none."""
+
+    @abc.abstractmethod
+    def stream_kind_untrusted(self, number: int, *, bidirectional: bool) -> StreamKind | None:
+        """Returns what a stream type stands for, or None for an unknown one."""
+
+    @abc.abstractmethod
+    def encode(self, message: Message) -> bytes:
+        """Returns a message's bytes, with its type and length where it has them, without the stream type.
+
+        Raises:
+            LocalProtocolError: The version cannot carry the message, or a value is out of range.
+        """
+
+    @abc.abstractmethod
+    def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
+        """Takes the next message out of a buffer; returns None and leaves the buffer alone until all of it is there.
+
+        A message is decoded once, when all of it is there: no work is repeated for each byte that arrives.
+
+        Raises:
+            Malformed: The bytes are not such a message.
+            LimitExceeded: A length or a count goes past `limits`; raised before anything is allocated.
+        """
+
+    @abc.abstractmethod
+    def encode_frame(self, payload: bytes, timestamp: int | None, previous_timestamp: int) -> bytes:
+        """Returns a frame's bytes.
+
+        Args:
+            payload: The application's bytes.
+            timestamp: In the track's timescale; None counts as `previous_timestamp` where the version has timestamps.
+            previous_timestamp: That of the frame before on the same stream; 0 for the first.
+        """
+
+    def encode_frames(self, frames: Sequence[FrameLike], previous_timestamp: int) -> tuple[bytes, int]:
+        """Returns the bytes of many frames, and the timestamp that the next frame on the stream counts from.
+
+        Args:
+            frames: The frames, in order.
+            previous_timestamp: As in `encode_frame`.
+        """
+        parts: list[bytes] = []
+        for frame in frames:
+            parts.append(self.encode_frame(frame.payload, frame.timestamp, previous_timestamp))
+            if self.features.timestamps and frame.timestamp is not None:
+                previous_timestamp = frame.timestamp
+        return b"".join(parts), previous_timestamp
+
+    @abc.abstractmethod
+    def frame_decoder(self, limits: Limits) -> FrameDecoder:
+        """Returns a reader for one stream's frames."""
+
+    @abc.abstractmethod
+    def encode_datagram(self, datagram: Datagram) -> bytes:
+        """Returns a datagram's body. Raises `LocalProtocolError` where the version has none."""
+
+    @abc.abstractmethod
+    def read_datagram_untrusted(self, data: bytes) -> Datagram:
+        """Returns what a datagram's body says. Raises `Malformed`."""
+
+    def __repr__(self) -> str:
+        return f"<Dialect {self.name}>"
+
+
+_registry: dict[str, Dialect] = {}
+
+
+def register(dialect: Dialect) -> Dialect:
+    """Adds a version to the registry; called once by each codec's module."""
+    _registry[dialect.name] = dialect
+    return dialect
+
+
+def get(name: str) -> Dialect:
+    """Returns the version of this name.
+
+    Raises:
+        ValueError: There is none; the message lists those that exist.
+    """
+    try:
+        return _registry[name]
+    except KeyError:
+        known = ", ".join(sorted(_registry, reverse=True))
+        raise ValueError(f"unknown version {name!r}; this library speaks: {known}") from None
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names of all versions, newest first."""
+    return tuple(_registry)
+
+
+def resolve(versions: Iterable[str] | None) -> tuple[Dialect, ...]:
+    """Returns the versions of these names in this order; all of them, newest first, for None.
+
+    Raises:
+        ValueError: An unknown name, or no name at all.
+    """
+    if versions is None:
+        return tuple(_registry.values())
+    if isinstance(versions, str):
+        raise ValueError(f"versions is a sequence of names, not the text {versions!r}; write [{versions!r}]")
+    chosen = tuple(get(name) for name in versions)
+    if not chosen:
+        raise ValueError("versions is empty; leave it out to offer all of them")
+    return chosen

@@ -1,0 +1,182 @@
+"""Frames: the one thing on a stream that is worth reading fast.
+
+    FRAME { [Timestamp Delta (zigzag varint)], Payload Length (varint), Payload (..) }
+
+The delta is there in the versions that have timestamps; it counts from the frame before on the same stream, and
+from 0 for the first. This file knows neither streams nor groups: a decoder is fed with what comes behind a header.
+
+Spec: draft-lcurley-moq-lite-06, FRAME.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..codes import StreamCode
+from ..errors import LimitExceeded, LocalProtocolError, Malformed
+from . import varint
+from .dialect import FrameDecoder
+from .messages import Frame, FrameLike
+
+_MAX = varint.MAX
+
+
+def timestamp_delta(timestamp: int, previous_timestamp: int) -> bytes:
+    """Returns the bytes of a timestamp, counted from the one before.
+
+    Raises:
+        LocalProtocolError: The timestamp is not in 0 … 2**62-1, or 2**61 or more away from the one before.
+    """
+    if not 0 <= timestamp <= _MAX:
+        raise LocalProtocolError(f"a timestamp is 0 to 2**62-1, not {timestamp}")
+    return varint.encode(varint.zigzag(timestamp - previous_timestamp))
+
+
+def encode_frame(payload: bytes) -> bytes:
+    """Returns a frame without a timestamp."""
+    return varint.encode(len(payload)) + payload
+
+
+def encode_timed_frame(payload: bytes, timestamp: int | None, previous_timestamp: int) -> bytes:
+    """Returns a frame with a timestamp; None stands for the timestamp before. Raises as `timestamp_delta` does."""
+    delta = b"\x00" if timestamp is None else timestamp_delta(timestamp, previous_timestamp)
+    return delta + varint.encode(len(payload)) + payload
+
+
+def encode_frames(frames: Sequence[FrameLike]) -> bytes:
+    """Returns many frames without timestamps."""
+    parts: list[bytes] = []
+    for frame in frames:
+        parts += (varint.encode(len(frame.payload)), frame.payload)
+    return b"".join(parts)
+
+
+def encode_timed_frames(frames: Sequence[FrameLike], previous_timestamp: int) -> tuple[bytes, int]:
+    """Returns many frames with timestamps, and the last one's timestamp. Raises as `timestamp_delta` does."""
+    parts: list[bytes] = []
+    encode = varint.encode
+    for frame in frames:
+        payload, timestamp = frame.payload, frame.timestamp
+        if timestamp is None or timestamp == previous_timestamp:
+            parts += (b"\x00", encode(len(payload)), payload)
+        else:
+            parts += (timestamp_delta(timestamp, previous_timestamp), encode(len(payload)), payload)
+            previous_timestamp = timestamp
+    return b"".join(parts), previous_timestamp
+
+
+class StreamFrameDecoder(FrameDecoder):
+    """Reads frames with or without timestamps.
+
+    A frame that lies whole in what is fed is copied once. A frame that arrives in pieces is gathered in a buffer
+    that grows with what is there, never with what its header promises. After an exception the decoder is spent.
+    """
+
+    __slots__ = ("_body", "_body_size", "_head", "_head_size", "_max_frame", "_timed", "_timestamp")
+
+    def __init__(self, max_frame: int, *, timed: bool) -> None:
+        """Makes a decoder for one stream.
+
+        Args:
+            max_frame: The longest payload in bytes; `Limits.max_frame`.
+            timed: True when a timestamp delta heads each frame.
+        """
+        self._max_frame = max_frame
+        self._timed = timed
+        self._timestamp = 0
+        self._head = b""  # the first bytes of a header that is not complete
+        self._body: bytearray | None = None  # the first bytes of a payload that is not complete
+        self._body_size = 0
+        self._head_size = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.pending_bytes} bytes pending>"
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that were fed and belong to a frame that is not complete; 0 at a frame boundary."""
+        if self._body is not None:
+            return self._head_size + len(self._body)
+        return len(self._head)
+
+    def feed_untrusted(self, data: bytes) -> list[Frame]:
+        """Returns the frames that these bytes complete.
+
+        Raises:
+            Malformed: A timestamp is below 0 or above 2**62-1.
+            LimitExceeded: A frame announces more than `max_frame` bytes; raised as soon as its length is there.
+        """
+        frames: list[Frame] = []
+        offset = 0
+        body = self._body
+        if body is not None:
+            offset = self._body_size - len(body)
+            body += data[:offset]
+            if len(body) < self._body_size:
+                return frames
+            frames.append(Frame(bytes(body), self._frame_timestamp(), self._head_size + self._body_size))
+            self._body = None
+        elif self._head:
+            data = self._head + data
+            self._head = b""
+        self._read_frames(data, offset, frames)
+        return frames
+
+    def _frame_timestamp(self) -> int | None:
+        return self._timestamp if self._timed else None
+
+    def _read_frames(self, data: bytes, offset: int, frames: list[Frame]) -> None:
+        # Varints of one and two bytes are read in line: they are nearly all of them, and a call costs as much as the
+        # rest of a small frame.
+        decode, append, max_frame, timed, maximum = varint.decode, frames.append, self._max_frame, self._timed, _MAX
+        timestamp = self._timestamp
+        shown = None
+        end = len(data)
+        start = offset
+        while start < end:
+            offset = start
+            previous = timestamp
+            if timed:
+                number = data[offset]
+                if number < 0x40:
+                    offset += 1
+                elif number < 0x80 and offset + 1 < end:
+                    number = (number & 0x3F) << 8 | data[offset + 1]
+                    offset += 2
+                else:
+                    found = decode(data, offset)
+                    if found is None:
+                        break
+                    number, offset = found
+                shown = timestamp = previous - ((number + 1) >> 1) if number & 1 else previous + (number >> 1)
+                if not 0 <= timestamp <= maximum:
+                    text = f"FRAME: a timestamp of {timestamp}"
+                    raise Malformed(text, code=StreamCode.MALFORMED_TRACK, scope="stream")
+                if offset == end:
+                    timestamp = previous
+                    break
+            size = data[offset]
+            if size < 0x40:
+                offset += 1
+            elif size < 0x80 and offset + 1 < end:
+                size = (size & 0x3F) << 8 | data[offset + 1]
+                offset += 2
+            else:
+                found = decode(data, offset)
+                if found is None:
+                    timestamp = previous
+                    break
+                size, offset = found
+            if size > max_frame:
+                raise LimitExceeded("max_frame", size, code=StreamCode.FRAME_TOO_LARGE, scope="stream")
+            stop = offset + size
+            if stop > end:
+                self._body = bytearray(data[offset:])
+                self._body_size = size
+                self._head_size = offset - start
+                self._timestamp = timestamp
+                return
+            append(Frame(data[offset:stop], shown, stop - start))
+            start = stop
+        self._timestamp = timestamp
+        self._head = data[start:]

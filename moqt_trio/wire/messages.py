@@ -1,0 +1,344 @@
+"""The messages of every dialect, as values.
+
+One vocabulary serves every wire version. A codec (`lite.py` and its siblings) writes what its version can carry
+and reads what is there; a field that a version lacks has the default given here. The bytes of each version are
+in the codec, above the function that reads them.
+
+Units: `*_ms` are milliseconds, `*_frame` and `*_group` are absolute indices, and an `end_*` is inclusive
+(the wire's "+1" or exclusive forms stay in the codec). `None` means "not said".
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+import attrs
+
+
+class StreamKind(enum.Enum):
+    """What a stream carries. The number on the wire is the dialect's affair."""
+
+    SESSION = "session"
+    ANNOUNCE = "announce"
+    SUBSCRIBE = "subscribe"
+    FETCH = "fetch"
+    PROBE = "probe"
+    GOAWAY = "goaway"
+    TRACK = "track"
+    INFO = "info"
+    GROUP = "group"
+    SETUP = "setup"
+
+
+class Expect(enum.Enum):
+    """What a reader expects next at its place in a stream; each place has one set of possible messages."""
+
+    SESSION_CLIENT = "SESSION_CLIENT"
+    SESSION_SERVER = "SESSION_SERVER"
+    SESSION_UPDATE = "SESSION_UPDATE"
+    SETUP = "SETUP"
+    ANNOUNCE_REQUEST = "ANNOUNCE_REQUEST"
+    ANNOUNCE_FIRST_REPLY = "ANNOUNCE_FIRST_REPLY"
+    ANNOUNCE_REPLY = "ANNOUNCE_REPLY"
+    SUBSCRIBE = "SUBSCRIBE"
+    SUBSCRIBE_UPDATE = "SUBSCRIBE_UPDATE"
+    SUBSCRIBE_REPLY = "SUBSCRIBE_REPLY"
+    GROUP = "GROUP"
+    FETCH = "FETCH"
+    FETCH_UPDATE = "FETCH_UPDATE"
+    TRACK_REQUEST = "TRACK_REQUEST"
+    TRACK_INFO = "TRACK_INFO"
+    PROBE = "PROBE"
+    GOAWAY = "GOAWAY"
+
+
+class Message:
+    """The base of every message value."""
+
+    __slots__ = ()
+
+
+class ProbeLevel(enum.IntEnum):
+    """What a publisher can do on a probe stream (moq-lite-06, section 7.3.1)."""
+
+    NONE = 0
+    REPORT = 1
+    INCREASE = 2
+
+
+class Role(enum.IntEnum):
+    """What a client means to do with its session (moq-lite-06, section 7.3.3)."""
+
+    BOTH = 0
+    PUBLISHER = 1
+    SUBSCRIBER = 2
+
+
+@attrs.frozen
+class Setup(Message):
+    """Capabilities of one side (moq-lite-05 and later).
+
+    Attributes:
+        probe: What the sender does on probe streams.
+        path: The request target, `path?query`; clients on raw QUIC only.
+        role: What a client means to do.
+        cost: What subscribing from the sender costs; None when it did not say (which means 1).
+        hop_id: The sender's hop id; 0 for none.
+        unknown: Parameters that this library does not know, as `(id, value)`; read, never written.
+    """
+
+    probe: ProbeLevel = ProbeLevel.NONE
+    path: str | None = None
+    role: Role = Role.BOTH
+    cost: int | None = None
+    hop_id: int = 0
+    unknown: tuple[tuple[int, bytes], ...] = ()
+
+
+@attrs.frozen
+class AnnounceRequest(Message):
+    """Asks for announcements under a prefix. `exclude_hop` is 0 for none (moq-lite-04 and -05 only)."""
+
+    prefix: str
+    exclude_hop: int = 0
+
+
+@attrs.frozen
+class AnnounceInit(Message):
+    """The broadcasts that were active when the announce stream was opened (moq-lite-01 and -02)."""
+
+    suffixes: tuple[str, ...]
+
+
+@attrs.frozen
+class AnnounceOk(Message):
+    """Opens the replies of an announce stream (moq-lite-05 and later)."""
+
+    hop_id: int
+    active_count: int
+
+
+@attrs.frozen
+class AnnounceStart(Message):
+    """A broadcast (in moq-lite-06: a route) is available.
+
+    Attributes:
+        suffix: What follows the requested prefix.
+        hops: Hop ids from the origin on; 0 for an unknown hop. moq-lite-03 carries only their count.
+        warm_cost: What subscribing costs (moq-lite-06).
+        cold_cost: The same without any discount for a cached copy (moq-lite-06).
+        restart: True for the explicit restart status of moq-lite-05 (status 2): read, never written.
+    """
+
+    suffix: str
+    hops: tuple[int, ...] = ()
+    warm_cost: int = 0
+    cold_cost: int = 0
+    restart: bool = False
+
+
+@attrs.frozen
+class AnnounceUpdate(Message):
+    """An announcement has new hops or costs (moq-lite-06)."""
+
+    announce_id: int
+    hops: tuple[int, ...] = ()
+    warm_cost: int = 0
+    cold_cost: int = 0
+
+
+@attrs.frozen
+class AnnounceEnd(Message):
+    """A broadcast is no longer available; named by id in moq-lite-06, by suffix before.
+
+    `hops` is what moq-lite-03 to -05 carry along with an ended status, as they encode one layout for both.
+    """
+
+    announce_id: int | None = None
+    suffix: str | None = None
+    hops: tuple[int, ...] = ()
+
+
+@attrs.frozen
+class AnnounceLive(Message):
+    """Everything that was active has been announced (moq-transfork-03 and develop)."""
+
+
+@attrs.frozen
+class Subscribe(Message):
+    """Asks for the groups of one track.
+
+    Attributes:
+        subscribe_id: Chosen by the subscriber, never used twice in a session.
+        broadcast: The broadcast's path.
+        track: The track's name.
+        priority: 0 … 255, higher goes first.
+        ordered: True to ask for groups in sequence order, False for newest first (absent from moq-lite-06).
+        max_age_ms: How old a group that is not the latest may get before it is dropped.
+        start_group: The first group wanted; None for the latest (moq-lite-03 to -05) or for no floor (-06).
+        end_group: The last group wanted, inclusive; None for no end.
+        start_frame: The first frame wanted of `start_group` (moq-lite-06).
+        end_frame: The last frame wanted of `end_group`, inclusive; None for all of it (moq-lite-06).
+    """
+
+    subscribe_id: int
+    broadcast: str
+    track: str
+    priority: int = 0
+    ordered: bool = False
+    max_age_ms: int = 0
+    start_group: int | None = None
+    end_group: int | None = None
+    start_frame: int = 0
+    end_frame: int | None = None
+
+
+@attrs.frozen
+class SubscribeUpdate(Message):
+    """Changes a subscription; the fields are those of `Subscribe`."""
+
+    priority: int = 0
+    ordered: bool = False
+    max_age_ms: int = 0
+    start_group: int | None = None
+    end_group: int | None = None
+    start_frame: int = 0
+    end_frame: int | None = None
+
+
+@attrs.frozen
+class SubscribeOk(Message):
+    """Accepts a subscription.
+
+    Attributes:
+        start_group: The first group that will come; None when not said.
+        priority, ordered, max_age_ms, end_group: The publisher's values (moq-lite-03 and -04; -01 has the priority).
+    """
+
+    start_group: int | None = None
+    priority: int = 0
+    ordered: bool = False
+    max_age_ms: int = 0
+    end_group: int | None = None
+
+
+@attrs.frozen
+class SubscribeEnd(Message):
+    """No group at or after `group` will come; 0 when none ever did (moq-lite-05 and later)."""
+
+    group: int
+
+
+@attrs.frozen
+class SubscribeDrop(Message):
+    """The groups `start` to `end`, inclusive, will not come."""
+
+    start: int
+    end: int
+    code: int = 0
+
+
+@attrs.frozen
+class Group(Message):
+    """Heads a group stream; `start_frame` is the index of the first frame on it (moq-lite-06)."""
+
+    subscribe_id: int
+    sequence: int
+    start_frame: int = 0
+
+
+@attrs.frozen
+class Fetch(Message):
+    """Asks for one group.
+
+    Attributes:
+        subscribe_id: develop only.
+        start_frame: The first frame wanted.
+        end_frame: The last frame wanted, inclusive; None for the whole group (moq-lite-06).
+    """
+
+    broadcast: str
+    track: str
+    priority: int
+    group: int
+    start_frame: int = 0
+    end_frame: int | None = None
+    subscribe_id: int = 0
+
+
+@attrs.frozen
+class TrackRequest(Message):
+    """Asks for a track's properties (moq-lite-05 and later: TRACK; before moq-lite: INFO_PLEASE)."""
+
+    broadcast: str
+    track: str
+
+
+@attrs.frozen
+class TrackInfo(Message):
+    """A track's properties, fixed for its life.
+
+    Attributes:
+        priority: The publisher's priority, 0 … 255; it decides ties.
+        ordered: True when the publisher prefers sequence order (moq-lite-05).
+        max_age_ms: How long the publisher keeps a group that is not the latest.
+        timescale: Timestamp units per second; at least 1.
+    """
+
+    priority: int = 0
+    ordered: bool = False
+    max_age_ms: int = 0
+    timescale: int = 1000
+
+
+@attrs.frozen
+class Probe(Message):
+    """A bit rate in bits per second (a target from the subscriber, an estimate from the publisher) and a round trip."""
+
+    bitrate: int | None = None
+    rtt_ms: int | None = None
+
+
+@attrs.frozen
+class Goaway(Message):
+    """Asks the peer to leave, and says where to; an empty URI names no other place."""
+
+    uri: str = ""
+
+
+class FrameLike(Protocol):
+    """Anything that can be written as a frame."""
+
+    @property
+    def payload(self) -> bytes:
+        """The application's bytes."""
+
+    @property
+    def timestamp(self) -> int | None:
+        """In units of the track's timescale; None for none."""
+
+
+@attrs.define(slots=True, eq=True)
+class Frame(Message):
+    """One payload of a group.
+
+    Attributes:
+        payload: The application's bytes.
+        timestamp: In units of the track's timescale; None where the version carries none.
+        wire_size: Bytes that it took on the stream, header included; 0 for a frame that was not read from one.
+    """
+
+    payload: bytes
+    timestamp: int | None = None
+    wire_size: int = attrs.field(default=0, eq=False)
+
+
+@attrs.frozen
+class Datagram(Message):
+    """A group of one frame, sent without a stream (moq-lite-05 and later)."""
+
+    subscribe_id: int
+    sequence: int
+    timestamp: int
+    payload: bytes

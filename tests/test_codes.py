@@ -1,0 +1,95 @@
+"""Error codes: their numbers are the wire's, so they never change; and how HTTP/3 carries them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moqt_trio import codes
+
+VECTORS = [
+    (vector["fields"]["code"], int(vector["fields"]["h3"], 16))
+    for vector in json.loads((Path(__file__).parent / "vectors" / "moq-lite.json").read_text())["vectors"]
+    if vector["dialect"] == "webtransport-code"
+]
+FIRST, LAST = VECTORS[0][1], VECTORS[-1][1]
+
+
+def test_session_codes_are_stable():
+    """The session codes are those of moq-lite-06, section 4.4.1."""
+    assert {code.name: code.value for code in codes.SessionCode} == {
+        "NO_ERROR": 0x0,
+        "INTERNAL_ERROR": 0x1,
+        "UNAUTHORIZED": 0x2,
+        "PROTOCOL_VIOLATION": 0x3,
+        "KEY_VALUE_FORMATTING_ERROR": 0x6,
+        "GOAWAY_TIMEOUT": 0x10,
+        "CONTROL_MESSAGE_TIMEOUT": 0x11,
+        "VERSION_NEGOTIATION_FAILED": 0x15,
+    }
+
+
+def test_stream_codes_are_stable():
+    """The stream codes are those of moq-lite-06, section 4.4.2, and those that it adds from 0x30 on."""
+    assert {code.name: code.value for code in codes.StreamCode} == {
+        "INTERNAL_ERROR": 0x0,
+        "CANCELLED": 0x1,
+        "DELIVERY_TIMEOUT": 0x2,
+        "SESSION_CLOSED": 0x3,
+        "GOING_AWAY": 0x4,
+        "TOO_FAR_BEHIND": 0x5,
+        "MALFORMED_TRACK": 0x12,
+        "NO_CAPACITY": 0x30,
+        "CONTROL_TIMEOUT": 0x31,
+        "GROUP_TOO_LARGE": 0x32,
+        "NOT_FOUND": 0x33,
+        "OLD": 0x34,
+        "EVICTED": 0x35,
+        "UNROUTABLE": 0x36,
+        "WRONG_SIZE": 0x37,
+        "FRAME_TOO_LARGE": 0x38,
+        "TIMESTAMP_MISMATCH": 0x39,
+    }
+    assert codes.APPLICATION_CODES_START == 64
+
+
+def test_names():
+    """A known code has its name, in its own space; an unknown one is shown in hexadecimal."""
+    assert codes.session_code_name(3) == "PROTOCOL_VIOLATION"
+    assert codes.stream_code_name(3) == "SESSION_CLOSED"
+    assert codes.session_code_name(0x40) == "0x40"
+    assert codes.stream_code_name(0x33) == "NOT_FOUND"
+    assert codes.stream_code_name(99) == "0x63"
+
+
+@pytest.mark.parametrize(("code", "codepoint"), VECTORS)
+def test_http3_vectors(code, codepoint):
+    """A stream code is carried by the codepoint of its vector, and read back from it."""
+    assert codes.stream_code_to_http3(code) == codepoint
+    assert codes.stream_code_from_http3(codepoint) == code
+
+
+@given(st.integers(0, 0xFFFFFFFF))
+def test_http3_round_trip(code):
+    """Every stream code comes back, and no codepoint that HTTP/3 keeps for greasing is used."""
+    codepoint = codes.stream_code_to_http3(code)
+    assert FIRST <= codepoint <= LAST
+    assert (codepoint - 0x21) % 0x1F != 0
+    assert codes.stream_code_from_http3(codepoint) == code
+
+
+@pytest.mark.parametrize("codepoint", [0, 0x100, FIRST - 1, LAST + 1, FIRST + 0x1E, FIRST + 0x1E + 0x1F])
+def test_http3_codepoints_that_carry_no_code(codepoint):
+    """A codepoint outside the range, or one of the greased ones within it, carries no stream code."""
+    assert codes.stream_code_from_http3(codepoint) is None
+
+
+@pytest.mark.parametrize("code", [-1, 1 << 32])
+def test_stream_codes_fit_in_32_bits(code):
+    """A stream code that WebTransport can't carry is refused."""
+    with pytest.raises(ValueError, match="32 bits"):
+        codes.stream_code_to_http3(code)

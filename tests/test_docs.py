@@ -1,0 +1,138 @@
+"""The code in the README and in the documentation runs as printed.
+
+A Python block below the comment `<!-- run -->` is a program: it runs in a process of its own, has to end by itself
+with exit code 0 and without a warning, and prints what the next block says, if that one is below `<!-- prints -->`.
+Other Python blocks have to compile.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import moqt_trio
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TIMEOUT = 60.0
+"""Seconds that a program of the documentation has to end."""
+
+_FENCE = re.compile(r"^(?:<!-- (\w+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    page: Path
+    line: int
+    mark: str | None
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def read_blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2], match[3])
+        for match in _FENCE.finditer(text)
+    ]
+
+
+BLOCKS = [block for page in PAGES for block in read_blocks(page)]
+PROGRAMS = [block for block in BLOCKS if (block.language, block.mark) == ("python", "run")]
+FRAGMENTS = [block for block in BLOCKS if (block.language, block.mark) == ("python", None)]
+
+
+def expected_output(program: Block) -> str | None:
+    """Returns what the documentation says that a program prints, or None when it does not say."""
+    following = BLOCKS[BLOCKS.index(program) + 1 :][:1]
+    return following[0].text if following and following[0].mark == "prints" else None
+
+
+def test_programs_were_found():
+    """The README shows a program, and so does the guide."""
+    assert {program.page.name for program in PROGRAMS} >= {"README.md", "embed-in-trio.md"}
+
+
+def test_marks_are_known():
+    """No block is left out because its mark is misspelt."""
+    assert {block.mark for block in BLOCKS} <= {None, "run", "prints"}
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=str)
+def test_program(program, tmp_path):
+    """A program of the documentation ends by itself, without a warning, and prints what the page says."""
+    script = tmp_path / "program.py"
+    script.write_text(program.text)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    expected = expected_output(program)
+    if expected is not None:
+        assert result.stdout == expected
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=str)
+def test_fragment(fragment):
+    """A piece of a program compiles."""
+    compile(fragment.text, str(fragment), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links(page):
+    """Each link to a file of this repository leads somewhere."""
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    broken = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not broken
+
+
+def test_twenty_lines():
+    """The README's first program is no longer than twenty lines of code."""
+    program = next(program for program in PROGRAMS if program.page.name == "README.md")
+    lines = [line for line in program.text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    assert len(lines) <= 20
+
+
+def test_make_targets():
+    """Every `make` command that the documentation names exists."""
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md"]
+    named = {name for page in pages for name in re.findall(r"`?make ([a-z]+)`", page.read_text(encoding="utf-8"))}
+    assert named <= targets
+
+
+def test_navigation():
+    """Every page of the documentation is in its navigation."""
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]]
+    assert [page for page in pages if page not in navigation] == []
+
+
+def test_changelog_names_the_version():
+    """The changelog has a section for the version that is built."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_reference_is_complete():
+    """Every public name is in the reference."""
+    reference = "".join(page.read_text(encoding="utf-8") for page in PAGES if page.parent.name == "reference")
+    described = set(re.findall(r"^::: moqt_trio\.(\w+)$", reference, re.MULTILINE))
+    assert described == set(moqt_trio.__all__) - {"__version__"}

@@ -1,0 +1,110 @@
+"""The exception tree, and peers' text made safe to show."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moqt_trio import errors
+from moqt_trio.errors import printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text", "plain text"),
+        ("it's", "it's"),
+        ("\x1b[31mred\r\n\x00", "\\x1b[31mred\\r\\n\\x00"),
+        ("é", "\\xe9"),
+        (b"caf\xc3\xa9", "caf\\xe9"),
+        (b"\xff\xfe", "\\\\xff\\\\xfe"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_printable(text, shown):
+    """A peer's text is shown in ASCII, with everything else escaped."""
+    assert printable(text) == shown
+
+
+def test_printable_is_cut():
+    """At most 256 characters are shown, and a cut is marked."""
+    assert printable("x" * 256) == "x" * 256
+    assert printable("x" * 257) == "x" * 255 + "~"
+    assert len(printable("é" * 100)) == 256
+
+
+@given(st.one_of(st.text(), st.binary()))
+def test_printable_never_leaves_one_line_of_ascii(text):
+    """Whatever the text, what is shown is one line of printable ASCII of at most 256 characters."""
+    shown = printable(text)
+    assert len(shown) <= 256
+    assert all(" " <= character <= "~" for character in shown)
+
+
+def test_the_tree():
+    """The bases are those that the module's docstring draws."""
+    tree = {
+        errors.ProtocolError: errors.MoqtError,
+        errors.LocalProtocolError: errors.ProtocolError,
+        errors.RemoteProtocolError: errors.ProtocolError,
+        errors.Malformed: errors.RemoteProtocolError,
+        errors.LimitExceeded: errors.RemoteProtocolError,
+        errors.SessionClosed: errors.MoqtError,
+        errors.ConnectError: errors.MoqtError,
+        errors.HandshakeFailed: errors.ConnectError,
+        errors.CertificateInvalid: errors.ConnectError,
+        errors.VersionUnsupported: errors.ConnectError,
+        errors.ConnectTimeout: errors.ConnectError,
+        errors.Rejected: errors.MoqtError,
+        errors.Unauthorized: errors.MoqtError,
+        errors.NotFound: errors.MoqtError,
+    }
+    assert {error: error.__bases__ for error in tree} == {error: (base,) for error, base in tree.items()}
+
+
+def test_a_peers_mistake_closes_the_session_unless_it_says_otherwise():
+    """Without more said, a peer's mistake is a PROTOCOL_VIOLATION that ends the session."""
+    for error in (errors.Malformed("bad"), errors.LimitExceeded("max_hops", 33), errors.RemoteProtocolError("bad")):
+        assert (error.code, error.scope) == (3, "session")
+    narrow = errors.Malformed("bad", code=0x12, scope="stream")
+    assert (narrow.code, narrow.scope, str(narrow)) == (0x12, "stream", "bad")
+
+
+def test_limit_exceeded_names_the_limit():
+    """The text and the attributes say which bound was passed, and how far."""
+    error = errors.LimitExceeded("max_frame", 99, code=0x38, scope="stream")
+    assert str(error) == "the peer exceeded max_frame: 99"
+    assert (error.limit, error.value, error.code, error.scope) == ("max_frame", 99, 0x38, "stream")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (errors.SessionClosed(), "the session was closed by this side"),
+        (
+            errors.SessionClosed(local_code=3, reason="bad\n"),
+            "the session was closed by this side with code 0x3: bad\\n",
+        ),
+        (errors.SessionClosed(remote_code=0, by_peer=True), "the session was closed by the peer with code 0x0"),
+        (errors.Rejected(404), "the server refused the session with status 404"),
+        (errors.Rejected(403, "no\x1b"), "the server refused the session with status 403: no\\x1b"),
+        (errors.Unauthorized("a\nb"), "not allowed: a\\nb"),
+        (errors.NotFound("a", "t"), "not found: track 't' of 'a'"),
+        (errors.NotFound("a", "t", "no group 4"), "not found: track 't' of 'a' (no group 4)"),
+    ],
+)
+def test_texts(error, text):
+    """An error reads as one safe line."""
+    assert str(error) == text
+
+
+def test_attributes():
+    """What an error knows is there as attributes."""
+    closed = errors.SessionClosed(local_code=1, remote_code=2, reason="r", by_peer=True)
+    assert (closed.local_code, closed.remote_code, closed.reason, closed.by_peer) == (1, 2, "r", True)
+    assert errors.VersionUnsupported("none", offered=("moq-lite-06",)).offered == ("moq-lite-06",)
+    assert (errors.Rejected(404, "r").status, errors.Rejected(404, "r").reason) == (404, "r")
+    assert errors.Unauthorized("a").path == "a"
+    assert (errors.NotFound("a", "t").path, errors.NotFound("a", "t").track) == ("a", "t")
+    assert errors.LocalProtocolError("no", code=4).code == 4

@@ -1,0 +1,137 @@
+"""What `moqt_trio` exports: every public name exists, is documented, and nothing else is public."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.resources
+import inspect
+import itertools
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import moqt_trio
+
+NAMES = sorted(moqt_trio.__all__)
+DESIGNED = {
+    "Announcement",
+    "Broadcast",
+    "BroadcastPath",
+    "Certificate",
+    "CertificateUnusable",
+    "DevelopmentCertificates",
+    "Frame",
+    "GroupReader",
+    "GroupWriter",
+    "Limits",
+    "Listener",
+    "Router",
+    "Session",
+    "SessionCode",
+    "SessionRequest",
+    "StreamCode",
+    "Subscription",
+    "Track",
+    "connect",
+    "development_certificate",
+    "serve",
+}
+ERRORS = {
+    "MoqtError",
+    "ProtocolError",
+    "LocalProtocolError",
+    "RemoteProtocolError",
+    "Malformed",
+    "LimitExceeded",
+    "SessionClosed",
+    "StreamReset",
+    "ConnectError",
+    "HandshakeFailed",
+    "CertificateInvalid",
+    "VersionUnsupported",
+    "ConnectTimeout",
+    "Rejected",
+    "Unauthorized",
+    "NotFound",
+}
+
+
+def public_members(cls):
+    """Yields the name and the documented object of each public method and property that a class itself defines."""
+    for name, member in vars(cls).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(member, classmethod | staticmethod):
+            yield name, member.__func__
+        elif isinstance(member, property) or inspect.isfunction(member):
+            yield name, member
+
+
+def documented_assignments():
+    """Returns the names that some module assigns and describes in a string right below: aliases and constants."""
+    names = set()
+    for path in Path(moqt_trio.__file__).parent.rglob("*.py"):
+        for node, following in itertools.pairwise(ast.parse(path.read_text(encoding="utf-8")).body):
+            described = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and described:
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names |= {ast.unparse(target) for target in targets}
+    return names
+
+
+def test_complete():
+    """Every name of the designed API and the whole tree of errors are exported."""
+    assert (DESIGNED | ERRORS) - set(NAMES) == set()
+
+
+def test_nothing_else():
+    """What is importable from `moqt_trio` without an underscore is exported, but for its own modules."""
+    visible = {
+        name
+        for name, value in vars(moqt_trio).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType) and name != "annotations"
+    }
+    assert visible == {name for name in NAMES if not isinstance(getattr(moqt_trio, name), ModuleType)} - {"__version__"}
+
+
+def test_listed_once():
+    """No name is listed twice."""
+    assert len(moqt_trio.__all__) == len(NAMES) == len(set(NAMES))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documented(name):
+    """Each public name has a docstring of its own, and so has each public method and property that it defines."""
+    value = getattr(moqt_trio, name)
+    if not (inspect.isclass(value) or inspect.isroutine(value)):
+        assert name == "__version__" or name in documented_assignments()
+        return
+    own = vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
+    assert (own or "").strip(), name
+    if inspect.isclass(value):
+        missing = [member for member, documented in public_members(value) if not inspect.getdoc(documented)]
+        assert not missing, missing
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if inspect.isclass(getattr(moqt_trio, name))])
+def test_home(name):
+    """A public class says that it lives in this package, where its docstring can be found."""
+    assert getattr(moqt_trio, name).__module__.partition(".")[0] == "moqt_trio"
+
+
+def modules():
+    return [module.name for module in pkgutil.walk_packages(moqt_trio.__path__, "moqt_trio.")]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module(module):
+    """Each module can be imported, and says what it owns."""
+    assert (importlib.import_module(module).__doc__ or "").strip()
+
+
+def test_typed():
+    """The package tells type checkers that its annotations count."""
+    assert (importlib.resources.files("moqt_trio") / "py.typed").is_file()

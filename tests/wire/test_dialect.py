@@ -1,0 +1,62 @@
+"""The registry of versions."""
+
+from __future__ import annotations
+
+import pytest
+
+from moqt_trio.wire import dialect as dialects
+
+NEWEST_FIRST = ("moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03")
+
+
+def test_versions_are_offered_newest_first():
+    """Without a choice of one's own, every version is offered, the newest first."""
+    assert dialects.names() == NEWEST_FIRST
+    assert tuple(dialect.name for dialect in dialects.resolve(None)) == NEWEST_FIRST
+
+
+def test_a_choice_keeps_its_order():
+    """Versions are offered in the order that the caller gives."""
+    chosen = dialects.resolve(["moq-lite-03", "moq-lite-06"])
+    assert [dialect.name for dialect in chosen] == ["moq-lite-03", "moq-lite-06"]
+    assert chosen[1] is dialects.get("moq-lite-06")
+
+
+@pytest.mark.parametrize(
+    ("versions", "text"),
+    [
+        (["moq-lite-02"], "unknown version 'moq-lite-02'.*moq-lite-06, moq-lite-05"),
+        ([], "empty"),
+        ("moq-lite-06", r"write \['moq-lite-06'\]"),
+    ],
+)
+def test_choices_that_make_no_sense(versions, text):
+    """An unknown name, no name at all, and a bare text are refused with a line that says what to write."""
+    with pytest.raises(ValueError, match=text):
+        dialects.resolve(versions)
+
+
+def test_features_of_the_versions():
+    """What came with which version (the changes between the drafts)."""
+    by_version = [dialects.get(name).features for name in reversed(NEWEST_FIRST)]
+
+    def column(name):
+        return [getattr(features, name) for features in by_version]
+
+    assert column("setup") == ["none", "none", "uni", "uni"]
+    assert column("path_in_handshake") == [False, False, True, True]
+    assert column("announce_ids") == [False, False, False, True]
+    assert column("announce_first") == ["none", "none", "ok", "ok"]
+    assert column("sender_hop") == ["count", "sender", "ok", "ok"]
+    assert column("exclude_hop") == [False, True, True, False]
+    assert column("subscribe_end") == [False, False, True, True]
+    assert column("subscribe_drop") == [True, True, True, True]
+    assert column("subscribe_ok_needs_group") == [False, False, True, True]
+    assert column("frame_ranges") == [False, False, False, True]
+    assert column("timestamps") == [False, False, True, True]
+    assert column("track_info") == [False, False, True, True]
+    assert column("fetch") == [True, True, True, True]
+    assert column("probe") == ["bitrate", "rtt", "rtt", "rtt"]
+    assert column("goaway") == [False, True, True, True]
+    assert column("datagrams") == [False, False, True, True]
+    assert column("unknown_stream_closes") == [False, False, False, False]
