@@ -5,6 +5,7 @@ A stream that ends before its type is complete was never anything, and leaves no
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -34,7 +35,7 @@ _REQUESTS: Final = {
 }
 
 
-class _IncomingStream(StreamMachine):
+class _IncomingStream(StreamMachine, abc.ABC):
     _bidirectional: ClassVar[bool]
 
     def __init__(self, state: SessionState) -> None:
@@ -84,8 +85,9 @@ class _IncomingStream(StreamMachine):
         if self.machine is not None:
             self.machine.release()
 
+    @abc.abstractmethod
     def _make_untrusted(self, kind: StreamKind, type_bytes: int) -> StreamMachine | None:
-        raise NotImplementedError
+        """Returns the machine for a kind of stream, or None for a kind that has none in this direction."""
 
     def _unknown(self, number: int) -> RemoteProtocolError:
         problem = f"a stream of unknown type {number:#x}"

@@ -117,24 +117,25 @@ class PeerSubscriptions:
 
 
 class RequestSlots:
-    """How many announce, fetch, track and probe streams the peer holds open."""
+    """How many announce, fetch, track and probe streams the peer holds open.
+
+    Attributes:
+        taken: Their number.
+    """
 
     def __init__(self, limits: Limits) -> None:
-        self._taken = 0
+        self.taken = 0
         self._bound = limits.max_requests
-
-    def __len__(self) -> int:
-        return self._taken
 
     def take_untrusted(self) -> None:
         """Takes one. Raises `LimitExceeded` with scope `"stream"` when there is none left."""
-        if self._taken >= self._bound:
-            raise LimitExceeded("max_requests", self._taken + 1, code=StreamCode.NO_CAPACITY, scope="stream")
-        self._taken += 1
+        if self.taken >= self._bound:
+            raise LimitExceeded("max_requests", self.taken + 1, code=StreamCode.NO_CAPACITY, scope="stream")
+        self.taken += 1
 
     def give_back(self) -> None:
         """Gives one back."""
-        self._taken -= 1
+        self.taken -= 1
 
 
 @attrs.define(eq=False)

@@ -1,0 +1,54 @@
+"""For tests, this project's and yours: a pair of sessions in one process, over a link that can misbehave.
+
+Nothing here opens a socket; with `trio.testing.MockClock` delays cost no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ..limits import Limits
+from ..session_api import Session, random_hop_id, run_session
+from ..transport.memory import LossyLink, MemoryConnection, open_memory_pair
+from ..transport.stream import HTTP3_CODES
+from ..wire import dialect as dialects
+from ..wire.messages import ProbeLevel, Setup
+
+
+@asynccontextmanager
+async def session_pair(
+    version: str = "moq-lite-06",
+    *,
+    limits: Limits | None = None,
+    client_limits: Limits | None = None,
+    link: LossyLink | None = None,
+) -> AsyncIterator[tuple[Session, Session]]:
+    """Runs two sessions that are connected to each other for as long as the block lasts.
+
+    Args:
+        version: The wire version that both speak.
+        limits: The bounds of both sides.
+        client_limits: The bounds of the client, when they differ.
+        link: What lies between them; None for a perfect link without delay.
+
+    Yields:
+        The client's session and the server's.
+    """
+    dialect = dialects.get(version)
+    limits = limits or Limits()
+    async with open_memory_pair(limits=limits, client_limits=client_limits, link=link) as (client, server):
+        async with (
+            _run(client, dialect, client_limits or limits) as client_session,
+            _run(server, dialect, limits) as server_session,
+        ):
+            yield client_session, server_session
+
+
+def _run(connection: MemoryConnection, dialect: dialects.Dialect, limits: Limits) -> object:
+    connection.code_mapping = HTTP3_CODES
+    setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
+    return run_session(connection, dialect, limits=limits, setup=setup, path_on_wire=False)
+
+
+__all__ = ["LossyLink", "session_pair"]

@@ -63,19 +63,6 @@ class BaseConnection(Connection):
 
     # -- from the driver -----------------------------------------------------------------------------------
 
-    def _stream(self, stream_id: int) -> Stream:
-        """Returns a stream; one that the peer just opened is announced."""
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            stream = self._add(stream_id, can_receive=True, can_send=not is_unidirectional(stream_id))
-            self._announce(stream)
-        return stream
-
-    def _add(self, stream_id: int, *, can_receive: bool, can_send: bool) -> Stream:
-        stream = Stream(self, stream_id, can_receive=can_receive, can_send=can_send, codes=self._codes)
-        self._streams[stream_id] = stream
-        return stream
-
     def _announce(self, stream: Stream) -> None:
         if self._sink is not None:
             self._sink.stream_opened(stream)
@@ -208,3 +195,20 @@ class BaseConnection(Connection):
         await self._over.wait()
         assert self._closed is not None
         return self._closed
+
+
+class StreamHost(BaseConnection, StreamBackend):
+    """A connection that carries streams itself, and makes them as either side opens one."""
+
+    def _stream(self, stream_id: int) -> Stream:
+        """Returns a stream; one that the peer just opened is announced."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            stream = self._add(stream_id, can_receive=True, can_send=not is_unidirectional(stream_id))
+            self._announce(stream)
+        return stream
+
+    def _add(self, stream_id: int, *, can_receive: bool, can_send: bool) -> Stream:
+        stream = Stream(self, stream_id, can_receive=can_receive, can_send=can_send, codes=self._codes)
+        self._streams[stream_id] = stream
+        return stream

@@ -12,7 +12,7 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import trio
@@ -20,28 +20,17 @@ import trio
 from ..errors import SessionClosed
 from ..limits import Limits
 from .abc import TransportStatistics
-from .base import BaseConnection, is_client_initiated, is_unidirectional
+from .base import StreamHost, is_client_initiated, is_unidirectional
+from .link import Link, LossyLink
 
 if TYPE_CHECKING:
     from .stream import Stream
 
+__all__ = ["Link", "LossyLink", "MemoryConnection", "open_memory_pair"]
+
 _MAX_DATAGRAM = 1200
 _CONTROL_BYTES = 16
 """What a message without a payload counts on a link with a rate."""
-
-
-class Link(Protocol):
-    """Decides when what is sent arrives."""
-
-    def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float | None:
-        """Returns when a message arrives, on trio's clock, or None when it is lost.
-
-        Args:
-            now: The time of sending.
-            size: The message's bytes.
-            from_client: The direction.
-            reliable: True when it is sent again until it arrives; such a message must not be lost.
-        """
 
 
 class _DirectLink:
@@ -105,7 +94,7 @@ class _SendHalf:
     watched: bool = False
 
 
-class MemoryConnection(BaseConnection):
+class MemoryConnection(StreamHost):
     """One side of a pair; see `open_memory_pair`."""
 
     kind: Literal["quic", "webtransport", "memory"] = "memory"
@@ -366,23 +355,23 @@ async def open_memory_pair(
     limits: Limits | None = None,
     link: Link | None = None,
     *,
-    server_limits: Limits | None = None,
+    client_limits: Limits | None = None,
     protocol: str | None = None,
     path: str | None = None,
 ) -> AsyncIterator[tuple[MemoryConnection, MemoryConnection]]:
     """Yields a client and a server that are connected, and closes both at the end of the block.
 
     Args:
-        limits: The bounds of the client, and of the server unless it has its own.
+        limits: The bounds of the server, and of the client unless it has its own.
         link: What delays and loses; None delivers as soon as the tasks that run now have had their turn.
-        server_limits: The bounds of the server.
+        client_limits: The bounds of the client.
         protocol: What both sides give as the negotiated protocol.
         path: What both sides give as the request path.
     """
     limits = limits or Limits()
     courier = _Courier(link or _DirectLink())
-    client = MemoryConnection(courier, is_client=True, limits=limits)
-    server = MemoryConnection(courier, is_client=False, limits=server_limits or limits)
+    client = MemoryConnection(courier, is_client=True, limits=client_limits or limits)
+    server = MemoryConnection(courier, is_client=False, limits=limits)
     client._join(server)
     server._join(client)
     for side in (client, server):

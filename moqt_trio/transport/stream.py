@@ -192,7 +192,7 @@ class Stream(BidiStream):
 
     def deliver_stop(self, wire_code: int) -> None:
         """Takes a STOP_SENDING; the engine has answered it with a reset of its own."""
-        if self._send_code is not None or self._reset_sent or not self.writes:
+        if self._send_code is not None or self._reset_sent or self._error is not None or not self.writes:
             return
         self._send_code = self.codes.from_wire(wire_code)
         self._wake_senders()
@@ -220,6 +220,25 @@ class Stream(BidiStream):
         self._wake_senders()
         if self._sink is not None:
             self._sink.connection_lost(error)
+
+    def deliver_abandoned(self, wire_code: int, error: MoqtError) -> None:
+        """Takes the end of what the stream belongs to, on a connection that goes on: both halves are given up.
+
+        Args:
+            wire_code: The code of RESET_STREAM and STOP_SENDING, as it stands on the wire.
+            error: What whoever uses the stream from now on is told.
+        """
+        if self._error is not None:
+            return
+        if self.writes and not self._reset_sent and self._send_code is None:
+            self._backend.stream_reset(self.stream_id, wire_code)
+        if not self._receive_over and not self._fin_received:
+            self._receive_over = True
+            self._backend.stream_stop(self.stream_id, wire_code)
+        # What has arrived can still be read, but the peer gets its credit now: perhaps nobody will.
+        self._release()
+        self._retire()
+        self.deliver_lost(error)
 
     # -- receiving -----------------------------------------------------------------------------------------
 
@@ -271,14 +290,14 @@ class Stream(BidiStream):
             while True:
                 if self._chunks:
                     return self._take(max_bytes)
-                if self._receive_code is not None:
-                    self._retire()
-                    raise StreamReset(self._receive_code)
                 if self._fin_received:
                     if not self._receive_over:
                         self._receive_over = True
                         self._retire()
                     return b""
+                if self._receive_code is not None and self._error is None:
+                    self._retire()
+                    raise StreamReset(self._receive_code)
                 if self._stopped:
                     raise trio.ClosedResourceError("this side stopped the stream")
                 if self._error is not None:

@@ -1,12 +1,7 @@
-"""The moq-lite family: which layout each version uses for each message, and what its streams are called.
+"""The moq-lite versions: which layout each one uses for each message, and what its streams are called.
 
 A version is a table. What a message's bytes are is in `lite_announce.py`, `lite_subscribe.py`, `lite_session.py`
-and `frames.py`; this file frames those bodies, and knows nothing of sessions.
-
-    message { [Type (varint)], Length (varint), Body (..) }
-
-The type is there where a place in a stream has more than one possible message, except that moq-lite-03 to -05 tell
-the start of an announcement from its end by a status in the body.
+and `frames.py`; `lite_dialect.py` puts those bodies into messages. Nothing here knows of sessions.
 
 A field that a version lacks is left out when it is a preference, a cost or a hint (`ordered`, costs, a round trip).
 It is a `LocalProtocolError` when leaving it out would ask for something else (ranges of frames, a hop to exclude).
@@ -16,33 +11,23 @@ Spec: draft-lcurley-moq-lite-03 to -06.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-
 import attrs
 
-from ..codes import SessionCode, StreamCode
-from ..errors import LimitExceeded, LocalProtocolError, Malformed, Scope
-from . import frames as framing
 from . import lite_announce as announce
 from . import lite_session as session
 from . import lite_subscribe as subscribe
-from . import varint
-from .cursor import Reader, StreamBuffer, Writer
-from .dialect import Dialect, Features, register
+from .dialect import Features, register
+from .lite_dialect import LiteDialect, Reads, Writes
 from .messages import (
     AnnounceEnd,
     AnnounceOk,
     AnnounceRequest,
     AnnounceStart,
     AnnounceUpdate,
-    Datagram,
     Expect,
     Fetch,
-    FrameLike,
     Goaway,
     Group,
-    Message,
     Probe,
     Setup,
     StreamKind,
@@ -54,146 +39,6 @@ from .messages import (
     TrackInfo,
     TrackRequest,
 )
-
-if TYPE_CHECKING:
-    from ..limits import Limits
-
-_Read: TypeAlias = "Callable[[Reader, Limits], Message]"
-_Write: TypeAlias = Callable[[Writer, Any], None]
-_Reads: TypeAlias = "Mapping[Expect, _Read | Mapping[int, _Read]]"
-_Writes: TypeAlias = Mapping[type[Message], _Write | tuple[int, _Write]]
-
-# What an error in a message breaks, and the code for it. Looking members of an enum up costs as much as a small read.
-_BREAKS_SESSION: Final[tuple[Scope, int]] = ("session", SessionCode.PROTOCOL_VIOLATION)
-_BREAKS_STREAM: Final[tuple[Scope, int]] = ("stream", StreamCode.MALFORMED_TRACK)
-_GROUP: Final = Expect.GROUP
-
-
-class LiteDialect(Dialect):
-    """One version of moq-lite, made from its tables."""
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        features: Features,
-        bidirectional: Mapping[int, StreamKind],
-        unidirectional: Mapping[int, StreamKind],
-        reads: _Reads,
-        writes: _Writes,
-    ) -> None:
-        """Makes a version.
-
-        Args:
-            name: The name, which stands for the version in ALPN and in WebTransport too.
-            features: What it can do.
-            bidirectional: What the types of bidirectional streams stand for.
-            unidirectional: What the types of unidirectional streams stand for.
-            reads: How to read the body of each expected message; by type, where a type is written before the length.
-            writes: How to write the body of each message, and the type before the length where there is one.
-        """
-        self.name = name
-        self.alpns = (name,)
-        self.webtransport_protocols = (name,)
-        self.features = features
-        self._bidirectional = bidirectional
-        self._unidirectional = unidirectional
-        types = [*bidirectional.items(), *unidirectional.items()]
-        self._openings = {kind: varint.encode(number) for number, kind in types}
-        self._reads = reads
-        self._writes = writes
-
-    def stream_type(self, kind: StreamKind) -> bytes:
-        try:
-            return self._openings[kind]
-        except KeyError:
-            raise LocalProtocolError(f"{self.name} has no {kind.value} streams") from None
-
-    def stream_kind_untrusted(self, number: int, *, bidirectional: bool) -> StreamKind | None:
-        return (self._bidirectional if bidirectional else self._unidirectional).get(number)
-
-    def encode(self, message: Message) -> bytes:
-        entry = self._writes.get(type(message))
-        if entry is None:
-            raise LocalProtocolError(f"{self.name} has no {type(message).__name__} message")
-        number, write = entry if isinstance(entry, tuple) else (None, entry)
-        writer = Writer()
-        write(writer, message)
-        return writer.framed(number)
-
-    def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
-        """Takes the next message out of a buffer, or returns None; see `Dialect.read_untrusted`.
-
-        An error in a GROUP header, a message of unknown type and a range that makes no sense break the stream; any
-        other error breaks the session.
-
-        Raises:
-            LocalProtocolError: The version has no such place.
-        """
-        read = self._reads.get(expect)
-        if read is None:
-            raise LocalProtocolError(f"{self.name} has no {expect.value} message")
-        scope, code = _BREAKS_STREAM if expect is _GROUP else _BREAKS_SESSION
-        offset = 0
-        if isinstance(read, Mapping):
-            found = buffer.peek_varint()
-            if found is None:
-                return None
-            number, offset = found
-            chosen = read.get(number)
-            if chosen is None:
-                problem = f"{expect.value}: unknown message type {number:#x}"
-                raise Malformed(problem, code=StreamCode.INTERNAL_ERROR, scope="stream")
-            read = chosen
-        found = buffer.peek_varint(offset)
-        if found is None:
-            return None
-        size, offset = found
-        if size > limits.max_message:
-            raise LimitExceeded("max_message", size, code=code, scope=scope)
-        if len(buffer) < offset + size:
-            return None
-        buffer.skip(offset)
-        reader = Reader(buffer.take(size), expect.value, scope, code)
-        message = read(reader, limits)
-        reader.expect_end()
-        return message
-
-    def encode_frame(self, payload: bytes, timestamp: int | None, previous_timestamp: int) -> bytes:
-        if self.features.timestamps:
-            return framing.encode_timed_frame(payload, timestamp, previous_timestamp)
-        return framing.encode_frame(payload)
-
-    def encode_frames(self, frames: Sequence[FrameLike], previous_timestamp: int) -> tuple[bytes, int]:
-        if self.features.timestamps:
-            return framing.encode_timed_frames(frames, previous_timestamp)
-        return framing.encode_frames(frames), previous_timestamp
-
-    def frame_decoder(self, limits: Limits) -> framing.StreamFrameDecoder:
-        return framing.StreamFrameDecoder(limits.max_frame, timed=self.features.timestamps)
-
-    def encode_datagram(self, datagram: Datagram) -> bytes:
-        """Returns `i subscribe_id, i sequence, i timestamp, payload` (-05, -06)."""
-        if not self.features.datagrams:
-            raise LocalProtocolError(f"{self.name} has no datagrams")
-        writer = Writer()
-        writer.varint(datagram.subscribe_id)
-        writer.varint(datagram.sequence)
-        writer.varint(datagram.timestamp)
-        writer.raw(datagram.payload)
-        return writer.getvalue()
-
-    def read_datagram_untrusted(self, data: bytes) -> Datagram:
-        """Reads `i subscribe_id, i sequence, i timestamp, payload` (-05, -06).
-
-        Raises:
-            Malformed: The bytes are no datagram, or the version has none; scope `"stream"`: only the datagram is lost.
-        """
-        reader = Reader(data, "DATAGRAM", *_BREAKS_STREAM)
-        if not self.features.datagrams:
-            raise reader.malformed(f"{self.name} has none")
-        return Datagram(reader.varint(), reader.varint(), reader.varint(), reader.rest())
-
 
 # -- moq-lite-03 ----------------------------------------------------------------------------------------------
 
@@ -220,7 +65,7 @@ _FEATURES_03 = Features(
     unknown_stream_closes=False,
 )
 
-_READS_03: _Reads = {
+_READS_03: Reads = {
     Expect.ANNOUNCE_REQUEST: announce.read_request,
     Expect.ANNOUNCE_REPLY: announce.read_counted,
     Expect.SUBSCRIBE: subscribe.read_subscribe,
@@ -231,7 +76,7 @@ _READS_03: _Reads = {
     Expect.PROBE: session.read_probe_bitrate,
 }
 
-_WRITES_03: _Writes = {
+_WRITES_03: Writes = {
     AnnounceRequest: announce.write_request,
     AnnounceStart: announce.write_counted,
     AnnounceEnd: announce.write_counted,
@@ -250,7 +95,7 @@ _BIDIRECTIONAL_04 = {**_BIDIRECTIONAL_03, 5: StreamKind.GOAWAY}
 
 _FEATURES_04 = attrs.evolve(_FEATURES_03, sender_hop="sender", exclude_hop=True, probe="rtt", goaway=True)
 
-_READS_04: _Reads = {
+_READS_04: Reads = {
     **_READS_03,
     Expect.ANNOUNCE_REQUEST: announce.read_request_with_hop,
     Expect.ANNOUNCE_REPLY: announce.read_listed,
@@ -258,7 +103,7 @@ _READS_04: _Reads = {
     Expect.GOAWAY: session.read_goaway,
 }
 
-_WRITES_04: _Writes = {
+_WRITES_04: Writes = {
     **_WRITES_03,
     AnnounceRequest: announce.write_request_with_hop,
     AnnounceStart: announce.write_listed,
@@ -285,7 +130,7 @@ _FEATURES_05 = attrs.evolve(
     datagrams=True,
 )
 
-_READS_05: _Reads = {
+_READS_05: Reads = {
     **_READS_04,
     Expect.SETUP: session.read_setup,
     Expect.ANNOUNCE_FIRST_REPLY: announce.read_ok,
@@ -295,7 +140,7 @@ _READS_05: _Reads = {
     Expect.TRACK_INFO: subscribe.read_ordered_track_info,
 }
 
-_WRITES_05: _Writes = {
+_WRITES_05: Writes = {
     **_WRITES_04,
     Setup: session.write_setup,
     AnnounceOk: announce.write_ok,
@@ -310,7 +155,7 @@ _WRITES_05: _Writes = {
 
 _FEATURES_06 = attrs.evolve(_FEATURES_05, announce_ids=True, exclude_hop=False, frame_ranges=True)
 
-_READS_06: _Reads = {
+_READS_06: Reads = {
     **_READS_05,
     Expect.ANNOUNCE_REQUEST: announce.read_request,
     Expect.ANNOUNCE_REPLY: {0: announce.read_start, 1: announce.read_end, 2: announce.read_update},
@@ -321,7 +166,7 @@ _READS_06: _Reads = {
     Expect.TRACK_INFO: subscribe.read_track_info,
 }
 
-_WRITES_06: _Writes = {
+_WRITES_06: Writes = {
     **_WRITES_05,
     AnnounceRequest: announce.write_request,
     AnnounceStart: (0, announce.write_start),

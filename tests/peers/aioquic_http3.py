@@ -173,7 +173,9 @@ class Http3Peer:
 
     def reset_code(self, stream_id: int) -> int | None:
         """The code of the RESET_STREAM that arrived, or None."""
-        return next((e.error_code for e in self.quic_events if isinstance(e, StreamReset) and e.stream_id == stream_id), None)
+        return next(
+            (e.error_code for e in self.quic_events if isinstance(e, StreamReset) and e.stream_id == stream_id), None
+        )
 
     def stop_code(self, stream_id: int) -> int | None:
         """The code of the STOP_SENDING that arrived, or None."""

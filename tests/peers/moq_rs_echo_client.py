@@ -34,17 +34,27 @@ def report(**fields: object) -> None:
     print(json.dumps(fields), flush=True)
 
 
-async def publish(track: moq.TrackProducer, payloads: list[bytes], sent_at: dict[bytes, float]) -> None:
-    """Writes every payload as a group of its own, once somebody listens."""
+async def publish(
+    track: moq.TrackProducer, payloads: list[bytes], sent_at: dict[bytes, float], first_echo: asyncio.Event
+) -> None:
+    """Writes every payload as a group of its own: the first once somebody asks, the others once it has come back.
+
+    A subscription starts at the newest group in the versions before moq-lite-06, and asking for the track's properties
+    counts as demand: what is written before the first echo might be older than the subscription.
+    """
     await track.demand().used()
-    for payload in payloads:
+    for number, payload in enumerate(payloads):
+        if number == 1:
+            await first_echo.wait()
         sent_at[payload] = time.perf_counter()
         group = track.append_group()
         group.write_frame(payload)
         group.finish()
 
 
-async def read_back(remote: moq.OriginProducer, payloads: list[bytes], sent_at: dict[bytes, float]) -> int:
+async def read_back(
+    remote: moq.OriginProducer, payloads: list[bytes], sent_at: dict[bytes, float], first_echo: asyncio.Event
+) -> int:
     """Reads the echoes until each payload came back once, and returns how many did."""
     broadcast = await remote.consume().announced_broadcast(PATH)
     report(event="announced", path=PATH)
@@ -55,6 +65,7 @@ async def read_back(remote: moq.OriginProducer, payloads: list[bytes], sent_at: 
                 if frame.payload not in wanted:
                     raise ValueError(f"a frame that was not sent, or came twice: {frame.payload[:40]!r}")
                 wanted.remove(frame.payload)
+                first_echo.set()
                 report(
                     event="echo",
                     group=group.sequence,
@@ -72,6 +83,7 @@ async def run(url: str, fingerprint: str, count: int, size: int) -> int:
     local, remote = moq.OriginProducer(), moq.OriginProducer()
     payloads = [message(number, size) for number in range(count)]
     sent_at: dict[bytes, float] = {}
+    first_echo = asyncio.Event()
     async with moq.Client(
         url,
         tls_fingerprints=[fingerprint],
@@ -83,9 +95,9 @@ async def run(url: str, fingerprint: str, count: int, size: int) -> int:
         broadcast = local.create_broadcast(PATH)
         track = broadcast.publish_track(TRACK, moq.TrackInfo(max_age_us=MAX_AGE_US))
         broadcast.announce()
-        writer = asyncio.create_task(publish(track, payloads, sent_at))
+        writer = asyncio.create_task(publish(track, payloads, sent_at, first_echo))
         try:
-            return await read_back(remote, payloads, sent_at)
+            return await read_back(remote, payloads, sent_at, first_echo)
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)

@@ -191,7 +191,8 @@ class AioquicEngine(Engine):
             certificate = tls._peer_certificate
             shown = hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest() if certificate else b""
             if shown not in self._fingerprints:
-                self.close(BAD_CERTIFICATE, f"the certificate's SHA-256 is {shown.hex()}, not a pinned one", application=False)
+                reason = f"the certificate's SHA-256 is {shown.hex()}, not a pinned one"
+                self.close(BAD_CERTIFICATE, reason, application=False)
                 return
         name = self._quic.configuration.server_name if self._quic.configuration.is_client else None
         self._sink.handshake_completed(event.alpn_protocol, name)

@@ -49,7 +49,8 @@ class _Receiver(QuicStreamReceiver):
         event = super().handle_frame(frame)
         # Each range costs time on every later frame: sparse frames make reassembly quadratic.
         if len(self._ranges) > self.max_gaps:
-            raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, QuicFrameType.STREAM_BASE, "too many gaps in a stream")
+            frame_type = QuicFrameType.STREAM_BASE
+            raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, frame_type, "too many gaps in a stream")
         return event
 
     def on_stop_sending_delivery(self, delivery: QuicDeliveryState) -> None:

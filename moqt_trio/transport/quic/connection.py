@@ -17,7 +17,7 @@ import trio
 
 from ...codes import SessionCode
 from ...errors import MoqtError, SessionClosed
-from ..base import BaseConnection
+from ..base import StreamHost
 from .engine import Address, Engine, EngineSink, Termination
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Owner(Protocol):
         """The connection is over. `farewell` tells the peer, and may be sent again; empty when it knows."""
 
 
-class QuicConnection(BaseConnection, EngineSink):
+class QuicConnection(StreamHost, EngineSink):
     """A QUIC connection. The methods of `EngineSink`, and those that say so, are for its owner and its engine.
 
     Attributes:

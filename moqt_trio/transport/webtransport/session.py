@@ -19,7 +19,6 @@ from ..base import BaseConnection
 from ..stream import HTTP3_CODES, Stream
 from .capsule import CapsuleReader, CloseSession, DrainSession, encode_close
 from .codes import BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT, H3Error
-from .early import refuse
 from .fields import text
 from .varint import write_varint
 
@@ -167,8 +166,8 @@ class WebTransportSession(BaseConnection):
             return
         self._demux.session_ended(self)
         if self._connection.closed is None:
-            for stream in self._streams.values():
-                refuse(stream, H3Error.WEBTRANSPORT_SESSION_GONE)
+            for stream in list(self._streams.values()):
+                stream.deliver_abandoned(H3Error.WEBTRANSPORT_SESSION_GONE, error)
         self._deliver_lost(error)
 
     # -- streams and datagrams -----------------------------------------------------------------------------

@@ -1,13 +1,28 @@
 """A network path for the memory transport that delays, reorders and loses, the same way on every run.
 
-It decides only when things arrive; `transport/memory.py` carries them. It reads no clock of its own.
+It decides only when things arrive; `memory.py` carries them. It reads no clock of its own.
 """
 
 from __future__ import annotations
 
 import random
+from typing import Protocol
 
 import attrs
+
+
+class Link(Protocol):
+    """Decides when what is sent arrives."""
+
+    def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float | None:
+        """Returns when a message arrives, on trio's clock, or None when it is lost.
+
+        Args:
+            now: The time of sending.
+            size: The message's bytes.
+            from_client: The direction.
+            reliable: True when it is sent again until it arrives; such a message must not be lost.
+        """
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -39,7 +54,7 @@ class LossyLink:
         self._random = random.Random(self.seed)
 
     def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float | None:
-        """Returns when a message arrives, or None when it is lost; see `transport.memory.Link`."""
+        """Returns when a message arrives, or None when it is lost; see `Link`."""
         at = max(now, self._busy_until.get(from_client, now))
         if self.rate is not None:
             at += size / self.rate

@@ -1,0 +1,125 @@
+"""The stack under test on loopback: QUIC, HTTP/3, and whatever a test wants served."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from moqt_trio.certificates import development_certificate
+from moqt_trio.errors import SessionClosed
+from moqt_trio.limits import Limits
+from moqt_trio.transport.quic.config import ClientSettings, ServerIdentity, ServerSettings
+from moqt_trio.transport.quic.connection import QuicConnection
+from moqt_trio.transport.quic.endpoint import connect_quic, serve_quic
+from moqt_trio.transport.webtransport.client import open_webtransport
+from moqt_trio.transport.webtransport.request import WebTransportRequest
+from moqt_trio.transport.webtransport.server import serve_http3
+from moqt_trio.transport.webtransport.session import WebTransportSession
+
+_CERTIFICATE = development_certificate()
+IDENTITY = ServerIdentity(_CERTIFICATE.certificate, _CERTIFICATE.chain, _CERTIFICATE.private_key)
+
+
+@attrs.define(eq=False)
+class Served:
+    """A running server.
+
+    Attributes:
+        port: Its UDP port.
+        connections: The connections that were accepted so far.
+        ended: The connections whose `serve_http3` has returned.
+        failures: What handlers raised, but for SessionClosed.
+    """
+
+    port: int
+    connections: list[QuicConnection] = attrs.field(factory=list)
+    ended: list[QuicConnection] = attrs.field(factory=list)
+    failures: list[BaseException] = attrs.field(factory=list)
+    changed: trio.Event = attrs.field(factory=trio.Event)
+
+    async def wait_ended(self, count: int = 1) -> None:
+        """Waits until so many connections have ended."""
+        while len(self.ended) < count:
+            self.changed = trio.Event()
+            await self.changed.wait()
+
+
+async def refuse_all(request: WebTransportRequest) -> None:
+    """Answers every session with 404."""
+    request.reject(404)
+
+
+@asynccontextmanager
+async def serving(
+    on_session: Any = refuse_all,
+    *,
+    app: Any = None,
+    config: Any = None,
+    limits: Limits | None = None,
+    failing: bool = False,
+) -> AsyncIterator[Served]:
+    """Runs a server, and stops it at the end of the block; then no handler may have failed, unless it should."""
+    limits = limits or Limits()
+    served = Served(0)
+
+    async def watched(request: WebTransportRequest) -> None:
+        try:
+            await on_session(request)
+        except SessionClosed:
+            raise
+        except Exception as error:
+            served.failures.append(error)
+            raise
+
+    async def handle(connection: QuicConnection) -> None:
+        served.connections.append(connection)
+        try:
+            await serve_http3(connection, watched, app=app, config=config, limits=limits)
+        finally:
+            served.ended.append(connection)
+            served.changed.set()
+
+    settings = ServerSettings(alpns=("h3",), identity=lambda: IDENTITY, limits=limits)
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(partial(serve_quic, handle, "127.0.0.1", 0, settings))
+        served.port = listener.port
+        try:
+            yield served
+        finally:
+            nursery.cancel_scope.cancel()
+    if served.failures and not failing:
+        raise served.failures[0]
+
+
+@asynccontextmanager
+async def connected(port: int, limits: Limits | None = None) -> AsyncIterator[QuicConnection]:
+    """Connects our own client, without asking for a session."""
+    settings = ClientSettings(alpns=("h3",), server_name="localhost", limits=limits or Limits(), verify=False)
+    async with connect_quic("127.0.0.1", port, settings) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def session_to(
+    port: int, path: str = "/", protocols: tuple[str, ...] = (), *, origin: str | None = None, limits: Limits | None = None
+) -> AsyncIterator[WebTransportSession]:
+    """Connects our own client and opens a session."""
+    limits = limits or Limits()
+    async with (
+        connected(port, limits) as connection,
+        open_webtransport(connection, f"localhost:{port}", path, protocols, origin=origin, limits=limits) as session,
+    ):
+        yield session
+
+
+async def read_all(stream: Any) -> bytes:
+    """Reads a stream to its end."""
+    data = b""
+    while piece := await stream.receive_some():
+        data += piece
+    return data
