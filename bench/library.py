@@ -37,25 +37,37 @@ PROFILE_LINES = 25
 
 
 async def publish_groups(track: moqt.Track, frame: bytes, frames_per_group: int) -> None:
-    """Writes groups of several frames for as long as somebody listens."""
+    """Writes groups of several frames for as long as somebody listens, waiting only where there is no room."""
     while track.subscribers:
         async with track.open_group() as group:
             for _ in range(frames_per_group):
-                await group.send(frame)
+                try:
+                    group.send_nowait(frame)
+                except trio.WouldBlock:
+                    await group.send(frame)
 
 
 async def publish_single_frames(track: moqt.Track, frame: bytes) -> None:
-    """Writes groups of one frame for as long as somebody listens."""
+    """Writes groups of one frame for as long as somebody listens, waiting only where there is no room."""
     while track.subscribers:
-        await track.write(frame)
+        try:
+            track.write_nowait(frame)
+        except trio.WouldBlock:
+            await track.write(frame)
+
+
+async def wait_announced(session: moqt.Session, path: str) -> None:
+    """Waits until the peer offers a broadcast: before that, a subscription is refused."""
+    async with session.announcements(path) as announcements:
+        await anext(announcements)
 
 
 async def answer_pings(session: moqt.Session) -> None:
     """Answers every frame of the client's with a group of its own."""
     broadcast = moqt.Broadcast()
     pong = broadcast.track("pong")
-    async with session.publish("pong", broadcast), session.announcements("ping") as announcements:
-        await anext(announcements)
+    async with session.publish("pong", broadcast):
+        await wait_announced(session, "ping")
         async with session.subscribe("ping", "ping") as pings:
             async for group in pings:
                 async for frame in group:
@@ -112,6 +124,7 @@ async def count_track(session: moqt.Session, workload: str, window: Window) -> d
                     async for _ in group:
                         amount += 1
 
+    await wait_announced(session, PATH)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         rate = await window.rate(lambda: amount)
@@ -125,6 +138,7 @@ async def ping(session: moqt.Session, window: Window) -> dict[str, float]:
     broadcast = moqt.Broadcast()
     track = broadcast.track("ping")
     seconds: list[float] = []
+    await wait_announced(session, "pong")
     async with session.publish("ping", broadcast), session.subscribe("pong", "pong") as pongs:
         await track.wait_subscribed()
         start = time.perf_counter()

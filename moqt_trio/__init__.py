@@ -35,6 +35,7 @@ from .model.frame import Frame
 from .model.group import GroupWriter
 from .model.track import Track
 from .path import BroadcastPath
+from .pem import CertificateUnusable
 from .server import Handler, Listener, ListenerStatistics, Router, SessionRequest, serve
 from .session_api import Published, Session, SessionStatistics
 from .subscriber import Subscription, SubscriptionStatistics, TrackProperties
@@ -51,6 +52,7 @@ __all__ = [
     "BroadcastPath",
     "Certificate",
     "CertificateInvalid",
+    "CertificateUnusable",
     "ConnectError",
     "ConnectTimeout",
     "DevelopmentCertificates",

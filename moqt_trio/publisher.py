@@ -121,9 +121,6 @@ class IncomingRequest(MachineSink):
                 )
                 while True:
                     await self._wakeup.wait()
-                    if self._scope.cancel_called:
-                        # Woken and cancelled in one go: the machine has let go of what it told.
-                        break
                     if self.stream.writable:
                         told = self._tell_changes(machine, prefix, told)
         except (StreamReset, SessionClosed, trio.ClosedResourceError):

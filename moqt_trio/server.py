@@ -27,7 +27,7 @@ from .wire.dialect import Dialect
 from .wire.messages import ProbeLevel, Setup
 
 if TYPE_CHECKING:
-    from hypercorn.typing import ASGIFramework
+    from .transport.webtransport.asgi import AsgiApplication
 
 _NOT_FOUND = 404
 _NOT_ACCEPTABLE = 406
@@ -244,7 +244,7 @@ class _Server:
         offered: tuple[Dialect, ...],
         limits: Limits,
         identity: _Identity,
-        app: ASGIFramework | None,
+        app: AsgiApplication | None,
     ) -> None:
         self.router = router
         self.offered = offered
@@ -430,7 +430,7 @@ async def serve(
     *,
     certificate: Certificate | None = None,
     versions: Sequence[str] | None = None,
-    app: ASGIFramework | None = None,
+    app: AsgiApplication | None = None,
     limits: Limits | None = None,
     task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED,
 ) -> None:

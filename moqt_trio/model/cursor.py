@@ -7,13 +7,16 @@ tells it what is new, and whoever serves the subscription asks it what to send n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 
 from ..codes import StreamCode
-from ..limits import Limits
-from .frame import Frame
-from .group import Group
+
+if TYPE_CHECKING:
+    from ..limits import Limits
+    from .frame import Frame
+    from .group import Group
 
 
 @attrs.frozen
@@ -38,6 +41,10 @@ class GroupRange:
             self.end_group is None or sequence <= self.end_group
         )
 
+    def first_frame(self, sequence: int) -> int:
+        """Returns the index of the first frame wanted of a group."""
+        return self.start_frame if sequence == self.start_group else 0
+
 
 class GroupCursor:
     """One group on its way to one subscriber.
@@ -47,7 +54,7 @@ class GroupCursor:
         start: The index of the first frame to deliver.
         position: The index of the next frame to deliver.
         stop: The index after the last frame wanted; None for all.
-        waiting: Bytes that were written and not taken.
+        waiting: Bytes that were written, are wanted, and were not taken.
     """
 
     __slots__ = ("group", "position", "start", "stop", "waiting")
@@ -57,7 +64,8 @@ class GroupCursor:
         self.start = start
         self.position = start
         self.stop = stop
-        self.waiting = sum(len(frame) for frame in group.frames[start - group.first :])
+        end = None if stop is None else max(stop - group.first, 0)
+        self.waiting = sum(len(frame) for frame in group.frames[start - group.first : end])
 
     @property
     def finished(self) -> bool:
@@ -70,6 +78,11 @@ class GroupCursor:
     def has_frames(self) -> bool:
         """True while a frame is there to be taken."""
         return self.position < self.group.length and (self.stop is None or self.position < self.stop)
+
+    @property
+    def behind(self) -> bool:
+        """True while there is something to take: a frame, or the end of the group."""
+        return self.has_frames or self.finished
 
 
 class Cursor:
@@ -111,6 +124,7 @@ class Cursor:
         self.aborted: int | None = None
         self._news: set[int] = set()
         self._latest = -1
+        self._reached = -1
 
     # -- from the track ------------------------------------------------------------------------------------
 
@@ -118,11 +132,19 @@ class Cursor:
         """Sets who is told when this cursor takes frames; None for nobody."""
         self._room_made = room_made
 
-    def add(self, group: Group, *, start: int = 0) -> None:
+    def reach(self, sequence: int) -> None:
+        """Takes note that the track has come to a sequence."""
+        self._reached = max(self._reached, sequence)
+
+    def add(self, group: Group) -> None:
         """Takes in a group that has just been opened, or one that the cursor starts with."""
         sequence = group.sequence
+        self.reach(sequence)
         if not self.range.holds(sequence) or sequence in self.pending:
+            if self.done:
+                self._wake()
             return
+        start = self.range.first_frame(sequence)
         stop = None
         if sequence == self.range.end_group and self.range.end_frame is not None:
             stop = self.range.end_frame + 1
@@ -138,6 +160,8 @@ class Cursor:
         """Takes note of a frame that was appended."""
         entry = self.pending.get(group.sequence)
         if entry is None or group.length <= entry.position:
+            return
+        if entry.stop is not None and group.length > entry.stop:
             return
         entry.waiting += size
         self.backlog += size
@@ -176,12 +200,10 @@ class Cursor:
 
         Args:
             newest: The newest frame's timestamp in the latest group that has a frame.
-            reach_of: Returns the first timestamp of the group after a given one, None while there is none.
+            reach_of: Returns the first timestamp after a given group, None while there is none.
 
         Spec: moq-lite-06, section 6.2.
         """
-        if len(self.pending) < 2:
-            return
         budget = self.max_age * self._timescale
         for sequence in [number for number in self.pending if number < self._latest]:
             reach = reach_of(sequence)
@@ -189,16 +211,22 @@ class Cursor:
                 self.drop(sequence, StreamCode.OLD)
 
     def _bound(self) -> None:
-        """Keeps a live subscriber within its bound by dropping its oldest groups, never the latest."""
+        """Keeps a live subscriber within its bound by dropping its oldest groups, never the latest.
+
+        A group of which everything was taken stays: it is no burden, however long it is open.
+        """
         if self._reliable:
             return
-        while len(self.pending) > 1 and (
-            self.backlog > self._limits.live_backlog or len(self.pending) > self._limits.live_backlog_groups
-        ):
-            oldest = min(self.pending)
-            if oldest == self._latest:
+        limits = self._limits
+        while self.backlog > limits.live_backlog or self.lags(limits.live_backlog_groups):
+            behind = [number for number, entry in self.pending.items() if number < self._latest and entry.behind]
+            if not behind:
                 return
-            self.drop(oldest, StreamCode.TOO_FAR_BEHIND)
+            self.drop(min(behind), StreamCode.TOO_FAR_BEHIND)
+
+    def lags(self, groups: int) -> bool:
+        """Returns True when more than so many groups have something to take."""
+        return len(self.pending) > groups and sum(entry.behind for entry in self.pending.values()) > groups
 
     # -- from whoever serves the subscription --------------------------------------------------------------
 
@@ -262,9 +290,9 @@ class Cursor:
 
     @property
     def done(self) -> bool:
-        """True once the track has ended, or the range is exhausted, and every group was taken or dropped."""
+        """True once the track has ended or come to the end of the range, and every group was taken or dropped."""
         if self.aborted is not None:
             return True
         if self.pending or self.dropped:
             return False
-        return self.end is not None or (self.range.end_group is not None and self._latest >= self.range.end_group)
+        return self.end is not None or (self.range.end_group is not None and self._reached >= self.range.end_group)

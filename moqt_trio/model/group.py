@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from .frame import Frame
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .frame import Frame
 
 
 class Group:
@@ -114,7 +116,8 @@ class GroupWriter:
 
         Args:
             payload: The frame's bytes; may be empty.
-            timestamp: In units of the track's timescale, at least 0. None stamps the time since the track was made.
+            timestamp: In units of the track's timescale, at least 0. None stamps the
+                time since the track's first frame that was stamped so.
 
         Raises:
             trio.ClosedResourceError: The group or its track has ended.
@@ -157,7 +160,11 @@ class GroupWriter:
         self._track.abort_group(self._group, code)
 
     async def __aenter__(self) -> GroupWriter:
-        await trio.lowlevel.checkpoint()
+        try:
+            await trio.lowlevel.checkpoint()
+        except BaseException:
+            self.reset()
+            raise
         return self
 
     async def __aexit__(

@@ -13,6 +13,7 @@ from ..limits import Limits
 from .cursor import Cursor, GroupRange
 from .frame import Frame
 from .group import Group, GroupWriter
+from .sequences import SequenceSet
 
 Delivery = Literal["live", "reliable"]
 
@@ -70,6 +71,7 @@ class Track:
         self._order: list[int] = []
         self._bytes = 0
         self._next = 0
+        self._used = SequenceSet(limits.cache_groups)
         self._final: int | None = None
         self._aborted: int | None = None
         self._cursors: set[Cursor] = set()
@@ -133,15 +135,18 @@ class Track:
         Raises:
             ValueError: The payload is longer than 1176 bytes.
             trio.ClosedResourceError: The track has ended.
+            trio.WouldBlock: The track is reliable and a subscriber is behind the bound.
         """
         if len(payload) > MAX_DATAGRAM_PAYLOAD:
             raise ValueError(
                 f"a datagram's payload has at most {MAX_DATAGRAM_PAYLOAD} bytes, not {len(payload)}; use a group"
             )
         sequence = self._check_open(None)
-        self._next = sequence + 1
+        if self.reliable and not self.has_room():
+            raise trio.WouldBlock
         group = Group(sequence, trio.current_time(), datagram=True)
         group.frames.append(Frame(payload, self._stamp(timestamp)))
+        self._use(sequence)
         group.size = len(payload)
         group.complete = True
         for cursor in list(self._cursors):
@@ -201,7 +206,7 @@ class Track:
         """Returns True when every subscriber is within the bound of reliable delivery."""
         limits = self._limits
         return all(
-            cursor.backlog < limits.reliable_backlog and len(cursor.pending) <= limits.reliable_backlog_groups
+            cursor.backlog < limits.reliable_backlog and not cursor.lags(limits.reliable_backlog_groups)
             for cursor in self._cursors
         )
 
@@ -258,8 +263,9 @@ class Track:
             replay: True to start at the oldest group that `max_age` allows (moq-lite-06); False to start at
                 `start_group` or, without one, at the latest group (versions before).
         """
-        for group, start in self._initial(cursor.range, cursor.max_age, replay=replay):
-            cursor.add(group, start=start)
+        for group in self._initial(cursor.range, cursor.max_age, replay=replay):
+            cursor.add(group)
+        cursor.reach(self._next - 1)
         if self._final is not None:
             cursor.finish(self._final)
         if self._aborted is not None:
@@ -268,13 +274,14 @@ class Track:
             cursor.watch_room(self._made_room)
         self._cursors.add(cursor)
         self._demand.set()
-        self._idle = trio.Event()
+        if self._idle.is_set():
+            self._idle = trio.Event()
 
     def detach(self, cursor: Cursor) -> None:
         """Forgets a cursor."""
         self._cursors.discard(cursor)
         cursor.watch_room(None)
-        if not self._cursors:
+        if not self._cursors and self._demand.is_set():
             self._demand = trio.Event()
             self._idle.set()
         self._made_room()
@@ -303,8 +310,8 @@ class Track:
             sequence = self._next
         if not 0 <= sequence <= MAX_SEQUENCE:
             raise ValueError(f"a group's sequence is 0 … 2**62-1, not {sequence}")
-        if sequence in self._groups:
-            raise ValueError(f"group {sequence} of track {self.name!r} exists")
+        if sequence in self._used:
+            raise ValueError(f"group {sequence} of track {self.name!r} was opened before")
         return sequence
 
     def _open(self, sequence: int | None) -> Group:
@@ -352,7 +359,11 @@ class Track:
             self._order.append(group.sequence)
         else:
             bisect.insort(self._order, group.sequence)
-        self._next = max(self._next, group.sequence + 1)
+        self._use(group.sequence)
+
+    def _use(self, sequence: int) -> None:
+        self._used.add(sequence)
+        self._next = max(self._next, sequence + 1)
 
     def _forget(self, sequence: int) -> None:
         group = self._groups.pop(sequence)
@@ -409,51 +420,53 @@ class Track:
 
     def _retire_aged(self, now: float) -> None:
         """Forgets groups that a newer one replaced more than `max_age` ago, and those beyond the count."""
-        while len(self._order) > 1:
-            oldest, successor = self._groups[self._order[0]], self._groups[self._order[1]]
-            aged = now - successor.born > self.max_age
-            if not aged and len(self._order) <= self._limits.cache_groups:
+        index = 0
+        while index + 1 < len(self._order):
+            group, successor = self._groups[self._order[index]], self._groups[self._order[index + 1]]
+            surplus = len(self._order) > self._limits.cache_groups
+            if not surplus and now - successor.born <= self.max_age:
                 return
-            if not oldest.ended or self._needed(oldest):
-                return
-            if any(oldest.sequence in cursor.pending for cursor in self._cursors) and not (
-                len(self._order) > self._limits.cache_groups
-            ):
-                return
-            self._drop_from_cache(oldest)
+            wanted = any(group.sequence in cursor.pending for cursor in self._cursors)
+            if group.ended and not (wanted and (self.reliable or not surplus)):
+                self._drop_from_cache(group)
+            else:
+                index += 1
 
     def _expire(self) -> None:
         """Lets each cursor drop the groups that its `max_age` has left behind."""
-        newest: int | None = None
+        newest = self._newest()
+        if newest is None or self.reliable:
+            return
+        for cursor in list(self._cursors):
+            cursor.expire(newest, self._reach)
+
+    def _newest(self) -> int | None:
+        """Returns the newest frame's timestamp in the latest group that has a frame."""
         for sequence in reversed(self._order):
             newest = self._groups[sequence].last_timestamp
             if newest is not None:
-                break
-        if newest is None:
-            return
-        for cursor in list(self._cursors):
-            if len(cursor.pending) > 1 and not self.reliable:
-                cursor.expire(newest, self._reach)
+                return newest
+        return None
 
     def _reach(self, sequence: int) -> int | None:
-        """Returns where the next group begins: a group cannot reach past it (moq-lite-06, section 6.2)."""
-        index = bisect.bisect_right(self._order, sequence)
-        if index >= len(self._order):
-            return None
-        return self._groups[self._order[index]].first_timestamp
+        """Returns where the frames after a group begin: it cannot reach past them (moq-lite-06, section 6.2)."""
+        for index in range(bisect.bisect_right(self._order, sequence), len(self._order)):
+            reach = self._groups[self._order[index]].first_timestamp
+            if reach is not None:
+                return reach
+        return None
 
-    def _initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[tuple[Group, int]]:
+    def _initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[Group]:
         if not self._order:
             return []
         latest = self._order[-1]
-        newest = self._groups[latest].last_timestamp
-        chosen: list[tuple[Group, int]] = []
+        newest = self._newest()
+        chosen: list[Group] = []
         for sequence in self._order:
             group = self._groups[sequence]
             if not wanted.holds(sequence):
                 continue
-            start = wanted.start_frame if sequence == wanted.start_group else 0
-            if start < group.first:
+            if wanted.first_frame(sequence) < group.first:
                 continue
             if replay and sequence != latest:
                 reach = self._reach(sequence)
@@ -461,7 +474,7 @@ class Track:
                     continue
             elif not replay and wanted.start_group is None and sequence != latest:
                 continue
-            chosen.append((group, start))
+            chosen.append(group)
         return chosen
 
     def _made_room(self) -> None:

@@ -23,7 +23,11 @@ class Wakeup:
             self._pending = True
 
     async def wait(self) -> None:
-        """Sleeps until `set`; always a checkpoint. Cancelled, a wake-up is kept for the next caller."""
+        """Sleeps until `set`; always a checkpoint. Cancelled, a wake-up is kept for the next caller.
+
+        Raises:
+            trio.BusyResourceError: Another task sleeps here.
+        """
         if self._pending:
             await trio.lowlevel.checkpoint()
             self._pending = False
@@ -37,3 +41,7 @@ class Wakeup:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+        # Woken and cancelled in one go: the cancellation counts, and the wake-up is kept.
+        self._pending = True
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._pending = False

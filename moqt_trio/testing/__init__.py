@@ -6,13 +6,14 @@ Nothing here opens a socket; with `trio.testing.MockClock` delays cost no time.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from ..limits import Limits
 from ..session_api import Session, random_hop_id, run_session
 from ..transport.memory import LossyLink, MemoryConnection, open_memory_pair
 from ..transport.stream import HTTP3_CODES
 from ..wire import dialect as dialects
+from ..wire.dialect import Dialect
 from ..wire.messages import ProbeLevel, Setup
 
 
@@ -45,7 +46,7 @@ async def session_pair(
             yield client_session, server_session
 
 
-def _run(connection: MemoryConnection, dialect: dialects.Dialect, limits: Limits) -> object:
+def _run(connection: MemoryConnection, dialect: Dialect, limits: Limits) -> AbstractAsyncContextManager[Session]:
     connection.code_mapping = HTTP3_CODES
     setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
     return run_session(connection, dialect, limits=limits, setup=setup, path_on_wire=False)

@@ -192,7 +192,7 @@ class Stream(BidiStream):
 
     def deliver_stop(self, wire_code: int) -> None:
         """Takes a STOP_SENDING; the engine has answered it with a reset of its own."""
-        if self._send_code is not None or self._reset_sent or self._error is not None or not self.writes:
+        if self._send_code is not None or self._reset_sent or not self.writes:
             return
         self._send_code = self.codes.from_wire(wire_code)
         self._wake_senders()
@@ -221,24 +221,28 @@ class Stream(BidiStream):
         if self._sink is not None:
             self._sink.connection_lost(error)
 
-    def deliver_abandoned(self, wire_code: int, error: MoqtError) -> None:
-        """Takes the end of what the stream belongs to, on a connection that goes on: both halves are given up.
+    def deliver_abandoned(self, error: MoqtError) -> None:
+        """Takes the end of the session that the stream belongs to, on a connection that goes on.
 
-        Args:
-            wire_code: The code of RESET_STREAM and STOP_SENDING, as it stands on the wire.
-            error: What whoever uses the stream from now on is told.
+        What arrives from now on is dropped. The peer hears of it by `give_up`.
         """
         if self._error is not None:
             return
-        if self.writes and not self._reset_sent and self._send_code is None:
-            self._backend.stream_reset(self.stream_id, wire_code)
-        if not self._receive_over and not self._fin_received:
+        if not self._fin_received:
             self._receive_over = True
-            self._backend.stream_stop(self.stream_id, wire_code)
         # What has arrived can still be read, but the peer gets its credit now: perhaps nobody will.
         self._release()
         self._retire()
         self.deliver_lost(error)
+
+    def give_up(self, wire_code: int) -> None:
+        """Resets and stops what is still open of an abandoned stream, with a code as it stands on the wire."""
+        if self.writes and not self._reset_sent and self._send_code is None:
+            self._reset_sent = True
+            self._backend.stream_reset(self.stream_id, wire_code)
+        if not self._stopped and not self._fin_received and self._receive_code is None:
+            self._stopped = True
+            self._backend.stream_stop(self.stream_id, wire_code)
 
     # -- receiving -----------------------------------------------------------------------------------------
 
@@ -295,13 +299,14 @@ class Stream(BidiStream):
                         self._receive_over = True
                         self._retire()
                     return b""
-                if self._receive_code is not None and self._error is None:
-                    self._retire()
-                    raise StreamReset(self._receive_code)
-                if self._stopped:
-                    raise trio.ClosedResourceError("this side stopped the stream")
                 if self._error is not None:
                     raise self._error.with_traceback(None)
+                # Before the peer's reset, which perhaps only answers our stop.
+                if self._stopped:
+                    raise trio.ClosedResourceError("this side stopped the stream")
+                if self._receive_code is not None:
+                    self._retire()
+                    raise StreamReset(self._receive_code)
                 self._receive_waiter = trio.Event()
                 await self._receive_waiter.wait()
         finally:
@@ -325,6 +330,7 @@ class Stream(BidiStream):
 
     def stop(self, code: int) -> None:
         if self._stopped or self._fin_received or self._receive_code is not None:
+            self._stopped = self._stopped or not self._fin_received
             self._chunks.clear()
             self._release()
             if self._fin_received and not self._receive_over:
@@ -362,12 +368,12 @@ class Stream(BidiStream):
     # -- sending -------------------------------------------------------------------------------------------
 
     def write(self, data: bytes, fin: bool = False) -> None:
+        if self._error is not None:
+            raise self._error.with_traceback(None)
         if self._send_code is not None:
             raise StreamReset(self._send_code)
         if self._fin_sent or self._reset_sent:
             raise trio.ClosedResourceError("this side finished or reset the stream")
-        if self._error is not None:
-            raise self._error.with_traceback(None)
         if fin:
             self._fin_sent = True
         self._backend.stream_write(self.stream_id, data, fin)
@@ -390,12 +396,12 @@ class Stream(BidiStream):
     async def wait_writable(self) -> None:
         await trio.lowlevel.checkpoint()
         while True:
+            if self._error is not None:
+                raise self._error.with_traceback(None)
             if self._send_code is not None:
                 raise StreamReset(self._send_code)
             if self._fin_sent or self._reset_sent:
                 raise trio.ClosedResourceError("this side finished or reset the stream")
-            if self._error is not None:
-                raise self._error.with_traceback(None)
             if self.writable:
                 return
             if self._send_waiters is None:

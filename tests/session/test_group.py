@@ -97,7 +97,9 @@ def test_a_frame_without_a_timestamp_has_the_one_before(name):
     client, server = pair(name)
     server.accept_bidi().receive_data(client.subscribe("a", "t").opening, False)
     sender = server.group(0, 4)
-    data = sender.opening + sender.frames([Frame(b"a", 10), Frame(b"b")]) + sender.frames([Frame(b"c"), Frame(b"d", 11)])
+    data = (
+        sender.opening + sender.frames([Frame(b"a", 10), Frame(b"b")]) + sender.frames([Frame(b"c"), Frame(b"d", 11)])
+    )
     [_, frames] = client.accept_uni().receive_data(data, False)
     assert [frame.timestamp for frame in frames.frames] == [10, 10, 10, 11]
 

@@ -27,6 +27,7 @@ from hypercorn.protocol.events import (
 )
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework
 from hypercorn.utils import filter_pseudo_headers, valid_server_name
 
 from .codes import H3Error
@@ -36,16 +37,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from hypercorn.protocol.events import Event
-    from hypercorn.typing import ASGIFramework, Scope
+    from hypercorn.typing import Scope
 
     from ...errors import MoqtError
     from .exchange import Exchange
     from .fields import Headers
 
-    AsgiApplication = ASGIFramework
-
+App = ASGIFramework
+"""An ASGI application."""
 HttpConfig = Config
-"""Hypercorn's settings."""
+"""Hypercorn's settings: answer headers, server names, root path, logging."""
 
 _logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class AsgiServer:
 
     def __init__(
         self,
-        app: AsgiApplication,
+        app: App,
         config: Config | None,
         nursery: trio.Nursery,
         client: tuple[str, int] | None,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...limits import Limits
     from ..abc import Connection
-    from .asgi import AsgiApplication, HttpConfig
+    from .asgi import App, HttpConfig
     from .exchange import Exchange
     from .fields import Headers
 
@@ -40,7 +40,7 @@ async def serve_http3(
     connection: Connection,
     on_session: OnSession,
     *,
-    app: AsgiApplication | None,
+    app: App | None,
     config: HttpConfig | None,
     limits: Limits,
     state: Mapping[str, Any] | None = None,

@@ -69,7 +69,8 @@ class WebTransportSession(BaseConnection):
         self._sweep_at = _FIRST_SWEEP
         self._told = trio.Event()
         self._close_received = False
-        exchange.when_acknowledged = self._told.set
+        self._abandoned: list[Stream] = []
+        exchange.when_acknowledged = self._peer_knows
 
     def __repr__(self) -> str:
         state = "closed" if self._closed is not None else "open" if self.established else "asked for"
@@ -103,8 +104,8 @@ class WebTransportSession(BaseConnection):
 
     def deliver_lost(self, error: MoqtError) -> None:
         """Takes the end of the connection."""
-        self._told.set()
         self._end(_of_connection(error))
+        self._peer_knows()
 
     # -- from the CONNECT stream ---------------------------------------------------------------------------
 
@@ -137,19 +138,18 @@ class WebTransportSession(BaseConnection):
             self._end_by_peer(capsule.code, capsule.reason)
 
     def _fail(self, error: Malformed) -> None:
-        self._told.set()
         self._exchange.abort(error.code)
         self._end(SessionClosed(local_code=error.code, reason=str(error)))
+        self._peer_knows()
 
     def _end_by_peer(self, code: int | None, reason: str) -> None:
-        self._told.set()
-        if self._closed is not None:
-            return
-        if self.established:
-            self._exchange.finish()
-        else:
-            self._exchange.abort(H3Error.REQUEST_CANCELLED)
-        self._end(SessionClosed(remote_code=code, reason=reason, by_peer=True))
+        if self._closed is None:
+            if self.established:
+                self._exchange.finish()
+            else:
+                self._exchange.abort(H3Error.REQUEST_CANCELLED)
+            self._end(SessionClosed(remote_code=code, reason=reason, by_peer=True))
+        self._peer_knows()
 
     def headers_too_large(self, exchange: Exchange) -> None:
         self._fail(Malformed("trailers too large", code=H3Error.EXCESSIVE_LOAD))
@@ -166,9 +166,18 @@ class WebTransportSession(BaseConnection):
             return
         self._demux.session_ended(self)
         if self._connection.closed is None:
-            for stream in list(self._streams.values()):
-                stream.deliver_abandoned(H3Error.WEBTRANSPORT_SESSION_GONE, error)
+            self._abandoned = list(self._streams.values())
+            for stream in self._abandoned:
+                stream.deliver_abandoned(error)
         self._deliver_lost(error)
+
+    def _peer_knows(self) -> None:
+        # Not before: a reset that overtakes the capsule would look like the failure of one stream.
+        self._told.set()
+        abandoned, self._abandoned = self._abandoned, []
+        if self._connection.closed is None:
+            for stream in abandoned:
+                stream.give_up(H3Error.WEBTRANSPORT_SESSION_GONE)
 
     # -- streams and datagrams -----------------------------------------------------------------------------
 
@@ -223,6 +232,7 @@ class WebTransportSession(BaseConnection):
         finally:
             if not self._told.is_set():
                 self._exchange.stop(H3Error.NO_ERROR)
+                self._peer_knows()
 
     def statistics(self) -> TransportStatistics:
         shared = self._connection.statistics()

@@ -1,0 +1,42 @@
+"""The numbers of the groups that a track has had, in bounded memory."""
+
+from __future__ import annotations
+
+import bisect
+
+
+class SequenceSet:
+    """A set of sequence numbers, kept as ranges: a series without gaps costs one range, however long.
+
+    Args:
+        most: Ranges that are kept. Past it the lowest gap is closed: its numbers count as used, being the oldest.
+    """
+
+    __slots__ = ("_most", "_starts", "_stops")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._starts: list[int] = []
+        self._stops: list[int] = []
+
+    def __contains__(self, number: int) -> bool:
+        index = bisect.bisect_right(self._starts, number) - 1
+        return index >= 0 and number < self._stops[index]
+
+    def add(self, number: int) -> None:
+        """Adds a number that is not in the set."""
+        index = bisect.bisect_right(self._starts, number)
+        follows = index > 0 and self._stops[index - 1] == number
+        precedes = index < len(self._starts) and self._starts[index] == number + 1
+        if follows and precedes:
+            self._stops[index - 1] = self._stops[index]
+            del self._starts[index], self._stops[index]
+        elif follows:
+            self._stops[index - 1] = number + 1
+        elif precedes:
+            self._starts[index] = number
+        else:
+            self._starts.insert(index, number)
+            self._stops.insert(index, number + 1)
+        if len(self._starts) > self._most:
+            del self._starts[1], self._stops[0]

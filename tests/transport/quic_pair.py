@@ -1,0 +1,70 @@
+"""A QUIC client and server on loopback, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from moqt_trio.certificates import development_certificate
+from moqt_trio.limits import Limits
+from moqt_trio.transport.quic.config import ClientSettings, ServerIdentity, ServerSettings
+from moqt_trio.transport.quic.connection import QuicConnection
+from moqt_trio.transport.quic.endpoint import QuicListener, connect_quic, serve_quic
+
+ALPN = "moq-lite-06"
+CERTIFICATE = development_certificate()
+IDENTITY = ServerIdentity(CERTIFICATE.certificate, CERTIFICATE.chain, CERTIFICATE.private_key)
+
+Handler = Callable[[QuicConnection], Awaitable[object]]
+
+
+def client_settings(limits: Limits | None = None, **changes: object) -> ClientSettings:
+    """Settings of a client that trusts the tests' server."""
+    settings = {"alpns": (ALPN,), "server_name": "localhost", "fingerprints": (CERTIFICATE.fingerprint,), **changes}
+    return ClientSettings(limits=limits or Limits(), **settings)
+
+
+def server_settings(limits: Limits | None = None, **changes: object) -> ServerSettings:
+    """Settings of the tests' server."""
+    settings = {"alpns": (ALPN,), "identity": lambda: IDENTITY, **changes}
+    return ServerSettings(limits=limits or Limits(), **settings)
+
+
+async def until_closed(connection: QuicConnection) -> None:
+    """A handler that does nothing."""
+    await connection.wait_closed()
+
+
+@asynccontextmanager
+async def serving(
+    handler: Handler = until_closed, limits: Limits | None = None, host: str | None = "127.0.0.1", **changes: object
+) -> AsyncIterator[QuicListener]:
+    """Runs a server, and closes it at the end of the block."""
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(partial(serve_quic, handler, host, 0, server_settings(limits, **changes)))
+        yield listener
+        await listener.aclose()
+
+
+@asynccontextmanager
+async def quic_pair(
+    limits: Limits | None = None, *, client_limits: Limits | None = None
+) -> AsyncIterator[tuple[QuicConnection, QuicConnection]]:
+    """Yields both ends of one connection."""
+    accepted: list[QuicConnection] = []
+    arrival = trio.Event()
+
+    async def accept(connection: QuicConnection) -> None:
+        accepted.append(connection)
+        arrival.set()
+        await connection.wait_closed()
+
+    async with (
+        serving(accept, limits) as listener,
+        connect_quic("127.0.0.1", listener.port, client_settings(client_limits or limits)) as client,
+    ):
+        await arrival.wait()
+        yield client, accepted[0]
