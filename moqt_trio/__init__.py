@@ -36,6 +36,7 @@ from .model.group import GroupWriter
 from .model.track import Track
 from .path import BroadcastPath
 from .pem import CertificateUnusable
+from .probing import Probe, ProbeReport
 from .server import Handler, Listener, ListenerStatistics, Router, SessionRequest, serve
 from .session_api import Published, Session, SessionStatistics
 from .subscriber import Subscription, SubscriptionStatistics, TrackProperties
@@ -70,6 +71,8 @@ __all__ = [
     "Malformed",
     "MoqtError",
     "NotFound",
+    "Probe",
+    "ProbeReport",
     "ProtocolError",
     "Published",
     "Rejected",

@@ -86,8 +86,11 @@ class GroupTaker(Protocol):
     def group_begun(self, incoming: Refusable) -> None:
         """Keeps track of a stream that has to be refused when the subscription ends."""
 
+    def group_complete(self, incoming: Refusable, reader: GroupReader) -> None:
+        """Forgets a stream that the peer finished, and keeps its reader for as long as there is something to read."""
+
     def group_over(self, incoming: Refusable, *, reset: bool) -> None:
-        """Forgets a stream that ended."""
+        """Forgets a stream that ended before its time."""
 
 
 class Refusable(Protocol):

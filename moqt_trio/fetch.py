@@ -51,6 +51,7 @@ class FetchReader(GroupReader):
             self._sink.cancel()
 
     def handle(self, event: Event) -> None:
+        """Takes what the stream says; for the session\'s driver."""
         match event:
             case FramesReceived():
                 self.deliver(event.frames, self._machine.pending_bytes)
@@ -67,6 +68,7 @@ class FetchReader(GroupReader):
                 pass
 
     def failed(self, error: MoqtError) -> None:
+        """Takes the end of the stream before its time; for the session\'s driver."""
         self.deliver_error(error)
 
 
@@ -93,7 +95,9 @@ class _FetchSink(MachineSink):
             self.reader.deliver([], machine.pending_bytes)
 
     def handle(self, event: Event) -> None:
+        """Takes what the stream says; for the session\'s driver."""
         self.reader.handle(event)
 
     def failed(self, error: MoqtError) -> None:
+        """Takes the end of the stream before its time; for the session\'s driver."""
         self.reader.failed(error)

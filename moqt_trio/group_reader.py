@@ -69,6 +69,16 @@ class GroupReader:
             self._error = error
             self._wake()
 
+    def release(self) -> None:
+        """Gives the publisher credit for everything unread of a complete group, which stays readable."""
+        if self._stream is not None:
+            self._stream.stop(StreamCode.CANCELLED)
+
+    @property
+    def read_whole(self) -> bool:
+        """True once the group is over and every frame was read."""
+        return not self._frames and (self._finished or self._error is not None)
+
     def _wake(self) -> None:
         if self._waiter is not None:
             self._waiter.set()

@@ -68,7 +68,7 @@ class IncomingGroup(StreamSink):
             self._incoming.release()
             reader.deliver_finish()
             assert self._subscription is not None
-            self._subscription.group_over(self, reset=False)
+            self._subscription.group_complete(self, reader)
 
     def _begin(self, event: GroupStarted) -> bool:
         subscription = self._driver.subscriptions.get(event.subscribe_id)

@@ -85,12 +85,18 @@ class Limits:
     """Bytes that the slowest subscriber of a reliable track may lag behind before the writer waits."""
     reliable_backlog_groups: int = attrs.field(default=64, validator=_positive)
     """Groups that the slowest subscriber of a reliable track may lag behind before the writer waits."""
+    reliable_backlog_frames: int = attrs.field(default=16 * 1024, validator=_positive)
+    """Frames that the slowest subscriber of a reliable track may lag behind before the writer waits."""
     cache_bytes: int = attrs.field(default=16 * MIB, validator=_positive)
     """Bytes that one track keeps for late subscribers and fetches."""
     cache_groups: int = attrs.field(default=4096, validator=_positive)
     """Groups that one track keeps."""
+    cache_frames: int = attrs.field(default=64 * 1024, validator=_positive)
+    """Frames that one track keeps; stops tiny frames, each of which costs far more than its payload."""
     max_open_groups: int = attrs.field(default=32, validator=_positive)
-    """Group streams that one served subscription keeps open at once; aioquic slows down with many."""
+    """Group streams that one served subscription writes at once; aioquic slows down with many."""
+    max_unacknowledged_groups: int = attrs.field(default=1024, validator=_positive)
+    """Group streams of one served subscription, those included that wait for the peer's acknowledgement."""
 
     # -- connections ---------------------------------------------------------------------------------------
     max_connections: int = attrs.field(default=4096, validator=_positive)

@@ -220,6 +220,7 @@ class IncomingRequest(MachineSink):
                         self._write_fetched(machine, cursor, entry)
                     if not cursor.done:
                         await self._wakeup.wait()
+                machine.finish()
                 self.stream.finish()
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass

@@ -21,6 +21,7 @@ from .model.broadcast import Broadcast
 from .nurseries import open_bare_nursery
 from .origin import Origin, Publication
 from .path import BroadcastPath
+from .probing import Probe
 from .publisher import IncomingRequest
 from .session.core import SessionCore
 from .subscriber import SubscribeOptions, Subscription
@@ -219,6 +220,20 @@ class Session(ConnectionSink):
         )
         return FetchReader(self._driver, where, track, machine, sequence, start_frame)
 
+    def probe(self, bitrate: int | None = None) -> Probe:
+        """Asks the peer what it measures of its way to us.
+
+        Args:
+            bitrate: A target in bits per second for peers that can raise their rate to it; None asks for reports.
+
+        Returns:
+            A block to be entered with `async with`, and iterated inside for `ProbeReport`s.
+
+        Raises:
+            LocalProtocolError: The peer has said that it does not report.
+        """
+        return Probe(self._driver, bitrate)
+
     # -- the session itself --------------------------------------------------------------------------------
 
     async def goaway(self, uri: str = "") -> None:
@@ -232,7 +247,11 @@ class Session(ConnectionSink):
         """
         self._driver.check_open()
         machine = self._driver.core.goaway(uri)
-        stream = await self._driver.connection.open_bidi()
+        try:
+            stream = await self._driver.connection.open_bidi()
+        except BaseException:
+            machine.withdraw()
+            raise
         stream.write(machine.opening)
 
     async def wait_goaway(self) -> str:
@@ -314,7 +333,7 @@ class Session(ConnectionSink):
 
     def streams_available(self) -> None:
         for server in self._servers:
-            server.wakeup.set()
+            server.streams_available()
 
     def connection_lost(self, error: MoqtError) -> None:
         for server in list(self._servers):

@@ -26,6 +26,8 @@ from .session.subscribe import TrackSubscriber
 from .transport.errors import StreamReset
 from .wire.messages import Frame as WireFrame
 
+_FIRST_SWEEP = 64
+
 
 @attrs.frozen
 class TrackProperties:
@@ -67,14 +69,20 @@ class _TrackInfoRequest:
     def __init__(self) -> None:
         self.known = trio.Event()
         self.properties: TrackProperties | None = None
+        self.sink: RequestSink | None = None
 
     def handle(self, event: Event) -> None:
+        """Takes what the stream says; for the session\'s driver."""
         if isinstance(event, TrackInfoReceived):
             info = event.info
             self.properties = TrackProperties(info.priority, info.max_age_ms / 1000, info.timescale)
         self.known.set()
+        if self.sink is not None:
+            # Not before the answer, which a FIN would cancel; but the stream counts until then.
+            self.sink.stream.finish()
 
     def failed(self, error: MoqtError) -> None:
+        """Takes the end of the stream before its time; for the session\'s driver."""
         self.known.set()
 
 
@@ -114,9 +122,10 @@ class Subscription:
         self._machine: TrackSubscriber | None = None
         self._sink: RequestSink | None = None
         self._info: _TrackInfoRequest | None = None
-        self._info_sink: RequestSink | None = None
         self._groups: deque[GroupReader] = deque()
         self._unfinished: set[Refusable] = set()
+        self._unread: set[GroupReader] = set()
+        self._sweep_at = _FIRST_SWEEP
         self._accepted = trio.Event()
         self._finished = False
         self._stragglers_until = 0.0
@@ -133,6 +142,7 @@ class Subscription:
     # -- from the streams ----------------------------------------------------------------------------------
 
     def handle(self, event: Event) -> None:
+        """Takes what the stream says; for the session\'s driver."""
         match event:
             case SubscribeAccepted():
                 self.start_group = event.start_group
@@ -156,6 +166,7 @@ class Subscription:
                 pass
 
     def failed(self, error: MoqtError) -> None:
+        """Takes the end of the stream before its time; for the session\'s driver."""
         self._fail(error)
 
     def add_group(self, reader: GroupReader) -> bool:
@@ -177,8 +188,19 @@ class Subscription:
         """Keeps track of a stream that has to be refused when the subscription ends."""
         self._unfinished.add(incoming)
 
+    def group_complete(self, incoming: Refusable, reader: GroupReader) -> None:
+        """Forgets a stream that the peer finished, and keeps its reader for as long as there is something to read."""
+        self._unfinished.discard(incoming)
+        if not reader.read_whole:
+            if len(self._unread) >= self._sweep_at:
+                # Readers do not tell when they were read; sweeping at twice what was left costs a constant each.
+                self._unread = {item for item in self._unread if not item.read_whole}
+                self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._unread))
+            self._unread.add(reader)
+        self._wake()
+
     def group_over(self, incoming: Refusable, *, reset: bool) -> None:
-        """Forgets a stream that ended."""
+        """Forgets a stream that ended before its time."""
         self._unfinished.discard(incoming)
         self._reset += reset
         self._wake()
@@ -217,13 +239,6 @@ class Subscription:
     async def __aenter__(self) -> Subscription:
         driver, options = self._driver, self._options
         driver.check_open()
-        if driver.core.dialect.features.track_info:
-            await self._ask_track_info()
-        try:
-            stream = await driver.connection.open_bidi()
-        except BaseException:
-            self._leave()
-            raise
         self._machine = machine = driver.core.subscribe(
             str(self.path),
             self.track,
@@ -235,6 +250,13 @@ class Subscription:
             start_frame=options.start_frame,
             end_frame=options.end_frame,
         )
+        try:
+            if driver.core.dialect.features.track_info:
+                await self._ask_track_info()
+            stream = await driver.connection.open_bidi()
+        except BaseException:
+            self._leave()
+            raise
         driver.subscriptions[machine.subscribe_id] = self
         self._sink = sink = RequestSink(driver, stream, machine, self)
         stream.write(machine.opening)
@@ -243,12 +265,12 @@ class Subscription:
 
     async def _ask_track_info(self) -> None:
         driver = self._driver
-        stream = await driver.connection.open_bidi()
         machine = driver.core.request_track_info(str(self.path), self.track)
-        self._info = _TrackInfoRequest()
-        self._info_sink = sink = RequestSink(driver, stream, machine, self._info)
+        stream = await driver.connection.open_bidi()
+        self._info = info = _TrackInfoRequest()
+        info.sink = RequestSink(driver, stream, machine, info)
         stream.write(machine.opening)
-        stream.sink = sink
+        stream.sink = info.sink
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
@@ -258,17 +280,22 @@ class Subscription:
     def _leave(self) -> None:
         if self._error is None:
             self._error = trio.ClosedResourceError("the subscription was closed")
-        if self._info_sink is not None:
-            self._info_sink.cancel()
+        if self._info is not None and self._info.sink is not None:
+            self._info.sink.cancel()
         if self._sink is not None:
             self._sink.cancel()
         if self._machine is not None:
+            self._machine.release()
             self._driver.subscriptions.pop(self._machine.subscribe_id, None)
         for incoming in list(self._unfinished):
             incoming.refuse(StreamCode.CANCELLED)
         for reader in self._groups:
             reader.close()
         self._groups.clear()
+        # The application may read on in a group that it took; the publisher need not wait for that.
+        for reader in self._unread:
+            reader.release()
+        self._unread.clear()
         self._accepted.set()
         self._wake()
 

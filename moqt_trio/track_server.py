@@ -34,7 +34,7 @@ class _GroupStream(StreamSink):
         self.sender = sender
         self.sequence = sequence
         self.started = False
-        self.draining = 0
+        self.draining: int | None = None
 
     def stop_received(self, code: int) -> None:
         self.server.group_refused(self)
@@ -76,7 +76,8 @@ class TrackServer:
         self._track = track
         self._scope = scope
         self._groups: dict[int, _GroupStream] = {}
-        self._draining = 0
+        self._draining_groups = 0
+        self._draining_bytes = 0
         self._congested = False
         self._leaving = False
         self._end_told = False
@@ -94,15 +95,12 @@ class TrackServer:
         self._ordered = update.ordered or self._track.reliable
         for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
             cursor.remove(sequence)
-            out = self._groups.pop(sequence, None)
-            if out is not None:
-                out.stream.reset(StreamCode.CANCELLED)
+            self._reset_group(sequence, StreamCode.CANCELLED)
         self.wakeup.set()
 
     def group_refused(self, out: _GroupStream) -> None:
         """The subscriber does not want a group."""
-        if self._groups.pop(out.sequence, None) is not None:
-            self._draining -= out.draining
+        if self._forget(out):
             self._cursor.remove(out.sequence)
             self.wakeup.set()
 
@@ -115,10 +113,14 @@ class TrackServer:
 
     def group_delivered(self, out: _GroupStream) -> None:
         """The subscriber has all of a group."""
-        if self._groups.pop(out.sequence, None) is not None:
-            self._draining -= out.draining
+        if self._forget(out):
             if self._congested or self._cursor.done or self._leaving:
                 self.wakeup.set()
+
+    def streams_available(self) -> None:
+        """The peer allows more streams."""
+        if self._congested:
+            self.wakeup.set()
 
     def leave(self) -> None:
         """Ends the subscription once what is there has been delivered; groups that are still open are cut."""
@@ -146,6 +148,7 @@ class TrackServer:
                     code = self._cursor.aborted
                 else:
                     self._tell_end()
+                    self._machine.finish()
                     self._stream.finish()
             if self._scope.cancelled_caught:
                 code = StreamCode.CANCELLED
@@ -183,7 +186,11 @@ class TrackServer:
             self._stream.write(self._machine.accept(min(cursor.pending)))
         self._congested = False
         for entry in cursor.news(newest_first=not self._ordered):
-            self._serve(entry)
+            if self._congested and entry.group.sequence not in self._groups:
+                # No further stream can be opened now; those that are open go on.
+                cursor.again(entry)
+            else:
+                self._serve(entry)
         if cursor.end is not None:
             self._tell_end()
 
@@ -207,7 +214,12 @@ class TrackServer:
 
     def _open(self, entry: GroupCursor) -> _GroupStream | None:
         limits = self._driver.limits
-        if len(self._groups) >= limits.max_open_groups or self._draining >= limits.connection_window:
+        writing = len(self._groups) - self._draining_groups
+        if (
+            writing >= limits.max_open_groups
+            or len(self._groups) >= limits.max_unacknowledged_groups
+            or self._draining_bytes >= limits.connection_window
+        ):
             return None
         try:
             stream = self._driver.connection.open_uni_nowait()
@@ -233,13 +245,28 @@ class TrackServer:
             finished = entry.finished
             stream.write(data, finished)
             if finished:
-                out.draining = stream.buffered
-                self._draining += out.draining
+                self._drain(out)
                 return
         if entry.finished:
             stream.write(b"" if out.started else out.sender.opening, True)
             out.started = True
+            self._drain(out)
             cursor.remove(entry.group.sequence)
+
+    def _drain(self, out: _GroupStream) -> None:
+        """Notes that all of a group was written; the peer still has to acknowledge it."""
+        out.draining = out.stream.buffered
+        self._draining_bytes += out.draining
+        self._draining_groups += 1
+
+    def _forget(self, out: _GroupStream) -> bool:
+        """Drops a stream from the count; returns False when it was dropped before."""
+        if self._groups.pop(out.sequence, None) is None:
+            return False
+        if out.draining is not None:
+            self._draining_bytes -= out.draining
+            self._draining_groups -= 1
+        return True
 
     def _send_datagram(self, entry: GroupCursor) -> bool:
         """Sends a group as a datagram; returns False when it has to go on a stream."""
@@ -262,17 +289,18 @@ class TrackServer:
     def _cut(self, entry: GroupCursor) -> None:
         sequence = entry.group.sequence
         self._cursor.remove(sequence)
-        out = self._groups.pop(sequence, None)
-        if out is not None:
-            out.stream.reset(StreamCode.CANCELLED)
+        self._reset_group(sequence, StreamCode.CANCELLED)
+
+    def _reset_group(self, sequence: int, code: int) -> None:
+        out = self._groups.get(sequence)
+        if out is not None and self._forget(out):
+            out.stream.reset(code)
 
     # -- what the subscribe stream says --------------------------------------------------------------------
 
     def _tell_dropped(self) -> None:
         for sequence, code in self._cursor.take_dropped():
-            out = self._groups.pop(sequence, None)
-            if out is not None:
-                out.stream.reset(code)
+            self._reset_group(sequence, code)
             self._add_drop(sequence, code)
         if self._drops and self._machine.accepted and self._stream.writable:
             self._stream.write(b"".join(self._machine.drop(*drop) for drop in self._drops))
@@ -307,12 +335,17 @@ class TrackServer:
 
 
 async def leave_all(servers: Iterable[TrackServer], timeout: float) -> None:
-    """Lets subscriptions end once what is there has been delivered; ends at once what is not done in time."""
+    """Lets subscriptions end once what is there has been delivered; ends at once what is not done in time.
+
+    Cancelled, it ends all of them at once.
+    """
     leaving = list(servers)
     for server in leaving:
         server.leave()
-    with trio.move_on_after(timeout):
+    try:
+        with trio.move_on_after(timeout):
+            for server in leaving:
+                await server.done.wait()
+    finally:
         for server in leaving:
-            await server.done.wait()
-    for server in leaving:
-        server.cancel()
+            server.cancel()

@@ -68,6 +68,12 @@ class GroupCursor:
         self.waiting = sum(len(frame) for frame in group.frames[start - group.first : end])
 
     @property
+    def waiting_frames(self) -> int:
+        """Frames that were written, are wanted, and were not taken."""
+        end = self.group.length if self.stop is None else min(self.group.length, self.stop)
+        return max(end - self.position, 0)
+
+    @property
     def finished(self) -> bool:
         """True once everything wanted of the group was taken."""
         if self.stop is not None and self.position >= self.stop:
@@ -93,6 +99,7 @@ class Cursor:
         max_age: Seconds after which a group that is not the latest is dropped.
         pending: Groups that are not wholly taken, by sequence.
         backlog: Bytes that were written and not taken.
+        backlog_frames: Frames that were written and not taken.
         dropped: Groups that this subscriber loses, with the code, until `take_dropped`.
         dropped_groups: How many were lost in all.
         end: The first sequence that will never come, once the track has ended.
@@ -118,6 +125,7 @@ class Cursor:
         self.max_age = max_age
         self.pending: dict[int, GroupCursor] = {}
         self.backlog = 0
+        self.backlog_frames = 0
         self.dropped: list[tuple[int, int]] = []
         self.dropped_groups = 0
         self.end: int | None = None
@@ -151,6 +159,7 @@ class Cursor:
         entry = GroupCursor(group, start, stop)
         self.pending[sequence] = entry
         self.backlog += entry.waiting
+        self.backlog_frames += entry.waiting_frames
         self._latest = max(self._latest, sequence)
         self._news.add(sequence)
         self._bound()
@@ -165,6 +174,7 @@ class Cursor:
             return
         entry.waiting += size
         self.backlog += size
+        self.backlog_frames += 1
         self._news.add(group.sequence)
         self._bound()
         self._wake()
@@ -260,6 +270,7 @@ class Cursor:
         entry.position = index + group.first
         entry.waiting -= size
         self.backlog -= size
+        self.backlog_frames -= len(taken)
         if entry.finished:
             self.remove(group.sequence)
         elif taken and self._room_made is not None:
@@ -272,6 +283,7 @@ class Cursor:
         self._news.discard(sequence)
         if entry is not None:
             self.backlog -= entry.waiting
+            self.backlog_frames -= entry.waiting_frames
             if self._room_made is not None:
                 self._room_made()
 

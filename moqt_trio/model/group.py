@@ -94,9 +94,6 @@ class GroupWriter:
     """Writes one group. Use it as `async with track.open_group() as group`.
 
     Leaving the block cleanly finishes the group; an exception or a cancellation resets it for every subscriber.
-
-    Attributes:
-        sequence: The group's number in its track.
     """
 
     def __init__(self, track: GroupHome, group: Group) -> None:
@@ -106,6 +103,7 @@ class GroupWriter:
 
     @property
     def sequence(self) -> int:
+        """The group's number in its track."""
         return self._group.sequence
 
     async def send(self, payload: bytes, timestamp: int | None = None) -> None:

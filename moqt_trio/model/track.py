@@ -1,8 +1,7 @@
-"""A track: groups in a bounded cache, one writer's side, and the cursors of those who read."""
+"""A track: one writer's side, the groups that are kept, and the cursors of those who read."""
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Callable
 from typing import Literal
 
@@ -10,6 +9,7 @@ import trio
 
 from ..codes import StreamCode
 from ..limits import Limits
+from .cache import GroupCache
 from .cursor import Cursor, GroupRange
 from .frame import Frame
 from .group import Group, GroupWriter
@@ -36,8 +36,8 @@ class Track:
         max_age: Seconds that a group is kept after a newer one has come.
         timescale: Timestamp units per second.
 
-    Limits: `cache_bytes`, `cache_groups`, `live_backlog`, `live_backlog_groups`, `reliable_backlog`,
-        `reliable_backlog_groups`, `max_frame`.
+    Limits: `cache_bytes`, `cache_frames`, `cache_groups`, `live_backlog`, `live_backlog_groups`, `reliable_backlog`,
+        `reliable_backlog_frames`, `reliable_backlog_groups`, `max_frame`.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Track:
         self.max_age = max_age
         self.timescale = timescale
         self._limits = limits
-        self._groups: dict[int, Group] = {}
-        self._order: list[int] = []
-        self._bytes = 0
         self._next = 0
         self._used = SequenceSet(limits.cache_groups)
         self._final: int | None = None
         self._aborted: int | None = None
         self._cursors: set[Cursor] = set()
+        self._cache = GroupCache(
+            self._cursors, limits=limits, reliable=delivery == "reliable", max_age=max_age, timescale=timescale
+        )
         self._demand = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
@@ -206,7 +206,9 @@ class Track:
         """Returns True when every subscriber is within the bound of reliable delivery."""
         limits = self._limits
         return all(
-            cursor.backlog < limits.reliable_backlog and not cursor.lags(limits.reliable_backlog_groups)
+            cursor.backlog < limits.reliable_backlog
+            and cursor.backlog_frames < limits.reliable_backlog_frames
+            and not cursor.lags(limits.reliable_backlog_groups)
             for cursor in self._cursors
         )
 
@@ -226,17 +228,14 @@ class Track:
         if len(payload) > self._limits.max_frame:
             raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
         frame = Frame(payload, self._stamp(timestamp))
-        first = not group.frames
         group.frames.append(frame)
         size = len(frame)
         group.size += size
-        self._bytes += size
+        self._cache.grew(group, size)
         for cursor in list(self._cursors):
             cursor.grew(group, size)
-        if self._bytes > self._limits.cache_bytes:
-            self._evict()
-        if first or len(self._order) > 1:
-            self._expire()
+        self._cache.evict()
+        self._cache.expire()
 
     def complete(self, group: Group) -> None:
         """Ends a group cleanly."""
@@ -249,7 +248,7 @@ class Track:
         """Gives a group up for every subscriber, and forgets it."""
         if not group.ended:
             group.aborted = code
-            self._forget(group.sequence)
+            self._cache.forget(group)
             for cursor in list(self._cursors):
                 cursor.ended(group)
 
@@ -263,7 +262,7 @@ class Track:
             replay: True to start at the oldest group that `max_age` allows (moq-lite-06); False to start at
                 `start_group` or, without one, at the latest group (versions before).
         """
-        for group in self._initial(cursor.range, cursor.max_age, replay=replay):
+        for group in self._cache.initial(cursor.range, cursor.max_age, replay=replay):
             cursor.add(group)
         cursor.reach(self._next - 1)
         if self._final is not None:
@@ -299,7 +298,7 @@ class Track:
 
     def group(self, sequence: int) -> Group | None:
         """Returns a group that is kept, or None."""
-        return self._groups.get(sequence)
+        return self._cache.get(sequence)
 
     # -- bookkeeping ---------------------------------------------------------------------------------------
 
@@ -316,10 +315,9 @@ class Track:
 
     def _open(self, sequence: int | None) -> Group:
         sequence = self._check_open(sequence)
-        now = trio.current_time()
-        group = Group(sequence, now)
-        self._remember(group)
-        self._retire_aged(now)
+        group = Group(sequence, trio.current_time())
+        self._use(sequence)
+        self._cache.add(group)
         for cursor in list(self._cursors):
             cursor.add(group)
         return group
@@ -328,19 +326,16 @@ class Track:
         sequence = self._check_open(None)
         if len(payload) > self._limits.max_frame:
             raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
-        now = trio.current_time()
-        group = Group(sequence, now)
+        group = Group(sequence, trio.current_time())
         group.frames.append(Frame(payload, self._stamp(timestamp)))
         group.size = len(payload)
         group.complete = True
-        self._bytes += len(payload)
-        self._remember(group)
-        self._retire_aged(now)
+        self._use(sequence)
+        self._cache.add(group)
         for cursor in list(self._cursors):
             cursor.add(group)
-        if self._bytes > self._limits.cache_bytes:
-            self._evict()
-        self._expire()
+        self._cache.evict()
+        self._cache.expire()
         return sequence
 
     def _stamp(self, timestamp: int | None) -> int:
@@ -353,129 +348,9 @@ class Track:
             raise ValueError(f"a timestamp is 0 … 2**62-1, not {timestamp}")
         return timestamp
 
-    def _remember(self, group: Group) -> None:
-        self._groups[group.sequence] = group
-        if not self._order or group.sequence > self._order[-1]:
-            self._order.append(group.sequence)
-        else:
-            bisect.insort(self._order, group.sequence)
-        self._use(group.sequence)
-
     def _use(self, sequence: int) -> None:
         self._used.add(sequence)
         self._next = max(self._next, sequence + 1)
-
-    def _forget(self, sequence: int) -> None:
-        group = self._groups.pop(sequence)
-        index = bisect.bisect_left(self._order, sequence)
-        del self._order[index]
-        self._bytes -= group.size
-
-    def _drop_from_cache(self, group: Group) -> None:
-        """Removes a whole group; a cursor that has not read it all loses it."""
-        self._forget(group.sequence)
-        group.first = group.length
-        group.frames = []
-        group.size = 0
-        for cursor in list(self._cursors):
-            cursor.trimmed(group)
-
-    def _needed(self, group: Group) -> bool:
-        """True when a reliable subscriber still has to read the group."""
-        return self.reliable and any(group.sequence in cursor.pending for cursor in self._cursors)
-
-    def _evict(self) -> None:
-        """Brings the cache back within its bound in bytes: oldest groups first, then the start of the latest."""
-        limit = self._limits.cache_bytes
-        for sequence in self._order[:-1]:
-            if self._bytes <= limit:
-                return
-            group = self._groups[sequence]
-            if group.ended and not self._needed(group):
-                self._drop_from_cache(group)
-        for sequence in list(self._order):
-            if self._bytes <= limit:
-                return
-            self._trim(self._groups[sequence], self._bytes - limit)
-
-    def _trim(self, group: Group, excess: int) -> None:
-        """Cuts frames off the front of a group that is still growing, so that an endless group stays bounded."""
-        keep_from = group.length - 1
-        if self.reliable:
-            for cursor in self._cursors:
-                entry = cursor.pending.get(group.sequence)
-                if entry is not None:
-                    keep_from = min(keep_from, entry.position)
-        count = 0
-        freed = 0
-        while group.first + count < keep_from and freed < excess:
-            freed += len(group.frames[count])
-            count += 1
-        del group.frames[:count]
-        group.first += count
-        group.size -= freed
-        self._bytes -= freed
-        for cursor in list(self._cursors):
-            cursor.trimmed(group)
-
-    def _retire_aged(self, now: float) -> None:
-        """Forgets groups that a newer one replaced more than `max_age` ago, and those beyond the count."""
-        index = 0
-        while index + 1 < len(self._order):
-            group, successor = self._groups[self._order[index]], self._groups[self._order[index + 1]]
-            surplus = len(self._order) > self._limits.cache_groups
-            if not surplus and now - successor.born <= self.max_age:
-                return
-            wanted = any(group.sequence in cursor.pending for cursor in self._cursors)
-            if group.ended and not (wanted and (self.reliable or not surplus)):
-                self._drop_from_cache(group)
-            else:
-                index += 1
-
-    def _expire(self) -> None:
-        """Lets each cursor drop the groups that its `max_age` has left behind."""
-        newest = self._newest()
-        if newest is None or self.reliable:
-            return
-        for cursor in list(self._cursors):
-            cursor.expire(newest, self._reach)
-
-    def _newest(self) -> int | None:
-        """Returns the newest frame's timestamp in the latest group that has a frame."""
-        for sequence in reversed(self._order):
-            newest = self._groups[sequence].last_timestamp
-            if newest is not None:
-                return newest
-        return None
-
-    def _reach(self, sequence: int) -> int | None:
-        """Returns where the frames after a group begin: it cannot reach past them (moq-lite-06, section 6.2)."""
-        for index in range(bisect.bisect_right(self._order, sequence), len(self._order)):
-            reach = self._groups[self._order[index]].first_timestamp
-            if reach is not None:
-                return reach
-        return None
-
-    def _initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[Group]:
-        if not self._order:
-            return []
-        latest = self._order[-1]
-        newest = self._newest()
-        chosen: list[Group] = []
-        for sequence in self._order:
-            group = self._groups[sequence]
-            if not wanted.holds(sequence):
-                continue
-            if wanted.first_frame(sequence) < group.first:
-                continue
-            if replay and sequence != latest:
-                reach = self._reach(sequence)
-                if newest is not None and reach is not None and newest - reach >= max_age * self.timescale:
-                    continue
-            elif not replay and wanted.start_group is None and sequence != latest:
-                continue
-            chosen.append(group)
-        return chosen
 
     def _made_room(self) -> None:
         if self._room is not None and (self._aborted is not None or self.has_room()):

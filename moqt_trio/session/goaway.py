@@ -50,4 +50,9 @@ class GoawaySender(StreamMachine):
         if uri and state.is_client:
             raise LocalProtocolError("a client may not send a server elsewhere")
         self.opening = state.dialect.stream_type(StreamKind.GOAWAY) + state.dialect.encode(Goaway(uri))
+        self._state = state
         state.goaway_sent = True
+
+    def withdraw(self) -> None:
+        """Takes the GOAWAY back; only for one of which nothing was written."""
+        self._state.goaway_sent = False

@@ -10,11 +10,12 @@ This file knows nothing of MoQ messages, of QUIC packets or of HTTP.
 from __future__ import annotations
 
 import abc
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from ..errors import MoqtError
+if TYPE_CHECKING:
+    from ..errors import MoqtError
 
 
 class StreamSink:

@@ -114,6 +114,7 @@ class MemoryConnection(StreamHost):
         self._data_sent = 0
         self._stream_granted: dict[int, int] = {}
         self._read_whole: set[int] = set()
+        self._gone: set[int] = set()
         self._datagrams_in_flight: deque[list[bytes]] = deque()
         self._told = trio.Event()
         self._bytes_sent = 0
@@ -224,11 +225,11 @@ class MemoryConnection(StreamHost):
 
     def _receive_data(self, stream_id: int, data: bytes, fin: bool) -> None:
         self._bytes_received += len(data)
-        if self._closed is None:
+        if self._closed is None and stream_id not in self._gone:
             self._stream(stream_id).deliver_data(data, fin)
 
     def _receive_reset(self, stream_id: int, code: int) -> None:
-        if self._closed is None:
+        if self._closed is None and stream_id not in self._gone:
             self._stream(stream_id).deliver_reset(code)
 
     def stream_stop(self, stream_id: int, code: int) -> None:
@@ -236,8 +237,7 @@ class MemoryConnection(StreamHost):
             self._post(lambda: self._other._receive_stop(stream_id, code))
 
     def _receive_stop(self, stream_id: int, code: int) -> None:
-        half = self._halves.get(stream_id)
-        if self._closed is not None or (half is None and is_client_initiated(stream_id) == self.is_client):
+        if self._closed is not None or stream_id in self._gone:
             return
         stream = self._stream(stream_id)
         self.stream_reset(stream_id, code)
@@ -274,6 +274,8 @@ class MemoryConnection(StreamHost):
             return
         if self._streams.pop(stream_id, None) is None:
             return
+        # What still arrives for it must not open it again.
+        self._gone.add(stream_id)
         self._halves.pop(stream_id, None)
         self._stream_granted.pop(stream_id, None)
         self._read_whole.discard(stream_id)

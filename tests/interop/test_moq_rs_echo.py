@@ -85,10 +85,11 @@ def test_the_wheel_gets_large_messages_back(echo_server: EchoServer, scheme: str
 
 
 def test_the_wheel_and_the_server_choose_a_version_themselves():
-    """A server that offers all its versions echoes to a wheel that offers all of its own, over both transports."""
+    """A server that offers all its versions echoes to a wheel that offers all of its own, over both transports; that
+    the wheel leaves is nothing that the server complains of, and SIGTERM ends it with exit code 0."""
     with Child("-m", "apps.echo.server", "--port", "0") as process:
         server = start_echo_server(process)
         for scheme in SCHEMES:
             run_client(server, scheme, 3)
-        with shows_output_of(process):
-            assert process.terminate() == 0
+        assert process.terminate() == 0
+        assert "Traceback" not in process.output

@@ -20,11 +20,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 VERSIONS = ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03"]
+SAYS_THE_END = {"moq-lite-06", "moq-lite-05"}
+"""Versions with a message for a track's end; in those before, the wheel takes five seconds to believe it."""
 SCHEMES = ["https", "moqt"]
 GROUPS, FRAMES = 5, 4
 
 each_combination = pytest.mark.parametrize(
     ("version", "scheme"), [(version, scheme) for version in VERSIONS for scheme in SCHEMES]
+)
+
+each_version = pytest.mark.parametrize(
+    ("version", "scheme"), [(version, SCHEMES[index % 2]) for index, version in enumerate(VERSIONS)]
 )
 
 
@@ -88,11 +94,12 @@ async def test_what_we_publish_reaches_the_wheel_byte_for_byte(version: str, sch
         for _ in range(GROUPS):
             event = await next_event(server, "group")
             received[event["sequence"]] = [bytes.fromhex(frame) for frame in event["frames"]]
-        await next_event(server, "end")
+        if version in SAYS_THE_END:
+            await next_event(server, "end")
     assert received == {group: [known_payload(group, frame) for frame in range(FRAMES)] for group in range(GROUPS)}
 
 
-@each_combination
+@each_version
 async def test_a_track_that_the_wheel_ends_ends_here(version: str, scheme: str):
     """Iteration over a track that its publisher finished comes to a clean end, with the last group delivered."""
     async with (
@@ -104,7 +111,7 @@ async def test_a_track_that_the_wheel_ends_ends_here(version: str, scheme: str):
     assert received[last] == [known_payload(last, frame) for frame in range(FRAMES)]
 
 
-@each_combination
+@each_version
 async def test_a_broadcast_that_the_wheel_retracts_is_reported_as_gone(version: str, scheme: str):
     """An announcement is followed by its withdrawal when the publisher closes the broadcast."""
     async with (
@@ -118,7 +125,7 @@ async def test_a_broadcast_that_the_wheel_retracts_is_reported_as_gone(version: 
         assert (str(announcement.path), announcement.active) == ("peer/ending", False)
 
 
-@each_combination
+@each_version
 async def test_a_track_that_the_wheel_refuses_raises_here(version: str, scheme: str):
     """A refusal reaches the subscriber as an error of this library's, and the session lives on."""
     async with session_with_wheel(version, scheme, "--refuse", "19") as (session, server):

@@ -30,10 +30,14 @@ async def test_an_exception_resets_the_group(make_track, subscribe):
     """An exception in the block reaches the caller, and every subscriber loses the group with CANCELLED."""
     track = make_track()
     reader = subscribe(track)
-    with pytest.raises(RuntimeError, match="oh"):
+
+    async def fail():
         async with track.open_group() as writer:
             await writer.send(b"a")
             raise RuntimeError("oh")
+
+    with pytest.raises(RuntimeError, match="oh"):
+        await fail()
     assert reader.cursor.take_dropped() == [(0, StreamCode.CANCELLED)]
     assert reader.cursor.backlog == 0
     assert track.group(0) is None

@@ -29,6 +29,7 @@ from aioquic.quic.events import (
 
 WAIT = 10.0
 """Seconds after which a test that waits for the server has failed."""
+_STOP_SENDING = 0x05
 
 
 class Http3Peer:
@@ -80,6 +81,16 @@ class Http3Peer:
             elif hasattr(self, "h3"):
                 self.events.extend(self.h3.handle_event(event))
         self._changed.set()
+
+    def ignore_stop_sending(self) -> None:
+        """From now on goes on sending on streams that the server has stopped."""
+
+        def ignore(context: object, frame_type: int, buffer: Buffer) -> None:
+            buffer.pull_uint_var()
+            buffer.pull_uint_var()
+
+        handlers = self.quic._QuicConnection__frame_handlers
+        handlers[_STOP_SENDING] = (ignore, *handlers[_STOP_SENDING][1:])
 
     async def wait(self, condition: Callable[[], Any]) -> Any:
         """Waits until a condition is true, looked at whenever something arrived; returns what it returned."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import sys
@@ -91,7 +92,7 @@ async def run(url: str, fingerprint: str, count: int, size: int) -> int:
         reconnect=False,
         publish=local,
         subscribe=remote,
-    ):
+    ) as client:
         broadcast = local.create_broadcast(PATH)
         track = broadcast.publish_track(TRACK, moq.TrackInfo(max_age_us=MAX_AGE_US))
         broadcast.announce()
@@ -102,6 +103,12 @@ async def run(url: str, fingerprint: str, count: int, size: int) -> int:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
             broadcast.close()
+            # Leaving the block starts the close; a process that ends at once would often not send it.
+            session = client.session
+            assert session is not None
+            session.shutdown()
+            with contextlib.suppress(moq.Error):
+                await session.closed()
 
 
 def main() -> int:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import moqt_trio.wire  # noqa: F401  (registers the versions)
 from moqt_trio.errors import RemoteProtocolError
-from moqt_trio.limits import Limits
 from moqt_trio.session.core import SessionCore
 from moqt_trio.session.events import Event, FramesReceived
-from moqt_trio.session.machine import StreamMachine
 from moqt_trio.wire import dialect
-from moqt_trio.wire.dialect import Dialect
+
+if TYPE_CHECKING:
+    from moqt_trio.limits import Limits
+    from moqt_trio.session.machine import StreamMachine
+    from moqt_trio.wire.dialect import Dialect
 
 NAMES = ("moq-lite-03", "moq-lite-04", "moq-lite-05", "moq-lite-06")
 OLD = NAMES[:2]

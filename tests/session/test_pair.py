@@ -7,6 +7,7 @@ reorder is reordered here. The only error that two correct sides may see is the 
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import attrs
 from hypothesis import HealthCheck, settings
@@ -17,7 +18,6 @@ from moqt_trio.codes import StreamCode
 from moqt_trio.errors import RemoteProtocolError
 from moqt_trio.session import events as told
 from moqt_trio.session.announce import AnnouncePublisher, AnnounceSubscriber
-from moqt_trio.session.core import SessionCore
 from moqt_trio.session.fetch import FetchPublisher, FetchSubscriber
 from moqt_trio.session.goaway import GoawaySender
 from moqt_trio.session.group import GroupReceiver, GroupSender
@@ -28,6 +28,9 @@ from moqt_trio.session.subscribe import TrackPublisher, TrackSubscriber
 from moqt_trio.session.track import TrackInfoPublisher
 from moqt_trio.wire.messages import Frame, ProbeLevel, Setup, TrackInfo
 from tests.session.harness import NAMES, NEW, core
+
+if TYPE_CHECKING:
+    from moqt_trio.session.core import SessionCore
 
 HOPS = (11, 77)  # of the client and of the server
 REQUESTS = (AnnouncePublisher, FetchPublisher, TrackInfoPublisher, ProbePublisher)
@@ -138,8 +141,8 @@ class Pair(RuleBasedStateMachine):
                 happened = machine.receive_data(piece, half.over)
             except RemoteProtocolError as error:
                 # A group for a subscription that was released while the group was on its way.
-                assert isinstance(stream.machine(side), GroupReceiver)
-                assert (error.scope, error.code) == ("stream", StreamCode.CANCELLED)
+                if not isinstance(stream.machine(side), GroupReceiver) or error.code != StreamCode.CANCELLED:
+                    raise
                 self._give_up(stream, side, error.code)
                 return
         assert not happened or not stream.released[side]
@@ -333,10 +336,9 @@ class Pair(RuleBasedStateMachine):
 
     # -- ends -----------------------------------------------------------------------------------------------
 
-    kinds = st.sampled_from(
-        [AnnounceSubscriber, AnnouncePublisher, TrackSubscriber, TrackPublisher, FetchSubscriber, FetchPublisher]
-        + [TrackInfoPublisher, ProbePublisher, ProbeSubscriber, GroupSender, GroupReceiver]
-    )
+    publishers = (AnnouncePublisher, TrackPublisher, FetchPublisher, TrackInfoPublisher, ProbePublisher, GroupSender)
+    subscribers = (AnnounceSubscriber, TrackSubscriber, FetchSubscriber, ProbeSubscriber, GroupReceiver)
+    kinds = st.sampled_from(publishers + subscribers)
 
     @rule(data=st.data(), kind=kinds)
     def give_up(self, data: st.DataObject, kind: type) -> None:
@@ -423,7 +425,7 @@ class Pair(RuleBasedStateMachine):
 
 TestPair = Pair.TestCase
 TestPair.settings = settings(
-    max_examples=80,
+    max_examples=50,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,

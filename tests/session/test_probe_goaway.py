@@ -167,11 +167,9 @@ def test_goaway_comes_once(name, same_stream):
     client = core(name)
     stream = client.accept_bidi()
     stream.receive_data(bytes.fromhex("050100"), False)
+    again, data = (stream, "0100") if same_stream else (client.accept_bidi(), "050100")
     with pytest.raises(RemoteProtocolError, match="second GOAWAY") as caught:
-        if same_stream:
-            stream.receive_data(bytes.fromhex("0100"), False)
-        else:
-            client.accept_bidi().receive_data(bytes.fromhex("050100"), False)
+        again.receive_data(bytes.fromhex(data), False)
     assert (caught.value.scope, caught.value.code) == ("session", SessionCode.PROTOCOL_VIOLATION)
     client.goaway()
     with pytest.raises(LocalProtocolError, match="once"):

@@ -15,7 +15,7 @@ from trio.testing import assert_checkpoints
 
 from moqt_trio.errors import SessionClosed
 from moqt_trio.limits import KIB, MIB, Limits
-from moqt_trio.transport.abc import Connection, ConnectionSink, ReceiveStream, StreamSink
+from moqt_trio.transport.abc import Connection, ConnectionSink, ReceiveStream, SendStream, StreamSink
 from moqt_trio.transport.errors import StreamReset
 
 Factory = Callable[[Limits], AbstractAsyncContextManager[tuple[Connection, Connection]]]
@@ -97,12 +97,24 @@ class Acceptor(ConnectionSink):
             await self.changed.wait()
 
 
+async def eventually(condition: Callable[[], object]) -> None:
+    """Waits until something holds that no event announces, because it happens behind a socket."""
+    while not condition():
+        await trio.sleep(0.002)
+
+
 async def read_all(stream: ReceiveStream) -> bytes:
     """Reads until the peer has finished."""
     data = bytearray()
     while chunk := await stream.receive_some():
         data += chunk
     return bytes(data)
+
+
+async def send_for_ever(stream: SendStream) -> None:
+    """Sends until the stream refuses."""
+    while True:
+        await stream.send_all(bytes(1024))
 
 
 async def ping_pong(client: Connection, server: Connection, rounds: int) -> None:
@@ -195,9 +207,7 @@ async def stop_code(factory: Factory) -> None:
         with pytest.raises(trio.ClosedResourceError):
             await theirs.receive_some()
         with pytest.raises(StreamReset) as caught:
-            while True:
-                await ours.send_all(b"more")
-                await trio.sleep(0.001)
+            await send_for_ever(ours)
         assert caught.value.code == 0x41
         with pytest.raises(StreamReset):
             ours.write(b"more")
@@ -314,8 +324,7 @@ async def clogged_connection(factory: Factory) -> None:
         def held() -> int:
             return sum(len(recorder.data) for _, recorder in acceptor.streams)
 
-        while held() < SMALL.connection_window - 16 * SMALL.max_streams:
-            await trio.sleep(0.001)
+        await eventually(lambda: not (held() < SMALL.connection_window - 16 * SMALL.max_streams))
         await trio.sleep(0.05)
         print(f"window {SMALL.connection_window}, arrived {held()} on {len(acceptor.streams)} streams")
         assert held() <= SMALL.connection_window
@@ -333,8 +342,7 @@ async def credit_after_reset(factory: Factory) -> None:
             if number % 2:
                 unread.stop(1)
                 with pytest.raises(StreamReset):
-                    while True:
-                        await stream.send_all(bytes(1024))
+                    await send_for_ever(stream)
             else:
                 stream.reset(1)
                 with pytest.raises(StreamReset):
@@ -397,8 +405,7 @@ async def close_while_clogged(factory: Factory) -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
-            while stream.writable:
-                await trio.sleep(0.001)
+            await eventually(lambda: not stream.writable)
             with trio.fail_after(SMALL.close_timeout):
                 await client.aclose(0x99, "enough")
         assert [error.local_code for error in caught] == [0x99]
@@ -520,8 +527,7 @@ async def one_task_each(factory: Factory) -> None:
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(trio.BusyResourceError):
             await second.receive_some()
-        while ours.writable:
-            await trio.sleep(0.001)
+        await eventually(lambda: not ours.writable)
         with pytest.raises(trio.BusyResourceError):
             await ours.send_all(b"z")
         nursery.cancel_scope.cancel()
@@ -632,9 +638,9 @@ async def sink_hears_of_room(factory: Factory) -> None:
         received = 0
         while "ready" not in recorder.events:
             received += len(await reader.receive_some())
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
             if received == 32 * KIB:
-                await recorder.changed.wait()
+                await recorder.wait_for(lambda: "ready" in recorder.events)
         assert stream.writable
         assert stream.buffered < SMALL.send_high
 

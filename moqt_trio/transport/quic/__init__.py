@@ -1,0 +1,1 @@
+"""Raw QUIC: UDP sockets, one task per connection, and an engine behind a seam."""

@@ -286,8 +286,8 @@ class AioquicEngine(Engine):
         due = self._quic.return_stream_data(stream_id, count)
         return self._quic.return_data(count) or due
 
-    def done(self, stream_id: int) -> None:
-        self._quic.stream_read_whole(stream_id)
+    def done(self, stream_id: int) -> bool:
+        return self._quic.stream_read_whole(stream_id)
 
     # -- datagrams -----------------------------------------------------------------------------------------
 

@@ -106,6 +106,11 @@ class _StreamLimit(Limit):
         self._granted += 1
 
 
+def _is_due(limit: Limit) -> bool:
+    """True when the peer has fewer streams left to open than an update would bring."""
+    return limit.sent - limit.used < limit.value - limit.sent
+
+
 class _StreamTable(dict[int, QuicStream]):
     """The open streams. `values()` gives those whose MAX_STREAM_DATA is due, which is what aioquic asks it for."""
 
@@ -210,13 +215,16 @@ class MendedConnection(QuicConnection):
             stream.receiver.stop(code)
             self.active[stream_id] = stream
 
-    def stream_read_whole(self, stream_id: int) -> None:
-        """Notes that the application needs a peer's stream no more."""
-        if stream_id & 1 == (0 if not self._is_client else 1):
-            if stream_id in self._streams:
-                self._read_whole.add(stream_id)
-            else:
-                self._grant(stream_id)
+    def stream_read_whole(self, stream_id: int) -> bool:
+        """Notes that the application needs a peer's stream no more. Returns True when MAX_STREAMS is to be sent."""
+        if stream_id & 1 == int(not self._is_client):
+            return False
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.is_finished:
+            self._read_whole.add(stream_id)
+            return False
+        # Over on the wire: it leaves the table with the next packets, but the peer need not wait for those.
+        return self._grant(stream_id)
 
     def stream_left(self, stream_id: int) -> None:
         """Notes that a stream is over on the wire."""
@@ -227,17 +235,18 @@ class MendedConnection(QuicConnection):
             self._read_whole.remove(stream_id)
             self._grant(stream_id)
 
-    def _grant(self, stream_id: int) -> None:
+    def _grant(self, stream_id: int) -> bool:
         limit = self._stream_limit(stream_id)
         assert isinstance(limit, _StreamLimit)
         limit.grant()
+        return _is_due(limit)
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         for limit in (self._local_max_data, self._local_max_streams_bidi, self._local_max_streams_uni):
             if limit.value == limit.sent:
                 continue
             # MAX_STREAMS waits until the peer has less left than the frame would bring.
-            if limit is not self._local_max_data and limit.sent - limit.used >= limit.value - limit.sent:
+            if limit is not self._local_max_data and not _is_due(limit):
                 continue
             frame = builder.start_frame(
                 limit.frame_type,

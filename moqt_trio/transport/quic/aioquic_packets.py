@@ -23,6 +23,8 @@ from .engine import CONNECTION_ID_BYTES, Address, Engine, EngineSink, LongHeader
 if TYPE_CHECKING:
     from .config import ClientSettings, ServerSettings
 
+_LONG_HEADER = 0x80
+
 
 class AioquicFactory:
     """Makes aioquic engines; holds the key of the address tokens of one listener."""
@@ -44,20 +46,17 @@ class AioquicFactory:
         return server_engine(settings, packet_size, sink, header, validated)
 
     def parse_header_untrusted(self, data: bytes) -> LongHeader | None:
+        if not data or not data[0] & _LONG_HEADER:
+            return None
+        if int.from_bytes(data[1:5], "big") not in VERSIONS:
+            return _foreign_header_untrusted(data)
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=CONNECTION_ID_BYTES)
         except (ValueError, BufferReadError):
             return None
-        if header.version is None:
-            return None
+        assert header.version is not None
         return LongHeader(
-            kind=(
-                "initial"
-                if header.packet_type is QuicPacketType.INITIAL
-                else "negotiation"
-                if header.packet_type is QuicPacketType.VERSION_NEGOTIATION
-                else "other"
-            ),
+            kind="initial" if header.packet_type is QuicPacketType.INITIAL else "other",
             version=header.version,
             destination_id=header.destination_cid,
             source_id=header.source_cid,
@@ -95,3 +94,21 @@ class AioquicFactory:
         except (ValueError, BufferReadError):
             return None
         return Validated(original_destination_id=original, retry_source_id=header.destination_id)
+
+
+def _foreign_header_untrusted(data: bytes) -> LongHeader | None:
+    """Returns the long header of a packet of another version, by what all versions share (RFC 8999, section 5.1)."""
+    version = int.from_bytes(data[1:5], "big")
+    destination_end = 6 + data[5] if len(data) > 5 else len(data)
+    if destination_end >= len(data):
+        return None
+    source_end = destination_end + 1 + data[destination_end]
+    if source_end > len(data):
+        return None
+    return LongHeader(
+        kind="other" if version else "negotiation",
+        version=version,
+        destination_id=data[6:destination_end],
+        source_id=data[destination_end + 1 : source_end],
+        token=b"",
+    )

@@ -32,6 +32,8 @@ _QUIET = 150e-6
 """Seconds after a flush in which the next one waits for more to be written."""
 _PATIENCE = 250e-6
 """Seconds for which a flush waits at most."""
+_LAZY_TURNS = 4
+"""Turns of the scheduler without news from the reader, after which credit is sent."""
 _FULL = 16 * 1024
 """Written bytes that are worth a flush at once."""
 _TICK = 0.001
@@ -89,6 +91,7 @@ class QuicConnection(StreamHost, EngineSink):
         self._settled = trio.Event()
         self._told = trio.Event()
         self._dirty = True
+        self._lazy = False
         self._written = 0
         self._last_flush = -math.inf
         self._task: trio.lowlevel.Task | None = None
@@ -169,8 +172,8 @@ class QuicConnection(StreamHost, EngineSink):
 
     async def _turn(self) -> None:
         if self._dirty and self._closed is None:
-            if trio.current_time() - self._last_flush < _QUIET:
-                await self._gather()
+            if self._lazy or trio.current_time() - self._last_flush < _QUIET:
+                await self._gather(_LAZY_TURNS if self._lazy else 1)
             self._flush()
         if self._unsent:
             await self._port.wait_sendable()
@@ -187,23 +190,34 @@ class QuicConnection(StreamHost, EngineSink):
 
     def wake(self) -> None:
         """Has the driver flush. For the owner, and for what wrote."""
+        self._lazy = False
+        self._rouse()
+
+    def _credit(self) -> None:
+        """Has the driver flush once the reader pauses: credit in small change costs a packet for each stream."""
+        self._written += 1
+        if not self._dirty:
+            self._lazy = True
+            self._rouse()
+
+    def _rouse(self) -> None:
         self._dirty = True
         if self._task is not None:
             task, self._task = self._task, None
             trio.lowlevel.reschedule(task)
 
-    async def _gather(self) -> None:
+    async def _gather(self, quiet_turns: int) -> None:
         # A busy writer fills packets; who writes once and waits is not kept waiting.
         patience = trio.current_time() + _PATIENCE
-        while True:
+        quiet = 0
+        while quiet < quiet_turns and self._written < _FULL and trio.current_time() < patience:
             written = self._written
             await trio.lowlevel.checkpoint()
-            if self._written == written or self._written >= _FULL or trio.current_time() >= patience:
-                return
+            quiet = quiet + 1 if self._written == written else 0
 
     def _flush(self) -> None:
         now = trio.current_time()
-        self._dirty = False
+        self._dirty = self._lazy = False
         self._written = 0
         try:
             datagrams = self._engine.datagrams_to_send(now)
@@ -212,10 +226,10 @@ class QuicConnection(StreamHost, EngineSink):
             return
         if datagrams:
             self._transmit(datagrams)
+            self._last_flush = now
         if self._engine.termination is not None:
             self._end()
             return
-        self._last_flush = now
         deadline = self._next_deadline(now)
         # A deadline that is too early costs one idle turn; moving it each time costs more.
         if deadline < self._timer.deadline:
@@ -358,12 +372,11 @@ class QuicConnection(StreamHost, EngineSink):
 
     def stream_consumed(self, stream_id: int, count: int) -> None:
         if self._closed is None and self._engine.consumed(stream_id, count):
-            self.wake()
+            self._credit()
 
     def stream_done(self, stream_id: int) -> None:
-        if self._closed is None:
-            self._engine.done(stream_id)
-            self.wake()
+        if self._closed is None and self._engine.done(stream_id):
+            self._credit()
 
     # -- datagrams -----------------------------------------------------------------------------------------
 

@@ -158,8 +158,8 @@ class Engine(abc.ABC):
         """Counts bytes as read by the application. Returns True when the peer's credit is to be raised now."""
 
     @abc.abstractmethod
-    def done(self, stream_id: int) -> None:
-        """The application has read all of a stream. Once, per stream."""
+    def done(self, stream_id: int) -> bool:
+        """The application has read all of a stream. Once, per stream. Returns True when credit is to be sent."""
 
     # -- datagrams -----------------------------------------------------------------------------------------
 

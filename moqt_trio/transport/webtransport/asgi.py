@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .exchange import Exchange
     from .fields import Headers
 
-App = ASGIFramework
+AsgiApplication = ASGIFramework
 """An ASGI application."""
 HttpConfig = Config
 """Hypercorn's settings: answer headers, server names, root path, logging."""
@@ -76,7 +76,7 @@ class AsgiServer:
 
     def __init__(
         self,
-        app: App,
+        app: AsgiApplication,
         config: Config | None,
         nursery: trio.Nursery,
         client: tuple[str, int] | None,
@@ -176,15 +176,14 @@ class AsgiRequest:
         config: Config,
         scope: Scope,
         send: Callable[[Any], Awaitable[None]],
-    ) -> Callable[[Any], Awaitable[None]]:
-        """Runs the application here and now; `HTTPStream` expects a task and a queue that leads to it."""
+    ) -> None:
+        """Runs the application here and now, where `HTTPStream` expects a task and a queue that leads to it."""
         try:
             await app(scope, self._receive, send, trio.to_thread.run_sync, trio.from_thread.run)
         except Exception as error:
             if not _is_client_gone(error):
                 await config.log.exception("Error in ASGI Framework")
         await send(None)
-        return _discard
 
     async def _receive(self) -> Any:
         await trio.lowlevel.checkpoint()
@@ -242,7 +241,3 @@ def _is_client_gone(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_is_client_gone(inner) for inner in error.exceptions)
     return isinstance(error, _ClientGone)
-
-
-async def _discard(message: object) -> None:
-    """Takes what `HTTPStream` would queue once the application has returned."""

@@ -41,8 +41,8 @@ class WebTransportRequest:
     headers: Headers = attrs.field(repr=False)
     protocols: tuple[str, ...]
     peer: tuple[str, int] | None
-    _session: WebTransportSession = attrs.field(repr=False)
-    _exchange: Exchange = attrs.field(repr=False)
+    _session: WebTransportSession = attrs.field(alias="session", repr=False)
+    _exchange: Exchange = attrs.field(alias="exchange", repr=False)
     answered: bool = attrs.field(default=False, init=False)
 
     def accept(self, protocol: str | None = None) -> WebTransportSession:

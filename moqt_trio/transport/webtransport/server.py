@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ...codes import SessionCode
+from ...errors import SessionClosed
 from .asgi import AsgiServer
 from .codes import CONNECT_PROTOCOLS, H3Error
 from .demux import Demux
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...limits import Limits
     from ..abc import Connection
-    from .asgi import App, HttpConfig
+    from .asgi import AsgiApplication, HttpConfig
     from .exchange import Exchange
     from .fields import Headers
 
@@ -40,7 +41,7 @@ async def serve_http3(
     connection: Connection,
     on_session: OnSession,
     *,
-    app: App | None,
+    app: AsgiApplication | None,
     config: HttpConfig | None,
     limits: Limits,
     state: Mapping[str, Any] | None = None,
@@ -151,7 +152,7 @@ class _Requests:
         try:
             await self._on_session(request)
         except Exception as error:
-            if session.closed is None or error is not session.closed:
+            if not _only_closed(error):
                 _logger.exception("the handler of %r failed", session)
             if not request.answered:
                 request.reject(500)
@@ -161,3 +162,10 @@ class _Requests:
                 _logger.warning("nobody answered %r", session)
                 request.reject(500)
             session.close()
+
+
+def _only_closed(error: BaseException) -> bool:
+    """Whether a handler failed of nothing but the end of its session."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_only_closed(inner) for inner in error.exceptions)
+    return isinstance(error, SessionClosed)

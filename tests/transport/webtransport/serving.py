@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -14,12 +14,14 @@ from moqt_trio.certificates import development_certificate
 from moqt_trio.errors import SessionClosed
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.config import ClientSettings, ServerIdentity, ServerSettings
-from moqt_trio.transport.quic.connection import QuicConnection
 from moqt_trio.transport.quic.endpoint import connect_quic, serve_quic
 from moqt_trio.transport.webtransport.client import open_webtransport
-from moqt_trio.transport.webtransport.request import WebTransportRequest
 from moqt_trio.transport.webtransport.server import serve_http3
-from moqt_trio.transport.webtransport.session import WebTransportSession
+
+if TYPE_CHECKING:
+    from moqt_trio.transport.quic.connection import QuicConnection
+    from moqt_trio.transport.webtransport.request import WebTransportRequest
+    from moqt_trio.transport.webtransport.session import WebTransportSession
 
 _CERTIFICATE = development_certificate()
 IDENTITY = ServerIdentity(_CERTIFICATE.certificate, _CERTIFICATE.chain, _CERTIFICATE.private_key)
@@ -54,6 +56,13 @@ async def refuse_all(request: WebTransportRequest) -> None:
     request.reject(404)
 
 
+def only_closed(error: BaseException) -> bool:
+    """Whether a handler failed of nothing but the end of its session."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(only_closed, error.exceptions))
+    return isinstance(error, SessionClosed)
+
+
 @asynccontextmanager
 async def serving(
     on_session: Any = refuse_all,
@@ -70,10 +79,9 @@ async def serving(
     async def watched(request: WebTransportRequest) -> None:
         try:
             await on_session(request)
-        except SessionClosed:
-            raise
         except Exception as error:
-            served.failures.append(error)
+            if not only_closed(error):
+                served.failures.append(error)
             raise
 
     async def handle(connection: QuicConnection) -> None:
@@ -106,7 +114,12 @@ async def connected(port: int, limits: Limits | None = None) -> AsyncIterator[Qu
 
 @asynccontextmanager
 async def session_to(
-    port: int, path: str = "/", protocols: tuple[str, ...] = (), *, origin: str | None = None, limits: Limits | None = None
+    port: int,
+    path: str = "/",
+    protocols: tuple[str, ...] = (),
+    *,
+    origin: str | None = None,
+    limits: Limits | None = None,
 ) -> AsyncIterator[WebTransportSession]:
     """Connects our own client and opens a session."""
     limits = limits or Limits()
@@ -123,3 +136,9 @@ async def read_all(stream: Any) -> bytes:
     while piece := await stream.receive_some():
         data += piece
     return data
+
+
+async def send_forever(stream: Any) -> None:
+    """Sends until that fails."""
+    while True:
+        await stream.send_all(b"x")

@@ -15,7 +15,7 @@ from moqt_trio.transport.quic.config import ServerSettings
 from moqt_trio.transport.quic.endpoint import serve_quic
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.fields import PROTOCOL
-from tests.transport.webtransport.serving import IDENTITY, connected, read_all, serving, session_to
+from tests.transport.webtransport.serving import IDENTITY, connected, read_all, send_forever, serving, session_to
 
 
 class Accepting:
@@ -90,12 +90,10 @@ async def test_codes_both_ways():
             other.stop(code)
             stream.stop(code)
             with pytest.raises(StreamReset) as caught:
-                while True:
-                    await stream.send_all(b"y")
+                await send_forever(stream)
             assert caught.value.code == seen
             with pytest.raises(StreamReset) as caught:
-                while True:
-                    await other.send_all(b"z")
+                await send_forever(other)
             assert caught.value.code == seen
 
 
@@ -142,9 +140,10 @@ async def test_the_connection_outlives_a_session():
     """A session ends without its connection: the next one opens on it."""
     accepting = Accepting()
     async with serving(accepting) as served, connected(served.port) as connection:
-        async with open_webtransport(connection, "x", "/", (), limits=Limits()) as session:
+        first = open_webtransport(connection, "x", "/", (), limits=Limits())
+        async with first as session:
             await session.aclose(1)
-            assert connection.closed is None
+        assert connection.closed is None
 
 
 async def test_cancelled_aclose_closes_at_once():
@@ -163,17 +162,20 @@ async def test_cancelled_aclose_closes_at_once():
 async def test_what_the_end_of_the_connection_means():
     """When the connection is lost every session and stream of it is told."""
     accepting = Accepting()
-    async with serving(accepting) as served, connected(served.port) as connection:
-        async with open_webtransport(connection, "x", "/", (), limits=Limits()) as client:
-            server = await accepting.session()
-            stream = await client.open_bidi()
-            connection.close(0x100)
-            error = await server.wait_closed()
-            assert (error.remote_code, error.by_peer) == (0, True)
-            with pytest.raises(SessionClosed):
-                await stream.receive_some()
-            with pytest.raises(SessionClosed):
-                await client.receive_datagram()
+    async with (
+        serving(accepting) as served,
+        connected(served.port) as connection,
+        open_webtransport(connection, "x", "/", (), limits=Limits()) as client,
+    ):
+        server = await accepting.session()
+        stream = await client.open_bidi()
+        connection.close(0x100)
+        error = await server.wait_closed()
+        assert (error.remote_code, error.by_peer) == (0, True)
+        with pytest.raises(SessionClosed):
+            await stream.receive_some()
+        with pytest.raises(SessionClosed):
+            await client.receive_datagram()
 
 
 async def test_refusal_carries_status_and_words():
@@ -295,6 +297,12 @@ async def test_a_cancelled_connect_takes_the_request_back():
         await gone.wait()
 
 
+async def open_forever(session):
+    """Opens streams until that fails."""
+    while True:
+        await session.open_bidi()
+
+
 class Recorder(ConnectionSink, StreamSink):
     """Writes down what a sink is told, and counts bytes as used at once."""
 
@@ -380,8 +388,7 @@ async def test_open_waits_for_the_peer():
                 await second.send_all(b"second")
                 second.finish()
                 with pytest.raises(SessionClosed):
-                    while True:
-                        await client.open_bidi()
+                    await open_forever(client)
 
             nursery.start_soon(more)
             await stream.send_all(b"first")

@@ -1,0 +1,189 @@
+"""The groups of one track that are kept: bounded in bytes, frames, groups and age.
+
+It decides what leaves and tells the cursors what they lose by it. It knows nothing of writers or of waiting.
+"""
+
+from __future__ import annotations
+
+import bisect
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ..limits import Limits
+    from .cursor import Cursor, GroupRange
+    from .group import Group
+
+SLACK = 16
+"""An endless group is cut back by this part of the cache at a time."""
+
+
+class GroupCache:
+    """Keeps a track's groups for late subscribers and fetches.
+
+    Args:
+        cursors: Who reads the track; a live view.
+        limits: For `cache_bytes`, `cache_frames` and `cache_groups`.
+        reliable: True when nothing may leave that a cursor still has to read.
+        max_age: Seconds that a group is kept after a newer one has come.
+        timescale: Timestamp units per second.
+    """
+
+    def __init__(
+        self, cursors: Collection[Cursor], *, limits: Limits, reliable: bool, max_age: float, timescale: int
+    ) -> None:
+        self._cursors = cursors
+        self._limits = limits
+        self._reliable = reliable
+        self._max_age = max_age
+        self._timescale = timescale
+        self._groups: dict[int, Group] = {}
+        self._order: list[int] = []
+        self._timed: list[int] = []
+        self._bytes = 0
+        self._frames = 0
+
+    def get(self, sequence: int) -> Group | None:
+        """Returns a group that is kept, or None."""
+        return self._groups.get(sequence)
+
+    def add(self, group: Group) -> None:
+        """Keeps a new group, empty or whole; older ones leave that its coming makes too many or too old."""
+        self._groups[group.sequence] = group
+        _insert(self._order, group.sequence)
+        if group.frames:
+            _insert(self._timed, group.sequence)
+        self._bytes += group.size
+        self._frames += len(group.frames)
+        self._retire(group.born)
+
+    def grew(self, group: Group, size: int) -> None:
+        """Takes note of a frame that was appended to a group that is kept."""
+        if group.length == 1:
+            _insert(self._timed, group.sequence)
+        self._bytes += size
+        self._frames += 1
+
+    def forget(self, group: Group) -> None:
+        """Stops keeping a group; the cursors are told by whoever decided it."""
+        del self._groups[group.sequence]
+        del self._order[bisect.bisect_left(self._order, group.sequence)]
+        if group.frames:
+            del self._timed[bisect.bisect_left(self._timed, group.sequence)]
+        self._bytes -= group.size
+        self._frames -= len(group.frames)
+
+    def evict(self) -> None:
+        """Brings the cache back within its bounds: oldest groups first, then the start of those that must stay."""
+        if not self._overfull():
+            return
+        for sequence in self._order[:-1]:
+            group = self._groups[sequence]
+            if group.ended and not (self._reliable and self._pending(group)):
+                self._drop(group)
+                if not self._overfull():
+                    return
+        for sequence in self._order:
+            self._trim(self._groups[sequence])
+            if not self._overfull():
+                return
+
+    def expire(self) -> None:
+        """Lets each cursor drop the groups that its own `max_age` has left behind."""
+        if self._reliable or len(self._order) < 2 or not self._timed:
+            return
+        newest = self._newest()
+        for cursor in list(self._cursors):
+            cursor.expire(newest, self._reach)
+
+    def initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[Group]:
+        """Returns the groups that a new cursor starts with; the arguments are those of `Track.attach`."""
+        chosen: list[Group] = []
+        for sequence in self._order:
+            group = self._groups[sequence]
+            if not wanted.holds(sequence) or wanted.first_frame(sequence) < group.first:
+                continue
+            if sequence != self._order[-1]:
+                if not replay and wanted.start_group is None:
+                    continue
+                if replay and self._too_old(sequence, max_age):
+                    continue
+            chosen.append(group)
+        return chosen
+
+    def _newest(self) -> int:
+        return self._groups[self._timed[-1]].last_timestamp or 0
+
+    def _reach(self, sequence: int) -> int | None:
+        """Returns where the frames after a group begin: it cannot reach past them (moq-lite-06, section 6.2)."""
+        index = bisect.bisect_right(self._timed, sequence)
+        return self._groups[self._timed[index]].first_timestamp if index < len(self._timed) else None
+
+    def _too_old(self, sequence: int, max_age: float) -> bool:
+        reach = self._reach(sequence)
+        return reach is not None and self._newest() - reach >= max_age * self._timescale
+
+    def _retire(self, now: float) -> None:
+        """Drops groups that a newer one replaced more than `max_age` ago, and those beyond the count."""
+        index = 0
+        while index + 1 < len(self._order):
+            group, successor = self._groups[self._order[index]], self._groups[self._order[index + 1]]
+            surplus = len(self._order) > self._limits.cache_groups
+            if not surplus and now - successor.born <= self._max_age:
+                return
+            if group.ended and not ((self._reliable or not surplus) and self._pending(group)):
+                self._drop(group)
+            else:
+                index += 1
+
+    def _pending(self, group: Group) -> bool:
+        return any(group.sequence in cursor.pending for cursor in self._cursors)
+
+    def _overfull(self) -> bool:
+        return self._bytes > self._limits.cache_bytes or self._frames > self._limits.cache_frames
+
+    def _drop(self, group: Group) -> None:
+        """Removes a whole group; a cursor that has not read it all loses it."""
+        self.forget(group)
+        group.first = group.length
+        group.frames = []
+        group.size = 0
+        self._tell_trimmed(group)
+
+    def _trim(self, group: Group) -> None:
+        """Cuts frames off the front of a group, never the newest, so that an endless group stays bounded.
+
+        Cuts a little more than is needed: what remains is moved in memory, which is too dear for every frame.
+        """
+        limits = self._limits
+        excess = self._bytes - limits.cache_bytes + limits.cache_bytes // SLACK
+        excess_frames = self._frames - limits.cache_frames + limits.cache_frames // SLACK
+        keep_from = group.length - 1
+        if self._reliable:
+            for cursor in self._cursors:
+                entry = cursor.pending.get(group.sequence)
+                if entry is not None:
+                    keep_from = min(keep_from, entry.position)
+        count = 0
+        freed = 0
+        while group.first + count < keep_from and (freed < excess or count < excess_frames):
+            freed += len(group.frames[count])
+            count += 1
+        del group.frames[:count]
+        group.first += count
+        group.size -= freed
+        self._bytes -= freed
+        self._frames -= count
+        self._tell_trimmed(group)
+
+    def _tell_trimmed(self, group: Group) -> None:
+        for cursor in list(self._cursors):
+            cursor.trimmed(group)
+
+
+def _insert(ordered: list[int], sequence: int) -> None:
+    if not ordered or sequence > ordered[-1]:
+        ordered.append(sequence)
+    else:
+        bisect.insort(ordered, sequence)

@@ -1,0 +1,295 @@
+"""Faults of the network below QUIC: loss, silence, moving peers, and datagrams that are nobody's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+
+import pytest
+import trio
+from aioquic.buffer import Buffer
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import pull_quic_header
+
+from moqt_trio.errors import ConnectTimeout, SessionClosed
+from moqt_trio.limits import Limits
+from moqt_trio.transport.quic import dial
+from moqt_trio.transport.quic.endpoint import connect_quic
+from tests.faults.quic_hostile import Hostile
+from tests.faults.udp_proxy import bad_network, udp_proxy
+from tests.transport import conformance
+from tests.transport.conformance import eventually
+from tests.transport.quic_pair import ALPN, client_settings, quic_pair, serving
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.2])
+async def test_bad_network(loss):
+    """Through loss, reordering, repetition and corruption every stream arrives whole, handshake included."""
+    received = []
+
+    async def handler(connection):
+        for _ in range(60):
+            received.append(await conformance.read_all(await connection.accept_uni()))
+
+    async with serving(handler) as listener, udp_proxy(listener.port) as proxy:
+        proxy.forward = bad_network(loss=loss, duplicate=0.01, corrupt=0.001, reorder=0.25, delay=0.002, seed=11)
+        with trio.fail_after(30):
+            async with connect_quic("127.0.0.1", proxy.port, client_settings()) as client:
+                for number in range(60):
+                    stream = await client.open_uni()
+                    await stream.send_all(bytes([number]) * 3000)
+                    stream.finish()
+                await client.wait_closed()
+    assert sorted(received) == [bytes([number]) * 3000 for number in range(60)]
+
+
+async def test_blackhole_ends_both_sides():
+    """When the network goes silent the idle timeout ends the connection on both sides, and says so."""
+    limits = Limits(idle_timeout=0.4)
+    ends = []
+    ready = trio.Event()
+
+    async def handler(connection):
+        await connection.accept_uni()
+        ready.set()
+        ends.append(await connection.wait_closed())
+
+    async with serving(handler, limits) as listener, udp_proxy(listener.port) as proxy:
+        async with connect_quic("127.0.0.1", proxy.port, client_settings(limits)) as client:
+            (await client.open_uni()).write(b"x")
+            await ready.wait()
+            proxy.blackhole()
+            with trio.fail_after(5):
+                ends.append(await client.wait_closed())
+                await eventually(lambda: len(ends) == 2)
+        for error in ends:
+            assert isinstance(error, SessionClosed)
+            assert error.reason == "idle timeout"
+            assert not error.by_peer
+        assert listener.statistics().connections == 0
+
+
+async def test_a_client_behind_a_new_address():
+    """A connection survives that its client's address changes, as a NAT makes it."""
+    connections = []
+
+    async def handler(connection):
+        connections.append(connection)
+        stream = await connection.accept_bidi()
+        while data := await stream.receive_some():
+            stream.write(data)
+        await connection.wait_closed()
+
+    async with (
+        serving(handler) as listener,
+        udp_proxy(listener.port) as proxy,
+        connect_quic("127.0.0.1", proxy.port, client_settings()) as client,
+    ):
+        stream = await client.open_bidi()
+        for moved in (False, True, True):
+            if moved:
+                proxy.rebind()
+            stream.write(b"still there?")
+            with trio.fail_after(5):
+                assert await stream.receive_some() == b"still there?"
+        assert len(connections) == 1
+
+
+async def test_a_lost_farewell_is_repeated():
+    """When the packet that closes is lost, whoever still sends is told again."""
+
+    async def handler(connection):
+        await connection.accept_uni()
+
+    async with serving(handler) as listener, udp_proxy(listener.port) as proxy:
+        async with connect_quic("127.0.0.1", proxy.port, client_settings()) as client:
+            stream = await client.open_uni()
+            to_client = 0
+
+            def lose_to_client(data: bytes, from_client: bool) -> list[tuple[float, bytes]]:
+                nonlocal to_client
+                to_client += not from_client
+                return [(0.0, data)] if from_client else []
+
+            proxy.forward = lose_to_client
+            stream.write(b"x")
+            await eventually(lambda: not listener.statistics().connections)
+            proxy.forward = lambda data, _: [(0.0, data)]
+            stream.write(b"y")
+            with trio.fail_after(2):
+                error = await client.wait_closed()
+        assert to_client >= 1
+        assert isinstance(error, SessionClosed)
+        assert error.by_peer
+
+
+async def test_a_server_that_vanished(monkeypatch):
+    """A server whose port is closed without a word is found out by what the kernel says, before the idle timeout."""
+    monkeypatch.setattr(dial, "_GONE_AFTER", 0.2)
+    async with trio.open_nursery() as nursery:
+        hole = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        hole.bind(("127.0.0.1", 0))
+        hole.setblocking(False)
+        async with serving() as listener:
+            relay = trio.CancelScope()
+
+            async def pass_on() -> None:
+                back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                back.setblocking(False)
+                back.connect(("127.0.0.1", listener.port))
+                client = None
+                with relay, back, hole:
+                    while True:
+                        for sock in (hole, back):
+                            with trio.move_on_after(0.001):
+                                await trio.lowlevel.wait_readable(sock)
+                                if sock is hole:
+                                    data, client = hole.recvfrom(65535)
+                                    back.send(data)
+                                else:
+                                    hole.sendto(back.recv(65535), client)
+
+            nursery.start_soon(pass_on)
+            async with connect_quic("127.0.0.1", hole.getsockname()[1], client_settings()) as client:
+                relay.cancel()
+                stream = await client.open_uni()
+                stream.write(b"anybody?")
+                with trio.fail_after(5):
+                    error = await client.wait_closed()
+        assert isinstance(error, SessionClosed)
+        assert "port is closed" in error.reason
+
+
+async def test_garbage(caplog):
+    """Datagrams of noise, and packets for connections that do not exist, leave no trace and no log."""
+    caplog.set_level(logging.INFO, "moqt_trio")
+    chance = random.Random(5)
+    async with serving() as listener:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect(("127.0.0.1", listener.port))
+            for size in (0, 1, 2, 5, 8, 9, 20, 21, 100, 1199, 1200, 1452, 9000):
+                for first in (0x00, 0x40, 0x7F, 0x80, 0xC0, 0xFF):
+                    sock.send(bytes([first])[:size] + chance.randbytes(max(0, size - 1)))
+                    # A long header of version 1 that claims to be an Initial packet with an eight-byte id.
+                    header = bytes([0xC0 | first & 0x0F]) + (1).to_bytes(4, "big") + b"\x08" + chance.randbytes(8)
+                    sock.send((header + b"\x00\x00\x44\x80" + chance.randbytes(size))[: max(size, 14)])
+        await trio.sleep(0.05)
+        assert listener.statistics().connections == 0
+        async with connect_quic("127.0.0.1", listener.port, client_settings()):
+            pass
+    assert not caplog.records
+
+
+def first_flight(port: int) -> bytes:
+    """Returns the first datagram of a genuine client."""
+    quic = QuicConnection(configuration=QuicConfiguration(alpn_protocols=[ALPN], server_name="localhost"))
+    quic.connect(("127.0.0.1", port), 0.0)
+    return quic.datagrams_to_send(0.0)[0][0]
+
+
+async def test_half_open_flood():
+    """Handshakes that nobody finishes fill half the room; then clients must prove their address, and real ones do."""
+    limits = Limits(max_half_open=8, handshake_timeout=0.5)
+    async with serving(limits=limits) as listener:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
+            flood.connect(("127.0.0.1", listener.port))
+            for _ in range(40):
+                flood.send(first_flight(listener.port))
+            await eventually(lambda: not (listener.statistics().retried < 36))
+            numbers = listener.statistics()
+            assert (numbers.half_open, numbers.connections, numbers.accepted) == (4, 4, 0)
+            with trio.fail_after(1):
+                async with connect_quic("127.0.0.1", listener.port, client_settings()) as client:
+                    assert client.protocol == ALPN
+            assert listener.statistics().retried == 37
+            with trio.fail_after(3):
+                await eventually(lambda: not listener.statistics().half_open)
+        assert listener.statistics().connections == 0
+
+
+async def test_too_many_connections():
+    """Past `max_connections` new clients are not answered; room that becomes free is given out again."""
+    limits = Limits(max_connections=2)
+    short = client_settings(Limits(connect_timeout=0.2))
+    async with serving(limits=limits) as listener:
+        async with (
+            connect_quic("127.0.0.1", listener.port, short),
+            connect_quic("127.0.0.1", listener.port, short),
+        ):
+            with pytest.raises(ConnectTimeout, match="no answer"):
+                async with connect_quic("127.0.0.1", listener.port, short):
+                    pytest.fail("three of two")
+            assert listener.statistics().refused >= 1
+        await eventually(lambda: not listener.statistics().connections)
+        async with connect_quic("127.0.0.1", listener.port, short):
+            pass
+
+
+async def test_amplification():
+    """A client that has not proved its address gets at most three times what it sent."""
+    async with serving() as listener:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.connect(("127.0.0.1", listener.port))
+            sent = sock.send(first_flight(listener.port))
+            received = 0
+            with trio.move_on_after(1.0):
+                while True:
+                    await trio.lowlevel.wait_readable(sock)
+                    received += len(sock.recv(65535))
+        assert 0 < received <= 3 * sent
+
+
+async def test_version_negotiation():
+    """A packet of another version is answered once, if it is large enough and no negotiation itself."""
+    async with serving() as listener:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.connect(("127.0.0.1", listener.port))
+
+            async def answers(packet: bytes) -> list[bytes]:
+                sock.send(packet)
+                found = []
+                with trio.move_on_after(0.1):
+                    while True:
+                        await trio.lowlevel.wait_readable(sock)
+                        found.append(sock.recv(65535))
+                return found
+
+            ids = b"\x08" + b"d" * 8 + b"\x08" + b"s" * 8
+            greased = b"\xc0" + (0x1A2A3A4A).to_bytes(4, "big") + ids + bytes(1300)
+            (answer,) = await answers(greased[:1200])
+            header = pull_quic_header(Buffer(data=answer))
+            assert (header.version, header.destination_cid, header.source_cid) == (0, b"s" * 8, b"d" * 8)
+            assert 1 in header.supported_versions
+            assert await answers(greased[:1199]) == []
+            assert await answers(b"\xc0" + bytes(4) + ids + bytes(1300)) == []
+            # Lengths of ids that only a later version allows (RFC 8999, section 5.1).
+            strange = b"\xc0" + (0x1A2A3A4A).to_bytes(4, "big") + b"\x30" + os.urandom(48) + b"\x00" + bytes(1300)
+            assert len(await answers(strange)) == 1
+        assert listener.statistics().connections == 0
+
+
+async def test_a_client_that_dies_in_its_handshake():
+    """A client that vanishes in mid-handshake is forgotten after `handshake_timeout`."""
+    async with serving(limits=Limits(handshake_timeout=0.2)) as listener:
+        hostile = Hostile(listener.port)
+        hostile.start()
+        hostile.close_socket()
+        await eventually(lambda: listener.statistics().half_open)
+        with trio.fail_after(2):
+            await eventually(lambda: not listener.statistics().connections)
+
+
+async def test_closing_tells_the_peer_at_once():
+    """Whoever closes, the other side knows within a fraction of a second, not after the idle timeout."""
+    for closer in (0, 1):
+        async with quic_pair() as pair:
+            await pair[closer].aclose(3, "done")
+            with trio.fail_after(0.5):
+                error = await pair[1 - closer].wait_closed()
+            assert isinstance(error, SessionClosed)
+            assert (error.remote_code, error.reason) == (3, "done")
