@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .certificates import parse_fingerprint
-from .errors import ConnectTimeout, LocalProtocolError, Rejected, SessionClosed
+from .errors import ConnectTimeout, LocalProtocolError, Rejected, SessionClosed, VersionUnsupported
 from .limits import Limits
+from .pem import read_certificates
 from .session_api import Session, random_hop_id, run_session, wait_peer_setup
 from .transport.quic.config import ClientSettings
 from .transport.quic.endpoint import connect_quic
@@ -16,6 +19,14 @@ from .transport.webtransport.client import open_webtransport
 from .url import SessionUrl
 from .wire import dialect as dialects
 from .wire.messages import ProbeLevel, Setup
+
+if TYPE_CHECKING:
+    from .transport.quic.connection import QuicConnection
+    from .transport.webtransport.session import WebTransportSession
+    from .wire.dialect import Dialect
+
+_NOT_ACCEPTABLE = 406
+"""The HTTP status that refuses a WebTransport client for want of a version that both sides speak."""
 
 Fingerprints = str | bytes | Collection[str | bytes]
 """SHA-256 digests of certificates: 32 bytes, or hexadecimal text with or without colons; one or several."""
@@ -70,6 +81,7 @@ async def connect(
         ConnectTimeout: Nobody answered within `Limits.connect_timeout`.
         HandshakeFailed: There is no server, or it refused the handshake.
         CertificateInvalid: The server's certificate is not trusted.
+        CertificateUnusable: There is no certificate in `cafile`.
         VersionUnsupported: The server speaks none of the versions.
         Rejected: The server refused the path (404) or this client (403).
     """
@@ -79,6 +91,9 @@ async def connect(
     digests = _digests(fingerprint)
     if digests and (cafile is not None or not verify):
         raise ValueError("fingerprint pins the certificate: it goes neither with cafile nor with verify=False")
+    if cafile is not None:
+        # The engine opens it only in the middle of the handshake, too late for an error that names the file.
+        read_certificates(Path(cafile))
     web = where.transport == "webtransport"
     settings = ClientSettings(
         alpns=("h3",) if web else tuple(alpn for dialect in offered for alpn in dialect.alpns),
@@ -91,23 +106,51 @@ async def connect(
     async with connect_quic(where.host, where.port, settings) as connection:
         setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
         if web:
-            names = {name: dialect for dialect in offered for name in dialect.webtransport_protocols}
             async with (
-                open_webtransport(
-                    connection, where.authority, where.path, tuple(names), origin=origin, limits=limits
-                ) as carrier,
-                run_session(
-                    carrier, names[carrier.protocol or ""], limits=limits, setup=setup, path_on_wire=False
-                ) as session,
+                _open_carrier(connection, where, offered, origin, limits) as (carrier, dialect),
+                run_session(carrier, dialect, limits=limits, setup=setup, path_on_wire=False) as session,
             ):
                 yield session
             return
         connection.code_mapping = HTTP3_CODES
-        dialect = next(item for item in offered if connection.protocol in item.alpns)
+        dialect = _chosen(connection, where, offered)
         setup = Setup(probe=setup.probe, hop_id=setup.hop_id, path=where.path)
         async with run_session(connection, dialect, limits=limits, setup=setup, path_on_wire=True) as session:
             await _wait_admitted(session)
             yield session
+
+
+def _chosen(connection: QuicConnection, where: SessionUrl, offered: Sequence[Dialect]) -> Dialect:
+    for dialect in offered:
+        if connection.protocol in dialect.alpns:
+            return dialect
+    # A server may ignore ALPN altogether (RFC 7301, section 3.2).
+    names = tuple(dialect.name for dialect in offered)
+    listed = ", ".join(names)
+    raise VersionUnsupported(f"{where.authority} chose none of the offered versions ({listed})", offered=names)
+
+
+@asynccontextmanager
+async def _open_carrier(
+    connection: QuicConnection, where: SessionUrl, offered: Sequence[Dialect], origin: str | None, limits: Limits
+) -> AsyncIterator[tuple[WebTransportSession, Dialect]]:
+    """Opens a WebTransport session, and says which version its server chose."""
+    dialects_by_name = {name: dialect for dialect in offered for name in dialect.webtransport_protocols}
+    names = tuple(dialects_by_name)
+    ours = f"the offered versions ({', '.join(names)})"
+    async with AsyncExitStack() as stack:
+        try:
+            carrier = await stack.enter_async_context(
+                open_webtransport(connection, where.authority, where.path, names, origin=origin, limits=limits)
+            )
+        except Rejected as error:
+            if error.status != _NOT_ACCEPTABLE:
+                raise
+            theirs = f": {error.reason}" if error.reason else ""
+            raise VersionUnsupported(f"{where.authority} speaks none of {ours}{theirs}", offered=names) from None
+        if carrier.protocol is None:
+            raise VersionUnsupported(f"{where.authority} chose none of {ours}", offered=names)
+        yield carrier, dialects_by_name[carrier.protocol]
 
 
 async def _wait_admitted(session: Session) -> None:

@@ -3,11 +3,18 @@
 The session space and the stream space are disjoint: the same number means different things in each
 (draft-lcurley-moq-lite-06, section 4.4). Codes of 64 and above belong to the application.
 A code that has no name here stays a plain int.
+
+Inside this library every code is one of moq-lite-06. A version that numbers its codes in another way has a `CodeTable`,
+which translates where a code goes onto the wire and where it comes from there.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import attrs
 
 
 class SessionCode(enum.IntEnum):
@@ -47,6 +54,123 @@ class StreamCode(enum.IntEnum):
 
 APPLICATION_CODES_START = 64
 """The first code that belongs to the application, in both spaces."""
+
+
+_SESSION_CODES = frozenset(int(code) for code in SessionCode)
+_STREAM_CODES = frozenset(int(code) for code in StreamCode)
+
+CodeSpace: TypeAlias = Literal["session", "announce", "subscribe", "fetch", "info", "group", "stream"]
+"""Where a code stands: on the session, or on a stream of one kind; `"stream"` is one whose kind is unknown."""
+
+
+@attrs.frozen
+class CodeTable:
+    """How one family of versions numbers its error codes.
+
+    Attributes:
+        numbers: For each space that has numbers of its own: from a code of this library to the one on the wire.
+        names: For each of these spaces: the names of the numbers on the wire.
+        fallback: For each of these spaces: what stands for a code of this library that has no number there.
+    """
+
+    numbers: Mapping[CodeSpace, Mapping[int, int]] = attrs.field(factory=dict)
+    names: Mapping[CodeSpace, Mapping[int, str]] = attrs.field(factory=dict)
+    fallback: Mapping[CodeSpace, int] = attrs.field(factory=dict)
+
+    def to_wire(self, space: CodeSpace, code: int) -> int:
+        """Returns the number that goes onto the wire; a code that this library has no name for stays what it is."""
+        numbers = self.numbers.get(space)
+        if numbers is None:
+            return code
+        known = _SESSION_CODES if space == "session" else _STREAM_CODES
+        return numbers.get(code, self.fallback[space] if code in known else code)
+
+    def from_wire(self, space: CodeSpace, number: int) -> int:
+        """Returns the code of this library that a number stands for, or the number itself when it stands for none."""
+        numbers = self.numbers.get(space, {})
+        return next((code for code, found in numbers.items() if found == number), number)
+
+    def name(self, space: CodeSpace, number: int) -> str:
+        """Returns the name of a number on the wire, or the number in hexadecimal when it has none."""
+        names = self.names.get(space)
+        if names is not None:
+            return names.get(number, f"{number:#x}")
+        return session_code_name(number) if space == "session" else stream_code_name(number)
+
+
+MOQ_LITE = CodeTable()
+"""The numbers of moq-lite-06, which its peers use in every version of moq-lite."""
+
+DEVELOP = CodeTable(
+    numbers={
+        "session": {
+            SessionCode.NO_ERROR: 0x0,
+            SessionCode.INTERNAL_ERROR: 0x1,
+            SessionCode.UNAUTHORIZED: 0x2,
+            SessionCode.PROTOCOL_VIOLATION: 0x3,
+            SessionCode.KEY_VALUE_FORMATTING_ERROR: 0x5,
+            SessionCode.GOAWAY_TIMEOUT: 0x10,
+        },
+        "announce": {StreamCode.INTERNAL_ERROR: 0x0},
+        # The first code that has a number is what the number stands for on its way in.
+        "subscribe": {
+            StreamCode.INTERNAL_ERROR: 0x0,
+            StreamCode.NOT_FOUND: 0x3,
+            StreamCode.UNROUTABLE: 0x3,
+            StreamCode.CONTROL_TIMEOUT: 0x5,
+            StreamCode.DELIVERY_TIMEOUT: 0x5,
+        },
+        "fetch": {StreamCode.INTERNAL_ERROR: 0x0, StreamCode.NOT_FOUND: 0x1, StreamCode.EVICTED: 0x1},
+        "info": {StreamCode.INTERNAL_ERROR: 0x0, StreamCode.NOT_FOUND: 0x1, StreamCode.UNROUTABLE: 0x1},
+        "group": {
+            StreamCode.INTERNAL_ERROR: 0x0,
+            StreamCode.CANCELLED: 0x1,
+            StreamCode.OLD: 0x3,
+            StreamCode.TOO_FAR_BEHIND: 0x3,
+            StreamCode.EVICTED: 0x3,
+            StreamCode.DELIVERY_TIMEOUT: 0x4,
+            StreamCode.NOT_FOUND: 0x5,
+        },
+        "stream": {StreamCode.INTERNAL_ERROR: 0x0, StreamCode.CANCELLED: 0x10},
+    },
+    names={
+        "session": {
+            0x0: "NO_ERROR",
+            0x1: "INTERNAL_ERROR",
+            0x2: "UNAUTHORIZED",
+            0x3: "PROTOCOL_VIOLATION",
+            0x5: "PARAMETER_LENGTH_MISMATCH",
+            0x6: "TOO_MANY_SUBSCRIBES",
+            0x10: "GOAWAY_TIMEOUT",
+        },
+        "announce": {0x0: "INTERNAL_ERROR", 0x1: "DUPLICATED_PATH", 0x2: "DUPLICATED_INTEREST"},
+        "subscribe": {
+            0x0: "INTERNAL_ERROR",
+            0x1: "INVALID_RANGE",
+            0x2: "DUPLICATE_ID",
+            0x3: "NO_TRACK",
+            0x4: "UNAUTHORIZED",
+            0x5: "TIMEOUT",
+            0x6: "UPDATE",
+            0x7: "PRIORITY",
+            0x8: "ORDER",
+        },
+        "fetch": {0x0: "INTERNAL_ERROR", 0x1: "NO_GROUP", 0x2: "FRAME"},
+        "info": {0x0: "INTERNAL_ERROR", 0x1: "NO_TRACK"},
+        "group": {
+            0x0: "INTERNAL_ERROR",
+            0x1: "INTERRUPTED",
+            0x2: "RANGE",
+            0x3: "EXPIRED",
+            0x4: "TIMEOUT",
+            0x5: "NO_TRACK",
+            0x10: "DUPLICATE",
+        },
+        "stream": {0x0: "INTERNAL_ERROR", 0x10: "BAD_STREAM_TYPE"},
+    },
+    fallback={"session": 0x1, "announce": 0x0, "subscribe": 0x0, "fetch": 0x0, "info": 0x0, "group": 0x0, "stream": 0x0},
+)
+"""The numbers of gomoqt's develop version: each kind of stream has a space of its own."""
 
 
 def session_code_name(code: int) -> str:

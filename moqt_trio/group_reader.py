@@ -107,7 +107,8 @@ class GroupReader:
             raise trio.BusyResourceError("another task is receiving from this group")
         self._busy = True
         try:
-            await trio.lowlevel.checkpoint()
+            if self._frames or self._finished or self._error is not None:
+                await trio.lowlevel.checkpoint()
             while not self._frames:
                 if self._error is not None:
                     raise self._error

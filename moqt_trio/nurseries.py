@@ -8,6 +8,13 @@ from contextlib import asynccontextmanager
 import trio
 
 
+def consists_of(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    """Returns True for an exception of these kinds, and for a group that holds nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(consists_of(item, kinds) for item in error.exceptions)
+    return isinstance(error, kinds)
+
+
 def _lone(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """Returns the one exception in a group, or None when several tasks really failed."""
     found: BaseException = group

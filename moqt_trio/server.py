@@ -13,7 +13,7 @@ from .certificates import Certificate, DevelopmentCertificates
 from .driver import logger
 from .errors import LocalProtocolError, SessionClosed, printable
 from .limits import Limits
-from .nurseries import open_bare_nursery
+from .nurseries import consists_of, open_bare_nursery
 from .session.core import SessionCore
 from .session_api import Session, random_hop_id, run_session, wait_peer_setup
 from .transport.abc import Connection
@@ -203,6 +203,9 @@ class Listener:
     async def aclose(self, grace: float = 5.0) -> None:
         """Shuts down: refuses new sessions, asks the clients to leave, and after the grace closes what is left.
 
+        Handlers that still run after the grace are cancelled, and have `Limits.close_timeout` to end; then the port is
+        free. It may be called again, and finishes even when cancelled (without grace then).
+
         Args:
             grace: Seconds that clients have to leave by themselves.
         """
@@ -257,12 +260,13 @@ class _Server:
         self.rejected = 0
         self.draining = False
         self.finished = trio.Event()
+        self.ended = trio.Event()
         self._emptied = trio.Event()
 
     # -- shutting down -------------------------------------------------------------------------------------
 
     async def drain(self, grace: float) -> None:
-        """Asks every client to leave, waits for at most the grace, then lets the listener end."""
+        """Asks every client to leave, waits for at most the grace, then ends the listener; waits for that too."""
         self.draining = True
         try:
             with trio.move_on_after(grace):
@@ -273,6 +277,10 @@ class _Server:
                     await self._emptied.wait()
         finally:
             self.finished.set()
+            # Bounded: it may be a handler that asks, and the listener's end waits for the handlers.
+            with trio.move_on_after(self.limits.close_timeout, shield=True):
+                await self.ended.wait()
+        await trio.lowlevel.checkpoint()
 
     def _leave(self, session: Session) -> None:
         self.sessions.discard(session)
@@ -380,9 +388,10 @@ class _Server:
             return
         try:
             await handler(request)
-        except SessionClosed as error:
-            logger.debug("%r: %s", request, error)
-        except Exception:
+        except Exception as error:
+            if consists_of(error, SessionClosed):
+                logger.debug("%r ended: %s", request, error)
+                return
             logger.exception("the handler of %r failed", request)
             close(1, "internal error")
             if not request.answered:
@@ -460,11 +469,14 @@ async def serve(
     settings = ServerSettings(
         alpns=(*(alpn for dialect in offered for alpn in dialect.alpns), "h3"), identity=server.identity, limits=limits
     )
-    async with open_bare_nursery() as nursery:
-        quic: QuicListener = await nursery.start(serve_quic, server.handle, host, port, settings)
-        task_status.started(Listener(server, host, quic))
-        await server.finished.wait()
-        nursery.cancel_scope.cancel()
+    try:
+        async with open_bare_nursery() as nursery:
+            quic: QuicListener = await nursery.start(serve_quic, server.handle, host, port, settings)
+            task_status.started(Listener(server, host, quic))
+            await server.finished.wait()
+            nursery.cancel_scope.cancel()
+    finally:
+        server.ended.set()
 
 
 __all__ = ["Connection", "Handler", "Listener", "ListenerStatistics", "Router", "SessionRequest", "serve"]

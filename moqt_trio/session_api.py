@@ -12,13 +12,14 @@ import attrs
 import trio
 
 from .announcements import Announcements
+from .codes import SessionCode
 from .driver import SessionDriver, logger
 from .errors import LocalProtocolError, MoqtError, SessionClosed
 from .fetch import FetchReader
 from .incoming import IncomingGroup, deliver_datagram
 from .limits import Limits
 from .model.broadcast import Broadcast
-from .nurseries import open_bare_nursery
+from .nurseries import consists_of, open_bare_nursery
 from .origin import Origin, Publication
 from .path import BroadcastPath
 from .probing import Probe
@@ -308,6 +309,7 @@ class Session(ConnectionSink):
 
     async def release(self) -> None:
         """Says who we are, and takes up the requests that came before the session was accepted."""
+        await trio.lowlevel.checkpoint()
         own = self._driver.core.setup_stream()
         if own is not None:
             stream = await self._driver.connection.open_uni()
@@ -381,13 +383,12 @@ async def run_session(
                 await session.release()
             connection.sink = session
             yield session
-        except trio.Cancelled:
-            connection.close(0, "")
-            raise
-        except SessionClosed:
-            raise
-        except BaseException:
-            connection.close(1, "internal error")
+        except BaseException as error:
+            # A nursery of the application may have put what it saw into groups.
+            if consists_of(error, trio.Cancelled):
+                connection.close(SessionCode.NO_ERROR)
+            elif not consists_of(error, (trio.Cancelled, SessionClosed)):
+                connection.close(SessionCode.INTERNAL_ERROR, "internal error")
             raise
         else:
             await session.aclose()

@@ -314,7 +314,8 @@ class Subscription:
             raise trio.BusyResourceError("another task is receiving from this subscription")
         self._busy = True
         try:
-            await trio.lowlevel.checkpoint()
+            if self._groups or self._finished or self._error is not None:
+                await trio.lowlevel.checkpoint()
             while not self._groups:
                 if self._error is not None:
                     raise self._error
@@ -370,7 +371,7 @@ class Subscription:
         start_group: int | None = None,
         end_group: int | None = None,
     ) -> None:
-        """Changes the subscription; what is left out stays as it is.
+        """Changes the subscription; what is left out stays as it is. Does nothing once the publisher has finished.
 
         Args: as for `Session.subscribe`.
         """
@@ -397,7 +398,8 @@ class Subscription:
             start_frame=changed.start_frame,
             end_frame=changed.end_frame,
         )
-        self._sink.stream.write(data)
+        if data:
+            self._sink.stream.write(data)
         self._options = changed
 
     @property

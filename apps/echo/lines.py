@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import trio
 
 _CHUNK_BYTES = 64 * 1024
 
 
-async def read_lines(descriptor: int) -> AsyncIterator[bytes]:
+async def read_lines(descriptor: int) -> AsyncGenerator[bytes, None]:
     """Yields each line without its end. What follows the last line end counts as a line too, unless it is empty.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the echo client and the echo server agree on."""
+"""What the echo client and the echo server share: the names they agree on, and how they read and fail alike."""
 
 from __future__ import annotations
 
@@ -26,3 +26,11 @@ def parse_versions(text: str) -> list[str]:
     if not chosen:
         raise ValueError(f"no version in {text!r}; choose from {', '.join(known)}")
     return chosen
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Returns the first single exception in a group: one line for people has room for one cause."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

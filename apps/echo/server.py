@@ -2,14 +2,16 @@
 
 For each session it asks for announcements below `japan/kyoto`, subscribes to the track `text` of every broadcast that
 is announced, and publishes on the same session a broadcast of the same path whose track `text` has the same groups.
-Sessions share nothing, so clients don't see each other.
+Sessions share nothing, so clients don't see each other. The command line is here too.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -17,11 +19,27 @@ import trio
 
 import moqt_trio as moqt
 
-from .names import PATIENCE, PORT, PREFIX, ROUTE, TRACK, parse_versions
+from .names import PATIENCE, PORT, PREFIX, ROUTE, TRACK, first_of, parse_versions
 
 logger = logging.getLogger("apps.echo.server")
 
 _GRACE_S = 5.0
+
+_EPILOG = """\
+examples:
+  python -m apps.echo.server
+  python -m apps.echo.server --port 0 --versions moq-lite-06 --log-level info
+  python -m apps.echo.server --host 0.0.0.0 --cert server.crt --key server.key
+
+It prints a URL for each transport, and the SHA-256 of its certificate. Without
+--cert it uses a development certificate for localhost that it makes, renews
+and keeps for this account; the echo client of the same account trusts it.
+
+Stop it with Ctrl-C or SIGTERM: it asks its clients to leave, gives them five
+seconds, and exits with 0. A second signal ends it at once.
+
+exit codes: 0 stopped by a signal, 1 it could not listen, 2 wrong usage
+"""
 
 
 async def echo(request: moqt.SessionRequest) -> None:
@@ -84,16 +102,20 @@ class EchoSession:
                             # so that a slow group does not hold up the next one.
                             nursery.start_soon(_echo_group, group, text.open_group(group.sequence))
                     text.finish()
-        except (moqt.NotFound, moqt.StreamReset, moqt.SessionClosed) as error:
-            logger.info("echo of %s ended: %s", path, error)
+        except* (moqt.NotFound, moqt.StreamReset, moqt.SessionClosed) as group:
+            logger.info("echo of %s ended: %s", path, first_of(group))
 
 
 async def _echo_group(group: moqt.GroupReader, copy: moqt.GroupWriter) -> None:
-    """Sends every frame of a group back, in order."""
+    """Sends every frame of a group back, in order, and ends the copy as the group ended."""
     try:
         async with copy:
-            async for frame in group:
-                await copy.send(frame, frame.timestamp)
+            try:
+                async for frame in group:
+                    await copy.send(frame, frame.timestamp)
+            except moqt.StreamReset as error:
+                copy.reset(error.code)
+                raise
     except (moqt.StreamReset, moqt.SessionClosed, trio.ClosedResourceError) as error:
         logger.info("group %d was not echoed to its end: %s", group.sequence, error)
 
@@ -102,9 +124,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m apps.echo.server",
-        description="Echoes every message that a client publishes on the track 'text' below 'japan/kyoto'. "
-        "Listens on one UDP port for WebTransport (https://) and raw QUIC (moqt://).",
-        epilog="Stop it with Ctrl-C or SIGTERM: it asks its clients to leave, gives them five seconds, and exits with 0.",
+        description="Echoes every message that a client publishes on the track 'text' below 'japan/kyoto'.\n"
+        "One UDP port serves WebTransport (https://) and raw QUIC (moqt://).",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="localhost", help="name or address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=PORT, help="UDP port; 0 picks a free one (default: %(default)s)")
@@ -112,26 +135,27 @@ def build_parser() -> argparse.ArgumentParser:
         "--cert",
         type=Path,
         metavar="FILE",
-        help="PEM certificate chain, together with --key; without them a development certificate for localhost is used",
+        help="certificate chain in PEM, together with --key (default: a development certificate for localhost)",
     )
-    parser.add_argument("--key", type=Path, metavar="FILE", help="PEM private key of --cert")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="private key of --cert in PEM")
     parser.add_argument(
         "--versions",
         type=_versions,
-        metavar="LIST",
-        help=f"comma-separated wire versions to accept, best first (default: {','.join(moqt.version_names())})",
+        metavar="NAMES",
+        help="wire versions to accept, best first, with commas between "
+        f"(default: all of {' '.join(moqt.version_names())})",
     )
     parser.add_argument(
         "--log-level",
         default="warning",
         choices=["debug", "info", "warning", "error"],
-        help="how much to log to standard error (default: %(default)s)",
+        help="how much to log to standard error; 'info' names each session (default: %(default)s)",
     )
     return parser
 
 
 def _port(text: str) -> int:
-    port = int(text) if text.isdecimal() else -1
+    port = int(text) if text.isascii() and text.isdecimal() else -1
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
     return port
@@ -145,14 +169,12 @@ def _versions(text: str) -> list[str]:
 
 
 async def serve(options: argparse.Namespace, certificate: moqt.Certificate | None) -> None:
-    """Listens until a signal asks to stop."""
+    """Listens until a signal asks to stop; a second one stops at once."""
     router = moqt.Router({ROUTE: echo}, default=ROUTE)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
 
-            async def listen(
-                *, task_status: trio.TaskStatus[moqt.Listener] = trio.TASK_STATUS_IGNORED
-            ) -> None:
+            async def listen(*, task_status: trio.TaskStatus[moqt.Listener]) -> None:
                 await moqt.serve(
                     router,
                     options.host,
@@ -161,43 +183,52 @@ async def serve(options: argparse.Namespace, certificate: moqt.Certificate | Non
                     versions=options.versions,
                     task_status=task_status,
                 )
+                nursery.cancel_scope.cancel()
 
-            listener: moqt.Listener = await nursery.start(listen)
+            listener = await nursery.start(listen)
             for url in listener.urls:
                 print(f"listening on {url}", flush=True)
             print(f"fingerprint sha256 {listener.fingerprint}", flush=True)
-            async for _ in signals:
-                print("shutting down", flush=True)
-                await listener.aclose(_GRACE_S)
-                break
+            await anext(signals)
+            print(f"shutting down; clients have {_GRACE_S:g} s to leave", flush=True)
+            nursery.start_soon(listener.aclose, _GRACE_S)
+            await anext(signals)
+            nursery.cancel_scope.cancel()
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the server.
 
     Returns:
-        The exit code: 0 after a signal, 1 when it could not listen.
+        The exit code; see `--help`.
     """
     parser = build_parser()
     options = parser.parse_args(arguments)
     if (options.cert is None) != (options.key is None):
         parser.error("--cert and --key go together")
+    try:
+        certificate = moqt.Certificate.load(options.cert, options.key) if options.cert else None
+    except moqt.CertificateUnusable as error:
+        parser.error(str(error))
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     code = 0
     try:
-        certificate = moqt.Certificate.load(options.cert, options.key) if options.cert else None
         trio.run(serve, options, certificate)
-    except* (OSError, ValueError) as group:
-        print(f"echo server: {_first(group)}", file=sys.stderr)
+    except* (OSError, UnicodeError, moqt.MoqtError) as group:
+        print(f"echo server: {_explain(first_of(group), options)}", file=sys.stderr, flush=True)
         code = 1
     return code
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+def _explain(error: BaseException, options: argparse.Namespace) -> str:
+    """Returns one line that says what happened and what to do."""
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return f"the host {options.host!r} is unknown; give an address or a name of this machine with --host"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"{error.strerror}; choose another port with --port, or let --port 0 pick one"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,12 @@ class StreamBuffer:
     the caller: it is the stream's flow-control window.
     """
 
-    __slots__ = ("_data",)
+    __slots__ = ("_data", "_wanted")
 
     def __init__(self, data: bytes = b"") -> None:
         self._data = bytearray(data)
+        # Fewer bytes than this hold no whole message: a message without a length is not tried again until they came.
+        self._wanted = 0
 
     def __len__(self) -> int:
         """Returns how many bytes wait to be read."""
@@ -41,6 +43,11 @@ class StreamBuffer:
     def peek_varint(self, offset: int = 0) -> tuple[int, int] | None:
         """Returns the number at an offset and the offset behind it, or None when it is not complete. Reads nothing."""
         return varint.decode(self._data, offset)
+
+    def peek_u16(self, offset: int = 0) -> int | None:
+        """Returns the number in two bytes at an offset, or None when they are not there. Reads nothing."""
+        found = self._data[offset : offset + 2]
+        return int.from_bytes(found, "big") if len(found) == 2 else None
 
     def pull_varint(self) -> int | None:
         """Takes a varint and returns its number; returns None and takes nothing when it is not complete."""
@@ -60,6 +67,7 @@ class StreamBuffer:
         if not 0 <= size <= len(self._data):
             raise IndexError(f"{size} bytes were asked for and {len(self._data)} are there")
         data = self._data
+        self._wanted = 0
         if size == len(data):
             # Handing the whole buffer over is the common case: one message to a chunk, or the rest to a frame decoder.
             self._data = bytearray()
@@ -76,6 +84,15 @@ class StreamBuffer:
         """Drops this many bytes from the front, or all of them when there are fewer."""
         # A bytearray gives up its front by moving a pointer and copies when it has shrunk by half: linear in all.
         del self._data[:size]
+        self._wanted = 0
+
+    def skip_zeros(self) -> None:
+        """Drops the bytes of zero at the front."""
+        data, count = self._data, 0
+        while count < len(data) and not data[count]:
+            count += 1
+        if count:
+            self.skip(count)
 
 
 class Reader:
@@ -93,7 +110,7 @@ class Reader:
 
     def __init__(
         self,
-        data: bytes,
+        data: bytes | bytearray,
         what: str,
         scope: Scope = "session",
         code: int = _VIOLATION,
@@ -169,7 +186,7 @@ class Reader:
         if size > len(self._data) - start:
             raise self.malformed(f"has a field of {size} bytes where {self.remaining} are left")
         self._offset = start + size
-        return self._data[start : self._offset]
+        return bytes(self._data[start : self._offset])
 
     def text(self, limit: str, bound: int) -> str:
         """Reads UTF-8 text that has its length in bytes in front. `limit` and `bound` are as in `count`."""
@@ -182,12 +199,83 @@ class Reader:
     def rest(self) -> bytes:
         """Reads everything that is left."""
         start, self._offset = self._offset, len(self._data)
-        return self._data[start:]
+        return bytes(self._data[start:])
 
     def expect_end(self) -> None:
         """Refuses a message that has bytes behind its last field."""
         if self.remaining:
             raise self.malformed(f"has {self.remaining} bytes too many")
+
+
+class Incomplete(Exception):
+    """A message without a length goes on behind what has arrived. Never leaves the wire floor."""
+
+
+class BareReader(Reader):
+    """Reads the fields of one message that has no length in front, from the front of a buffer.
+
+    A field that reaches past the end is a reason to wait: it raises `Incomplete`. Nothing is taken before `finish`.
+    What has arrived is looked at once for each field, not once for each byte.
+    """
+
+    __slots__ = ("_bound", "_buffer")
+
+    def __init__(
+        self, buffer: StreamBuffer, bound: int, what: str, scope: Scope = "session", code: int = _VIOLATION
+    ) -> None:
+        """Starts to read at the front of a buffer.
+
+        Args:
+            buffer: What has arrived; not to be changed before `finish`.
+            bound: The most bytes that the message may have: `Limits.max_message`.
+            what: The message's name, for error texts.
+            scope: What an error breaks.
+            code: What it is closed with.
+
+        Raises:
+            Incomplete: The field that an earlier attempt waited for is still not there.
+        """
+        if len(buffer) < buffer._wanted:
+            raise Incomplete
+        super().__init__(buffer._data, what, scope, code)
+        self._buffer = buffer
+        self._bound = bound
+
+    def _wait_for(self, size: int) -> Incomplete:
+        """Returns the exception for a message that has at least this many bytes."""
+        if size > self._bound:
+            raise self.exceeded("max_message", size)
+        self._buffer._wanted = size
+        return Incomplete()
+
+    def varint(self) -> int:
+        found = varint.decode(self._data, self._offset)
+        if found is None:
+            raise self._wait_for(len(self._data) + 1)
+        value, self._offset = found
+        return value
+
+    def count(self, limit: str, bound: int, item_size: int = 1) -> int:
+        value = self.varint()
+        if value > bound:
+            raise self.exceeded(limit, value)
+        return value
+
+    def data(self, limit: str, bound: int) -> bytes:
+        size = self.varint()
+        if size > bound:
+            raise self.exceeded(limit, size)
+        end = self._offset + size
+        if end > len(self._data):
+            raise self._wait_for(end)
+        start, self._offset = self._offset, end
+        return bytes(self._data[start:end])
+
+    def finish(self) -> None:
+        """Takes what was read out of the buffer."""
+        if self._offset > self._bound:
+            raise self.exceeded("max_message", self._offset)
+        self._buffer.skip(self._offset)
 
 
 class Writer:
@@ -211,8 +299,8 @@ class Writer:
             raise LocalProtocolError(f"this field holds 0 to 255, not {value}")
         self._data.append(value)
 
-    def flag(self, value: bool) -> None:
-        """Writes a byte that is 0 or 1."""
+    def flag(self, value: bool | None) -> None:
+        """Writes a byte that is 0 or 1; None, for "not said", counts as 0."""
         self._data.append(1 if value else 0)
 
     def varint(self, value: int) -> None:

@@ -7,15 +7,20 @@ for everything that is not a matter of layout.
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
+
+from ..codes import MOQ_LITE
+from . import varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ..codes import CodeTable
     from ..limits import Limits
     from .cursor import StreamBuffer
+    from .handshake import HandshakeForm
     from .messages import Datagram, Expect, Frame, FrameLike, Message, StreamKind
 
 
@@ -43,6 +48,19 @@ class Features:
         goaway: True when GOAWAY streams exist.
         datagrams: True when a group may travel as a datagram.
         unknown_stream_closes: True when a stream of unknown type ends the session, False when only itself.
+        announce_live: True when ANNOUNCE says that everything that was active has been told.
+        announce_tracks: True when an announcement names a track: its path is the broadcast's and the track's name.
+        announce_full_paths: True when known peers write a whole path where only its suffix belongs.
+        subscribe_typed: True when each reply on a subscribe stream says what it is; False when the first is the
+            acceptance, and the others are drops.
+        update_keeps_range: True when SUBSCRIBE_UPDATE can move the bounds of a range and not lift them.
+        max_age: True when a subscription says how old a group may get; elsewhere its `max_age_ms` says nothing.
+        fetch_update: True when FETCH_UPDATE exists.
+        info_streams: True when a track's properties can be asked for, although no frame needs them to be read.
+        accept_before_groups: True when known peers refuse a group that overtakes the acceptance of its subscription:
+            the publisher holds groups back for about a round trip.
+        stray_zeros: True when known peers write bytes of zero between messages.
+        plain_codes: True when stream codes travel over raw QUIC as they are, and not in the form of WebTransport.
     """
 
     setup: Literal["none", "uni", "session", "compat"]
@@ -62,6 +80,17 @@ class Features:
     goaway: bool
     datagrams: bool
     unknown_stream_closes: bool
+    announce_live: bool = False
+    announce_tracks: bool = False
+    announce_full_paths: bool = False
+    subscribe_typed: bool = True
+    update_keeps_range: bool = False
+    max_age: bool = True
+    fetch_update: bool = False
+    info_streams: bool = False
+    accept_before_groups: bool = False
+    stray_zeros: bool = False
+    plain_codes: bool = False
 
 
 class FrameDecoder(abc.ABC):
@@ -87,15 +116,33 @@ class Dialect(abc.ABC):
 
     Attributes:
         name: The version's name, as `versions=` takes it: `"moq-lite-06"`.
-        alpns: The TLS application protocols that stand for it over raw QUIC.
-        webtransport_protocols: The WebTransport subprotocols that stand for it.
+        alpns: The TLS application protocols that stand for it over raw QUIC, perhaps among others.
+        webtransport_protocols: The WebTransport subprotocols that stand for it, perhaps among others.
         features: What it can do.
+        handshakes: The forms of the handshake that negotiates it on the first stream, the one that a client sends
+            first; none where the protocols above name it.
+        number: What stands for it in such a handshake; None without one.
+        opt_in: True for a version that is offered only when it is named.
+        codes: How its error codes are numbered.
     """
 
     name: str
     alpns: tuple[str, ...]
     webtransport_protocols: tuple[str, ...]
     features: Features
+    handshakes: tuple[HandshakeForm, ...] = ()
+    number: int | None = None
+    opt_in: bool = False
+    codes: CodeTable = MOQ_LITE
+
+    @property
+    def in_band(self) -> bool:
+        """True when the version is agreed upon by messages, and no protocol of the layers below names it alone."""
+        return bool(self.handshakes)
+
+    def split_stream_type(self, data: bytes) -> tuple[int, int] | None:
+        """Returns the number of a stream's type and the offset behind it; None when it is not complete."""
+        return varint.decode(data)
 
     @abc.abstractmethod
     def stream_type(self, kind: StreamKind) -> bytes:
@@ -186,19 +233,27 @@ def get(name: str) -> Dialect:
         raise ValueError(f"unknown version {name!r}; this library speaks: {known}") from None
 
 
-def names() -> tuple[str, ...]:
-    """Returns the names of all versions, newest first."""
-    return tuple(_registry)
+OFFER_IN_BAND: Final = False
+"""Whether the versions that are negotiated in band are among those that are offered without being named."""
+
+
+def names(*, in_band: bool = OFFER_IN_BAND) -> tuple[str, ...]:
+    """Returns the names of the versions that are offered without being named, newest first.
+
+    Args:
+        in_band: True counts those in that are negotiated in band.
+    """
+    return tuple(dialect.name for dialect in _registry.values() if not dialect.opt_in and (in_band or not dialect.in_band))
 
 
 def resolve(versions: Iterable[str] | None) -> tuple[Dialect, ...]:
-    """Returns the versions of these names in this order; all of them, newest first, for None.
+    """Returns the versions of these names in this order; those of `names()` for None.
 
     Raises:
         ValueError: An unknown name, or no name at all.
     """
     if versions is None:
-        return tuple(_registry.values())
+        versions = names()
     if isinstance(versions, str):
         raise ValueError(f"versions is a sequence of names, not the text {versions!r}; write [{versions!r}]")
     chosen = tuple(get(name) for name in versions)

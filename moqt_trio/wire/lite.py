@@ -114,10 +114,10 @@ _WRITES_04: Writes = {
 
 # -- moq-lite-05: SETUP, ANNOUNCE_OK, TRACK, timestamps, datagrams, the end of a subscription --------------------
 
-_BIDIRECTIONAL_05 = {**_BIDIRECTIONAL_04, 6: StreamKind.TRACK}
-_UNIDIRECTIONAL_05 = {**_UNIDIRECTIONAL_03, 1: StreamKind.SETUP}
+BIDIRECTIONAL_05 = {**_BIDIRECTIONAL_04, 6: StreamKind.TRACK}
+UNIDIRECTIONAL_05 = {**_UNIDIRECTIONAL_03, 1: StreamKind.SETUP}
 
-_FEATURES_05 = attrs.evolve(
+FEATURES_05 = attrs.evolve(
     _FEATURES_04,
     setup="uni",
     path_in_handshake=True,
@@ -130,7 +130,7 @@ _FEATURES_05 = attrs.evolve(
     datagrams=True,
 )
 
-_READS_05: Reads = {
+READS_05: Reads = {
     **_READS_04,
     Expect.SETUP: session.read_setup,
     Expect.ANNOUNCE_FIRST_REPLY: announce.read_ok,
@@ -140,7 +140,7 @@ _READS_05: Reads = {
     Expect.TRACK_INFO: subscribe.read_ordered_track_info,
 }
 
-_WRITES_05: Writes = {
+WRITES_05: Writes = {
     **_WRITES_04,
     Setup: session.write_setup,
     AnnounceOk: announce.write_ok,
@@ -153,10 +153,10 @@ _WRITES_05: Writes = {
 
 # -- moq-lite-06: announcements by id, costs, ranges of frames ----------------------------------------------------
 
-_FEATURES_06 = attrs.evolve(_FEATURES_05, announce_ids=True, exclude_hop=False, frame_ranges=True)
+_FEATURES_06 = attrs.evolve(FEATURES_05, announce_ids=True, exclude_hop=False, frame_ranges=True)
 
 _READS_06: Reads = {
-    **_READS_05,
+    **READS_05,
     Expect.ANNOUNCE_REQUEST: announce.read_request,
     Expect.ANNOUNCE_REPLY: {0: announce.read_start, 1: announce.read_end, 2: announce.read_update},
     Expect.SUBSCRIBE: subscribe.read_subscribe_frames,
@@ -167,7 +167,7 @@ _READS_06: Reads = {
 }
 
 _WRITES_06: Writes = {
-    **_WRITES_05,
+    **WRITES_05,
     AnnounceRequest: announce.write_request,
     AnnounceStart: (0, announce.write_start),
     AnnounceEnd: (1, announce.write_end),
@@ -185,8 +185,8 @@ MOQ_LITE_06 = register(
     LiteDialect(
         "moq-lite-06",
         features=_FEATURES_06,
-        bidirectional=_BIDIRECTIONAL_05,
-        unidirectional=_UNIDIRECTIONAL_05,
+        bidirectional=BIDIRECTIONAL_05,
+        unidirectional=UNIDIRECTIONAL_05,
         reads=_READS_06,
         writes=_WRITES_06,
     )
@@ -194,11 +194,11 @@ MOQ_LITE_06 = register(
 MOQ_LITE_05 = register(
     LiteDialect(
         "moq-lite-05",
-        features=_FEATURES_05,
-        bidirectional=_BIDIRECTIONAL_05,
-        unidirectional=_UNIDIRECTIONAL_05,
-        reads=_READS_05,
-        writes=_WRITES_05,
+        features=FEATURES_05,
+        bidirectional=BIDIRECTIONAL_05,
+        unidirectional=UNIDIRECTIONAL_05,
+        reads=READS_05,
+        writes=WRITES_05,
     )
 )
 MOQ_LITE_04 = register(

@@ -69,7 +69,7 @@ def write_ok(writer: Writer, message: AnnounceOk) -> None:
 
 def read_counted(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
     """Reads `u8 status, s suffix, i hop_count` (moq-lite-03). The hops are unknown, so each is 0."""
-    status, suffix = _read_status(reader, _ACTIVE), read_path(reader, limits)
+    status, suffix = read_status(reader), read_path(reader, limits)
     count = reader.varint()
     if count > limits.max_hops:
         raise reader.exceeded("max_hops", count)
@@ -78,27 +78,28 @@ def read_counted(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
 
 def write_counted(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
     """Writes `u8 status, s suffix, i hop_count`."""
-    _write_status(writer, message)
+    write_status(writer, message)
     writer.varint(len(message.hops))
 
 
 def read_listed(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
     """Reads `u8 status, s suffix, hops` (moq-lite-04)."""
-    return _with_status(_read_status(reader, _ACTIVE), read_path(reader, limits), _read_hops(reader, limits))
+    return _with_status(read_status(reader), read_path(reader, limits), read_hops(reader, limits))
 
 
 def read_listed_or_restarted(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
     """Reads `u8 status, s suffix, hops`, where the status may be "restart" (moq-lite-05)."""
-    return _with_status(_read_status(reader, _RESTART), read_path(reader, limits), _read_hops(reader, limits))
+    return _with_status(read_status(reader, _RESTART), read_path(reader, limits), read_hops(reader, limits))
 
 
 def write_listed(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
     """Writes `u8 status, s suffix, hops`."""
-    _write_status(writer, message)
-    _write_hops(writer, message.hops)
+    write_status(writer, message)
+    write_hops(writer, message.hops)
 
 
-def _read_status(reader: Reader, highest: int) -> int:
+def read_status(reader: Reader, highest: int = _ACTIVE) -> int:
+    """Reads `u8 status`."""
     status = reader.u8()
     if status > highest:
         raise reader.malformed(f"unknown status {status}")
@@ -111,9 +112,10 @@ def _with_status(status: int, suffix: str, hops: tuple[int, ...]) -> AnnounceSta
     return AnnounceStart(suffix, hops, restart=status == _RESTART)
 
 
-def _write_status(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
+def write_status(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
+    """Writes `u8 status, s suffix`."""
     if isinstance(message, AnnounceStart):
-        _refuse_restart(message)
+        refuse_restart(message)
         writer.u8(_ACTIVE)
         writer.text(message.suffix)
         return
@@ -134,9 +136,9 @@ def read_start(reader: Reader, limits: Limits) -> AnnounceStart:
 
 def write_start(writer: Writer, message: AnnounceStart) -> None:
     """Writes `s suffix, hops, i warm_cost, i cold_cost`."""
-    _refuse_restart(message)
+    refuse_restart(message)
     writer.text(message.suffix)
-    _write_hops(writer, message.hops)
+    write_hops(writer, message.hops)
     writer.varint(message.warm_cost)
     writer.varint(message.cold_cost)
 
@@ -162,30 +164,33 @@ def read_update(reader: Reader, limits: Limits) -> AnnounceUpdate:
 def write_update(writer: Writer, message: AnnounceUpdate) -> None:
     """Writes `i announce_id, hops, i warm_cost, i cold_cost`."""
     writer.varint(message.announce_id)
-    _write_hops(writer, message.hops)
+    write_hops(writer, message.hops)
     writer.varint(message.warm_cost)
     writer.varint(message.cold_cost)
 
 
-def _read_hops(reader: Reader, limits: Limits) -> tuple[int, ...]:
+def read_hops(reader: Reader, limits: Limits) -> tuple[int, ...]:
+    """Reads `hops`."""
     return tuple(reader.varint() for _ in range(reader.count("max_hops", limits.max_hops)))
 
 
 def _read_distinct_hops(reader: Reader, limits: Limits) -> tuple[int, ...]:
     # A hop that is there twice is a loop that somebody failed to cut; 0 stands for any unknown hop and may repeat.
-    hops = _read_hops(reader, limits)
+    hops = read_hops(reader, limits)
     known = [hop for hop in hops if hop]
     if len(set(known)) < len(known):
         raise reader.malformed("the same hop twice")
     return hops
 
 
-def _write_hops(writer: Writer, hops: tuple[int, ...]) -> None:
+def write_hops(writer: Writer, hops: tuple[int, ...]) -> None:
+    """Writes `hops`."""
     writer.varint(len(hops))
     for hop in hops:
         writer.varint(hop)
 
 
-def _refuse_restart(message: AnnounceStart) -> None:
+def refuse_restart(message: AnnounceStart) -> None:
+    """Raises `LocalProtocolError` for a restart, which no version writes as such."""
     if message.restart:
         raise LocalProtocolError("a restart is sent as a second start")

@@ -2,6 +2,8 @@
 
     message { [Type (varint)], Length (varint), Body (..) }
 
+gomoqt's develop version frames its messages in the same way.
+
 The type is there where a place in a stream has more than one possible message, except that moq-lite-03 to -05 tell
 the start of an announcement from its end by a status in the body. This file knows no single message's layout.
 
@@ -23,6 +25,7 @@ from .messages import Datagram, Expect, FrameLike, Message, StreamKind
 
 if TYPE_CHECKING:
     from ..limits import Limits
+    from .handshake import HandshakeForm
 
 Read: TypeAlias = "Callable[[Reader, Limits], Message]"
 """Reads the fields of one body; what is left behind them is refused by the caller."""
@@ -40,6 +43,7 @@ Writes: TypeAlias = Mapping[type[Message], Write | tuple[int, Write]]
 _BREAKS_SESSION: Final[tuple[Scope, int]] = ("session", SessionCode.PROTOCOL_VIOLATION)
 _BREAKS_STREAM: Final[tuple[Scope, int]] = ("stream", StreamCode.MALFORMED_TRACK)
 _GROUP: Final = Expect.GROUP
+_BATCH: Final = Expect.ANNOUNCE_FIRST_REPLY
 
 
 class LiteDialect(Dialect):
@@ -54,21 +58,34 @@ class LiteDialect(Dialect):
         unidirectional: Mapping[int, StreamKind],
         reads: Reads,
         writes: Writes,
+        alpns: tuple[str, ...] | None = None,
+        webtransport_protocols: tuple[str, ...] | None = None,
+        handshakes: tuple[HandshakeForm, ...] = (),
+        number: int | None = None,
+        opt_in: bool = False,
     ) -> None:
         """Makes a version.
 
         Args:
-            name: The name, which stands for the version in ALPN and in WebTransport too.
+            name: The name, which stands for the version in ALPN and in WebTransport too, if they are not given.
             features: What it can do.
             bidirectional: What the types of bidirectional streams stand for.
             unidirectional: What the types of unidirectional streams stand for.
             reads: How to read the body of each expected message; by type, where a type is written before the length.
             writes: How to write the body of each message, and the type before the length where there is one.
+            alpns: As in `Dialect`.
+            webtransport_protocols: As in `Dialect`.
+            handshakes: As in `Dialect`.
+            number: As in `Dialect`.
+            opt_in: As in `Dialect`.
         """
         self.name = name
-        self.alpns = (name,)
-        self.webtransport_protocols = (name,)
+        self.alpns = (name,) if alpns is None else alpns
+        self.webtransport_protocols = (name,) if webtransport_protocols is None else webtransport_protocols
         self.features = features
+        self.handshakes = handshakes
+        self.number = number
+        self.opt_in = opt_in
         self._bidirectional = bidirectional
         self._unidirectional = unidirectional
         types = [*bidirectional.items(), *unidirectional.items()]
@@ -122,7 +139,7 @@ class LiteDialect(Dialect):
         if found is None:
             return None
         size, offset = found
-        if size > limits.max_message:
+        if size > limits.max_message and not (expect is _BATCH and size <= limits.max_announce_init):
             raise LimitExceeded("max_message", size, code=code, scope=scope)
         if len(buffer) < offset + size:
             return None

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from .cursor import Reader, Writer
 
 
-def _read_names(reader: Reader, limits: Limits) -> tuple[str, str]:
+def read_names(reader: Reader, limits: Limits) -> tuple[str, str]:
+    """Reads `s broadcast, s track`."""
     return read_path(reader, limits), reader.text("max_track_name", limits.max_track_name)
 
 
-def _write_names(writer: Writer, broadcast: str, track: str) -> None:
+def write_names(writer: Writer, broadcast: str, track: str) -> None:
+    """Writes `s broadcast, s track`."""
     writer.text(broadcast)
     writer.text(track)
 
@@ -48,7 +50,7 @@ def _bad_range(reader: Reader, problem: str) -> Malformed:
 
 def read_subscribe(reader: Reader, limits: Limits) -> Subscribe:
     """Reads `i id, s broadcast, s track, u8 priority, u8 ordered, i max_age_ms, opt start, opt end` (-03 to -05)."""
-    subscribe_id, (broadcast, track) = reader.varint(), _read_names(reader, limits)
+    subscribe_id, (broadcast, track) = reader.varint(), read_names(reader, limits)
     update = read_subscribe_update(reader, limits)
     return Subscribe(
         subscribe_id,
@@ -65,7 +67,7 @@ def read_subscribe(reader: Reader, limits: Limits) -> Subscribe:
 def write_subscribe(writer: Writer, message: Subscribe) -> None:
     """Writes `i id, s broadcast, s track, u8 priority, u8 ordered, i max_age_ms, opt start, opt end`."""
     writer.varint(message.subscribe_id)
-    _write_names(writer, message.broadcast, message.track)
+    write_names(writer, message.broadcast, message.track)
     write_subscribe_update(writer, message)
 
 
@@ -90,7 +92,7 @@ def read_subscribe_frames(reader: Reader, limits: Limits) -> Subscribe:
 
     Spec: moq-lite-06, SUBSCRIBE.
     """
-    subscribe_id, (broadcast, track) = reader.varint(), _read_names(reader, limits)
+    subscribe_id, (broadcast, track) = reader.varint(), read_names(reader, limits)
     update = read_subscribe_frames_update(reader, limits)
     return Subscribe(
         subscribe_id,
@@ -109,7 +111,7 @@ def read_subscribe_frames(reader: Reader, limits: Limits) -> Subscribe:
 def write_subscribe_frames(writer: Writer, message: Subscribe) -> None:
     """Writes what `read_subscribe_frames` reads; a preference for order is left out."""
     writer.varint(message.subscribe_id)
-    _write_names(writer, message.broadcast, message.track)
+    write_names(writer, message.broadcast, message.track)
     write_subscribe_frames_update(writer, message)
 
 
@@ -233,7 +235,7 @@ def write_group_from_frame(writer: Writer, message: Group) -> None:
 
 def read_fetch(reader: Reader, limits: Limits) -> Fetch:
     """Reads `s broadcast, s track, u8 priority, i group` (-03 to -05)."""
-    broadcast, track = _read_names(reader, limits)
+    broadcast, track = read_names(reader, limits)
     return Fetch(broadcast, track, reader.u8(), reader.varint())
 
 
@@ -241,14 +243,14 @@ def write_fetch(writer: Writer, message: Fetch) -> None:
     """Writes `s broadcast, s track, u8 priority, i group`."""
     if message.start_frame or message.end_frame is not None:
         raise LocalProtocolError("this version fetches a whole group")
-    _write_names(writer, message.broadcast, message.track)
+    write_names(writer, message.broadcast, message.track)
     writer.u8(message.priority)
     writer.varint(message.group)
 
 
 def read_fetch_frames(reader: Reader, limits: Limits) -> Fetch:
     """Reads `s broadcast, s track, u8 priority, i group, i first_frame, opt last_frame` (-06)."""
-    broadcast, track = _read_names(reader, limits)
+    broadcast, track = read_names(reader, limits)
     fetch = Fetch(broadcast, track, reader.u8(), reader.varint(), reader.varint(), reader.optional())
     if fetch.end_frame is not None and fetch.end_frame < fetch.start_frame:
         raise _bad_range(reader, "a range of no frames")
@@ -259,7 +261,7 @@ def write_fetch_frames(writer: Writer, message: Fetch) -> None:
     """Writes `s broadcast, s track, u8 priority, i group, i first_frame, opt last_frame`."""
     if message.end_frame is not None and message.end_frame < message.start_frame:
         raise LocalProtocolError(f"frames {message.start_frame} to {message.end_frame} are no range")
-    _write_names(writer, message.broadcast, message.track)
+    write_names(writer, message.broadcast, message.track)
     writer.u8(message.priority)
     writer.varint(message.group)
     writer.varint(message.start_frame)
@@ -271,12 +273,12 @@ def write_fetch_frames(writer: Writer, message: Fetch) -> None:
 
 def read_track(reader: Reader, limits: Limits) -> TrackRequest:
     """Reads `s broadcast, s track` (-05, -06)."""
-    return TrackRequest(*_read_names(reader, limits))
+    return TrackRequest(*read_names(reader, limits))
 
 
 def write_track(writer: Writer, message: TrackRequest) -> None:
     """Writes `s broadcast, s track`."""
-    _write_names(writer, message.broadcast, message.track)
+    write_names(writer, message.broadcast, message.track)
 
 
 def read_ordered_track_info(reader: Reader, limits: Limits) -> TrackInfo:

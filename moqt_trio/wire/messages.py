@@ -11,13 +11,13 @@ Units: `*_ms` are milliseconds, `*_frame` and `*_group` are absolute indices, an
 from __future__ import annotations
 
 import enum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import attrs
 
 
 class StreamKind(enum.Enum):
-    """What a stream carries. The number on the wire is the dialect's affair."""
+    """What a stream carries. The number on the wire is the dialect's affair, and so is its name: INFO is `TRACK`."""
 
     SESSION = "session"
     ANNOUNCE = "announce"
@@ -26,7 +26,6 @@ class StreamKind(enum.Enum):
     PROBE = "probe"
     GOAWAY = "goaway"
     TRACK = "track"
-    INFO = "info"
     GROUP = "group"
     SETUP = "setup"
 
@@ -34,8 +33,6 @@ class StreamKind(enum.Enum):
 class Expect(enum.Enum):
     """What a reader expects next at its place in a stream; each place has one set of possible messages."""
 
-    SESSION_CLIENT = "SESSION_CLIENT"
-    SESSION_SERVER = "SESSION_SERVER"
     SESSION_UPDATE = "SESSION_UPDATE"
     SETUP = "SETUP"
     ANNOUNCE_REQUEST = "ANNOUNCE_REQUEST"
@@ -43,6 +40,7 @@ class Expect(enum.Enum):
     ANNOUNCE_REPLY = "ANNOUNCE_REPLY"
     SUBSCRIBE = "SUBSCRIBE"
     SUBSCRIBE_UPDATE = "SUBSCRIBE_UPDATE"
+    SUBSCRIBE_FIRST_REPLY = "SUBSCRIBE_FIRST_REPLY"
     SUBSCRIBE_REPLY = "SUBSCRIBE_REPLY"
     GROUP = "GROUP"
     FETCH = "FETCH"
@@ -73,6 +71,38 @@ class Role(enum.IntEnum):
     BOTH = 0
     PUBLISHER = 1
     SUBSCRIBER = 2
+
+
+Parameters: TypeAlias = tuple[tuple[int, "int | bytes"], ...]
+"""Parameters of a handshake, as `(id, value)` in the order of the wire; a number where the form says that it is one."""
+
+
+@attrs.frozen
+class SessionClient(Message):
+    """Opens the handshake of the versions up to moq-lite-02.
+
+    Attributes:
+        versions: The numbers of the versions that the client speaks, best first.
+        parameters: What else the client says; None where not even their count is there (develop).
+    """
+
+    versions: tuple[int, ...]
+    parameters: Parameters | None = ()
+
+
+@attrs.frozen
+class SessionServer(Message):
+    """Answers `SessionClient` with the number of the version that the server chose."""
+
+    version: int
+    parameters: Parameters | None = ()
+
+
+@attrs.frozen
+class SessionUpdate(Message):
+    """The sender's estimate of the connection in bits per second; None for unknown (up to moq-lite-02)."""
+
+    bitrate: int | None = None
 
 
 @attrs.frozen
@@ -174,9 +204,10 @@ class Subscribe(Message):
         broadcast: The broadcast's path.
         track: The track's name.
         priority: 0 … 255, higher goes first.
-        ordered: True to ask for groups in sequence order, False for newest first (absent from moq-lite-06).
+        ordered: True to ask for groups in sequence order, False for newest first (absent from moq-lite-06), None to
+            leave it to the publisher (before moq-lite).
         max_age_ms: How old a group that is not the latest may get before it is dropped.
-        start_group: The first group wanted; None for the latest (moq-lite-03 to -05) or for no floor (-06).
+        start_group: The first group wanted; None for the latest (up to moq-lite-05) or for no floor (-06).
         end_group: The last group wanted, inclusive; None for no end.
         start_frame: The first frame wanted of `start_group` (moq-lite-06).
         end_frame: The last frame wanted of `end_group`, inclusive; None for all of it (moq-lite-06).
@@ -186,7 +217,7 @@ class Subscribe(Message):
     broadcast: str
     track: str
     priority: int = 0
-    ordered: bool = False
+    ordered: bool | None = False
     max_age_ms: int = 0
     start_group: int | None = None
     end_group: int | None = None
@@ -196,10 +227,13 @@ class Subscribe(Message):
 
 @attrs.frozen
 class SubscribeUpdate(Message):
-    """Changes a subscription; the fields are those of `Subscribe`."""
+    """Changes a subscription; the fields are those of `Subscribe`.
+
+    In moq-transfork-03 None leaves a bound of the range as it is; elsewhere it lifts the bound.
+    """
 
     priority: int = 0
-    ordered: bool = False
+    ordered: bool | None = False
     max_age_ms: int = 0
     start_group: int | None = None
     end_group: int | None = None
@@ -213,14 +247,17 @@ class SubscribeOk(Message):
 
     Attributes:
         start_group: The first group that will come; None when not said.
-        priority, ordered, max_age_ms, end_group: The publisher's values (moq-lite-03 and -04; -01 has the priority).
+        priority, ordered, max_age_ms, end_group: The publisher's values (moq-lite-03 and -04; -01 has the priority,
+            and the versions before moq-lite all but the last).
+        latest_group: The newest group that the publisher has (before moq-lite); written as `start_group` when None.
     """
 
     start_group: int | None = None
     priority: int = 0
-    ordered: bool = False
+    ordered: bool | None = False
     max_age_ms: int = 0
     end_group: int | None = None
+    latest_group: int | None = None
 
 
 @attrs.frozen
@@ -254,7 +291,7 @@ class Fetch(Message):
 
     Attributes:
         subscribe_id: develop only.
-        start_frame: The first frame wanted.
+        start_frame: The first frame wanted (before moq-lite, and moq-lite-06).
         end_frame: The last frame wanted, inclusive; None for the whole group (moq-lite-06).
     """
 
@@ -268,6 +305,13 @@ class Fetch(Message):
 
 
 @attrs.frozen
+class FetchUpdate(Message):
+    """Changes the priority of a fetch (before moq-lite)."""
+
+    priority: int
+
+
+@attrs.frozen
 class TrackRequest(Message):
     """Asks for a track's properties (moq-lite-05 and later: TRACK; before moq-lite: INFO_PLEASE)."""
 
@@ -277,19 +321,21 @@ class TrackRequest(Message):
 
 @attrs.frozen
 class TrackInfo(Message):
-    """A track's properties, fixed for its life.
+    """A track's properties, fixed for its life, but for the latest group (before moq-lite: INFO).
 
     Attributes:
         priority: The publisher's priority, 0 … 255; it decides ties.
-        ordered: True when the publisher prefers sequence order (moq-lite-05).
+        ordered: True when the publisher prefers sequence order (moq-lite-05), None when it says nothing (before).
         max_age_ms: How long the publisher keeps a group that is not the latest.
         timescale: Timestamp units per second; at least 1.
+        latest_group: The newest group that there is (before moq-lite); None for none or not said.
     """
 
     priority: int = 0
-    ordered: bool = False
+    ordered: bool | None = False
     max_age_ms: int = 0
     timescale: int = 1000
+    latest_group: int | None = None
 
 
 @attrs.frozen

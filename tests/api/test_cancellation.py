@@ -131,7 +131,7 @@ async def test_subscribe(version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_receiving_groups_and_frames(version):
+async def test_receiving_groups_and_frames(version, autojump_clock):
     """Whatever await is cancelled while groups and frames are received, all of them come, once and in order."""
     expected = [(number, [b"%d.%d" % (number, part) for part in range(2)]) for number in range(3)]
 

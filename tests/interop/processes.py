@@ -7,12 +7,13 @@ It knows nothing of any protocol. Everything here blocks with a deadline; a Trio
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ LINE_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
 """Seconds that a child has to end once its standard input is closed or it was asked to."""
 
+_ERROR_MARK = "stderr: "
+
 
 class ChildFailed(AssertionError):
     """A child ended or was silent where something was expected; the message holds all that it printed."""
@@ -38,9 +41,10 @@ class Child:
 
     Args:
         arguments: What follows the interpreter on the command line.
+        environment: Variables that it has besides, or in place of, those of this process.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.name = " ".join(arguments)
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._output: list[str] = []
@@ -52,10 +56,11 @@ class Child:
             text=True,
             bufsize=1,
             cwd=ROOT,
+            env={**os.environ, **(environment or {})},
         )
         self._threads = [
             threading.Thread(target=self._read, args=(self._process.stdout, ""), daemon=True),
-            threading.Thread(target=self._read, args=(self._process.stderr, "stderr: "), daemon=True),
+            threading.Thread(target=self._read, args=(self._process.stderr, _ERROR_MARK), daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -111,10 +116,29 @@ class Child:
 
         return json.loads(self.wait_line(wanted, timeout))
 
+    @property
+    def lines(self) -> list[str]:
+        """The lines of its standard output so far."""
+        return [line for line in self._output if not line.startswith(_ERROR_MARK)]
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of its standard error so far."""
+        return [line.removeprefix(_ERROR_MARK) for line in self._output if line.startswith(_ERROR_MARK)]
+
     def tell(self, line: str) -> None:
         """Writes a line to the process's standard input."""
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
+
+    def end_input(self) -> None:
+        """Closes the process's standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal."""
+        self._process.send_signal(number)
 
     def wait_ended(self, timeout: float = LINE_TIMEOUT) -> int:
         """Waits until the process ends by itself, and returns its exit code."""

@@ -91,7 +91,7 @@ def test_unknown_streams_may_close_the_session(bidi):
 @pytest.mark.parametrize("bidi", [True, False])
 def test_a_kind_without_a_machine_is_unknown(bidi):
     """A version may know a kind of stream that the session does not handle there."""
-    _, server = sides({9: StreamKind.INFO})
+    _, server = sides({9: StreamKind.SESSION})
     stream = server.accept_bidi() if bidi else server.accept_uni()
     with pytest.raises(RemoteProtocolError, match="unknown type"):
         stream.receive_data(b"\x09", False)

@@ -56,8 +56,8 @@ async def test_localhost_works_over_both_loopback_addresses(name):
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_localhost_finds_a_server_on_one_loopback_address(host):
     """A client of "localhost" reaches a server that listens on only one of the addresses."""
-    async with serving(host=host) as listener, connect_quic("localhost", listener.port, client_settings()) as connection:
-        assert connection.peer == (host, listener.port)
+    async with serving(host=host) as listener, connect_quic("localhost", listener.port, client_settings()) as client:
+        assert client.peer == (host, listener.port)
 
 
 @pytest.mark.parametrize("host", [None, "", "::"])
@@ -117,7 +117,7 @@ class NoNames(trio.abc.HostnameResolver):
 async def test_an_unknown_name():
     """A name that does not resolve is a failed handshake that says so."""
     trio.socket.set_custom_hostname_resolver(NoNames())
-    with pytest.raises(HandshakeFailed, match="'example.org' is unknown"):
+    with pytest.raises(HandshakeFailed, match=r"'example\.org' is unknown"):
         async with connect_quic("example.org", 1, client_settings()):
             pytest.fail("connected to nowhere")
 

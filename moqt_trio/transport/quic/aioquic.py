@@ -165,6 +165,9 @@ class AioquicEngine(Engine):
             self._streams_allowed = allowed
             if quic._handshake_complete and self.termination is None:
                 sink.streams_available()
+        if quic.active:
+            quic.discard_finished()
+            self._tell_departed()
         self._note_end()
 
     def _deliver_data(self, event: events.StreamDataReceived) -> None:
@@ -221,12 +224,18 @@ class AioquicEngine(Engine):
             # aioquic indexes the list before the first packet has arrived.
             return []
         datagrams = quic.datagrams_to_send(now)
-        if quic.departed:
-            for stream_id in quic.departed:
-                self._watched.pop(stream_id, None)
-                self._sink.stream_gone(stream_id)
-            quic.departed.clear()
+        self._tell_departed()
         return datagrams
+
+    def _tell_departed(self) -> None:
+        departed = self._quic.departed
+        for stream_id in departed:
+            self._watched.pop(stream_id, None)
+            self._sink.stream_gone(stream_id)
+        departed.clear()
+
+    def has_work(self, now: float) -> bool:
+        return self._quic.has_work(now)
 
     def next_timeout(self) -> float | None:
         return self._quic.get_timer()

@@ -19,11 +19,13 @@ from aioquic.quic.connection import (
     Limit,
     QuicConnection,
     QuicConnectionError,
+    QuicNetworkPath,
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicStreamFrame
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
+from aioquic.tls import Epoch
 
 if TYPE_CHECKING:
     from aioquic.quic import events
@@ -109,6 +111,12 @@ class _StreamLimit(Limit):
 def _is_due(limit: Limit) -> bool:
     """True when the peer has fewer streams left to open than an update would bring."""
     return limit.sent - limit.used < limit.value - limit.sent
+
+
+def _has_frames(stream: QuicStream) -> bool:
+    """True when a stream has something to send, as far as credit allows."""
+    sender = stream.sender
+    return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending
 
 
 class _StreamTable(dict[int, QuicStream]):
@@ -283,21 +291,49 @@ class MendedConnection(QuicConnection):
         if stream is not None:
             self.active[stream_id] = stream
 
-    def _write_application(self, *args: Any, **kwargs: Any) -> None:
+    def discard_finished(self) -> None:
+        """Forgets the streams that are over on the wire; aioquic does so only along with the next packets."""
+        for stream_id in [stream_id for stream_id, stream in self.active.items() if stream.is_finished]:
+            self._streams.pop(stream_id)
+
+    def has_work(self, now: float) -> bool:
+        """Returns False when there is surely nothing to send now: looking costs a fraction of trying."""
+        space = self._spaces[Epoch.ONE_RTT]
+        path = self._network_paths[0] if self._network_paths else None
+        return (
+            not self._handshake_confirmed
+            or path is None
+            or not path.is_validated
+            or bool(path.remote_challenges)
+            or (space.ack_at is not None and space.ack_at <= now)
+            or any(map(_has_frames, self.active.values()))
+            or bool(self.credit_due)
+            or self._local_max_data.value != self._local_max_data.sent
+            or _is_due(self._local_max_streams_bidi)
+            or _is_due(self._local_max_streams_uni)
+            or self._probe_pending
+            or self._handshake_done_pending
+            or self._streams_blocked_pending
+            or bool(self._ping_pending)
+            or bool(self._datagrams_pending)
+            or bool(self._retire_connection_ids)
+            or not all(connection_id.was_sent for connection_id in self._host_cids)
+            or not self._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
+        )
+
+    def _write_application(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
         self._streams_queue = list(self.active.values())
+        space = self._spaces[Epoch.ONE_RTT]
+        if space.ack_at is not None and space.ack_at > now and any(map(_has_frames, self._streams_queue)):
+            # A packet goes out in any case: the acknowledgement need not cost one of its own later.
+            space.ack_at = now
         try:
-            super()._write_application(*args, **kwargs)
+            super()._write_application(builder, network_path, now)
         finally:
             self.active = {
                 stream.stream_id: stream
                 for stream in self._streams_queue
-                if stream.stream_id is not None
-                and (
-                    not stream.sender.buffer_is_empty
-                    or stream.sender.reset_pending
-                    or stream.receiver.stop_pending
-                    or stream.is_finished
-                )
+                if stream.stream_id is not None and (_has_frames(stream) or stream.is_finished)
             }
             self._streams_queue = []
 

@@ -136,13 +136,21 @@ class QuicConnection(StreamHost, EngineSink):
 
     def settle(self) -> None:
         """Acts on what was received, and has the answer sent."""
+        was_ready = self._ready
         try:
             self._engine.deliver_events()
         except Exception:
             self._fail("a receiver failed")
         if self._engine.termination is not None:
             self._end()
-        self.wake()
+        elif self._ready and not was_ready:
+            # At once: a block that closes straight away must not keep the end of the handshake from the server.
+            self._flush()
+        now = trio.current_time()
+        if self._closed is not None or self._engine.has_work(now):
+            self.wake()
+        else:
+            self._set_timer(now)
 
     def lose(self, reason: str) -> None:
         """Ends the connection for want of a peer."""
@@ -230,9 +238,12 @@ class QuicConnection(StreamHost, EngineSink):
         if self._engine.termination is not None:
             self._end()
             return
+        self._set_timer(now)
+
+    def _set_timer(self, now: float) -> None:
         deadline = self._next_deadline(now)
-        # A deadline that is too early costs one idle turn; moving it each time costs more.
-        if deadline < self._timer.deadline:
+        # Moving a deadline costs a little, one that passes in vain a lot, and one that is a little early nothing.
+        if deadline < self._timer.deadline or deadline > self._timer.deadline + _TICK:
             self._timer.deadline = deadline
 
     def _next_deadline(self, now: float) -> float:

@@ -147,6 +147,9 @@ class _Attempt:
 
     async def run(self) -> None:
         """Runs the connection until it is over. Only `abandon` cancels it: the block's clean-up may still send."""
+        if self._scope.cancel_called:
+            # Given up before its first step: a server that heard of it would wait for the rest of the handshake.
+            return
         with self._scope:
             settings = self._race.settings
             try:

@@ -112,6 +112,10 @@ class Engine(abc.ABC):
         """Returns the UDP payloads that may leave now, and where to."""
 
     @abc.abstractmethod
+    def has_work(self, now: float) -> bool:
+        """Returns False when `datagrams_to_send` would surely return nothing."""
+
+    @abc.abstractmethod
     def next_timeout(self) -> float | None:
         """Returns when `handle_timeout` wants to be called; None once all is over."""
 

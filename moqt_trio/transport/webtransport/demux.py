@@ -111,6 +111,7 @@ class Demux(ConnectionSink):
         self.sessions: dict[int, WebTransportSession] = {}
         self.early = EarlyArrivals(limits)
         self.undecided: dict[int, _Undecided] = {}
+        self._silent: list[tuple[float, Exchange]] = []
         self._ended: deque[int] = deque(maxlen=_REMEMBERED_SESSIONS)
         self._settings = trio.Event()
         self._stale = trio.Event()
@@ -135,7 +136,7 @@ class Demux(ConnectionSink):
         return self.http3.settings
 
     async def expire_forever(self) -> None:
-        """Refuses, time and again, what has waited too long for its first bytes or for its session.
+        """Refuses, time and again, what has waited too long for its first bytes, its headers or its session.
 
         Limits: setup_timeout.
         """
@@ -145,8 +146,13 @@ class Demux(ConnectionSink):
             before = trio.current_time() - self._limits.setup_timeout
             for undecided in [entry for entry in self.undecided.values() if entry.since <= before]:
                 self.abandoned(undecided._stream)
+            silent = [(since, exchange) for since, exchange in self._silent if not exchange.started]
+            self._silent = [(since, exchange) for since, exchange in silent if since > before]
+            for since, exchange in silent:
+                if since <= before:
+                    exchange.abort(H3Error.REQUEST_INCOMPLETE)
             self.early.expire(before)
-            if not self.early and not self.undecided:
+            if not (self.early or self.undecided or self._silent):
                 self._stale = trio.Event()
 
     # -- from the connection -------------------------------------------------------------------------------
@@ -201,7 +207,10 @@ class Demux(ConnectionSink):
         elif self._requests is None:
             self.connection.close(H3Error.STREAM_CREATION_ERROR, "a server opens no request streams")
         else:
-            Exchange(self.http3, stream, self._requests)
+            exchange = Exchange(self.http3, stream, self._requests)
+            if not exchange.started:
+                self._silent.append((trio.current_time(), exchange))
+                self._stale.set()
 
     def _session_stream(self, stream: Stream, session_id: int) -> None:
         session = self.sessions.get(session_id)

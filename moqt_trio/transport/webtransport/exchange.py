@@ -61,6 +61,11 @@ class Exchange(StreamSink):
         stream.codes = PLAIN_CODES
         stream.sink = self
 
+    @property
+    def started(self) -> bool:
+        """True once the headers of the peer are here, or will never be."""
+        return self._final_headers or self._stream.receive_ended
+
     # -- sending -------------------------------------------------------------------------------------------
 
     @property

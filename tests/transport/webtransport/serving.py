@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from moqt_trio.certificates import development_certificate
 from moqt_trio.errors import SessionClosed
 from moqt_trio.limits import Limits
-from moqt_trio.transport.quic.config import ClientSettings, ServerIdentity, ServerSettings
+from moqt_trio.transport.quic.config import ClientSettings, ServerSettings
 from moqt_trio.transport.quic.endpoint import connect_quic, serve_quic
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.server import serve_http3
+from tests.transport.quic_pair import IDENTITY
 
 if TYPE_CHECKING:
     from moqt_trio.transport.quic.connection import QuicConnection
     from moqt_trio.transport.webtransport.request import WebTransportRequest
     from moqt_trio.transport.webtransport.session import WebTransportSession
-
-_CERTIFICATE = development_certificate()
-IDENTITY = ServerIdentity(_CERTIFICATE.certificate, _CERTIFICATE.chain, _CERTIFICATE.private_key)
 
 
 @attrs.define(eq=False)

@@ -166,7 +166,7 @@ async def refuse_when(gate, request):
 
 
 async def test_what_waits_too_long_is_refused():
-    """Streams without their first byte, and streams of a session nobody asks for, are refused after a while."""
+    """Streams without their first bytes, requests without headers, streams of no session: all are refused in time."""
     async with (
         serving(limits=attrs.evolve(Limits(), setup_timeout=0.05)) as served,
         connect_http3(served.port) as peer,
@@ -176,6 +176,10 @@ async def test_what_waits_too_long_is_refused():
         peer.write(silent, b"\x40")
         assert await peer.wait(lambda: peer.reset_code(orphan)) == BUFFERED_STREAM_REJECTED
         assert await peer.wait(lambda: peer.stop_code(silent)) == 0x10C
+        slow = peer.quic.get_next_available_stream_id()
+        peer.write(slow, b"\x01\x40\xff\x00")
+        assert await peer.wait(lambda: peer.reset_code(slow)) == 0x10D
+        assert await peer.wait(lambda: peer.stop_code(slow)) == 0x10D
 
 
 async def test_a_session_id_that_is_none():

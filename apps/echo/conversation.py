@@ -1,0 +1,159 @@
+"""The client's side of one echo session: publish, find the echo, send, and compare what comes back.
+
+It prints what it receives, and knows nothing of the command line.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import trio
+
+import moqt_trio as moqt
+
+from .names import PATIENCE, PREFIX, TRACK
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from .tally import Tally
+
+
+class EchoFailed(Exception):
+    """A session came about, but not everything was sent and echoed; the message is one line that says why."""
+
+
+class Conversation:
+    """Sends messages on one session and receives their echoes.
+
+    Args:
+        session: An open session with an echo server.
+        messages: What to send, one group each. It is closed at the end.
+        tally: Where it is counted.
+        interval: Seconds from one message to the next.
+        timeout: Seconds without any echo after which those that are missing count as lost.
+    """
+
+    def __init__(
+        self,
+        session: moqt.Session,
+        messages: AsyncGenerator[bytes, None],
+        tally: Tally,
+        *,
+        interval: float,
+        timeout: float,
+    ) -> None:
+        self._session = session
+        self._messages = messages
+        self._tally = tally
+        self._interval = interval
+        self._timeout = timeout
+        self._all_sent = False
+        self._asked_to_leave = False
+        self._sending = trio.CancelScope()
+        self._running = trio.CancelScope()
+
+    async def run(self) -> None:
+        """Talks until everything was sent and came back, or nothing more will come.
+
+        Raises:
+            EchoFailed: The server does not echo, or a message is too long.
+            moqt.MoqtError: The session ended, or the server refused what an echo needs.
+        """
+        broadcast = moqt.Broadcast()
+        text = broadcast.track(TRACK, delivery="reliable", max_age=60.0)
+        async with (
+            aclosing(self._messages),
+            self._session.publish(PREFIX, broadcast),
+            self._session.announcements(PREFIX) as announcements,
+        ):
+            with trio.move_on_after(self._timeout) as waiting:
+                await self._find_echo(announcements)
+                # Only now does the server know the track: what is sent before its subscription may not be echoed.
+                await text.wait_subscribed()
+            if waiting.cancelled_caught:
+                raise EchoFailed(f"no echo of {PREFIX!r} within {self._timeout:g} s; is this the echo server?")
+            async with self._session.subscribe(PREFIX, TRACK, max_age=PATIENCE, start_group=0, ordered=True) as echoes:
+                await self._exchange(text, echoes)
+
+    async def _find_echo(self, announcements: moqt.Announcements) -> None:
+        wanted = moqt.BroadcastPath.parse(PREFIX)
+        async for announcement in announcements:
+            if announcement.active and announcement.path == wanted:
+                return
+        raise EchoFailed(f"the server announces no echo of {PREFIX!r}; is this the echo server?")
+
+    async def _exchange(self, text: moqt.Track, echoes: moqt.Subscription) -> None:
+        with self._running:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_goaway)
+                nursery.start_soon(self._send, text)
+                async with trio.open_nursery() as readers:
+                    async for group in echoes:
+                        # In a task of its own: a group that was lost on the way must not delay the next one.
+                        readers.start_soon(self._read, group)
+                self._running.cancel()
+
+    async def _watch_goaway(self) -> None:
+        await self._session.wait_goaway()
+        self._asked_to_leave = not self._all_sent
+        self._sending.cancel()
+
+    async def _send(self, text: moqt.Track) -> None:
+        with self._sending:
+            due = trio.current_time()
+            async for payload in self._messages:
+                await trio.sleep_until(due)
+                began = trio.current_time()
+                due = began + self._interval
+                try:
+                    sequence = await text.write(payload)
+                except ValueError as error:
+                    raise EchoFailed(str(error)) from error
+                self._tally.note_sent(sequence, payload, began)
+                if len(self._tally.waiting) == 1:
+                    self._be_patient()
+        self._all_sent = True
+        text.finish()
+        if not self._tally.waiting:
+            self._be_patient()
+
+    async def _read(self, group: moqt.GroupReader) -> None:
+        try:
+            async for frame in group:
+                self._compare(group.sequence, frame)
+        except moqt.StreamReset as error:
+            print(f"{group.sequence}: the echo was given up: {error}", file=sys.stderr, flush=True)
+
+    def _compare(self, sequence: int, frame: moqt.Frame) -> None:
+        round_trip = self._tally.note_echo(sequence, frame, trio.current_time())
+        text = frame.decode("utf-8", "replace")
+        if round_trip is None:
+            print(f"{sequence}: unexpected echo {text!r}", file=sys.stderr, flush=True)
+        else:
+            print(f"{sequence}: {text}  ({round_trip * 1000:.2f} ms)", flush=True)
+            self._be_patient()
+
+    def _be_patient(self) -> None:
+        """Gives the next echo its time; ends the exchange when there is none to come."""
+        if self._tally.waiting:
+            self._running.deadline = trio.current_time() + self._timeout
+        else:
+            self._running.deadline = -math.inf if self._all_sent else math.inf
+
+    def check(self) -> None:
+        """Raises `EchoFailed` unless everything was sent and came back. Call it once `run` has returned."""
+        tally = self._tally
+        if tally.waiting and self._running.deadline < trio.current_time():
+            raise EchoFailed(f"nothing has come back for {self._timeout:g} s")
+        if self._asked_to_leave:
+            raise EchoFailed(f"the server is shutting down; stopped after {tally.sent} messages")
+        if tally.waiting or not self._all_sent:
+            raise EchoFailed("the server ended the echo")
+        if not tally.sent:
+            raise EchoFailed("there is nothing to send: standard input is empty")
+        if tally.wrong:
+            raise EchoFailed("the server sent something else back")

@@ -1,0 +1,275 @@
+"""Connecting and serving over real sockets: who is reached, what is refused, and how it is called."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+
+import moqt_trio as moqt
+
+SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
+
+
+async def hold(request: moqt.SessionRequest) -> None:
+    async with request.accept() as session:
+        await session.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def serving(handler=hold, host="127.0.0.1", **options):
+    """Runs a listener for the length of the block."""
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(partial(moqt.serve, handler, host, 0, **options))
+        yield listener
+        nursery.cancel_scope.cancel()
+
+
+def url_of(listener: moqt.Listener, scheme: str, path: str = "/", host: str = "127.0.0.1") -> str:
+    return f"{scheme}://{host}:{listener.port}{path}"
+
+
+async def failure(url: str, **options) -> BaseException:
+    """Returns what connecting raises, or how the session was ended by the peer at once."""
+    with trio.fail_after(5):
+        try:
+            async with moqt.connect(url, **options) as session:
+                return await session.wait_closed()
+        except moqt.MoqtError as error:
+            return error
+
+
+# -- versions and answers --------------------------------------------------------------------------------------
+
+
+@SCHEMES
+async def test_no_shared_version(scheme):
+    """Two sides that speak MoQ but share no version: VersionUnsupported on both transports, with what was offered."""
+    async with serving(versions=["moq-lite-06"]) as listener:
+        error = await failure(url_of(listener, scheme), versions=["moq-lite-03"], fingerprint=listener.fingerprint)
+    assert isinstance(error, moqt.VersionUnsupported)
+    assert error.offered == ("moq-lite-03",)
+    assert "moq-lite-03" in str(error)
+
+
+@SCHEMES
+@pytest.mark.parametrize("version", moqt.version_names())
+async def test_every_version_is_reached(scheme, version):
+    """Each version can be asked for alone, and is what both sides then speak."""
+    seen = []
+
+    async def handler(request: moqt.SessionRequest) -> None:
+        seen.append((request.version, request.transport))
+        await hold(request)
+
+    async with serving(handler) as listener:
+        url = url_of(listener, scheme)
+        async with moqt.connect(url, versions=[version], fingerprint=listener.fingerprint) as session:
+            assert session.version == version
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            assert listener.statistics().sessions == 1
+    assert seen == [(version, "webtransport" if scheme == "https" else "quic")]
+
+
+@SCHEMES
+@pytest.mark.parametrize(("path", "status"), [("/elsewhere", 404), ("/refused", 403), ("/silent", 500), ("/fails", 500)])
+async def test_refusals(scheme, path, status):
+    """Unknown path, refusal, a handler that never answers and one that fails: the client gets the same status on both."""
+
+    async def refuse(request: moqt.SessionRequest) -> None:
+        await request.reject(403, "not you")
+
+    async def silent(request: moqt.SessionRequest) -> None:
+        pass
+
+    async def fails(request: moqt.SessionRequest) -> None:
+        raise RuntimeError("before any answer")
+
+    router = moqt.Router({"/": hold, "/refused": refuse, "/silent": silent, "/fails": fails})
+    async with serving(router) as listener:
+        error = await failure(url_of(listener, scheme, path), fingerprint=listener.fingerprint)
+        assert isinstance(error, moqt.Rejected)
+        assert error.status == status
+        if status == 403:
+            assert error.reason == "not you"
+        assert listener.statistics().sessions_rejected == 1
+        assert listener.statistics().sessions == 0
+
+
+@pytest.mark.parametrize("version", ["moq-lite-03", "moq-lite-04"])
+async def test_versions_without_a_path(version):
+    """Over raw QUIC these reach the default route, whatever the URL says; a refusal ends their session with its status."""
+    paths = []
+
+    async def handler(request: moqt.SessionRequest) -> None:
+        paths.append(request.path)
+        await request.reject(403)
+
+    router = moqt.Router({"/": hold, "/default": handler}, default="/default")
+    async with serving(router, versions=[version]) as listener:
+        error = await failure(url_of(listener, "moqt", "/other"), fingerprint=listener.fingerprint)
+    assert paths == ["/default"]
+    assert isinstance(error, moqt.SessionClosed)
+    assert error.remote_code == 403
+
+
+@SCHEMES
+async def test_what_a_request_says(scheme):
+    """Path, query, authority, version and peer reach the handler; over WebTransport the origin does, too."""
+    seen: list[moqt.SessionRequest] = []
+
+    async def handler(request: moqt.SessionRequest) -> None:
+        seen.append(request)
+        await hold(request)
+
+    async with serving(moqt.Router({"/live/room": handler})) as listener:
+        url = url_of(listener, scheme, "/live/room?jwt=a.b%20c&x=1", host="localhost")
+        origin = "https://page.example"
+        async with moqt.connect(url, fingerprint=listener.fingerprint, origin=origin):
+            await trio.testing.wait_all_tasks_blocked(0.02)
+    (request,) = seen
+    assert (request.path, request.query) == ("/live/room", "jwt=a.b%20c&x=1")
+    assert request.version == "moq-lite-06"
+    assert request.peer[0] in ("127.0.0.1", "::1")
+    assert "jwt" not in repr(request)
+    if scheme == "https":
+        assert request.authority == f"localhost:{listener.port}"
+        assert request.origin == origin
+    else:
+        assert request.authority == "localhost"
+        assert request.origin is None
+
+
+async def test_a_request_is_answered_once():
+    """The second answer is the handler's mistake, and leaves the first as it is; a status that refuses nothing, too."""
+    problems: list[Exception] = []
+
+    async def handler(request: moqt.SessionRequest) -> None:
+        try:
+            await request.reject(200)
+        except ValueError as error:
+            problems.append(error)
+        async with request.accept() as session:
+            for answer in (request.accept, partial(request.reject, 403)):
+                try:
+                    result = answer()
+                    if answer is not request.accept:
+                        await result
+                except moqt.LocalProtocolError as error:
+                    problems.append(error)
+            await session.wait_closed()
+
+    async with serving(handler) as listener:
+        async with moqt.connect(url_of(listener, "moqt"), fingerprint=listener.fingerprint) as session:
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            assert session.closed is None
+    assert [type(error) for error in problems] == [ValueError, moqt.LocalProtocolError, moqt.LocalProtocolError]
+
+
+# -- addresses -------------------------------------------------------------------------------------------------
+
+
+@SCHEMES
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+async def test_both_loopback_addresses(scheme, host):
+    """A listener on localhost is reached by name and by either address; the development certificate covers all three."""
+    async with serving(host="localhost") as listener:
+        assert {address for address, _ in listener.addresses} == {"::1", "127.0.0.1"}
+        async with moqt.connect(url_of(listener, scheme, host=host), fingerprint=listener.fingerprint) as session:
+            assert session.peer[1] == listener.port
+
+
+@SCHEMES
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_localhost_finds_the_one_address_that_serves(scheme, host):
+    """`localhost` in a URL works whichever loopback address the server has."""
+    async with serving(host=host) as listener:
+        async with moqt.connect(url_of(listener, scheme, host="localhost"), fingerprint=listener.fingerprint) as session:
+            assert session.peer[0] == host
+
+
+async def test_many_sessions_at_once():
+    """WebTransport and raw sessions of several versions run side by side on one port, apart from each other."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable")
+
+    async def handler(request: moqt.SessionRequest) -> None:
+        async with request.accept() as session, session.publish("b", broadcast):
+            await session.wait_closed()
+
+    received: list[bytes] = []
+
+    async def subscriber(url: str, version: str, fingerprint: str, ready: list[str]) -> None:
+        async with moqt.connect(url, versions=[version], fingerprint=fingerprint) as session:
+            async with session.subscribe("b", "t") as subscription:
+                ready.append(version)
+                received.extend(await (await subscription.receive()).read_all())
+
+    async with serving(handler) as listener, trio.open_nursery() as nursery:
+        ready: list[str] = []
+        for version in moqt.version_names():
+            for scheme in ("https", "moqt"):
+                url = url_of(listener, scheme)
+                nursery.start_soon(subscriber, url, version, listener.fingerprint, ready)
+        with trio.fail_after(10):
+            while track.subscribers < 2 * len(moqt.version_names()):
+                await trio.sleep(0.005)
+        await track.write(b"to all")
+    assert received == [b"to all"] * 2 * len(moqt.version_names())
+
+
+async def test_a_port_in_use():
+    """A port that is taken is an OSError that names the address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port}") as caught:
+            await moqt.serve(hold, "127.0.0.1", port)
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+# -- shutting down ---------------------------------------------------------------------------------------------
+
+
+@SCHEMES
+@pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-03"])
+async def test_a_graceful_shutdown(scheme, version):
+    """GOAWAY reaches the client, new sessions are refused meanwhile, and the client that leaves ends the shutdown."""
+    async with serving() as listener:
+        url = url_of(listener, scheme)
+        options = {"fingerprint": listener.fingerprint, "versions": [version]}
+        async with trio.open_nursery() as nursery, moqt.connect(url, **options) as session:
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            nursery.start_soon(listener.aclose, 3)
+            with trio.fail_after(2):
+                if version == "moq-lite-06":
+                    assert await session.wait_goaway() == ""
+                    refused = await failure(url, **options)
+                    assert isinstance(refused, moqt.Rejected)
+                    assert refused.status == 503
+                else:
+                    # It has no GOAWAY: its session is closed instead.
+                    error = await session.wait_closed()
+                    assert isinstance(error, moqt.SessionClosed)
+                    assert error.remote_code == 0
+        assert listener.statistics().sessions == 0
+        gone = await failure(url, **options)
+        assert isinstance(gone, moqt.HandshakeFailed)
+
+
+@SCHEMES
+async def test_a_client_that_stays(scheme):
+    """Who ignores GOAWAY is closed after the grace."""
+    async with serving() as listener:
+        async with moqt.connect(url_of(listener, scheme), fingerprint=listener.fingerprint) as session:
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            with trio.fail_after(2):
+                await listener.aclose(grace=0.1)
+                error = await session.wait_closed()
+    assert isinstance(error, moqt.SessionClosed)
+    assert error.by_peer
