@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import math
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import trio
 
 from .certificates import parse_fingerprint
 from .errors import ConnectTimeout, LocalProtocolError, Rejected, SessionClosed, VersionUnsupported
@@ -103,21 +106,35 @@ async def connect(
         cafile=cafile,
         fingerprints=digests,
     )
-    async with connect_quic(where.host, where.port, settings) as connection:
-        setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
-        if web:
-            async with (
-                _open_carrier(connection, where, offered, origin, limits) as (carrier, dialect),
-                run_session(carrier, dialect, limits=limits, setup=setup, path_on_wire=False) as session,
-            ):
+    with _connecting(where, limits) as scope:
+        async with connect_quic(where.host, where.port, settings) as connection:
+            setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
+            if web:
+                async with (
+                    _open_carrier(connection, where, offered, origin, limits) as (carrier, dialect),
+                    run_session(carrier, dialect, limits=limits, setup=setup, path_on_wire=False) as session,
+                ):
+                    scope.deadline = math.inf
+                    yield session
+                return
+            connection.code_mapping = HTTP3_CODES
+            dialect = _chosen(connection, where, offered)
+            setup = Setup(probe=setup.probe, hop_id=setup.hop_id, path=where.path)
+            async with run_session(connection, dialect, limits=limits, setup=setup, path_on_wire=True) as session:
+                await _wait_admitted(session)
+                scope.deadline = math.inf
                 yield session
-            return
-        connection.code_mapping = HTTP3_CODES
-        dialect = _chosen(connection, where, offered)
-        setup = Setup(probe=setup.probe, hop_id=setup.hop_id, path=where.path)
-        async with run_session(connection, dialect, limits=limits, setup=setup, path_on_wire=True) as session:
-            await _wait_admitted(session)
-            yield session
+
+
+@contextmanager
+def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]:
+    """Times what happens until the scope's deadline is lifted."""
+    with trio.move_on_after(limits.connect_timeout) as scope:
+        yield scope
+    if scope.cancelled_caught:
+        raise ConnectTimeout(
+            f"{where.authority} opened no session within {limits.connect_timeout:g} s (Limits.connect_timeout)"
+        )
 
 
 def _chosen(connection: QuicConnection, where: SessionUrl, offered: Sequence[Dialect]) -> Dialect:

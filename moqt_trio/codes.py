@@ -168,7 +168,15 @@ DEVELOP = CodeTable(
         },
         "stream": {0x0: "INTERNAL_ERROR", 0x10: "BAD_STREAM_TYPE"},
     },
-    fallback={"session": 0x1, "announce": 0x0, "subscribe": 0x0, "fetch": 0x0, "info": 0x0, "group": 0x0, "stream": 0x0},
+    fallback={
+        "session": 0x1,
+        "announce": 0x0,
+        "subscribe": 0x0,
+        "fetch": 0x0,
+        "info": 0x0,
+        "group": 0x0,
+        "stream": 0x0,
+    },
 )
 """The numbers of gomoqt's develop version: each kind of stream has a space of its own."""
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 import trio
 
 from .certificates import Certificate, DevelopmentCertificates
+from .codes import SessionCode
 from .driver import logger
 from .errors import LocalProtocolError, SessionClosed, printable
 from .limits import Limits
 from .nurseries import consists_of, open_bare_nursery
 from .session.core import SessionCore
-from .session_api import Session, random_hop_id, run_session, wait_peer_setup
+from .session_api import Session, closed_by_block, random_hop_id, run_session, wait_peer_setup
 from .transport.abc import Connection
 from .transport.quic.config import ServerIdentity, ServerSettings
 from .transport.quic.connection import QuicConnection
@@ -310,7 +312,7 @@ class _Server:
             try:
                 await wait_peer_setup(session)
             except LocalProtocolError as error:
-                session.close(3, str(error))
+                session.close(SessionCode.CONTROL_MESSAGE_TIMEOUT, str(error))
                 return
             except SessionClosed:
                 return
@@ -319,10 +321,10 @@ class _Server:
 
             @asynccontextmanager
             async def accept() -> AsyncIterator[Session]:
-                await session.release()
                 with self._counted(session):
-                    yield session
-                    await session.aclose()
+                    async with closed_by_block(session):
+                        await session.release()
+                        yield session
 
             await self._dispatch(
                 SessionRequest(
@@ -334,9 +336,8 @@ class _Server:
                     version=dialect.name,
                     peer=connection.peer,
                     accept=accept,
-                    reject=connection.close,
-                ),
-                session.close,
+                    reject=partial(self._refuse, connection.close),
+                )
             )
 
     async def _webtransport(self, request: WebTransportRequest) -> None:
@@ -368,9 +369,8 @@ class _Server:
                 version=dialect.name,
                 peer=request.peer,
                 accept=accept,
-                reject=lambda status, reason: request.reject(status, reason.encode()),
-            ),
-            lambda code, reason: None,
+                reject=partial(self._refuse, lambda status, reason: request.reject(status, reason.encode())),
+            )
         )
 
     def _setup(self) -> Setup:
@@ -379,11 +379,14 @@ class _Server:
     def _counted(self, session: Session) -> _Counted:
         return _Counted(self, session)
 
-    async def _dispatch(self, request: SessionRequest, close: Callable[[int, str], None]) -> None:
+    def _refuse(self, refuse: Callable[[int, str], None], status: int, reason: str) -> None:
+        self.rejected += 1
+        refuse(status, reason)
+
+    async def _dispatch(self, request: SessionRequest) -> None:
         """Runs the handler of a request. Its failure ends this session and no other."""
         handler = self.router.find(request.path)
         if self.draining or handler is None:
-            self.rejected += 1
             await request.reject(_UNAVAILABLE if self.draining else _NOT_FOUND, "" if self.draining else "no such path")
             return
         try:
@@ -393,7 +396,6 @@ class _Server:
                 logger.debug("%r ended: %s", request, error)
                 return
             logger.exception("the handler of %r failed", request)
-            close(1, "internal error")
             if not request.answered:
                 await request.reject(_INTERNAL)
         else:

@@ -348,6 +348,22 @@ def random_hop_id() -> int:
 
 
 @asynccontextmanager
+async def closed_by_block(session: Session) -> AsyncIterator[None]:
+    """Closes a session at the end of a block, with what the block's outcome says to the peer."""
+    try:
+        yield
+    except BaseException as error:
+        # A nursery of the application may have put what it saw into groups.
+        if consists_of(error, trio.Cancelled):
+            session.close(SessionCode.NO_ERROR)
+        elif not consists_of(error, (trio.Cancelled, SessionClosed)):
+            session.close(SessionCode.INTERNAL_ERROR, "internal error")
+        raise
+    else:
+        await session.aclose()
+
+
+@asynccontextmanager
 async def run_session(
     connection: Connection,
     dialect: Dialect,
@@ -379,19 +395,11 @@ async def run_session(
             driver.setup_received.set()
         session = Session(driver, held=held)
         try:
-            if not held:
-                await session.release()
-            connection.sink = session
-            yield session
-        except BaseException as error:
-            # A nursery of the application may have put what it saw into groups.
-            if consists_of(error, trio.Cancelled):
-                connection.close(SessionCode.NO_ERROR)
-            elif not consists_of(error, (trio.Cancelled, SessionClosed)):
-                connection.close(SessionCode.INTERNAL_ERROR, "internal error")
-            raise
-        else:
-            await session.aclose()
+            async with closed_by_block(session):
+                if not held:
+                    await session.release()
+                connection.sink = session
+                yield session
         finally:
             nursery.cancel_scope.cancel()
             with trio.move_on_after(limits.close_timeout, shield=True):

@@ -185,12 +185,15 @@ class TrackServer:
         if not self._machine.accepted and cursor.pending:
             self._stream.write(self._machine.accept(min(cursor.pending)))
         self._congested = False
+        left: list[GroupCursor] = []
         for entry in cursor.news(newest_first=not self._ordered):
             if self._congested and entry.group.sequence not in self._groups:
                 # No further stream can be opened now; those that are open go on.
-                cursor.again(entry)
+                left.append(entry)
             else:
                 self._serve(entry)
+        if left:
+            cursor.again(*left)
         if cursor.end is not None:
             self._tell_end()
 

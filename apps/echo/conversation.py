@@ -122,11 +122,15 @@ class Conversation:
             self._be_patient()
 
     async def _read(self, group: moqt.GroupReader) -> None:
+        reason = "it came back empty"
         try:
             async for frame in group:
                 self._compare(group.sequence, frame)
         except moqt.StreamReset as error:
-            print(f"{group.sequence}: the echo was given up: {error}", file=sys.stderr, flush=True)
+            reason = str(error)
+        if self._tally.note_lost(group.sequence):
+            print(f"{group.sequence}: lost: {reason}", file=sys.stderr, flush=True)
+            self._be_patient()
 
     def _compare(self, sequence: int, frame: moqt.Frame) -> None:
         round_trip = self._tally.note_echo(sequence, frame, trio.current_time())
@@ -147,13 +151,13 @@ class Conversation:
     def check(self) -> None:
         """Raises `EchoFailed` unless everything was sent and came back. Call it once `run` has returned."""
         tally = self._tally
-        if tally.waiting and self._running.deadline < trio.current_time():
+        if tally.waiting and self._running.deadline <= trio.current_time():
             raise EchoFailed(f"nothing has come back for {self._timeout:g} s")
         if self._asked_to_leave:
             raise EchoFailed(f"the server is shutting down; stopped after {tally.sent} messages")
         if tally.waiting or not self._all_sent:
-            raise EchoFailed("the server ended the echo")
+            raise EchoFailed("the server ended the echo before everything came back")
         if not tally.sent:
             raise EchoFailed("there is nothing to send: standard input is empty")
-        if tally.wrong:
-            raise EchoFailed("the server sent something else back")
+        if tally.lost or tally.wrong:
+            raise EchoFailed("not everything came back as it was sent")

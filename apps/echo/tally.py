@@ -15,12 +15,14 @@ class Tally:
         waiting: The payload and the time in seconds of each message that is not yet back, by group sequence.
         round_trips: Seconds, one for each message that came back as it was sent.
         sent: Messages sent.
+        lost: Messages that were given up before the end.
         wrong: Messages that came back changed, twice, or without having been sent.
     """
 
     waiting: dict[int, tuple[bytes, float]] = attrs.field(factory=dict)
     round_trips: list[float] = attrs.field(factory=list)
     sent: int = 0
+    lost: int = 0
     wrong: int = 0
 
     def note_sent(self, sequence: int, payload: bytes, at: float) -> None:
@@ -42,14 +44,16 @@ class Tally:
         self.round_trips.append(at - left)
         return at - left
 
-    @property
-    def complete(self) -> bool:
-        """True when everything that was sent, and nothing else, has come back."""
-        return self.sent > 0 and not self.waiting and not self.wrong
+    def note_lost(self, sequence: int) -> bool:
+        """Gives a message up. Returns False when it had come back already, or was never sent."""
+        if self.waiting.pop(sequence, None) is None:
+            return False
+        self.lost += 1
+        return True
 
     def summary(self) -> str:
         """Returns one line for people."""
-        text = f"sent {self.sent}, echoed {len(self.round_trips)}, lost {len(self.waiting)}"
+        text = f"sent {self.sent}, echoed {len(self.round_trips)}, lost {self.lost + len(self.waiting)}"
         if self.wrong:
             text += f", wrong {self.wrong}"
         if self.round_trips:

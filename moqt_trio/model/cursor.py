@@ -131,6 +131,7 @@ class Cursor:
         self.end: int | None = None
         self.aborted: int | None = None
         self._news: set[int] = set()
+        self._behind: set[int] = set()
         self._latest = -1
         self._reached = -1
 
@@ -162,6 +163,8 @@ class Cursor:
         self.backlog_frames += entry.waiting_frames
         self._latest = max(self._latest, sequence)
         self._news.add(sequence)
+        if entry.behind:
+            self._behind.add(sequence)
         self._bound()
         self._wake()
 
@@ -176,6 +179,7 @@ class Cursor:
         self.backlog += size
         self.backlog_frames += 1
         self._news.add(group.sequence)
+        self._behind.add(group.sequence)
         self._bound()
         self._wake()
 
@@ -187,6 +191,7 @@ class Cursor:
             self.drop(group.sequence, group.aborted)
         else:
             self._news.add(group.sequence)
+            self._behind.add(group.sequence)
             self._wake()
 
     def trimmed(self, group: Group) -> None:
@@ -229,14 +234,14 @@ class Cursor:
             return
         limits = self._limits
         while self.backlog > limits.live_backlog or self.lags(limits.live_backlog_groups):
-            behind = [number for number, entry in self.pending.items() if number < self._latest and entry.behind]
+            behind = [number for number in self._behind if number < self._latest]
             if not behind:
                 return
             self.drop(min(behind), StreamCode.TOO_FAR_BEHIND)
 
     def lags(self, groups: int) -> bool:
         """Returns True when more than so many groups have something to take."""
-        return len(self.pending) > groups and sum(entry.behind for entry in self.pending.values()) > groups
+        return len(self._behind) > groups
 
     # -- from whoever serves the subscription --------------------------------------------------------------
 
@@ -248,9 +253,9 @@ class Cursor:
         self._news.clear()
         return [self.pending[number] for number in numbers if number in self.pending]
 
-    def again(self, entry: GroupCursor) -> None:
-        """Puts a group back among the news: it could not be served now."""
-        self._news.add(entry.group.sequence)
+    def again(self, *entries: GroupCursor) -> None:
+        """Puts groups back among the news: they could not be served now."""
+        self._news.update(entry.group.sequence for entry in entries)
 
     def take(self, entry: GroupCursor, max_bytes: int) -> list[Frame]:
         """Takes the next frames of a group: at least one if there is one, then as many as fit in `max_bytes`."""
@@ -273,7 +278,10 @@ class Cursor:
         self.backlog_frames -= len(taken)
         if entry.finished:
             self.remove(group.sequence)
-        elif taken and self._room_made is not None:
+            return taken
+        if not entry.behind:
+            self._behind.discard(group.sequence)
+        if taken and self._room_made is not None:
             self._room_made()
         return taken
 
@@ -281,6 +289,7 @@ class Cursor:
         """Forgets a group."""
         entry = self.pending.pop(sequence, None)
         self._news.discard(sequence)
+        self._behind.discard(sequence)
         if entry is not None:
             self.backlog -= entry.waiting
             self.backlog_frames -= entry.waiting_frames

@@ -6,4 +6,9 @@ does no I/O, and it knows nothing of sessions: which message may come where is t
 Importing it registers the versions, newest first; `dialect.get` and `dialect.resolve` find them.
 """
 
+# ruff: noqa: I001 (the order of these lines is that in which the versions are offered)
 from . import lite as lite
+from . import lite_legacy as lite_legacy
+from . import transfork as transfork
+from . import develop as develop
+from . import lite_draft as lite_draft

@@ -7,7 +7,7 @@ for everything that is not a matter of layout.
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -233,17 +233,17 @@ def get(name: str) -> Dialect:
         raise ValueError(f"unknown version {name!r}; this library speaks: {known}") from None
 
 
-OFFER_IN_BAND: Final = False
+OFFER_IN_BAND = False
 """Whether the versions that are negotiated in band are among those that are offered without being named."""
 
 
-def names(*, in_band: bool = OFFER_IN_BAND) -> tuple[str, ...]:
-    """Returns the names of the versions that are offered without being named, newest first.
-
-    Args:
-        in_band: True counts those in that are negotiated in band.
-    """
-    return tuple(dialect.name for dialect in _registry.values() if not dialect.opt_in and (in_band or not dialect.in_band))
+def names() -> tuple[str, ...]:
+    """Returns the names of the versions that are offered without being named, newest first."""
+    return tuple(
+        dialect.name
+        for dialect in _registry.values()
+        if not dialect.opt_in and (OFFER_IN_BAND or not dialect.in_band)
+    )
 
 
 def resolve(versions: Iterable[str] | None) -> tuple[Dialect, ...]:

@@ -35,7 +35,7 @@ _SESSION_STREAM: Final = 0x00
 _COMPAT: Final = (0x20, 0x21)
 _TYPED: Final = (0x40, 0x41)
 
-# A version's number is above this and a count of versions is below: that tells the two forms that start with 0x00 apart.
+# A version's number is above this, and a count of versions below: that tells the two forms with 0x00 apart.
 _LEAST_VERSION: Final = 0x1_0000
 
 

@@ -43,7 +43,6 @@ Writes: TypeAlias = Mapping[type[Message], Write | tuple[int, Write]]
 _BREAKS_SESSION: Final[tuple[Scope, int]] = ("session", SessionCode.PROTOCOL_VIOLATION)
 _BREAKS_STREAM: Final[tuple[Scope, int]] = ("stream", StreamCode.MALFORMED_TRACK)
 _GROUP: Final = Expect.GROUP
-_BATCH: Final = Expect.ANNOUNCE_FIRST_REPLY
 
 
 class LiteDialect(Dialect):
@@ -91,6 +90,8 @@ class LiteDialect(Dialect):
         types = [*bidirectional.items(), *unidirectional.items()]
         self._openings = {kind: varint.encode(number) for number, kind in types}
         self._reads = reads
+        # The one message that may be as long as `Limits.max_announce_init`.
+        self._batch = Expect.ANNOUNCE_FIRST_REPLY if features.announce_first == "init" else None
         self._writes = writes
 
     def stream_type(self, kind: StreamKind) -> bytes:
@@ -103,13 +104,23 @@ class LiteDialect(Dialect):
         return (self._bidirectional if bidirectional else self._unidirectional).get(number)
 
     def encode(self, message: Message) -> bytes:
-        entry = self._writes.get(type(message))
-        if entry is None:
-            raise LocalProtocolError(f"{self.name} has no {type(message).__name__} message")
+        entry = self._write_for(message)
         number, write = entry if isinstance(entry, tuple) else (None, entry)
         writer = Writer()
         write(writer, message)
         return writer.framed(number)
+
+    def _write_for(self, message: Message) -> Write | tuple[int, Write]:
+        try:
+            return self._writes[type(message)]
+        except KeyError:
+            raise LocalProtocolError(f"{self.name} has no {type(message).__name__} message") from None
+
+    def _read_for(self, expect: Expect) -> Read | Mapping[int, Read]:
+        try:
+            return self._reads[expect]
+        except KeyError:
+            raise LocalProtocolError(f"{self.name} has no {expect.value} message") from None
 
     def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
         """Takes the next message out of a buffer, or returns None; see `Dialect.read_untrusted`.
@@ -120,9 +131,7 @@ class LiteDialect(Dialect):
         Raises:
             LocalProtocolError: The version has no such place.
         """
-        read = self._reads.get(expect)
-        if read is None:
-            raise LocalProtocolError(f"{self.name} has no {expect.value} message")
+        read = self._read_for(expect)
         scope, code = _BREAKS_STREAM if expect is _GROUP else _BREAKS_SESSION
         offset = 0
         if not callable(read):
@@ -139,7 +148,7 @@ class LiteDialect(Dialect):
         if found is None:
             return None
         size, offset = found
-        if size > limits.max_message and not (expect is _BATCH and size <= limits.max_announce_init):
+        if size > limits.max_message and not (expect is self._batch and size <= limits.max_announce_init):
             raise LimitExceeded("max_message", size, code=code, scope=scope)
         if len(buffer) < offset + size:
             return None

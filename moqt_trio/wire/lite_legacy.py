@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
 from ..codes import StreamCode
 from ..errors import LimitExceeded, LocalProtocolError
 from . import lite_announce as announce
@@ -182,7 +180,7 @@ MOQ_LITE_02 = register(
 MOQ_LITE_01 = register(
     LiteDialect(
         "moq-lite-01",
-        features=attrs.evolve(_FEATURES),
+        features=_FEATURES,
         bidirectional=_BIDIRECTIONAL,
         unidirectional=_UNIDIRECTIONAL,
         reads={**_READS_02, Expect.SUBSCRIBE_FIRST_REPLY: _read_ok_with_priority},

@@ -128,10 +128,14 @@ class Setup(Message):
 
 @attrs.frozen
 class AnnounceRequest(Message):
-    """Asks for announcements under a prefix. `exclude_hop` is 0 for none (moq-lite-04 and -05 only)."""
+    """Asks for announcements under a prefix. `exclude_hop` is 0 for none (moq-lite-04 and -05 only).
+
+    `parameters`, here and below, are what gomoqt's develop version puts behind some messages: as bytes, None for none.
+    """
 
     prefix: str
     exclude_hop: int = 0
+    parameters: Parameters | None = None
 
 
 @attrs.frozen
@@ -166,6 +170,7 @@ class AnnounceStart(Message):
     warm_cost: int = 0
     cold_cost: int = 0
     restart: bool = False
+    parameters: Parameters | None = None
 
 
 @attrs.frozen
@@ -188,11 +193,14 @@ class AnnounceEnd(Message):
     announce_id: int | None = None
     suffix: str | None = None
     hops: tuple[int, ...] = ()
+    parameters: Parameters | None = None
 
 
 @attrs.frozen
 class AnnounceLive(Message):
     """Everything that was active has been announced (moq-transfork-03 and develop)."""
+
+    parameters: Parameters | None = None
 
 
 @attrs.frozen
@@ -223,6 +231,7 @@ class Subscribe(Message):
     end_group: int | None = None
     start_frame: int = 0
     end_frame: int | None = None
+    parameters: Parameters | None = None
 
 
 @attrs.frozen
@@ -239,6 +248,7 @@ class SubscribeUpdate(Message):
     end_group: int | None = None
     start_frame: int = 0
     end_frame: int | None = None
+    parameters: Parameters | None = None
 
 
 @attrs.frozen

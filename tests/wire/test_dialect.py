@@ -25,7 +25,7 @@ def test_a_choice_keeps_its_order():
 @pytest.mark.parametrize(
     ("versions", "text"),
     [
-        (["moq-lite-02"], "unknown version 'moq-lite-02'.*moq-lite-06, moq-lite-05"),
+        (["moq-lite-99"], "unknown version 'moq-lite-99'.*moq-lite-06, moq-lite-05"),
         ([], "empty"),
         ("moq-lite-06", r"write \['moq-lite-06'\]"),
     ],

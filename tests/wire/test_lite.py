@@ -49,7 +49,6 @@ def test_a_version_is_offered_under_its_name(dialect):
         (LITE_04, StreamKind.TRACK),
         (LITE_04, StreamKind.SETUP),
         (LITE_06, StreamKind.SESSION),
-        (LITE_06, StreamKind.INFO),
     ],
 )
 def test_stream_kinds_that_a_version_lacks(dialect, kind):
@@ -65,7 +64,7 @@ def test_stream_kinds_that_a_version_lacks(dialect, kind):
         (LITE_03, Expect.ANNOUNCE_FIRST_REPLY),
         (LITE_04, Expect.SETUP),
         (LITE_04, Expect.TRACK_INFO),
-        (LITE_06, Expect.SESSION_CLIENT),
+        (LITE_06, Expect.SESSION_UPDATE),
         (LITE_06, Expect.FETCH_UPDATE),
     ],
 )

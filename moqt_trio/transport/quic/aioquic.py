@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ...errors import printable
 from ..abc import TransportStatistics
 from .aioquic_connection import MendedConnection
-from .engine import CONNECTION_ID_BYTES, Address, Engine, EngineSink, LongHeader, Termination, Validated
+from .engine import CONNECTION_ID_BYTES, Address, Credit, Engine, EngineSink, LongHeader, Termination, Validated
 
 if TYPE_CHECKING:
     from collections import deque
@@ -295,7 +295,7 @@ class AioquicEngine(Engine):
         due = self._quic.return_stream_data(stream_id, count)
         return self._quic.return_data(count) or due
 
-    def done(self, stream_id: int) -> bool:
+    def done(self, stream_id: int) -> Credit:
         return self._quic.stream_read_whole(stream_id)
 
     # -- datagrams -----------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 from aioquic.tls import Epoch
 
+from .engine import Credit
+
 if TYPE_CHECKING:
     from aioquic.quic import events
     from aioquic.quic.configuration import QuicConfiguration
@@ -171,6 +173,7 @@ class MendedConnection(QuicConnection):
         self.departed: list[int] = []
         self.closed_by_peer = False
         self._read_whole: set[int] = set()
+        self._streams_step = max(1, limits.max_streams // 4)
         self._data_step = max(1, limits.connection_window // 4)
         self._stream_step = max(1, limits.stream_window // 4)
         self._data_unreturned = 0
@@ -223,14 +226,14 @@ class MendedConnection(QuicConnection):
             stream.receiver.stop(code)
             self.active[stream_id] = stream
 
-    def stream_read_whole(self, stream_id: int) -> bool:
-        """Notes that the application needs a peer's stream no more. Returns True when MAX_STREAMS is to be sent."""
+    def stream_read_whole(self, stream_id: int) -> Credit:
+        """Notes that the application needs a peer's stream no more. Returns when MAX_STREAMS is to be sent."""
         if stream_id & 1 == int(not self._is_client):
-            return False
+            return Credit.LATER
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.is_finished:
             self._read_whole.add(stream_id)
-            return False
+            return Credit.LATER
         # Over on the wire: it leaves the table with the next packets, but the peer need not wait for those.
         return self._grant(stream_id)
 
@@ -243,11 +246,14 @@ class MendedConnection(QuicConnection):
             self._read_whole.remove(stream_id)
             self._grant(stream_id)
 
-    def _grant(self, stream_id: int) -> bool:
+    def _grant(self, stream_id: int) -> Credit:
         limit = self._stream_limit(stream_id)
         assert isinstance(limit, _StreamLimit)
         limit.grant()
-        return _is_due(limit)
+        if not _is_due(limit):
+            return Credit.LATER
+        # One stream at a time would cost a packet for each.
+        return Credit.NOW if limit.value - limit.sent >= self._streams_step else Credit.SOON
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         for limit in (self._local_max_data, self._local_max_streams_bidi, self._local_max_streams_uni):

@@ -18,7 +18,7 @@ import trio
 from ...codes import SessionCode
 from ...errors import MoqtError, SessionClosed
 from ..base import StreamHost
-from .engine import Address, Engine, EngineSink, Termination
+from .engine import Address, Credit, Engine, EngineSink, Termination
 
 if TYPE_CHECKING:
     from ...limits import Limits
@@ -32,6 +32,8 @@ _QUIET = 150e-6
 """Seconds after a flush in which the next one waits for more to be written."""
 _PATIENCE = 250e-6
 """Seconds for which a flush waits at most."""
+_LAZY_PATIENCE = 2e-3
+"""Seconds for which credit alone waits at most."""
 _LAZY_TURNS = 4
 """Turns of the scheduler without news from the reader, after which credit is sent."""
 _FULL = 16 * 1024
@@ -181,7 +183,7 @@ class QuicConnection(StreamHost, EngineSink):
     async def _turn(self) -> None:
         if self._dirty and self._closed is None:
             if self._lazy or trio.current_time() - self._last_flush < _QUIET:
-                await self._gather(_LAZY_TURNS if self._lazy else 1)
+                await self._gather()
             self._flush()
         if self._unsent:
             await self._port.wait_sendable()
@@ -214,14 +216,19 @@ class QuicConnection(StreamHost, EngineSink):
             task, self._task = self._task, None
             trio.lowlevel.reschedule(task)
 
-    async def _gather(self, quiet_turns: int) -> None:
-        # A busy writer fills packets; who writes once and waits is not kept waiting.
-        patience = trio.current_time() + _PATIENCE
+    async def _gather(self) -> None:
+        # A busy writer fills packets, and a busy reader collects credit; who acts once and waits is not kept waiting.
+        began = trio.current_time()
         quiet = 0
-        while quiet < quiet_turns and self._written < _FULL and trio.current_time() < patience:
+        while self._written < _FULL:
+            lazy = self._lazy
             written = self._written
             await trio.lowlevel.checkpoint()
             quiet = quiet + 1 if self._written == written else 0
+            if quiet >= (_LAZY_TURNS if lazy else 1):
+                return
+            if trio.current_time() - began >= (_LAZY_PATIENCE if lazy else _PATIENCE):
+                return
 
     def _flush(self) -> None:
         now = trio.current_time()
@@ -383,10 +390,15 @@ class QuicConnection(StreamHost, EngineSink):
 
     def stream_consumed(self, stream_id: int, count: int) -> None:
         if self._closed is None and self._engine.consumed(stream_id, count):
-            self._credit()
+            self.wake()
 
     def stream_done(self, stream_id: int) -> None:
-        if self._closed is None and self._engine.done(stream_id):
+        if self._closed is not None:
+            return
+        credit = self._engine.done(stream_id)
+        if credit is Credit.NOW:
+            self.wake()
+        elif credit is Credit.SOON:
             self._credit()
 
     # -- datagrams -----------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ This file names no implementation: a second engine needs a module of its own and
 from __future__ import annotations
 
 import abc
+import enum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
@@ -40,6 +41,14 @@ class Termination:
     application: bool
     by_peer: bool
     idle: bool
+
+
+class Credit(enum.Enum):
+    """When credit that the peer has earned is to be sent."""
+
+    LATER = "later"
+    SOON = "soon"
+    NOW = "now"
 
 
 class EngineSink(Protocol):
@@ -162,8 +171,8 @@ class Engine(abc.ABC):
         """Counts bytes as read by the application. Returns True when the peer's credit is to be raised now."""
 
     @abc.abstractmethod
-    def done(self, stream_id: int) -> bool:
-        """The application has read all of a stream. Once, per stream. Returns True when credit is to be sent."""
+    def done(self, stream_id: int) -> Credit:
+        """The application has read all of a stream. Once, per stream. Returns when credit for another is to be sent."""
 
     # -- datagrams -----------------------------------------------------------------------------------------
 

@@ -33,11 +33,11 @@ _REMEMBERED_SESSIONS = 64
 class _Undecided(StreamSink):
     """Reads the first integers of a peer's stream."""
 
-    __slots__ = ("_demux", "_head", "_stream", "since")
+    __slots__ = ("_demux", "_head", "since", "stream")
 
     def __init__(self, demux: Demux, stream: Stream) -> None:
         self._demux = demux
-        self._stream = stream
+        self.stream = stream
         self._head = b""
         self.since = trio.current_time()
 
@@ -46,27 +46,27 @@ class _Undecided(StreamSink):
         kind = read_varint(head)
         if kind is None:
             if fin:
-                self._demux.abandoned(self._stream)
+                self._demux.abandoned(self.stream)
             return
-        wanted = BIDI_WEBTRANSPORT if self._stream.writes else UNI_WEBTRANSPORT
+        wanted = BIDI_WEBTRANSPORT if self.stream.writes else UNI_WEBTRANSPORT
         if kind[0] != wanted:
-            self._stream.unread(head, fin)
-            self._demux.decided(self._stream, kind[0])
+            self.stream.unread(head, fin)
+            self._demux.decided(self.stream, kind[0])
             return
         session = read_varint(head, kind[1])
         if session is not None:
-            self._stream.consumed(session[1])
-            self._stream.unread(head[session[1] :], fin)
-            self._demux.decided(self._stream, kind[0], session[0])
+            self.stream.consumed(session[1])
+            self.stream.unread(head[session[1] :], fin)
+            self._demux.decided(self.stream, kind[0], session[0])
         elif fin:
-            self._demux.abandoned(self._stream)
+            self._demux.abandoned(self.stream)
 
     def reset_received(self, code: int) -> None:
         # The prefix, and with it the session, is lost; that is normal.
-        self._demux.abandoned(self._stream)
+        self._demux.abandoned(self.stream)
 
     def connection_lost(self, error: MoqtError) -> None:
-        self._demux.undecided.pop(self._stream.stream_id, None)
+        self._demux.undecided.pop(self.stream.stream_id, None)
 
 
 class _CriticalStream(StreamSink):
@@ -145,15 +145,18 @@ class Demux(ConnectionSink):
             await trio.sleep(self._limits.setup_timeout)
             before = trio.current_time() - self._limits.setup_timeout
             for undecided in [entry for entry in self.undecided.values() if entry.since <= before]:
-                self.abandoned(undecided._stream)
-            silent = [(since, exchange) for since, exchange in self._silent if not exchange.started]
-            self._silent = [(since, exchange) for since, exchange in silent if since > before]
-            for since, exchange in silent:
+                self.abandoned(undecided.stream)
+            self._forget_started()
+            for since, exchange in self._silent:
                 if since <= before:
                     exchange.abort(H3Error.REQUEST_INCOMPLETE)
+            self._forget_started()
             self.early.expire(before)
             if not (self.early or self.undecided or self._silent):
                 self._stale = trio.Event()
+
+    def _forget_started(self) -> None:
+        self._silent = [entry for entry in self._silent if not entry[1].started]
 
     # -- from the connection -------------------------------------------------------------------------------
 
@@ -209,6 +212,8 @@ class Demux(ConnectionSink):
         else:
             exchange = Exchange(self.http3, stream, self._requests)
             if not exchange.started:
+                if len(self._silent) > 2 * self._limits.max_streams:
+                    self._forget_started()
                 self._silent.append((trio.current_time(), exchange))
                 self._stale.set()
 

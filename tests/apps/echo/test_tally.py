@@ -17,11 +17,11 @@ def tally() -> Tally:
 
 
 def test_everything_came_back(tally):
-    """It is complete when each message came back as it was sent, in whatever order."""
+    """Each message that comes back as it was sent, in whatever order, has a round trip and is waited for no longer."""
     assert [tally.note_echo(2, b"", 12.5), tally.note_echo(0, b"a", 14.0)] == [0.5, 4.0]
-    assert not tally.complete
+    assert list(tally.waiting) == [1]
     assert tally.note_echo(1, b"b", 12.0) == 1.0
-    assert tally.complete
+    assert not tally.waiting
     assert tally.summary() == "sent 3, echoed 3, lost 0, round trip p50 1000.00 ms, p99 4000.00 ms"
 
 
@@ -31,7 +31,6 @@ def test_everything_came_back(tally):
 def test_something_else_came_back(tally, sequence, payload):
     """An echo that is not what was sent under its sequence is wrong, and leaves what is missing missing."""
     assert tally.note_echo(sequence, payload, 20.0) is None
-    assert not tally.complete
     assert tally.summary() == "sent 3, echoed 0, lost 3, wrong 1"
 
 
@@ -39,13 +38,19 @@ def test_twice(tally):
     """A second echo of one message is wrong, even when everything has come back."""
     for sequence, payload in enumerate([b"a", b"b", b"", b""]):
         tally.note_echo(min(sequence, 2), payload, 20.0)
-    assert not tally.waiting
-    assert not tally.complete
+    assert tally.summary().startswith("sent 3, echoed 3, lost 0, wrong 1, round trip p50")
+
+
+def test_lost(tally):
+    """A message that was given up is lost, unless it came back before; so is one that is still waited for."""
+    tally.note_echo(0, b"a", 11.0)
+    assert [tally.note_lost(sequence) for sequence in (0, 1, 1, 7)] == [False, True, False, False]
+    assert list(tally.waiting) == [2]
+    assert tally.summary() == "sent 3, echoed 1, lost 2, round trip p50 1000.00 ms, p99 1000.00 ms"
 
 
 def test_nothing_sent():
-    """Nothing sent is not everything echoed, and has no round trips to tell of."""
-    assert not Tally().complete
+    """Nothing sent has no round trips to tell of."""
     assert Tally().summary() == "sent 0, echoed 0, lost 0"
 
 

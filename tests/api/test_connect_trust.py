@@ -1,0 +1,217 @@
+"""Whom a client trusts, how long it waits, and what it is told: certificates, silence and bad arguments."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+
+import moqt_trio as moqt
+from moqt_trio.testing import session_pair
+from moqt_trio.transport.quic.config import ServerIdentity, ServerSettings
+from moqt_trio.transport.quic.endpoint import serve_quic
+
+SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
+CERTIFICATE = moqt.development_certificate()
+
+
+async def hold(request: moqt.SessionRequest) -> None:
+    async with request.accept() as session:
+        await session.wait_closed()
+
+
+async def outcome(certificate: moqt.Certificate, scheme: str, host: str = "127.0.0.1", **options) -> Exception | None:
+    """Connects to a server that shows a certificate; returns what that raises, None when a session came about."""
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(partial(moqt.serve, hold, host, 0, certificate=certificate))
+        result: Exception | None = None
+        with trio.fail_after(5):
+            try:
+                async with moqt.connect(f"{scheme}://{host}:{listener.port}/", **options) as session:
+                    assert session.closed is None
+            except moqt.MoqtError as error:
+                result = error
+        assert listener.statistics().sessions_accepted == (result is None)
+        nursery.cancel_scope.cancel()
+    return result
+
+
+def aged(days: float, lifetime: int = 5) -> moqt.Certificate:
+    """A certificate that was made so many days ago."""
+    return moqt.development_certificate(days=lifetime, now=dt.datetime.now(dt.UTC) - dt.timedelta(days=days))
+
+
+@SCHEMES
+async def test_verified_by_default(scheme):
+    """Without an argument that says otherwise, a self-signed certificate is refused."""
+    error = await outcome(CERTIFICATE, scheme)
+    assert isinstance(error, moqt.CertificateInvalid)
+    assert "127.0.0.1" in str(error)
+
+
+@SCHEMES
+async def test_fingerprint(scheme):
+    """The right fingerprint is trusted in each spelling, alone or among others; another one is refused."""
+    other = moqt.development_certificate().fingerprint
+    assert await outcome(CERTIFICATE, scheme, fingerprint=CERTIFICATE.fingerprint) is None
+    assert await outcome(CERTIFICATE, scheme, fingerprint=CERTIFICATE.fingerprint_text.upper()) is None
+    assert await outcome(CERTIFICATE, scheme, fingerprint=[other, CERTIFICATE.fingerprint]) is None
+    assert isinstance(await outcome(CERTIFICATE, scheme, fingerprint=other), moqt.CertificateInvalid)
+
+
+@SCHEMES
+async def test_authorities(scheme, tmp_path):
+    """A certificate in `cafile` is trusted for its names and its days only."""
+
+    def saved(certificate: moqt.Certificate) -> str:
+        path = tmp_path / f"{certificate.fingerprint.hex()}.pem"
+        path.write_bytes(certificate.certificate_pem())
+        return str(path)
+
+    assert await outcome(CERTIFICATE, scheme, cafile=saved(CERTIFICATE)) is None
+    elsewhere = moqt.development_certificate(["elsewhere.example"])
+    for certificate, why in ((elsewhere, "name"), (aged(9), "expired"), (aged(-3), "not yet valid")):
+        error = await outcome(certificate, scheme, cafile=saved(certificate))
+        assert isinstance(error, moqt.CertificateInvalid), why
+
+
+@SCHEMES
+async def test_verification_switched_off(scheme):
+    """`verify=False` takes any certificate, even an expired one for another name."""
+    certificate = moqt.development_certificate(["elsewhere.example"], now=dt.datetime.now(dt.UTC) - dt.timedelta(days=99))
+    assert await outcome(certificate, scheme, verify=False) is None
+
+
+# -- nobody, and silence ---------------------------------------------------------------------------------------
+
+
+def unused_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@SCHEMES
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_no_server(scheme, host):
+    """Where nobody listens the answer is prompt, and names the address."""
+    port = unused_port()
+    with trio.fail_after(2), pytest.raises(moqt.HandshakeFailed, match=rf"{host}:{port}"):
+        async with moqt.connect(f"{scheme}://{host}:{port}/"):
+            pass
+
+
+@SCHEMES
+async def test_a_black_hole(scheme):
+    """A peer that never answers costs `Limits.connect_timeout`, no more and no less, and nothing is left."""
+    before = trio.lowlevel.current_statistics().tasks_living
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        began = trio.current_time()
+        with trio.fail_after(2), pytest.raises(moqt.ConnectTimeout, match=rf"{port}.*0\.2 s"):
+            async with moqt.connect(f"{scheme}://127.0.0.1:{port}/", limits=moqt.Limits(connect_timeout=0.2)):
+                pass
+        assert trio.current_time() - began >= 0.2
+    assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+@pytest.mark.parametrize(("scheme", "alpn"), [("https", "h3"), ("moqt", "moq-lite-06")])
+async def test_a_server_that_falls_silent_after_the_handshake(scheme, alpn):
+    """A QUIC server that never speaks HTTP/3, or never sends its SETUP, is a ConnectTimeout too."""
+    identity = ServerIdentity(CERTIFICATE.certificate, CERTIFICATE.chain, CERTIFICATE.private_key)
+    settings = ServerSettings(alpns=(alpn,), identity=lambda: identity)
+
+    async def silent(connection: object) -> None:
+        await trio.sleep_forever()
+
+    limits = moqt.Limits(connect_timeout=0.3, setup_timeout=0.2)
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(serve_quic, silent, "127.0.0.1", 0, settings)
+        url = f"{scheme}://127.0.0.1:{listener.port}/"
+        with trio.fail_after(2), pytest.raises(moqt.ConnectTimeout):
+            async with moqt.connect(url, fingerprint=CERTIFICATE.fingerprint, limits=limits):
+                pass
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_speaks_no_webtransport():
+    """A client that meets an HTTP/3 server without WebTransport sessions of MoQ is told so, not left to wait."""
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(partial(moqt.serve, hold, "127.0.0.1", 0, certificate=CERTIFICATE))
+        with pytest.raises(moqt.VersionUnsupported) as caught:
+            async with moqt.connect(
+                f"moqt://127.0.0.1:{listener.port}/", versions=["moq-lite-03"], fingerprint=CERTIFICATE.fingerprint
+            ) as session:
+                assert session.version == "moq-lite-03"
+                raise moqt.VersionUnsupported("reached")
+        assert str(caught.value) == "reached"
+        nursery.cancel_scope.cancel()
+
+
+# -- what a caller gets wrong ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("http://localhost:4443/", "https://"),
+        ("localhost:4443/echo", "moqt://"),
+        ("moqt:///echo", "names no host"),
+        ("https://localhost:99999/", "99999"),
+        ("https://localhost:0/", "1 to 65535"),
+        ("moqt://user@localhost/", "user name"),
+        ("https://localhost/#part", "fragment"),
+        ("https://[::1/", "not a URL"),
+        ("", "https://"),
+    ],
+)
+async def test_bad_urls(url, remedy):
+    """A URL that is none is refused before anything is sent; the message has the value and what to write."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        async with moqt.connect(url):
+            pass
+    assert remedy in str(caught.value)
+    assert repr(url) in str(caught.value)
+
+
+async def test_bad_arguments():
+    """Unknown versions and useless fingerprints are refused before anything is sent."""
+    for options, words in (
+        ({"versions": ["moq-lite-99"]}, "moq-lite-99"),
+        ({"versions": []}, "version"),
+        ({"fingerprint": b"short"}, "32 bytes"),
+        ({"fingerprint": "nonsense"}, "nonsense"),
+        ({"fingerprint": []}, "empty"),
+        ({"fingerprint": bytes(32), "verify": False}, "verify"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            async with moqt.connect("moqt://localhost/", **options):
+                pass
+    with pytest.raises(ValueError, match="moq-lite-99"):
+        await moqt.serve(hold, versions=["moq-lite-99"])
+
+
+def test_routers():
+    """A route starts with a slash and has no query; the default is one of the routes."""
+    router = moqt.Router({"/a": hold, "/b": hold}, default="/b")
+    assert router.find("/a") is hold
+    assert router.find("/c") is None
+    assert repr(router) == "Router(['/a', '/b'], default='/b')"
+    for path in ("a", "", "/a?x=1"):
+        with pytest.raises(ValueError, match="starts with '/'"):
+            moqt.Router({path: hold})
+    with pytest.raises(ValueError, match="'/c' is not among the routes"):
+        moqt.Router({"/a": hold}, default="/c")
+
+
+@pytest.mark.parametrize("argument", [{"priority": 256}, {"priority": -1}, {"max_age": -1.0}, {"end_frame": 3}])
+async def test_bad_subscriptions(argument):
+    """Values that no version can carry are refused where they are given."""
+    async with session_pair() as (client, _):
+        with pytest.raises(ValueError, match=next(iter(argument))):
+            client.subscribe("b", "t", **argument)

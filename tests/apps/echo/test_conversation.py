@@ -1,0 +1,308 @@
+"""The client's side of an echo, against servers that behave and that do not, on a virtual clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+import attrs
+import pytest
+import trio
+
+import moqt_trio as moqt
+from apps.echo.conversation import Conversation, EchoFailed
+from apps.echo.server import EchoSession
+from apps.echo.tally import Tally
+from moqt_trio.testing import LossyLink, session_pair
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+Server = Callable[[moqt.Session], Awaitable[None]]
+
+
+async def messages(*payloads: bytes) -> AsyncGenerator[bytes, None]:
+    for payload in payloads:
+        yield payload
+
+
+async def converse(
+    server: Server,
+    *payloads: bytes,
+    version: str = "moq-lite-06",
+    interval: float = 0.25,
+    link: LossyLink | None = None,
+) -> Tally:
+    """Sends the payloads to a server; returns the count, or raises what `check` does with the count as a note."""
+    tally = Tally()
+    try:
+        async with session_pair(version, link=link) as (client, other), trio.open_nursery() as nursery:
+            nursery.start_soon(server, other)
+            conversation = Conversation(client, messages(*payloads), tally, interval=interval, timeout=10.0)
+            await conversation.run()
+            nursery.cancel_scope.cancel()
+    except* EchoFailed as group:
+        failure: BaseException = group
+        while isinstance(failure, BaseExceptionGroup):
+            failure = failure.exceptions[0]
+        failure.add_note(tally.summary())
+        raise failure from None
+    try:
+        conversation.check()
+    except EchoFailed as error:
+        error.add_note(tally.summary())
+        raise
+    return tally
+
+
+async def honest(session: moqt.Session) -> None:
+    """The echo server's own session."""
+    await EchoSession(session).run()
+
+
+Reply = Callable[[moqt.Track, int, list[bytes]], Awaitable[None]]
+
+
+def replying(reply: Reply) -> Server:
+    """Returns a server that publishes an echo, and does as it is told with each group."""
+
+    async def server(session: moqt.Session) -> None:
+        echo = moqt.Broadcast()
+        text = echo.track("text")
+        async with (
+            session.subscribe("japan/kyoto", "text", max_age=60.0) as subscription,
+            session.publish("japan/kyoto", echo),
+        ):
+            await text.wait_subscribed()
+            async for group in subscription:
+                await reply(text, group.sequence, await group.read_all())
+
+    return server
+
+
+async def give_back(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
+    async with text.open_group(sequence) as group:
+        for frame in frames:
+            await group.send(frame)
+
+
+@pytest.mark.parametrize("version", moqt.version_names())
+async def test_everything_comes_back(version, capsys):
+    """Each message is printed once with its round-trip time, and what is empty or no text comes back as well."""
+    tally = await converse(honest, b"one", b"", b"\xff", version=version)
+    assert tally.summary().startswith("sent 3, echoed 3, lost 0, round trip p50 ")
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ["0: one  (0.00 ms)", "1:   (0.00 ms)", "2: \ufffd  (0.00 ms)"]
+    assert not printed.err
+
+
+async def test_round_trip_is_measured(capsys):
+    """On a path of 20 ms each way the round trip is 40 ms."""
+    tally = await converse(honest, b"one", b"two", link=LossyLink(delay=0.020))
+    assert tally.round_trips == pytest.approx([0.040, 0.040])
+    assert "0: one  (40.00 ms)" in capsys.readouterr().out
+
+
+async def test_a_lossy_path():
+    """On a path that loses, delays and reorders, everything comes back all the same."""
+    path = LossyLink(delay=0.020, jitter=0.010, loss=0.2, reorder=0.2, seed=1)
+    tally = await converse(honest, *[b"%d" % number for number in range(50)], interval=0.0, link=path)
+    assert len(tally.round_trips) == 50
+
+
+@attrs.define(eq=False)
+class Slow:
+    """A source of messages that takes its time.
+
+    Attributes:
+        pauses: Seconds before each message.
+    """
+
+    pauses: list[float]
+
+    async def __call__(self) -> AsyncGenerator[bytes, None]:
+        for pause in self.pauses:
+            await trio.sleep(pause)
+            yield b"line"
+
+
+@pytest.mark.parametrize(
+    ("pauses", "times"),
+    [([0, 0, 0], [0.0, 0.25, 0.5]), ([0, 1, 0, 0], [0.0, 1.0, 1.25, 1.5])],
+    ids=["ready", "awaited"],
+)
+async def test_interval(pauses, times):
+    """Messages leave an interval apart; one that was waited for longer than that leaves at once."""
+    arrivals: list[float] = []
+
+    async def note(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
+        arrivals.append(trio.current_time())
+        await give_back(text, sequence, frames)
+
+    async with session_pair() as (client, other), trio.open_nursery() as nursery:
+        nursery.start_soon(replying(note), other)
+        conversation = Conversation(client, Slow(pauses)(), Tally(), interval=0.25, timeout=10.0)
+        await conversation.run()
+        nursery.cancel_scope.cancel()
+    conversation.check()
+    assert [at - arrivals[0] for at in arrivals] == pytest.approx(times)
+
+
+async def test_a_long_silence_of_the_sender():
+    """A sender that has nothing to say for longer than the timeout loses nothing: there is no echo to wait for."""
+    async with session_pair() as (client, other), trio.open_nursery() as nursery:
+        nursery.start_soon(honest, other)
+        conversation = Conversation(client, Slow([0, 60, 60])(), tally := Tally(), interval=0.0, timeout=10.0)
+        await conversation.run()
+        nursery.cancel_scope.cancel()
+    conversation.check()
+    assert tally.summary().startswith("sent 3, echoed 3, lost 0")
+
+
+async def test_no_echo_server():
+    """A server that announces no echo is given up after the timeout."""
+
+    async def silent(session: moqt.Session) -> None:
+        async with session.subscribe("japan/kyoto", "text"):
+            await trio.sleep_forever()
+
+    began = trio.current_time()
+    with pytest.raises(EchoFailed, match="no echo of 'japan/kyoto' within 10 s; is this the echo server"):
+        await converse(silent, b"one")
+    assert trio.current_time() - began == pytest.approx(10.0, abs=1.0)
+
+
+async def test_echo_stops_in_mid_run():
+    """Ten seconds after the last echo the client stops, though it has more to send."""
+    began = trio.current_time()
+
+    async def tire(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
+        if sequence < 4:
+            await give_back(text, sequence, frames)
+
+    with pytest.raises(EchoFailed, match="nothing has come back for 10 s") as failure:
+        await converse(replying(tire), *[b"hello"] * 1000)
+    # The fifth message left after one second, and the closing of a clogged subscription may take two.
+    assert 11.0 <= trio.current_time() - began <= 14.0
+    assert failure.value.__notes__[0].startswith("sent 45, echoed 4, lost 41")
+
+
+async def test_the_last_echo_is_missing():
+    """Ten seconds after the last message was sent the client stops waiting for its echo."""
+    began = trio.current_time()
+
+    async def keep_last(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
+        if sequence < 2:
+            await give_back(text, sequence, frames)
+
+    with pytest.raises(EchoFailed, match="nothing has come back for 10 s") as failure:
+        await converse(replying(keep_last), *[b"hello"] * 3)
+    assert 10.5 <= trio.current_time() - began <= 13.5
+    assert failure.value.__notes__[0].startswith("sent 3, echoed 2, lost 1")
+
+
+async def test_echo_ends():
+    """A server that ends its echo early is not waited for."""
+    began = trio.current_time()
+
+    async def end(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
+        await give_back(text, sequence, frames)
+        text.finish()
+        await trio.sleep_forever()
+
+    with pytest.raises(EchoFailed, match="the server ended the echo before everything came back"):
+        await converse(replying(end), *[b"hello"] * 1000)
+    assert trio.current_time() - began < 4.0
+
+
+@pytest.mark.parametrize("how", ["reset", "empty"])
+async def test_a_message_is_lost(how, capsys):
+    """An echo that is reset or empty is lost at once; the others come back, and nobody waits for the timeout."""
+    began = trio.current_time()
+
+    async def lose_one(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
+        if sequence != 1:
+            await give_back(text, sequence, frames)
+        elif how == "empty":
+            await give_back(text, sequence, [])
+        else:
+            group = text.open_group(sequence)
+            await group.send(b"something")
+            await trio.sleep(0.1)
+            group.reset(77)
+
+    with pytest.raises(EchoFailed, match="not everything came back as it was sent") as failure:
+        await converse(replying(lose_one), b"a", b"b", b"c")
+    assert failure.value.__notes__[0].startswith("sent 3, echoed 2, lost 1")
+    assert "1: lost: " in capsys.readouterr().err
+    assert trio.current_time() - began < 4.0
+
+
+async def test_something_else_comes_back(capsys):
+    """An echo that was changed is told apart from one that is missing."""
+
+    async def shout(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
+        await give_back(text, sequence, [frame.upper() for frame in frames])
+
+    with pytest.raises(EchoFailed, match="not everything came back as it was sent") as failure:
+        await converse(replying(shout), b"a", b"B")
+    assert failure.value.__notes__[0].startswith("sent 2, echoed 1, lost 1, wrong 1")
+    assert "0: unexpected echo 'A'" in capsys.readouterr().err
+
+
+async def test_goaway():
+    """A client that is asked to leave sends no more, waits for what is on its way, and says why it stopped."""
+
+    async def leave(session: moqt.Session) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(EchoSession(session).run)
+            await trio.sleep(1.1)
+            await session.goaway()
+
+    with pytest.raises(EchoFailed, match="the server is shutting down; stopped after 5 messages") as failure:
+        await converse(leave, *[b"hello"] * 1000)
+    assert failure.value.__notes__[0].startswith("sent 5, echoed 5, lost 0")
+
+
+async def test_goaway_at_the_end():
+    """A client that has sent everything has nothing to leave undone."""
+
+    async def leave_late(session: moqt.Session) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(EchoSession(session).run)
+            await trio.sleep(1.1)
+            await session.goaway()
+
+    tally = await converse(leave_late, b"one", link=LossyLink(delay=1.0))
+    assert tally.summary().startswith("sent 1, echoed 1, lost 0")
+
+
+async def test_nothing_to_send():
+    """An empty input is a failure that says so."""
+    with pytest.raises(EchoFailed, match="nothing to send: standard input is empty"):
+        await converse(honest)
+
+
+async def test_too_long():
+    """A message that is longer than a frame may be is a failure that says how long one may be."""
+    with pytest.raises(EchoFailed, match="a frame has at most 16777216 bytes, not 16777217"):
+        await converse(honest, bytes(2**24 + 1))
+
+
+async def test_the_session_ends():
+    """When the server closes the session, its reason is what the client raises."""
+
+    async def close(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
+        raise ConnectionResetError
+
+    async def server(session: moqt.Session) -> None:
+        try:
+            await replying(close)(session)
+        except ConnectionResetError:
+            session.close(7, "had enough")
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await converse(server, b"one")
+    (closed,) = caught.value.split(lambda error: isinstance(error, moqt.SessionClosed))[0].exceptions[:1]
+    while isinstance(closed, BaseExceptionGroup):
+        closed = closed.exceptions[0]
+    assert closed.by_peer
+    assert (closed.remote_code, closed.reason) == (7, "had enough")
