@@ -109,6 +109,16 @@ async def publish(workload: str) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def count_frames(group: moqt.GroupReader) -> int:
+    """Counts the frames of a group, taking them as they come in batches."""
+    count = 0
+    while True:
+        try:
+            count += len(await group.receive_batch())
+        except trio.EndOfChannel:
+            return count
+
+
 async def count_track(session: moqt.Session, workload: str, window: Window) -> dict[str, float]:
     """Reads the track one group after the other, and counts."""
     amount = 0
@@ -120,6 +130,8 @@ async def count_track(session: moqt.Session, workload: str, window: Window) -> d
                 if workload == "bulk":
                     async for frame in group:
                         amount += len(frame)
+                elif workload == "frames":
+                    amount += await count_frames(group)
                 else:
                     async for _ in group:
                         amount += 1

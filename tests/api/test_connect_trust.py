@@ -12,8 +12,10 @@ import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.testing import session_pair
-from moqt_trio.transport.quic.config import ServerIdentity, ServerSettings
-from moqt_trio.transport.quic.endpoint import serve_quic
+from moqt_trio.transport.quic.config import ClientSettings, ServerIdentity, ServerSettings
+from moqt_trio.transport.quic.endpoint import connect_quic, serve_quic
+from moqt_trio.transport.webtransport.request import WebTransportRequest
+from tests.transport.webtransport.serving import serving as serving_webtransport
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 CERTIFICATE = moqt.development_certificate()
@@ -139,18 +141,36 @@ async def test_a_server_that_falls_silent_after_the_handshake(scheme, alpn):
         nursery.cancel_scope.cancel()
 
 
-async def test_a_server_that_speaks_no_webtransport():
-    """A client that meets an HTTP/3 server without WebTransport sessions of MoQ is told so, not left to wait."""
+async def test_a_client_that_sends_no_setup():
+    """The server waits for `Limits.setup_timeout`, then closes that connection with CONTROL_MESSAGE_TIMEOUT."""
+    called: list[moqt.SessionRequest] = []
+
+    async def handler(request: moqt.SessionRequest) -> None:
+        called.append(request)
+
+    limits = moqt.Limits(setup_timeout=0.2)
+    settings = ClientSettings(alpns=("moq-lite-06",), server_name="localhost", verify=False)
     async with trio.open_nursery() as nursery:
-        listener = await nursery.start(partial(moqt.serve, hold, "127.0.0.1", 0, certificate=CERTIFICATE))
-        with pytest.raises(moqt.VersionUnsupported) as caught:
-            async with moqt.connect(
-                f"moqt://127.0.0.1:{listener.port}/", versions=["moq-lite-03"], fingerprint=CERTIFICATE.fingerprint
-            ) as session:
-                assert session.version == "moq-lite-03"
-                raise moqt.VersionUnsupported("reached")
-        assert str(caught.value) == "reached"
+        listener = await nursery.start(partial(moqt.serve, handler, "127.0.0.1", 0, limits=limits))
+        async with connect_quic("127.0.0.1", listener.port, settings) as connection:
+            with trio.fail_after(2):
+                error = await connection.wait_closed()
         nursery.cancel_scope.cancel()
+    assert isinstance(error, moqt.SessionClosed)
+    assert error.remote_code == moqt.SessionCode.CONTROL_MESSAGE_TIMEOUT
+    assert called == []
+
+
+async def test_a_webtransport_server_that_chooses_no_version():
+    """A server that accepts the session but names no version shares none with us."""
+
+    async def accept(request: WebTransportRequest) -> None:
+        await request.accept(None).wait_closed()
+
+    async with serving_webtransport(accept) as served:
+        with trio.fail_after(5), pytest.raises(moqt.VersionUnsupported, match="chose none"):
+            async with moqt.connect(f"https://127.0.0.1:{served.port}/", verify=False):
+                pass
 
 
 # -- what a caller gets wrong ----------------------------------------------------------------------------------

@@ -1,0 +1,287 @@
+"""What goes wrong is told apart: the peer gave up, we closed, two tasks on one object, nothing there, session over."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+import moqt_trio as moqt
+from moqt_trio.testing import session_pair
+
+VERSIONS = pytest.mark.parametrize("version", moqt.version_names())
+
+
+@pytest.fixture
+async def stage():
+    """A published track and a subscription to it."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable")
+    async with (
+        session_pair() as (client, server),
+        server.publish("b", broadcast),
+        client.subscribe("b", "t") as subscription,
+    ):
+        await track.wait_subscribed()
+        yield client, server, track, subscription
+
+
+@VERSIONS
+@pytest.mark.parametrize("code", [1, 64, 1000, 2**32 - 1])
+async def test_a_reset_group(version, code):
+    """A group that the publisher gives up is a StreamReset with its code, after the frames that came whole."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable")
+    async with (
+        session_pair(version) as (client, server),
+        server.publish("b", broadcast),
+        client.subscribe("b", "t") as subscription,
+    ):
+        await track.wait_subscribed()
+        async with track.open_group() as group:
+            await group.send(b"whole")
+            reader = await subscription.receive()
+            assert await reader.receive() == b"whole"
+            group.reset(code)
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await reader.receive()
+        error = caught.value
+        assert isinstance(error, moqt.StreamReset)
+        assert (error.code, error.by_peer) == (code, True)
+        assert f"{code:#x}" in str(error)
+        await track.write(b"next")
+        assert await (await subscription.receive()).read_all() == [b"next"]
+
+
+@VERSIONS
+async def test_a_refused_group(version):
+    """A subscriber that closes one group stops that stream only: the writer, and every other group, go on."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable")
+    async with (
+        session_pair(version) as (client, server),
+        server.publish("b", broadcast),
+        client.subscribe("b", "t") as one,
+        client.subscribe("b", "t") as two,
+    ):
+        with trio.fail_after(1):
+            while track.subscribers < 2:
+                await trio.testing.wait_all_tasks_blocked()
+        async with track.open_group() as first, track.open_group() as second:
+            await first.send(b"a")
+            await second.send(b"b")
+            readers = {reader.sequence: reader for reader in [await one.receive(), await one.receive()]}
+            others = {reader.sequence: reader for reader in [await two.receive(), await two.receive()]}
+            readers[0].close()
+            await trio.testing.wait_all_tasks_blocked()
+            await first.send(b"a")
+            await second.send(b"b")
+        with pytest.raises(trio.ClosedResourceError):
+            await readers[0].receive()
+        assert await readers[1].read_all() == [b"b", b"b"]
+        assert await others[0].read_all() == [b"a", b"a"]
+        assert await others[1].read_all() == [b"b", b"b"]
+
+
+async def test_a_closed_group_never_looks_complete(stage):
+    """Reading a group that this side closed is ClosedResourceError, even when all of it had arrived."""
+    _, _, track, subscription = stage
+    await track.write(b"x")
+    reader = await subscription.receive()
+    await trio.testing.wait_all_tasks_blocked()
+    reader.close()
+    reader.close()
+    for _ in range(2):
+        with pytest.raises(trio.ClosedResourceError):
+            await reader.receive()
+        with pytest.raises(trio.ClosedResourceError):
+            reader.receive_nowait()
+
+
+async def test_what_we_closed(stage):
+    """After leaving their blocks subscription, announcements and fetch raise ClosedResourceError, as do ended writers."""
+    client, _, track, _ = stage
+    group = track.open_group()
+    await group.send(b"x")
+    async with client.subscribe("b", "t") as subscription:
+        reader = await subscription.receive()
+    async with client.announcements() as announcements:
+        pass
+    async with client.fetch("b", "t", group.sequence) as fetched:
+        pass
+    await trio.testing.wait_all_tasks_blocked()
+    assert await reader.receive() == b"x"
+    for receive in (subscription.receive, announcements.receive, fetched.receive, reader.receive, subscription.update):
+        with pytest.raises(trio.ClosedResourceError):
+            await receive()
+    group.finish()
+    group.finish()
+    with pytest.raises(trio.ClosedResourceError):
+        await group.send(b"y")
+    with pytest.raises(trio.ClosedResourceError):
+        group.send_nowait(b"y")
+    track.finish()
+    with pytest.raises(trio.ClosedResourceError, match="'t'"):
+        await track.write(b"z")
+    with pytest.raises(trio.ClosedResourceError, match="'t'"):
+        track.open_group()
+
+
+async def test_two_tasks_on_one_object(stage):
+    """A second task that receives from, or sends on, one object gets BusyResourceError; the first is not disturbed."""
+    client, _, track, subscription = stage
+    await track.write(b"first")
+    reader = await subscription.receive()
+    assert await reader.read_all() == [b"first"]
+    group = track.open_group()
+    await group.send(b"x")
+    reader = await subscription.receive()
+    await reader.receive()
+    async with client.announcements() as announcements:
+        await announcements.receive()
+        for receive in (subscription.receive, reader.receive, announcements.receive):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)
+                await trio.testing.wait_all_tasks_blocked()
+                with pytest.raises(trio.BusyResourceError):
+                    await receive()
+                nursery.cancel_scope.cancel()
+    group.finish()
+    assert await reader.read_all() == []
+
+
+@VERSIONS
+async def test_nothing_there(version):
+    """NotFound names the broadcast and the track, for a subscription and for a fetch, and the session goes on."""
+    broadcast = moqt.Broadcast()
+    broadcast.track("t")
+    async with session_pair(version) as (client, server), server.publish("b", broadcast):
+        async with client.subscribe("b", "other") as subscription:
+            with pytest.raises(moqt.NotFound, match="'other' of 'b'"):
+                await subscription.wait_accepted()
+        for track, sequence in (("t", 3), ("other", 0)):
+            async with client.fetch("b", track, sequence) as reader:
+                with pytest.raises(moqt.NotFound, match=f"'{track}'"):
+                    await reader.read_all()
+        assert client.closed is None
+
+
+@VERSIONS
+async def test_a_track_that_is_given_up(version):
+    """When the publisher aborts a track its subscribers get StreamReset with that code, not a clean end."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t")
+    async with (
+        session_pair(version) as (client, server),
+        server.publish("b", broadcast),
+        client.subscribe("b", "t") as subscription,
+    ):
+        await track.wait_subscribed()
+        track.abort(code=77)
+        with pytest.raises(moqt.StreamReset) as caught:
+            await subscription.receive()
+        assert caught.value.code == 77
+
+
+async def test_the_callers_mistakes_change_nothing():
+    """What a version cannot carry is LocalProtocolError: nothing was sent, no stream is open, the session goes on."""
+    broadcast = moqt.Broadcast()
+    broadcast.track("t")
+    async with session_pair("moq-lite-03") as (client, server), server.publish("b", broadcast):
+        before = client.statistics().transport.bytes_sent
+        for subscription in (
+            client.subscribe("b", "t", start_frame=3, start_group=0),
+            client.subscribe("b", "t", start_group=5, end_group=4),
+        ):
+            with pytest.raises(moqt.LocalProtocolError):
+                async with subscription:
+                    pass
+        with pytest.raises(moqt.LocalProtocolError):
+            client.fetch("b", "t", 0, end_frame=1)
+        with pytest.raises(moqt.LocalProtocolError):
+            await client.goaway()
+        await trio.testing.wait_all_tasks_blocked()
+        assert client.statistics().transport.bytes_sent == before
+        assert client.statistics().subscriptions == 0
+        assert client._driver.connection._streams == {}
+
+
+async def test_after_the_end_of_a_session():
+    """Everything that needs a session raises how it ended."""
+    async with session_pair() as (client, server):
+        server.close(99, "that was it\x1b[0m")
+        error = await client.wait_closed()
+        assert isinstance(error, moqt.SessionClosed)
+        assert (error.remote_code, error.local_code, error.by_peer) == (99, None, True)
+        assert error.reason == "that was it\\x1b[0m"
+        assert "0x63" in str(error)
+        for block in (
+            client.subscribe("b", "t"),
+            client.announcements(),
+            client.fetch("b", "t", 0),
+            client.publish("b", moqt.Broadcast()),
+        ):
+            with pytest.raises(moqt.SessionClosed) as caught:
+                async with block:
+                    pass
+            assert caught.value.remote_code == 99
+        with pytest.raises(moqt.SessionClosed):
+            await client.goaway()
+        assert client.closed is error
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------
+
+
+async def test_representations(stage):
+    """repr() says what each object is and how far it got, and never shows a peer's text unescaped."""
+    client, server, track, subscription = stage
+    group = track.open_group()
+    await group.send(b"x")
+    reader = await subscription.receive()
+    assert repr(client) == "<Session moq-lite-06 over memory, client, open>"
+    assert repr(server) == "<Session moq-lite-06 over memory, server, open>"
+    assert repr(subscription) == "<Subscription 't' of 'b' open, 1 groups received>"
+    assert repr(reader) == "<GroupReader 0 open, 0 frames read, 1 waiting>"
+    assert repr(group) == "<GroupWriter 't' <Group 0 open, 1 frames, 1 bytes kept>>"
+    assert repr(track) == "<Track 't' open, next group 1, 1 subscribers>"
+    await reader.receive()
+    group.reset(70)
+    await trio.testing.wait_all_tasks_blocked()
+    assert repr(reader) == "<GroupReader 0 reset 0x46, 1 frames read, 0 waiting>"
+    assert repr(group) == "<GroupWriter 't' <Group 0 aborted 0x46, 1 frames, 1 bytes kept>>"
+    track.finish()
+    await trio.testing.wait_all_tasks_blocked()
+    assert "finished" in repr(track)
+    assert "finished" in repr(subscription)
+    assert "\x1b" not in repr(client.subscribe("b", "\x1b[2J"))
+    client.close()
+    assert repr(client) == "<Session moq-lite-06 over memory, client, closed>"
+
+
+async def test_a_listeners_representation():
+    """A listener shows where it can be reached and how many sessions it has."""
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(moqt.serve, lambda request: trio.sleep(0), "localhost", 0)
+        assert repr(listener) == (
+            f"<Listener https://localhost:{listener.port}/, moqt://localhost:{listener.port}/, 0 sessions>"
+        )
+        assert isinstance(listener.statistics(), moqt.ListenerStatistics)
+        await listener.aclose()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [moqt.ListenerStatistics, moqt.SessionStatistics, moqt.SubscriptionStatistics, moqt.TransportStatistics],
+)
+def test_statistics_are_frozen_and_documented(kind):
+    """Each field of each statistics value is a line of its docstring, and none can be assigned to."""
+    documented = re.findall(r"^        (\w+): \S.*\S", kind.__doc__, re.MULTILINE)
+    fields = [field.name for field in attrs.fields(kind)]
+    assert documented == fields
+    values = dict.fromkeys(fields, 0)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(kind(**values), fields[0], 1)
