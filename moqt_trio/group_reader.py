@@ -167,7 +167,10 @@ class GroupReader:
 
     def close(self, code: int = StreamCode.CANCELLED) -> None:
         """Refuses the rest of the group and drops what was not read. Does nothing the second time."""
-        self.deliver_error(trio.ClosedResourceError("this side closed the group"))
+        if self._error is None:
+            # Also for a group that is complete: its end must not look as if everything had been read.
+            self._finished = False
+            self.deliver_error(trio.ClosedResourceError("this side closed the group"))
         self._frames.clear()
         if self._stream is not None:
             self._stream.stop(code)

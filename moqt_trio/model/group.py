@@ -126,10 +126,12 @@ class GroupWriter:
             raise trio.BusyResourceError("another task is sending on this group")
         self._busy = True
         try:
-            await trio.lowlevel.checkpoint()
+            # Cancelled here or not at all: what was appended is on its way before others get their turn.
+            await trio.lowlevel.checkpoint_if_cancelled()
             if self._track.reliable:
                 await self._track.wait_room()
             self._track.append(self._group, payload, timestamp)
+            await trio.lowlevel.cancel_shielded_checkpoint()
         finally:
             self._busy = False
 

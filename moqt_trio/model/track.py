@@ -110,10 +110,12 @@ class Track:
 
         Raises: what `open_group` and `GroupWriter.send` raise.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self.reliable:
             await self.wait_room()
-        return self._write_group(payload, timestamp)
+        sequence = self._write_group(payload, timestamp)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return sequence
 
     def write_nowait(self, payload: bytes, timestamp: int | None = None) -> int:
         """Writes a group of one frame without waiting.

@@ -19,6 +19,7 @@ from ..path import BroadcastPath
 from ..wire.messages import (
     AnnounceEnd,
     AnnounceInit,
+    AnnounceLive,
     AnnounceOk,
     AnnounceRequest,
     AnnounceStart,
@@ -27,6 +28,7 @@ from ..wire.messages import (
     Message,
     StreamKind,
 )
+from .announced_tracks import AnnouncedTracks, PrefixHabit
 from .events import (
     Announced,
     AnnouncementsEnded,
@@ -54,6 +56,9 @@ class AnnouncePublisher(RequestReceiver):
     Three kinds of paths are withheld: those that passed the peer or a hop that it does not want or this side itself,
     those whose hops are more than `Limits.max_hops`, and hidden ones, with a part below the prefix that starts with a
     dot. The caller need not care: it announces and unannounces them like the others, and gets b"".
+
+    Where the version announces tracks (`Features.announce_tracks`), every path here is that of a track:
+    `paths.track_path_local` makes it.
 
     Attributes:
         prefix: The canonical prefix; empty until the request arrived.
@@ -156,9 +161,15 @@ class AnnouncePublisher(RequestReceiver):
     def _start(self, full: BroadcastPath, hops: tuple[int, ...], warm: int, cold: int) -> AnnounceStart | None:
         """Returns the message that announces a path, or None for a path that is withheld."""
         suffix = self._prefix.suffix_of(full)
-        if any(part.startswith(".") for part in suffix):
-            return None
         state = self._state
+        segments = suffix.parts
+        if state.dialect.features.announce_tracks:
+            if not full.parts:
+                raise LocalProtocolError("a track's path has at least one part, its name")
+            # A name is no segment of a path: what hides a broadcast leaves its tracks alone.
+            segments = segments[:-1]
+        if any(part.startswith(".") for part in segments):
+            return None
         # Whoever is among the hops has the broadcast from a shorter route; sending it back would make a loop.
         peer_hop = state.peer_setup.hop_id if state.peer_setup is not None else 0
         if any(hop and hop in hops for hop in (self._exclude_hop, peer_hop, state.hop_id)):
@@ -175,6 +186,8 @@ class AnnouncePublisher(RequestReceiver):
         if first == "init":
             return dialect.encode(AnnounceInit(tuple(start.suffix for start in starts)))
         data = b"".join(map(dialect.encode, starts))
+        if dialect.features.announce_live:
+            data += dialect.encode(AnnounceLive())
         if first == "ok":
             data = dialect.encode(AnnounceOk(self._state.hop_id, len(starts))) + data
         return data
@@ -200,7 +213,7 @@ class AnnouncePublisher(RequestReceiver):
         self._exclude_hop = message.exclude_hop
         self._asked = True
         self._expect = None
-        events.append(AnnouncementsRequested(message.prefix, message.exclude_hop))
+        events.append(AnnouncementsRequested(message.prefix, message.exclude_hop, message.parameters))
 
     def _on_release(self) -> None:
         self._active.clear()
@@ -224,7 +237,8 @@ class AnnounceSubscriber(MessageMachine):
     """We want to know what is available at the peer below a prefix.
 
     Events: `Announced`, `Unannounced`, `InitialAnnouncementsDone` where the version tells, then `AnnouncementsEnded`
-    (FIN) or `RequestRefused`. What passed this side's own hop is dropped in silence.
+    (FIN) or `RequestRefused`. What passed this side's own hop is dropped in silence. Where the version announces
+    tracks, `TrackAnnounced` and `TrackUnannounced` tell of each, and the others of the broadcasts that they add up to.
 
     Attributes:
         prefix: The canonical prefix.
@@ -239,6 +253,9 @@ class AnnounceSubscriber(MessageMachine):
         self.opening = state.dialect.stream_type(StreamKind.ANNOUNCE) + state.dialect.encode(request)
         self._with_ids = features.announce_ids
         self._may_restart = features.announce_first == "ok" and not features.announce_ids
+        self._tracks = AnnouncedTracks() if features.announce_tracks else None
+        self._habit = PrefixHabit(self._prefix, possible=features.announce_full_paths)
+        self._live = not features.announce_live
         self._sender_hop: tuple[int, ...] = ()
         self._initial_left = 0
         self._next_ordinal = 0
@@ -264,6 +281,11 @@ class AnnounceSubscriber(MessageMachine):
                 self._initial_left = message.active_count
                 if not message.active_count:
                     events.append(InitialAnnouncementsDone())
+            case AnnounceLive():
+                # Nothing forbids a second one, and it says nothing new.
+                if not self._live:
+                    self._live = True
+                    events.append(InitialAnnouncementsDone())
             case AnnounceInit():
                 self._expect = Expect.ANNOUNCE_REPLY
                 self._initial_left = len(message.suffixes)
@@ -274,7 +296,33 @@ class AnnounceSubscriber(MessageMachine):
             case _:
                 raise self._broken(f"{type(message).__name__} as a reply")
 
+    def _on_track(self, message: AnnounceStart, tracks: AnnouncedTracks, events: list[Event]) -> None:
+        limits = self._state.limits
+        suffix = path_untrusted(message.suffix, limits)
+        path = suffix if self._habit.is_whole(suffix)[0] else path_untrusted(message.suffix, limits, self._prefix)
+        self._habit.note(suffix)
+        if not path.parts:
+            raise self._broken("an announcement of a track without a name")
+        if str(path) in self._by_path:
+            raise self._broken("an announcement of what is announced already")
+        self._remember(_Route(str(path), True))
+        tracks.start(path, events, initial=not self._live)
+
+    def _on_track_end(self, suffix_text: str, tracks: AnnouncedTracks, events: list[Event]) -> None:
+        limits = self._state.limits
+        suffix = path_untrusted(suffix_text, limits)
+        for whole in self._habit.is_whole(suffix):
+            path = suffix if whole else path_untrusted(suffix_text, limits, self._prefix)
+            route = self._by_path.get(str(path))
+            if route is not None:
+                self._forget(route)
+                tracks.end(path, events)
+                return
+
     def _on_start(self, message: AnnounceStart, events: list[Event]) -> None:
+        if self._tracks is not None:
+            self._on_track(message, self._tracks, events)
+            return
         path = str(path_untrusted(message.suffix, self._state.limits, self._prefix))
         hops = message.hops + self._sender_hop
         shown = not self._looped(hops)
@@ -314,6 +362,9 @@ class AnnounceSubscriber(MessageMachine):
             route = self._by_ordinal.pop(message.announce_id, None)
             if route is None:
                 raise self._unknown(message.announce_id)
+        elif self._tracks is not None:
+            self._on_track_end(message.suffix or "", self._tracks, events)
+            return
         else:
             path = path_untrusted(message.suffix or "", self._state.limits, self._prefix)
             route = self._by_path.get(str(path))

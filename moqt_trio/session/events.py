@@ -7,7 +7,45 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 if TYPE_CHECKING:
-    from ..wire.messages import Fetch, Frame, Setup, Subscribe, SubscribeUpdate, TrackInfo
+    from ..wire.dialect import Dialect
+    from ..wire.messages import Fetch, Frame, Parameters, Setup, Subscribe, SubscribeUpdate, TrackInfo
+
+
+@attrs.frozen
+class SessionNegotiated:
+    """The two sides agreed on a version, in the handshake of the versions up to moq-lite-02.
+
+    Attributes:
+        dialect: The version.
+        path: The request target, `path?query` with one slash in front, that a client sent over raw QUIC; None for none.
+        parameters: All parameters of the peer's message; None where it had not even their count.
+    """
+
+    dialect: Dialect
+    path: str | None
+    parameters: Parameters | None
+
+
+@attrs.frozen
+class BitrateReported:
+    """The peer's estimate of the connection (SESSION_UPDATE).
+
+    Attributes:
+        bitrate: Bits per second; None when unknown.
+    """
+
+    bitrate: int | None
+
+
+@attrs.frozen
+class SessionStreamEnded:
+    """The peer ended the stream of the handshake, and with it the session.
+
+    Attributes:
+        code: The reset's code; None for a FIN.
+    """
+
+    code: int | None
 
 
 @attrs.frozen
@@ -24,10 +62,12 @@ class AnnouncementsRequested:
     Attributes:
         prefix: The prefix as it was spelled on the wire.
         exclude_hop: Announcements that passed this hop are not wanted; 0 for none.
+        parameters: What gomoqt's develop version says beside that; None for nothing.
     """
 
     prefix: str
     exclude_hop: int
+    parameters: Parameters | None = None
 
 
 @attrs.frozen
@@ -56,6 +96,29 @@ class Unannounced:
     """The peer no longer offers a broadcast. Subscriptions that run are not disturbed."""
 
     path: str
+
+
+@attrs.frozen
+class TrackAnnounced:
+    """The peer offers one track of a broadcast, where the version announces tracks.
+
+    The broadcast is offered from the first of its tracks on: its own `Announced` comes before.
+
+    Attributes:
+        path: The broadcast's path.
+        track: The track's name.
+    """
+
+    path: str
+    track: str
+
+
+@attrs.frozen
+class TrackUnannounced:
+    """The peer no longer offers a track. Behind the last one of a broadcast comes the broadcast's own `Unannounced`."""
+
+    path: str
+    track: str
 
 
 @attrs.frozen
@@ -99,9 +162,11 @@ class SubscribeAccepted:
 
     Attributes:
         start_group: The first group that will come; None where the version or the publisher does not say.
+        latest_group: The newest group that the publisher has; None where the version or the publisher does not say.
     """
 
     start_group: int | None
+    latest_group: int | None = None
 
 
 @attrs.frozen
@@ -184,6 +249,13 @@ class FetchRequested:
 
 
 @attrs.frozen
+class FetchUpdated:
+    """The peer changed the priority of its fetch."""
+
+    priority: int
+
+
+@attrs.frozen
 class TrackInfoRequested:
     """The peer asks for a track's properties."""
 
@@ -243,12 +315,17 @@ class DatagramReceived:
 
 
 Event: TypeAlias = (
-    SetupReceived
+    SessionNegotiated
+    | BitrateReported
+    | SessionStreamEnded
+    | SetupReceived
     | AnnouncementsRequested
     | Announced
     | Unannounced
     | InitialAnnouncementsDone
     | AnnouncementsEnded
+    | TrackAnnounced
+    | TrackUnannounced
     | SubscribeRequested
     | SubscribeUpdated
     | RequestCancelled
@@ -262,6 +339,7 @@ Event: TypeAlias = (
     | GroupFinished
     | GroupReset
     | FetchRequested
+    | FetchUpdated
     | TrackInfoRequested
     | TrackInfoReceived
     | ProbeRequested

@@ -12,8 +12,8 @@ import attrs
 
 from ..codes import StreamCode
 from ..errors import LocalProtocolError, Malformed, ProtocolError
-from ..wire.messages import Expect, Fetch, FrameLike, Message, StreamKind
-from .events import Event, FetchRequested, FramesReceived, RequestFinished, RequestRefused
+from ..wire.messages import Expect, Fetch, FetchUpdate, FrameLike, Message, StreamKind
+from .events import Event, FetchRequested, FetchUpdated, FramesReceived, RequestFinished, RequestRefused
 from .group import FrameWriter
 from .machine import RequestReceiver, StreamMachine
 from .paths import path_local, path_untrusted
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class FetchPublisher(RequestReceiver):
     """The peer fetches one group of ours. The driver finishes the stream after the last frame, or resets it.
 
-    Events: `FetchRequested`, `RequestCancelled`.
+    Events: `FetchRequested`, `FetchUpdated` where the version has updates, `RequestCancelled`.
 
     Attributes:
         request: What the peer asked for; None until it arrived. Its path is canonical.
@@ -55,11 +55,14 @@ class FetchPublisher(RequestReceiver):
         self._settled = True
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
+        if isinstance(message, FetchUpdate):
+            events.append(FetchUpdated(message.priority))
+            return
         assert isinstance(message, Fetch)
         path = path_untrusted(message.broadcast, self._state.limits)
         self.request = attrs.evolve(message, broadcast=str(path))
         self._asked = True
-        self._expect = None
+        self._expect = Expect.FETCH_UPDATE if self._state.dialect.features.fetch_update else None
         events.append(FetchRequested(self.request))
 
     def _on_release(self) -> None:
@@ -75,6 +78,7 @@ class FetchSubscriber(StreamMachine):
     def __init__(self, state: SessionState, request: Fetch) -> None:
         request = attrs.evolve(request, broadcast=str(path_local(request.broadcast)))
         self.opening = state.dialect.stream_type(StreamKind.FETCH) + state.dialect.encode(request)
+        self._dialect = state.dialect
         self._frames = state.dialect.frame_decoder(state.limits)
         self._deaf = False
 
@@ -82,6 +86,15 @@ class FetchSubscriber(StreamMachine):
     def pending_bytes(self) -> int:
         """Bytes that arrived and belong to a frame that is not complete."""
         return self._frames.pending_bytes
+
+    def update(self, priority: int) -> bytes:
+        """Returns FETCH_UPDATE; b"" once the reply is complete.
+
+        Raises:
+            LocalProtocolError: The version has no such message, or the priority is not in 0 … 255.
+        """
+        data = self._dialect.encode(FetchUpdate(priority))
+        return b"" if self._deaf else data
 
     def receive_data(self, data: bytes, fin: bool) -> list[Event]:
         if self._deaf:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from ..codes import SessionCode, StreamCode
 from ..errors import RemoteProtocolError
-from ..wire import varint
 from ..wire.messages import StreamKind
 from .announce import AnnouncePublisher
 from .fetch import FetchPublisher
@@ -52,7 +51,7 @@ class _IncomingStream(StreamMachine, abc.ABC):
             return []
         if self._head:
             data = self._head + data
-        found = varint.decode(data)
+        found = self._state.dialect.split_stream_type(data)
         if found is None:
             self._head = data
             self._deaf = fin

@@ -91,7 +91,11 @@ class MessageMachine(StreamMachine, abc.ABC):
         buffer.feed(data)
         while buffer:
             if self._expect is None:
-                raise self._broken("bytes where nothing more is due")
+                if self._state.dialect.features.stray_zeros:
+                    buffer.skip_zeros()
+                if buffer:
+                    raise self._broken("bytes where nothing more is due")
+                break
             message = self._state.dialect.read_untrusted(self._expect, buffer, self._state.limits)
             if message is None:
                 break

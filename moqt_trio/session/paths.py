@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..codes import StreamCode
-from ..errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+from ..errors import LimitExceeded, LocalProtocolError, RemoteProtocolError, printable
 from ..path import BroadcastPath
 
 if TYPE_CHECKING:
@@ -39,6 +39,21 @@ def path_untrusted(text: str, limits: Limits, below: BroadcastPath | None = None
     except ValueError as error:
         # The library's own bounds on a path hold even where `limits` was set above them.
         raise RemoteProtocolError(str(error), code=StreamCode.UNROUTABLE, scope="stream") from error
+
+
+def track_path_local(broadcast: str | BroadcastPath, track: str) -> str:
+    """Returns the path that stands for a track where announcements name tracks.
+
+    Raises:
+        LocalProtocolError: The track's name is empty or has a slash in it, so that it can't be the last part of a path,
+            or the path is too long or too deep.
+    """
+    if not track or "/" in track:
+        raise LocalProtocolError(f"a track that is named {printable(track)!r} can't be announced by its path")
+    try:
+        return str(BroadcastPath.parse(broadcast).join(track))
+    except ValueError as error:
+        raise LocalProtocolError(str(error)) from error
 
 
 def path_local(text: str) -> BroadcastPath:

@@ -81,15 +81,19 @@ class TrackPublisher(RequestReceiver):
         super().__init__(state, Expect.SUBSCRIBE)
         self.request: Subscribe | None = None
         self.accepted = False
+        self._range: tuple[int | None, int | None] = (None, None)
         self._ended = False
         self._admitted = False
 
-    def accept(self, start_group: int | None) -> bytes:
-        """Returns SUBSCRIBE_OK; to be called once.
+    def accept(self, start_group: int | None, latest_group: int | None = None) -> bytes:
+        """Returns SUBSCRIBE_OK (before moq-lite: INFO); to be called once.
+
+        Where `Features.accept_before_groups` is set, groups follow it about a round trip later.
 
         Args:
             start_group: The first group that will come. From moq-lite-05 on it has to be known; before that None
                 leaves it open.
+            latest_group: The newest group that there is, for the versions that tell it; None tells `start_group`.
 
         Raises:
             LocalProtocolError: There is no request yet, it was accepted or ended before, or the version wants a group.
@@ -105,7 +109,7 @@ class TrackPublisher(RequestReceiver):
         ok = SubscribeOk(start_group)
         if not features.subscribe_ok_needs_group:
             # The older layouts tell the publisher's preferences too: the subscriber's own priority, as every peer says.
-            ok = attrs.evolve(ok, priority=request.priority)
+            ok = attrs.evolve(ok, priority=request.priority, latest_group=latest_group)
         data = self._state.dialect.encode(ok)
         self.accepted = True
         return data
@@ -129,7 +133,9 @@ class TrackPublisher(RequestReceiver):
         return data
 
     def drop(self, first: int, last: int, code: int = 0) -> bytes:
-        """Returns SUBSCRIBE_DROP for the groups `first` to `last`, inclusive, or b"" where the version lacks it.
+        """Returns SUBSCRIBE_DROP (before moq-lite: SUBSCRIBE_GAP) for the groups `first` to `last`, inclusive.
+
+        Returns b"" where the version lacks it.
 
         Raises:
             LocalProtocolError: The subscription is not accepted, or `last` is before `first`.
@@ -141,7 +147,8 @@ class TrackPublisher(RequestReceiver):
             raise LocalProtocolError("SUBSCRIBE_DROP comes after SUBSCRIBE_OK")
         if not self._state.dialect.features.subscribe_drop:
             return b""
-        return self._state.dialect.encode(SubscribeDrop(first, last, code))
+        dialect = self._state.dialect
+        return dialect.encode(SubscribeDrop(first, last, dialect.codes.to_wire("group", code)))
 
     def finish(self) -> None:
         """Notes that this side finished the stream: the peer's FIN or reset is no cancellation any more."""
@@ -157,8 +164,18 @@ class TrackPublisher(RequestReceiver):
             self._on_subscribe(message, events)
             return
         assert isinstance(message, SubscribeUpdate)
+        if self._state.dialect.features.update_keeps_range:
+            message = self._with_range_kept(message)
         self._check(message)
         events.append(SubscribeUpdated(message))
+
+    def _with_range_kept(self, update: SubscribeUpdate) -> SubscribeUpdate:
+        """Returns an update with the bounds in force where it names none."""
+        start, end = self._range
+        start = start if update.start_group is None else update.start_group
+        end = end if update.end_group is None else update.end_group
+        self._range = start, end
+        return attrs.evolve(update, start_group=start, end_group=end)
 
     def _on_subscribe(self, message: Subscribe, events: list[Event]) -> None:
         self._check(message)
@@ -166,6 +183,7 @@ class TrackPublisher(RequestReceiver):
         self._state.peers.admit_untrusted(message.subscribe_id)
         self._admitted = True
         self.request = attrs.evolve(message, broadcast=str(path))
+        self._range = message.start_group, message.end_group
         self._asked = True
         self._expect = Expect.SUBSCRIBE_UPDATE
         events.append(SubscribeRequested(self.request))
@@ -196,7 +214,8 @@ class TrackSubscriber(MessageMachine):
     _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
 
     def __init__(self, state: SessionState, request: Subscribe) -> None:
-        super().__init__(state, Expect.SUBSCRIBE_REPLY)
+        typed = state.dialect.features.subscribe_typed
+        super().__init__(state, Expect.SUBSCRIBE_REPLY if typed else Expect.SUBSCRIBE_FIRST_REPLY)
         problem = _range_problem(request)
         if problem is not None:
             raise LocalProtocolError(problem)
@@ -224,7 +243,7 @@ class TrackSubscriber(MessageMachine):
             LocalProtocolError: A value is out of range, or the version cannot carry it.
         """
         changed = attrs.evolve(self._current, **changes)
-        problem = _range_problem(changed)
+        problem = _range_problem(changed) or self._lifted(changed)
         if problem is not None:
             raise LocalProtocolError(problem)
         data = self._state.dialect.encode(changed)
@@ -233,13 +252,26 @@ class TrackSubscriber(MessageMachine):
         self._current = changed
         return data
 
+    def _lifted(self, changed: SubscribeUpdate) -> str | None:
+        """Returns what is wrong with an update that lifts a bound where the version can only move it."""
+        if not self._state.dialect.features.update_keeps_range:
+            return None
+        before, after = self._current, changed
+        for old, new in ((before.start_group, after.start_group), (before.end_group, after.end_group)):
+            if old is not None and new is None:
+                return f"{self._state.dialect.name} can move the bound of a range at group {old}, but not lift it"
+        return None
+
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:
             case SubscribeOk():
                 if self._accepted or self._ended:
                     raise self._broken("SUBSCRIBE_OK after the answer")
                 self._accepted = True
-                events.append(SubscribeAccepted(message.start_group))
+                features = self._state.dialect.features
+                if not features.subscribe_typed:
+                    self._expect = Expect.SUBSCRIBE_REPLY if features.subscribe_drop else None
+                events.append(SubscribeAccepted(message.start_group, message.latest_group))
             case SubscribeEnd():
                 # A track that ends before its first group has an END and no OK.
                 if self._ended:
@@ -249,7 +281,8 @@ class TrackSubscriber(MessageMachine):
             case SubscribeDrop():
                 if not self._accepted:
                     raise self._broken("SUBSCRIBE_DROP before SUBSCRIBE_OK")
-                events.append(GroupsDropped(message.start, message.end, message.code))
+                code = self._state.dialect.codes.from_wire("group", message.code)
+                events.append(GroupsDropped(message.start, message.end, code))
             case _:
                 raise self._broken(f"{type(message).__name__} as a reply")
 

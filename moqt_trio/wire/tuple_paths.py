@@ -51,7 +51,8 @@ def write_parts(writer: Writer, parts: tuple[str, ...]) -> None:
     """Writes a path, a prefix or a suffix."""
     size = sum(len(part.encode("utf-8", "surrogatepass")) for part in parts) + max(len(parts) - 1, 0)
     if len(parts) > MAX_PARTS or size > MAX_BYTES:
-        raise LocalProtocolError(f"a path has at most {MAX_PARTS} parts and {MAX_BYTES} bytes, not {len(parts)} and {size}")
+        most = f"{MAX_PARTS} parts and {MAX_BYTES} bytes"
+        raise LocalProtocolError(f"a path has at most {most}, not {len(parts)} and {size}")
     writer.varint(len(parts))
     for part in parts:
         writer.text(part)

@@ -101,6 +101,20 @@ async def test_a_closed_group_never_looks_complete(stage):
             reader.receive_nowait()
 
 
+async def test_a_complete_group_outlives_its_subscription(stage):
+    """A group that had arrived whole can be read after the subscription's block; its publisher does not wait for that."""
+    client, server, track, _ = stage
+    async with client.subscribe("b", "t") as subscription:
+        await trio.testing.wait_all_tasks_blocked()
+        await track.write(b"x")
+        reader = await subscription.receive()
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.statistics().subscriptions_served == 2
+    await trio.testing.wait_all_tasks_blocked()
+    assert server.statistics().subscriptions_served == 1
+    assert await reader.read_all() == [b"x"]
+
+
 async def test_what_we_closed(stage):
     """After leaving their blocks subscription, announcements and fetch raise ClosedResourceError, as do ended writers."""
     client, _, track, _ = stage

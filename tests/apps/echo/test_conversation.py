@@ -67,6 +67,7 @@ def replying(reply: Reply) -> Server:
             await text.wait_subscribed()
             async for group in subscription:
                 await reply(text, group.sequence, await group.read_all())
+            await trio.sleep_forever()
 
     return server
 
@@ -172,10 +173,10 @@ async def test_echo_stops_in_mid_run(autojump_clock):
             await give_back(text, sequence, frames)
 
     with pytest.raises(EchoFailed, match="nothing has come back for 10 s") as failure:
-        await converse(replying(tire), *[b"hello"] * 1000)
-    # The fifth message left after one second, and the closing of a clogged subscription may take two.
-    assert 11.0 <= trio.current_time() - began <= 14.0
-    assert failure.value.__notes__[0].startswith("sent 45, echoed 4, lost 41")
+        await converse(replying(tire), *[b"hello"] * 1000, interval=0.3)
+    # The fifth message left after 1.2 seconds, and 33 more in the ten seconds after it; closing may take two.
+    assert 11.2 <= trio.current_time() - began <= 13.2
+    assert failure.value.__notes__[0].startswith("sent 38, echoed 4, lost 34")
 
 
 async def test_the_last_echo_is_missing(autojump_clock):
@@ -259,12 +260,14 @@ async def test_goaway_at_the_end(autojump_clock):
     """A client that has sent everything has nothing to leave undone."""
 
     async def leave_late(session: moqt.Session) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(EchoSession(session).run)
-            await trio.sleep(1.1)
+        async def say_goodbye(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
             await session.goaway()
+            await trio.sleep(0.5)
+            await give_back(text, sequence, frames)
 
-    tally = await converse(leave_late, b"one", link=LossyLink(delay=1.0))
+        await replying(say_goodbye)(session)
+
+    tally = await converse(leave_late, b"one")
     assert tally.summary().startswith("sent 1, echoed 1, lost 0")
 
 
