@@ -7,7 +7,13 @@ the peer offers with `Session.announcements`, and read it with `Session.subscrib
 from __future__ import annotations
 
 from .announcements import Announcement, Announcements
-from .certificates import Certificate, DevelopmentCertificates, development_certificate, parse_fingerprint
+from .certificates import (
+    Certificate,
+    CertificateFiles,
+    DevelopmentCertificates,
+    development_certificate,
+    parse_fingerprint,
+)
 from .client import connect
 from .codes import SessionCode, StreamCode
 from .errors import (
@@ -37,7 +43,8 @@ from .model.track import Track
 from .path import BroadcastPath
 from .pem import CertificateUnusable
 from .probing import Probe, ProbeReport
-from .server import Handler, Listener, ListenerStatistics, Router, SessionRequest, serve
+from .routing import Handler, Router, SessionRequest
+from .server import Listener, ListenerStatistics, serve
 from .session_api import Published, Session, SessionStatistics
 from .subscriber import Subscription, SubscriptionStatistics, TrackProperties
 from .transport.abc import TransportStatistics
@@ -52,6 +59,7 @@ __all__ = [
     "Broadcast",
     "BroadcastPath",
     "Certificate",
+    "CertificateFiles",
     "CertificateInvalid",
     "CertificateUnusable",
     "ConnectError",

@@ -63,7 +63,7 @@ class Announcements:
     # -- from the stream -----------------------------------------------------------------------------------
 
     def handle(self, event: Event) -> None:
-        """Takes what the stream says; for the session\'s driver."""
+        """Takes what the stream says; for the session's driver."""
         match event:
             case Announced():
                 path = BroadcastPath.parse(event.path)
@@ -90,7 +90,7 @@ class Announcements:
                 pass
 
     def failed(self, error: MoqtError) -> None:
-        """Takes the end of the stream before its time; for the session\'s driver."""
+        """Takes the end of the stream before its time; for the session's driver."""
         if self._error is None and not self._ended:
             self._error = error
         self._wake()

@@ -15,10 +15,12 @@ from .codes import StreamCode
 from .errors import MoqtError, RemoteProtocolError
 from .group_reader import GroupReader
 from .limits import Limits
+from .scheduling import SendScheduler
 from .session.core import SessionCore
 from .session.events import Event
 from .session.machine import StreamMachine
 from .transport.abc import BidiStream, Connection, StreamSink
+from .untyped import Refusable, UntypedStreams
 from .wire.messages import Frame as WireFrame
 
 logger = logging.getLogger("moqt_trio")
@@ -38,6 +40,8 @@ class SessionDriver:
         setup_received: Set once the peer's SETUP is known.
         goaway_uri: Where the peer asked us to go; None while it has not asked.
         subscriptions: Our subscriptions by id.
+        scheduler: Says which of the subscriptions that we serve may write next.
+        untyped: The peer's streams whose type has not arrived.
     """
 
     def __init__(self, connection: Connection, core: SessionCore, nursery: trio.Nursery, limits: Limits) -> None:
@@ -49,6 +53,9 @@ class SessionDriver:
         self.setup_received = trio.Event()
         self.goaway_uri: str | None = None
         self.subscriptions: dict[int, GroupTaker] = {}
+        self.scheduler = SendScheduler(connection)
+        self.untyped = UntypedStreams(limits.setup_timeout)
+        self.start(self.untyped.expire_forever)
 
     def start(self, function: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
         """Starts a task of the session."""
@@ -89,15 +96,8 @@ class GroupTaker(Protocol):
     def group_complete(self, incoming: Refusable, reader: GroupReader) -> None:
         """Forgets a stream that the peer finished, and keeps its reader for as long as there is something to read."""
 
-    def group_over(self, incoming: Refusable, *, reset: bool) -> None:
+    def group_over(self, incoming: Refusable, reader: GroupReader, *, reset: bool) -> None:
         """Forgets a stream that ended before its time."""
-
-
-class Refusable(Protocol):
-    """A stream that can be refused from this side."""
-
-    def refuse(self, code: int) -> None:
-        """Refuses the rest of the stream."""
 
 
 class _Resettable(Protocol):
@@ -110,7 +110,6 @@ def give_up(stream: _Resettable, code: int) -> None:
     """Ends both halves of a stream at once with the same code."""
     stream.reset(code)
     stream.stop(code)
-
 
 
 class MachineSink(StreamSink):

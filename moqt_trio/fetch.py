@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
+
+import trio
 
 from .codes import StreamCode
 from .driver import MachineSink, SessionDriver
 from .errors import MoqtError, NotFound, RemoteProtocolError
 from .group_reader import GroupReader
+from .model.frame import Frame
 from .path import BroadcastPath
 from .session.events import Event, FramesReceived, RequestFinished, RequestRefused
 from .session.fetch import FetchSubscriber
@@ -32,11 +36,33 @@ class FetchReader(GroupReader):
         self._track = track
         self._machine = machine
         self._sink: _FetchSink | None = None
+        self._answer_by = math.inf
+
+    async def receive(self) -> Frame:
+        """Waits for the next frame and returns it. Cancelling loses nothing.
+
+        Raises: as `GroupReader.receive`, and
+            NotFound: The publisher has no such broadcast, track or group.
+            StreamReset: Also when nothing has come within `Limits.reply_timeout`, with CONTROL_TIMEOUT.
+        """
+        while self._answer_by != math.inf:
+            with trio.CancelScope(deadline=self._answer_by):
+                return await super().receive()
+            if self._answer_by != math.inf:
+                self._give_up()
+        return await super().receive()
+
+    def _give_up(self) -> None:
+        self._answer_by = math.inf
+        self.deliver_error(StreamReset(StreamCode.CONTROL_TIMEOUT, by_peer=False))
+        if self._sink is not None:
+            self._sink.cancel(StreamCode.CONTROL_TIMEOUT)
 
     async def __aenter__(self) -> FetchReader:
         self._driver.check_open()
         stream = await self._driver.connection.open_bidi()
         self._stream = stream
+        self._answer_by = trio.current_time() + self._driver.limits.reply_timeout
         self._sink = sink = _FetchSink(self._driver, stream, self._machine)
         sink.reader = self
         stream.write(self._machine.opening)
@@ -51,7 +77,7 @@ class FetchReader(GroupReader):
             self._sink.cancel()
 
     def handle(self, event: Event) -> None:
-        """Takes what the stream says; for the session\'s driver."""
+        """Takes what the stream says; for the session's driver."""
         match event:
             case FramesReceived():
                 self.deliver(event.frames, self._machine.pending_bytes)
@@ -68,7 +94,7 @@ class FetchReader(GroupReader):
                 pass
 
     def failed(self, error: MoqtError) -> None:
-        """Takes the end of the stream before its time; for the session\'s driver."""
+        """Takes the end of the stream before its time; for the session's driver."""
         self.deliver_error(error)
 
 
@@ -79,6 +105,8 @@ class _FetchSink(MachineSink):
 
     def data_received(self, data: bytes, fin: bool) -> None:
         machine = self.reader._machine
+        # Any part of an answer is one: how long the rest may take is for the caller to say.
+        self.reader._answer_by = math.inf
         before = machine.pending_bytes
         try:
             events = machine.receive_data(data, fin)
@@ -95,9 +123,9 @@ class _FetchSink(MachineSink):
             self.reader.deliver([], machine.pending_bytes)
 
     def handle(self, event: Event) -> None:
-        """Takes what the stream says; for the session\'s driver."""
+        """Takes what the stream says; for the session's driver."""
         self.reader.handle(event)
 
     def failed(self, error: MoqtError) -> None:
-        """Takes the end of the stream before its time; for the session\'s driver."""
+        """Takes the end of the stream before its time; for the session's driver."""
         self.reader.failed(error)

@@ -18,7 +18,7 @@ class GroupReader:
     """Reads one group. Iterate it: `async for frame in group`.
 
     Iteration ends when the publisher has finished the group. Reading gives the publisher credit for what was read,
-    so a group that is not read stops its publisher at `Limits.stream_window`.
+    so a group that is not read stops its publisher at `Limits.stream_window`: close one that you do not want.
 
     Attributes:
         sequence: The group's number in its track.
@@ -26,7 +26,15 @@ class GroupReader:
         datagram: True when the group came as a datagram.
     """
 
-    def __init__(self, sequence: int, start_frame: int, stream: ReceiveStream | None, *, datagram: bool = False) -> None:
+    def __init__(
+        self,
+        sequence: int,
+        start_frame: int,
+        stream: ReceiveStream | None,
+        *,
+        header_bytes: int = 0,
+        datagram: bool = False,
+    ) -> None:
         self.sequence = sequence
         self.start_frame = start_frame
         self.datagram = datagram
@@ -37,8 +45,9 @@ class GroupReader:
         self._error: Exception | None = None
         self._waiter: trio.Event | None = None
         self._busy = False
-        # Bytes of an unfinished frame that credit was given for because somebody waits for that frame.
-        self._advanced = 0
+        # Bytes of an unfinished frame that credit was given for because somebody waits for that frame. Below zero
+        # while the header's are owed: a group without a frame counts as a stream until it is read, too.
+        self._advanced = -header_bytes
         self._partial = 0
 
     # -- from the session ----------------------------------------------------------------------------------
@@ -77,7 +86,12 @@ class GroupReader:
     @property
     def read_whole(self) -> bool:
         """True once the group is over and every frame was read."""
-        return not self._frames and (self._finished or self._error is not None)
+        return not self._frames and (self._finished or self._error is not None) and self._advanced >= 0
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Payload bytes of the frames that wait to be read."""
+        return sum(len(frame.payload) for frame in self._frames)
 
     def _wake(self) -> None:
         if self._waiter is not None:
@@ -112,9 +126,9 @@ class GroupReader:
             while not self._frames:
                 if self._error is not None:
                     raise self._error
+                self._advance()
                 if self._finished:
                     raise trio.EndOfChannel
-                self._advance()
                 self._waiter = waiter = trio.Event()
                 try:
                     await waiter.wait()
@@ -136,6 +150,7 @@ class GroupReader:
         if self._error is not None:
             raise self._error
         if self._finished:
+            self._advance()
             raise trio.EndOfChannel
         raise trio.WouldBlock
 
@@ -157,7 +172,10 @@ class GroupReader:
         return batch
 
     async def read_all(self) -> list[Frame]:
-        """Returns every frame that is left, once the group is complete. Raises as `receive`."""
+        """Returns every frame that is left, once the group is complete. Raises as `receive`.
+
+        Cancelled, the frames that it had read are lost; `receive` loses none.
+        """
         frames: list[Frame] = []
         while True:
             try:
@@ -172,6 +190,7 @@ class GroupReader:
             self._finished = False
             self.deliver_error(trio.ClosedResourceError("this side closed the group"))
         self._frames.clear()
+        self._advanced = 0
         if self._stream is not None:
             self._stream.stop(code)
 

@@ -37,7 +37,7 @@ class IncomingGroup(StreamSink):
             self._broken(error, len(data))
             return
         frames: list[WireFrame] = []
-        finished = False
+        begun = finished = False
         for event in events:
             if isinstance(event, FramesReceived):
                 frames = event.frames
@@ -45,10 +45,13 @@ class IncomingGroup(StreamSink):
                 if not self._begin(event):
                     self.refuse(StreamCode.CANCELLED)
                     return
+                begun = True
             elif isinstance(event, GroupFinished):
                 finished = True
             elif isinstance(event, SetupReceived):
                 self._driver.setup_received.set()
+        if group is None and self._incoming.kind is not None:
+            self._driver.untyped.discard(self)
         reader, group = self._reader, self._group
         if reader is None or group is None:
             # Only the stream's type and header so far, or a SETUP: small, and used at once.
@@ -56,6 +59,8 @@ class IncomingGroup(StreamSink):
             return
         pending = group.pending_bytes
         owed = pending - before
+        if begun:
+            owed += group.header_bytes
         for frame in frames:
             owed += frame.wire_size
         if len(data) != owed:
@@ -74,11 +79,11 @@ class IncomingGroup(StreamSink):
         subscription = self._driver.subscriptions.get(event.subscribe_id)
         if subscription is None:
             return False
-        reader = GroupReader(event.sequence, event.start_frame, self._stream)
-        if not subscription.add_group(reader):
-            return False
         machine = self._incoming.machine
         assert isinstance(machine, GroupReceiver)
+        reader = GroupReader(event.sequence, event.start_frame, self._stream, header_bytes=machine.header_bytes)
+        if not subscription.add_group(reader):
+            return False
         self._group = machine
         self._reader = reader
         self._subscription = subscription
@@ -91,23 +96,23 @@ class IncomingGroup(StreamSink):
         except RemoteProtocolError as error:
             self._broken(error, 0)
             return
-        self._incoming.release()
+        self._over()
         for event in events:
             if isinstance(event, GroupReset):
                 self._end(StreamReset(event.code), reset=True)
 
     def connection_lost(self, error: MoqtError) -> None:
-        self._incoming.release()
+        self._over()
         self._end(error, reset=False)
 
     def refuse(self, code: int) -> None:
         """Refuses the rest of the stream."""
-        self._incoming.release()
+        self._over()
         self._stream.stop(code)
         self._end(trio.ClosedResourceError("the subscription was closed"), reset=False)
 
     def _broken(self, error: RemoteProtocolError, count: int) -> None:
-        self._incoming.release()
+        self._over()
         self._stream.consumed(count)
         if error.scope == "session":
             self._driver.violated(error)
@@ -115,11 +120,15 @@ class IncomingGroup(StreamSink):
             self._stream.stop(error.code)
         self._end(StreamReset(error.code, by_peer=False), reset=True)
 
+    def _over(self) -> None:
+        self._incoming.release()
+        self._driver.untyped.discard(self)
+
     def _end(self, error: Exception, *, reset: bool) -> None:
         if self._reader is not None:
             self._reader.deliver_error(error)
-        if self._subscription is not None:
-            self._subscription.group_over(self, reset=reset)
+            if self._subscription is not None:
+                self._subscription.group_over(self, self._reader, reset=reset)
 
 
 def deliver_datagram(driver: SessionDriver, data: bytes) -> None:

@@ -7,6 +7,7 @@ and they are finished. Serving a subscription reads the model through a cursor a
 from __future__ import annotations
 
 import math
+
 import trio
 
 from .codes import StreamCode
@@ -82,7 +83,20 @@ class IncomingRequest(MachineSink):
             case _:
                 pass
 
+    def data_received(self, data: bytes, fin: bool) -> None:
+        super().data_received(data, fin)
+        if self._incoming.kind is not None:
+            self.driver.untyped.discard(self)
+        elif fin:
+            self.refuse(StreamCode.CANCELLED)
+
+    def reset_received(self, code: int) -> None:
+        super().reset_received(code)
+        if self._incoming.kind is None:
+            self.refuse(StreamCode.CANCELLED)
+
     def failed(self, error: MoqtError) -> None:
+        self.driver.untyped.discard(self)
         self._scope.cancel()
 
     def send_ready(self) -> None:
@@ -98,7 +112,9 @@ class IncomingRequest(MachineSink):
         self.stream.stop(StreamCode.CANCELLED)
         self.machine.release()
 
-    def _refuse(self, code: int) -> None:
+    def refuse(self, code: int) -> None:
+        """Ends the stream from this side."""
+        self.driver.untyped.discard(self)
         give_up(self.stream, code)
         self.machine.release()
 
@@ -110,7 +126,7 @@ class IncomingRequest(MachineSink):
         try:
             prefix = BroadcastPath.parse(machine.prefix)
         except ValueError:
-            self._refuse(StreamCode.INTERNAL_ERROR)
+            self.refuse(StreamCode.INTERNAL_ERROR)
             return
         self._origin.watch(self._wakeup.set)
         try:
@@ -127,7 +143,7 @@ class IncomingRequest(MachineSink):
             pass
         finally:
             self._origin.unwatch(self._wakeup.set)
-            self._refuse(StreamCode.SESSION_CLOSED)
+            self.refuse(StreamCode.SESSION_CLOSED)
 
     def _tell_changes(
         self, machine: AnnouncePublisher, prefix: BroadcastPath, told: dict[BroadcastPath, Publication]
@@ -161,7 +177,7 @@ class IncomingRequest(MachineSink):
         if found is None or self.driver.going_away.is_set():
             code = StreamCode.NOT_FOUND if found is None else StreamCode.GOING_AWAY
             logger.info("refused track %s of %s", printable(request.track), printable(request.broadcast))
-            self._refuse(code)
+            self.refuse(code)
             return
         publication, track = found
         server = TrackServer(self.driver, self.stream, machine, request, publication, track, self._scope)
@@ -179,7 +195,7 @@ class IncomingRequest(MachineSink):
     def _track_info(self, broadcast: str, name: str) -> None:
         found = self._find(broadcast, name)
         if found is None:
-            self._refuse(StreamCode.NOT_FOUND)
+            self.refuse(StreamCode.NOT_FOUND)
             return
         machine = self._incoming.machine
         assert isinstance(machine, TrackInfoPublisher)
@@ -191,7 +207,7 @@ class IncomingRequest(MachineSink):
     def _fetch(self, request: Fetch) -> None:
         found = self._find(request.broadcast, request.track)
         if found is None:
-            self._refuse(StreamCode.NOT_FOUND)
+            self.refuse(StreamCode.NOT_FOUND)
             return
         self.driver.start(self._serve_fetch, request, found[1])
 
@@ -227,7 +243,7 @@ class IncomingRequest(MachineSink):
         finally:
             track.detach(cursor)
             if not self.stream.send_ended:
-                self._refuse(code)
+                self.refuse(code)
             self.machine.release()
 
     def _write_fetched(self, machine: FetchPublisher, cursor: Cursor, entry: GroupCursor) -> None:
@@ -259,7 +275,7 @@ class IncomingRequest(MachineSink):
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass
         finally:
-            self._refuse(StreamCode.SESSION_CLOSED)
+            self.refuse(StreamCode.SESSION_CLOSED)
 
     def _estimate(self) -> tuple[int, int | None]:
         numbers = self.driver.connection.statistics()

@@ -2,152 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import errno
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from .certificates import Certificate, DevelopmentCertificates
+from .admission import Admission
 from .codes import SessionCode
 from .driver import logger
 from .errors import LocalProtocolError, SessionClosed, printable
+from .identity import CertificateSource, Identity
 from .limits import Limits
 from .nurseries import consists_of, open_bare_nursery
+from .routing import Handler, Router, SessionRequest
 from .session.core import SessionCore
 from .session_api import Session, closed_by_block, random_hop_id, run_session, wait_peer_setup
-from .transport.abc import Connection
-from .transport.quic.config import ServerIdentity, ServerSettings
-from .transport.quic.connection import QuicConnection
+from .transport.http.lifespan import open_lifespan
+from .transport.http.server import HttpServer
+from .transport.http.settings import base_settings, http3_settings, tcp_settings
+from .transport.http.sockets import bind_tcp
+from .transport.quic.config import ServerSettings
 from .transport.quic.endpoint import QuicListener, serve_quic
 from .transport.stream import HTTP3_CODES
 from .transport.webtransport.server import WebTransportRequest, serve_http3
 from .wire import dialect as dialects
-from .wire.dialect import Dialect
 from .wire.messages import ProbeLevel, Setup
 
 if TYPE_CHECKING:
-    from .transport.webtransport.asgi import AsgiApplication
+    import socket
+
+    from .certificates import Certificate
+    from .transport.quic.connection import QuicConnection
+    from .transport.webtransport.asgi import AsgiApplication, HttpConfig
+    from .wire.dialect import Dialect
 
 _NOT_FOUND = 404
 _NOT_ACCEPTABLE = 406
-_FORBIDDEN = 403
 _UNAVAILABLE = 503
 _INTERNAL = 500
 
-_CERTIFICATE_CHECK_S = 60.0
-"""How long a development certificate is taken as it is before its remaining days are looked at again."""
-
-
-class SessionRequest:
-    """A session that a client asks for, not yet answered. Answer with `accept` or `reject`, once.
-
-    Attributes:
-        path: The path without its query; the router's default for versions that carry none over raw QUIC.
-        query: The query, without the `?`; often a credential, so never log it.
-        authority: Host and port that the client asked for, where the transport says so.
-        origin: The page that a browser asks for, as its `Origin` header says; None elsewhere.
-        transport: `"webtransport"` or `"quic"`.
-        version: The wire version that an accepted session will speak.
-        peer: The client's address and port.
-    """
-
-    def __init__(
-        self,
-        *,
-        path: str,
-        query: str,
-        authority: str | None,
-        origin: str | None,
-        transport: Literal["quic", "webtransport", "memory"],
-        version: str,
-        peer: tuple[str, int] | None,
-        accept: Callable[[], AbstractAsyncContextManager[Session]],
-        reject: Callable[[int, str], None],
-    ) -> None:
-        self.path = path
-        self.query = query
-        self.authority = authority
-        self.origin = origin
-        self.transport = transport
-        self.version = version
-        self.peer = peer
-        self._accept = accept
-        self._reject = reject
-        self._answered = False
-
-    @property
-    def answered(self) -> bool:
-        """True once the request was accepted or rejected."""
-        return self._answered
-
-    def accept(self) -> AbstractAsyncContextManager[Session]:
-        """Accepts. Use it as `async with request.accept() as session`; leaving the block closes the session.
-
-        Raises:
-            LocalProtocolError: The request was answered before.
-        """
-        self._answer()
-        return self._accept()
-
-    async def reject(self, status: int = _FORBIDDEN, reason: str = "") -> None:
-        """Refuses.
-
-        Args:
-            status: 400 … 599, as in HTTP; raw QUIC carries the same number as the session's close code.
-            reason: A text for the client, where the transport carries one.
-
-        Raises:
-            LocalProtocolError: The request was answered before.
-            ValueError: Another status.
-        """
-        if not 400 <= status <= 599:
-            raise ValueError(f"a refusal's status is 400 … 599, not {status}")
-        self._answer()
-        self._reject(status, reason)
-        await trio.lowlevel.checkpoint()
-
-    def _answer(self) -> None:
-        if self._answered:
-            raise LocalProtocolError("this session request was answered before")
-        self._answered = True
-
-    def __repr__(self) -> str:
-        return f"<SessionRequest {printable(self.path)} {self.version} over {self.transport} from {self.peer}>"
-
-
-Handler: TypeAlias = Callable[[SessionRequest], Awaitable[None]]
-"""What serves a session: an async function in a task and cancel scope of its own."""
-
-
-class Router:
-    """Which handler serves which path.
-
-    Args:
-        routes: Handlers by exact path, such as `{"/echo": echo}`.
-        default: The path that stands in when the client's handshake carries none: moq-lite-03 and -04 over raw QUIC.
-
-    Raises:
-        ValueError: A path without its leading slash, or a default that is no route.
-    """
-
-    def __init__(self, routes: Mapping[str, Handler], *, default: str | None = None) -> None:
-        for path in routes:
-            if not path.startswith("/") or "?" in path:
-                raise ValueError(f"a route is a path that starts with '/', without a query, not {path!r}")
-        if default is not None and default not in routes:
-            raise ValueError(f"the default {default!r} is not among the routes {sorted(routes)}")
-        self._routes = dict(routes)
-        self.default = default
-
-    def find(self, path: str) -> Handler | None:
-        """Returns the handler of a path, or None."""
-        return self._routes.get(path)
-
-    def __repr__(self) -> str:
-        return f"Router({sorted(self._routes)}, default={self.default!r})"
+_PORT_TRIES = 16
+"""Port numbers that are tried before the search for one that is free on UDP and on TCP is given up."""
 
 
 @attrs.frozen(kw_only=True)
@@ -217,66 +116,63 @@ class Listener:
         return f"<Listener {', '.join(self.urls)}, {len(self._server.sessions)} sessions>"
 
 
-class _Identity:
-    """The certificate to show: a given one, or the development certificate of this machine, renewed in time."""
+@attrs.frozen
+class _Web:
+    """What ordinary HTTP requests need.
 
-    def __init__(self, certificate: Certificate | None) -> None:
-        self._store = DevelopmentCertificates() if certificate is None else None
-        self._certificate = certificate
-        self._checked = -_CERTIFICATE_CHECK_S
+    Attributes:
+        app: The ASGI application.
+        config: Hypercorn's settings, before they are made out for TCP or for HTTP/3.
+        state: The lifespan state.
+    """
 
-    def current(self) -> Certificate:
-        """Returns the certificate for a connection that begins now."""
-        if self._store is not None:
-            now = trio.current_time()
-            if self._certificate is None or now - self._checked >= _CERTIFICATE_CHECK_S:
-                self._certificate = self._store.current()
-                self._checked = now
-        assert self._certificate is not None
-        return self._certificate
-
-    def __call__(self) -> ServerIdentity:
-        certificate = self.current()
-        return ServerIdentity(certificate.certificate, certificate.chain, certificate.private_key)
+    app: AsgiApplication
+    config: HttpConfig
+    state: dict[str, Any]
 
 
 class _Server:
-    """The sessions of one listener."""
+    """The sessions of one listener, and the requests beside them."""
 
     def __init__(
         self,
         router: Router,
         offered: tuple[Dialect, ...],
         limits: Limits,
-        identity: _Identity,
-        app: AsgiApplication | None,
+        identity: Identity,
+        admission: Admission,
     ) -> None:
         self.router = router
         self.offered = offered
         self.limits = limits
         self.identity = identity
-        self.app = app
+        self.admission = admission
+        self.web: _Web | None = None
+        self.tcp: HttpServer | None = None
         self.hop_id = random_hop_id()
         self.sessions: set[Session] = set()
         self.accepted = 0
         self.rejected = 0
-        self.draining = False
+        self.draining = trio.Event()
         self.finished = trio.Event()
         self.ended = trio.Event()
-        self._emptied = trio.Event()
+        self._http3_connections = 0
+        self._left = trio.Event()
 
     # -- shutting down -------------------------------------------------------------------------------------
 
     async def drain(self, grace: float) -> None:
         """Asks every client to leave, waits for at most the grace, then ends the listener; waits for that too."""
-        self.draining = True
+        self.draining.set()
         try:
             with trio.move_on_after(grace):
                 async with open_bare_nursery() as nursery:
                     for session in list(self.sessions):
                         nursery.start_soon(_ask_to_leave, session)
-                while self.sessions:
-                    await self._emptied.wait()
+                    if self.tcp is not None:
+                        nursery.start_soon(self.tcp.drain)
+                while self.sessions or self._http3_connections:
+                    await self._left.wait()
         finally:
             self.finished.set()
             # Bounded: it may be a handler that asks, and the listener's end waits for the handlers.
@@ -284,20 +180,41 @@ class _Server:
                 await self.ended.wait()
         await trio.lowlevel.checkpoint()
 
+    def _one_left(self) -> None:
+        self._left.set()
+        self._left = trio.Event()
+
     def _leave(self, session: Session) -> None:
         self.sessions.discard(session)
-        if not self.sessions:
-            self._emptied.set()
-            self._emptied = trio.Event()
+        self._one_left()
 
     # -- one connection ------------------------------------------------------------------------------------
 
     async def handle(self, connection: QuicConnection) -> None:
         """Serves one QUIC connection, whatever it carries."""
         if connection.protocol == "h3":
-            await serve_http3(connection, self._webtransport, app=self.app, config=None, limits=self.limits)
+            await self._http3(connection)
         else:
             await self._raw(connection)
+
+    async def _http3(self, connection: QuicConnection) -> None:
+        late = self.draining.is_set()
+        web = self.web
+        self._http3_connections += not late
+        try:
+            await serve_http3(
+                connection,
+                self._webtransport,
+                app=None if web is None else web.app,
+                config=None if web is None else http3_settings(web.config),
+                limits=self.limits,
+                state=None if web is None else web.state,
+                # Sessions of who comes when the server leaves are refused one by one, by a status that says why.
+                draining=None if late else self.draining,
+            )
+        finally:
+            self._http3_connections -= not late
+            self._one_left()
 
     async def _raw(self, connection: QuicConnection) -> None:
         connection.code_mapping = HTTP3_CODES
@@ -341,6 +258,12 @@ class _Server:
             )
 
     async def _webtransport(self, request: WebTransportRequest) -> None:
+        status = self.admission.refusal(request.authority, request.origin)
+        if status is not None:
+            logger.info("refused a WebTransport client of %s for %s", request.origin, printable(request.authority))
+            self.rejected += 1
+            request.reject(status)
+            return
         names = {name: item for item in self.offered for name in item.webtransport_protocols}
         chosen = next((name for name in names if name in request.protocols), None)
         if chosen is None:
@@ -386,8 +309,11 @@ class _Server:
     async def _dispatch(self, request: SessionRequest) -> None:
         """Runs the handler of a request. Its failure ends this session and no other."""
         handler = self.router.find(request.path)
-        if self.draining or handler is None:
-            await request.reject(_UNAVAILABLE if self.draining else _NOT_FOUND, "" if self.draining else "no such path")
+        if self.draining.is_set():
+            await request.reject(_UNAVAILABLE)
+            return
+        if handler is None:
+            await request.reject(_NOT_FOUND, "no such path")
             return
         try:
             await handler(request)
@@ -439,9 +365,12 @@ async def serve(
     host: str | None = "localhost",
     port: int = 4443,
     *,
-    certificate: Certificate | None = None,
+    certificate: Certificate | CertificateSource | None = None,
     versions: Sequence[str] | None = None,
+    origins: Collection[str] | None = None,
+    authorities: Collection[str] | None = None,
     app: AsgiApplication | None = None,
+    config: HttpConfig | None = None,
     limits: Limits | None = None,
     task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -449,31 +378,60 @@ async def serve(
 
     Start it as `listener = await nursery.start(serve, router, "localhost", 4443)`: it is bound when `start` returns.
 
+    With an ASGI application the same number serves HTTP too: HTTP/3 on the UDP port, and HTTP/1.1 and HTTP/2 on the
+    TCP port, whose answers point at HTTP/3 (Alt-Svc). Unencrypted HTTP on the TCP port gets `/certificate.sha256`, the
+    certificate's fingerprint in hexadecimal, and nothing else. Without an application there is no TCP port. An
+    application of asyncio goes through `asyncio_app`.
+
     Args:
         router: Which handler serves which path; a handler alone serves `/`, and clients without a path.
         host: A name or an address; `"localhost"` binds ::1 and 127.0.0.1, None binds every address.
-        port: The UDP port; 0 picks a free one.
+        port: The port; 0 picks one that is free.
         certificate: The certificate to show; None makes a development certificate for localhost, kept in the user's
-            state directory and renewed before it expires.
+            state directory and renewed before it expires. A function, such as `CertificateFiles`, is called for each
+            connection: what it returns is shown from then on, and when it raises, what it returned before.
         versions: The wire versions to accept, best first; None accepts all of them.
-        app: An ASGI application for ordinary HTTP/3 requests; without one they are answered with 404.
+        origins: The web pages that may ask for sessions, such as `"https://example.org"`; others are refused with 403.
+            None lets all of them. Clients that are no browsers name no origin, and are never refused for it.
+        authorities: The hosts that sessions may be asked for, with a port or for all ports; others are refused with
+            421. None accepts any. For ordinary requests the application decides, or `config.server_names`.
+        app: An ASGI application for ordinary requests and for WebSockets; without one HTTP/3 requests get 404.
+        config: Hypercorn's settings for them: access log, answer headers, timeouts. What says where to listen, which
+            certificate to show and how many workers there are is passed over.
         limits: The bounds of the listener and of each session.
 
     Raises:
         OSError: The address cannot be bound.
-        ValueError: An unknown version.
+        ValueError: An unknown version, or something that is no origin or no authority.
+        CertificateUnusable: There is no certificate to begin with.
+        RuntimeError: The application refused to start.
     """
     if not isinstance(router, Router):
         router = Router({"/": router}, default="/")
     offered = dialects.resolve(versions)
     limits = limits or Limits()
-    server = _Server(router, offered, limits, _Identity(certificate), app)
+    server = _Server(router, offered, limits, Identity(certificate), Admission(origins, authorities))
     settings = ServerSettings(
         alpns=(*(alpn for dialect in offered for alpn in dialect.alpns), "h3"), identity=server.identity, limits=limits
     )
     try:
-        async with open_bare_nursery() as nursery:
-            quic: QuicListener = await nursery.start(serve_quic, server.handle, host, port, settings)
+        async with AsyncExitStack() as stack:
+            if app is not None:
+                base = base_settings(config)
+                state = await stack.enter_async_context(open_lifespan(app, base, limits.close_timeout))
+                server.web = _Web(app, base, state)
+            nursery = await stack.enter_async_context(open_bare_nursery())
+            quic, sockets = await _listen(nursery, server, host, port, settings)
+            if server.web is not None:
+                server.tcp = HttpServer(
+                    server.web.app,
+                    sockets,
+                    config=tcp_settings(server.web.config, quic.port, limits),
+                    state=server.web.state,
+                    certificate=server.identity.current,
+                    limits=limits,
+                )
+                await nursery.start(server.tcp.run)
             task_status.started(Listener(server, host, quic))
             await server.finished.wait()
             nursery.cancel_scope.cancel()
@@ -481,4 +439,23 @@ async def serve(
         server.ended.set()
 
 
-__all__ = ["Connection", "Handler", "Listener", "ListenerStatistics", "Router", "SessionRequest", "serve"]
+async def _listen(
+    nursery: trio.Nursery, server: _Server, host: str | None, port: int, settings: ServerSettings
+) -> tuple[QuicListener, list[socket.socket]]:
+    """Starts the UDP side, and binds TCP sockets on the same number where there is an application."""
+    for attempt in range(_PORT_TRIES):
+        sockets = [] if server.web is None else await bind_tcp(host, port)
+        number = sockets[0].getsockname()[1] if sockets else port
+        try:
+            return await nursery.start(serve_quic, server.handle, host, number, settings), sockets
+        except BaseException as error:
+            for sock in sockets:
+                sock.close()
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            # The number that is free on TCP is taken on UDP: another may do.
+            if port or not sockets or not taken or attempt == _PORT_TRIES - 1:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+__all__ = ["Handler", "Listener", "ListenerStatistics", "Router", "SessionRequest", "serve"]

@@ -326,9 +326,12 @@ class Session(ConnectionSink):
                 # Its bytes wait in the stream, within the stream's window.
                 self._held.append(stream)
                 return
-            stream.sink = IncomingRequest(self._driver, self._origin, self._servers, stream)
+            sink: IncomingRequest | IncomingGroup
+            sink = IncomingRequest(self._driver, self._origin, self._servers, stream)
         else:
-            stream.sink = IncomingGroup(self._driver, stream)
+            sink = IncomingGroup(self._driver, stream)
+        self._driver.untyped.add(sink)
+        stream.sink = sink
 
     def datagram_received(self, data: bytes) -> None:
         deliver_datagram(self._driver, data)
@@ -336,6 +339,9 @@ class Session(ConnectionSink):
     def streams_available(self) -> None:
         for server in self._servers:
             server.streams_available()
+
+    def send_room(self) -> None:
+        self._driver.scheduler.room_made()
 
     def connection_lost(self, error: MoqtError) -> None:
         for server in list(self._servers):

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from .codes import StreamCode
-from .driver import Refusable, RequestSink, SessionDriver
+from .driver import RequestSink, SessionDriver
 from .errors import MoqtError, NotFound
 from .group_reader import GroupReader
 from .path import BroadcastPath
@@ -24,6 +24,7 @@ from .session.events import (
 )
 from .session.subscribe import TrackSubscriber
 from .transport.errors import StreamReset
+from .untyped import Refusable
 from .wire.messages import Frame as WireFrame
 
 _FIRST_SWEEP = 64
@@ -66,13 +67,14 @@ class SubscriptionStatistics:
 class _TrackInfoRequest:
     """Learns a track's properties beside a subscription; its failure is the subscription's to report."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer_by: float) -> None:
+        self.answer_by = answer_by
         self.known = trio.Event()
         self.properties: TrackProperties | None = None
         self.sink: RequestSink | None = None
 
     def handle(self, event: Event) -> None:
-        """Takes what the stream says; for the session\'s driver."""
+        """Takes what the stream says; for the session's driver."""
         if isinstance(event, TrackInfoReceived):
             info = event.info
             self.properties = TrackProperties(info.priority, info.max_age_ms / 1000, info.timescale)
@@ -82,8 +84,14 @@ class _TrackInfoRequest:
             self.sink.stream.finish()
 
     def failed(self, error: MoqtError) -> None:
-        """Takes the end of the stream before its time; for the session\'s driver."""
+        """Takes the end of the stream before its time; for the session's driver."""
         self.known.set()
+
+    def give_up(self) -> None:
+        """Ends the stream: the publisher did not answer in time."""
+        self.known.set()
+        if self.sink is not None:
+            self.sink.cancel(StreamCode.CONTROL_TIMEOUT)
 
 
 @attrs.frozen
@@ -125,6 +133,7 @@ class Subscription:
         self._groups: deque[GroupReader] = deque()
         self._unfinished: set[Refusable] = set()
         self._unread: set[GroupReader] = set()
+        self._reset_groups: deque[GroupReader] = deque()
         self._sweep_at = _FIRST_SWEEP
         self._accepted = trio.Event()
         self._finished = False
@@ -142,7 +151,7 @@ class Subscription:
     # -- from the streams ----------------------------------------------------------------------------------
 
     def handle(self, event: Event) -> None:
-        """Takes what the stream says; for the session\'s driver."""
+        """Takes what the stream says; for the session's driver."""
         match event:
             case SubscribeAccepted():
                 self.start_group = event.start_group
@@ -166,7 +175,7 @@ class Subscription:
                 pass
 
     def failed(self, error: MoqtError) -> None:
-        """Takes the end of the stream before its time; for the session\'s driver."""
+        """Takes the end of the stream before its time; for the session's driver."""
         self._fail(error)
 
     def add_group(self, reader: GroupReader) -> bool:
@@ -199,11 +208,28 @@ class Subscription:
             self._unread.add(reader)
         self._wake()
 
-    def group_over(self, incoming: Refusable, *, reset: bool) -> None:
+    def group_over(self, incoming: Refusable, reader: GroupReader, *, reset: bool) -> None:
         """Forgets a stream that ended before its time."""
         self._unfinished.discard(incoming)
-        self._reset += reset
+        if reset:
+            self._reset += 1
+            self._bound_resets(reader)
         self._wake()
+
+    def _bound_resets(self, reader: GroupReader) -> None:
+        """Forgets the oldest of the groups that were reset before they were received, when they are too many.
+
+        The credit of a reset stream returns at once, so nothing else keeps a peer that resets from filling memory.
+        """
+        if reader not in self._groups:
+            return
+        limits = self._driver.limits
+        self._reset_groups.append(reader)
+        waiting = sum(item.waiting_bytes for item in self._reset_groups)
+        while len(self._reset_groups) > limits.max_streams or waiting > limits.connection_window:
+            oldest = self._reset_groups.popleft()
+            waiting -= oldest.waiting_bytes
+            self._groups.remove(oldest)
 
     def _note(self, sequences: range | tuple[int, ...]) -> None:
         self._seen.update(sequences)
@@ -267,7 +293,7 @@ class Subscription:
         driver = self._driver
         machine = driver.core.request_track_info(str(self.path), self.track)
         stream = await driver.connection.open_bidi()
-        self._info = info = _TrackInfoRequest()
+        self._info = info = _TrackInfoRequest(trio.current_time() + driver.limits.reply_timeout)
         info.sink = RequestSink(driver, stream, machine, info)
         stream.write(machine.opening)
         stream.sink = info.sink
@@ -292,6 +318,7 @@ class Subscription:
         for reader in self._groups:
             reader.close()
         self._groups.clear()
+        self._reset_groups.clear()
         # The application may read on in a group that it took; the publisher need not wait for that.
         for reader in self._unread:
             reader.release()
@@ -332,7 +359,10 @@ class Subscription:
                         await waiter.wait()
                 finally:
                     self._waiter = None
-            return self._groups.popleft()
+            reader = self._groups.popleft()
+            if reader in self._reset_groups:
+                self._reset_groups.remove(reader)
+            return reader
         finally:
             self._busy = False
 
@@ -355,12 +385,20 @@ class Subscription:
             raise self._error
 
     async def track_properties(self) -> TrackProperties | None:
-        """Returns what the publisher says of the track; None where the version has no such message, or it refused."""
+        """Returns what the publisher says of the track.
+
+        None where the version has no such message, and when the publisher refused or said nothing within
+        `Limits.reply_timeout`.
+        """
         await trio.lowlevel.checkpoint()
-        if self._info is None:
+        info = self._info
+        if info is None:
             return None
-        await self._info.known.wait()
-        return self._info.properties
+        with trio.CancelScope(deadline=info.answer_by) as scope:
+            await info.known.wait()
+        if scope.cancelled_caught and not info.known.is_set():
+            info.give_up()
+        return info.properties
 
     async def update(
         self,

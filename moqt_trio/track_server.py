@@ -19,14 +19,14 @@ from .transport.abc import BidiStream, SendStream, StreamSink
 from .transport.errors import StreamReset
 from .wire.messages import Subscribe, SubscribeUpdate
 
-CHUNK = 64 * 1024
-"""Bytes of frames that are encoded in one go: enough to fill packets, little enough to stay cancellable."""
+CHUNK = 16 * 1024
+"""Bytes of frames that are written in one go: enough to fill packets, little enough to let others go first."""
 
 
 class _GroupStream(StreamSink):
     """One group stream on its way to the subscriber."""
 
-    __slots__ = ("draining", "sequence", "sender", "server", "started", "stream")
+    __slots__ = ("draining", "sender", "sequence", "server", "started", "stream")
 
     def __init__(self, server: TrackServer, stream: SendStream, sender: GroupSender, sequence: int) -> None:
         self.server = server
@@ -73,6 +73,7 @@ class TrackServer:
         self._machine = machine
         self._subscribe_id = request.subscribe_id
         self._ordered = request.ordered or track.reliable
+        self._priority = request.priority
         self._track = track
         self._scope = scope
         self._groups: dict[int, _GroupStream] = {}
@@ -93,6 +94,7 @@ class TrackServer:
         cursor.range = GroupRange(update.start_group, update.end_group, update.start_frame, update.end_frame)
         cursor.max_age = update.max_age_ms / 1000
         self._ordered = update.ordered or self._track.reliable
+        self._priority = update.priority
         for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
             cursor.remove(sequence)
             self._reset_group(sequence, StreamCode.CANCELLED)
@@ -121,6 +123,22 @@ class TrackServer:
         """The peer allows more streams."""
         if self._congested:
             self.wakeup.set()
+
+    @property
+    def urgency(self) -> tuple[int, int]:
+        """The subscriber's priority, then the publisher's; the higher goes first (moq-lite-06, section 6.1.1)."""
+        return self._priority, self._track.priority
+
+    def resume(self) -> None:
+        """Goes on at once: the scheduler has picked this subscription."""
+        if self.done.is_set() or self._scope.cancel_called:
+            return
+        try:
+            self._pump()
+        except (StreamReset, SessionClosed, trio.ClosedResourceError):
+            # The task meets the same error, and ends for it.
+            pass
+        self.wakeup.set()
 
     def leave(self) -> None:
         """Ends the subscription once what is there has been delivered; groups that are still open are cut."""
@@ -156,6 +174,7 @@ class TrackServer:
             pass
         finally:
             self._track.detach(self._cursor)
+            self._driver.scheduler.leave(self)
             for out in self._groups.values():
                 out.stream.reset(code)
             self._groups.clear()
@@ -200,6 +219,9 @@ class TrackServer:
     def _serve(self, entry: GroupCursor) -> None:
         if not entry.has_frames and not entry.finished:
             return
+        if not self._driver.scheduler.may_send(self):
+            self._cursor.again(entry)
+            return
         sequence = entry.group.sequence
         out = self._groups.get(sequence)
         if out is None:
@@ -240,6 +262,9 @@ class TrackServer:
         stream = out.stream
         while entry.has_frames:
             if not stream.writable:
+                return
+            if out.started and not self._driver.scheduler.may_send(self):
+                cursor.again(entry)
                 return
             data = out.sender.frames(cursor.take(entry, CHUNK))
             if not out.started:

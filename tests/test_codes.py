@@ -93,3 +93,52 @@ def test_stream_codes_fit_in_32_bits(code):
     """A stream code that WebTransport can't carry is refused."""
     with pytest.raises(ValueError, match="32 bits"):
         codes.stream_code_to_http3(code)
+
+
+SPACES = ("session", "announce", "subscribe", "fetch", "info", "group", "stream")
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_moq_lite_numbers_its_codes_as_this_library_does(space):
+    """In the versions of moq-lite a code goes out and comes in as it is, and has the name of its space."""
+    for code in (0, 1, 3, 0x33, 64, 404, (1 << 62) - 1):
+        assert codes.MOQ_LITE.to_wire(space, code) == code
+        assert codes.MOQ_LITE.from_wire(space, code) == code
+    assert codes.MOQ_LITE.name(space, 3) == ("PROTOCOL_VIOLATION" if space == "session" else "SESSION_CLOSED")
+
+
+@pytest.mark.parametrize(
+    ("space", "code", "number"),
+    [
+        ("session", codes.SessionCode.NO_ERROR, 0),
+        ("session", codes.SessionCode.UNAUTHORIZED, 2),
+        ("session", codes.SessionCode.PROTOCOL_VIOLATION, 3),
+        ("session", codes.SessionCode.GOAWAY_TIMEOUT, 0x10),
+        ("subscribe", codes.StreamCode.NOT_FOUND, 3),
+        ("fetch", codes.StreamCode.NOT_FOUND, 1),
+        ("info", codes.StreamCode.NOT_FOUND, 1),
+        ("group", codes.StreamCode.OLD, 3),
+        ("group", codes.StreamCode.NOT_FOUND, 5),
+        ("stream", codes.StreamCode.CANCELLED, 0x10),
+    ],
+)
+def test_develop_numbers_its_codes_by_the_kind_of_stream(space, code, number):
+    """In gomoqt's develop version the same code has another number on each kind of stream, and comes back as itself."""
+    assert codes.DEVELOP.to_wire(space, code) == number
+    assert codes.DEVELOP.from_wire(space, number) == code
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_every_code_goes_somewhere_and_unknown_ones_are_kept(space):
+    """A code that develop has no number for becomes an internal error; one that nobody knows stays what it is."""
+    known = codes.SessionCode if space == "session" else codes.StreamCode
+    for code in known:
+        number = codes.DEVELOP.to_wire(space, code)
+        assert not codes.DEVELOP.name(space, number).startswith("0x")
+    for code in (64, 404, 1 << 40):
+        assert codes.DEVELOP.to_wire(space, code) == code
+        assert codes.DEVELOP.from_wire(space, code) == code
+        assert codes.DEVELOP.name(space, code) == f"{code:#x}"
+    assert codes.DEVELOP.to_wire("session", codes.SessionCode.CONTROL_MESSAGE_TIMEOUT) == 1
+    assert codes.DEVELOP.to_wire("announce", codes.StreamCode.NOT_FOUND) == 0
+    assert codes.DEVELOP.name("subscribe", 3) == "NO_TRACK"

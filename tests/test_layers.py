@@ -48,7 +48,12 @@ FILES_OF = {
         "moqt_trio.transport.webtransport.http3",
     },
     "hypercorn": {
+        "moqt_trio.transport.http.lifespan",
+        "moqt_trio.transport.http.server",
+        "moqt_trio.transport.http.settings",
         "moqt_trio.transport.webtransport.asgi",
+        "moqt_trio.transport.webtransport.asgi_request",
+        "moqt_trio.transport.webtransport.asgi_websocket",
     },
 }
 """Where a library of which private names are used may be imported; each file has a contract test."""

@@ -33,15 +33,17 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-_EPILOG = """\
+_EPILOG = f"""\
+wire versions: {' '.join(moqt.version_names())}
+
 examples:
   python -m apps.echo.client --url moqt://localhost:4443/echo
   python -m apps.echo.client --message "good morning" --count 3
   printf 'one\\ntwo\\n' | python -m apps.echo.client --interval 0
 
-Each message goes out as a group of its own; each echo is printed with its
-round-trip time, and at the end how many were sent, echoed and lost, with the
-median (p50) and the 99th percentile (p99) of the round trips.
+Each message goes out as a group of its own. At the end a line says how many
+were sent, echoed and lost, with the median (p50) and the 99th percentile (p99)
+of the round trips.
 
 On localhost the development certificate of a server that the same account
 runs is trusted by its fingerprint. Any other certificate has to come from one
@@ -137,7 +139,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m apps.echo.client",
-        description="Sends messages to the echo server and prints each one that comes back with its round-trip time.",
+        description="Sends messages to the echo server, and prints each one that comes back with its\n"
+        "round-trip time.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -169,8 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--version",
         type=_versions,
         metavar="NAME",
-        help=f"wire version to speak, or several with commas between, best first (default: all of "
-        f"{' '.join(moqt.version_names())})",
+        help="wire version to speak, or several with commas between, best first (default: all of those below)",
     )
     parser.add_argument(
         "--timeout",

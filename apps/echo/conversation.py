@@ -60,7 +60,7 @@ class Conversation:
         """Talks until everything was sent and came back, or nothing more will come.
 
         Raises:
-            EchoFailed: The server does not echo, or a message is too long.
+            EchoFailed: The server does not echo, has stopped doing so, or a message is too long.
             moqt.MoqtError: The session ended, or the server refused what an echo needs.
         """
         broadcast = moqt.Broadcast()
@@ -96,6 +96,9 @@ class Conversation:
                         # In a task of its own: a group that was lost on the way must not delay the next one.
                         readers.start_soon(self._read, group)
                 self._running.cancel()
+        if self._tally.waiting and self._running.deadline <= trio.current_time():
+            # Raised here, for a server that has fallen silent is not worth a clean end.
+            raise EchoFailed(f"nothing has come back for {self._timeout:g} s")
 
     async def _watch_goaway(self) -> None:
         await self._session.wait_goaway()
@@ -151,8 +154,6 @@ class Conversation:
     def check(self) -> None:
         """Raises `EchoFailed` unless everything was sent and came back. Call it once `run` has returned."""
         tally = self._tally
-        if tally.waiting and self._running.deadline <= trio.current_time():
-            raise EchoFailed(f"nothing has come back for {self._timeout:g} s")
         if self._asked_to_leave:
             raise EchoFailed(f"the server is shutting down; stopped after {tally.sent} messages")
         if tally.waiting or not self._all_sent:

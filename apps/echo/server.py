@@ -25,7 +25,9 @@ logger = logging.getLogger("apps.echo.server")
 
 _GRACE_S = 5.0
 
-_EPILOG = """\
+_EPILOG = f"""\
+wire versions: {' '.join(moqt.version_names())}
+
 examples:
   python -m apps.echo.server
   python -m apps.echo.server --port 0 --versions moq-lite-06 --log-level info
@@ -54,8 +56,7 @@ class EchoSession:
 
     def __init__(self, session: moqt.Session) -> None:
         self._session = session
-        self._running: set[moqt.BroadcastPath] = set()
-        self._announced_again: set[moqt.BroadcastPath] = set()
+        self._echoes: dict[moqt.BroadcastPath, BroadcastEcho] = {}
 
     async def run(self) -> None:
         """Echoes every broadcast that the client announces, until the client leaves."""
@@ -63,47 +64,78 @@ class EchoSession:
             try:
                 async with self._session.announcements(PREFIX) as announcements:
                     async for announcement in announcements:
+                        running = self._echoes.get(announcement.path)
                         if not announcement.active:
-                            self._announced_again.discard(announcement.path)
-                        elif announcement.path not in self._running:
-                            self._running.add(announcement.path)
-                            nursery.start_soon(self._keep_echoing, announcement.path)
+                            if running is not None:
+                                running.announcement_ended()
+                        elif running is None:
+                            self._echoes[announcement.path] = new = BroadcastEcho(self._session, announcement.path)
+                            nursery.start_soon(self._run_echo, new)
                         elif not announcement.updated:
-                            self._announced_again.add(announcement.path)
+                            running.announced_again()
             except (moqt.SessionClosed, moqt.StreamReset) as error:
                 logger.info("session from %s: %s", self._session.peer, error)
             if self._session.closed is not None:
                 nursery.cancel_scope.cancel()
 
-    async def _keep_echoing(self, path: moqt.BroadcastPath) -> None:
+    async def _run_echo(self, new: BroadcastEcho) -> None:
         try:
-            while True:
-                self._announced_again.discard(path)
-                await self._echo_broadcast(path)
-                if path not in self._announced_again:
-                    return
+            await new.run()
         finally:
-            self._running.discard(path)
+            del self._echoes[new.path]
 
-    async def _echo_broadcast(self, path: moqt.BroadcastPath) -> None:
+
+class BroadcastEcho:
+    """The echo of one broadcast of the client's.
+
+    Attributes:
+        path: The path of both.
+    """
+
+    def __init__(self, session: moqt.Session, path: moqt.BroadcastPath) -> None:
+        self.path = path
+        self._session = session
+        self._scope = trio.CancelScope()
+        self._text: moqt.Track | None = None
+        self._again = True
+
+    def announcement_ended(self) -> None:
+        """The broadcast is withdrawn. What was sent is still echoed, if anybody listens."""
+        self._again = False
+        if self._text is None or not self._text.subscribers:
+            self._scope.cancel()
+
+    def announced_again(self) -> None:
+        """Another broadcast has taken the place of the one that is echoed."""
+        self._again = True
+
+    async def run(self) -> None:
+        """Echoes the broadcast to its end, and so each one that takes its place meanwhile."""
+        while self._again:
+            self._again = False
+            with trio.CancelScope() as self._scope:
+                await self._repeat()
+
+    async def _repeat(self) -> None:
         try:
-            async with self._session.subscribe(path, TRACK, max_age=PATIENCE, ordered=True) as subscription:
+            async with self._session.subscribe(self.path, TRACK, max_age=PATIENCE, ordered=True) as subscription:
                 properties = await subscription.track_properties()
+                timescale = properties.timescale if properties else 1000
                 broadcast = moqt.Broadcast()
-                text = broadcast.track(
-                    TRACK, delivery="reliable", max_age=60.0, timescale=properties.timescale if properties else 1000
-                )
-                async with self._session.publish(path, broadcast):
-                    # Without a listener there is nobody to echo to: the client's messages wait in its own windows.
-                    await text.wait_subscribed()
+                self._text = text = broadcast.track(TRACK, delivery="reliable", max_age=60.0, timescale=timescale)
+                async with self._session.publish(self.path, broadcast):
                     async with trio.open_nursery() as nursery:
                         async for group in subscription:
+                            # While nobody listens there is nothing to echo: the messages wait in the client's window.
+                            await text.wait_subscribed()
                             # Opened here, so that groups appear in the order of their arrival; filled in a task,
                             # so that a slow group does not hold up the next one.
                             nursery.start_soon(_echo_group, group, text.open_group(group.sequence))
                     text.finish()
         except* (moqt.NotFound, moqt.StreamReset, moqt.SessionClosed) as group:
-            logger.info("echo of %s ended: %s", path, first_of(group))
+            logger.info("echo of %s ended: %s", self.path, first_of(group))
+        finally:
+            self._text = None
 
 
 async def _echo_group(group: moqt.GroupReader, copy: moqt.GroupWriter) -> None:
@@ -124,8 +156,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m apps.echo.server",
-        description="Echoes every message that a client publishes on the track 'text' below 'japan/kyoto'.\n"
-        "One UDP port serves WebTransport (https://) and raw QUIC (moqt://).",
+        description="Echoes every message that a client publishes on the track 'text' of a broadcast\n"
+        "at or below 'japan/kyoto'. One UDP port serves WebTransport (https://) and raw\n"
+        "QUIC (moqt://).",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -142,8 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--versions",
         type=_versions,
         metavar="NAMES",
-        help="wire versions to accept, best first, with commas between "
-        f"(default: all of {' '.join(moqt.version_names())})",
+        help="wire versions to accept, best first, with commas between (default: all of those below)",
     )
     parser.add_argument(
         "--log-level",

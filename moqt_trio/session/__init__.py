@@ -21,6 +21,9 @@ stream. Nothing here waits, reads a clock, opens a stream or knows what carries 
 | `paths.py` | a peer's spelling of a path, made canonical and bounded |
 | `announce.py` `subscribe.py` `group.py` `fetch.py` | one kind of stream each, both ends of it |
 | `track.py` `probe.py` `goaway.py` `setup.py` | the same |
+| `announced_tracks.py` | announcements that name tracks: which broadcasts they add up to |
+| `negotiation.py` | which version a session speaks, before there is a core |
+| `handshake.py` | the stream of the handshake, in the versions that have one |
 | `events.py` | what the machines tell |
 
 Three exceptions leave a machine because of a peer: `RemoteProtocolError`, `Malformed` and `LimitExceeded`. Their

@@ -11,6 +11,7 @@ from __future__ import annotations
 from ..path import BroadcastPath
 from .events import Announced, Event, TrackAnnounced, TrackUnannounced, Unannounced
 
+
 class AnnouncedTracks:
     """Counts the announced tracks of each broadcast."""
 

@@ -136,7 +136,7 @@ class SessionCore:
         track: str,
         *,
         priority: int = 0,
-        ordered: bool = False,
+        ordered: bool | None = False,
         max_age_ms: int = 0,
         start_group: int | None = None,
         end_group: int | None = None,

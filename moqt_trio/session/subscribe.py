@@ -44,7 +44,7 @@ class SubscriptionChanges(TypedDict, total=False):
     """What an update may change; the fields are those of `Subscribe`."""
 
     priority: int
-    ordered: bool
+    ordered: bool | None
     max_age_ms: int
     start_group: int | None
     end_group: int | None

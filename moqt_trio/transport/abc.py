@@ -61,6 +61,9 @@ class ConnectionSink:
     def streams_available(self) -> None:
         """The peer allows more streams than before; `open_*_nowait` may succeed now."""
 
+    def send_room(self) -> None:
+        """The connection, which had been `congested`, takes more."""
+
     def connection_lost(self, error: MoqtError) -> None:
         """The connection is over. Each open stream's sink was told before."""
 
@@ -240,6 +243,14 @@ class Connection(abc.ABC):
     @abc.abstractmethod
     async def accept_uni(self) -> ReceiveStream:
         """Waits for a stream that the peer opens. Raises `SessionClosed`."""
+
+    @property
+    @abc.abstractmethod
+    def congested(self) -> bool:
+        """True while enough bytes wait to leave to keep the link busy; what is written now only queues up behind.
+
+        Once it has been True, the sink's `send_room` follows. Where the link never is the bottleneck it is False.
+        """
 
     @property
     @abc.abstractmethod

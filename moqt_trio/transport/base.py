@@ -88,6 +88,10 @@ class BaseConnection(Connection):
         if self._sink is not None:
             self._sink.streams_available()
 
+    def _deliver_send_room(self) -> None:
+        if self._sink is not None:
+            self._sink.send_room()
+
     def _deliver_lost(self, error: MoqtError) -> None:
         """Ends every stream and wakes everyone. The first error counts."""
         if self._closed is not None:
@@ -184,6 +188,10 @@ class BaseConnection(Connection):
                 raise self._closed.with_traceback(None)
             await readers.park()
         return queue.popleft()
+
+    @property
+    def congested(self) -> bool:
+        return False
 
     # -- the end -------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ NEWEST_FIRST = ("moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03")
 
 
 def test_versions_are_offered_newest_first():
-    """Without a choice of one's own, every version is offered, the newest first."""
+    """Without a choice of one's own, every version that a protocol names is offered, the newest first."""
     assert dialects.names() == NEWEST_FIRST
     assert tuple(dialect.name for dialect in dialects.resolve(None)) == NEWEST_FIRST
 

@@ -344,14 +344,15 @@ def test_every_quirk_is_known():
 
 @pytest.mark.parametrize("case", [case for case in _MESSAGES if case.quirk], ids=_id)
 def test_quirks_are_read_and_never_written(case):
-    """A message that gomoqt counted a byte short is read, the zero is left behind it, and we write it in another way."""
+    """A message that gomoqt counted a byte short is read, and the zero is left behind it; we write no such thing."""
     buffer = StreamBuffer(case.wire)
     assert case.read(buffer) == case.message
     assert buffer.take_all() == b"\x00"
-    try:
+    if isinstance(case.message, m.Fetch):
+        with pytest.raises(LocalProtocolError, match="track name ''"):
+            case.dialect.encode(case.message)
+    else:
         assert case.dialect.encode(case.message) != case.wire
-    except LocalProtocolError as error:
-        assert "track name ''" in str(error)
 
 
 @pytest.mark.parametrize("expect", [Expect.ANNOUNCE_REPLY, Expect.FETCH_UPDATE, Expect.SUBSCRIBE_UPDATE])

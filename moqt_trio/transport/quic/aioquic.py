@@ -298,6 +298,14 @@ class AioquicEngine(Engine):
     def done(self, stream_id: int) -> Credit:
         return self._quic.stream_read_whole(stream_id)
 
+    @property
+    def unsent(self) -> int:
+        return self._quic.unsent
+
+    @property
+    def congestion_window(self) -> int:
+        return self._quic._loss.congestion_window
+
     # -- datagrams -----------------------------------------------------------------------------------------
 
     @property

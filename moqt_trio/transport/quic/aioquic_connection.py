@@ -11,7 +11,7 @@ This file and its neighbours `aioquic.py` and `aioquic_packets.py` are the only 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
@@ -20,6 +20,7 @@ from aioquic.quic.connection import (
     QuicConnection,
     QuicConnectionError,
     QuicNetworkPath,
+    QuicReceiveContext,
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicStreamFrame
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
@@ -30,6 +31,7 @@ from aioquic.tls import Epoch
 from .engine import Credit
 
 if TYPE_CHECKING:
+    from aioquic._buffer import Buffer
     from aioquic.quic import events
     from aioquic.quic.configuration import QuicConfiguration
 
@@ -66,9 +68,31 @@ class _Receiver(QuicStreamReceiver):
 class _Sender(QuicStreamSender):
     """The sending half; it reports when a packet of its own was lost, or when it is finished."""
 
-    def __init__(self, stream_id: int | None, writable: bool, owner: MendedConnection) -> None:
+    def __init__(self, stream_id: int | None, writable: bool, owner: MendedConnection, stream: QuicStream) -> None:
         super().__init__(stream_id, writable)
         self._owner = owner
+        self._stream = stream
+
+    @property
+    def sendable(self) -> int:
+        """Bytes that were in no packet yet, as far as the peer's credit for the stream reaches."""
+        return max(0, min(self._buffer_stop, self._stream.max_stream_data_remote) - self.highest_offset)
+
+    def write(self, data: bytes, end_stream: bool = False) -> None:
+        before = self.sendable
+        super().write(data, end_stream)
+        self._owner.unsent += self.sendable - before
+
+    def get_frame(self, max_size: int, max_offset: int | None = None) -> QuicStreamFrame | None:
+        before = self.highest_offset
+        frame = super().get_frame(max_size, max_offset)
+        self._owner.unsent -= self.highest_offset - before
+        return frame
+
+    def reset(self, error_code: int) -> None:
+        if self._reset_error_code is None and not self.is_finished:
+            self._owner.unsent -= self.sendable
+        super().reset(error_code)
 
     def on_data_delivery(self, delivery: QuicDeliveryState, start: int, stop: int, fin: bool) -> None:
         super().on_data_delivery(delivery, start, stop, fin)
@@ -134,7 +158,7 @@ class _StreamTable(dict[int, QuicStream]):
         receiver.activate = owner.activate
         stream.receiver = receiver
         if not stream.sender.is_finished:
-            stream.sender = _Sender(stream_id, True, owner)
+            stream.sender = _Sender(stream_id, True, owner, stream)
         super().__setitem__(stream_id, stream)
 
     def values(self) -> Iterable[QuicStream]:  # type: ignore[override]
@@ -161,6 +185,7 @@ class MendedConnection(QuicConnection):
         active: The streams that have something to send, or to be cleared away, in the order of service.
         credit_due: The streams whose MAX_STREAM_DATA has to be sent.
         acknowledged: The streams whose FIN was acknowledged since somebody emptied this list.
+        unsent: Bytes written on streams that were in no packet yet and that the peer's credit for them allows.
         departed: The streams that left the table since somebody emptied this list.
         closed_by_peer: True when the peer closed the connection.
     """
@@ -170,6 +195,7 @@ class MendedConnection(QuicConnection):
         self.active: dict[int, QuicStream] = {}
         self.credit_due: dict[int, QuicStream] = {}
         self.acknowledged: list[int] = []
+        self.unsent = 0
         self.departed: list[int] = []
         self.closed_by_peer = False
         self._read_whole: set[int] = set()
@@ -289,6 +315,16 @@ class MendedConnection(QuicConnection):
         if delivery != QuicDeliveryState.ACKED and stream.stream_id in self._streams:
             self.credit_due[stream.stream_id] = stream
 
+    def _handle_max_stream_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        stream = self._streams.get(buf.pull_uint_var())
+        buf.seek(start)
+        sender = stream.sender if stream is not None else None
+        before = sender.sendable if isinstance(sender, _Sender) else 0
+        super()._handle_max_stream_data_frame(context, frame_type, buf)
+        if isinstance(sender, _Sender) and sender._reset_error_code is None:
+            self.unsent += sender.sendable - before
+
     # -- service -------------------------------------------------------------------------------------------
 
     def activate(self, stream_id: int) -> None:
@@ -304,12 +340,12 @@ class MendedConnection(QuicConnection):
 
     def has_work(self, now: float) -> bool:
         """Returns False when there is surely nothing to send now: looking costs a fraction of trying."""
+        if not self._handshake_confirmed:
+            return True
         space = self._spaces[Epoch.ONE_RTT]
-        path = self._network_paths[0] if self._network_paths else None
+        path = self._network_paths[0]
         return (
-            not self._handshake_confirmed
-            or path is None
-            or not path.is_validated
+            not path.is_validated
             or bool(path.remote_challenges)
             or (space.ack_at is not None and space.ack_at <= now)
             or any(map(_has_frames, self.active.values()))

@@ -16,15 +16,15 @@ import attrs
 import trio
 
 from ...codes import SessionCode
-from ...errors import MoqtError, SessionClosed
 from ..base import StreamHost
 from .engine import Address, Credit, Engine, EngineSink, Termination
+from .udp import UdpPort, plain_address
 
 if TYPE_CHECKING:
     from ...limits import Limits
     from ..abc import TransportStatistics
     from ..stream import Stream
-    from .udp import UdpPort
+
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ _QUIET = 150e-6
 """Seconds after a flush in which the next one waits for more to be written."""
 _PATIENCE = 250e-6
 """Seconds for which a flush waits at most."""
+_MIN_AHEAD = 16 * 1024
+"""Bytes that may wait to leave on the slowest link."""
 _LAZY_PATIENCE = 2e-3
 """Seconds for which credit alone waits at most."""
 _LAZY_TURNS = 4
@@ -95,6 +97,8 @@ class QuicConnection(StreamHost, EngineSink):
         self._dirty = True
         self._lazy = False
         self._written = 0
+        self._send_ahead = _MIN_AHEAD
+        self._room_wanted = False
         self._last_flush = -math.inf
         self._task: trio.lowlevel.Task | None = None
         self._timer = trio.CancelScope()
@@ -149,10 +153,19 @@ class QuicConnection(StreamHost, EngineSink):
             # At once: a block that closes straight away must not keep the end of the handshake from the server.
             self._flush()
         now = trio.current_time()
-        if self._closed is not None or self._engine.has_work(now):
-            self.wake()
-        else:
+        try:
+            idle = self._closed is None and not self._engine.has_work(now)
+            address = self._engine.peer_address
+        except Exception:
+            self._fail("the QUIC engine failed")
+            return
+        if address is not None and address != self._address:
+            self._address = address
+            self.peer = plain_address(address)
+        if idle:
             self._set_timer(now)
+        else:
+            self.wake()
 
     def lose(self, reason: str) -> None:
         """Ends the connection for want of a peer."""
@@ -246,6 +259,14 @@ class QuicConnection(StreamHost, EngineSink):
             self._end()
             return
         self._set_timer(now)
+        # As much as the link takes in half a round trip: less would let it idle, more would be too late to reorder.
+        self._send_ahead = min(max(self._engine.congestion_window // 2, _MIN_AHEAD), self.send_high)
+        if self._room_wanted and self._engine.unsent < self._send_ahead // 2:
+            self._room_wanted = False
+            try:
+                self._deliver_send_room()
+            except Exception:
+                self._fail("a sender failed")
 
     def _set_timer(self, now: float) -> None:
         deadline = self._next_deadline(now)
@@ -303,12 +324,14 @@ class QuicConnection(StreamHost, EngineSink):
             return
         farewell: list[tuple[bytes, Address]] = []
         try:
-            farewell = self._engine.datagrams_to_send(trio.current_time())
+            # Who sent nothing but noise is not answered.
+            if self.is_client or self._engine.established:
+                farewell = self._engine.datagrams_to_send(trio.current_time())
         except Exception:
             _LOG.exception("%r: the peer could not be told of the end", self)
         self._transmit(farewell)
         try:
-            self._deliver_lost(_closing_error(termination))
+            self._deliver_lost(termination.error())
         except Exception:
             _LOG.exception("%r: a receiver failed at the end of the connection", self)
         self._settled.set()
@@ -401,6 +424,13 @@ class QuicConnection(StreamHost, EngineSink):
         elif credit is Credit.SOON:
             self._credit()
 
+    @property
+    def congested(self) -> bool:
+        if self._closed is not None or self._engine.unsent < self._send_ahead:
+            return False
+        self._room_wanted = True
+        return True
+
     # -- datagrams -----------------------------------------------------------------------------------------
 
     @property
@@ -442,28 +472,3 @@ class QuicConnection(StreamHost, EngineSink):
             bytes_received=self._bytes_received,
             datagrams_lost=self._datagrams_lost,
         )
-
-
-def plain_address(address: Address) -> tuple[str, int]:
-    """Returns a socket address as host and port; an IPv4 address that came over IPv6 is shown as IPv4."""
-    host = str(address[0])
-    return host.removeprefix("::ffff:") if "." in host else host, int(address[1])
-
-
-def _closing_error(termination: Termination) -> MoqtError:
-    if termination.idle:
-        return SessionClosed(reason="idle timeout")
-    if termination.by_peer:
-        code = termination.code if termination.application else None
-        reason = termination.reason if termination.application else _transport_reason(termination)
-        return SessionClosed(remote_code=code, reason=reason, by_peer=True)
-    if termination.application:
-        return SessionClosed(local_code=termination.code, reason=termination.reason)
-    return SessionClosed(reason=_transport_reason(termination))
-
-
-def _transport_reason(termination: Termination) -> str:
-    if not termination.code and termination.reason:
-        return termination.reason
-    text = f"QUIC error {termination.code:#x}"
-    return f"{text}: {termination.reason}" if termination.reason else text

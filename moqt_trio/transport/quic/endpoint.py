@@ -18,10 +18,10 @@ from ...codes import SessionCode
 from ...errors import SessionClosed, printable
 from .aioquic_packets import AioquicFactory
 from .config import MIN_PACKET, ServerSettings
-from .connection import QuicConnection, plain_address
+from .connection import QuicConnection
 from .dial import connect_quic
 from .engine import CONNECTION_ID_BYTES, Address, EngineFactory, LongHeader, Validated
-from .udp import MAX_PAYLOAD, UdpPort, bind_ports, packet_size
+from .udp import MAX_PAYLOAD, UdpPort, bind_ports, packet_size, plain_address
 
 __all__ = ["ListenerStatistics", "QuicListener", "connect_quic", "serve_quic"]
 
@@ -163,7 +163,10 @@ class QuicListener:
                     if connection is None:
                         self._repeat_farewell(port, data[1 : 1 + CONNECTION_ID_BYTES])
                 elif data:
-                    connection = self._route_long_untrusted(port, data, address, now)
+                    try:
+                        connection = self._route_long_untrusted(port, data, address, now)
+                    except Exception:
+                        _LOG.exception("a datagram from %s could not be read", plain_address(address))
                 if connection is not None:
                     connection.receive_untrusted(data, address, port, now)
                     touched[connection] = None

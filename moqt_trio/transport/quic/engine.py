@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 
+from ...errors import SessionClosed
+
 if TYPE_CHECKING:
     from ..abc import TransportStatistics
     from .config import ClientSettings, ServerSettings
@@ -41,6 +43,19 @@ class Termination:
     application: bool
     by_peer: bool
     idle: bool
+
+    def error(self) -> SessionClosed:
+        """Returns what the streams of the connection, and whoever waits, are told."""
+        if self.idle:
+            return SessionClosed(reason="idle timeout")
+        if self.application and self.by_peer:
+            return SessionClosed(remote_code=self.code, reason=self.reason, by_peer=True)
+        if self.application:
+            return SessionClosed(local_code=self.code, reason=self.reason)
+        reason = self.reason
+        if self.code or not reason:
+            reason = f"QUIC error {self.code:#x}" + (f": {reason}" if reason else "")
+        return SessionClosed(reason=reason, by_peer=self.by_peer)
 
 
 class Credit(enum.Enum):
@@ -173,6 +188,16 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def done(self, stream_id: int) -> Credit:
         """The application has read all of a stream. Once, per stream. Returns when credit for another is to be sent."""
+
+    @property
+    @abc.abstractmethod
+    def unsent(self) -> int:
+        """Bytes that were written on streams, are in no packet yet, and that the peer's credit for each stream allows."""
+
+    @property
+    @abc.abstractmethod
+    def congestion_window(self) -> int:
+        """Bytes that may be in flight."""
 
     # -- datagrams -----------------------------------------------------------------------------------------
 

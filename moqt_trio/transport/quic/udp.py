@@ -98,6 +98,12 @@ def connect_port(family: int, address: Address) -> UdpPort:
     return UdpPort(sock, connected=True)
 
 
+def plain_address(address: Address) -> tuple[str, int]:
+    """Returns a socket address as host and port; an IPv4 address that came over IPv6 is shown as IPv4."""
+    host = str(address[0])
+    return host.removeprefix("::ffff:") if "." in host else host, int(address[1])
+
+
 async def bind_ports(host: str | None, port: int) -> list[UdpPort]:
     """Returns sockets for every address of a host, all on one port number.
 
@@ -112,7 +118,7 @@ async def bind_ports(host: str | None, port: int) -> list[UdpPort]:
         ports: list[UdpPort] = []
         try:
             number = port
-            for family, address in await _listening_addresses(host):
+            for family, address in await listening_addresses(host):
                 try:
                     bound = _bind(family, address, number)
                 except OSError as error:
@@ -134,7 +140,8 @@ async def bind_ports(host: str | None, port: int) -> list[UdpPort]:
     raise OSError(errno.EADDRINUSE, f"no port is free on all addresses of {host!r}")
 
 
-async def _listening_addresses(host: str | None) -> list[tuple[int, str]]:
+async def listening_addresses(host: str | None) -> list[tuple[int, str]]:
+    """Returns the address families and addresses to bind for a host; "" as an address is all of them."""
     if not host or host == "::":
         return [(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET, "")]
     if host == "localhost":

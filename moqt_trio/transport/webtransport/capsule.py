@@ -48,6 +48,11 @@ def encode_close(code: int, reason: str) -> bytes:
     return write_varint(CLOSE) + write_varint(len(body)) + body
 
 
+def encode_drain() -> bytes:
+    """Returns a DRAIN_WEBTRANSPORT_SESSION capsule."""
+    return write_varint(DRAIN) + write_varint(0)
+
+
 class CapsuleReader:
     """Reads capsules from bytes that arrive in any pieces. Keeps at most one capsule that it understands."""
 

@@ -9,6 +9,7 @@ Spec: draft-ietf-webtrans-http3, sections 4.2 to 4.6; RFC 9297 section 2.1.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -113,6 +114,10 @@ class Demux(ConnectionSink):
         self.undecided: dict[int, _Undecided] = {}
         self._silent: list[tuple[float, Exchange]] = []
         self._ended: deque[int] = deque(maxlen=_REMEMBERED_SESSIONS)
+        self._unsettled: set[int] = set()
+        self._settled = trio.Event()
+        self._refuse_from: int | None = None
+        self._next_request = 0
         self._settings = trio.Event()
         self._stale = trio.Event()
 
@@ -155,6 +160,22 @@ class Demux(ConnectionSink):
             if not (self.early or self.undecided or self._silent):
                 self._stale = trio.Event()
 
+    def go_away(self) -> None:
+        """Tells the peer to send no more requests, and refuses those that it does; sessions are asked to end.
+
+        Spec: RFC 9114 section 5.2; draft-ietf-webtrans-http3, section 4.7.
+        """
+        if self._refuse_from is None and self.connection.closed is None:
+            self._refuse_from = self._next_request
+            self.http3.send_goaway(self._refuse_from)
+            for session in list(self.sessions.values()):
+                session.drain()
+
+    async def wait_settled(self) -> None:
+        """Waits until every request that was taken is over, and the peer has its answer."""
+        while self._unsettled:
+            await self._settled.wait()
+
     def _forget_started(self) -> None:
         self._silent = [entry for entry in self._silent if not entry[1].started]
 
@@ -184,6 +205,10 @@ class Demux(ConnectionSink):
         for session in list(self.sessions.values()):
             session.deliver_streams_available()
 
+    def send_room(self) -> None:
+        for session in list(self.sessions.values()):
+            session.deliver_send_room()
+
     def connection_lost(self, error: MoqtError) -> None:
         self._settings.set()
         for session in list(self.sessions.values()):
@@ -209,13 +234,24 @@ class Demux(ConnectionSink):
                 refuse(stream, H3Error.STREAM_CREATION_ERROR)
         elif self._requests is None:
             self.connection.close(H3Error.STREAM_CREATION_ERROR, "a server opens no request streams")
+        elif self._refuse_from is not None and stream.stream_id >= self._refuse_from:
+            refuse(stream, H3Error.REQUEST_REJECTED)
         else:
+            self._next_request = max(self._next_request, stream.stream_id + 4)
+            self._unsettled.add(stream.stream_id)
             exchange = Exchange(self.http3, stream, self._requests)
+            exchange.when_settled = partial(self._request_settled, stream.stream_id)
             if not exchange.started:
                 if len(self._silent) > 2 * self._limits.max_streams:
                     self._forget_started()
                 self._silent.append((trio.current_time(), exchange))
                 self._stale.set()
+
+    def _request_settled(self, stream_id: int) -> None:
+        self._unsettled.discard(stream_id)
+        if not self._unsettled:
+            self._settled.set()
+            self._settled = trio.Event()
 
     def _session_stream(self, stream: Stream, session_id: int) -> None:
         session = self.sessions.get(session_id)

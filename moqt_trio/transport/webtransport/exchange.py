@@ -46,16 +46,28 @@ class Exchange(StreamSink):
         stream_id: The stream's number; of a CONNECT it is the session id.
         owner: Who is told.
         when_acknowledged: Called once the peer has all that was sent, the end included.
+        when_settled: Called once both halves are over, and the peer has all of the answer or does not want it.
     """
 
-    __slots__ = ("_final_headers", "_http3", "_stream", "owner", "stream_id", "when_acknowledged")
+    __slots__ = (
+        "_final_headers",
+        "_http3",
+        "_pending",
+        "_stream",
+        "owner",
+        "stream_id",
+        "when_acknowledged",
+        "when_settled",
+    )
 
     def __init__(self, http3: Http3, stream: Stream, owner: ExchangeOwner) -> None:
         self._http3 = http3
         self._stream = stream
         self._final_headers = False
         self.owner = owner
+        self._pending = False
         self.when_acknowledged: Callable[[], None] | None = None
+        self.when_settled: Callable[[], None] | None = None
         self.stream_id = stream.stream_id
         http3.add(stream)
         stream.codes = PLAIN_CODES
@@ -90,6 +102,7 @@ class Exchange(StreamSink):
     def finish(self) -> None:
         """Ends the message."""
         if not self._stream.send_ended:
+            self._pending = True
             self._http3.finish(self.stream_id)
             self._release()
 
@@ -154,14 +167,17 @@ class Exchange(StreamSink):
 
     def stop_received(self, code: int) -> None:
         self._http3.sending_ended(self.stream_id)
+        self._pending = False
         # NO_ERROR is how a server says that it has answered and needs no more of the request.
         if code != H3Error.NO_ERROR:
             self.owner.exchange_ended(self, None)
         self._release()
 
     def send_finished(self) -> None:
+        self._pending = False
         if self.when_acknowledged is not None:
             self.when_acknowledged()
+        self._release()
 
     def connection_lost(self, error: MoqtError) -> None:
         self.owner.exchange_ended(self, error)
@@ -169,3 +185,5 @@ class Exchange(StreamSink):
     def _release(self) -> None:
         if self._stream.receive_ended and self._stream.send_ended:
             self._http3.remove(self.stream_id)
+            if not self._pending and self.when_settled is not None:
+                self.when_settled()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import pylsqpack
 from aioquic.h3 import events as h3_events
-from aioquic.h3.connection import H3Connection, Setting
+from aioquic.h3.connection import FrameType, H3Connection, Setting, encode_frame
 from aioquic.quic.events import StopSendingReceived, StreamDataReceived, StreamReset
 
 from .codes import (
@@ -24,6 +24,7 @@ from .codes import (
     WEBTRANSPORT_SETTINGS,
     H3Error,
 )
+from .varint import write_varint
 
 if TYPE_CHECKING:
     from ..abc import Connection
@@ -184,6 +185,12 @@ class Http3:
         with self._h3._get_or_create_stream(stream_id) as state:
             state.sending_ended = True
         self._quic.send_stream_data(stream_id, b"", end_stream=True)
+
+    def send_goaway(self, stream_id: int) -> None:
+        """Says that requests from this stream id on will not be answered (RFC 9114, section 5.2)."""
+        control = self._h3._local_control_stream_id
+        assert control is not None
+        self._quic.send_stream_data(control, encode_frame(FrameType.GOAWAY, write_varint(stream_id)))
 
     def receiving_ended(self, stream_id: int) -> None:
         """Forgets the receiving half: the peer reset it, or this side stopped it."""

@@ -45,6 +45,7 @@ async def serve_http3(
     config: HttpConfig | None,
     limits: Limits,
     state: Mapping[str, Any] | None = None,
+    draining: trio.Event | None = None,
 ) -> None:
     """Drives the server's side of one HTTP/3 connection until it closes.
 
@@ -60,6 +61,8 @@ async def serve_http3(
         config: Hypercorn's settings for these; None takes the defaults.
         limits: The bounds.
         state: The lifespan state that each request's scope gets a copy of.
+        draining: Once set, the client is told to send no more requests (GOAWAY), and the connection closes when those
+            that it has sent are answered and its sessions are over.
 
     Limits: max_sessions, max_header_bytes, max_early_streams, max_early_bytes, setup_timeout, close_timeout.
     """
@@ -76,11 +79,20 @@ async def serve_http3(
             demux.attach()
             async with trio.open_nursery() as watch:
                 watch.start_soon(demux.expire_forever)
+                if draining is not None:
+                    watch.start_soon(_drain, demux, draining)
                 await connection.wait_closed()
                 watch.cancel_scope.cancel()
             nursery.cancel_scope.deadline = trio.current_time() + limits.close_timeout
     finally:
         connection.close(H3Error.NO_ERROR)
+
+
+async def _drain(demux: Demux, draining: trio.Event) -> None:
+    await draining.wait()
+    demux.go_away()
+    await demux.wait_settled()
+    demux.connection.close(H3Error.NO_ERROR)
 
 
 class _Requests:
@@ -101,7 +113,9 @@ class _Requests:
             return
         # The id may be that of a session which a client believes to have: nobody will ever accept it.
         self.demux.no_session(exchange.stream_id)
-        if method == b"CONNECT":
+        if method == b"CONNECT" and protocol == b"websocket" and self._asgi is not None:
+            self._asgi.start(exchange, headers, fin, websocket=True)
+        elif method == b"CONNECT":
             exchange.respond(501)
         elif protocol is not None:
             exchange.respond(400)

@@ -17,7 +17,7 @@ from ...codes import stream_code_from_http3
 from ...errors import Malformed, MoqtError, SessionClosed, printable
 from ..base import BaseConnection
 from ..stream import HTTP3_CODES, Stream
-from .capsule import CapsuleReader, CloseSession, DrainSession, encode_close
+from .capsule import CapsuleReader, CloseSession, DrainSession, encode_close, encode_drain
 from .codes import BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT, H3Error
 from .fields import text
 from .varint import write_varint
@@ -101,6 +101,10 @@ class WebTransportSession(BaseConnection):
     def deliver_streams_available(self) -> None:
         """Takes the news that the peer allows more streams."""
         self._deliver_streams_available()
+
+    def deliver_send_room(self) -> None:
+        """The connection takes more; see `ConnectionSink.send_room`."""
+        self._deliver_send_room()
 
     def deliver_lost(self, error: MoqtError) -> None:
         """Takes the end of the connection."""
@@ -197,6 +201,10 @@ class WebTransportSession(BaseConnection):
         return stream
 
     @property
+    def congested(self) -> bool:
+        return self._demux.connection.congested
+
+    @property
     def max_datagram_size(self) -> int:
         return max(0, self._connection.max_datagram_size - len(self._datagram_prefix)) if self._demux.datagrams else 0
 
@@ -219,6 +227,11 @@ class WebTransportSession(BaseConnection):
             self._told.set()
             self._exchange.abort(H3Error.REQUEST_REJECTED)
         self._end(SessionClosed(local_code=code, reason=reason))
+
+    def drain(self) -> None:
+        """Asks the peer to end the session soon. Nothing else changes."""
+        if self.established and self._closed is None:
+            self._exchange.send_data(encode_drain())
 
     async def aclose(self, code: int = 0, reason: str = "") -> None:
         """Closes and waits until the peer has acknowledged that.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
 import pytest
@@ -31,10 +31,9 @@ def scheme(request):
 
 
 @pytest.fixture(autouse=True)
-def deadline_and_quiet(caplog):
+def quiet(caplog):
     """Nothing that a client does here is worth a warning in the server's log."""
-    with caplog.at_level(logging.INFO):
-        yield
+    yield
     loud = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert not loud, caplog.text
 
@@ -179,18 +178,15 @@ async def test_clients_do_not_see_each_other(listener):
 
 @pytest.mark.parametrize("version", moqt.version_names())
 async def test_an_announcement_that_comes_again(listener, scheme, version):
-    """When a broadcast ends its echo ends; announced again, with other groups of the same sequences, it has a new one."""
+    """When a broadcast ends so does its echo; announced again, with groups of the same sequences, it has a new one."""
     async with connected(listener, scheme, version) as session, session.announcements("japan") as announcements:
         for turn in range(3):
-            broadcast = moqt.Broadcast()
-            text = broadcast.track("text", delivery="reliable")
-            async with session.publish("japan/kyoto", broadcast):
+            async with echoing(session) as echo:
                 await announced(announcements, "japan/kyoto")
-                await text.wait_subscribed()
-                async with session.subscribe("japan/kyoto", "text", max_age=60.0, start_group=0) as echoes:
-                    await text.write(b"turn %d" % turn)
-                    group = await anext(echoes)
-                    assert (group.sequence, await group.read_all()) == (0, [b"turn %d" % turn])
+                await echo.text.write(b"turn %d" % turn)
+                group = await echo.group()
+                assert (group.sequence, await group.read_all()) == (0, [b"turn %d" % turn])
+                echo.text.finish()
             await announced(announcements, "japan/kyoto", active=False)
 
 
@@ -205,26 +201,38 @@ async def test_an_announcement_that_is_replaced_at_once(listener, scheme):
             assert await (await echo.group()).read_all() == [b"new"]
 
 
+async def test_an_echo_that_nobody_heard(listener, scheme):
+    """The echo of a broadcast that ended before anybody listened ends with it, and does not return with the next."""
+    async with connected(listener, scheme) as session, session.announcements("japan") as announcements:
+        broadcast = moqt.Broadcast()
+        text = broadcast.track("text", delivery="reliable")
+        async with session.publish("japan/kyoto", broadcast):
+            await announced(announcements, "japan/kyoto")
+            await text.wait_subscribed()
+            await text.write(b"unheard")
+        await announced(announcements, "japan/kyoto", active=False)
+        async with echoing(session) as echo:
+            await echo.text.write(b"heard")
+            assert await (await echo.group()).read_all() == [b"heard"]
+
+
 async def test_below_the_prefix(listener, scheme):
-    """A broadcast below the prefix is echoed under its own path, beside the one at the prefix; others are left alone."""
+    """A broadcast below the prefix is echoed under its own path, beside the one at it; others are left alone."""
     outside = {path: moqt.Broadcast() for path in ("japan/osaka", "japan/kyotograph", "japan")}
     tracks = [broadcast.track("text") for broadcast in outside.values()]
-    async with connected(listener, scheme) as session:
-        async with (
-            session.publish("japan/osaka", outside["japan/osaka"]),
-            session.publish("japan/kyotograph", outside["japan/kyotograph"]),
-            session.publish("japan", outside["japan"]),
-            echoing(session, "japan/kyoto/x") as below,
-            echoing(session) as at,
-            session.announcements("") as announcements,
-        ):
-            await below.text.write(b"below")
-            await at.text.write(b"at")
-            assert await (await below.group()).read_all() == [b"below"]
-            assert await (await at.group()).read_all() == [b"at"]
-            await announcements.wait_initial()
-            assert {str(item.path) for item in announcements.active} == {"japan/kyoto", "japan/kyoto/x"}
-            assert [track.subscribers for track in tracks] == [0, 0, 0]
+    async with connected(listener, scheme) as session, AsyncExitStack() as stack:
+        for path, broadcast in outside.items():
+            await stack.enter_async_context(session.publish(path, broadcast))
+        below = await stack.enter_async_context(echoing(session, "japan/kyoto/x"))
+        at = await stack.enter_async_context(echoing(session))
+        await below.text.write(b"below")
+        await at.text.write(b"at")
+        assert await (await below.group()).read_all() == [b"below"]
+        assert await (await at.group()).read_all() == [b"at"]
+        everything = await stack.enter_async_context(session.announcements(""))
+        await everything.wait_initial()
+        assert {str(item.path) for item in everything.active} == {"japan/kyoto", "japan/kyoto/x"}
+        assert [track.subscribers for track in tracks] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("version", moqt.version_names())
@@ -235,8 +243,8 @@ async def test_a_track_that_is_refused(listener, scheme, version):
             await echo.text.write(b"one")
             assert await (await echo.group()).read_all() == [b"one"]
             async with session.announcements("japan/kyoto") as announcements:
-                await announced(announcements, "japan/kyoto")
-                assert [str(item.path) for item in announcements.active] == ["japan/kyoto"]
+                while [str(item.path) for item in announcements.active] != ["japan/kyoto"]:
+                    await announcements.receive()
         async with echoing(session, "japan/kyoto/mute") as echo:
             await echo.text.write(b"two")
             assert await (await echo.group()).read_all() == [b"two"]
@@ -277,15 +285,17 @@ async def test_messages_wait_for_a_listener(listener, scheme):
 
 async def test_a_client_that_breaks_off(listener, scheme):
     """A client that closes in the middle of a group ends its own session and nobody else's."""
+
+    async def break_off() -> None:
+        async with connected(listener, scheme) as session, echoing(session) as echo, echo.text.open_group() as group:
+            await group.send(b"half")
+            assert await (await echo.group()).receive() == b"half"
+            session.close(9, "had enough")
+            await echo.group()
+
     async with connected(listener, scheme) as other, echoing(other) as untouched:
         with pytest.raises(moqt.SessionClosed):
-            async with connected(listener, scheme) as session, echoing(session) as echo:
-                async with echo.text.open_group() as group:
-                    await group.send(b"half")
-                    assert await (await echo.group()).receive() == b"half"
-                    session.close(9, "had enough")
-                    await session.wait_closed()
-                    await echo.group()
+            await break_off()
         while listener.statistics().sessions > 1:
             await trio.lowlevel.checkpoint()
         await untouched.text.write(b"still here")
@@ -296,17 +306,20 @@ async def test_a_client_that_breaks_off(listener, scheme):
 async def test_the_server_drains(listener, scheme, version):
     """A client in the middle of an echo hears of the shutdown, by GOAWAY or by the end of the session, and the
     listener is closed without waiting for the whole grace."""
-    async with trio.open_nursery() as nursery, connected(listener, scheme, version) as session:
-        async with echoing(session) as echo:
-            await echo.text.write(b"one")
-            assert await (await echo.group()).read_all() == [b"one"]
-            began = trio.current_time()
-            nursery.start_soon(listener.aclose, 10.0)
-            if version in ("moq-lite-03", "moq-lite-04"):
-                error = await session.wait_closed()
-                assert isinstance(error, moqt.SessionClosed)
-                assert (error.by_peer, error.remote_code) == (True, moqt.SessionCode.NO_ERROR)
-            else:
-                assert await session.wait_goaway() == ""
+    async with (
+        trio.open_nursery() as nursery,
+        connected(listener, scheme, version) as session,
+        echoing(session) as echo,
+    ):
+        await echo.text.write(b"one")
+        assert await (await echo.group()).read_all() == [b"one"]
+        began = trio.current_time()
+        nursery.start_soon(listener.aclose, 10.0)
+        if version == "moq-lite-03":
+            error = await session.wait_closed()
+            assert isinstance(error, moqt.SessionClosed)
+            assert (error.by_peer, error.remote_code) == (True, moqt.SessionCode.NO_ERROR)
+        else:
+            assert await session.wait_goaway() == ""
     assert trio.current_time() - began < 5.0
     assert listener.statistics().sessions == 0

@@ -1,0 +1,67 @@
+"""Who may ask for a session at all: by the web page it comes from, and by the host it was meant for.
+
+Spec: RFC 6454 section 6.2 (origins); RFC 9110 section 7.4 (misdirected requests).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import attrs
+
+_FORBIDDEN = 403
+_MISDIRECTED = 421
+
+
+def _origins(values: Collection[str] | None) -> frozenset[str] | None:
+    if values is None:
+        return None
+    for value in values:
+        scheme, separator, rest = value.partition("://")
+        if value != "null" and (not scheme or not separator or not rest or "/" in rest):
+            raise ValueError(
+                f"an origin is a scheme, a host and perhaps a port, like https://example.org, not {value!r}"
+            )
+    return frozenset(value.lower() for value in values)
+
+
+def _authorities(values: Collection[str] | None) -> frozenset[str] | None:
+    if values is None:
+        return None
+    for value in values:
+        if not value or "/" in value or "@" in value:
+            raise ValueError(f"an authority is a host, perhaps with a port, like example.org:4443, not {value!r}")
+    return frozenset(value.lower() for value in values)
+
+
+@attrs.frozen
+class Admission:
+    """What a server asks of a request before its handler sees it.
+
+    Attributes:
+        origins: The web pages that may connect, in lower case; None lets all of them.
+        authorities: The hosts, perhaps with a port, that the server answers to, in lower case; None is any.
+    """
+
+    origins: frozenset[str] | None = attrs.field(default=None, converter=_origins)
+    authorities: frozenset[str] | None = attrs.field(default=None, converter=_authorities)
+
+    def refusal(self, authority: str | None, origin: str | None) -> int | None:
+        """Returns the HTTP status to refuse with, or None.
+
+        Args:
+            authority: What the client asked for; None when its transport does not say.
+            origin: The page; None for a client that is no browser, which no list of origins keeps out.
+        """
+        if authority is not None and not self._answers_to(authority.lower()):
+            return _MISDIRECTED
+        if origin is not None and self.origins is not None and origin.lower() not in self.origins:
+            return _FORBIDDEN
+        return None
+
+    def _answers_to(self, authority: str) -> bool:
+        if self.authorities is None:
+            return True
+        host, separator, port = authority.rpartition(":")
+        without_port = host if separator and port.isdecimal() else authority
+        return authority in self.authorities or without_port in self.authorities

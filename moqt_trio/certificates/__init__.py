@@ -1,0 +1,17 @@
+"""Certificates: what a server shows, where it keeps it, and the command line `python -m moqt_trio.certificates`."""
+
+from __future__ import annotations
+
+from .certificate import LOCAL_HOSTS, MAX_DEVELOPMENT_DAYS, Certificate, development_certificate, parse_fingerprint
+from .store import RENEW_BEFORE_DAYS, CertificateFiles, DevelopmentCertificates
+
+__all__ = [
+    "LOCAL_HOSTS",
+    "MAX_DEVELOPMENT_DAYS",
+    "RENEW_BEFORE_DAYS",
+    "Certificate",
+    "CertificateFiles",
+    "DevelopmentCertificates",
+    "development_certificate",
+    "parse_fingerprint",
+]

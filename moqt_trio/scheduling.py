@@ -1,0 +1,56 @@
+"""Who may write next when the link is the bottleneck.
+
+QUIC serves its streams in turn. What must come first has to be *written* first, so no more is written than the link
+is about to take, and the rest waits here, by priority.
+
+Spec: moq-lite-06, section 6.1.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .transport.abc import Connection
+
+
+class Sender(Protocol):
+    """Something that writes on streams of the session."""
+
+    @property
+    def urgency(self) -> tuple[int, int]:
+        """The subscriber's priority and the publisher's; the higher goes first."""
+
+    def resume(self) -> None:
+        """Goes on writing for as long as `SendScheduler.may_send` says so."""
+
+
+class SendScheduler:
+    """Lets the senders of one session write in the order of their priorities."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        # In the order in which they came: among equals, who has waited longest goes first.
+        self._waiting: dict[Sender, None] = {}
+
+    def may_send(self, sender: Sender) -> bool:
+        """Returns True when a sender may write a little now; else it is resumed when its turn has come."""
+        if not self._connection.congested and not self._outranked(sender):
+            self._waiting.pop(sender, None)
+            return True
+        self._waiting.setdefault(sender)
+        return False
+
+    def leave(self, sender: Sender) -> None:
+        """Forgets a sender."""
+        self._waiting.pop(sender, None)
+
+    def room_made(self) -> None:
+        """Resumes those who wait, most urgent first, until the link has enough again."""
+        while self._waiting and not self._connection.congested:
+            # `max` keeps the first of equals, and whoever waits again goes to the end.
+            chosen = max(self._waiting, key=lambda sender: sender.urgency)
+            del self._waiting[chosen]
+            chosen.resume()
+
+    def _outranked(self, sender: Sender) -> bool:
+        return any(other is not sender and other.urgency > sender.urgency for other in self._waiting)

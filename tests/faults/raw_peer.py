@@ -1,0 +1,74 @@
+"""A peer that is only a transport connection: a test writes its bytes by hand. On the other side runs our session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+
+import moqt_trio as moqt
+from moqt_trio.session_api import run_session
+from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
+from moqt_trio.transport.stream import HTTP3_CODES
+from moqt_trio.wire import dialect as dialects
+from moqt_trio.wire.messages import Setup
+
+SETUP = bytes.fromhex("01 01 00")
+"""A SETUP stream: its type, and a message without parameters."""
+
+
+def subscribe(subscribe_id: int) -> bytes:
+    """A SUBSCRIBE of moq-lite-06 for track `t` of broadcast `b`: every group from the latest on."""
+    body = bytes([subscribe_id]) + b"\x01b" + b"\x01t" + bytes.fromhex("7f 00 00 00 00 00")
+    return b"\x02" + bytes([len(body)]) + body
+
+
+def group(subscribe_id: int, sequence: int, *payloads: bytes) -> bytes:
+    """A group stream of moq-lite-06: its type, its header, and frames that have the timestamp 0."""
+    frames = b"".join(b"\x00" + bytes([len(payload)]) + payload for payload in payloads)
+    return b"\x00\x03" + bytes([subscribe_id, sequence, 0]) + frames
+
+
+@asynccontextmanager
+async def raw_peer(
+    version: str = "moq-lite-06", *, limits: moqt.Limits | None = None, peer_limits: moqt.Limits | None = None
+) -> AsyncIterator[tuple[MemoryConnection, moqt.Session]]:
+    """Runs a server's session; yields the bare connection of its client, and the session."""
+    limits = limits or moqt.Limits()
+    async with open_memory_pair(limits=limits, client_limits=peer_limits) as (peer, ours):
+        for side in (peer, ours):
+            side.code_mapping = HTTP3_CODES
+        async with run_session(
+            ours, dialects.get(version), limits=limits, setup=Setup(), path_on_wire=False
+        ) as session:
+            yield peer, session
+
+
+async def settled() -> None:
+    """Lets everything that is on its way arrive."""
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def code_of_stop(stream) -> int:
+    """Waits until the other side stops a stream; returns with which code."""
+    with trio.fail_after(30):
+        while True:
+            try:
+                await stream.wait_writable()
+                stream.write(b"")
+            except moqt.StreamReset as error:
+                return error.code
+            await trio.sleep(0.01)
+
+
+async def code_of_reset(stream) -> int:
+    """Reads a stream until the other side resets it; returns with which code."""
+    with trio.fail_after(30):
+        try:
+            while await stream.receive_some():
+                pass
+        except moqt.StreamReset as error:
+            return error.code
+    raise AssertionError("the stream was finished, not reset")

@@ -1,0 +1,269 @@
+"""What the QUIC engine relies on in aioquic beyond its documented API. When one of these fails, upstream has moved."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import ssl
+
+import pytest
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState
+from aioquic.quic.packet import QuicErrorCode
+from aioquic.quic.recovery import QuicPacketPacer
+from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
+
+from moqt_trio.limits import Limits
+from moqt_trio.transport.quic.aioquic import AioquicEngine
+from moqt_trio.transport.quic.aioquic_connection import PACER_BURST, MendedConnection
+from moqt_trio.transport.quic.aioquic_packets import AioquicFactory
+from moqt_trio.transport.quic.engine import EngineSink
+from tests.transport.quic_pair import ALPN, IDENTITY, client_settings, server_settings
+
+CLIENT = ("127.0.0.1", 1)
+SERVER = ("127.0.0.1", 2)
+
+
+class Sink(EngineSink):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def handshake_completed(self, alpn, server_name):
+        self.told.append(("handshake", alpn))
+
+    def data_arrived(self, stream_id, data, fin):
+        self.told.append(("data", stream_id, data, fin))
+
+    def stream_gone(self, stream_id):
+        self.told.append(("gone", stream_id))
+
+    def stream_acknowledged(self, stream_id):
+        self.told.append(("acknowledged", stream_id))
+
+
+class Pair:
+    """Two engines that exchange datagrams without a network, on a clock of their own."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.now = 0.0
+        self.client_sink, self.server_sink = Sink(), Sink()
+        factory = AioquicFactory()
+        self.client = factory.client(client_settings(limits), 1200, self.client_sink)
+        self.client.connect(SERVER, self.now)
+        first = self.client.datagrams_to_send(self.now)
+        header = factory.parse_header_untrusted(first[0][0])
+        assert header is not None
+        self.server = factory.server(server_settings(limits), 1200, self.server_sink, header, None)
+        for data, _ in first:
+            self.server.receive_datagram_untrusted(data, CLIENT, self.now)
+        self.run()
+
+    def run(self, turns: int = 40) -> None:
+        """Carries datagrams both ways, a millisecond each."""
+        for _ in range(turns):
+            for here, there, address in ((self.server, self.client, SERVER), (self.client, self.server, CLIENT)):
+                here.handle_timeout(self.now)
+                here.deliver_events()
+                for data, _ in here.datagrams_to_send(self.now):
+                    there.receive_datagram_untrusted(data, address, self.now)
+                there.deliver_events()
+            self.now += 0.001
+
+
+def quic_of(engine) -> MendedConnection:
+    """Returns the connection inside an engine."""
+    assert isinstance(engine, AioquicEngine)
+    return engine._quic
+
+
+def test_version():
+    """The pinned range is what was looked at."""
+    assert importlib.metadata.version("aioquic").split(".")[:2] == ["1", "7"]
+
+
+def stock() -> QuicConnection:
+    """Returns a client's connection as it comes."""
+    return QuicConnection(configuration=QuicConfiguration(alpn_protocols=[ALPN], verify_mode=ssl.CERT_NONE))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_ack_delay", "_close_event", "_crypto_streams", "_datagrams_pending", "_events", "_handshake_complete",
+        "_handshake_confirmed", "_handshake_done_pending", "_host_cids", "_is_client", "_local_max_data",
+        "_local_max_streams_bidi", "_local_max_streams_uni", "_loss", "_max_datagram_size", "_network_paths",
+        "_peer_cid", "_ping_pending", "_probe_pending", "_remote_max_datagram_frame_size", "_remote_max_streams_bidi",
+        "_remote_max_streams_uni", "_retire_connection_ids", "_spaces", "_state", "_streams",
+        "_streams_blocked_pending", "_streams_queue",
+    ],
+)  # fmt: skip
+def test_private_attributes(name):
+    """A connection has the attributes that the engine reads or replaces."""
+    assert hasattr(stock(), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("_initialize", ["peer_cid"]),
+        ("_close_begin", ["is_initiator", "now"]),
+        ("_write_application", ["builder", "network_path", "now"]),
+        ("_write_connection_limits", ["builder", "space"]),
+        ("_write_stream_limits", ["builder", "space", "stream"]),
+        ("_on_connection_limit_delivery", ["delivery", "limit"]),
+        ("_on_max_stream_data_delivery", ["delivery", "stream"]),
+        ("_stream_limit", ["stream_id"]),
+    ],
+)
+def test_overridden_methods(name, parameters):
+    """The methods that the engine overrides or calls take what they took."""
+    assert list(inspect.signature(getattr(QuicConnection, name)).parameters)[1:] == parameters
+
+
+def test_parts_of_streams():
+    """Streams, their halves and the limits have the attributes that the engine uses."""
+    stream = QuicStream(stream_id=0)
+    assert isinstance(stream.receiver, QuicStreamReceiver)
+    assert isinstance(stream.sender, QuicStreamSender)
+    for name in ("_ranges", "highest_offset", "is_finished", "stop_pending", "starting_offset", "_stream_id"):
+        assert hasattr(stream.receiver, name)
+    for name in ("_buffer", "_buffer_fin", "_reset_error_code", "buffer_is_empty", "is_finished", "reset_pending"):
+        assert hasattr(stream.sender, name)
+    assert stream.max_stream_data_local == 0
+    limit = Limit(frame_type=0x10, name="x", value=5)
+    assert (limit.value, limit.sent, limit.used) == (5, 5, 0)
+
+
+def test_the_pacer_is_replaced():
+    """The pacer is the one that was measured, and its bucket holds two milliseconds once a rate is known."""
+    assert type(stock()._loss._pacer) is QuicPacketPacer
+    pacer = quic_of(Pair().client)._loss._pacer
+    pacer.update_rate(100_000, 0.001)
+    assert pacer.bucket_max == PACER_BURST
+
+
+def test_handshake_and_data_without_a_network():
+    """Two engines agree on an application protocol and carry a stream each way, acknowledged and forgotten."""
+    pair = Pair()
+    assert ("handshake", ALPN) in pair.client_sink.told
+    assert ("handshake", ALPN) in pair.server_sink.told
+    stream_id = pair.client.open_stream(unidirectional=False)
+    assert stream_id == 0
+    pair.client.write(stream_id, b"question", True)
+    pair.run()
+    assert ("data", 0, b"question", True) in pair.server_sink.told
+    assert ("acknowledged", 0) in pair.client_sink.told
+    pair.server.write(0, b"answer", True)
+    pair.run()
+    assert ("data", 0, b"answer", True) in pair.client_sink.told
+    assert ("gone", 0) in pair.client_sink.told
+    assert ("gone", 0) in pair.server_sink.told
+    assert not quic_of(pair.server)._streams
+
+
+def test_credit_follows_consumption():
+    """Neither window grows as bytes arrive; both grow as they are consumed."""
+    pair = Pair(Limits(stream_window=8192, connection_window=32768))
+    stream_id = pair.client.open_stream(unidirectional=True)
+    assert stream_id is not None
+    pair.client.write(stream_id, bytes(100_000), False)
+    pair.run()
+
+    def arrived() -> int:
+        return sum(len(told[2]) for told in pair.server_sink.told if told[0] == "data")
+
+    assert arrived() == 8192
+    pair.server.consumed(stream_id, 8192)
+    pair.run()
+    assert arrived() == 16384
+    assert quic_of(pair.server)._local_max_data.used == 16384
+
+
+def test_stream_credit_follows_reading():
+    """A stream that is over on the wire does not let the peer open another before it was read."""
+    pair = Pair(Limits(max_streams=2))
+    for _ in range(2):
+        stream_id = pair.client.open_stream(unidirectional=True)
+        assert stream_id is not None
+        pair.client.write(stream_id, b"x", True)
+    pair.run()
+    assert not quic_of(pair.server)._streams
+    assert pair.client.open_stream(unidirectional=True) is None
+    for stream_id in (2, 6):
+        pair.server.done(stream_id)
+    pair.run()
+    assert pair.client.open_stream(unidirectional=True) == 10
+
+
+def test_only_streams_with_work_are_visited():
+    """Open streams with nothing to send are on no list that is walked for each packet."""
+    pair = Pair()
+    for _ in range(100):
+        stream_id = pair.client.open_stream(unidirectional=True)
+        assert stream_id is not None
+        pair.client.write(stream_id, b"x", False)
+    pair.run()
+    quic = quic_of(pair.client)
+    assert len(quic._streams) == 100
+    assert not quic.active
+    assert not list(quic._streams.values())
+    assert not quic.has_work(pair.now)
+
+
+def test_what_upstream_has_not_mended():
+    """When one of these stops holding, the mend for it can go."""
+    quic = stock()
+    with pytest.raises(IndexError):
+        quic.datagrams_to_send(0.0)
+    with pytest.raises(ValueError, match="unknown stream"):
+        quic.stop_stream(0, 1)
+    source = inspect.getsource(QuicConnection._write_stream_limits)
+    assert "max_stream_data_local *= 2" in source
+    assert "max_data.value *= 2" in inspect.getsource(QuicConnection._write_connection_limits)
+
+
+def test_the_end_is_known_at_once():
+    """A close shows on both sides as soon as its packet was sent and received, who closed included."""
+    pair = Pair()
+    pair.server.close(0x42, "enough")
+    assert pair.server.termination is not None
+    pair.run(2)
+    ours, theirs = pair.server.termination, pair.client.termination
+    assert theirs is not None
+    assert (theirs.code, theirs.reason, theirs.application, theirs.by_peer) == (0x42, "enough", True, True)
+    assert (ours.code, ours.by_peer, ours.idle) == (0x42, False, False)
+    assert quic_of(pair.server)._state is QuicConnectionState.CLOSING
+
+
+def test_idle_timeout_says_so():
+    """Silence ends a connection with the text that the engine looks for."""
+    pair = Pair(Limits(idle_timeout=1.0))
+    pair.client.handle_timeout(pair.now + 10)
+    assert pair.client.termination is not None
+    assert pair.client.termination.idle
+    assert pair.client.termination.code == QuicErrorCode.INTERNAL_ERROR
+
+
+def test_a_retry_proves_the_address():
+    """A token from a Retry is accepted from the address that it was made for, and from no other."""
+    factory = AioquicFactory()
+    sink = Sink()
+    client = factory.client(client_settings(), 1200, sink)
+    client.connect(SERVER, 0.0)
+    header = factory.parse_header_untrusted(client.datagrams_to_send(0.0)[0][0])
+    assert header is not None
+    client.receive_datagram_untrusted(factory.retry(header, CLIENT, 0.0), SERVER, 0.0)
+    second = client.datagrams_to_send(0.0)[0][0]
+    again = factory.parse_header_untrusted(second)
+    assert again is not None
+    assert factory.check_token_untrusted(again, ("127.0.0.1", 99), 0.0) is None
+    assert factory.check_token_untrusted(again, CLIENT, 1000.0) is None
+    validated = factory.check_token_untrusted(again, CLIENT, 0.1)
+    assert validated is not None
+    assert validated.original_destination_id == header.destination_id
+    server = factory.server(server_settings(), 1200, Sink(), again, validated)
+    server.receive_datagram_untrusted(second, CLIENT, 0.1)
+    assert quic_of(server)._network_paths[0].is_validated
+    assert IDENTITY.certificate is quic_of(server).configuration.certificate
