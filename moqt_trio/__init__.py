@@ -7,6 +7,7 @@ the peer offers with `Session.announcements`, and read it with `Session.subscrib
 from __future__ import annotations
 
 from .announcements import Announcement, Announcements
+from .asyncio_bridge import asyncio_app
 from .certificates import (
     Certificate,
     CertificateFiles,
@@ -35,6 +36,7 @@ from .errors import (
 )
 from .fetch import FetchReader
 from .group_reader import GroupReader
+from .identity import CertificateSource
 from .limits import Limits
 from .model.broadcast import Broadcast
 from .model.frame import Frame
@@ -61,6 +63,7 @@ __all__ = [
     "Certificate",
     "CertificateFiles",
     "CertificateInvalid",
+    "CertificateSource",
     "CertificateUnusable",
     "ConnectError",
     "ConnectTimeout",
@@ -100,6 +103,7 @@ __all__ = [
     "TransportStatistics",
     "Unauthorized",
     "VersionUnsupported",
+    "asyncio_app",
     "connect",
     "development_certificate",
     "parse_fingerprint",

@@ -101,6 +101,7 @@ class FetchReader(GroupReader):
 class _FetchSink(MachineSink):
     """The stream of a fetch: frames keep their credit until they are read."""
 
+    keeps_after_reset = True
     reader: FetchReader
 
     def data_received(self, data: bytes, fin: bool) -> None:

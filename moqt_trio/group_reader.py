@@ -76,6 +76,9 @@ class GroupReader:
         """Takes the end of the stream before the end of the group. Frames that arrived whole stay readable."""
         if not self._finished and self._error is None:
             self._error = error
+            # The frame that was cut off will never be whole; the frames before it keep their credit until read.
+            self._advance()
+            self._partial = self._advanced = 0
             self._wake()
 
     def release(self) -> None:

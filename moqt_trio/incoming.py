@@ -18,6 +18,7 @@ from .wire.messages import Frame as WireFrame
 class IncomingGroup(StreamSink):
     """A uni stream that the peer opened: a group of one of our subscriptions, or its SETUP."""
 
+    keeps_after_reset = True
     __slots__ = ("_driver", "_group", "_incoming", "_reader", "_stream", "_subscription")
 
     def __init__(self, driver: SessionDriver, stream: ReceiveStream) -> None:

@@ -55,6 +55,7 @@ class SubscriptionStatistics:
         groups_reset: Groups that the publisher gave up after they had begun.
         frames_received: Frames that arrived whole.
         bytes_received: Payload bytes of those frames.
+        groups_expired: Of the groups dropped, those that were too old.
     """
 
     groups_received: int = 0
@@ -62,6 +63,7 @@ class SubscriptionStatistics:
     groups_reset: int = 0
     frames_received: int = 0
     bytes_received: int = 0
+    groups_expired: int = 0
 
 
 class _TrackInfoRequest:
@@ -144,6 +146,7 @@ class Subscription:
         self._seen: set[int] = set()
         self._received = 0
         self._dropped = 0
+        self._expired = 0
         self._reset = 0
         self._frames = 0
         self._bytes = 0
@@ -159,7 +162,10 @@ class Subscription:
             case SubscribeEnded():
                 self.end_group = event.end_group
             case GroupsDropped():
-                self._dropped += event.last - event.first + 1
+                count = event.last - event.first + 1
+                self._dropped += count
+                if event.code == StreamCode.OLD:
+                    self._expired += count
                 if event.last - event.first < self._driver.limits.cache_groups:
                     self._note(range(event.first, event.last + 1))
             case RequestFinished():
@@ -447,7 +453,9 @@ class Subscription:
 
     def statistics(self) -> SubscriptionStatistics:
         """Returns the subscription's numbers so far."""
-        return SubscriptionStatistics(self._received, self._dropped, self._reset, self._frames, self._bytes)
+        return SubscriptionStatistics(
+            self._received, self._dropped, self._reset, self._frames, self._bytes, self._expired
+        )
 
     def __repr__(self) -> str:
         state = "closed" if self._error is not None else "finished" if self._finished else "open"

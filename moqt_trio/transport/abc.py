@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 
 
 class StreamSink:
-    """Is told what happens on one stream. Every method has a default that does nothing."""
+    """Is told what happens on one stream. Every method has a default that does nothing.
+
+    Attributes:
+        keeps_after_reset: True for a sink that holds on to bytes after a reset: the peer gets no credit for them
+            before `consumed` or `stop`. Else a reset gives back whatever was not consumed.
+    """
 
     __slots__ = ()
+
+    keeps_after_reset: ClassVar[bool] = False
 
     def data_received(self, data: bytes, fin: bool) -> None:
         """Bytes arrived, in order. Credit for them returns to the peer by `ReceiveStream.consumed`.

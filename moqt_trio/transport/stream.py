@@ -179,7 +179,8 @@ class Stream(BidiStream):
         told = self._receive_over
         self._receive_over = True
         self._chunks.clear()
-        self._release()
+        if self._sink is None or not self._sink.keeps_after_reset:
+            self._release()
         if self._sink is not None:
             if not told:
                 self._sink.reset_received(self._receive_code)
