@@ -29,7 +29,7 @@ from moqt_trio.scheduling import SendScheduler
 from .slow_link import SlowLink, slow_link
 
 PATH = "bench"
-FRAMES_PER_GROUP = 5
+FRAMES_PER_GROUP = 10
 GROUP_SECONDS = 0.25
 PRIORITIES = {"high": 200, "low": 50}
 # Of what both tracks offer together. The high one must fit the link, which also carries headers and repeats.

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from .certificates import parse_fingerprint
-from .errors import ConnectTimeout, LocalProtocolError, Rejected, SessionClosed, VersionUnsupported
+from .errors import ConnectTimeout, LocalProtocolError, MoqtError, Rejected, SessionClosed, VersionUnsupported
+from .handshaking import Agreed, agree
 from .limits import Limits
 from .pem import read_certificates
+from .session.negotiation import protocols
 from .session_api import Session, random_hop_id, run_session, wait_peer_setup
 from .transport.quic.config import ClientSettings
 from .transport.quic.endpoint import connect_quic
-from .transport.stream import HTTP3_CODES
+from .transport.stream import HTTP3_CODES, PLAIN_CODES
 from .transport.webtransport.client import open_webtransport
 from .url import SessionUrl
 from .wire import dialect as dialects
 from .wire.messages import ProbeLevel, Setup
 
 if TYPE_CHECKING:
+    from .transport.base import BaseConnection
     from .transport.quic.connection import QuicConnection
     from .transport.webtransport.session import WebTransportSession
     from .wire.dialect import Dialect
@@ -99,7 +102,7 @@ async def connect(
         read_certificates(Path(cafile))
     web = where.transport == "webtransport"
     settings = ClientSettings(
-        alpns=("h3",) if web else tuple(alpn for dialect in offered for alpn in dialect.alpns),
+        alpns=("h3",) if web else protocols(offered, webtransport=False),
         server_name=where.host,
         limits=limits,
         verify=verify,
@@ -109,21 +112,28 @@ async def connect(
     with _connecting(where, limits) as scope:
         async with connect_quic(where.host, where.port, settings) as connection:
             setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
-            if web:
-                async with (
-                    _open_carrier(connection, where, offered, origin, limits) as (carrier, dialect),
-                    run_session(carrier, dialect, limits=limits, setup=setup, path_on_wire=False) as session,
-                ):
+            carried = (
+                _open_carrier(connection, where, offered, origin, limits) if web else nullcontext(connection)
+            )
+            async with carried as carrier:
+                agreed = await _agree(carrier, where, offered, limits)
+                dialect = agreed.dialect
+                plain = dialect.features.plain_codes and not web
+                carrier.code_mapping = PLAIN_CODES if plain else HTTP3_CODES
+                if not web and agreed.handshake is None:
+                    setup = Setup(probe=setup.probe, hop_id=setup.hop_id, path=where.path)
+                async with run_session(
+                    carrier,
+                    dialect,
+                    limits=limits,
+                    setup=setup,
+                    path_on_wire=not web and agreed.handshake is None,
+                    handshake=agreed.handshake,
+                ) as session:
+                    if not web:
+                        await _wait_admitted(session)
                     scope.deadline = math.inf
                     yield session
-                return
-            connection.code_mapping = HTTP3_CODES
-            dialect = _chosen(connection, where, offered)
-            setup = Setup(probe=setup.probe, hop_id=setup.hop_id, path=where.path)
-            async with run_session(connection, dialect, limits=limits, setup=setup, path_on_wire=True) as session:
-                await _wait_admitted(session)
-                scope.deadline = math.inf
-                yield session
 
 
 @contextmanager
@@ -137,24 +147,30 @@ def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]
         )
 
 
-def _chosen(connection: QuicConnection, where: SessionUrl, offered: Sequence[Dialect]) -> Dialect:
-    for dialect in offered:
-        if connection.protocol in dialect.alpns:
-            return dialect
-    # A server may ignore ALPN altogether (RFC 7301, section 3.2).
+async def _agree(
+    carrier: BaseConnection, where: SessionUrl, offered: Sequence[Dialect], limits: Limits
+) -> Agreed:
+    """Comes to a version with the server, and tells what keeps it from that in the client's words."""
     names = tuple(dialect.name for dialect in offered)
     listed = ", ".join(names)
-    raise VersionUnsupported(f"{where.authority} chose none of the offered versions ({listed})", offered=names)
+    try:
+        return await agree(carrier, offered, path=where.path, limits=limits)
+    except VersionUnsupported as error:
+        # A server may also ignore ALPN altogether (RFC 7301, section 3.2), or choose no WebTransport protocol.
+        raise VersionUnsupported(
+            f"{where.authority} chose none of the offered versions ({listed}): {error}", offered=names
+        ) from None
+    except SessionClosed as error:
+        raise _refusal(error) from None
 
 
 @asynccontextmanager
 async def _open_carrier(
     connection: QuicConnection, where: SessionUrl, offered: Sequence[Dialect], origin: str | None, limits: Limits
-) -> AsyncIterator[tuple[WebTransportSession, Dialect]]:
-    """Opens a WebTransport session, and says which version its server chose."""
-    dialects_by_name = {name: dialect for dialect in offered for name in dialect.webtransport_protocols}
-    names = tuple(dialects_by_name)
-    ours = f"the offered versions ({', '.join(names)})"
+) -> AsyncIterator[WebTransportSession]:
+    """Opens a WebTransport session."""
+    names = protocols(offered, webtransport=True)
+    ours = f"the offered versions ({', '.join(dialect.name for dialect in offered)})"
     async with AsyncExitStack() as stack:
         try:
             carrier = await stack.enter_async_context(
@@ -165,9 +181,14 @@ async def _open_carrier(
                 raise
             theirs = f": {error.reason}" if error.reason else ""
             raise VersionUnsupported(f"{where.authority} speaks none of {ours}{theirs}", offered=names) from None
-        if carrier.protocol is None:
-            raise VersionUnsupported(f"{where.authority} chose none of {ours}", offered=names)
-        yield carrier, dialects_by_name[carrier.protocol]
+        yield carrier
+
+
+def _refusal(error: SessionClosed) -> MoqtError:
+    """Returns what a session that was closed before its time means: over raw QUIC a refusal looks like this."""
+    if error.by_peer and error.remote_code is not None and 400 <= error.remote_code < 600:
+        return Rejected(error.remote_code, error.reason)
+    return error
 
 
 async def _wait_admitted(session: Session) -> None:
@@ -175,9 +196,7 @@ async def _wait_admitted(session: Session) -> None:
     try:
         await wait_peer_setup(session)
     except SessionClosed as error:
-        if error.by_peer and error.remote_code is not None and 400 <= error.remote_code < 600:
-            raise Rejected(error.remote_code, error.reason) from None
-        raise
+        raise _refusal(error) from None
     except LocalProtocolError:
         raise ConnectTimeout(
             f"the server sent no SETUP within {session.limits.setup_timeout:g} s (Limits.setup_timeout)"

@@ -76,9 +76,12 @@ class GroupReader:
         """Takes the end of the stream before the end of the group. Frames that arrived whole stay readable."""
         if not self._finished and self._error is None:
             self._error = error
-            # The frame that was cut off will never be whole; the frames before it keep their credit until read.
-            self._advance()
-            self._partial = self._advanced = 0
+            # The frame that was cut off will never be whole; the frames before it, and the header of a group that has
+            # none, keep their credit until read: else a peer could fill memory with groups that it resets.
+            if self._stream is not None:
+                self._stream.consumed(max(self._partial - max(self._advanced, 0), 0))
+            self._partial = 0
+            self._advanced = min(self._advanced, 0)
             self._wake()
 
     def release(self) -> None:
@@ -90,11 +93,6 @@ class GroupReader:
     def read_whole(self) -> bool:
         """True once the group is over and every frame was read."""
         return not self._frames and (self._finished or self._error is not None) and self._advanced >= 0
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Payload bytes of the frames that wait to be read."""
-        return sum(len(frame.payload) for frame in self._frames)
 
     def _wake(self) -> None:
         if self._waiter is not None:
@@ -127,9 +125,9 @@ class GroupReader:
             if self._frames or self._finished or self._error is not None:
                 await trio.lowlevel.checkpoint()
             while not self._frames:
+                self._advance()
                 if self._error is not None:
                     raise self._error
-                self._advance()
                 if self._finished:
                     raise trio.EndOfChannel
                 self._waiter = waiter = trio.Event()
@@ -150,10 +148,11 @@ class GroupReader:
         """
         if self._frames:
             return self._take()
+        if self._error is not None or self._finished:
+            self._advance()
         if self._error is not None:
             raise self._error
         if self._finished:
-            self._advance()
             raise trio.EndOfChannel
         raise trio.WouldBlock
 

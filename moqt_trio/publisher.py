@@ -6,14 +6,12 @@ and they are finished. Serving a subscription reads the model through a cursor a
 
 from __future__ import annotations
 
-import math
-
 import trio
 
 from .codes import StreamCode
 from .driver import MachineSink, SessionDriver, give_up, logger
 from .errors import MoqtError, SessionClosed, printable
-from .model.cursor import Cursor, GroupCursor, GroupRange
+from .fetch_server import FetchServer
 from .model.track import Track
 from .model.wakeup import Wakeup
 from .origin import Origin, Publication
@@ -23,6 +21,7 @@ from .session.events import (
     AnnouncementsRequested,
     Event,
     FetchRequested,
+    FetchUpdated,
     GoawayReceived,
     ProbeRequested,
     RequestCancelled,
@@ -34,7 +33,7 @@ from .session.fetch import FetchPublisher
 from .session.probe import ProbePublisher
 from .session.subscribe import TrackPublisher
 from .session.track import TrackInfoPublisher
-from .track_server import CHUNK, TrackServer
+from .track_server import TrackServer
 from .transport.abc import BidiStream
 from .transport.errors import StreamReset
 from .wire.messages import Fetch, Subscribe, TrackInfo
@@ -53,6 +52,7 @@ class IncomingRequest(MachineSink):
         self._servers = servers
         self._scope = trio.CancelScope()
         self._track_server: TrackServer | None = None
+        self._fetch_server: FetchServer | None = None
         self._probe_wakeup: Wakeup | None = None
         self._wakeup = Wakeup()
 
@@ -67,6 +67,9 @@ class IncomingRequest(MachineSink):
                     self._track_server.update(event.update)
             case FetchRequested():
                 self._fetch(event.request)
+            case FetchUpdated():
+                if self._fetch_server is not None:
+                    self._fetch_server.update(event.priority)
             case TrackInfoRequested():
                 self._track_info(event.broadcast, event.track)
             case ProbeRequested():
@@ -103,6 +106,8 @@ class IncomingRequest(MachineSink):
         self._wakeup.set()
         if self._track_server is not None:
             self._track_server.wakeup.set()
+        if self._fetch_server is not None:
+            self._fetch_server.wakeup.set()
 
     def _cancelled(self) -> None:
         # Both sides have to end a request's stream: the peer's end alone leaves ours open.
@@ -209,51 +214,17 @@ class IncomingRequest(MachineSink):
         if found is None:
             self.refuse(StreamCode.NOT_FOUND)
             return
-        self.driver.start(self._serve_fetch, request, found[1])
-
-    async def _serve_fetch(self, request: Fetch, track: Track) -> None:
         machine = self._incoming.machine
         assert isinstance(machine, FetchPublisher)
-        group = track.group(request.group)
-        code: int = StreamCode.CANCELLED
-        wanted = GroupRange(request.group, request.group, request.start_frame, request.end_frame)
-        cursor = track.cursor(self._wakeup.set, range=wanted, max_age=math.inf)
-        try:
-            with self._scope:
-                missing = group is None or request.start_frame < group.first
-                if group is not None and group.complete and request.start_frame >= max(group.length, 1):
-                    missing = True
-                if missing:
-                    code = StreamCode.NOT_FOUND
-                    return
-                track.attach(cursor, replay=False)
-                while not (cursor.done or cursor.aborted is not None):
-                    for sequence, reason in cursor.take_dropped():
-                        logger.debug("fetched group %d was lost: %#x", sequence, reason)
-                        code = reason
-                        return
-                    for entry in cursor.news(newest_first=False):
-                        self._write_fetched(machine, cursor, entry)
-                    if not cursor.done:
-                        await self._wakeup.wait()
-                machine.finish()
-                self.stream.finish()
-        except (StreamReset, SessionClosed, trio.ClosedResourceError):
-            pass
-        finally:
-            track.detach(cursor)
-            if not self.stream.send_ended:
-                self.refuse(code)
-            self.machine.release()
+        server = FetchServer(self.driver, self.stream, machine, request, found[1], self._scope)
+        self._fetch_server = server
+        self.driver.start(self._serve_fetch, server)
 
-    def _write_fetched(self, machine: FetchPublisher, cursor: Cursor, entry: GroupCursor) -> None:
-        while entry.has_frames:
-            if not self.stream.writable:
-                cursor.again(entry)
-                return
-            self.stream.write(machine.frames(cursor.take(entry, CHUNK)))
-        if entry.finished:
-            cursor.remove(entry.group.sequence)
+    async def _serve_fetch(self, server: FetchServer) -> None:
+        try:
+            await server.run()
+        finally:
+            self.machine.release()
 
     # -- probes --------------------------------------------------------------------------------------------
 

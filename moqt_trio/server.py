@@ -14,12 +14,21 @@ import trio
 from .admission import Admission
 from .codes import SessionCode
 from .driver import logger
-from .errors import LocalProtocolError, SessionClosed, printable
+from .errors import (
+    ConnectTimeout,
+    LocalProtocolError,
+    RemoteProtocolError,
+    SessionClosed,
+    VersionUnsupported,
+    printable,
+)
+from .handshaking import agree
 from .identity import CertificateSource, Identity
 from .limits import Limits
 from .nurseries import consists_of, open_bare_nursery
 from .routing import Handler, Router, SessionRequest
 from .session.core import SessionCore
+from .session.negotiation import candidates, protocols
 from .session_api import Session, closed_by_block, random_hop_id, run_session, wait_peer_setup
 from .transport.http.lifespan import open_lifespan
 from .transport.http.server import HttpServer
@@ -27,7 +36,7 @@ from .transport.http.settings import base_settings, http3_settings, tcp_settings
 from .transport.http.sockets import bind_tcp
 from .transport.quic.config import ServerSettings
 from .transport.quic.endpoint import QuicListener, serve_quic
-from .transport.stream import HTTP3_CODES
+from .transport.stream import HTTP3_CODES, PLAIN_CODES
 from .transport.webtransport.server import WebTransportRequest, serve_http3
 from .wire import dialect as dialects
 from .wire.messages import ProbeLevel, Setup
@@ -217,14 +226,27 @@ class _Server:
             self._one_left()
 
     async def _raw(self, connection: QuicConnection) -> None:
-        connection.code_mapping = HTTP3_CODES
-        dialect = next(item for item in self.offered if connection.protocol in item.alpns)
+        try:
+            agreed = await agree(connection, self.offered, limits=self.limits)
+        except (VersionUnsupported, ConnectTimeout, RemoteProtocolError, SessionClosed) as error:
+            logger.info("no session with %s: %s", connection.peer, error)
+            return
+        dialect = agreed.dialect
+        connection.code_mapping = PLAIN_CODES if dialect.features.plain_codes else HTTP3_CODES
         setup = self._setup()
+        on_wire = agreed.handshake is None
         core = SessionCore(
-            dialect, is_client=False, limits=self.limits, setup=setup, path_on_wire=True, hop_id=setup.hop_id
+            dialect, is_client=False, limits=self.limits, setup=setup, path_on_wire=on_wire, hop_id=setup.hop_id
         )
         async with run_session(
-            connection, dialect, limits=self.limits, setup=setup, path_on_wire=True, core=core, held=True
+            connection,
+            dialect,
+            limits=self.limits,
+            setup=setup,
+            path_on_wire=on_wire,
+            core=core,
+            handshake=agreed.handshake,
+            held=True,
         ) as session:
             try:
                 await wait_peer_setup(session)
@@ -233,13 +255,15 @@ class _Server:
                 return
             except SessionClosed:
                 return
-            target = core.peer_setup.path if core.peer_setup is not None else None
+            target = core.peer_setup.path if core.peer_setup is not None else agreed.path
             path, query = _split(target or "")
 
             @asynccontextmanager
             async def accept() -> AsyncIterator[Session]:
                 with self._counted(session):
                     async with closed_by_block(session):
+                        if agreed.handshake is not None:
+                            agreed.handshake.accept()
                         await session.release()
                         yield session
 
@@ -264,21 +288,29 @@ class _Server:
             self.rejected += 1
             request.reject(status)
             return
-        names = {name: item for item in self.offered for name in item.webtransport_protocols}
+        names = protocols(self.offered, webtransport=True)
         chosen = next((name for name in names if name in request.protocols), None)
-        if chosen is None:
+        possible = candidates(self.offered, chosen, webtransport=True)
+        if not possible or (chosen is None and request.protocols):
             logger.info("refused a WebTransport client: no version shared with %s", printable(str(request.protocols)))
             self.rejected += 1
             request.reject(_NOT_ACCEPTABLE, b"this server speaks " + ", ".join(names).encode())
             return
-        dialect = names[chosen]
 
         @asynccontextmanager
         async def accept() -> AsyncIterator[Session]:
             carrier = request.accept(chosen)
+            agreed = await agree(carrier, self.offered, limits=self.limits)
             async with run_session(
-                carrier, dialect, limits=self.limits, setup=self._setup(), path_on_wire=False
+                carrier,
+                agreed.dialect,
+                limits=self.limits,
+                setup=self._setup(),
+                path_on_wire=False,
+                handshake=agreed.handshake,
             ) as session:
+                if agreed.handshake is not None:
+                    agreed.handshake.accept()
                 with self._counted(session):
                     yield session
 
@@ -289,7 +321,8 @@ class _Server:
                 authority=request.authority,
                 origin=request.origin,
                 transport="webtransport",
-                version=dialect.name,
+                # Without a subprotocol, or with one of several versions, the handshake on the session decides.
+                version=possible[0].name,
                 peer=request.peer,
                 accept=accept,
                 reject=partial(self._refuse, lambda status, reason: request.reject(status, reason.encode())),
@@ -412,13 +445,13 @@ async def serve(
     limits = limits or Limits()
     server = _Server(router, offered, limits, Identity(certificate), Admission(origins, authorities))
     settings = ServerSettings(
-        alpns=(*(alpn for dialect in offered for alpn in dialect.alpns), "h3"), identity=server.identity, limits=limits
+        alpns=(*protocols(offered, webtransport=False), "h3"), identity=server.identity, limits=limits
     )
     try:
-        async with AsyncExitStack() as stack:
+        async with open_bare_nursery() as outer, AsyncExitStack() as stack:
             if app is not None:
                 base = base_settings(config)
-                state = await stack.enter_async_context(open_lifespan(app, base, limits.close_timeout))
+                state = await stack.enter_async_context(open_lifespan(outer, app, base, limits.close_timeout))
                 server.web = _Web(app, base, state)
             nursery = await stack.enter_async_context(open_bare_nursery())
             quic, sockets = await _listen(nursery, server, host, port, settings)

@@ -16,6 +16,7 @@ from .codes import SessionCode
 from .driver import SessionDriver, logger
 from .errors import LocalProtocolError, MoqtError, SessionClosed
 from .fetch import FetchReader
+from .handshaking import HandshakeSink, HandshakeStream
 from .incoming import IncomingGroup, deliver_datagram
 from .limits import Limits
 from .model.broadcast import Broadcast
@@ -378,6 +379,7 @@ async def run_session(
     setup: Setup,
     path_on_wire: bool,
     core: SessionCore | None = None,
+    handshake: HandshakeStream | None = None,
     held: bool = False,
 ) -> AsyncIterator[Session]:
     """Runs a session on a connection for as long as the block lasts; its nursery owns every task of the session.
@@ -402,6 +404,8 @@ async def run_session(
         session = Session(driver, held=held)
         try:
             async with closed_by_block(session):
+                if handshake is not None:
+                    handshake.stream.sink = HandshakeSink(driver, handshake.stream, handshake.machine)
                 if not held:
                     await session.release()
                 connection.sink = session

@@ -135,7 +135,6 @@ class Subscription:
         self._groups: deque[GroupReader] = deque()
         self._unfinished: set[Refusable] = set()
         self._unread: set[GroupReader] = set()
-        self._reset_groups: deque[GroupReader] = deque()
         self._sweep_at = _FIRST_SWEEP
         self._accepted = trio.Event()
         self._finished = False
@@ -206,36 +205,24 @@ class Subscription:
     def group_complete(self, incoming: Refusable, reader: GroupReader) -> None:
         """Forgets a stream that the peer finished, and keeps its reader for as long as there is something to read."""
         self._unfinished.discard(incoming)
+        self._keep(reader)
+        self._wake()
+
+    def _keep(self, reader: GroupReader) -> None:
+        """Keeps a reader whose stream is over for as long as there is something to read: that holds credit."""
         if not reader.read_whole:
             if len(self._unread) >= self._sweep_at:
                 # Readers do not tell when they were read; sweeping at twice what was left costs a constant each.
                 self._unread = {item for item in self._unread if not item.read_whole}
                 self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._unread))
             self._unread.add(reader)
-        self._wake()
 
     def group_over(self, incoming: Refusable, reader: GroupReader, *, reset: bool) -> None:
         """Forgets a stream that ended before its time."""
         self._unfinished.discard(incoming)
-        if reset:
-            self._reset += 1
-            self._bound_resets(reader)
+        self._reset += reset
+        self._keep(reader)
         self._wake()
-
-    def _bound_resets(self, reader: GroupReader) -> None:
-        """Forgets the oldest of the groups that were reset before they were received, when they are too many.
-
-        The credit of a reset stream returns at once, so nothing else keeps a peer that resets from filling memory.
-        """
-        if reader not in self._groups:
-            return
-        limits = self._driver.limits
-        self._reset_groups.append(reader)
-        waiting = sum(item.waiting_bytes for item in self._reset_groups)
-        while len(self._reset_groups) > limits.max_streams or waiting > limits.connection_window:
-            oldest = self._reset_groups.popleft()
-            waiting -= oldest.waiting_bytes
-            self._groups.remove(oldest)
 
     def _note(self, sequences: range | tuple[int, ...]) -> None:
         self._seen.update(sequences)
@@ -324,7 +311,6 @@ class Subscription:
         for reader in self._groups:
             reader.close()
         self._groups.clear()
-        self._reset_groups.clear()
         # The application may read on in a group that it took; the publisher need not wait for that.
         for reader in self._unread:
             reader.release()
@@ -365,10 +351,7 @@ class Subscription:
                         await waiter.wait()
                 finally:
                     self._waiter = None
-            reader = self._groups.popleft()
-            if reader in self._reset_groups:
-                self._reset_groups.remove(reader)
-            return reader
+            return self._groups.popleft()
         finally:
             self._busy = False
 

@@ -21,6 +21,8 @@ from .wire.messages import Subscribe, SubscribeUpdate
 
 CHUNK = 16 * 1024
 """Bytes of frames that are written in one go: enough to fill packets, little enough to let others go first."""
+_EXPIRY_STEP = 1 / 8
+"""The share of max age after which the groups that were written are looked at again."""
 
 
 class _GroupStream(StreamSink):
@@ -79,6 +81,7 @@ class TrackServer:
         self._groups: dict[int, _GroupStream] = {}
         self._draining_groups = 0
         self._draining_bytes = 0
+        self._expired_at = -1
         self._congested = False
         self._leaving = False
         self._end_told = False
@@ -195,6 +198,8 @@ class TrackServer:
 
     def _pump(self) -> None:
         """Does everything that can be done without waiting."""
+        if self._draining_groups and not self._track.reliable:
+            self._expire_draining()
         self._tell_dropped()
         cursor = self._cursor
         if self._leaving:
@@ -286,6 +291,20 @@ class TrackServer:
         out.draining = out.stream.buffered
         self._draining_bytes += out.draining
         self._draining_groups += 1
+
+    def _expire_draining(self) -> None:
+        """Gives up groups that were written whole, cannot leave, and have become too old.
+
+        The cursor has let go of them. What is on its way may arrive: it no longer burdens the link.
+        """
+        track, cursor = self._track, self._cursor
+        # Looking at every stream is too dear for every frame.
+        if abs(track.newest - self._expired_at) < cursor.max_age * track.timescale * _EXPIRY_STEP:
+            return
+        self._expired_at = track.newest
+        for out in self._groups.values():
+            if out.draining is not None and out.stream.held_up and track.too_old(out.sequence, cursor.max_age):
+                cursor.lose(out.sequence, StreamCode.OLD)
 
     def _forget(self, out: _GroupStream) -> bool:
         """Drops a stream from the count; returns False when it was dropped before."""

@@ -34,7 +34,7 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 _EPILOG = f"""\
-wire versions: {' '.join(moqt.version_names())}
+wire versions: {" ".join(moqt.version_names())}
 
 examples:
   python -m apps.echo.client --url moqt://localhost:4443/echo
@@ -139,8 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m apps.echo.client",
-        description="Sends messages to the echo server, and prints each one that comes back with its\n"
-        "round-trip time.",
+        description="Sends messages to the echo server, and prints each one that comes back with its\nround-trip time.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -26,7 +26,7 @@ logger = logging.getLogger("apps.echo.server")
 _GRACE_S = 5.0
 
 _EPILOG = f"""\
-wire versions: {' '.join(moqt.version_names())}
+wire versions: {" ".join(moqt.version_names())}
 
 examples:
   python -m apps.echo.server

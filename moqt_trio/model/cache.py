@@ -93,7 +93,7 @@ class GroupCache:
         """Lets each cursor drop the groups that its own `max_age` has left behind."""
         if self._reliable or len(self._order) < 2 or not self._timed:
             return
-        newest = self._newest()
+        newest = self.newest
         for cursor in list(self._cursors):
             cursor.expire(newest, self._reach)
 
@@ -107,22 +107,25 @@ class GroupCache:
             if sequence != self._order[-1]:
                 if not replay and wanted.start_group is None:
                     continue
-                if replay and self._too_old(sequence, max_age):
+                if replay and self.too_old(sequence, max_age):
                     continue
             chosen.append(group)
         return chosen
 
-    def _newest(self) -> int:
-        return self._groups[self._timed[-1]].last_timestamp or 0
+    @property
+    def newest(self) -> int:
+        """The newest timestamp of the latest group that has a frame; -1 while there is none."""
+        return self._groups[self._timed[-1]].last_timestamp or 0 if self._timed else -1
+
+    def too_old(self, sequence: int, max_age: float) -> bool:
+        """Returns True when a group lies wholly outside `max_age`; the latest one never does."""
+        reach = self._reach(sequence)
+        return reach is not None and self.newest - reach >= max_age * self._timescale
 
     def _reach(self, sequence: int) -> int | None:
         """Returns where the frames after a group begin: it cannot reach past them (moq-lite-06, section 6.2)."""
         index = bisect.bisect_right(self._timed, sequence)
         return self._groups[self._timed[index]].first_timestamp if index < len(self._timed) else None
-
-    def _too_old(self, sequence: int, max_age: float) -> bool:
-        reach = self._reach(sequence)
-        return reach is not None and self._newest() - reach >= max_age * self._timescale
 
     def _retire(self, now: float) -> None:
         """Drops groups that a newer one replaced more than `max_age` ago, and those beyond the count."""

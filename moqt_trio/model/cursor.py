@@ -304,6 +304,11 @@ class Cursor:
             self.dropped_groups += 1
             self._wake()
 
+    def lose(self, sequence: int, code: int) -> None:
+        """Notes that a group of which everything was taken is given up on its way; `take_dropped` reports it."""
+        self.dropped.append((sequence, code))
+        self.dropped_groups += 1
+
     def take_dropped(self) -> list[tuple[int, int]]:
         """Returns the groups given up since the last call, each with its code."""
         dropped, self.dropped = self.dropped, []

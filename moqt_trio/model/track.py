@@ -302,6 +302,18 @@ class Track:
         """Returns a group that is kept, or None."""
         return self._cache.get(sequence)
 
+    @property
+    def newest(self) -> int:
+        """The newest timestamp of the latest group that has a frame; -1 while there is none."""
+        return self._cache.newest
+
+    def too_old(self, sequence: int, max_age: float) -> bool:
+        """Returns True when a group lies wholly outside `max_age` seconds; the latest one never does.
+
+        Spec: moq-lite-06, section 6.2.
+        """
+        return not self.reliable and self._cache.too_old(sequence, max_age)
+
     # -- bookkeeping ---------------------------------------------------------------------------------------
 
     def _check_open(self, sequence: int | None) -> int:

@@ -10,7 +10,7 @@ This file knows nothing of MoQ messages, of QUIC packets or of HTTP.
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 
@@ -168,6 +168,11 @@ class SendStream(AnyStream):
     @abc.abstractmethod
     def buffered(self) -> int:
         """Bytes that wait in the send buffer: written, and not yet acknowledged by the peer."""
+
+    @property
+    @abc.abstractmethod
+    def held_up(self) -> bool:
+        """True when something written could not leave: the link or the peer's credit does not allow it yet."""
 
     @abc.abstractmethod
     async def wait_writable(self) -> None:

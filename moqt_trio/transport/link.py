@@ -14,6 +14,9 @@ import attrs
 class Link(Protocol):
     """Decides when what is sent arrives."""
 
+    def backlog(self, now: float, *, from_client: bool) -> float:
+        """Returns for how many seconds what was sent before keeps the link busy; 0.0 where it has no rate."""
+
     def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float | None:
         """Returns when a message arrives, on trio's clock, or None when it is lost.
 
@@ -52,6 +55,10 @@ class LossyLink:
 
     def __attrs_post_init__(self) -> None:
         self._random = random.Random(self.seed)
+
+    def backlog(self, now: float, *, from_client: bool) -> float:
+        """Returns for how many seconds the link is busy; see `Link`."""
+        return max(0.0, self._busy_until.get(from_client, now) - now)
 
     def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float | None:
         """Returns when a message arrives, or None when it is lost; see `Link`."""

@@ -33,7 +33,14 @@ _CONTROL_BYTES = 16
 """What a message without a payload counts on a link with a rate."""
 
 
+_AHEAD_SECONDS = 0.02
+"""How long a link with a rate may be kept busy by what was written before the connection counts as congested."""
+
+
 class _DirectLink:
+    def backlog(self, now: float, *, from_client: bool) -> float:
+        return 0.0
+
     def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float | None:
         return now
 
@@ -61,6 +68,15 @@ class _Courier:
         heapq.heappush(self._queue, (at, next(self._order), deliver))
         self._wakeup.set()
         return True
+
+    def backlog(self, *, from_client: bool) -> float:
+        """Returns for how many seconds the link is busy in one direction."""
+        return self._link.backlog(trio.current_time(), from_client=from_client)
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Calls a function after some time, without burdening the link."""
+        heapq.heappush(self._queue, (trio.current_time() + seconds, next(self._order), function))
+        self._wakeup.set()
 
     def forget(self, lane: object) -> None:
         """Drops what is kept for a lane, in both directions."""
@@ -117,6 +133,7 @@ class MemoryConnection(StreamHost):
         self._gone: set[int] = set()
         self._datagrams_in_flight: deque[list[bytes]] = deque()
         self._told = trio.Event()
+        self._room_wanted = False
         self._bytes_sent = 0
         self._bytes_received = 0
 
@@ -207,6 +224,10 @@ class MemoryConnection(StreamHost):
         half = self._halves.get(stream_id)
         return 0 if half is None else half.waiting_bytes + half.in_flight
 
+    def stream_held_up(self, stream_id: int) -> bool:
+        half = self._halves.get(stream_id)
+        return half is not None and half.waiting_bytes > 0
+
     def stream_watch(self, stream_id: int) -> None:
         self._halves[stream_id].watched = True
 
@@ -220,6 +241,21 @@ class MemoryConnection(StreamHost):
         self._blocked.pop(stream_id, None)
         self._post(lambda: self._other._receive_reset(stream_id, code), lane=stream_id)
         self._clear(stream_id)
+
+    @property
+    def congested(self) -> bool:
+        busy = self._courier.backlog(from_client=self.is_client)
+        if self._closed is not None or busy < _AHEAD_SECONDS:
+            return False
+        if not self._room_wanted:
+            self._room_wanted = True
+            self._courier.call_later(busy - _AHEAD_SECONDS / 2, self._make_room)
+        return True
+
+    def _make_room(self) -> None:
+        self._room_wanted = False
+        if self._closed is None:
+            self._deliver_send_room()
 
     # -- receiving -----------------------------------------------------------------------------------------
 

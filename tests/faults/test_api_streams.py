@@ -189,26 +189,24 @@ async def test_groups_that_nobody_receives():
     limits = moqt.Limits(max_streams=8, stream_window=4096, connection_window=16 * 1024)
     async with raw_peer(limits=limits) as (peer, session), session.subscribe("b", "t") as subscription:
         await answered_subscription(peer)
-        opened = 0
-        with trio.move_on_after(0.2):
-            while True:
-                stream = await peer.open_uni()
-                stream.write(group(0, opened), fin=True)
-                opened += 1
-        assert opened == limits.max_streams
-        for number in range(opened):
-            reader = await subscription.receive()
-            assert (reader.sequence, await reader.read_all()) == (number, [])
-        for number in range(200):
-            stream = await peer.open_uni()
-            stream.write(group(0, number % 50 + 10, bytes(60)))
-            await settled()
-            stream.reset(CANCELLED)
-            await settled()
-        assert subscription.unread_groups <= limits.max_streams
-        assert subscription.statistics().groups_reset == 50
-        while subscription.unread_groups:
-            reader = await subscription.receive()
-            assert await reader.receive() == bytes(60)
-            with pytest.raises(moqt.StreamReset):
-                await reader.receive()
+        for finished in (True, False):
+            for payloads in ((), (b"x",)):
+                first = subscription.statistics().groups_received
+                streams = []
+                with trio.move_on_after(0.1):
+                    while True:
+                        streams.append(await peer.open_uni())
+                        streams[-1].write(group(0, first + len(streams) - 1, *payloads), fin=finished)
+                        await settled()
+                        streams[-1].reset(CANCELLED)
+                        await settled()
+                assert len(streams) == limits.max_streams
+                assert subscription.unread_groups == limits.max_streams
+                for number in range(first, first + limits.max_streams):
+                    reader = await subscription.receive()
+                    assert reader.sequence == number
+                    for payload in payloads:
+                        assert await reader.receive() == payload
+                    with pytest.raises(trio.EndOfChannel if finished else moqt.StreamReset):
+                        await reader.receive()
+        assert session.closed is None

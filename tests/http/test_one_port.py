@@ -135,9 +135,7 @@ async def test_cancelled(life):
 
 
 async def _serve(app, task_status):
-    await moqt.serve(
-        moqt.Router({}), "localhost", 0, app=app, certificate=CERTIFICATE, task_status=task_status
-    )
+    await moqt.serve(moqt.Router({}), "localhost", 0, app=app, certificate=CERTIFICATE, task_status=task_status)
 
 
 async def test_startup_refused():
@@ -149,7 +147,7 @@ async def test_startup_refused():
         yield
 
     app = Starlette(lifespan=lifespan)
-    with pytest.raises(RuntimeError, match="refused to start.*no database"):
+    with pytest.raises(RuntimeError, match=r"(?s)refused to start.*no database"):
         await moqt.serve(moqt.Router({}), "localhost", 0, app=app, certificate=CERTIFICATE)
 
 
@@ -273,7 +271,9 @@ class TestPlain:
             answer = await curl(f"http://localhost:{listener.port}{path}", *arguments)
         assert answer.startswith(f"HTTP/1.1 {status} ")
 
-    @pytest.mark.parametrize("data", [b"\r\n\r\n", b"GET\r\n\r\n", b"SSH-2.0-x\r\n\r\n", b"G" * 9000, b"\x00\xff\r\n\r\n"])
+    @pytest.mark.parametrize(
+        "data", [b"\r\n\r\n", b"GET\r\n\r\n", b"SSH-2.0-x\r\n\r\n", b"G" * 9000, b"\x00\xff\r\n\r\n"]
+    )
     async def test_nonsense(self, life, data):
         """What is neither TLS nor HTTP gets 400 and the end of the connection."""
         async with serving(life.app) as listener:

@@ -43,3 +43,20 @@ def test_a_failure_elsewhere_carries_the_output():
         with pytest.raises(ValueError, match="mine") as failure, shows_output_of(child):
             raise ValueError("mine")
     assert "True" in failure.value.__notes__[0]
+
+
+def test_input_environment_and_both_outputs():
+    """A child gets its variables, its lines and their end; what it prints is kept apart by where it went."""
+    code = "import os, sys; print(os.environ['GREETING'], sys.stdin.read()); print('oops', file=sys.stderr)"
+    with Child("-c", code, environment={"GREETING": "hello"}) as child:
+        child.tell("you")
+        child.end_input()
+        assert child.wait_ended() == 0
+        assert (child.lines, child.errors) == (["hello you", ""], ["oops"])
+
+
+def test_a_signal():
+    """A signal reaches the child, which ends by it."""
+    with Child("-c", "input()") as child:
+        child.send_signal(signal.SIGTERM)
+        assert child.wait_ended() == -signal.SIGTERM

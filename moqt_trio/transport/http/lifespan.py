@@ -21,54 +21,79 @@ _logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_lifespan(app: ASGIFramework, config: Config, close_timeout: float) -> AsyncIterator[dict[str, Any]]:
+async def open_lifespan(
+    nursery: trio.Nursery, app: ASGIFramework, config: Config, close_timeout: float
+) -> AsyncIterator[dict[str, Any]]:
     """Starts an application, yields the state that its requests share, and shuts it down on exit.
 
     An application without lifespan support is left alone. Shutdown is waited for even when the block is cancelled,
     for at most `close_timeout` seconds then.
 
-    Raises:
-        RuntimeError: The application refused to start, or took longer than `config.startup_timeout`.
-    """
-    state: dict[str, Any] = {}
-    lifespan = Lifespan(ASGIWrapper(app), config, state)
-    failures: list[Exception] = []
+    Args:
+        nursery: Where the application's task lives for the length of the block.
+        app: The ASGI application.
+        config: Hypercorn's settings: `startup_timeout`, `shutdown_timeout`, and the log.
+        close_timeout: Seconds.
 
-    async def run(*, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    Raises:
+        RuntimeError: The application refused to start, or took too long.
+    """
+    life = _Life(app, config)
+    scope: trio.CancelScope = await nursery.start(life.run)
+    grace = close_timeout
+    try:
+        await life.start_up()
+        yield life.state
+        grace = config.shutdown_timeout
+    finally:
+        with trio.move_on_after(grace, shield=True):
+            await life.shut_down()
+        scope.cancel()
+
+
+class _Life:
+    """Hypercorn's `Lifespan`, with its failures in one place: it tells only some of them to who waits for it."""
+
+    def __init__(self, app: ASGIFramework, config: Config) -> None:
+        self.state: dict[str, Any] = {}
+        self._lifespan = Lifespan(ASGIWrapper(app), config, self.state)
+        self._failure: Exception | None = None
+        self._ended = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         # Shielded: an application shuts down by what it is told, not by being cancelled.
         with trio.CancelScope(shield=True) as scope:
             task_status.started(scope)
             try:
-                await lifespan.handle_lifespan()
+                await self._lifespan.handle_lifespan()
             except Exception as error:
-                failures.append(error)
+                self._failure = error
+            finally:
+                self._ended.set()
 
-    async with trio.open_nursery() as nursery:
-        scope = await nursery.start(run)
-        grace = close_timeout
+    async def start_up(self) -> None:
         try:
-            try:
-                await lifespan.wait_for_startup()
-            except LifespanTimeoutError as error:
-                raise RuntimeError("the ASGI application did not start in time") from error
-            if failures:
-                raise RuntimeError(f"the ASGI application refused to start: {failures[0]}") from failures[0]
-            yield state
-            grace = config.shutdown_timeout
-        finally:
-            if lifespan.supported and not lifespan.shutdown.is_set():
-                with trio.move_on_after(grace, shield=True):
-                    await _shut_down(lifespan)
-                if failures:
-                    _logger.error("the ASGI application failed to shut down: %s", failures[0])
-            scope.cancel()
+            await self._lifespan.wait_for_startup()
+        except LifespanTimeoutError as error:
+            raise RuntimeError("the ASGI application did not start in time") from error
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            # It ended before anything was said to it.
+            pass
+        if self._lifespan.shutdown.is_set():
+            # It is at its end already; why, it is about to say.
+            await self._ended.wait()
+        if self._failure is not None:
+            raise RuntimeError(f"the ASGI application refused to start: {self._failure}") from self._failure
 
-
-async def _shut_down(lifespan: Lifespan) -> None:
-    try:
-        await lifespan.wait_for_shutdown()
-    except LifespanTimeoutError:
-        _logger.warning("the ASGI application did not shut down in time")
-    except (trio.ClosedResourceError, trio.BrokenResourceError):
-        # It ended between the look at it and the message to it.
-        return
+    async def shut_down(self) -> None:
+        if self._lifespan.shutdown.is_set() or not self._lifespan.startup.is_set():
+            return
+        try:
+            await self._lifespan.wait_for_shutdown()
+        except LifespanTimeoutError:
+            _logger.warning("the ASGI application did not shut down in time")
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            # It ended between the look at it and the message to it.
+            return
+        if self._failure is not None:
+            _logger.error("the ASGI application failed to shut down: %s", self._failure)

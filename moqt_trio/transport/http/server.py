@@ -1,4 +1,4 @@
-"""HTTP/1.1 and HTTP/2 over TCP, by hypercorn's `TCPServer`; plain HTTP on the same sockets gets the fingerprint.
+"""HTTP/1.1 and HTTP/2 over TCP, by hypercorn; plain HTTP on the same sockets gets the fingerprint.
 
 Owns the sockets and a task for each connection. Knows nothing of QUIC or of MoQ.
 """
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from .http2 import HttpConnection
 from .plain import answer_plain
 from .tls import server_context
 
@@ -45,7 +45,7 @@ class HttpServer:
         certificate: Returns the certificate to show; called for each connection.
         limits: The bounds.
 
-    Limits: max_connections, handshake_timeout.
+    Limits: max_connections, handshake_timeout, connection_window.
     """
 
     def __init__(
@@ -135,7 +135,9 @@ class HttpServer:
                 await answer_plain(stream, self._certificate().fingerprint)
         if first == _TLS_HANDSHAKE:
             tls = trio.SSLStream(stream, self._tls_context(), server_side=True, https_compatible=True)
-            await TCPServer(self._app, self._config, self._context, ConnectionState(dict(self._state)), tls).run()
+            connection = HttpConnection(self._app, self._config, self._context, ConnectionState(dict(self._state)), tls)
+            connection.connection_window = self._limits.connection_window
+            await connection.run()
 
     def _tls_context(self) -> ssl.SSLContext:
         certificate = self._certificate()

@@ -300,7 +300,14 @@ class AioquicEngine(Engine):
 
     @property
     def unsent(self) -> int:
-        return self._quic.unsent
+        datagrams = self._quic._datagrams_pending
+        return self._quic.unsent + sum(map(len, datagrams)) if datagrams else self._quic.unsent
+
+    def unsent_on(self, stream_id: int) -> int:
+        stream = self._quic._streams.get(stream_id)
+        if stream is None or stream.sender._reset_error_code is not None:
+            return 0
+        return stream.sender._buffer_stop - stream.sender.highest_offset
 
     @property
     def congestion_window(self) -> int:

@@ -400,6 +400,10 @@ class QuicConnection(StreamHost, EngineSink):
     def stream_buffered(self, stream_id: int) -> int:
         return self._engine.buffered(stream_id)
 
+    def stream_held_up(self, stream_id: int) -> bool:
+        # While a flush is due, what is unsent has not had its chance.
+        return self._closed is None and not self._dirty and self._engine.unsent_on(stream_id) > 0
+
     def stream_watch(self, stream_id: int) -> None:
         self._engine.watch(stream_id, self.send_high // 2)
 

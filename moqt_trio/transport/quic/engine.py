@@ -192,7 +192,11 @@ class Engine(abc.ABC):
     @property
     @abc.abstractmethod
     def unsent(self) -> int:
-        """Bytes that were written on streams, are in no packet yet, and that the peer's credit for each stream allows."""
+        """Bytes written that were in no packet yet: datagrams, and of streams what the peer's credit for each allows."""
+
+    @abc.abstractmethod
+    def unsent_on(self, stream_id: int) -> int:
+        """Returns the bytes of one stream that were in no packet yet, for whatever reason."""
 
     @property
     @abc.abstractmethod

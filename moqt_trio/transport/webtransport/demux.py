@@ -206,8 +206,12 @@ class Demux(ConnectionSink):
             session.deliver_streams_available()
 
     def send_room(self) -> None:
-        for session in list(self.sessions.values()):
+        sessions = list(self.sessions.values())
+        for session in sessions:
             session.deliver_send_room()
+        # The first may have taken all of the room: the next time another one is asked first.
+        if len(sessions) > 1 and self.sessions.pop(sessions[0].session_id, None) is not None:
+            self.sessions[sessions[0].session_id] = sessions[0]
 
     def connection_lost(self, error: MoqtError) -> None:
         self._settings.set()

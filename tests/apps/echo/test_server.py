@@ -103,6 +103,22 @@ async def test_groups_come_back_as_they_were(listener, scheme, version):
     assert {tuple(frame.timestamp for frame in frames) for frames in found.values()} == {TIMESTAMPS[version]}
 
 
+@pytest.mark.parametrize("version", moqt.version_names())
+async def test_an_unknown_path(listener, scheme, version):
+    """A path without the service is refused with 404, but for versions whose handshake over raw QUIC carries none:
+    these reach the service wherever they ask for it."""
+    url = next(url for url in listener.urls if url.startswith(scheme)).replace("/echo", "/nowhere")
+    connecting = moqt.connect(url, fingerprint=listener.fingerprint, versions=[version])
+    with trio.fail_after(10):
+        if scheme == "moqt" and version in ("moq-lite-03", "moq-lite-04"):
+            async with connecting as session, echoing(session) as echo:
+                await echo.text.write(b"hello")
+                assert await (await echo.group()).read_all() == [b"hello"]
+        else:
+            with pytest.raises(moqt.Rejected, match="404"):
+                await connecting.__aenter__()
+
+
 async def test_an_empty_group_comes_back(listener, scheme):
     """A group without frames, and a frame without bytes, come back as such."""
     async with connected(listener, scheme) as session, echoing(session) as echo:

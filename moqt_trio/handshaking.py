@@ -1,0 +1,125 @@
+"""How a session comes to its version: by the protocol below it, or by the handshake of the versions up to moq-lite-02."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .codes import SessionCode
+from .driver import MachineSink
+from .errors import ConnectTimeout, RemoteProtocolError, SessionClosed, VersionUnsupported
+from .session.events import Event, SessionNegotiated, SessionStreamEnded
+from .session.handshake import ClientHandshake, ServerHandshake
+from .session.negotiation import Negotiation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .limits import Limits
+    from .transport.abc import BidiStream, Connection
+    from .wire.dialect import Dialect
+
+
+@attrs.define(eq=False)
+class HandshakeStream:
+    """The stream of a handshake, which stays open as long as its session.
+
+    Attributes:
+        stream: The client's first bidirectional stream.
+        machine: Its state.
+    """
+
+    stream: BidiStream
+    machine: ClientHandshake | ServerHandshake
+
+    def accept(self) -> None:
+        """Tells the client the version; a server says nothing else before."""
+        if isinstance(self.machine, ServerHandshake):
+            self.stream.write(self.machine.accept())
+
+
+@attrs.frozen
+class Agreed:
+    """What the two sides came to.
+
+    Attributes:
+        dialect: The version.
+        path: The request target that the handshake carried; None where there was none.
+        handshake: The handshake's stream; None where the protocol below named the version.
+    """
+
+    dialect: Dialect
+    path: str | None = None
+    handshake: HandshakeStream | None = None
+
+
+class HandshakeSink(MachineSink):
+    """Watches the handshake's stream while the session runs: its end is the session's."""
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, SessionStreamEnded):
+            self.driver.close(SessionCode.NO_ERROR)
+
+
+async def agree(
+    connection: Connection, offered: Sequence[Dialect], *, path: str | None = None, limits: Limits
+) -> Agreed:
+    """Finds out which version a new connection speaks, by a handshake where that is needed.
+
+    Args:
+        connection: Without a sink: what else the peer sends waits.
+        offered: This side's versions, best first.
+        path: A client's request target over raw QUIC.
+        limits: The bounds.
+
+    Raises:
+        VersionUnsupported: The two sides share none; the connection is closed with VERSION_NEGOTIATION_FAILED.
+        ConnectTimeout: The peer did not finish its part within `Limits.setup_timeout`.
+        RemoteProtocolError: The peer's part is no handshake; the connection is closed.
+        SessionClosed: The connection ended.
+    """
+    web = connection.kind == "webtransport"
+    negotiation = Negotiation(
+        offered,
+        is_client=connection.is_client,
+        protocol=connection.protocol,
+        webtransport=web,
+        path=path,
+        limits=limits,
+    )
+    if negotiation.dialect is not None:
+        return Agreed(negotiation.dialect)
+    assert negotiation.handshake is not None
+    names = tuple(dialect.name for dialect in offered)
+    try:
+        with trio.move_on_after(limits.setup_timeout):
+            return await _shake_hands(connection, negotiation.handshake)
+    except RemoteProtocolError as error:
+        connection.close(error.code, str(error))
+        if error.code == SessionCode.VERSION_NEGOTIATION_FAILED:
+            raise VersionUnsupported(str(error), offered=names) from None
+        raise
+    except SessionClosed as error:
+        if error.by_peer and error.remote_code == SessionCode.VERSION_NEGOTIATION_FAILED:
+            theirs = f": {error.reason}" if error.reason else ""
+            raise VersionUnsupported(f"the peer speaks none of {', '.join(names)}{theirs}", offered=names) from None
+        raise
+    connection.close(SessionCode.CONTROL_MESSAGE_TIMEOUT, "no handshake in time")
+    raise ConnectTimeout(f"the peer sent no handshake within {limits.setup_timeout:g} s (Limits.setup_timeout)")
+
+
+async def _shake_hands(connection: Connection, machine: ClientHandshake | ServerHandshake) -> Agreed:
+    if isinstance(machine, ClientHandshake):
+        stream = await connection.open_bidi()
+        stream.write(machine.opening)
+    else:
+        stream = await connection.accept_bidi()
+    while True:
+        data = await stream.receive_some()
+        for event in machine.receive_data(data, not data):
+            if isinstance(event, SessionNegotiated):
+                return Agreed(event.dialect, event.path, HandshakeStream(stream, machine))
+        if not data:
+            raise RemoteProtocolError("the peer ended the handshake", code=SessionCode.PROTOCOL_VIOLATION)

@@ -1,0 +1,191 @@
+"""A WebTransport server whose paths do what the browser tests need: `python -m tests.browser.server PORT`.
+
+It prints a JSON line for each thing that a test waits for, and shuts down when its standard input ends.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+import trio
+
+from moqt_trio.certificates import development_certificate
+from moqt_trio.errors import SessionClosed
+from moqt_trio.limits import Limits
+from moqt_trio.transport.abc import BidiStream, ReceiveStream
+from moqt_trio.transport.errors import StreamReset
+from moqt_trio.transport.quic.config import ServerIdentity, ServerSettings
+from moqt_trio.transport.quic.connection import QuicConnection
+from moqt_trio.transport.quic.endpoint import serve_quic
+from moqt_trio.transport.webtransport.request import WebTransportRequest
+from moqt_trio.transport.webtransport.server import serve_http3
+from moqt_trio.transport.webtransport.session import WebTransportSession
+
+Query = dict[str, str]
+
+
+def tell(event: str, **fields: Any) -> None:
+    """Prints one event."""
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+async def read_all(stream: ReceiveStream) -> bytes:
+    """Reads a stream to its end."""
+    pieces = []
+    while piece := await stream.receive_some():
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def echo_bidi(session: WebTransportSession, query: Query) -> None:
+    """Sends back what comes on each stream, as it comes."""
+
+    async def echo(stream: BidiStream) -> None:
+        try:
+            while piece := await stream.receive_some():
+                await stream.send_all(piece)
+        except StreamReset as error:
+            stream.reset(error.code)
+        else:
+            stream.finish()
+
+    async with trio.open_nursery() as nursery:
+        while True:
+            nursery.start_soon(echo, await session.accept_bidi())
+
+
+async def echo_uni(session: WebTransportSession, query: Query) -> None:
+    """Sends back each stream, once it is complete, on a stream of its own."""
+
+    async def echo(incoming: ReceiveStream) -> None:
+        data = await read_all(incoming)
+        outgoing = await session.open_uni()
+        await outgoing.send_all(data)
+        outgoing.finish()
+
+    async with trio.open_nursery() as nursery:
+        while True:
+            nursery.start_soon(echo, await session.accept_uni())
+
+
+async def ask(session: WebTransportSession, query: Query) -> None:
+    """Opens a stream with a question, and puts the answer behind it."""
+    stream = await session.open_bidi()
+    await stream.send_all(b"question?")
+    answer = await read_all(stream)
+    await stream.send_all(b" " + answer)
+    stream.finish()
+    await session.wait_closed()
+
+
+async def echo_datagrams(session: WebTransportSession, query: Query) -> None:
+    """Sends back each datagram."""
+    tell("datagrams", max_size=session.max_datagram_size)
+    while True:
+        session.send_datagram(await session.receive_datagram())
+
+
+async def give_up(session: WebTransportSession, query: Query) -> None:
+    """Resets and stops the client's first stream with the codes that it asks for."""
+    stream = await session.accept_bidi()
+    await stream.receive_some()
+    stream.reset(int(query["reset"]))
+    stream.stop(int(query["stop"]))
+    await session.wait_closed()
+
+
+async def report_resets(session: WebTransportSession, query: Query) -> None:
+    """Prints with which codes the client's first stream was reset and stopped."""
+    stream = await session.accept_bidi()
+    await stream.receive_some()
+    tell("reading")
+    try:
+        await read_all(stream)
+    except StreamReset as error:
+        tell("reset", code=error.code)
+    try:
+        while True:
+            await stream.send_all(bytes(1000))
+    except StreamReset as error:
+        tell("stopped", code=error.code)
+    await session.wait_closed()
+
+
+async def close(session: WebTransportSession, query: Query) -> None:
+    """Closes the session as the client asks for, once a stream has come."""
+    await session.accept_uni()
+    session.close(int(query["code"]), query["reason"])
+
+
+async def linger(session: WebTransportSession, query: Query) -> None:
+    """Does nothing."""
+    await session.wait_closed()
+
+
+async def flood(session: WebTransportSession, query: Query) -> None:
+    """Sends on one stream without an end."""
+    stream = await session.open_uni()
+    while True:
+        await stream.send_all(bytes(10_000))
+
+
+PATHS: dict[str, Callable[[WebTransportSession, Query], Awaitable[None]]] = {
+    "/bidi": echo_bidi,
+    "/uni": echo_uni,
+    "/ask": ask,
+    "/datagrams": echo_datagrams,
+    "/give-up": give_up,
+    "/report-resets": report_resets,
+    "/close": close,
+    "/linger": linger,
+    "/flood": flood,
+}
+
+
+async def on_session(request: WebTransportRequest) -> None:
+    """Runs what is found at the path, and prints how the session ended."""
+    query = {name: values[0] for name, values in parse_qs(request.query).items()}
+    if request.path not in PATHS:
+        request.reject(int(query.get("status", 404)), b"no such path")
+        return
+    tell("session", path=request.path, protocols=list(request.protocols), origin=request.origin)
+    session = request.accept(query.get("protocol"))
+
+    async def report_end() -> None:
+        error = await session.wait_closed()
+        assert isinstance(error, SessionClosed)
+        tell("closed", path=request.path, code=error.remote_code, reason=error.reason, by_peer=error.by_peer)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(report_end)
+            await PATHS[request.path](session, query)
+    except* SessionClosed:
+        pass
+
+
+async def main(port: int) -> None:
+    """Serves until standard input ends."""
+    certificate = development_certificate()
+    identity = ServerIdentity(certificate.certificate, certificate.chain, certificate.private_key)
+    limits = Limits()
+
+    async def handle(connection: QuicConnection) -> None:
+        tell("connection")
+        await serve_http3(connection, on_session, app=None, config=None, limits=limits)
+
+    settings = ServerSettings(alpns=("h3",), identity=lambda: identity, limits=limits)
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(partial(serve_quic, handle, "localhost", port, settings))
+        tell("listening", port=listener.port, fingerprint=certificate.fingerprint.hex())
+        await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    trio.run(main, int(sys.argv[1]))
