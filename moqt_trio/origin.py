@@ -43,12 +43,15 @@ class Origin:
         if publication.path in self._publications:
             raise ValueError(f"{str(publication.path)!r} is published on this session already")
         self._publications[publication.path] = publication
+        publication.broadcast.watch(self._changed)
         self._changed()
 
     def remove(self, publication: Publication) -> None:
         """Withdraws; does nothing when it was withdrawn."""
         if self._publications.get(publication.path) is publication:
             del self._publications[publication.path]
+            if not any(other.broadcast is publication.broadcast for other in self._publications.values()):
+                publication.broadcast.unwatch(self._changed)
             self._changed()
 
     def below(self, prefix: BroadcastPath) -> dict[BroadcastPath, Publication]:

@@ -10,13 +10,14 @@ import trio
 
 from .codes import StreamCode
 from .driver import MachineSink, SessionDriver, give_up, logger
-from .errors import MoqtError, SessionClosed, printable
+from .errors import LocalProtocolError, MoqtError, SessionClosed, printable
 from .fetch_server import FetchServer
 from .model.track import Track
 from .model.wakeup import Wakeup
 from .origin import Origin, Publication
 from .path import BroadcastPath
 from .session.announce import AnnouncePublisher
+from .session.paths import track_path_local
 from .session.events import (
     AnnouncementsRequested,
     Event,
@@ -136,9 +137,9 @@ class IncomingRequest(MachineSink):
         self._origin.watch(self._wakeup.set)
         try:
             with self._scope:
-                told = self._origin.below(prefix)
+                told = self._available(prefix)
                 self.stream.write(
-                    machine.accept([(str(path), item.hops, item.cost, item.cost) for path, item in told.items()])
+                    machine.accept([(path, item.hops, item.cost, item.cost) for path, item in told.items()])
                 )
                 while True:
                     await self._wakeup.wait()
@@ -150,14 +151,30 @@ class IncomingRequest(MachineSink):
             self._origin.unwatch(self._wakeup.set)
             self.refuse(StreamCode.SESSION_CLOSED)
 
+    def _available(self, prefix: BroadcastPath) -> dict[str, Publication]:
+        """Returns what to announce below a prefix, by path: broadcasts, or in the versions before moq-lite tracks."""
+        if not self.driver.core.dialect.features.announce_tracks:
+            return {str(path): item for path, item in self._origin.below(prefix).items()}
+        found: dict[str, Publication] = {}
+        for path, item in self._origin.below(BroadcastPath()).items():
+            for track in item.broadcast:
+                try:
+                    whole = track_path_local(str(path), track.name)
+                except LocalProtocolError as error:
+                    logger.info("a track cannot be announced in %s: %s", self.driver.core.dialect.name, error)
+                    continue
+                if prefix.covers(BroadcastPath.parse(whole)):
+                    found[whole] = item
+        return found
+
     def _tell_changes(
-        self, machine: AnnouncePublisher, prefix: BroadcastPath, told: dict[BroadcastPath, Publication]
-    ) -> dict[BroadcastPath, Publication]:
+        self, machine: AnnouncePublisher, prefix: BroadcastPath, told: dict[str, Publication]
+    ) -> dict[str, Publication]:
         # The difference to what was told, not a queue of changes: a slow peer costs no memory.
-        current = self._origin.below(prefix)
-        changes = [machine.unannounce(str(path)) for path, item in told.items() if current.get(path) is not item]
+        current = self._available(prefix)
+        changes = [machine.unannounce(path) for path, item in told.items() if current.get(path) is not item]
         changes += [
-            machine.announce(str(path), item.hops, item.cost, item.cost)
+            machine.announce(path, item.hops, item.cost, item.cost)
             for path, item in current.items()
             if told.get(path) is not item
         ]

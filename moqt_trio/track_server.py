@@ -19,10 +19,14 @@ from .transport.abc import BidiStream, SendStream, StreamSink
 from .transport.errors import StreamReset
 from .wire.messages import Subscribe, SubscribeUpdate
 
-CHUNK = 16 * 1024
+CHUNK = 4 * 1024
 """Bytes of frames that are written in one go: enough to fill packets, little enough to let others go first."""
 _EXPIRY_STEP = 1 / 8
 """The share of max age after which the groups that were written are looked at again."""
+
+
+_LEAST_RTT = 0.005
+"""Seconds that a round trip surely takes, for a path that was not measured yet."""
 
 
 class _GroupStream(StreamSink):
@@ -87,7 +91,11 @@ class TrackServer:
         self._end_told = False
         self._drops: list[tuple[int, int, int]] = []
         wanted = GroupRange(request.start_group, request.end_group, request.start_frame, request.end_frame)
-        self._cursor = track.cursor(self.wakeup.set, range=wanted, max_age=request.max_age_ms / 1000)
+        self._cursor = track.cursor(self.wakeup.set, range=wanted, max_age=self._max_age(request))
+
+    def _max_age(self, wish: Subscribe | SubscribeUpdate) -> float:
+        # Where the version cannot say it, the publisher's own bound holds.
+        return wish.max_age_ms / 1000 if self._driver.core.dialect.features.max_age else self._track.max_age
 
     # -- from the peer and from the transport --------------------------------------------------------------
 
@@ -95,7 +103,7 @@ class TrackServer:
         """Takes a SUBSCRIBE_UPDATE: it bounds what is sent from here on."""
         cursor = self._cursor
         cursor.range = GroupRange(update.start_group, update.end_group, update.start_frame, update.end_frame)
-        cursor.max_age = update.max_age_ms / 1000
+        cursor.max_age = self._max_age(update)
         self._ordered = update.ordered or self._track.reliable
         self._priority = update.priority
         for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
@@ -161,6 +169,8 @@ class TrackServer:
             with self._scope:
                 self._track.attach(self._cursor, replay=self._driver.core.dialect.features.frame_ranges)
                 self._accept_early()
+                if self._driver.core.dialect.features.accept_before_groups:
+                    await trio.sleep(2 * max(self._driver.connection.statistics().rtt, _LEAST_RTT))
                 while not self._finished():
                     self._pump()
                     if not self._finished():
@@ -194,7 +204,8 @@ class TrackServer:
 
     def _accept_early(self) -> None:
         if not self._driver.core.dialect.features.subscribe_ok_needs_group:
-            self._stream.write(self._machine.accept(min(self._cursor.pending, default=None)))
+            first = min(self._cursor.pending, default=None)
+            self._stream.write(self._machine.accept(first, latest_group=self._track.latest))
 
     def _pump(self) -> None:
         """Does everything that can be done without waiting."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from ..limits import Limits
@@ -19,6 +19,7 @@ class Broadcast:
     def __init__(self, *, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._tracks: dict[str, Track] = {}
+        self._watchers: set[Callable[[], None]] = set()
 
     def track(
         self,
@@ -54,7 +55,17 @@ class Broadcast:
             limits=self._limits,
         )
         self._tracks[name] = track
+        for changed in list(self._watchers):
+            changed()
         return track
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Asks to be told of each new track."""
+        self._watchers.add(changed)
+
+    def unwatch(self, changed: Callable[[], None]) -> None:
+        """Ends `watch`."""
+        self._watchers.discard(changed)
 
     @property
     def tracks(self) -> Mapping[str, Track]:

@@ -130,3 +130,10 @@ class Pair:
             assert await (await subscription.receive()).read_all() == [b"still here"]
         assert self.client.closed is None
         assert self.server.closed is None
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what tasks on the other side of a socket are about to do."""
+    with trio.fail_after(10):
+        while not condition():  # noqa: ASYNC110  there is no event: the other side is a peer
+            await trio.sleep(0.001)

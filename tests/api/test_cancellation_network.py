@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
-from tests.api.interrupting import cancel_everywhere
+from tests.api.interrupting import cancel_everywhere, until
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 QUICK = moqt.Limits(close_timeout=0.5)
@@ -19,13 +19,6 @@ QUICK = moqt.Limits(close_timeout=0.5)
 async def hold(request: moqt.SessionRequest) -> None:
     async with request.accept() as session:
         await session.wait_closed()
-
-
-async def until(condition) -> None:
-    """Waits for what another task is about to do."""
-    with trio.fail_after(5):
-        while not condition():
-            await trio.sleep(0.001)
 
 
 @SCHEMES

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
+from tests.api.interrupting import until
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 
@@ -77,9 +78,11 @@ async def test_every_version_is_reached(scheme, version):
 
 
 @SCHEMES
-@pytest.mark.parametrize(("path", "status"), [("/elsewhere", 404), ("/refused", 403), ("/silent", 500), ("/fails", 500)])
+@pytest.mark.parametrize(
+    ("path", "status"), [("/elsewhere", 404), ("/refused", 403), ("/silent", 500), ("/fails", 500)]
+)
 async def test_refusals(scheme, path, status):
-    """Unknown path, refusal, a handler that never answers and one that fails: the client gets the same status on both."""
+    """Unknown path, refusal, a handler that never answers and one that fails: both transports give the same status."""
 
     async def refuse(request: moqt.SessionRequest) -> None:
         await request.reject(403, "not you")
@@ -103,7 +106,7 @@ async def test_refusals(scheme, path, status):
 
 @pytest.mark.parametrize("version", ["moq-lite-03", "moq-lite-04"])
 async def test_versions_without_a_path(version):
-    """Over raw QUIC these reach the default route, whatever the URL says; a refusal ends their session with its status."""
+    """Over raw QUIC these reach the default route, whatever the URL says; a refusal ends the session with its status."""
     paths = []
 
     async def handler(request: moqt.SessionRequest) -> None:
@@ -164,10 +167,12 @@ async def test_a_request_is_answered_once():
                     problems.append(error)
             await session.wait_closed()
 
-    async with serving(handler) as listener:
-        async with moqt.connect(url_of(listener, "moqt"), fingerprint=listener.fingerprint) as session:
-            await trio.testing.wait_all_tasks_blocked(0.02)
-            assert session.closed is None
+    async with (
+        serving(handler) as listener,
+        moqt.connect(url_of(listener, "moqt"), fingerprint=listener.fingerprint) as session,
+    ):
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert session.closed is None
     assert [type(error) for error in problems] == [ValueError, moqt.LocalProtocolError, moqt.LocalProtocolError]
 
 
@@ -177,7 +182,7 @@ async def test_a_request_is_answered_once():
 @SCHEMES
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
 async def test_both_loopback_addresses(scheme, host):
-    """A listener on localhost is reached by name and by either address; the development certificate covers all three."""
+    """A listener on localhost is reached by name and by either address; its development certificate covers them all."""
     async with serving(host="localhost") as listener:
         assert {address for address, _ in listener.addresses} == {"::1", "127.0.0.1"}
         async with moqt.connect(url_of(listener, scheme, host=host), fingerprint=listener.fingerprint) as session:
@@ -189,7 +194,8 @@ async def test_both_loopback_addresses(scheme, host):
 async def test_localhost_finds_the_one_address_that_serves(scheme, host):
     """`localhost` in a URL works whichever loopback address the server has."""
     async with serving(host=host) as listener:
-        async with moqt.connect(url_of(listener, scheme, host="localhost"), fingerprint=listener.fingerprint) as session:
+        url = url_of(listener, scheme, host="localhost")
+        async with moqt.connect(url, fingerprint=listener.fingerprint) as session:
             assert session.peer[0] == host
 
 
@@ -215,9 +221,7 @@ async def test_many_sessions_at_once():
         for version in moqt.version_names():
             for scheme in ("https", "moqt"):
                 nursery.start_soon(subscriber, url_of(listener, scheme), version, listener.fingerprint)
-        with trio.fail_after(10):
-            while track.subscribers < 2 * len(moqt.version_names()):
-                await trio.sleep(0.005)
+        await until(lambda: track.subscribers == 2 * len(moqt.version_names()))
         await track.write(b"to all")
     assert received == [b"to all"] * 2 * len(moqt.version_names())
 
@@ -264,11 +268,13 @@ async def test_a_graceful_shutdown(scheme, version):
 @SCHEMES
 async def test_a_client_that_stays(scheme):
     """Who ignores GOAWAY is closed after the grace."""
-    async with serving() as listener:
-        async with moqt.connect(url_of(listener, scheme), fingerprint=listener.fingerprint) as session:
-            await trio.testing.wait_all_tasks_blocked(0.02)
-            with trio.fail_after(2):
-                await listener.aclose(grace=0.1)
-                error = await session.wait_closed()
+    async with (
+        serving() as listener,
+        moqt.connect(url_of(listener, scheme), fingerprint=listener.fingerprint) as session,
+    ):
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        with trio.fail_after(2):
+            await listener.aclose(grace=0.1)
+            error = await session.wait_closed()
     assert isinstance(error, moqt.SessionClosed)
     assert error.by_peer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import socket
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -14,8 +15,10 @@ import moqt_trio as moqt
 from moqt_trio.testing import session_pair
 from moqt_trio.transport.quic.config import ClientSettings, ServerIdentity, ServerSettings
 from moqt_trio.transport.quic.endpoint import connect_quic, serve_quic
-from moqt_trio.transport.webtransport.request import WebTransportRequest
 from tests.transport.webtransport.serving import serving as serving_webtransport
+
+if TYPE_CHECKING:
+    from moqt_trio.transport.webtransport.request import WebTransportRequest
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 CERTIFICATE = moqt.development_certificate()
@@ -84,7 +87,8 @@ async def test_authorities(scheme, tmp_path):
 @SCHEMES
 async def test_verification_switched_off(scheme):
     """`verify=False` takes any certificate, even an expired one for another name."""
-    certificate = moqt.development_certificate(["elsewhere.example"], now=dt.datetime.now(dt.UTC) - dt.timedelta(days=99))
+    long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=99)
+    certificate = moqt.development_certificate(["elsewhere.example"], now=long_ago)
     assert await outcome(certificate, scheme, verify=False) is None
 
 

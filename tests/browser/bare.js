@@ -1,6 +1,6 @@
 // What the tests do with the browser's own WebTransport API. Every function resolves to something that JSON can carry.
 
-const bare = {
+globalThis.bare = {
   sessions: new Map(),
 
   /** Opens a session and keeps it under its name. */

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
+from tests.api.interrupting import until
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 
@@ -90,8 +91,7 @@ async def test_what_a_handler_does_concerns_its_own_session_only(scheme, handler
                             error = await session.wait_closed()
                     except moqt.SessionClosed as closed:
                         error = closed
-                    while listener.statistics().sessions != 1:
-                        await trio.sleep(0.001)
+                    await until(lambda: listener.statistics().sessions == 1)
                 assert isinstance(error, moqt.SessionClosed)
                 assert (error.remote_code, error.by_peer) == (code, True)
                 await trio.testing.wait_all_tasks_blocked(0.02)
@@ -139,9 +139,7 @@ async def busy_server(
     for number in range(clients):
         scheme = ("https", "moqt")[number % 2]
         readers.start_soon(read, f"{scheme}://127.0.0.1:{listener.port}/", listener.fingerprint)
-    with trio.fail_after(10):
-        while listener.statistics().sessions < clients or len(reading) < clients:
-            await trio.sleep(0.005)
+    await until(lambda: listener.statistics().sessions == clients and len(reading) == clients)
     return listener, ends
 
 
@@ -154,9 +152,7 @@ async def test_a_server_that_is_cancelled_under_load():
             began = trio.current_time()
             server.cancel_scope.cancel()
         assert trio.current_time() - began < 1
-        with trio.fail_after(3):
-            while len(ends) < 12:
-                await trio.sleep(0.005)
+        await until(lambda: len(ends) == 12)
         clients.cancel_scope.cancel()
     assert all(isinstance(error, moqt.SessionClosed) and error.by_peer for error in ends)
     assert {error.remote_code for error in ends} == {0}
@@ -171,9 +167,7 @@ async def test_a_server_that_is_drained_under_load():
         began = trio.current_time()
         await listener.aclose(grace=0.3)
         assert 0.3 <= trio.current_time() - began < 2
-        with trio.fail_after(3):
-            while len(ends) < 12:
-                await trio.sleep(0.005)
+        await until(lambda: len(ends) == 12)
         assert listener.statistics().sessions == 0
         nursery.cancel_scope.cancel()
     assert trio.lowlevel.current_statistics().tasks_living == before

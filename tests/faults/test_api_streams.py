@@ -14,7 +14,7 @@ TIMEOUT = moqt.StreamCode.CONTROL_TIMEOUT
 
 
 async def test_stray_groups_leave_nothing():
-    """Row 12: a group for a subscription that never was is stopped, keeps no state, and many of them end the session."""
+    """Row 12: a group for a subscription that never was is stopped and keeps no state; many of them end the session."""
     limits = moqt.Limits(max_strays=200, max_streams=16)
     async with raw_peer(limits=limits) as (peer, session):
         await settled()
@@ -147,7 +147,7 @@ async def test_properties_that_never_come(autojump_clock):
 
 
 async def test_streams_that_never_say_what_they_are(autojump_clock):
-    """Row 18: a stream whose type does not come is refused after `Limits.setup_timeout`, and its place is free again."""
+    """Row 18: a stream whose type does not come is refused after `Limits.setup_timeout`, and its place is free."""
     limits = moqt.Limits(max_streams=4)
     async with raw_peer(limits=limits) as (peer, session):
         began = trio.current_time()

@@ -32,7 +32,7 @@ _QUIET = 150e-6
 """Seconds after a flush in which the next one waits for more to be written."""
 _PATIENCE = 250e-6
 """Seconds for which a flush waits at most."""
-_MIN_AHEAD = 16 * 1024
+_MIN_AHEAD = 4 * 1024
 """Bytes that may wait to leave on the slowest link."""
 _LAZY_PATIENCE = 2e-3
 """Seconds for which credit alone waits at most."""
