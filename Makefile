@@ -37,7 +37,7 @@ cov: $(VENV)/.installed ## run every test and refuse too little branch coverage
 	$(RUN) tests/coverage_gate.py .coverage.json
 
 .PHONY: bench
-bench: $(VENV)/.installed ## measure throughput, round trips and memory
+bench: $(VENV)/.installed ## measure throughput, round trips, memory, and priorities on a slow link
 	$(RUN) -m bench
 
 .PHONY: docs

@@ -14,6 +14,7 @@ import time
 
 import attrs
 
+from . import scheduling
 from .children import ChildFailed, child
 from .workloads import WORKLOADS
 
@@ -133,6 +134,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="interleaved runs of everything (default 5)")
     parser.add_argument("--quick", action="store_true", help="one short round: it works, but the figures mean little")
     parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="measure only this")
+    parser.add_argument("--no-scheduling", action="store_true", help="do not show the scheduling on a slow link")
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--profile", choices=list(WORKLOADS), help="print where the library spends its time, and stop")
     arguments = parser.parse_args()
@@ -156,5 +158,7 @@ def main() -> int:
         except ChildFailed as error:
             print(f"memory could not be measured:\n{error}")
             complete = False
+    if not arguments.workload and not arguments.no_scheduling:
+        complete = scheduling.compare(scheduling.MBITS, scheduling.SECONDS / (2 if arguments.quick else 1)) and complete
     print(f"\nmedians of {1 if arguments.quick else arguments.rounds}; took {time.monotonic() - began:.0f} s")
     return 0 if complete else 1

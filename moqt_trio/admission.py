@@ -13,9 +13,16 @@ _FORBIDDEN = 403
 _MISDIRECTED = 421
 
 
+def _refuse_text(values: Collection[str]) -> None:
+    # A string is a collection of strings, too: of its letters.
+    if isinstance(values, str):
+        raise TypeError(f"a list is needed here, even of one: [{values!r}]")
+
+
 def _origins(values: Collection[str] | None) -> frozenset[str] | None:
     if values is None:
         return None
+    _refuse_text(values)
     for value in values:
         scheme, separator, rest = value.partition("://")
         if value != "null" and (not scheme or not separator or not rest or "/" in rest):
@@ -28,6 +35,7 @@ def _origins(values: Collection[str] | None) -> frozenset[str] | None:
 def _authorities(values: Collection[str] | None) -> frozenset[str] | None:
     if values is None:
         return None
+    _refuse_text(values)
     for value in values:
         if not value or "/" in value or "@" in value:
             raise ValueError(f"an authority is a host, perhaps with a port, like example.org:4443, not {value!r}")

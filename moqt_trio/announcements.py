@@ -123,6 +123,7 @@ class Announcements:
         stream = await self._driver.connection.open_bidi()
         machine = self._driver.core.request_announcements(str(self._prefix))
         self._sink = sink = RequestSink(self._driver, stream, machine, self)
+        self._driver.spell_codes(stream, "announce")
         stream.write(machine.opening)
         stream.sink = sink
         return self

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVarTuple
 
 import trio
 
-from .codes import StreamCode
+from .codes import CodeSpace, StreamCode
 from .errors import MoqtError, RemoteProtocolError
 from .group_reader import GroupReader
 from .limits import Limits
@@ -19,7 +19,8 @@ from .scheduling import SendScheduler
 from .session.core import SessionCore
 from .session.events import Event
 from .session.machine import StreamMachine
-from .transport.abc import BidiStream, Connection, StreamSink
+from .transport.abc import AnyStream, BidiStream, Connection, StreamSink
+from .transport.stream import CodeMapping, Stream
 from .untyped import Refusable, UntypedStreams
 from .wire.messages import Frame as WireFrame
 
@@ -62,8 +63,19 @@ class SessionDriver:
         self.nursery.start_soon(function, *arguments)
 
     def close(self, code: int, reason: str = "") -> None:
-        """Starts closing the session."""
-        self.connection.close(code, reason)
+        """Starts closing the session, with a code of this library's numbers."""
+        self.connection.close(self.core.dialect.codes.to_wire("session", code), reason)
+
+    def spell_codes(self, stream: AnyStream, space: CodeSpace) -> None:
+        """Has a stream's codes spelled as the version numbers them on streams of this kind."""
+        table = self.core.dialect.codes
+        if space not in table.numbers or not isinstance(stream, Stream):
+            return
+        below = stream.codes
+        stream.codes = CodeMapping(
+            lambda code: below.to_wire(table.to_wire(space, code)),
+            lambda number: table.from_wire(space, below.from_wire(number)),
+        )
 
     def check_open(self) -> None:
         """Raises how the session ended, if it has ended."""

@@ -65,6 +65,7 @@ class FetchReader(GroupReader):
         self._answer_by = trio.current_time() + self._driver.limits.reply_timeout
         self._sink = sink = _FetchSink(self._driver, stream, self._machine)
         sink.reader = self
+        self._driver.spell_codes(stream, "fetch")
         stream.write(self._machine.opening)
         stream.sink = sink
         return self

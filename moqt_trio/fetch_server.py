@@ -6,6 +6,8 @@ It takes its turn with the session's subscriptions, by the priority of the reque
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -13,13 +15,15 @@ from .codes import StreamCode
 from .driver import SessionDriver, give_up, logger
 from .errors import SessionClosed
 from .model.cursor import GroupCursor, GroupRange
-from .model.track import Track
 from .model.wakeup import Wakeup
-from .session.fetch import FetchPublisher
 from .track_server import CHUNK
-from .transport.abc import BidiStream
 from .transport.errors import StreamReset
-from .wire.messages import Fetch
+
+if TYPE_CHECKING:
+    from .model.track import Track
+    from .session.fetch import FetchPublisher
+    from .transport.abc import BidiStream
+    from .wire.messages import Fetch
 
 
 class FetchServer:
@@ -62,11 +66,9 @@ class FetchServer:
         """Goes on at once: the scheduler has picked this fetch."""
         if self._stream.send_ended or self._scope.cancel_called:
             return
-        try:
+        # The task meets the same error, and ends for it.
+        with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
             self._pump()
-        except (StreamReset, SessionClosed, trio.ClosedResourceError):
-            # The task meets the same error, and ends for it.
-            pass
         self.wakeup.set()
 
     async def run(self) -> None:

@@ -82,6 +82,7 @@ class IncomingGroup(StreamSink):
             return False
         machine = self._incoming.machine
         assert isinstance(machine, GroupReceiver)
+        self._driver.spell_codes(self._stream, "group")
         reader = GroupReader(event.sequence, event.start_frame, self._stream, header_bytes=machine.header_bytes)
         if not subscription.add_group(reader):
             return False

@@ -60,18 +60,22 @@ class IncomingRequest(MachineSink):
     def handle(self, event: Event) -> None:
         match event:
             case AnnouncementsRequested():
+                self.driver.spell_codes(self.stream, "announce")
                 self.driver.start(self._serve_announcements)
             case SubscribeRequested():
+                self.driver.spell_codes(self.stream, "subscribe")
                 self._subscribe(event.request)
             case SubscribeUpdated():
                 if self._track_server is not None:
                     self._track_server.update(event.update)
             case FetchRequested():
+                self.driver.spell_codes(self.stream, "fetch")
                 self._fetch(event.request)
             case FetchUpdated():
                 if self._fetch_server is not None:
                     self._fetch_server.update(event.priority)
             case TrackInfoRequested():
+                self.driver.spell_codes(self.stream, "info")
                 self._track_info(event.broadcast, event.track)
             case ProbeRequested():
                 if self._probe_wakeup is None:

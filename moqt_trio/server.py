@@ -282,12 +282,6 @@ class _Server:
             )
 
     async def _webtransport(self, request: WebTransportRequest) -> None:
-        status = self.admission.refusal(request.authority, request.origin)
-        if status is not None:
-            logger.info("refused a WebTransport client of %s for %s", request.origin, printable(request.authority))
-            self.rejected += 1
-            request.reject(status)
-            return
         names = protocols(self.offered, webtransport=True)
         chosen = next((name for name in names if name in request.protocols), None)
         possible = candidates(self.offered, chosen, webtransport=True)
@@ -344,6 +338,11 @@ class _Server:
         handler = self.router.find(request.path)
         if self.draining.is_set():
             await request.reject(_UNAVAILABLE)
+            return
+        status = self.admission.refusal(request.authority, request.origin)
+        if status is not None:
+            logger.info("refused %r: it asks for %r, from %r", request, request.authority, request.origin)
+            await request.reject(status)
             return
         if handler is None:
             await request.reject(_NOT_FOUND, "no such path")
@@ -427,7 +426,7 @@ async def serve(
         origins: The web pages that may ask for sessions, such as `"https://example.org"`; others are refused with 403.
             None lets all of them. Clients that are no browsers name no origin, and are never refused for it.
         authorities: The hosts that sessions may be asked for, with a port or for all ports; others are refused with
-            421. None accepts any. For ordinary requests the application decides, or `config.server_names`.
+            421. None accepts any; raw QUIC names none. For ordinary requests there is `config.server_names`.
         app: An ASGI application for ordinary requests and for WebSockets; without one HTTP/3 requests get 404.
         config: Hypercorn's settings for them: access log, answer headers, timeouts. What says where to listen, which
             certificate to show and how many workers there are is passed over.

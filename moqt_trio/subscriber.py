@@ -278,6 +278,7 @@ class Subscription:
             raise
         driver.subscriptions[machine.subscribe_id] = self
         self._sink = sink = RequestSink(driver, stream, machine, self)
+        driver.spell_codes(stream, "subscribe")
         stream.write(machine.opening)
         stream.sink = sink
         return self
@@ -288,6 +289,7 @@ class Subscription:
         stream = await driver.connection.open_bidi()
         self._info = info = _TrackInfoRequest(trio.current_time() + driver.limits.reply_timeout)
         info.sink = RequestSink(driver, stream, machine, info)
+        driver.spell_codes(stream, "info")
         stream.write(machine.opening)
         stream.sink = info.sink
 

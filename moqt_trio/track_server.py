@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -10,14 +12,16 @@ from .codes import StreamCode
 from .driver import SessionDriver, give_up
 from .errors import LocalProtocolError, SessionClosed
 from .model.cursor import GroupCursor, GroupRange
-from .model.track import Track
 from .model.wakeup import Wakeup
-from .origin import Publication
-from .session.group import GroupSender
-from .session.subscribe import TrackPublisher
 from .transport.abc import BidiStream, SendStream, StreamSink
 from .transport.errors import StreamReset
-from .wire.messages import Subscribe, SubscribeUpdate
+
+if TYPE_CHECKING:
+    from .model.track import Track
+    from .origin import Publication
+    from .session.group import GroupSender
+    from .session.subscribe import TrackPublisher
+    from .wire.messages import Subscribe, SubscribeUpdate
 
 CHUNK = 4 * 1024
 """Bytes of frames that are written in one go: enough to fill packets, little enough to let others go first."""
@@ -126,9 +130,8 @@ class TrackServer:
 
     def group_delivered(self, out: _GroupStream) -> None:
         """The subscriber has all of a group."""
-        if self._forget(out):
-            if self._congested or self._cursor.done or self._leaving:
-                self.wakeup.set()
+        if self._forget(out) and (self._congested or self._cursor.done or self._leaving):
+            self.wakeup.set()
 
     def streams_available(self) -> None:
         """The peer allows more streams."""
@@ -144,16 +147,18 @@ class TrackServer:
         """Goes on at once: the scheduler has picked this subscription."""
         if self.done.is_set() or self._scope.cancel_called:
             return
-        try:
+        # The task meets the same error, and ends for it.
+        with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
             self._pump()
-        except (StreamReset, SessionClosed, trio.ClosedResourceError):
-            # The task meets the same error, and ends for it.
-            pass
         self.wakeup.set()
 
     def leave(self) -> None:
         """Ends the subscription once what is there has been delivered; groups that are still open are cut."""
         self._leaving = True
+        if self._cursor.end is None:
+            # For this subscriber the track ends here, whatever it brings to others.
+            latest = self._track.latest
+            self._cursor.finish(0 if latest is None else latest + 1)
         self.wakeup.set()
 
     def cancel(self) -> None:
@@ -235,11 +240,12 @@ class TrackServer:
     def _serve(self, entry: GroupCursor) -> None:
         if not entry.has_frames and not entry.finished:
             return
-        if not self._driver.scheduler.may_send(self):
-            self._cursor.again(entry)
-            return
         sequence = entry.group.sequence
         out = self._groups.get(sequence)
+        # The end of a group that is open costs the link nothing.
+        if (out is None or entry.has_frames) and not self._driver.scheduler.may_send(self):
+            self._cursor.again(entry)
+            return
         if out is None:
             if entry.group.datagram and self._send_datagram(entry):
                 return
@@ -270,6 +276,7 @@ class TrackServer:
         sender = self._driver.core.group(self._subscribe_id, sequence, entry.start)
         out = _GroupStream(self, stream, sender, sequence)
         self._groups[sequence] = out
+        self._driver.spell_codes(stream, "group")
         stream.sink = out
         return out
 

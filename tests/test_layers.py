@@ -49,6 +49,7 @@ FILES_OF = {
     },
     "trio_asyncio": {"moqt_trio.asyncio_bridge"},
     "hypercorn": {
+        "moqt_trio.transport.http.gone",
         "moqt_trio.transport.http.http2",
         "moqt_trio.transport.http.lifespan",
         "moqt_trio.transport.http.server",

@@ -39,8 +39,6 @@ _FIELDS: Final = (
     (b"x-content-type-options", b"nosniff"),
 )
 
-Message = dict[str, Any]
-
 
 @attrs.frozen
 class _Answer:
@@ -65,9 +63,9 @@ class EchoPage:
 
     async def __call__(
         self,
-        scope: Message,
-        receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
+        scope: Any,
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
     ) -> None:
         """Answers one request, or takes part in the start and the end of the server."""
         if scope["type"] == "http":
@@ -107,7 +105,7 @@ async def _file(path: Path) -> _Answer:
         return _NOT_FOUND
 
 
-async def _send(send: Callable[[Message], Awaitable[None]], answer: _Answer, *, with_body: bool) -> None:
+async def _send(send: Callable[[Any], Awaitable[None]], answer: _Answer, *, with_body: bool) -> None:
     fields = [
         (b"content-type", answer.kind.encode()),
         (b"content-length", str(len(answer.body)).encode()),

@@ -20,6 +20,7 @@ import trio
 import moqt_trio as moqt
 
 from .names import PATIENCE, PORT, PREFIX, ROUTE, TRACK, first_of, parse_versions
+from .page import EchoPage
 
 logger = logging.getLogger("apps.echo.server")
 
@@ -33,9 +34,10 @@ examples:
   python -m apps.echo.server --port 0 --versions moq-lite-06 --log-level info
   python -m apps.echo.server --host 0.0.0.0 --cert server.crt --key server.key
 
-It prints a URL for each transport, and the SHA-256 of its certificate. Without
---cert it uses a development certificate for localhost that it makes, renews
-and keeps for this account; the echo client of the same account trusts it.
+It prints a URL for each transport, the SHA-256 of its certificate, and where its
+page for browsers is. Without --cert it uses a development certificate for
+localhost that it makes, renews and keeps for this account; the echo client of
+the same account trusts it.
 
 Stop it with Ctrl-C or SIGTERM: it asks its clients to leave, gives them five
 seconds, and exits with 0. A second signal ends it at once.
@@ -157,8 +159,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m apps.echo.server",
         description="Echoes every message that a client publishes on the track 'text' of a broadcast\n"
-        "at or below 'japan/kyoto'. One UDP port serves WebTransport (https://) and raw\n"
-        "QUIC (moqt://).",
+        "at or below 'japan/kyoto'. One port serves WebTransport (https://), raw QUIC\n"
+        "(moqt://) and a page for browsers that does the same.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -203,6 +205,7 @@ def _versions(text: str) -> list[str]:
 async def serve(options: argparse.Namespace, certificate: moqt.Certificate | None) -> None:
     """Listens until a signal asks to stop; a second one stops at once."""
     router = moqt.Router({ROUTE: echo}, default=ROUTE)
+    page = EchoPage()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
 
@@ -213,19 +216,28 @@ async def serve(options: argparse.Namespace, certificate: moqt.Certificate | Non
                     options.port,
                     certificate=certificate,
                     versions=options.versions,
+                    app=page,
                     task_status=task_status,
                 )
                 nursery.cancel_scope.cancel()
 
             listener = await nursery.start(listen)
+            if certificate is None or _is_self_signed(certificate):
+                page.pin = lambda: listener.fingerprint
             for url in listener.urls:
                 print(f"listening on {url}", flush=True)
             print(f"fingerprint sha256 {listener.fingerprint}", flush=True)
+            print(f"page for browsers {listener.urls[0].removesuffix(ROUTE)}/", flush=True)
             await anext(signals)
             print(f"shutting down; clients have {_GRACE_S:g} s to leave", flush=True)
             nursery.start_soon(listener.aclose, _GRACE_S)
             await anext(signals)
             nursery.cancel_scope.cancel()
+
+
+def _is_self_signed(certificate: moqt.Certificate) -> bool:
+    """Whether a browser can know the certificate by its fingerprint only."""
+    return certificate.certificate.issuer == certificate.certificate.subject
 
 
 def main(arguments: list[str] | None = None) -> int:

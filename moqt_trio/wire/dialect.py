@@ -233,17 +233,9 @@ def get(name: str) -> Dialect:
         raise ValueError(f"unknown version {name!r}; this library speaks: {known}") from None
 
 
-OFFER_IN_BAND = False
-"""Whether the versions that are negotiated in band are among those that are offered without being named."""
-
-
 def names() -> tuple[str, ...]:
     """Returns the names of the versions that are offered without being named, newest first."""
-    return tuple(
-        dialect.name
-        for dialect in _registry.values()
-        if not dialect.opt_in and (OFFER_IN_BAND or not dialect.in_band)
-    )
+    return tuple(dialect.name for dialect in _registry.values() if not dialect.opt_in)
 
 
 def resolve(versions: Iterable[str] | None) -> tuple[Dialect, ...]:

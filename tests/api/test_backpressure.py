@@ -37,6 +37,7 @@ async def publishing(scheme: str, limits: moqt.Limits, broadcast: moqt.Broadcast
             await session.wait_closed()
 
     async with trio.open_nursery() as nursery, contextlib.AsyncExitStack() as stack:
+        stack.enter_context(trio.fail_after(30))
         listener = await nursery.start(partial(moqt.serve, handler, "127.0.0.1", 0, limits=limits))
         url = f"{scheme}://127.0.0.1:{listener.port}/"
         sessions = []

@@ -15,6 +15,7 @@ import moqt_trio as moqt
 from tests.api.interrupting import until
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
+VERSIONS = ("moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03")
 
 
 async def hold(request: moqt.SessionRequest) -> None:
@@ -59,7 +60,7 @@ async def test_no_shared_version(scheme):
 
 
 @SCHEMES
-@pytest.mark.parametrize("version", moqt.version_names())
+@pytest.mark.parametrize("version", VERSIONS)
 async def test_every_version_is_reached(scheme, version):
     """Each version can be asked for alone, and is what both sides then speak."""
     seen = []
@@ -82,7 +83,7 @@ async def test_every_version_is_reached(scheme, version):
     ("path", "status"), [("/elsewhere", 404), ("/refused", 403), ("/silent", 500), ("/fails", 500)]
 )
 async def test_refusals(scheme, path, status):
-    """Unknown path, refusal, a handler that never answers and one that fails: both transports give the same status."""
+    """Unknown path, refusal, a handler that never answers, one that fails: both transports give the same status."""
 
     async def refuse(request: moqt.SessionRequest) -> None:
         await request.reject(403, "not you")
@@ -218,12 +219,12 @@ async def test_many_sessions_at_once():
                 received.extend(await (await subscription.receive()).read_all())
 
     async with serving(handler) as listener, trio.open_nursery() as nursery:
-        for version in moqt.version_names():
+        for version in VERSIONS:
             for scheme in ("https", "moqt"):
                 nursery.start_soon(subscriber, url_of(listener, scheme), version, listener.fingerprint)
-        await until(lambda: track.subscribers == 2 * len(moqt.version_names()))
+        await until(lambda: track.subscribers == 2 * len(VERSIONS))
         await track.write(b"to all")
-    assert received == [b"to all"] * 2 * len(moqt.version_names())
+    assert received == [b"to all"] * 2 * len(VERSIONS)
 
 
 async def test_a_port_in_use():

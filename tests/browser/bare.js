@@ -117,6 +117,11 @@ globalThis.bare = {
     };
   },
 
+  /** Sends a whole stream, and does not mind that the session may end before its end is acknowledged. */
+  async knock() {
+    await bare.write(await bare.only.createUnidirectionalStream(), bare.bytes("x")).catch(() => {});
+  },
+
   /** Opens a stream for the server to read. */
   async begin() {
     bare.stream = await bare.only.createBidirectionalStream();
@@ -134,13 +139,5 @@ globalThis.bare = {
   async closed({ name = "only" } = {}) {
     const { closeCode, reason } = await bare.sessions.get(name).closed;
     return { closeCode, reason };
-  },
-
-  /** Waits until a session fails, and returns how. */
-  async failed() {
-    return await bare.only.closed.then(
-      () => null,
-      (error) => ({ name: error.name, source: error.source }),
-    );
   },
 };

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import queue
 import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -61,6 +62,7 @@ class Browser:
         assert node is not None
         assert executable is not None
         self._log: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the browser
+        self._log_start = 0
         self._process = subprocess.Popen(
             [node, str(DRIVER), str(WEB / "package.json"), executable, *flags],
             stdin=subprocess.PIPE,
@@ -99,8 +101,8 @@ class Browser:
 
     @property
     def log(self) -> str:
-        """What the pages wrote to their consoles, and what failed in them."""
-        self._log.seek(0)
+        """What the pages wrote to their consoles since the latest one was opened, and what failed in them."""
+        self._log.seek(self._log_start)
         return self._log.read()
 
     def begin(self, method: str, **parameters: Any) -> int:
@@ -130,16 +132,18 @@ class Browser:
         return self.finish(self.begin(method, **parameters))
 
     @contextmanager
-    def open(self, url: str, *, scripts: list[Path] | None = None, **options: Any) -> Iterator[Page]:
+    def open(self, url: str, *, scripts: Sequence[Path] = (), blank: bool = False, **options: Any) -> Iterator[Page]:
         """Opens a page in a context of its own, and closes that at the end of the block.
 
         Args:
-            url: Where the page is; with scripts, only its origin.
-            scripts: Run in a blank page before anything else; without them the page comes from its server.
+            url: Where the page is.
+            scripts: Run in each page of the context before anything else.
+            blank: The page comes from no server: it is empty, and the URL is all that counts.
             options: Playwright's options of a context.
         """
-        paths = None if scripts is None else [str(path) for path in scripts]
-        page = Page(self, self.call("open", url=url, scripts=paths, options=options))
+        self._log_start = os.fstat(self._log.fileno()).st_size
+        scripts = [str(path) for path in scripts]
+        page = Page(self, self.call("open", url=url, scripts=scripts, blank=blank, options=options))
         try:
             yield page
         finally:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.browser.chromium import Browser, missing
-from tests.interop.processes import Child
 
 HERE = Path(__file__).parent
 
@@ -27,10 +26,3 @@ def browser() -> Iterator[Browser]:
     """One Chromium for all tests; each page has a context of its own."""
     with Browser() as running:
         yield running
-
-
-@pytest.fixture
-def server() -> Iterator[Child]:
-    """The server of the bare WebTransport tests, just started."""
-    with Child("-m", "tests.browser.server", "0") as process:
-        yield process

@@ -31,13 +31,14 @@ function keep(page) {
 }
 
 const methods = {
-  // A page in a context of its own. A page with `scripts` is blank, and comes from no server: all that counts is that
-  // its origin is a secure one.
-  async open({ url, scripts, options }) {
+  // A page in a context of its own. To Chromium a blank one comes from the internet, and has to be allowed to reach
+  // loopback addresses.
+  async open({ url, scripts, blank, options }) {
     const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
-    if (scripts) {
-      for (const path of scripts) await context.addInitScript({ path });
-      await context.route(url, (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html>" }));
+    for (const path of scripts) await context.addInitScript({ path });
+    if (blank) {
+      await context.grantPermissions(["local-network-access"]);
+      await context.route(`${url}**`, (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html>" }));
     }
     const page = await context.newPage();
     const id = keep(page);

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import trio
@@ -17,21 +18,26 @@ import trio
 from moqt_trio.certificates import development_certificate
 from moqt_trio.errors import SessionClosed
 from moqt_trio.limits import Limits
-from moqt_trio.transport.abc import BidiStream, ReceiveStream
 from moqt_trio.transport.errors import StreamReset
 from moqt_trio.transport.quic.config import ServerIdentity, ServerSettings
-from moqt_trio.transport.quic.connection import QuicConnection
 from moqt_trio.transport.quic.endpoint import serve_quic
-from moqt_trio.transport.webtransport.request import WebTransportRequest
 from moqt_trio.transport.webtransport.server import serve_http3
-from moqt_trio.transport.webtransport.session import WebTransportSession
+
+if TYPE_CHECKING:
+    from moqt_trio.transport.abc import BidiStream, ReceiveStream
+    from moqt_trio.transport.quic.connection import QuicConnection
+    from moqt_trio.transport.webtransport.request import WebTransportRequest
+    from moqt_trio.transport.webtransport.session import WebTransportSession
 
 Query = dict[str, str]
 
+_page: ContextVar[str | None] = ContextVar("page", default=None)
+"""Whose session a task serves: the `page` of the session's query."""
+
 
 def tell(event: str, **fields: Any) -> None:
-    """Prints one event."""
-    print(json.dumps({"event": event, **fields}), flush=True)
+    """Prints one event, and of whose session."""
+    print(json.dumps({"event": event, "page": _page.get(), **fields}), flush=True)
 
 
 async def read_all(stream: ReceiveStream) -> bytes:
@@ -118,12 +124,26 @@ async def report_resets(session: WebTransportSession, query: Query) -> None:
 
 async def close(session: WebTransportSession, query: Query) -> None:
     """Closes the session as the client asks for, once a stream has come."""
-    await session.accept_uni()
+    await read_all(await session.accept_uni())
     session.close(int(query["code"]), query["reason"])
 
 
 async def linger(session: WebTransportSession, query: Query) -> None:
     """Does nothing."""
+    await session.wait_closed()
+
+
+async def open_many(session: WebTransportSession, query: Query) -> None:
+    """Sends a stream of its own for each number below the count, all at once."""
+
+    async def send(number: int) -> None:
+        stream = await session.open_uni()
+        await stream.send_all(b"%d " % number * 500)
+        stream.finish()
+
+    async with trio.open_nursery() as nursery:
+        for number in range(int(query["count"])):
+            nursery.start_soon(send, number)
     await session.wait_closed()
 
 
@@ -143,6 +163,7 @@ PATHS: dict[str, Callable[[WebTransportSession, Query], Awaitable[None]]] = {
     "/report-resets": report_resets,
     "/close": close,
     "/linger": linger,
+    "/many": open_many,
     "/flood": flood,
 }
 
@@ -150,6 +171,7 @@ PATHS: dict[str, Callable[[WebTransportSession, Query], Awaitable[None]]] = {
 async def on_session(request: WebTransportRequest) -> None:
     """Runs what is found at the path, and prints how the session ended."""
     query = {name: values[0] for name, values in parse_qs(request.query).items()}
+    _page.set(query.get("page"))
     if request.path not in PATHS:
         request.reject(int(query.get("status", 404)), b"no such path")
         return
@@ -173,10 +195,10 @@ async def main(port: int) -> None:
     """Serves until standard input ends."""
     certificate = development_certificate()
     identity = ServerIdentity(certificate.certificate, certificate.chain, certificate.private_key)
-    limits = Limits()
+    # Chromium refuses to open a stream at the limit instead of waiting for a further one.
+    limits = Limits(max_streams=256)
 
     async def handle(connection: QuicConnection) -> None:
-        tell("connection")
         await serve_http3(connection, on_session, app=None, config=None, limits=limits)
 
     settings = ServerSettings(alpns=("h3",), identity=lambda: identity, limits=limits)

@@ -1,9 +1,14 @@
 """HTTP/2 where a slow application holds up its own request only.
 
-Hypercorn awaits the application's queue in the loop that reads the connection, and grants the client new credit before
-the application has read: one that does not read stops every request of its connection. Here what arrives waits in the
-stream's window, and credit returns as the application reads. A body that goes on after the answer ended is dropped;
-hypercorn fails on it with a KeyError. `tests/http/test_contract.py` fails when what is replaced here moves.
+Four things of hypercorn's are replaced; `tests/http/test_contract.py` fails when one of them moves.
+
+- It awaits the application's queue in the loop that reads the connection, and grants the client new credit before the
+  application has read: one that does not read stops every request of its connection. Here what arrives waits in the
+  stream's window, and credit returns as the application reads.
+- A body that goes on after the answer ended is a KeyError; here it is dropped.
+- An application that sends to a client without credit is let go on with each piece, without bound; here it waits, and
+  wakes when the connection is lost.
+- An answer counts as sent when its last piece is about to be: a server that shuts down then loses its end.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
-from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h2 import BUFFER_LOW_WATER, H2Protocol, StreamBuffer
 from hypercorn.trio.task_group import _handle
 from hypercorn.trio.tcp_server import TCPServer
 
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from hypercorn.app_wrappers import ASGIWrapper
     from hypercorn.config import Config
     from hypercorn.trio.task_group import TaskGroup
+    from hypercorn.typing import Event as IOEvent
     from hypercorn.typing import Scope
 
 _DEFAULT_WINDOW = 65535
@@ -41,6 +47,8 @@ class HttpConnection(TCPServer):
         if isinstance(protocol, H2Protocol):
             await _Requests(protocol, cast("TaskGroup", protocol.task_group)).install(self.connection_window)
         await super()._read_data()
+        if isinstance(protocol, H2Protocol):
+            await cast("_SendBuffers", protocol.stream_buffers).give_up()
 
 
 class _Requests:
@@ -50,22 +58,29 @@ class _Requests:
         self._protocol = protocol
         self._tasks = tasks
         self._acknowledge = protocol.connection.acknowledge_received_data
+        self._end_stream = protocol.connection.end_stream
         self._owed: dict[int, int] = {}
 
     async def install(self, window: int) -> None:
         protocol = self._protocol
         protocol.task_group = cast("Any", self)
         protocol.streams = _Streams(protocol.streams)
+        protocol.stream_buffers = _SendBuffers(protocol.context.event_class)
         protocol.connection.acknowledge_received_data = self._received  # type: ignore[method-assign]
+        protocol.connection.end_stream = self._ended  # type: ignore[method-assign]
         if window > _DEFAULT_WINDOW:
             protocol.connection.increment_flow_control_window(window - _DEFAULT_WINDOW)
             await protocol._flush()
 
-    def _received(self, length: int, stream_id: int) -> None:
+    def _received(self, acknowledged_size: int, stream_id: int) -> None:
         if stream_id in self._owed:
-            self._owed[stream_id] += length
+            self._owed[stream_id] += acknowledged_size
         else:
-            self._acknowledge(length, stream_id)
+            self._acknowledge(acknowledged_size, stream_id)
+
+    def _ended(self, stream_id: int) -> None:
+        self._end_stream(stream_id)
+        cast("_SendBuffer", self._protocol.stream_buffers[stream_id]).ended.set()
 
     async def pay(self, stream_id: int) -> None:
         """Grants the client as much as was read."""
@@ -88,7 +103,7 @@ class _Requests:
     ) -> Callable[[Any], Awaitable[None]]:
         if scope["type"] != "http":
             # The messages of a WebSocket are not the bytes of its frames: hypercorn's own bounded queue holds them.
-            return cast("Any", await self._tasks.spawn_app(app, config, scope, send))
+            return await self._tasks.spawn_app(app, config, scope, send)
         stream_id: int = cast("Any", send).__self__.stream_id
         self._owed[stream_id] = 0
         body = _Body(self, stream_id)
@@ -134,6 +149,51 @@ class _Body:
                 return {"type": "http.request", "body": data, "more_body": not self._end_told}
             self._arrival = trio.Event()
             await self._arrival.wait()
+
+
+class _SendBuffer(StreamBuffer):
+    """What an application has sent and its client has no credit for yet."""
+
+    def __init__(self, event_class: type[IOEvent]) -> None:
+        super().__init__(event_class)
+        self.ended = trio.Event()
+
+    async def drain(self) -> None:
+        if self._complete:
+            await self.ended.wait()
+        else:
+            await super().drain()
+
+    async def pop(self, max_length: int) -> bytes:
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[:max_length]
+        # Hypercorn looks at what was taken, and nothing is taken while there is no credit.
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
+
+
+class _SendBuffers(dict[int, StreamBuffer]):
+    """The buffers by stream id; each that hypercorn makes is replaced by one of ours."""
+
+    def __init__(self, event_class: type[IOEvent]) -> None:
+        super().__init__()
+        self._event_class = event_class
+
+    def __setitem__(self, stream_id: int, buffer: StreamBuffer) -> None:
+        super().__setitem__(stream_id, _SendBuffer(self._event_class))
+
+    def __delitem__(self, stream_id: int) -> None:
+        cast("_SendBuffer", self[stream_id]).ended.set()
+        super().__delitem__(stream_id)
+
+    async def give_up(self) -> None:
+        """Wakes whoever waits to send: the connection is lost."""
+        for buffer in list(self.values()):
+            await buffer.close()
+            cast("_SendBuffer", buffer).ended.set()
 
 
 class _Streams(dict[int, Any]):

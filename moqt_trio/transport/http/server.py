@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from .gone import HonestWrapper
 from .http2 import HttpConnection
 from .plain import answer_plain
 from .tls import server_context
@@ -58,7 +58,7 @@ class HttpServer:
         certificate: Callable[[], Certificate],
         limits: Limits,
     ) -> None:
-        self._app = ASGIWrapper(app)
+        self._app = HonestWrapper(app)
         self._sockets = sockets
         self._config = config
         self._state = state

@@ -192,7 +192,7 @@ class Engine(abc.ABC):
     @property
     @abc.abstractmethod
     def unsent(self) -> int:
-        """Bytes written that were in no packet yet: datagrams, and of streams what the peer's credit for each allows."""
+        """Bytes written that were in no packet yet: datagrams, and of each stream what the peer's credit allows."""
 
     @abc.abstractmethod
     def unsent_on(self, stream_id: int) -> int:

@@ -19,6 +19,7 @@ from hypercorn.protocol.events import (
 )
 from hypercorn.protocol.http_stream import HTTPStream
 
+from ..http.gone import ClientGone, is_client_gone
 from .codes import H3Error
 
 if TYPE_CHECKING:
@@ -39,10 +40,6 @@ _logger = logging.getLogger(__name__)
 _PIECE = 64 * 1024
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 """Illegal in HTTP/3 (RFC 9114, section 4.2). Hypercorn's own error answers carry one of them."""
-
-
-class _ClientGone(OSError):
-    """The application sends to a client that no longer listens; ASGI asks for an OSError."""
 
 
 class AsgiExchange:
@@ -126,7 +123,7 @@ class AsgiExchange:
             try:
                 await self._exchange.wait_writable()
             except Exception as error:
-                raise _ClientGone("the client is gone") from error
+                raise ClientGone from error
             self._exchange.send_data(data[start : start + _PIECE])
 
     async def _run_app(
@@ -139,7 +136,7 @@ class AsgiExchange:
         try:
             await app(scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)
         except Exception as error:
-            if not _is_client_gone(error):
+            if not is_client_gone(error):
                 await self._config.log.exception("Error in ASGI Framework")
         await send(None)
 
@@ -199,9 +196,3 @@ class AsgiRequest(AsgiExchange):
 def _legal(headers: Headers) -> Headers:
     lowered = ((name.lower(), value) for name, value in headers)
     return [(name, value) for name, value in lowered if name not in _HOP_BY_HOP]
-
-
-def _is_client_gone(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(_is_client_gone(inner) for inner in error.exceptions)
-    return isinstance(error, _ClientGone)

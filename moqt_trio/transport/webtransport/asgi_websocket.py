@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
-from hypercorn.protocol.events import Data, StreamClosed
+from hypercorn.protocol.events import Data, Response, StreamClosed
 from hypercorn.protocol.ws_stream import WSStream
 
 from .asgi_request import AsgiExchange
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hypercorn.app_wrappers import ASGIWrapper
     from hypercorn.config import Config
-    from hypercorn.protocol.events import Request
+    from hypercorn.protocol.events import Event, Request
     from hypercorn.typing import Scope
 
     from .asgi import AsgiServer
@@ -60,18 +60,24 @@ class AsgiWebSocket(AsgiExchange):
     async def _feed(self) -> None:
         stream_id = self._exchange.stream_id
         while not self._gone:
-            if self._body:
+            if self._body and self._websocket.handshake.accepted:
                 # Taken first, credited as the application reads: handling waits while its queue is full.
                 data = bytes(self._body)
                 self._body.clear()
                 await self._websocket.handle(Data(stream_id=stream_id, data=data))
                 self._exchange.consumed(len(data))
-            elif self._body_ended:
+            elif self._body_ended and not self._body:
                 break
             else:
                 self._arrival = trio.Event()
                 await self._arrival.wait()
         await self._websocket.handle(StreamClosed(stream_id=stream_id))
+
+    async def _send(self, event: Event) -> None:
+        await super()._send(event)
+        if isinstance(event, Response):
+            # What a client sent before it knew whether it is accepted has waited for this.
+            self._arrival.set()
 
     async def _closed(self) -> None:
         # Whatever there was to say was said in WebSocket's own frames.

@@ -42,6 +42,7 @@ def running_server(*options: str, port: str = "0", environment: Mapping[str, str
         fingerprint = process.wait_line(lambda line: True)
         found = re.fullmatch(r"fingerprint sha256 ([0-9a-f]{64})\n", fingerprint)
         assert found is not None, fingerprint
+        process.wait_line(lambda line: line.startswith("page for browsers https://"))
         with shows_output_of(process):
             yield Server(process, {url.partition(":")[0]: url for url in urls}, found[1])
 

@@ -19,12 +19,14 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
 def test_announces_itself():
-    """It prints the URL of each transport and its certificate's fingerprint, and nothing else until it is stopped."""
+    """It prints the URL of each transport, its certificate's fingerprint and where its page is, and nothing else until
+    it is stopped."""
     with running_server("--host", "127.0.0.1") as server:
         assert server.process.lines == [
             f"listening on https://127.0.0.1:{server.port}/echo",
             f"listening on moqt://127.0.0.1:{server.port}/echo",
             f"fingerprint sha256 {server.fingerprint}",
+            f"page for browsers https://127.0.0.1:{server.port}/",
         ]
         assert bytes.fromhex(server.fingerprint) in moqt.DevelopmentCertificates().fingerprints()
 
@@ -38,7 +40,7 @@ def test_stops_without_clients(number):
         result = outcome(server.process)
     assert time.monotonic() - began < 3.0
     assert (result.code, result.errors) == (0, [])
-    assert result.lines[3:] == ["shutting down; clients have 5 s to leave"]
+    assert result.lines[4:] == ["shutting down; clients have 5 s to leave"]
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -122,7 +124,7 @@ def test_port_in_use():
         second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=20)
         assert (second.returncode, second.stdout) == (1, "")
         assert re.fullmatch(
-            rf"echo server: cannot listen on \S+:{server.port} \(UDP\): Address already in use; "
+            rf"echo server: cannot listen on \S+:{server.port} \(TCP\): Address already in use; "
             r"choose another port with --port, or let --port 0 pick one\n",
             second.stderr,
         )
@@ -135,7 +137,7 @@ def test_an_address_of_another_machine():
     command = [sys.executable, "-m", "apps.echo.server", "--host", "192.0.2.1"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=20)
     assert (result.returncode, result.stdout) == (1, "")
-    assert re.fullmatch(r"echo server: cannot listen on 192\.0\.2\.1:4443 \(UDP\): .+\n", result.stderr)
+    assert re.fullmatch(r"echo server: cannot listen on 192\.0\.2\.1:4443 \(TCP\): .+\n", result.stderr)
 
 
 def test_a_store_that_cannot_be_trusted(tmp_path):

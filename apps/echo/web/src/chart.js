@@ -2,7 +2,6 @@
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const CAPACITY = 60;
-const WIDTH = 600;
 const HEIGHT = 160;
 const LEFT = 52;
 const BOTTOM = 8;
@@ -12,11 +11,15 @@ const TOP = 12;
 export class Chart {
   #svg;
   #values = [];
+  #width = 0;
 
   constructor(svg) {
     this.#svg = svg;
-    svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-    this.#draw();
+    svg.setAttribute("height", HEIGHT);
+    new ResizeObserver(([entry]) => {
+      this.#width = entry.contentRect.width;
+      this.#draw();
+    }).observe(svg);
   }
 
   /** The median of what is drawn, in milliseconds; undefined while there is nothing. */
@@ -33,10 +36,10 @@ export class Chart {
 
   #draw() {
     const top = roundUp(Math.max(1, ...this.#values));
-    const x = (index) => LEFT + ((index + 0.5) * (WIDTH - LEFT)) / CAPACITY;
+    const x = (index) => LEFT + ((index + 0.5) * (this.#width - LEFT)) / CAPACITY;
     const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - TOP);
     const grid = [0, top / 2, top].flatMap((value) => [
-      shape("line", { class: "grid", x1: LEFT, x2: WIDTH, y1: y(value), y2: y(value) }),
+      shape("line", { class: "grid", x1: LEFT, x2: this.#width, y1: y(value), y2: y(value) }),
       shape("text", { class: "scale", x: LEFT - 8, y: y(value) }, `${+value.toPrecision(3)} ms`),
     ]);
     const points = this.#values.map((value, index) => [x(index), y(value)]);

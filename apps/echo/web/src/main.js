@@ -62,7 +62,7 @@ function showProblem(kind, detail = "") {
 
 function showFacts(version = "–", transport = "–") {
   element("version").textContent = version;
-  element("transport").textContent = transport === "webtransport" ? "WebTransport over HTTP/3" : transport;
+  element("transport").textContent = transport === "webtransport" ? "WebTransport" : transport;
 }
 
 function addToLog(message, sequence) {

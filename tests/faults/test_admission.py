@@ -1,0 +1,157 @@
+"""Row 34 of the faults: another host, another page, another path, another protocol."""
+
+from __future__ import annotations
+
+import ssl
+from functools import partial
+
+import pytest
+import trio
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+
+import moqt_trio as moqt
+from moqt_trio.admission import Admission
+from moqt_trio.certificates import development_certificate
+from tests.peers.aioquic_http3 import connect_http3
+
+CERTIFICATE = development_certificate()
+OFFER = (b"wt-available-protocols", b'"moq-lite-06"')
+
+
+@pytest.fixture
+async def start(nursery):
+    """Starts servers that accept everything on `/echo`, and counts the sessions."""
+    seen = []
+
+    async def handler(request):
+        seen.append((request.transport, request.authority, request.origin))
+        async with request.accept() as session:
+            await session.wait_closed()
+
+    async def start(**options):
+        serve = partial(moqt.serve, certificate=CERTIFICATE, **options)
+        listener = await nursery.start(serve, moqt.Router({"/echo": handler}), "localhost", 0)
+        return listener, seen
+
+    return start
+
+
+async def ask(listener, *, authority="localhost", origin=None, path="/echo"):
+    """Asks for a session as a browser would, and returns the status."""
+    headers = (OFFER,) if origin is None else (OFFER, (b"origin", origin.encode()))
+    async with connect_http3(listener.port) as peer:
+        stream = peer.request(
+            path, method="CONNECT", headers=((b":protocol", b"webtransport"), *headers), end=False, authority=authority
+        )
+        return await peer.status(stream)
+
+
+async def test_origins(start):
+    """A page that is not listed is 403 and reaches no handler; a listed one, and a client that is no browser, pass."""
+    listener, seen = await start(origins=["https://good.example", "https://dev.example:8443"])
+    for origin, status in [
+        ("https://good.example", 200),
+        ("HTTPS://Good.Example", 200),
+        ("https://dev.example:8443", 200),
+        ("https://dev.example", 403),
+        ("http://good.example", 403),
+        ("https://good.example.evil.example", 403),
+        ("https://evil.example", 403),
+        ("null", 403),
+        ("", 403),
+        (None, 200),
+    ]:
+        assert await ask(listener, origin=origin) == status, origin
+    assert [origin for _, _, origin in seen] == [
+        "https://good.example",
+        "HTTPS://Good.Example",
+        "https://dev.example:8443",
+        None,
+    ]
+    assert listener.statistics().sessions_rejected == 6
+
+
+async def test_no_origins(start):
+    """An empty list lets no page in; no list lets all of them in, and tells the handler which."""
+    listener, seen = await start(origins=[])
+    assert await ask(listener, origin="https://good.example") == 403
+    assert await ask(listener) == 200
+    listener, seen = await start()
+    assert await ask(listener, origin="https://any.example") == 200
+    assert seen[-1] == ("webtransport", "localhost", "https://any.example")
+
+
+async def test_authorities(start):
+    """A session for a host that is not served is 421, whatever its path; a name without a port is good for each."""
+    listener, _ = await start(authorities=["good.example", "[::1]:4443"])
+    for authority, status in [
+        ("good.example", 200),
+        ("good.example:9", 200),
+        ("GOOD.example", 200),
+        ("[::1]:4443", 200),
+        ("[::1]", 421),
+        ("[::1]:4444", 421),
+        ("evil.example", 421),
+        ("good.example.evil.example", 421),
+    ]:
+        assert await ask(listener, authority=authority) == status, authority
+    assert await ask(listener, authority="evil.example", path="/nowhere") == 421
+
+
+async def test_the_wrong_path(start):
+    """A session on a path without a route is 404, and 404 comes after 421 and 403."""
+    listener, seen = await start(origins=["https://good.example"], authorities=["localhost"])
+    assert await ask(listener, path="/nowhere") == 404
+    assert await ask(listener, path="/nowhere", origin="https://evil.example") == 403
+    assert seen == []
+
+
+async def test_raw_quic(start):
+    """Raw QUIC tells neither a host nor a page, and is refused for neither."""
+    listener, seen = await start(authorities=["other.example"], origins=[])
+    url = f"moqt://localhost:{listener.port}/echo"
+    async with moqt.connect(url, fingerprint=CERTIFICATE.fingerprint.hex()):
+        pass
+    assert seen == [("quic", None, None)]
+
+
+async def test_no_protocol(start):
+    """A client that offers no protocol of ours fails in its handshake with no_application_protocol."""
+    listener, _ = await start()
+    where = ("127.0.0.1", listener.port)
+    quic = QuicConnection(
+        configuration=QuicConfiguration(is_client=True, alpn_protocols=["http/0.9"], verify_mode=ssl.CERT_NONE)
+    )
+    with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as sock, trio.fail_after(5):
+        await sock.connect(where)
+        quic.connect(where, trio.current_time())
+        while quic._close_event is None:
+            for data, _ in quic.datagrams_to_send(trio.current_time()):
+                await sock.send(data)
+            quic.receive_datagram(await sock.recv(65536), where, trio.current_time())
+    assert quic._close_event.error_code == 0x100 + 120
+
+
+@pytest.mark.parametrize(
+    "origin", ["good.example", "https://", "://good.example", "https://good.example/", "https://a/b", ""]
+)
+def test_bad_origin(origin):
+    """What is no origin is refused when the server starts, not when a page is."""
+    with pytest.raises(ValueError, match="an origin is"):
+        Admission(origins=[origin])
+
+
+@pytest.mark.parametrize("authority", ["", "https://good.example", "good.example/x", "me@good.example"])
+def test_bad_authority(authority):
+    """What is no authority is refused when the server starts."""
+    with pytest.raises(ValueError, match="an authority is"):
+        Admission(authorities=[authority])
+
+
+def test_one_string():
+    """One string where a list belongs is refused, as each of its letters would be an entry."""
+    with pytest.raises(TypeError, match="list"):
+        Admission(origins="https://good.example")
+    with pytest.raises(TypeError, match="list"):
+        Admission(authorities="good.example")

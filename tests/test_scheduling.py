@@ -1,0 +1,168 @@
+"""The order in which `SendScheduler` lets senders write, with a connection that takes so many bytes at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from moqt_trio.scheduling import SendScheduler
+
+
+class Link:
+    """A connection that is congested once its room is used up."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.asked = False
+
+    @property
+    def congested(self) -> bool:
+        self.asked = self.asked or self.room <= 0
+        return self.room <= 0
+
+
+class Source:
+    """A sender with so many pieces to write."""
+
+    def __init__(self, name: str, bench: Bench, urgency: tuple[int, int], pieces: int) -> None:
+        self.name = name
+        self.bench = bench
+        self.urgency = urgency
+        self.pieces = pieces
+
+    def resume(self) -> None:
+        while self.pieces and self.bench.scheduler.may_send(self):
+            self.pieces -= 1
+            self.bench.link.room -= 1
+            self.bench.written.append(self.name)
+
+
+class Bench:
+    """A scheduler over a link, and what was written in which order."""
+
+    def __init__(self, room: int = 0) -> None:
+        self.link = Link(room)
+        self.scheduler = SendScheduler(self.link)
+        self.written: list[str] = []
+
+    def source(self, name: str, priority: int, pieces: int = 3, publisher: int = 0) -> Source:
+        source = Source(name, self, (priority, publisher), pieces)
+        source.resume()
+        return source
+
+    def make_room(self, room: int) -> str:
+        """Makes room and returns what was written into it."""
+        self.written.clear()
+        self.link.room = room
+        self.scheduler.room_made()
+        return "".join(self.written)
+
+
+def test_nobody_waits_while_the_link_takes_everything():
+    """A link that is not congested lets everybody write at once, whatever the priority."""
+    bench = Bench(room=6)
+    bench.source("a", 1)
+    bench.source("b", 200)
+    assert "".join(bench.written) == "aaabbb"
+
+
+def test_the_higher_priority_goes_first_whoever_came_first():
+    """What room there is goes to the highest priority; only what that leaves goes to the next."""
+    bench = Bench()
+    for name, priority in (("l", 1), ("h", 200), ("m", 100)):
+        bench.source(name, priority)
+    assert bench.make_room(4) == "hhhm"
+    assert bench.make_room(4) == "mmll"
+    assert bench.make_room(4) == "l"
+
+
+def test_the_publisher_decides_between_equal_subscriptions():
+    """Between subscriptions of one priority the track's own priority decides."""
+    bench = Bench()
+    bench.source("a", 9, publisher=1)
+    bench.source("b", 9, publisher=2)
+    assert bench.make_room(4) == "bbba"
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_equals_take_turns(room):
+    """Equals share: whoever has used the room goes to the end of the line."""
+    bench = Bench()
+    for name in "abc":
+        bench.source(name, 5, pieces=6)
+    turns = "".join(bench.make_room(room) for _ in range(6))
+    assert turns == "".join(name * room for name in "abcabc")
+
+
+def test_an_equal_does_not_overtake_who_waits():
+    """Room that appears goes to whoever waits, before an equal that comes by at that moment."""
+    bench = Bench()
+    waiting = bench.source("a", 5)
+    bench.link.room = 9
+    late = Source("b", bench, (5, 0), 3)
+    assert not bench.scheduler.may_send(late)
+    waiting.resume()
+    assert bench.written == ["a"]
+    assert bench.make_room(9) == "bbbaa"
+
+
+def test_a_more_urgent_sender_overtakes_at_once():
+    """Room that appears is open to a sender that is more urgent than all who wait."""
+    bench = Bench()
+    bench.source("a", 5)
+    bench.link.room = 1
+    bench.source("b", 6)
+    assert bench.written == ["b"]
+
+
+def test_a_priority_may_change_while_waiting():
+    """The order follows the priorities as they are when room appears, not as they were when the wait began."""
+    bench = Bench()
+    first = bench.source("a", 200)
+    bench.source("b", 100)
+    first.urgency = (1, 0)
+    assert bench.make_room(3) == "bbb"
+
+
+def test_a_sender_that_cannot_write_holds_up_nobody():
+    """One that is resumed and writes nothing, say for want of its stream's credit, leaves the room to the others."""
+    bench = Bench()
+    stuck = bench.source("h", 200)
+    bench.source("l", 1)
+    stuck.pieces = 0
+    assert bench.make_room(3) == "lll"
+
+
+def test_who_left_is_not_resumed():
+    """A sender that left, as a cancelled subscription does, is neither resumed nor in anybody's way."""
+    bench = Bench()
+    gone = bench.source("h", 200)
+    bench.source("l", 1)
+    bench.scheduler.leave(gone)
+    bench.scheduler.leave(gone)
+    assert bench.make_room(3) == "lll"
+
+
+def test_whoever_waits_has_asked_the_connection_for_word():
+    """While somebody waits the connection was asked and said no: so it is bound to say when there is room."""
+    bench = Bench()
+    bench.source("a", 5)
+    bench.source("b", 6)
+    bench.link.asked = False
+    bench.make_room(1)
+    assert bench.link.asked
+
+
+def test_a_failing_sender_does_not_keep_its_turn():
+    """An error in a sender comes out of `room_made`, and the next room goes by priority as ever."""
+    bench = Bench()
+    broken = bench.source("h", 200)
+    bench.source("l", 1)
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    broken.resume = fail
+    bench.link.room = 3
+    with pytest.raises(ValueError, match="broken"):
+        bench.scheduler.room_made()
+    assert bench.make_room(3) == "lll"
