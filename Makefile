@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+WEB := apps/echo/web
 SOURCES := moqt_trio apps tests bench
 
 .DEFAULT_GOAL := help
@@ -19,6 +20,16 @@ echo: $(VENV)/.installed ## run the echo service and its client over both transp
 .PHONY: test
 test: $(VENV)/.installed ## run every test
 	$(RUN) -m pytest
+
+.PHONY: web
+web: $(WEB)/node_modules/.installed ## bundle the script of the echo page
+	npm --prefix $(WEB) run --silent build
+
+.PHONY: browser
+browser: web ## install Chromium and what else the browser tests need
+	@command -v chromium >/dev/null || test "$$(id -u)" = 0 || { echo "make: there is no Chromium here, and only root may install it: sudo apt install chromium" >&2; exit 1; }
+	@command -v chromium >/dev/null || command -v apt-get >/dev/null || { echo "make: there is no Chromium here, and no apt-get to install it; install it as 'chromium' on PATH" >&2; exit 1; }
+	command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
 
 .PHONY: lint
 lint: $(VENV)/.installed ## check style and format
@@ -46,7 +57,7 @@ docs: $(VENV)/.installed-docs ## build the documentation into site/
 
 .PHONY: clean
 clean: ## remove everything that was made here
-	rm -rf $(VENV) .cache site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(WEB)/build $(WEB)/node_modules .cache site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -61,4 +72,9 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+$(WEB)/node_modules/.installed: $(WEB)/package.json $(WEB)/package-lock.json
+	@command -v npm >/dev/null || { echo "make: no npm here; install Node.js 20 or later" >&2; exit 1; }
+	npm --prefix $(WEB) ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -55,8 +55,9 @@ class Limits:
     """Group streams for subscriptions that never existed, before the session is closed."""
     max_tombstones: int = attrs.field(default=1024, validator=_positive)
     """Ended subscriptions of the peer's whose ids are still refused a second time."""
-    max_streams: int = attrs.field(default=128, validator=_positive)
-    """Streams of each kind that the peer may have open; credit returns as they end *and* are read."""
+    max_streams: int = attrs.field(default=1024, validator=_positive)
+    """Streams of each kind that the peer may have open; credit returns as they end *and* are read. A browser's
+    library drops a group that finds no stream, so a burst should fit."""
     max_queued_announcements: int = attrs.field(default=2048, validator=_positive)
     """Announcement changes that wait for the application to read them."""
 

@@ -78,7 +78,7 @@ class Listener:
 
     Attributes:
         host: The host as it was given.
-        port: The UDP port.
+        port: The UDP port; with an application the TCP port, too.
         addresses: The addresses and ports that are bound.
     """
 

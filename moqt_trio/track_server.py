@@ -249,6 +249,8 @@ class TrackServer:
         if out is None:
             if entry.group.datagram and self._send_datagram(entry):
                 return
+            if len(self._groups) - self._draining_groups >= self._driver.limits.max_open_groups:
+                self._make_way(sequence)
             out = self._open(entry)
             if out is None:
                 self._congested = True
@@ -258,6 +260,16 @@ class TrackServer:
             self._write(out, entry)
         except StreamReset:
             self.group_refused(out)
+
+    def _make_way(self, sequence: int) -> None:
+        """Gives up the oldest open group that still has frames waiting, so that a newer one need not wait for it."""
+        cursor = self._cursor
+        if self._ordered or sequence < max(cursor.pending):
+            return
+        behind = [number for number in self._groups if number in cursor.pending and cursor.pending[number].has_frames]
+        if behind:
+            cursor.drop(min(behind), StreamCode.TOO_FAR_BEHIND)
+            self._tell_dropped()
 
     def _open(self, entry: GroupCursor) -> _GroupStream | None:
         limits = self._driver.limits

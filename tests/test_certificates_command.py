@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import sys
 
@@ -113,8 +114,6 @@ def test_show_the_accounts_own(capsys):
 
 def test_expired(saved, capsys):
     """A certificate that has expired is 1."""
-    import datetime as dt
-
     path, _ = saved(now=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
     assert run("show", path) == 1
     assert "it expired" in capsys.readouterr().out

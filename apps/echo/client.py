@@ -22,7 +22,7 @@ import moqt_trio as moqt
 
 from .conversation import Conversation, EchoFailed
 from .lines import is_pipe_or_file, read_lines
-from .names import PORT, ROUTE, first_of, parse_versions
+from .names import PORT, ROUTE, first_of, parse_versions, versions_for_help
 from .tally import Tally
 
 _DEFAULT_COUNT = 10
@@ -34,7 +34,7 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 _EPILOG = f"""\
-wire versions: {" ".join(moqt.version_names())}
+{versions_for_help()}
 
 examples:
   python -m apps.echo.client --url moqt://localhost:4443/echo

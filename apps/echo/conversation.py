@@ -76,7 +76,7 @@ class Conversation:
                 await text.wait_subscribed()
             if waiting.cancelled_caught:
                 raise EchoFailed(f"no echo of {PREFIX!r} within {self._timeout:g} s; is this the echo server?")
-            async with self._session.subscribe(PREFIX, TRACK, max_age=PATIENCE, start_group=0, ordered=True) as echoes:
+            async with self._session.subscribe(PREFIX, TRACK, max_age=PATIENCE, ordered=True) as echoes:
                 await self._exchange(text, echoes)
 
     async def _find_echo(self, announcements: moqt.Announcements) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Final
 
 import moqt_trio as moqt
@@ -34,3 +35,8 @@ def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found
+
+
+def versions_for_help() -> str:
+    """Returns the names of the wire versions for the end of a help text, in lines of at most 80 columns."""
+    return textwrap.fill(" ".join(moqt.version_names()), 80, initial_indent="wire versions: ", subsequent_indent="  ", break_on_hyphens=False)

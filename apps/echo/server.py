@@ -19,7 +19,7 @@ import trio
 
 import moqt_trio as moqt
 
-from .names import PATIENCE, PORT, PREFIX, ROUTE, TRACK, first_of, parse_versions
+from .names import PATIENCE, PORT, PREFIX, ROUTE, TRACK, first_of, parse_versions, versions_for_help
 from .page import EchoPage
 
 logger = logging.getLogger("apps.echo.server")
@@ -27,7 +27,7 @@ logger = logging.getLogger("apps.echo.server")
 _GRACE_S = 5.0
 
 _EPILOG = f"""\
-wire versions: {" ".join(moqt.version_names())}
+{versions_for_help()}
 
 examples:
   python -m apps.echo.server

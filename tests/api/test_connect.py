@@ -107,7 +107,7 @@ async def test_refusals(scheme, path, status):
 
 @pytest.mark.parametrize("version", ["moq-lite-03", "moq-lite-04"])
 async def test_versions_without_a_path(version):
-    """Over raw QUIC these reach the default route, whatever the URL says; a refusal ends the session with its status."""
+    """Over raw QUIC these reach the default route, whatever the URL says; a refusal closes them with its status."""
     paths = []
 
     async def handler(request: moqt.SessionRequest) -> None:

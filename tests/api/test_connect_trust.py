@@ -172,8 +172,8 @@ async def test_a_webtransport_server_that_chooses_no_version():
         await request.accept(None).wait_closed()
 
     async with serving_webtransport(accept) as served:
+        url = f"https://127.0.0.1:{served.port}/"
         with trio.fail_after(5), pytest.raises(moqt.VersionUnsupported, match="chose none"):
-            url = f"https://127.0.0.1:{served.port}/"
             async with moqt.connect(url, verify=False, versions=["moq-lite-06", "moq-lite-03"]):
                 pass
 

@@ -157,6 +157,30 @@ async def test_the_newest_group_never_expires(autojump_clock):
         nursery.cancel_scope.cancel()
 
 
+async def test_the_newest_group_does_not_wait_for_many_old_ones(autojump_clock):
+    """Groups that were begun and overtaken do not use up the streams: the oldest is given up for the newest."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t")
+    log = Log()
+    limits = moqt.Limits(max_open_groups=4)
+    async with (
+        session_pair(limits=limits, link=LossyLink(rate=RATE)) as (client, server),
+        server.publish("b", broadcast),
+        client.subscribe("b", "t", max_age=60) as subscription,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(log.read, subscription)
+        await track.wait_subscribed()
+        await publish(track, 30, frames=8, pace=0.2)
+        await trio.sleep(0.5)
+        assert 29 in log.complete
+        assert log.frames[-1] >= 26
+        assert set(log.codes.values()) == {StreamCode.TOO_FAR_BEHIND}
+        await trio.sleep(10)
+        assert subscription.statistics().groups_dropped == 30 - len(log.complete)
+        nursery.cancel_scope.cancel()
+
+
 async def test_equals_share_the_link(autojump_clock):
     """Two subscriptions of one priority get about the same while the link is the bottleneck."""
     broadcast = moqt.Broadcast()

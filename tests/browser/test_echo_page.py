@@ -138,12 +138,14 @@ def test_wrong_certificate(browser: Browser, echo_server: Server, tmp_path: Path
         page.wait("#state", "connected")
 
 
-def test_server_killed_and_restarted(browser: Browser):
+def test_server_stopped_and_restarted(browser: Browser):
     """The page says that the session has ended when the server stops, and goes on when another takes its place."""
     with running_server() as first, browser.open(where(first)) as page:
         page.wait("#state", "connected")
         say(page, "before")
         wait_echoes(page, 1)
+        first.process.send_signal(signal.SIGTERM)
+        first.process.wait_line(lambda line: line.startswith("shutting down"))
         first.process.send_signal(signal.SIGTERM)
         page.wait("#problem", "ended")
         first.process.wait_ended()

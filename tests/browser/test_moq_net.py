@@ -51,7 +51,7 @@ def connected(browser: Browser, bundle: Path, echo_server: Server, request: pyte
 
 @pytest.mark.parametrize(
     ("groups", "frames", "size"),
-    [(20, 1, 20), (5, 40, 100), (3, 2, 200_000), (300, 1, 50)],
+    [(20, 1, 20), (5, 40, 100), (3, 2, 200_000), (100, 1, 50)],
     ids=["messages", "frames", "large", "burst"],
 )
 def test_groups_come_back(connected: Page, groups: int, frames: int, size: int):

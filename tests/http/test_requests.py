@@ -97,6 +97,11 @@ class Application:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
 
+    async def trailers(self, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
+        await send({"type": "http.response.body", "body": b"x"})
+        await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
+
     async def early(self, receive, send):
         """Answers without reading its body."""
         await self.hello(receive, send)
@@ -127,10 +132,10 @@ class Http2Peer:
     async def flush(self):
         await self.stream.send_all(self.h2.data_to_send())
 
-    async def request(self, path, *, body=None, end=True):
+    async def request(self, path, *, body=None, end=True, headers=()):
         number = self.h2.get_next_available_stream_id()
         method = "GET" if body is None else "POST"
-        fields = [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)]
+        fields = [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path), *headers]
         self.h2.send_headers(number, fields, end_stream=body is None and end)
         await self.flush()
         return number
@@ -385,6 +390,19 @@ async def _read_to_the_end(stream):
                 pass
         except trio.BrokenResourceError:
             return
+
+
+async def test_http2_trailers(application):
+    """Trailers end an answer of HTTP/2, and the next request is answered."""
+    async with serving(application) as listener:
+        peer = await Http2Peer.connect(listener.port)
+        number = await peer.request("/trailers", headers=[("te", "trailers")])
+        assert await peer.body(number) == b"x"
+        assert (b"x-sum", b"1") in (await peer.wait(h2.events.TrailersReceived, number)).headers
+        with trio.fail_after(WAIT):
+            await application.ended.wait()
+        assert await peer.body(await peer.request("/hello")) == b"hello"
+        await trio.aclose_forcefully(peer.stream)
 
 
 async def test_keep_alive(application):

@@ -84,7 +84,9 @@ async def test_everything_comes_back(autojump_clock, version, capsys):
     tally = await converse(honest, b"one", b"", b"\xff", version=version)
     assert tally.summary().startswith("sent 3, echoed 3, lost 0, round trip p50 ")
     printed = capsys.readouterr()
-    assert printed.out.splitlines() == ["0: one  (0.00 ms)", "1:   (0.00 ms)", "2: \ufffd  (0.00 ms)"]
+    # The publisher of gomoqt's develop holds its first groups back for a round trip: not every time is zero.
+    said = [line.rpartition("  (")[0] for line in printed.out.splitlines()]
+    assert said == ["0: one", "1: ", "2: \ufffd"]
     assert not printed.err
 
 

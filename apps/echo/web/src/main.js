@@ -13,6 +13,7 @@ const [form, input, send, repeat, log] = ["form", "message", "send", "repeat", "
 const chart = new Chart(element("chart"));
 
 let conversation = null;
+let connectedBefore = false;
 let repeater = null;
 let repeated = 0;
 let counted = 0;
@@ -134,8 +135,9 @@ async function converse() {
     });
   } catch (error) {
     showProblem(error.step, error.cause?.message);
-    return false;
+    return connectedBefore;
   }
+  connectedBefore = true;
   const { version, transport } = conversation;
   element("problem").hidden = true;
   showFacts(version, transport);
@@ -148,6 +150,7 @@ async function converse() {
   }
   conversation.close();
   conversation = null;
+  for (const time of log.querySelectorAll("li:not([data-echoed]) .time")) time.textContent = "lost";
   showProblem("ended", (await ended).reason);
   return true;
 }
