@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from .driver import RequestSink, SessionDriver
-from .errors import MoqtError
 from .path import BroadcastPath
 from .session.events import (
     Announced,
@@ -20,6 +19,11 @@ from .session.events import (
     Unannounced,
 )
 from .transport.errors import StreamReset
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .errors import MoqtError
 
 
 @attrs.frozen

@@ -112,9 +112,7 @@ async def connect(
     with _connecting(where, limits) as scope:
         async with connect_quic(where.host, where.port, settings) as connection:
             setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
-            carried = (
-                _open_carrier(connection, where, offered, origin, limits) if web else nullcontext(connection)
-            )
+            carried = _open_carrier(connection, where, offered, origin, limits) if web else nullcontext(connection)
             async with carried as carrier:
                 agreed = await _agree(carrier, where, offered, limits)
                 dialect = agreed.dialect
@@ -147,9 +145,7 @@ def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]
         )
 
 
-async def _agree(
-    carrier: BaseConnection, where: SessionUrl, offered: Sequence[Dialect], limits: Limits
-) -> Agreed:
+async def _agree(carrier: BaseConnection, where: SessionUrl, offered: Sequence[Dialect], limits: Limits) -> Agreed:
     """Comes to a version with the server, and tells what keeps it from that in the client's words."""
     names = tuple(dialect.name for dialect in offered)
     listed = ", ".join(names)

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVarTuple
+from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 import trio
 
 from .codes import CodeSpace, StreamCode
 from .errors import MoqtError, RemoteProtocolError
-from .group_reader import GroupReader
-from .limits import Limits
 from .scheduling import SendScheduler
-from .session.core import SessionCore
-from .session.events import Event
-from .session.machine import StreamMachine
 from .transport.abc import AnyStream, BidiStream, Connection, StreamSink
 from .transport.stream import CodeMapping, Stream
 from .untyped import Refusable, UntypedStreams
-from .wire.messages import Frame as WireFrame
+
+if TYPE_CHECKING:
+    from .group_reader import GroupReader
+    from .limits import Limits
+    from .session.core import SessionCore
+    from .session.events import Event
+    from .session.machine import StreamMachine
+    from .wire.messages import Frame as WireFrame
 
 logger = logging.getLogger("moqt_trio")
 

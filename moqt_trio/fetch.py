@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -11,11 +11,15 @@ from .codes import StreamCode
 from .driver import MachineSink, SessionDriver
 from .errors import MoqtError, NotFound, RemoteProtocolError
 from .group_reader import GroupReader
-from .model.frame import Frame
-from .path import BroadcastPath
 from .session.events import Event, FramesReceived, RequestFinished, RequestRefused
-from .session.fetch import FetchSubscriber
 from .transport.errors import StreamReset
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .model.frame import Frame
+    from .path import BroadcastPath
+    from .session.fetch import FetchSubscriber
 
 
 class FetchReader(GroupReader):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 import trio
 
 from .codes import StreamCode
-from .errors import MoqtError
 from .model.frame import Frame
-from .transport.abc import ReceiveStream
 from .transport.errors import StreamReset
-from .wire.messages import Frame as WireFrame
+
+if TYPE_CHECKING:
+    from .errors import MoqtError
+    from .transport.abc import ReceiveStream
+    from .wire.messages import Frame as WireFrame
 
 
 class GroupReader:

@@ -1,4 +1,4 @@
-"""How a session comes to its version: by the protocol below it, or by the handshake of the versions up to moq-lite-02."""
+"""How a session comes to its version: by the protocol below it, or by a handshake up to moq-lite-02."""
 
 from __future__ import annotations
 

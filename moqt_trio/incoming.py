@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 
 from .codes import StreamCode
-from .driver import GroupTaker, SessionDriver
 from .errors import MoqtError, RemoteProtocolError
 from .group_reader import GroupReader
 from .session.events import FramesReceived, GroupFinished, GroupReset, GroupStarted, SetupReceived
 from .session.group import GroupReceiver
 from .transport.abc import ReceiveStream, StreamSink
 from .transport.errors import StreamReset
-from .wire.messages import Frame as WireFrame
+
+if TYPE_CHECKING:
+    from .driver import GroupTaker, SessionDriver
+    from .wire.messages import Frame as WireFrame
 
 
 class IncomingGroup(StreamSink):

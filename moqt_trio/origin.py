@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
-from .model.broadcast import Broadcast
-from .model.track import Track
-from .path import BroadcastPath
+if TYPE_CHECKING:
+    from .model.broadcast import Broadcast
+    from .model.track import Track
+    from .path import BroadcastPath
 
 
 @attrs.define(eq=False)

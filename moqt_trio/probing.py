@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -11,6 +11,9 @@ from .driver import RequestSink, SessionDriver
 from .errors import LocalProtocolError, MoqtError
 from .session.events import Event, ProbeReported, RequestFinished, RequestRefused
 from .transport.errors import StreamReset
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 @attrs.frozen

@@ -6,18 +6,17 @@ and they are finished. Serving a subscription reads the model through a cursor a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 
 from .codes import StreamCode
 from .driver import MachineSink, SessionDriver, give_up, logger
 from .errors import LocalProtocolError, MoqtError, SessionClosed, printable
 from .fetch_server import FetchServer
-from .model.track import Track
 from .model.wakeup import Wakeup
-from .origin import Origin, Publication
 from .path import BroadcastPath
 from .session.announce import AnnouncePublisher
-from .session.paths import track_path_local
 from .session.events import (
     AnnouncementsRequested,
     Event,
@@ -31,13 +30,18 @@ from .session.events import (
     TrackInfoRequested,
 )
 from .session.fetch import FetchPublisher
+from .session.paths import track_path_local
 from .session.probe import ProbePublisher
 from .session.subscribe import TrackPublisher
 from .session.track import TrackInfoPublisher
 from .track_server import TrackServer
-from .transport.abc import BidiStream
 from .transport.errors import StreamReset
 from .wire.messages import Fetch, Subscribe, TrackInfo
+
+if TYPE_CHECKING:
+    from .model.track import Track
+    from .origin import Origin, Publication
+    from .transport.abc import BidiStream
 
 _PROBE_INTERVAL = 5.0
 _PROBE_CHANGE = 0.25

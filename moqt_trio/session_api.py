@@ -5,8 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import trio
@@ -18,8 +17,6 @@ from .errors import LocalProtocolError, MoqtError, SessionClosed
 from .fetch import FetchReader
 from .handshaking import HandshakeSink, HandshakeStream
 from .incoming import IncomingGroup, deliver_datagram
-from .limits import Limits
-from .model.broadcast import Broadcast
 from .nurseries import consists_of, open_bare_nursery
 from .origin import Origin, Publication
 from .path import BroadcastPath
@@ -29,8 +26,14 @@ from .session.core import SessionCore
 from .subscriber import SubscribeOptions, Subscription
 from .track_server import TrackServer, leave_all
 from .transport.abc import BidiStream, Connection, ConnectionSink, ReceiveStream, TransportStatistics
-from .wire.dialect import Dialect
-from .wire.messages import Setup
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .limits import Limits
+    from .model.broadcast import Broadcast
+    from .wire.dialect import Dialect
+    from .wire.messages import Setup
 
 
 @attrs.frozen(kw_only=True)
@@ -184,9 +187,7 @@ class Session(ConnectionSink):
             raise ValueError(f"max_age is a number of seconds from 0 on, not {max_age}")
         if end_frame is not None and end_group is None:
             raise ValueError("end_frame needs end_group: it names a frame of that group")
-        options = SubscribeOptions(
-            priority, ordered, max_age, start_group, end_group, start_frame, end_frame
-        )
+        options = SubscribeOptions(priority, ordered, max_age, start_group, end_group, start_frame, end_frame)
         return Subscription(self._driver, BroadcastPath.parse(path), track, options)
 
     def fetch(

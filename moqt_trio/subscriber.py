@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -11,8 +11,6 @@ import trio
 from .codes import StreamCode
 from .driver import RequestSink, SessionDriver
 from .errors import MoqtError, NotFound
-from .group_reader import GroupReader
-from .path import BroadcastPath
 from .session.events import (
     Event,
     GroupsDropped,
@@ -22,10 +20,16 @@ from .session.events import (
     SubscribeEnded,
     TrackInfoReceived,
 )
-from .session.subscribe import TrackSubscriber
 from .transport.errors import StreamReset
-from .untyped import Refusable
-from .wire.messages import Frame as WireFrame
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .group_reader import GroupReader
+    from .path import BroadcastPath
+    from .session.subscribe import TrackSubscriber
+    from .untyped import Refusable
+    from .wire.messages import Frame as WireFrame
 
 _FIRST_SWEEP = 64
 

@@ -54,7 +54,9 @@ class SessionUrl:
                 f"for example moqt://localhost:4443/echo"
             )
         if not parts.hostname:
-            raise ValueError(f"the URL {shown!r} names no host; write one, for example {parts.scheme}://localhost:4443/")
+            raise ValueError(
+                f"the URL {shown!r} names no host; write one, for example {parts.scheme}://localhost:4443/"
+            )
         if parts.username is not None or parts.fragment:
             raise ValueError(f"the URL {shown!r} must have neither a user name nor a fragment")
         if port == 0:

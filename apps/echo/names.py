@@ -39,4 +39,10 @@ def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def versions_for_help() -> str:
     """Returns the names of the wire versions for the end of a help text, in lines of at most 80 columns."""
-    return textwrap.fill(" ".join(moqt.version_names()), 80, initial_indent="wire versions: ", subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.fill(
+        " ".join(moqt.version_names()),
+        80,
+        initial_indent="wire versions: ",
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+    )

@@ -202,8 +202,8 @@ def _versions(text: str) -> list[str]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-async def serve(options: argparse.Namespace, certificate: moqt.Certificate | None) -> None:
-    """Listens until a signal asks to stop; a second one stops at once."""
+async def serve(options: argparse.Namespace, certificate: moqt.CertificateFiles | None) -> None:
+    """Listens until a signal asks to stop; a second one stops at once. SIGHUP reads the certificate anew."""
     router = moqt.Router({ROUTE: echo}, default=ROUTE)
     page = EchoPage()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -222,7 +222,9 @@ async def serve(options: argparse.Namespace, certificate: moqt.Certificate | Non
                 nursery.cancel_scope.cancel()
 
             listener = await nursery.start(listen)
-            if certificate is None or _is_self_signed(certificate):
+            if certificate is not None:
+                nursery.start_soon(_reload_on_signal, certificate)
+            if certificate is None or _is_self_signed(certificate()):
                 page.pin = lambda: listener.fingerprint
             for url in listener.urls:
                 print(f"listening on {url}", flush=True)
@@ -233,6 +235,18 @@ async def serve(options: argparse.Namespace, certificate: moqt.Certificate | Non
             nursery.start_soon(listener.aclose, _GRACE_S)
             await anext(signals)
             nursery.cancel_scope.cancel()
+
+
+async def _reload_on_signal(certificate: moqt.CertificateFiles) -> None:
+    """Shows a certificate that was replaced in its files, without a restart."""
+    if not hasattr(signal, "SIGHUP"):
+        return
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            try:
+                certificate.reload()
+            except moqt.CertificateUnusable as error:
+                logger.error("the certificate stays as it was: %s", error)
 
 
 def _is_self_signed(certificate: moqt.Certificate) -> bool:
@@ -251,7 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
     if (options.cert is None) != (options.key is None):
         parser.error("--cert and --key go together")
     try:
-        certificate = moqt.Certificate.load(options.cert, options.key) if options.cert else None
+        certificate = moqt.CertificateFiles(options.cert, options.key) if options.cert else None
     except moqt.CertificateUnusable as error:
         parser.error(str(error))
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")

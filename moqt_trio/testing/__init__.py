@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from ..limits import Limits
 from ..session_api import Session, random_hop_id, run_session
 from ..transport.memory import LossyLink, MemoryConnection, open_memory_pair
 from ..transport.stream import HTTP3_CODES
 from ..wire import dialect as dialects
-from ..wire.dialect import Dialect
 from ..wire.messages import ProbeLevel, Setup
+
+if TYPE_CHECKING:
+    from ..wire.dialect import Dialect
 
 
 @asynccontextmanager
@@ -38,12 +41,12 @@ async def session_pair(
     """
     dialect = dialects.get(version)
     limits = limits or Limits()
-    async with open_memory_pair(limits=limits, client_limits=client_limits, link=link) as (client, server):
-        async with (
-            _run(client, dialect, client_limits or limits) as client_session,
-            _run(server, dialect, limits) as server_session,
-        ):
-            yield client_session, server_session
+    async with (
+        open_memory_pair(limits=limits, client_limits=client_limits, link=link) as (client, server),
+        _run(client, dialect, client_limits or limits) as client_session,
+        _run(server, dialect, limits) as server_session,
+    ):
+        yield client_session, server_session
 
 
 def _run(connection: MemoryConnection, dialect: Dialect, limits: Limits) -> AbstractAsyncContextManager[Session]:

@@ -34,8 +34,7 @@ def read_parts(reader: Reader, limits: Limits) -> tuple[str, ...]:
         Malformed: A part that a path with slashes can't hold; scope `"stream"`, as the message itself is in order.
     """
     parts = tuple(
-        reader.text("max_path", limits.max_path)
-        for _ in range(reader.count("max_path_parts", limits.max_path_parts))
+        reader.text("max_path", limits.max_path) for _ in range(reader.count("max_path_parts", limits.max_path_parts))
     )
     size = sum(len(part.encode()) for part in parts) + max(len(parts) - 1, 0)
     if size > limits.max_path:

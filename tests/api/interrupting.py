@@ -135,5 +135,5 @@ class Pair:
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for what tasks on the other side of a socket are about to do."""
     with trio.fail_after(10):
-        while not condition():  # noqa: ASYNC110  there is no event: the other side is a peer
+        while not condition():  # noqa: ASYNC110 - nothing announces what happens behind a socket
             await trio.sleep(0.001)

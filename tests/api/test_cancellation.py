@@ -71,6 +71,7 @@ async def test_announcements(version):
 
     async def scenario(attempt):
         async with Pair(version) as pair, trio.open_nursery() as nursery:
+
             async def publish():
                 for path in ("a", "b", "c"):
                     await trio.testing.wait_all_tasks_blocked()
@@ -185,14 +186,20 @@ async def test_waiting_for_demand():
             broadcast = moqt.Broadcast()
             track = broadcast.track("t")
             async with pair.server.publish("b", broadcast), trio.open_nursery() as nursery:
+                began, wanted = trio.Event(), trio.Event()
 
                 async def subscribe():
+                    await began.wait()
                     await trio.testing.wait_all_tasks_blocked()
                     async with pair.client.subscribe("b", "t"):
-                        await track.wait_subscribed()
+                        await wanted.wait()
 
                 async def work():
-                    await track.wait_subscribed()
+                    began.set()
+                    try:
+                        await track.wait_subscribed()
+                    finally:
+                        wanted.set()
                     await track.wait_unsubscribed()
 
                 nursery.start_soon(subscribe)

@@ -45,7 +45,7 @@ class Reader:
 
 
 async def test_live_never_waits_and_spares_the_others(autojump_clock):
-    """Live: the writer keeps its pace, the fast subscriber gets everything, the others lose old groups, never the newest."""
+    """Live: the writer keeps its pace, the fast one gets everything, the others lose old groups, never the newest."""
     broadcast = moqt.Broadcast(limits=SMALL)
     track = broadcast.track("t", max_age=60)
     fast, slow = Reader(), Reader()

@@ -280,7 +280,6 @@ async def test_a_listeners_representation():
     """A listener shows where it can be reached and how many sessions it has."""
     async with trio.open_nursery() as nursery:
 
-
         async def ignore(request: moqt.SessionRequest) -> None:
             await trio.lowlevel.checkpoint()
 

@@ -17,15 +17,18 @@ async def test_every_frame_of_every_group_arrives(version):
     """A subscriber gets each group with its frames in order, and then the end of the track."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("video", delivery="reliable")
-    async with session_pair(version) as (client, server), server.publish("room/alice", broadcast):
-        async with client.subscribe("room/alice", "video") as subscription:
-            await track.wait_subscribed()
-            for number in range(5):
-                async with track.open_group() as group:
-                    for part in range(3):
-                        await group.send(b"%d/%d" % (number, part))
-            track.finish()
-            received = {group.sequence: await group.read_all() async for group in subscription}
+    async with (
+        session_pair(version) as (client, server),
+        server.publish("room/alice", broadcast),
+        client.subscribe("room/alice", "video") as subscription,
+    ):
+        await track.wait_subscribed()
+        for number in range(5):
+            async with track.open_group() as group:
+                for part in range(3):
+                    await group.send(b"%d/%d" % (number, part))
+        track.finish()
+        received = {group.sequence: await group.read_all() async for group in subscription}
     assert received == {number: [b"%d/%d" % (number, part) for part in range(3)] for number in range(5)}
 
 
@@ -52,16 +55,19 @@ async def test_both_sides_publish_on_one_session(version):
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_announcements_tell_what_comes_and_goes(version):
     """Announcements below a prefix report what was there before, what is added and what ends, by full path."""
-    async with session_pair(version) as (client, server), server.publish("room/alice", moqt.Broadcast()):
-        async with client.announcements("room") as announcements:
-            first = await announcements.receive()
-            assert (str(first.path), first.active) == ("room/alice", True)
-            async with server.publish("roommate/x", moqt.Broadcast()), server.publish("room/bob", moqt.Broadcast()):
-                second = await announcements.receive()
-                assert (str(second.path), second.active) == ("room/bob", True)
-            third = await announcements.receive()
-            assert (str(third.path), third.active) == ("room/bob", False)
-            assert [str(item.path) for item in announcements.active] == ["room/alice"]
+    async with (
+        session_pair(version) as (client, server),
+        server.publish("room/alice", moqt.Broadcast()),
+        client.announcements("room") as announcements,
+    ):
+        first = await announcements.receive()
+        assert (str(first.path), first.active) == ("room/alice", True)
+        async with server.publish("roommate/x", moqt.Broadcast()), server.publish("room/bob", moqt.Broadcast()):
+            second = await announcements.receive()
+            assert (str(second.path), second.active) == ("room/bob", True)
+        third = await announcements.receive()
+        assert (str(third.path), third.active) == ("room/bob", False)
+        assert [str(item.path) for item in announcements.active] == ["room/alice"]
 
 
 @pytest.mark.parametrize("version", SINCE_05)
@@ -257,24 +263,23 @@ async def test_leaving_publish_delivers_what_was_written(version):
     """What was written before a publish block ends arrives; then the subscription ends cleanly."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
-    async with session_pair(version) as (client, server):
-        async with client.announcements() as announcements:
-            async with server.publish("b", broadcast):
-                await announcements.receive()
-                async with client.subscribe("b", "t") as subscription:
-                    await track.wait_subscribed()
-                    async with trio.open_nursery() as nursery:
-                        received: list[bytes] = []
+    async with session_pair(version) as (client, server), client.announcements() as announcements:
+        async with server.publish("b", broadcast):
+            await announcements.receive()
+            async with client.subscribe("b", "t") as subscription:
+                await track.wait_subscribed()
+                async with trio.open_nursery() as nursery:
+                    received: list[bytes] = []
 
-                        async def read() -> None:
-                            async for group in subscription:
-                                received.extend(await group.read_all())
+                    async def read() -> None:
+                        async for group in subscription:
+                            received.extend(await group.read_all())
 
-                        nursery.start_soon(read)
-                        async with track.open_group() as group:
-                            await group.send(b"last words")
-                        track.finish()
-            gone = await announcements.receive()
+                    nursery.start_soon(read)
+                    async with track.open_group() as group:
+                        await group.send(b"last words")
+                    track.finish()
+        gone = await announcements.receive()
     assert received == [b"last words"]
     assert not gone.active
 

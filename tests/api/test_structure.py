@@ -69,20 +69,23 @@ async def test_a_single_failure_reaches_the_caller_bare(scheme):
 
 async def test_several_failures_are_a_group():
     """When several tasks of the application really fail, both failures are there."""
+
+    async def fail_twice() -> None:
+        async with session_pair(), trio.open_nursery() as nursery:
+
+            async def fail(text: str) -> None:
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise AppError(text)
+
+            nursery.start_soon(fail, "one")
+            nursery.start_soon(fail, "two")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
     with pytest.raises(ExceptionGroup) as caught:
-        async with session_pair():
-            async with trio.open_nursery() as nursery:
-
-                async def fail(text: str) -> None:
-                    try:
-                        await trio.sleep_forever()
-                    finally:
-                        raise AppError(text)
-
-                nursery.start_soon(fail, "one")
-                nursery.start_soon(fail, "two")
-                await trio.testing.wait_all_tasks_blocked()
-                nursery.cancel_scope.cancel()
+        await fail_twice()
     matched = caught.value.split(AppError)[0]
     assert matched is not None
 
@@ -132,16 +135,15 @@ async def test_aclose_finishes_when_cancelled(autojump_clock):
     """A cancelled aclose() still closes: the peer hears of it."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", delivery="reliable")
-    async with session_pair() as (client, server):
-        async with server.publish("b", broadcast), client.subscribe("b", "t"):
-            await track.wait_subscribed()
-            track.open_group()
-            with trio.CancelScope() as scope:
-                scope.cancel()
-                await server.aclose()
-            assert server.closed is not None
-            with trio.fail_after(1):
-                error = await client.wait_closed()
+    async with session_pair() as (client, server), server.publish("b", broadcast), client.subscribe("b", "t"):
+        await track.wait_subscribed()
+        track.open_group()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await server.aclose()
+        assert server.closed is not None
+        with trio.fail_after(1):
+            error = await client.wait_closed()
     assert isinstance(error, moqt.SessionClosed)
     assert error.by_peer
 
@@ -151,13 +153,16 @@ async def test_aclose_is_bounded_by_the_close_timeout(autojump_clock):
     limits = moqt.Limits(stream_window=1024, connection_window=4096, close_timeout=2)
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
-    async with session_pair(limits=limits) as (client, server):
-        async with server.publish("b", broadcast), client.subscribe("b", "t"):
-            await track.wait_subscribed()
-            await track.write(bytes(100_000))
-            began = trio.current_time()
-            await server.aclose()
-            assert trio.current_time() - began <= 2 * limits.close_timeout
+    async with (
+        session_pair(limits=limits) as (client, server),
+        server.publish("b", broadcast),
+        client.subscribe("b", "t"),
+    ):
+        await track.wait_subscribed()
+        await track.write(bytes(100_000))
+        began = trio.current_time()
+        await server.aclose()
+        assert trio.current_time() - began <= 2 * limits.close_timeout
 
 
 async def test_everyone_learns_of_the_end():
@@ -165,27 +170,28 @@ async def test_everyone_learns_of_the_end():
     broadcast = moqt.Broadcast()
     broadcast.track("t")
     seen: list[str] = []
-    async with session_pair() as (client, server), server.publish("b", broadcast):
-        async with (
-            client.announcements() as announcements,
-            client.subscribe("b", "t") as subscription,
-        ):
-            await announcements.receive()
-            async with trio.open_nursery() as nursery:
+    async with (
+        session_pair() as (client, server),
+        server.publish("b", broadcast),
+        client.announcements() as announcements,
+        client.subscribe("b", "t") as subscription,
+    ):
+        await announcements.receive()
+        async with trio.open_nursery() as nursery:
 
-                async def expect_end(name: str, receive: object) -> None:
-                    with pytest.raises(moqt.SessionClosed):
-                        await receive()  # type: ignore[operator]
-                    seen.append(name)
+            async def expect_end(name: str, receive: object) -> None:
+                with pytest.raises(moqt.SessionClosed):
+                    await receive()  # type: ignore[operator]
+                seen.append(name)
 
-                nursery.start_soon(expect_end, "announcements", announcements.receive)
-                nursery.start_soon(expect_end, "subscription", subscription.receive)
-                await trio.testing.wait_all_tasks_blocked()
-                server.close(7, "enough")
-                error = await client.wait_closed()
-            with pytest.raises(moqt.SessionClosed):
-                async with client.subscribe("b", "t"):
-                    pass
+            nursery.start_soon(expect_end, "announcements", announcements.receive)
+            nursery.start_soon(expect_end, "subscription", subscription.receive)
+            await trio.testing.wait_all_tasks_blocked()
+            server.close(7, "enough")
+            error = await client.wait_closed()
+        with pytest.raises(moqt.SessionClosed):
+            async with client.subscribe("b", "t"):
+                pass
     assert sorted(seen) == ["announcements", "subscription"]
     assert isinstance(error, moqt.SessionClosed)
     assert (error.remote_code, error.reason, error.by_peer) == (7, "enough", True)

@@ -61,7 +61,7 @@ class Browser:
         node, executable = shutil.which("node"), chromium()
         assert node is not None
         assert executable is not None
-        self._log: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the browser
+        self._log: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `close`
         self._log_start = 0
         self._process = subprocess.Popen(
             [node, str(DRIVER), str(WEB / "package.json"), executable, *flags],

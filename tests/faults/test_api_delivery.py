@@ -32,9 +32,7 @@ async def test_one_stalled_subscriber_among_ten(autojump_clock):
         pairs = [await stack.enter_async_context(session_pair(limits=SMALL)) for _ in range(10)]
         for _, server in pairs:
             await stack.enter_async_context(server.publish("b", broadcast))
-        subscriptions = [
-            await stack.enter_async_context(client.subscribe("b", "t", max_age=60)) for client, _ in pairs
-        ]
+        subscriptions = [await stack.enter_async_context(client.subscribe("b", "t", max_age=60)) for client, _ in pairs]
         nursery = await stack.enter_async_context(trio.open_nursery())
 
         async def read(number: int) -> None:

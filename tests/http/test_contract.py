@@ -37,6 +37,7 @@ def test_http2():
     source = inspect.getsource(H2Protocol)
     assert "self.streams[event.stream_id].handle(\n                    Body(" in source
     assert "self.stream_buffers[request.stream_id] = StreamBuffer(self.context.event_class)" in source
+    assert "self.connection.send_data(stream_id, data)" in source
     assert "self.connection.end_stream(stream_id)" in source
     assert "self.connection.acknowledge_received_data(" in source
     for kind in (HTTPStream, WSStream):

@@ -105,9 +105,7 @@ def negotiate(recording: Recording, cut, *, is_client: bool):
         assert stream.opening == recording.hello
         assert take(stream, recording.welcome, cut) == [SessionNegotiated(recording.dialect, None, ())]
     else:
-        assert take(stream, recording.hello, cut) == [
-            SessionNegotiated(recording.dialect, "/echo", ((1, b"/echo"),))
-        ]
+        assert take(stream, recording.hello, cut) == [SessionNegotiated(recording.dialect, "/echo", ((1, b"/echo"),))]
         assert stream.accept() == recording.welcome
     return stream, SessionCore(stream.dialect, is_client=is_client, limits=Limits())
 

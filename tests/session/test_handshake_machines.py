@@ -233,9 +233,7 @@ def test_disagreement_names_both_lists():
     assert (caught.value.scope, caught.value.code) == ("session", 0x15)
     with pytest.raises(RemoteProtocolError) as caught:
         feed(client_of(LITE_02), answers(LITE_01))
-    assert str(caught.value) == (
-        "the server chose version 0xff0dad01; this side offered moq-lite-02 (0xff0dad02)"
-    )
+    assert str(caught.value) == ("the server chose version 0xff0dad01; this side offered moq-lite-02 (0xff0dad02)")
     assert caught.value.code == 0x15
     with pytest.raises(RemoteProtocolError, match="the client speaks none"):
         feed(server_of(LITE_02), "20" + "0002" + "00" + "00")

@@ -154,9 +154,7 @@ def test_lite_subscription(name):
 
 
 @each_lite_version
-@pytest.mark.parametrize(
-    "make", [lambda core: core.fetch("a", "t", 1), lambda core: core.request_track_info("a", "t")]
-)
+@pytest.mark.parametrize("make", [lambda core: core.fetch("a", "t", 1), lambda core: core.request_track_info("a", "t")])
 def test_what_lite_02_lacks(name, make):
     """There is no request for a single group or for what a track is."""
     with pytest.raises(LocalProtocolError, match="streams"):

@@ -100,7 +100,7 @@ class Acceptor(ConnectionSink):
 async def eventually(condition: Callable[[], object]) -> None:
     """Waits until something holds that no event announces, because it happens behind a socket."""
     with trio.fail_after(5):
-        while not condition():  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110 - nothing announces what happens behind a socket
             await trio.sleep(0.002)
 
 

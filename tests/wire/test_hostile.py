@@ -18,7 +18,8 @@ from moqt_trio.wire.cursor import StreamBuffer
 from moqt_trio.wire.messages import Expect, Frame
 
 LIMITS = Limits()
-ALL = tuple(dialects.get(name) for name in dialects.names())
+# The versions with their own framing are held to the same in `test_legacy_*.py`.
+ALL = tuple(dialects.get(name) for name in ("moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03"))
 
 
 def _has(dialect, expect):

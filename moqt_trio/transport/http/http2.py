@@ -58,6 +58,7 @@ class _Requests:
         self._protocol = protocol
         self._tasks = tasks
         self._acknowledge = protocol.connection.acknowledge_received_data
+        self._send_data = protocol.connection.send_data
         self._end_stream = protocol.connection.end_stream
         self._owed: dict[int, int] = {}
 
@@ -67,7 +68,8 @@ class _Requests:
         protocol.streams = _Streams(protocol.streams)
         protocol.stream_buffers = _SendBuffers(protocol.context.event_class)
         protocol.connection.acknowledge_received_data = self._received  # type: ignore[method-assign]
-        protocol.connection.end_stream = self._ended  # type: ignore[method-assign]
+        protocol.connection.send_data = self._send  # type: ignore[method-assign]
+        protocol.connection.end_stream = self._end  # type: ignore[method-assign]
         if window > _DEFAULT_WINDOW:
             protocol.connection.increment_flow_control_window(window - _DEFAULT_WINDOW)
             await protocol._flush()
@@ -78,9 +80,20 @@ class _Requests:
         else:
             self._acknowledge(acknowledged_size, stream_id)
 
-    def _ended(self, stream_id: int) -> None:
-        self._end_stream(stream_id)
-        cast("_SendBuffer", self._protocol.stream_buffers[stream_id]).ended.set()
+    def _send(
+        self, stream_id: int, data: bytes | memoryview, end_stream: bool = False, pad_length: Any | None = None
+    ) -> None:
+        # The end travels with the last piece: a client that has counted the bytes may leave before it comes alone.
+        buffer = cast("_SendBuffer", self._protocol.stream_buffers[stream_id])
+        self._send_data(stream_id, data, end_stream or buffer.complete, pad_length)
+        if buffer.complete:
+            buffer.ended.set()
+
+    def _end(self, stream_id: int) -> None:
+        buffer = cast("_SendBuffer", self._protocol.stream_buffers[stream_id])
+        if not buffer.ended.is_set():
+            self._end_stream(stream_id)
+            buffer.ended.set()
 
     async def pay(self, stream_id: int) -> None:
         """Grants the client as much as was read."""

@@ -152,9 +152,7 @@ def authority(tmp_path_factory) -> Authority:
     pem = serialization.Encoding.PEM
     paths[0].write_bytes(root.public_bytes(pem))
     paths[1].write_bytes(certificate.public_bytes(pem))
-    paths[2].write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    paths[2].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return Authority(*map(str, paths), certificate.fingerprint(hashes.SHA256()))
 
 
@@ -227,9 +225,7 @@ class TestFailure:
         urls = [url.replace("/echo", "/nowhere") for url in server.urls.values()]
         for result in run_clients(*(["--url", url, "--count", "1"] for url in urls)):
             assert (result.code, result.lines) == (1, [])
-            assert result.errors == [
-                "echo client: the server has no path '/nowhere'; the echo service is at '/echo'"
-            ]
+            assert result.errors == ["echo client: the server has no path '/nowhere'; the echo service is at '/echo'"]
 
     def test_no_shared_version(self):
         """Without a version in common the client names what it offered, and what the server speaks where that is
@@ -243,9 +239,11 @@ class TestFailure:
 
     def test_server_killed(self):
         """A server that dies in mid-run is noticed before the timeout, and what is missing counts as lost."""
-        with running_server() as server, running_client(
-            "--url", server.urls["https"], "--count", "1000", "--interval", "0.05"
-        ) as web, running_client("--url", server.urls["moqt"], "--count", "1000", "--interval", "0.05") as raw:
+        with (
+            running_server() as server,
+            running_client("--url", server.urls["https"], "--count", "1000", "--interval", "0.05") as web,
+            running_client("--url", server.urls["moqt"], "--count", "1000", "--interval", "0.05") as raw,
+        ):
             for client in (web, raw):
                 client.wait_line(lambda line: line.startswith("3: hello 3"))
             server.process.send_signal(signal.SIGKILL)
@@ -263,9 +261,12 @@ class TestFailure:
 
     def test_server_frozen(self):
         """A server that is there but does nothing any more is given up after the timeout, in the middle of sending."""
-        with running_server() as server, running_client(
-            "--url", server.urls["moqt"], "--count", "1000", "--interval", "0.05", "--timeout", "0.7"
-        ) as client:
+        with (
+            running_server() as server,
+            running_client(
+                "--url", server.urls["moqt"], "--count", "1000", "--interval", "0.05", "--timeout", "0.7"
+            ) as client,
+        ):
             client.wait_line(lambda line: line.startswith("3: hello 3"))
             server.process.send_signal(signal.SIGSTOP)
             try:

@@ -101,7 +101,9 @@ async def test_groups_come_back_as_they_were(listener, scheme, version):
     assert {sequence: [bytes(frame) for frame in frames] for sequence, frames in found.items()} == {
         sequence: [b"0 of %d" % sequence, b"1 of %d" % sequence] for sequence in (3, 4, 9)
     }
-    assert {tuple(frame.timestamp for frame in frames) for frames in found.values()} == {TIMESTAMPS.get(version, (None, None))}
+    assert {tuple(frame.timestamp for frame in frames) for frames in found.values()} == {
+        TIMESTAMPS.get(version, (None, None))
+    }
 
 
 @pytest.mark.parametrize("version", moqt.version_names())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import ClassVar
 
 import pylsqpack
 from aioquic.h3.connection import H3Connection, H3Stream
@@ -48,7 +49,7 @@ class Quic:
 class Probe(H3Connection):
     """Overrides what `http3.py` overrides, and notes whether it was asked."""
 
-    asked: list[str] = []  # noqa: RUF012
+    asked: ClassVar[list[str]] = []
 
     def _init_connection(self):
         self.asked.append("_init_connection")
