@@ -96,6 +96,7 @@ class GroupTaker(Protocol):
 
     def add_group(self, reader: GroupReader) -> bool:
         """Takes a group that arrives; returns False to refuse it."""
+        ...
 
     def count(self, frames: list[WireFrame]) -> None:
         """Counts frames that arrived."""
@@ -103,6 +104,7 @@ class GroupTaker(Protocol):
     @property
     def unread_groups(self) -> int:
         """Groups that wait to be received."""
+        ...
 
     def group_begun(self, incoming: Refusable) -> None:
         """Keeps track of a stream that has to be refused when the subscription ends."""

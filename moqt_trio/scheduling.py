@@ -21,6 +21,7 @@ class Sender(Protocol):
     @property
     def urgency(self) -> tuple[int, int]:
         """The subscriber's priority and the publisher's; the higher goes first."""
+        ...
 
     def resume(self) -> None:
         """Goes on writing for as long as `SendScheduler.may_send` says so."""

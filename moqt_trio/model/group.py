@@ -69,13 +69,16 @@ class GroupHome(Protocol):
     @property
     def name(self) -> str:
         """The track's name."""
+        ...
 
     @property
     def reliable(self) -> bool:
         """True when writing waits for slow subscribers."""
+        ...
 
     def has_room(self) -> bool:
         """Returns True when every subscriber is within the bound."""
+        ...
 
     async def wait_room(self) -> None:
         """Waits until `has_room`."""

@@ -16,6 +16,7 @@ class Link(Protocol):
 
     def backlog(self, now: float, *, from_client: bool) -> float:
         """Returns for how many seconds what was sent before keeps the link busy; 0.0 where it has no rate."""
+        ...
 
     def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float | None:
         """Returns when a message arrives, on trio's clock, or None when it is lost.
@@ -26,6 +27,7 @@ class Link(Protocol):
             from_client: The direction.
             reliable: True when it is sent again until it arrives; such a message must not be lost.
         """
+        ...
 
 
 @attrs.define(kw_only=True, eq=False)

@@ -31,9 +31,11 @@ class StreamBackend(Protocol):
 
     def stream_buffered(self, stream_id: int) -> int:
         """Returns the bytes that were queued and are not acknowledged."""
+        ...
 
     def stream_held_up(self, stream_id: int) -> bool:
         """Returns True when queued bytes could not leave, although they had the chance."""
+        ...
 
     def stream_watch(self, stream_id: int) -> None:
         """Asks for one `deliver_send_ready` once the buffer falls below half of `send_high`."""

@@ -369,10 +369,12 @@ class FrameLike(Protocol):
     @property
     def payload(self) -> bytes:
         """The application's bytes."""
+        ...
 
     @property
     def timestamp(self) -> int | None:
         """In units of the track's timescale; None for none."""
+        ...
 
 
 @attrs.define(slots=True, eq=True)

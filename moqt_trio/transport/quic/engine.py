@@ -253,6 +253,7 @@ class EngineFactory(Protocol):
 
     def client(self, settings: ClientSettings, packet_size: int, sink: EngineSink) -> Engine:
         """Returns an engine for `connect`."""
+        ...
 
     def server(
         self,
@@ -263,18 +264,24 @@ class EngineFactory(Protocol):
         validated: Validated | None,
     ) -> Engine:
         """Returns an engine for the connection that a client's first packet asks for."""
+        ...
 
     def parse_header_untrusted(self, data: bytes) -> LongHeader | None:
         """Returns a datagram's first long header, or None when it has none that makes sense."""
+        ...
 
     def supports(self, version: int) -> bool:
         """Whether a QUIC version is spoken."""
+        ...
 
     def version_negotiation(self, header: LongHeader) -> bytes:
         """Returns the answer to a packet of another QUIC version."""
+        ...
 
     def retry(self, header: LongHeader, address: Address, now: float) -> bytes:
         """Returns a Retry packet, whose token proves the client's address when it comes back."""
+        ...
 
     def check_token_untrusted(self, header: LongHeader, address: Address, now: float) -> Validated | None:
         """Returns what a token proves, or None when it proves nothing."""
+        ...
