@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 WEB := apps/echo/web
-SOURCES := moqt_trio apps tests bench
+SOURCES := moqt_trio apps tests bench fuzz
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -50,6 +50,10 @@ cov: $(VENV)/.installed ## run every test and refuse too little branch coverage
 .PHONY: bench
 bench: $(VENV)/.installed ## measure throughput, round trips, memory, and priorities on a slow link
 	$(RUN) -m bench
+
+.PHONY: fuzz
+fuzz: $(VENV)/.installed ## feed a million mutated messages to everything that reads a peer's bytes
+	$(RUN) -m fuzz
 
 .PHONY: docs
 docs: $(VENV)/.installed-docs ## build the documentation into site/

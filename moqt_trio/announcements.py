@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from .driver import RequestSink, SessionDriver
+from .errors import LocalProtocolError
 from .path import BroadcastPath
 from .session.events import (
     Announced,
@@ -58,6 +59,7 @@ class Announcements:
         self._sink: RequestSink | None = None
         self._news: deque[Announcement] = deque()
         self._active: dict[BroadcastPath, Announcement] = {}
+        self._told: dict[BroadcastPath, Announcement] = {}
         self._ended = False
         self._error: Exception | None = None
         self._initial = trio.Event()
@@ -100,18 +102,18 @@ class Announcements:
         self._wake()
 
     def _all_gone(self) -> None:
-        for path in self._active:
-            self._add(Announcement(path, False))
+        gone = list(self._active)
         self._active.clear()
+        for path in gone:
+            self._add(Announcement(path, False))
 
     def _add(self, news: Announcement) -> None:
-        if len(self._news) >= self._driver.limits.max_queued_announcements:
-            # Whoever reads so slowly gets the present state instead of its history.
-            waiting = {item.path for item in self._news}
-            gone = [Announcement(path, False) for path in waiting if path not in self._active]
-            self._news = deque([*gone, *self._active.values()])
-        else:
-            self._news.append(news)
+        self._news.append(news)
+        if len(self._news) > self._driver.limits.max_queued_announcements:
+            # Whoever reads so slowly gets the difference to what it was told last, instead of the history.
+            self._news.clear()
+            self._news.extend(Announcement(path, False) for path in self._told if path not in self._active)
+            self._news.extend(item for path, item in self._active.items() if self._told.get(path) is not item)
         self._wake()
 
     def _wake(self) -> None:
@@ -123,6 +125,8 @@ class Announcements:
     # -- for the application -------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Announcements:
+        if self._sink is not None:
+            raise LocalProtocolError("these announcements were entered before; ask for new ones")
         self._driver.check_open()
         stream = await self._driver.connection.open_bidi()
         machine = self._driver.core.request_announcements(str(self._prefix))
@@ -151,6 +155,8 @@ class Announcements:
             trio.ClosedResourceError: This side closed the list.
             trio.BusyResourceError: Another task is receiving.
         """
+        if self._sink is None and self._error is None:
+            raise LocalProtocolError("enter the announcements with 'async with' first")
         if self._busy:
             raise trio.BusyResourceError("another task is reading these announcements")
         self._busy = True
@@ -166,7 +172,12 @@ class Announcements:
                     await waiter.wait()
                 finally:
                     self._waiter = None
-            return self._news.popleft()
+            news = self._news.popleft()
+            if news.active:
+                self._told[news.path] = news
+            else:
+                self._told.pop(news.path, None)
+            return news
         finally:
             self._busy = False
 

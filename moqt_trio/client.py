@@ -89,7 +89,10 @@ async def connect(
         CertificateInvalid: The server's certificate is not trusted.
         CertificateUnusable: There is no certificate in `cafile`.
         VersionUnsupported: The server speaks none of the versions.
-        Rejected: The server refused the path (404) or this client (403).
+        Rejected: The server refused: an unknown path (404), this client (403), another host (421), or its own state
+            (500, 503). Over raw QUIC moq-lite-03 and -04 cannot say so before the block is entered: there the session
+            ends with `SessionClosed`, whose code is that number.
+        SessionClosed: The connection was lost on the way.
     """
     where = SessionUrl.parse(url)
     offered = dialects.resolve(versions)

@@ -164,7 +164,7 @@ class Rejected(MoqtError):
 
 
 class Unauthorized(MoqtError):
-    """The peer may not publish or subscribe under this path.
+    """The peer may not publish or subscribe under this path. For handlers to raise; the library itself never does.
 
     Attributes:
         path: The broadcast path.

@@ -12,7 +12,6 @@ from .model.frame import Frame
 from .transport.errors import StreamReset
 
 if TYPE_CHECKING:
-    from .errors import MoqtError
     from .transport.abc import ReceiveStream
     from .wire.messages import Frame as WireFrame
 
@@ -216,8 +215,3 @@ class GroupReader:
         else:
             state = "complete" if self._finished else "open"
         return f"<GroupReader {self.sequence} {state}, {self._received} frames read, {len(self._frames)} waiting>"
-
-
-def as_error(error: MoqtError | None) -> Exception:
-    """Returns what a reader raises after the connection's end."""
-    return error if error is not None else trio.ClosedResourceError("the session was closed")

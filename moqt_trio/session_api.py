@@ -181,6 +181,7 @@ class Session(ConnectionSink):
         Raises:
             ValueError: A value is out of range.
         """
+        self._check_track_name(track)
         if not 0 <= priority <= 255:
             raise ValueError(f"priority is 0 … 255, not {priority}")
         if not 0 <= max_age < 2**51:
@@ -189,6 +190,11 @@ class Session(ConnectionSink):
             raise ValueError("end_frame needs end_group: it names a frame of that group")
         options = SubscribeOptions(priority, ordered, max_age, start_group, end_group, start_frame, end_frame)
         return Subscription(self._driver, BroadcastPath.parse(path), track, options)
+
+    def _check_track_name(self, track: str) -> None:
+        # A peer closes the session for a name that is too long.
+        if len(track.encode()) > self.limits.max_track_name:
+            raise ValueError(f"a track's name has at most {self.limits.max_track_name} bytes in UTF-8")
 
     def fetch(
         self,
@@ -217,6 +223,7 @@ class Session(ConnectionSink):
         Raises:
             LocalProtocolError: The negotiated version has no fetch, or cannot name frames.
         """
+        self._check_track_name(track)
         where = BroadcastPath.parse(path)
         machine = self._driver.core.fetch(
             str(where), track, sequence, priority=priority, start_frame=start_frame, end_frame=end_frame
@@ -258,8 +265,10 @@ class Session(ConnectionSink):
         stream.write(machine.opening)
 
     async def wait_goaway(self) -> str:
-        """Waits until the peer asks us to leave; returns where to, or an empty text."""
+        """Waits until the peer asks us to leave; returns where to, or an empty text. Raises `SessionClosed`."""
         await self._driver.going_away.wait()
+        if self._driver.goaway_uri is None:
+            self._driver.check_open()
         return self._driver.goaway_uri or ""
 
     @property
@@ -346,6 +355,7 @@ class Session(ConnectionSink):
         self._driver.scheduler.room_made()
 
     def connection_lost(self, error: MoqtError) -> None:
+        self._driver.going_away.set()
         for server in list(self._servers):
             server.cancel()
 

@@ -10,7 +10,7 @@ import trio
 
 from .codes import StreamCode
 from .driver import RequestSink, SessionDriver
-from .errors import MoqtError, NotFound
+from .errors import LocalProtocolError, MoqtError, NotFound
 from .session.events import (
     Event,
     GroupsDropped,
@@ -260,6 +260,8 @@ class Subscription:
     # -- for the application -------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Subscription:
+        if self._sink is not None:
+            raise LocalProtocolError("this subscription was entered before; subscribe anew")
         driver, options = self._driver, self._options
         driver.check_open()
         self._machine = machine = driver.core.subscribe(
@@ -335,6 +337,8 @@ class Subscription:
             trio.ClosedResourceError: This side closed the subscription.
             trio.BusyResourceError: Another task is receiving.
         """
+        if self._sink is None and self._error is None:
+            raise LocalProtocolError("enter the subscription with 'async with' first")
         if self._busy:
             raise trio.BusyResourceError("another task is receiving from this subscription")
         self._busy = True

@@ -30,7 +30,6 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _STDIN = 0
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 _EPILOG = f"""\

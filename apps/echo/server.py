@@ -34,10 +34,10 @@ examples:
   python -m apps.echo.server --port 0 --versions moq-lite-06 --log-level info
   python -m apps.echo.server --host 0.0.0.0 --cert server.crt --key server.key
 
-It prints a URL for each transport, the SHA-256 of its certificate, and where its
-page for browsers is. Without --cert it uses a development certificate for
+It prints a URL for each transport, the SHA-256 of its certificate, and where
+its page for browsers is. Without --cert it uses a development certificate for
 localhost that it makes, renews and keeps for this account; the echo client of
-the same account trusts it.
+the same account trusts it. SIGHUP makes it read the files of --cert anew.
 
 Stop it with Ctrl-C or SIGTERM: it asks its clients to leave, gives them five
 seconds, and exits with 0. A second signal ends it at once.

@@ -1,4 +1,4 @@
-"""Row 34 of the faults: another host, another page, another path, another protocol."""
+"""Who is refused at the door: another host, another page, another path, another protocol."""
 
 from __future__ import annotations
 

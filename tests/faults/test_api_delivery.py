@@ -1,4 +1,4 @@
-"""Rows 25, 26 and 27: a subscriber that takes nothing, a peer that allows no streams, and one that allows no bytes."""
+"""a subscriber that takes nothing, a peer that allows no streams, and one that allows no bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAYLOAD = bytes(2048)
 
 
 async def test_one_stalled_subscriber_among_ten(autojump_clock):
-    """Row 25: nine live subscribers get everything, the publisher never waits, and the tenth costs its bound."""
+    """nine live subscribers get everything, the publisher never waits, and the tenth costs its bound."""
     broadcast = moqt.Broadcast(limits=SMALL)
     track = broadcast.track("t", max_age=60)
     received: dict[int, list[int]] = {number: [] for number in range(9)}
@@ -63,7 +63,7 @@ async def test_one_stalled_subscriber_among_ten(autojump_clock):
 
 
 async def test_a_peer_that_allows_few_group_streams(autojump_clock):
-    """Row 26: what cannot be opened waits within the track's bound, is reported as lost, and closing is not held up."""
+    """what cannot be opened waits within the track's bound, is reported as lost, and closing is not held up."""
     broadcast = moqt.Broadcast(limits=SMALL)
     track = broadcast.track("t", max_age=60)
     async with raw_peer(limits=SMALL, peer_limits=moqt.Limits(max_streams=4)) as (peer, session):
@@ -91,7 +91,7 @@ async def test_a_peer_that_allows_few_group_streams(autojump_clock):
 
 
 async def test_a_peer_that_allows_no_requests(autojump_clock):
-    """Row 26: our requests wait for a stream, can be cancelled without a trace, and go on when one is free."""
+    """our requests wait for a stream, can be cancelled without a trace, and go on when one is free."""
     async with raw_peer("moq-lite-03", peer_limits=moqt.Limits(max_streams=1)) as (peer, session):
         async with session.announcements("first"):
             for block in (
@@ -117,7 +117,7 @@ async def test_a_peer_that_allows_no_requests(autojump_clock):
 
 @pytest.mark.parametrize("delivery", ["live", "reliable"])
 async def test_a_peer_that_allows_no_bytes_while_we_close(delivery, autojump_clock):
-    """Row 27: closing is forced after `Limits.close_timeout`, however much waits for a peer that takes nothing."""
+    """closing is forced after `Limits.close_timeout`, however much waits for a peer that takes nothing."""
     deaf = moqt.Limits(stream_window=64, connection_window=256)
     broadcast = moqt.Broadcast(limits=SMALL)
     track = broadcast.track("t", delivery=delivery)

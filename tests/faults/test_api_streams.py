@@ -1,4 +1,4 @@
-"""Rows 12, 13, 16 and 18: stray groups, ids used twice, what comes too late, and what never comes."""
+"""stray groups, ids used twice, what comes too late, and what never comes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT = moqt.StreamCode.CONTROL_TIMEOUT
 
 
 async def test_stray_groups_leave_nothing():
-    """Row 12: a group for a subscription that never was is stopped and keeps no state; many of them end the session."""
+    """a group for a subscription that never was is stopped and keeps no state; many of them end the session."""
     limits = moqt.Limits(max_strays=200, max_streams=16)
     async with raw_peer(limits=limits) as (peer, session):
         await settled()
@@ -37,7 +37,7 @@ async def test_stray_groups_leave_nothing():
 
 
 async def test_a_subscribe_id_that_is_used_twice():
-    """Row 13: the second use of an id is refused, while it is in use and after; the first one is served to its end."""
+    """the second use of an id is refused, while it is in use and after; the first one is served to its end."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", delivery="reliable")
     async with raw_peer() as (peer, session), session.publish("b", broadcast):
@@ -78,7 +78,7 @@ async def answered_subscription(peer):
 
 
 async def test_what_comes_after_unsubscribing():
-    """Row 16: more of a running group, and further groups, are stopped; they are nobody's fault and leave nothing."""
+    """more of a running group, and further groups, are stopped; they are nobody's fault and leave nothing."""
     async with raw_peer() as (peer, session):
         async with session.subscribe("b", "t") as subscription:
             await answered_subscription(peer)
@@ -104,7 +104,7 @@ async def test_what_comes_after_unsubscribing():
 
 
 async def test_a_fetch_that_is_never_answered(autojump_clock):
-    """Row 18: no reply within `Limits.reply_timeout` is a StreamReset with CONTROL_TIMEOUT; the stream is given up."""
+    """no reply within `Limits.reply_timeout` is a StreamReset with CONTROL_TIMEOUT; the stream is given up."""
     async with raw_peer() as (peer, session), session.fetch("b", "t", 0) as reader:
         stream = await peer.accept_bidi()
         began = trio.current_time()
@@ -119,7 +119,7 @@ async def test_a_fetch_that_is_never_answered(autojump_clock):
 
 
 async def test_a_fetch_that_is_answered_slowly(autojump_clock):
-    """Row 18: once the answer has begun, how long the rest takes is for the caller to say."""
+    """once the answer has begun, how long the rest takes is for the caller to say."""
     async with raw_peer() as (peer, session), session.fetch("b", "t", 0) as reader, trio.open_nursery() as nursery:
         stream = await peer.accept_bidi()
 
@@ -134,7 +134,7 @@ async def test_a_fetch_that_is_answered_slowly(autojump_clock):
 
 
 async def test_properties_that_never_come(autojump_clock):
-    """Row 18: a track's properties are None after `Limits.reply_timeout`; the subscription itself goes on."""
+    """a track's properties are None after `Limits.reply_timeout`; the subscription itself goes on."""
     async with raw_peer() as (peer, session), session.subscribe("b", "t") as subscription:
         info = await peer.accept_bidi()
         began = trio.current_time()
@@ -147,7 +147,7 @@ async def test_properties_that_never_come(autojump_clock):
 
 
 async def test_streams_that_never_say_what_they_are(autojump_clock):
-    """Row 18: a stream whose type does not come is refused after `Limits.setup_timeout`, and its place is free."""
+    """a stream whose type does not come is refused after `Limits.setup_timeout`, and its place is free."""
     limits = moqt.Limits(max_streams=4)
     async with raw_peer(limits=limits) as (peer, session):
         began = trio.current_time()
@@ -165,7 +165,7 @@ async def test_streams_that_never_say_what_they_are(autojump_clock):
 
 
 async def test_streams_that_end_before_their_type():
-    """Row 18: a stream that is finished or reset before its type was never anything, and frees its place at once."""
+    """a stream that is finished or reset before its type was never anything, and frees its place at once."""
     limits = moqt.Limits(max_streams=4)
     async with raw_peer(limits=limits) as (peer, session):
         await settled()
@@ -185,7 +185,7 @@ async def test_streams_that_end_before_their_type():
 
 
 async def test_groups_that_nobody_receives():
-    """Row 24: empty groups, and groups that are reset, are bounded too while the application does not receive."""
+    """empty groups, and groups that are reset, are bounded too while the application does not receive."""
     limits = moqt.Limits(max_streams=8, stream_window=4096, connection_window=16 * 1024)
     async with raw_peer(limits=limits) as (peer, session), session.subscribe("b", "t") as subscription:
         await answered_subscription(peer)

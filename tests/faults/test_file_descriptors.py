@@ -1,4 +1,4 @@
-"""Row 44 of the faults, for TCP: a server without file descriptors."""
+"""A TCP server without file descriptors."""
 
 from __future__ import annotations
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import pytest
 import trio
 
 import moqt_trio as moqt
@@ -41,6 +43,8 @@ async def serving(app: Any, router: Any = None, **options: Any) -> AsyncIterator
 
 async def curl(url: str, *arguments: str, check: bool = True) -> str:
     """Returns what curl prints: the answer's head, an empty line, and its body."""
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here: apt install curl")
     command = ["curl", "--silent", "--show-error", "--include", "--insecure", "--max-time", "10", *arguments, url]
     done = await trio.run_process(command, capture_stdout=True, check=check)
     return done.stdout.decode()

@@ -173,10 +173,6 @@ class QuicConnection(StreamHost, EngineSink):
             self._engine.close(0, reason, application=False)
             self._end()
 
-    async def wait_ready(self) -> None:
-        """Waits until the handshake is complete, or the connection over."""
-        await self._settled.wait()
-
     async def drive(self) -> None:
         """Sends and keeps the time until the connection is over and the peer was told."""
         try:

@@ -1,4 +1,4 @@
-"""What the echo programs taught about connecting and listening: failures that name their cause before anything runs."""
+"""Failures of connecting and listening that name their cause before anything runs."""
 
 from __future__ import annotations
 

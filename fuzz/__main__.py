@@ -1,0 +1,145 @@
+"""`python -m fuzz`: feeds mutated messages of every version to the codecs and to the session's machines.
+
+Each input is either read at one place of a stream by a codec, or fed to both sides of a session as the bytes of a
+stream that the peer opened, cut at random. Only the documented exceptions may come out, and no input may take long.
+Exit code 0 when both held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
+from moqt_trio.limits import Limits
+from moqt_trio.session.core import SessionCore
+from moqt_trio.wire import dialect as dialects
+from moqt_trio.wire.cursor import StreamBuffer
+from moqt_trio.wire.messages import Expect
+
+from .mutation import mutate
+
+VECTORS = Path(__file__).parent.parent / "tests" / "vectors" / "moq-lite.json"
+NAMES = {"transfork-03": "moq-transfork-03"}
+SLOW_S = 0.010
+LIMITS = Limits()
+
+
+def samples() -> dict[str, list[bytes]]:
+    """Returns the bytes of the known messages of each version."""
+    found: dict[str, list[bytes]] = {}
+    for vector in json.loads(VECTORS.read_text())["vectors"]:
+        found.setdefault(NAMES.get(vector["dialect"], vector["dialect"]), []).append(bytes.fromhex(vector["hex"]))
+    return {name: found[name] for name in (*dialects.names(), "moq-lite-06-wip") if name in found}
+
+
+def read(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
+    """Has a codec read all it can at a random place."""
+    buffer = StreamBuffer()
+    buffer.feed(data)
+    expect = chance.choice(list(Expect))
+    try:
+        for _ in range(64):
+            if dialect.read_untrusted(expect, buffer, LIMITS) is None:
+                return "incomplete"
+        return "read"
+    except LocalProtocolError:
+        return "no such place"
+    except RemoteProtocolError as error:
+        return type(error).__name__
+
+
+def open_stream(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
+    """Feeds a stream that the peer opened to one side of a session, in random pieces."""
+    core = SessionCore(dialect, is_client=bool(chance.randrange(2)), limits=LIMITS)
+    if not chance.randrange(4):
+        core.receive_datagram(data)
+    machine = core.accept_bidi() if chance.randrange(2) else core.accept_uni()
+    try:
+        while data:
+            size = chance.randint(1, len(data))
+            machine.receive_data(data[:size], False)
+            data = data[size:]
+        match chance.randrange(4):
+            case 0:
+                machine.receive_data(b"", True)
+            case 1:
+                machine.receive_reset(chance.randrange(2**32))
+            case 2:
+                machine.receive_stop(chance.randrange(2**32))
+        return "accepted"
+    except RemoteProtocolError as error:
+        return f"{type(error).__name__} ({error.scope})"
+    finally:
+        machine.release()
+
+
+def run(count: int, seed: int) -> int:
+    """Tries so many inputs; prints what came of them, and everything that should not have."""
+    chance = random.Random(seed)
+    known = samples()
+    versions = [(dialects.get(name), known[name]) for name in known]
+    everything = [data for data_list in known.values() for data in data_list]
+    outcomes: Counter[str] = Counter()
+    failures = 0
+    slow: list[tuple[float, str, str]] = []
+    longest = 0.0
+    began = time.perf_counter()
+    for number in range(count):
+        dialect, own = versions[number % len(versions)]
+        data = mutate(chance.choice(own), everything, chance)
+        target = read if number % 2 else open_stream
+        start = time.perf_counter()
+        try:
+            outcome = target(dialect, data, chance)
+        except Exception as error:
+            failures += 1
+            outcome = f"UNDOCUMENTED {type(error).__name__}"
+            if failures <= 5:
+                print(f"{dialect.name} {target.__name__} {data.hex()}", file=sys.stderr)
+                traceback.print_exc()
+        took = time.perf_counter() - start
+        longest = max(longest, took)
+        if took > SLOW_S:
+            # A pause of the machine does not repeat; a slow input does.
+            again = min(_time(target, dialect, data, seed) for _ in range(3))
+            if again > SLOW_S:
+                slow.append((again, dialect.name, data.hex()[:80]))
+        outcomes[f"{target.__name__}: {outcome}"] += 1
+    seconds = time.perf_counter() - began
+    for outcome, times in outcomes.most_common():
+        print(f"{times:>10,}  {outcome}")
+    print(
+        f"{count:,} inputs of {len(versions)} versions in {seconds:.0f} s (seed {seed}); undocumented exceptions: "
+        f"{failures}; over {SLOW_S * 1000:.0f} ms each time: {len(slow)}; longest single: {longest * 1000:.1f} ms"
+    )
+    for again, name, shown in slow[:5]:
+        print(f"slow: {again * 1000:.1f} ms, {name}, {shown}", file=sys.stderr)
+    return 1 if failures or slow else 0
+
+
+def _time(target: object, dialect: dialects.Dialect, data: bytes, seed: int) -> float:
+    assert callable(target)
+    chance = random.Random(seed)
+    start = time.perf_counter()
+    target(dialect, data, chance)
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=1_000_000, help="inputs to try (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="where the chance begins (default: %(default)s)")
+    options = parser.parse_args()
+    return run(options.count, options.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

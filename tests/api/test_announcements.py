@@ -1,0 +1,81 @@
+"""Announcements that nobody reads: bounded, and true once they are read."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+import moqt_trio as moqt
+from moqt_trio.testing import session_pair
+
+LIMITS = moqt.Limits(max_queued_announcements=8)
+
+
+async def test_unread_changes_are_bounded():
+    """However many broadcasts come and go unread, what waits is at most the difference to what was told."""
+    async with session_pair(client_limits=LIMITS) as (client, server), client.announcements() as announcements:
+        for number in range(100):
+            async with server.publish(f"passing/{number}", moqt.Broadcast()):
+                await trio.testing.wait_all_tasks_blocked()
+        async with server.publish("staying", moqt.Broadcast()):
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(announcements._news) <= LIMITS.max_queued_announcements
+            state: dict[str, bool] = {}
+            while announcements._news:
+                news = await announcements.receive()
+                state[str(news.path)] = news.active
+    assert [path for path, active in state.items() if active] == ["staying"]
+
+
+async def test_a_withdrawal_is_never_lost():
+    """A broadcast that was told as active is told as gone, also when its end found the queue full."""
+    async with session_pair(client_limits=LIMITS) as (client, server), client.announcements() as announcements:
+        async with server.publish("seen", moqt.Broadcast()):
+            assert (await announcements.receive()).active
+            for number in range(LIMITS.max_queued_announcements):
+                async with server.publish(f"passing/{number}", moqt.Broadcast()):
+                    await trio.testing.wait_all_tasks_blocked()
+        await trio.testing.wait_all_tasks_blocked()
+        gone = set()
+        while announcements._news:
+            news = await announcements.receive()
+            if not news.active:
+                gone.add(str(news.path))
+        assert "seen" in gone
+
+
+async def test_what_was_not_entered_says_so():
+    """Announcements and subscriptions are blocks: reading before one was entered, or entering twice, is an error."""
+    async with session_pair() as (client, server), server.publish("b", moqt.Broadcast()):
+        for block in (client.announcements(), client.subscribe("b", "t")):
+            with pytest.raises(moqt.LocalProtocolError, match="async with"):
+                await block.receive()
+            async with block:
+                with pytest.raises(moqt.LocalProtocolError, match="before"):
+                    await block.__aenter__()
+
+
+async def test_a_track_name_that_is_too_long_is_the_callers_mistake():
+    """A name that the peer would close the session for is refused here, and the session goes on."""
+    async with session_pair() as (client, _):
+        for ask in (lambda: client.subscribe("b", "x" * 2000), lambda: client.fetch("b", "x" * 2000, 0)):
+            with pytest.raises(ValueError, match="1024 bytes"):
+                ask()
+        assert client.closed is None
+
+
+async def test_waiting_for_goaway_ends_with_the_session():
+    """Whoever waits to be asked to leave learns that the session has ended instead."""
+    async with session_pair() as (client, server), trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(moqt.SessionClosed):
+                await client.wait_goaway()
+
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        server.close(0)
+        await client.wait_closed()
+    with pytest.raises(moqt.SessionClosed):
+        await client.wait_goaway()
