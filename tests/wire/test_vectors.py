@@ -332,12 +332,52 @@ def test_streams_of_frames(vector):
         assert sum(frame.wire_size for frame in read) == len(wire) - len(head)
 
 
+@_others("FRAME", "FETCH_RESPONSE")
+def test_frames_cut_anywhere_are_incomplete(vector):
+    """Cut at any byte, what stands before the cut is read whole, and what is left over is pending, not lost."""
+    dialect, wire = dialects.get(vector["dialect"]), bytes.fromhex(vector["hex"])
+    whole = dialect.frame_decoder(LIMITS).feed_untrusted(wire) if vector["message"] == "FETCH_RESPONSE" else None
+    for cut in range(len(wire)):
+        decoder = dialect.frame_decoder(LIMITS)
+        if vector["fields"].get("prev_timestamp"):
+            decoder.feed_untrusted(bytes.fromhex("671000"))
+        read = decoder.feed_untrusted(wire[:cut])
+        assert sum(frame.wire_size for frame in read) + decoder.pending_bytes == cut
+        assert read == ([] if whole is None else whole[: len(read)])
+
+
+@_others("FRAME", "GROUP_STREAM", "FETCH_RESPONSE")
+def test_a_byte_behind_frames_begins_the_next(vector):
+    """A byte too many belongs to a further frame, which is not complete: the end of the stream there is an error."""
+    dialect, wire = dialects.get(vector["dialect"]), bytes.fromhex(vector["hex"])
+    if vector["message"] == "GROUP_STREAM":
+        buffer = StreamBuffer(wire)
+        buffer.pull_varint()
+        assert dialect.read_untrusted(Expect.GROUP, buffer, LIMITS) is not None
+        wire = buffer.take_all()
+    decoder = dialect.frame_decoder(LIMITS)
+    if vector["fields"].get("prev_timestamp"):
+        decoder.feed_untrusted(bytes.fromhex("671000"))
+    decoder.feed_untrusted(wire)
+    assert decoder.pending_bytes == 0
+    assert decoder.feed_untrusted(b"\x01") == []
+    assert decoder.pending_bytes == 1
+
+
 @_others("SETUP_STREAM")
 def test_setup_stream(vector):
-    """The setup stream is its type and one message."""
-    dialect = dialects.get(vector["dialect"])
-    wire = dialect.stream_type(StreamKind.SETUP) + dialect.encode(m.Setup())
-    assert wire == bytes.fromhex(vector["hex"])
+    """The setup stream is its type and one message, byte by byte as well; a byte behind it is left over."""
+    dialect, wire = dialects.get(vector["dialect"]), bytes.fromhex(vector["hex"])
+    assert dialect.stream_type(StreamKind.SETUP) + dialect.encode(m.Setup()) == wire
+    buffer = StreamBuffer()
+    buffer.feed(wire[:1])
+    assert dialect.stream_kind_untrusted(buffer.pull_varint(), bidirectional=False) is StreamKind.SETUP
+    for byte in wire[1:-1]:
+        buffer.feed(bytes((byte,)))
+        assert dialect.read_untrusted(Expect.SETUP, buffer, LIMITS) is None
+    buffer.feed(wire[-1:] + b"\x00")
+    assert dialect.read_untrusted(Expect.SETUP, buffer, LIMITS) == m.Setup()
+    assert len(buffer) == 1
 
 
 @_others("DATAGRAM")
@@ -351,3 +391,5 @@ def test_datagram_vectors(vector):
         with pytest.raises(Malformed) as caught:
             dialect.read_datagram_untrusted(wire[:cut])
         assert caught.value.scope == "stream"
+    longer = dialect.read_datagram_untrusted(wire + b"!")
+    assert longer == attrs.evolve(datagram, payload=datagram.payload + b"!")
