@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
     reason="the moq-rs wheel is not installed: pip install 'moqt-trio[interop]'",
 )
 
-VERSIONS = ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03"]
+VERSIONS = ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03", "moq-lite-02", "moq-lite-01"]
 SCHEMES = ["https", "moqt"]
 
 
