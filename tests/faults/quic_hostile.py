@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,7 @@ class Hostile:
     Attributes:
         quic: Its connection; `quic.frames` takes frames as type and body.
         ended: How the server ended the connection.
+        before_flush: Called before each answer to what was received.
     """
 
     def __init__(self, port: int) -> None:
@@ -74,6 +75,7 @@ class Hostile:
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.setblocking(False)
         self.changed = trio.Event()
+        self.before_flush: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Sends the first flight."""
@@ -103,6 +105,7 @@ class Hostile:
                 self.ended = self.quic._close_event
             self.changed.set()
             self.changed = trio.Event()
+            self.before_flush()
             self.flush()
 
     async def wait_for(self, condition) -> None:
@@ -116,9 +119,11 @@ class Hostile:
 
 
 @asynccontextmanager
-async def hostile_client(port: int) -> AsyncIterator[Hostile]:
-    """Yields a hostile client whose handshake is complete."""
+async def hostile_client(port: int, prepare: Callable[[Hostile], None] | None = None) -> AsyncIterator[Hostile]:
+    """Yields a hostile client whose handshake is complete; `prepare` may change it before the first packet."""
     hostile = Hostile(port)
+    if prepare is not None:
+        prepare(hostile)
     try:
         async with trio.open_nursery() as nursery:
             hostile.start()

@@ -6,11 +6,12 @@ import time
 
 import pytest
 import trio
+from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicErrorCode
 
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.endpoint import connect_quic
-from tests.faults.quic_hostile import hostile_client, stream_frame
+from tests.faults.quic_hostile import Hostile, hostile_client, stream_frame
 from tests.transport import conformance
 from tests.transport.conformance import eventually
 from tests.transport.quic_pair import client_settings, quic_pair, serving
@@ -170,3 +171,33 @@ async def test_idle_connections_cost_no_cpu():
         print(f"50 idle connections: {spent * 1000:.1f} ms of CPU in 1.5 s")
         assert spent < 0.15
         nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_id_is_used_at_once():
+    """A peer may address its very next packet to an id that it was just given, and retire the first one with it."""
+
+    def rotate_when_possible(hostile: Hostile) -> None:
+        def rotate() -> None:
+            if hostile.quic._peer_cid_available and not rotated:
+                rotated.append(hostile.quic._peer_cid.cid)
+                hostile.quic.change_connection_id()
+
+        hostile.before_flush = rotate
+
+    rotated: list[bytes] = []
+    async with serving(echo) as listener, hostile_client(listener.port, rotate_when_possible) as hostile:
+        assert rotated
+        assert hostile.quic._peer_cid.cid not in rotated
+        received = bytearray()
+        hostile.quic.send_stream_data(0, b"from a new id", True)
+        hostile.flush()
+
+        def answered() -> bool:
+            while (event := hostile.quic.next_event()) is not None:
+                if isinstance(event, StreamDataReceived):
+                    received.extend(event.data)
+            return bool(received)
+
+        with trio.fail_after(5):
+            await hostile.wait_for(answered)
+        assert received == b"from a new id"

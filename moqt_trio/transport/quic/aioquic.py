@@ -224,6 +224,10 @@ class AioquicEngine(Engine):
             # aioquic indexes the list before the first packet has arrived.
             return []
         datagrams = quic.datagrams_to_send(now)
+        # aioquic reports an id when it writes it, and the peer may address its very next packet to it.
+        while self._events and isinstance(issued := self._events[-1], events.ConnectionIdIssued):
+            self._events.pop()
+            self._sink.connection_id_issued(issued.connection_id)
         self._tell_departed()
         return datagrams
 
