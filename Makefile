@@ -11,11 +11,15 @@ SOURCES := moqt_trio apps tests bench fuzz
 
 .PHONY: help
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-7s %s\n' "$$name" "$$text"; done
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
 .PHONY: echo
 echo: $(VENV)/.installed ## run the echo service and its client over both transports
 	@$(RUN) -m apps.echo.demo
+
+.PHONY: echo-all
+echo-all: $(VENV)/.installed ## echo on every version over both transports, and print a table
+	@$(RUN) -m apps.echo.matrix
 
 .PHONY: test
 test: $(VENV)/.installed ## run every test
@@ -30,6 +34,9 @@ browser: web ## install Chromium and what else the browser tests need
 	@command -v chromium >/dev/null || test "$$(id -u)" = 0 || { echo "make: there is no Chromium here, and only root may install it: sudo apt install chromium" >&2; exit 1; }
 	@command -v chromium >/dev/null || command -v apt-get >/dev/null || { echo "make: there is no Chromium here, and no apt-get to install it; install it as 'chromium' on PATH" >&2; exit 1; }
 	command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
+
+.PHONY: peers
+peers: $(VENV)/peers/.installed ## install the peers that need a later Python
 
 .PHONY: lint
 lint: $(VENV)/.installed ## check style and format
@@ -76,6 +83,16 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+# A Python of pyenv is not on PATH while another version is chosen.
+PEERS_PYTHONS := $(PYTHON) python3.14 python3.13 python3.12 $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[2-9]*/bin/python)
+
+$(VENV)/peers/.installed: tests/peers/requirements.txt | $(VENV)/bin/python
+	@for python in $(PEERS_PYTHONS); do \
+		if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then exec $$python -m venv $(VENV)/peers; fi; \
+	done; echo "make: no Python 3.12 or later here, which these peers need; install one, or name it: make peers PYTHON=python3.12" >&2; exit 1
+	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/peers/requirements.txt
 	@touch $@
 
 $(WEB)/node_modules/.installed: $(WEB)/package.json $(WEB)/package-lock.json

@@ -8,6 +8,7 @@ import json
 import re
 import signal
 import ssl
+import time
 import urllib.parse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -154,6 +155,25 @@ def test_server_stopped_and_restarted(browser: Browser):
             say(page, "after")
             wait_echoes(page, 2)
             assert page.texts("#log .text") == ["after", "before"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_server_asks_to_leave(browser: Browser, version: str):
+    """A server that stops asks the page to leave: it does, so that the server ends long before its grace is over, and
+    it comes back to the next one by itself."""
+    with running_server() as first, browser.open(where(first, version=version)) as page:
+        page.wait("#state", "connected")
+        page.click("checkbox", "Send one every second")
+        wait_echoes(page, 1)
+        began = time.monotonic()
+        first.process.send_signal(signal.SIGTERM)
+        page.wait("#problem", "ended")
+        assert first.process.wait_ended() == 0
+        # The grace is five seconds.
+        assert time.monotonic() - began < 4
+        with running_server(port=first.port):
+            page.wait("#state", "connected")
+            page.wait("#count", "2")
 
 
 def public_key_digest(port: int) -> str:

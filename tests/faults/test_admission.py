@@ -133,6 +133,59 @@ async def test_no_protocol(start):
     assert quic._close_event.error_code == 0x100 + 120
 
 
+async def test_two_hosts(start):
+    """A request that names one host in :authority and another one in Host is 421, session or not; the same host in
+    both, whatever its case, is one."""
+    listener, seen = await start(authorities=["good.example", "other.example"])
+    async with connect_http3(listener.port) as peer:
+        for host, status in [(b"other.example", 421), (b"evil.example", 421), (b"Good.Example", 200)]:
+            fields = ((b":protocol", b"webtransport"), OFFER, (b"host", host))
+            stream = peer.request("/echo", method="CONNECT", headers=fields, end=False, authority="good.example")
+            assert await peer.status(stream) == status, host
+        plain = peer.request("/", headers=((b"host", b"evil.example"),), authority="good.example")
+        assert await peer.status(plain) == 421
+        twice = peer.request("/", headers=((b"host", b"good.example"), (b"host", b"x")), authority="good.example")
+        assert await peer.status(twice) == 421
+    assert [authority for _, authority, _ in seen] == ["good.example"]
+
+
+@pytest.mark.parametrize("name", ["localhost", "evil.example", None])
+async def test_the_name_in_the_handshake(start, name):
+    """Not SNI but :authority says which host a session is for: what TLS was told opens and closes nothing."""
+    listener, _ = await start(authorities=["good.example"])
+    offer = ((b":protocol", b"webtransport"), OFFER)
+    async with connect_http3(listener.port, server_name=name) as peer:
+        for authority, status in [("good.example", 200), ("evil.example", 421), ("localhost", 421)]:
+            stream = peer.request("/echo", method="CONNECT", headers=offer, end=False, authority=authority)
+            assert await peer.status(stream) == status
+
+
+@pytest.mark.parametrize("path", ["/Echo", "/echo/", "/echo/x", "//echo", "/%65cho", "/echo%2f", "/x/../echo", "/"])
+async def test_paths_that_only_look_right(start, path):
+    """A route is the path as it is written: no case, slash, dot or escape makes another path of it."""
+    listener, seen = await start()
+    assert await ask(listener, path=path) == 404
+    assert await ask(listener, path="/echo?token=1") == 200
+    assert len(seen) == 1
+
+
+async def test_a_refused_client_may_ask_again(start):
+    """A refusal ends neither the connection nor what else is on it."""
+    listener, _ = await start(origins=["https://good.example"], authorities=["localhost"])
+    async with connect_http3(listener.port) as peer:
+        for path, authority, origin, status in [
+            ("/nowhere", "localhost", b"https://good.example", 404),
+            ("/echo", "localhost", b"https://evil.example", 403),
+            ("/echo", "evil.example", b"https://good.example", 421),
+            ("/echo", "localhost", b"https://good.example", 200),
+        ]:
+            fields = ((b":protocol", b"webtransport"), OFFER, (b"origin", origin))
+            stream = peer.request(path, method="CONNECT", headers=fields, end=False, authority=authority)
+            assert await peer.status(stream) == status
+        assert peer.closed_code is None
+    assert listener.statistics().sessions_rejected == 3
+
+
 @pytest.mark.parametrize(
     "origin", ["good.example", "https://", "://good.example", "https://good.example/", "https://a/b", ""]
 )

@@ -180,6 +180,38 @@ async def test_sessions_are_asked_to_leave(application):
             await peer.wait(lambda: (0x78AE, b"") in peer.capsules(session))
 
 
+async def test_sessions_of_browsers(application):
+    """While a page has a session GOAWAY waits, as Chromium would lose streams that the server opens after it: the
+    page gets DRAIN, later requests are refused, and GOAWAY follows the end of the session."""
+    opened = trio.Event()
+
+    async def handler(request):
+        async with request.accept() as session:
+            opened.set()
+            await session.wait_closed()
+
+    async with trio.open_nursery() as nursery:
+        listener = await start(nursery, application, handler)
+        async with connect_http3(listener.port) as peer:
+            fields = ((b"wt-available-protocols", b'"moq-lite-06"'), (b"origin", b"https://page.example"))
+            session = peer.connect("/session", headers=fields)
+            assert await peer.status(session) == 200
+            slow = peer.request("/slow")
+            await application.started.wait()
+            await opened.wait()
+            nursery.start_soon(listener.aclose, WAIT)
+            await peer.wait(lambda: (0x78AE, b"") in peer.capsules(session))
+            late = peer.request("/hello")
+            assert await peer.wait(lambda: peer.reset_code(late)) == 0x10B
+            assert goaways(peer) == []
+            peer.h3.send_data(session, bytes.fromhex("6843 04 00000000"), end_stream=True)
+            peer.flush()
+            assert await peer.wait(lambda: goaways(peer)) == [slow + 4]
+            application.resume.set()
+            assert await peer.answer(slow) == (200, b"hello")
+            await peer.wait(lambda: peer.closed_code == 0x100)
+
+
 async def test_port_is_free(application):
     """When `aclose` returns both ports can be bound again, with a client still in TIME_WAIT."""
     async with trio.open_nursery() as nursery:

@@ -83,11 +83,11 @@ class Http3Peer:
         self._changed.set()
 
     def ignore_stop_sending(self) -> None:
-        """From now on goes on sending on streams that the server has stopped."""
+        """From now on goes on sending on streams that the server has stopped; `stop_code` still tells of it."""
 
         def ignore(context: object, frame_type: int, buffer: Buffer) -> None:
-            buffer.pull_uint_var()
-            buffer.pull_uint_var()
+            stream_id, code = buffer.pull_uint_var(), buffer.pull_uint_var()
+            self.quic_events.append(StopSendingReceived(error_code=code, stream_id=stream_id))
 
         handlers = self.quic._QuicConnection__frame_handlers
         handlers[_STOP_SENDING] = (ignore, *handlers[_STOP_SENDING][1:])

@@ -42,8 +42,10 @@ async def open_webtransport(
 ) -> AsyncIterator[WebTransportSession]:
     """Asks for a session and yields it; on exit the session closes, and the connection stays open.
 
+    Several sessions may share a connection, together or one after another.
+
     Args:
-        connection: A connection whose handshake is complete, without a sink.
+        connection: A connection whose handshake is complete, without a sink but that of an earlier session.
         authority: The host, and the port where it is not 443.
         path: The path and query, beginning with `/`.
         protocols: The subprotocols to offer, best first. May be empty.
@@ -68,14 +70,15 @@ async def _ask(
     connection: Connection, authority: str, path: str, protocols: Sequence[str], origin: str | None, limits: Limits
 ) -> WebTransportSession:
     try:
-        demux = Demux(connection, limits, None)
+        demux = _demux(connection, limits)
     except trio.WouldBlock as error:
         raise HandshakeFailed("the server allows too few streams for HTTP/3") from error
     try:
-        demux.attach()
         settings = await demux.wait_settings()
         if not any(settings.get(setting) for setting in WEBTRANSPORT_SETTINGS):
             raise HandshakeFailed("the server speaks HTTP/3, but no WebTransport")
+        if demux.sessions and not demux.shared:
+            raise HandshakeFailed("the server allows one session on a connection, and there is one")
         stream = await connection.open_bidi()
     except SessionClosed as error:
         raise HandshakeFailed(f"the connection was lost: {error}") from error
@@ -94,6 +97,15 @@ async def _ask(
         request.append((AVAILABLE_PROTOCOLS, encode_protocols(protocols)))
     asked = _Asked(demux, cast("Stream", stream), request, tuple(protocols), limits)
     return await asked.wait()
+
+
+def _demux(connection: Connection, limits: Limits) -> Demux:
+    """Returns what HTTP/3 has on a connection: there is one of it, however many sessions there are."""
+    if isinstance(connection.sink, Demux):
+        return connection.sink
+    demux = Demux(connection, limits, None)
+    demux.attach()
+    return demux
 
 
 class _Asked:
@@ -148,7 +160,7 @@ class _Asked:
         chosen = chosen_protocol_untrusted(headers)
         if chosen is not None and chosen not in self._protocols:
             message = f"the server chose {printable(chosen)!r}, which was not offered"
-            self._fail(VersionUnsupported(message, offered=self._protocols))
+            self._fail(VersionUnsupported(message, offered=self._protocols), H3Error.WEBTRANSPORT_ALPN_ERROR)
             return
         session = WebTransportSession(self._demux, exchange, self._request, self._limits)
         session.headers = headers
@@ -172,10 +184,10 @@ class _Asked:
         reason = "the server reset the request" if error is None else f"the connection was lost: {error}"
         self._fail(HandshakeFailed(reason))
 
-    def _fail(self, error: MoqtError) -> None:
+    def _fail(self, error: MoqtError, code: int = H3Error.REQUEST_CANCELLED) -> None:
         self._explained.set()
         self._answer(error)
-        self._exchange.abort(H3Error.REQUEST_CANCELLED)
+        self._exchange.abort(code)
         self._demux.no_session(self._exchange.stream_id)
 
     def _answer(self, outcome: WebTransportSession | MoqtError) -> None:

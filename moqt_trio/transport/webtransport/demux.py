@@ -16,7 +16,15 @@ import trio
 
 from ..abc import ConnectionSink, StreamSink
 from ..stream import PLAIN_CODES, Stream
-from .codes import BIDI_WEBTRANSPORT, HTTP3_UNI_TYPES, SETTING_H3_DATAGRAM, UNI_WEBTRANSPORT, H3Error
+from .codes import (
+    BIDI_WEBTRANSPORT,
+    HTTP3_UNI_TYPES,
+    NEWEST_WEBTRANSPORT_SETTING,
+    SETTING_H3_DATAGRAM,
+    UNI_WEBTRANSPORT,
+    WEBTRANSPORT_SETTINGS,
+    H3Error,
+)
 from .early import EarlyArrivals, refuse
 from .exchange import Exchange, ExchangeOwner
 from .http3 import HeadersTooLarge, Http3
@@ -117,6 +125,7 @@ class Demux(ConnectionSink):
         self._unsettled: set[int] = set()
         self._settled = trio.Event()
         self._refuse_from: int | None = None
+        self._goaway_sent = False
         self._next_request = 0
         self._settings = trio.Event()
         self._stale = trio.Event()
@@ -132,6 +141,18 @@ class Demux(ConnectionSink):
         """True when the peer takes HTTP/3 datagrams."""
         settings = self.http3.settings
         return settings is not None and settings.get(SETTING_H3_DATAGRAM) == 1
+
+    @property
+    def shared(self) -> bool:
+        """False when the peer knows only drafts in which sessions need flow control of their own to share a connection.
+
+        It means something once SETTINGS have arrived. Without that flow control there is one session at a time.
+
+        Spec: draft-ietf-webtrans-http3, section 5.1.
+        """
+        settings = self.http3.settings or {}
+        spoken = [setting for setting in WEBTRANSPORT_SETTINGS if settings.get(setting)]
+        return spoken != [NEWEST_WEBTRANSPORT_SETTING]
 
     async def wait_settings(self) -> dict[int, int]:
         """Waits for the peer's SETTINGS. Raises `SessionClosed`."""
@@ -163,13 +184,23 @@ class Demux(ConnectionSink):
     def go_away(self) -> None:
         """Tells the peer to send no more requests, and refuses those that it does; sessions are asked to end.
 
+        While a browser has a session, GOAWAY itself waits: Chromium hands no stream to a page that the server opens
+        after GOAWAY, neither with what is on its way nor with the word that it is time to leave.
+
         Spec: RFC 9114 section 5.2; draft-ietf-webtrans-http3, section 4.7.
         """
         if self._refuse_from is None and self.connection.closed is None:
             self._refuse_from = self._next_request
-            self.http3.send_goaway(self._refuse_from)
+            self._send_goaway()
             for session in list(self.sessions.values()):
                 session.drain()
+
+    def _send_goaway(self) -> None:
+        if self._refuse_from is None or self._goaway_sent or self.connection.closed is not None:
+            return
+        if all(session.origin is None for session in self.sessions.values()):
+            self._goaway_sent = True
+            self.http3.send_goaway(self._refuse_from)
 
     async def wait_settled(self) -> None:
         """Waits until every request that was taken is over, and the peer has its answer."""
@@ -281,6 +312,7 @@ class Demux(ConnectionSink):
         """A session is over: what comes late for it is refused."""
         if self.sessions.pop(session.session_id, None) is not None:
             self.no_session(session.session_id)
+            self._send_goaway()
 
     def no_session(self, session_id: int) -> None:
         """There is no session of this id, and there will be none."""

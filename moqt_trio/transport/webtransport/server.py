@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ...codes import SessionCode
-from ...errors import SessionClosed
+from ...errors import MoqtError, SessionClosed
 from .asgi import AsgiServer
 from .codes import CONNECT_PROTOCOLS, H3Error
 from .demux import Demux
@@ -23,7 +23,6 @@ from .request import WebTransportRequest
 from .session import WebTransportSession
 
 if TYPE_CHECKING:
-    from ...errors import MoqtError
     from ...limits import Limits
     from ..abc import Connection
     from .asgi import AsgiApplication, HttpConfig
@@ -108,6 +107,10 @@ class _Requests:
 
     def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
         method, protocol = field(headers, b":method"), field(headers, b":protocol")
+        if _two_hosts(headers):
+            self.demux.no_session(exchange.stream_id)
+            exchange.respond(421)
+            return
         if method == b"CONNECT" and protocol is not None and protocol.decode("ascii", "replace") in CONNECT_PROTOCOLS:
             self._ask(exchange, headers, fin)
             return
@@ -163,6 +166,9 @@ class _Requests:
         self._nursery.start_soon(self._serve_session, request, session)
 
     async def _serve_session(self, request: WebTransportRequest, session: WebTransportSession) -> None:
+        if not await self._may_ask(session):
+            session.close()
+            return
         try:
             await self._on_session(request)
         except Exception as error:
@@ -176,6 +182,22 @@ class _Requests:
                 _logger.warning("nobody answered %r", session)
                 request.reject(500)
             session.close()
+
+    async def _may_ask(self, session: WebTransportSession) -> bool:
+        """Waits for the client's SETTINGS, without which no session is looked at, and says whether it may have one."""
+        with trio.move_on_after(self._limits.setup_timeout) as waiting:
+            try:
+                await self.demux.wait_settings()
+            except MoqtError:
+                return False
+        earlier = any(session_id < session.session_id for session_id in self.demux.sessions)
+        return not waiting.cancelled_caught and (self.demux.shared or not earlier)
+
+
+def _two_hosts(headers: Headers) -> bool:
+    """Whether a request names different hosts: one of them would pass the policy, and the other be served."""
+    named = {value.lower() for name, value in headers if name in (b":authority", b"host")}
+    return len(named) > 1
 
 
 def _only_closed(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ from tests.transport.quic_pair import IDENTITY
 
 if TYPE_CHECKING:
     from moqt_trio.transport.quic.connection import QuicConnection
+    from moqt_trio.transport.quic.endpoint import QuicListener
     from moqt_trio.transport.webtransport.request import WebTransportRequest
     from moqt_trio.transport.webtransport.session import WebTransportSession
 
@@ -30,12 +31,14 @@ class Served:
 
     Attributes:
         port: Its UDP port.
+        listener: Its QUIC side.
         connections: The connections that were accepted so far.
         ended: The connections whose `serve_http3` has returned.
         failures: What handlers raised, but for SessionClosed.
     """
 
     port: int
+    listener: QuicListener = attrs.field(init=False)
     connections: list[QuicConnection] = attrs.field(factory=list)
     ended: list[QuicConnection] = attrs.field(factory=list)
     failures: list[BaseException] = attrs.field(factory=list)
@@ -92,7 +95,7 @@ async def serving(
     settings = ServerSettings(alpns=("h3",), identity=lambda: IDENTITY, limits=limits)
     async with trio.open_nursery() as nursery:
         listener = await nursery.start(partial(serve_quic, handle, "127.0.0.1", 0, settings))
-        served.port = listener.port
+        served.port, served.listener = listener.port, listener
         try:
             yield served
         finally:

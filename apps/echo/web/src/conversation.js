@@ -2,11 +2,16 @@
 
 import * as Moq from "@moq/net";
 
+import { watchGoaway } from "./goaway.js";
+
 /** The versions that @moq/net and the server share, best first. */
 export const VERSIONS = ["moq-lite-05", "moq-lite-04", "moq-lite-03"];
 
 /** Milliseconds that a message may wait for somebody who reads it. */
 const PATIENCE_MS = 60_000;
+
+/** Milliseconds that messages on their way have to come back, once the server has asked to leave. */
+const LEAVE_MS = 1_000;
 
 /** A failure, with the step that it happened in: "unsupported", "handshake" or "echo". */
 export class ConversationError extends Error {
@@ -44,8 +49,10 @@ export async function openConversation(settings) {
   try {
     await transport.ready;
     step = "echo";
-    const connection = await Moq.Connection.connect(settings.url, { transport, signal: settings.signal });
-    const conversation = new Conversation(connection, transport, settings);
+    const watched = watchGoaway(transport);
+    const carrier = { transport: watched.transport, signal: settings.signal };
+    const connection = await Moq.Connection.connect(settings.url, carrier);
+    const conversation = new Conversation(connection, transport, watched.asked, settings);
     await conversation.heard(settings.signal);
     return conversation;
   } catch (error) {
@@ -66,11 +73,16 @@ export class Conversation {
   #echo;
   #track;
   #waiting = new Map();
+  #answered = () => {};
   #sequence = 0;
 
-  constructor(connection, transport, { broadcast, track }) {
+  /** Resolves when the server asks its clients to leave. */
+  askedToLeave;
+
+  constructor(connection, transport, askedToLeave, { broadcast, track }) {
     this.#connection = connection;
     this.#transport = transport;
+    this.askedToLeave = askedToLeave;
     this.#track = track;
     this.#text = this.#broadcast.createTrack(track, { latencyMax: PATIENCE_MS, ordered: true });
     this.#echo = connection.announcedBroadcast(broadcast);
@@ -124,8 +136,18 @@ export class Conversation {
       const left = this.#waiting.get(group.sequence);
       if (message === undefined || left === undefined) continue;
       this.#waiting.delete(group.sequence);
+      if (this.#waiting.size === 0) this.#answered();
       yield { sequence: group.sequence, message, roundTrip: performance.now() - left };
     }
+  }
+
+  /** Ends the session once what was sent has come back, or has had a moment to; nothing more may be sent. */
+  async leave() {
+    await new Promise((resolve) => {
+      this.#answered = resolve;
+      setTimeout(resolve, this.#waiting.size > 0 ? LEAVE_MS : 0);
+    });
+    this.close();
   }
 
   /** Waits until the session is over, and returns what the server said at the end. */

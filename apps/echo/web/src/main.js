@@ -4,7 +4,8 @@ import { Chart } from "./chart.js";
 import { openConversation, VERSIONS } from "./conversation.js";
 
 const HANDSHAKE_MS = 10_000;
-const RETRY_MS = 2_000;
+const RETRY_MS = 1_000;
+const LONGEST_RETRY_MS = 30_000;
 const REPEAT_MS = 1_000;
 const LOG_LINES = 100;
 
@@ -14,6 +15,7 @@ const chart = new Chart(element("chart"));
 
 let conversation = null;
 let connectedBefore = false;
+let failures = 0;
 let repeater = null;
 let repeated = 0;
 let counted = 0;
@@ -43,6 +45,10 @@ const EXPLANATIONS = {
   ended: {
     title: "The session has ended",
     text: "The server closed it or went away. This page connects again by itself once the server is back.",
+  },
+  left: {
+    title: "The session has ended",
+    text: "The server is shutting down and asked this page to leave. It connects again by itself once the server is back.",
   },
 };
 
@@ -96,7 +102,7 @@ function showEcho({ sequence, message, roundTrip }) {
 }
 
 function say(message) {
-  if (conversation) addToLog(message, conversation.send(message));
+  if (conversation && !send.disabled) addToLog(message, conversation.send(message));
 }
 
 function setRepeating(on) {
@@ -138,11 +144,18 @@ async function converse() {
     return connectedBefore;
   }
   connectedBefore = true;
+  failures = 0;
   const { version, transport } = conversation;
   element("problem").hidden = true;
   showFacts(version, transport);
   showState("connected", "connected");
   const ended = conversation.closed();
+  let left = false;
+  conversation.askedToLeave.then(() => {
+    left = true;
+    showState("connecting", "leaving …");
+    conversation?.leave();
+  });
   try {
     for await (const echo of conversation.echoes()) showEcho(echo);
   } catch {
@@ -151,8 +164,15 @@ async function converse() {
   conversation.close();
   conversation = null;
   for (const time of log.querySelectorAll("li:not([data-echoed]) .time")) time.textContent = "lost";
-  showProblem("ended", (await ended).reason);
+  const { reason } = await ended;
+  showProblem(left ? "left" : "ended", left ? "" : reason);
   return true;
+}
+
+/** Waits before another attempt: longer each time, and not as long as every other page does. */
+function pause() {
+  const longest = Math.min(LONGEST_RETRY_MS, RETRY_MS * 2 ** failures++);
+  return new Promise((resolve) => setTimeout(resolve, longest * (0.75 + 0.5 * Math.random())));
 }
 
 async function run() {
@@ -160,7 +180,7 @@ async function run() {
   while (await converse()) {
     showFacts();
     showState("failed", "not connected");
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    await pause();
   }
   showFacts();
   showState("failed", "not connected");
@@ -169,7 +189,7 @@ async function run() {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!conversation || !input.value) return;
+  if (!conversation || send.disabled || !input.value) return;
   say(input.value);
   input.value = "";
   input.focus();

@@ -1,0 +1,185 @@
+"""The echo server as a process, stopped by a signal while browsers' kind of clients keep it busy: it exits with 0, at
+once when they leave, and soon after its grace of five seconds when they do not."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+import trio
+
+import moqt_trio as moqt
+from tests.http.test_shutdown import goaways
+from tests.interop.processes import Child
+from tests.interop.test_moq_rs_echo import EchoServer, start_echo_server
+from tests.peers.aioquic_http3 import Http3Peer, connect_http3
+from tests.transport.conformance import eventually
+
+GRACE = 5.0
+MARGIN = 3.0
+"""Seconds for `Limits.close_timeout` and a busy machine."""
+SESSIONS = 6
+OFFER = ((b"wt-available-protocols", b'"moq-lite-06"'),)
+
+
+@contextmanager
+def echo_server() -> Iterator[EchoServer]:
+    """Runs the echo server."""
+    with Child("-m", "apps.echo.server", "--port", "0") as process:
+        yield start_echo_server(process)
+
+
+def port_of(server: EchoServer) -> int:
+    return int(server.urls["https"].rpartition(":")[2].partition("/")[0])
+
+
+class Talker:
+    """A client of ours that echoes without pause; when it is asked to leave it does so, or not.
+
+    Attributes:
+        echoed: How many messages came back.
+        asked: Set once the server has asked it to leave.
+        end: How its session ended.
+    """
+
+    def __init__(self, server: EchoServer, *, obedient: bool) -> None:
+        self._server = server
+        self._obedient = obedient
+        self.echoed = 0
+        self.asked = trio.Event()
+        self.end: moqt.MoqtError | None = None
+
+    async def run(self) -> None:
+        """Echoes until it leaves, or the session has ended."""
+        async with moqt.connect(self._server.urls["https"], fingerprint=self._server.fingerprint) as session:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch, session, nursery.cancel_scope)
+                    await self._echo(session)
+            except* (moqt.SessionClosed, moqt.StreamReset, trio.EndOfChannel, trio.ClosedResourceError):
+                pass
+            if not (self._obedient and self.asked.is_set()):
+                with trio.fail_after(GRACE + MARGIN):
+                    self.end = await session.wait_closed()
+
+    async def _echo(self, session: moqt.Session) -> None:
+        track = (broadcast := moqt.Broadcast()).track("text", delivery="reliable")
+        async with session.publish("japan/kyoto", broadcast):
+            async with session.announcements("japan/kyoto") as announcements:
+                await announcements.receive()
+            await track.wait_subscribed()
+            async with session.subscribe("japan/kyoto", "text", max_age=60, ordered=True) as echoes:
+                while True:
+                    await track.write(bytes(1000))
+                    await (await echoes.receive()).read_all()
+                    self.echoed += 1
+
+    async def _watch(self, session: moqt.Session, scope: trio.CancelScope) -> None:
+        await session.wait_goaway()
+        self.asked.set()
+        if self._obedient:
+            scope.cancel()
+
+
+@contextmanager
+def clogged(peer: Http3Peer) -> Iterator[None]:
+    """Makes a client take no further bytes of its answers, for as long as the block lasts."""
+    write_limits = peer.quic._write_stream_limits
+    peer.quic._write_stream_limits = lambda *args, **kwargs: None
+    yield
+    peer.quic._write_stream_limits = write_limits
+    peer.quic.send_ping(1)
+    peer.flush()
+
+
+async def wait_ended(server: EchoServer, timeout: float) -> int:
+    """Waits for the server's exit code."""
+    return await trio.to_thread.run_sync(partial(server.process.wait_ended, timeout))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+async def test_clients_that_leave(number):
+    """Under load, with an answer that is on its way: GOAWAY and DRAIN go out, the answer arrives whole, later requests
+    are refused, the sessions leave, and the exit code is 0 long before the grace is over."""
+    with echo_server() as server:
+        talkers = [Talker(server, obedient=True) for _ in range(SESSIONS)]
+        async with trio.open_nursery() as nursery, connect_http3(port_of(server), max_stream_data=1024) as peer:
+            for talker in talkers:
+                nursery.start_soon(talker.run)
+            await eventually(lambda: all(talker.echoed > 3 for talker in talkers))
+            session = peer.connect("/echo", headers=OFFER)
+            assert await peer.status(session) == 200
+            whole = await peer.answer(peer.request("/style.css"))
+            with clogged(peer):
+                unfinished = peer.request("/style.css")
+                assert await peer.status(unfinished) == 200
+                began = trio.current_time()
+                server.process.send_signal(number)
+                await peer.wait(lambda: goaways(peer))
+                await peer.wait(lambda: (0x78AE, b"") in peer.capsules(session))
+                refused = peer.request("/")
+                assert await peer.wait(lambda: peer.reset_code(refused)) == 0x10B
+                assert not peer.ended(unfinished)
+            assert await peer.answer(unfinished) == whole
+            peer.h3.send_data(session, bytes.fromhex("6843 04 00000000"), end_stream=True)
+            peer.flush()
+            assert await wait_ended(server, GRACE) == 0
+            took = trio.current_time() - began
+            for talker in talkers:
+                with trio.fail_after(2):
+                    await talker.asked.wait()
+        print(f"{SESSIONS} sessions, {sum(t.echoed for t in talkers)} echoes; ended {took:.2f} s after the signal")
+        assert took < GRACE / 2
+        assert "Traceback" not in server.process.output
+
+
+async def test_clients_that_stay():
+    """Sessions that go on echoing, a bare one that is deaf to DRAIN, and a client that takes nothing of its answer do
+    not hold the server up: the exit code is 0 soon after the grace, and everybody was told that it is over."""
+    with echo_server() as server:
+        talkers = [Talker(server, obedient=False) for _ in range(SESSIONS)]
+        async with trio.open_nursery() as nursery, connect_http3(port_of(server), max_stream_data=1024) as peer:
+            for talker in talkers:
+                nursery.start_soon(talker.run)
+            await eventually(lambda: all(talker.echoed > 3 for talker in talkers))
+            session = peer.connect("/echo", headers=OFFER)
+            assert await peer.status(session) == 200
+            with clogged(peer):
+                stuck = [peer.request("/style.css") for _ in range(3)]
+                await peer.wait(lambda: all(peer.headers_of(stream) for stream in stuck))
+                echoed = [talker.echoed for talker in talkers]
+                began = trio.current_time()
+                server.process.send_signal(signal.SIGTERM)
+                assert await wait_ended(server, GRACE + MARGIN) == 0
+                took = trio.current_time() - began
+                await eventually(lambda: all(talker.end is not None for talker in talkers))
+                await peer.wait(lambda: peer.closed_code is not None)
+                assert not any(peer.ended(stream) for stream in stuck)
+        print(f"ended {took:.2f} s after the signal")
+        assert GRACE <= took <= GRACE + MARGIN
+        for talker, before in zip(talkers, echoed, strict=True):
+            assert talker.asked.is_set()
+            assert talker.echoed > before
+            assert isinstance(talker.end, moqt.SessionClosed)
+            assert talker.end.by_peer
+        assert "Traceback" not in server.process.output
+
+
+async def test_a_second_signal():
+    """A second signal does not wait for the grace."""
+    with echo_server() as server:
+        talker = Talker(server, obedient=False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(talker.run)
+            await eventually(lambda: talker.echoed > 3)
+            server.process.send_signal(signal.SIGTERM)
+            with trio.fail_after(2):
+                await talker.asked.wait()
+            began = trio.current_time()
+            server.process.send_signal(signal.SIGTERM)
+            assert await wait_ended(server, GRACE) == 0
+        assert trio.current_time() - began < GRACE / 2
+        assert "Traceback" not in server.process.output
