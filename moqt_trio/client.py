@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, null
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 from .certificates import parse_fingerprint
@@ -28,6 +29,7 @@ from .wire.messages import ProbeLevel, Setup
 if TYPE_CHECKING:
     from .transport.base import BaseConnection
     from .transport.quic.connection import QuicConnection
+    from .transport.quic.dial import AddressFilter
     from .transport.webtransport.session import WebTransportSession
     from .wire.dialect import Dialect
 
@@ -52,6 +54,53 @@ def _digests(fingerprint: Fingerprints | None) -> tuple[bytes, ...]:
     if not digests:
         raise ValueError("fingerprint is an empty collection; leave it out to verify by authorities")
     return tuple(digests)
+
+
+@attrs.frozen
+class Terms:
+    """What a client offers to a server, and whom it trusts.
+
+    Attributes:
+        offered: The wire versions, best first.
+        digests: SHA-256 digests of the certificates to trust; when there are none, authorities vouch.
+        cafile: A PEM file of these authorities; None for the usual ones.
+        verify: False accepts any certificate.
+        origin: The `Origin` header of a WebTransport request.
+        limits: The bounds of the session.
+    """
+
+    offered: tuple[Dialect, ...]
+    digests: tuple[bytes, ...]
+    cafile: str | None
+    verify: bool
+    origin: str | None
+    limits: Limits
+
+    @classmethod
+    def check(
+        cls,
+        *,
+        versions: Sequence[str] | None,
+        fingerprint: Fingerprints | None,
+        cafile: str | None,
+        verify: bool,
+        origin: str | None,
+        limits: Limits | None,
+    ) -> Terms:
+        """Returns what the arguments of `connect` ask for.
+
+        Raises:
+            ValueError: A version or fingerprint that is none, or two kinds of trust at once.
+            CertificateUnusable: There is no certificate in `cafile`.
+        """
+        offered = dialects.resolve(versions)
+        digests = _digests(fingerprint)
+        if digests and (cafile is not None or not verify):
+            raise ValueError("fingerprint pins the certificate: it goes neither with cafile nor with verify=False")
+        if cafile is not None:
+            # The engine opens it only in the middle of the handshake, too late for an error that names the file.
+            read_certificates(Path(cafile))
+        return cls(offered, digests, cafile, verify, origin, limits or Limits())
 
 
 @asynccontextmanager
@@ -95,27 +144,38 @@ async def connect(
         SessionClosed: The connection was lost on the way.
     """
     where = SessionUrl.parse(url)
-    offered = dialects.resolve(versions)
-    limits = limits or Limits()
-    digests = _digests(fingerprint)
-    if digests and (cafile is not None or not verify):
-        raise ValueError("fingerprint pins the certificate: it goes neither with cafile nor with verify=False")
-    if cafile is not None:
-        # The engine opens it only in the middle of the handshake, too late for an error that names the file.
-        read_certificates(Path(cafile))
+    terms = Terms.check(
+        versions=versions, fingerprint=fingerprint, cafile=cafile, verify=verify, origin=origin, limits=limits
+    )
+    async with open_session(where, terms) as session:
+        yield session
+
+
+@asynccontextmanager
+async def open_session(
+    where: SessionUrl, terms: Terms, *, choose: AddressFilter | None = None
+) -> AsyncIterator[Session]:
+    """Runs a session for as long as the block lasts; see `connect`.
+
+    Args:
+        where: The server and the path.
+        terms: What to offer, and whom to trust.
+        choose: Which of the host's addresses to try; what it raises comes out as it is.
+    """
+    limits, offered = terms.limits, terms.offered
     web = where.transport == "webtransport"
     settings = ClientSettings(
         alpns=("h3",) if web else protocols(offered, webtransport=False),
         server_name=where.host,
         limits=limits,
-        verify=verify,
-        cafile=cafile,
-        fingerprints=digests,
+        verify=terms.verify,
+        cafile=terms.cafile,
+        fingerprints=terms.digests,
     )
     with _connecting(where, limits) as scope:
-        async with connect_quic(where.host, where.port, settings) as connection:
+        async with connect_quic(where.host, where.port, settings, choose=choose) as connection:
             setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
-            carried = _open_carrier(connection, where, offered, origin, limits) if web else nullcontext(connection)
+            carried = _open_carrier(connection, where, terms) if web else nullcontext(connection)
             async with carried as carrier:
                 agreed = await _agree(carrier, where, offered, limits)
                 dialect = agreed.dialect
@@ -165,15 +225,17 @@ async def _agree(carrier: BaseConnection, where: SessionUrl, offered: Sequence[D
 
 @asynccontextmanager
 async def _open_carrier(
-    connection: QuicConnection, where: SessionUrl, offered: Sequence[Dialect], origin: str | None, limits: Limits
+    connection: QuicConnection, where: SessionUrl, terms: Terms
 ) -> AsyncIterator[WebTransportSession]:
     """Opens a WebTransport session."""
-    names = protocols(offered, webtransport=True)
-    ours = f"the offered versions ({', '.join(dialect.name for dialect in offered)})"
+    names = protocols(terms.offered, webtransport=True)
+    ours = f"the offered versions ({', '.join(dialect.name for dialect in terms.offered)})"
     async with AsyncExitStack() as stack:
         try:
             carrier = await stack.enter_async_context(
-                open_webtransport(connection, where.authority, where.path, names, origin=origin, limits=limits)
+                open_webtransport(
+                    connection, where.authority, where.path, names, origin=terms.origin, limits=terms.limits
+                )
             )
         except Rejected as error:
             if error.status != _NOT_ACCEPTABLE:

@@ -12,7 +12,8 @@
     │   ├─ HandshakeFailed            the QUIC or HTTP/3 handshake was refused
     │   ├─ CertificateInvalid         the server's certificate is not trusted
     │   ├─ VersionUnsupported         both sides speak MoQ, but share no version
-    │   └─ ConnectTimeout             nobody answered in time
+    │   ├─ ConnectTimeout             nobody answered in time
+    │   └─ RedirectRefused            a GOAWAY led to where this client does not go
     ├─ Rejected(status)               the server refused the session
     ├─ Unauthorized(path)             the peer may not use this path
     └─ NotFound(path, track)          the publisher has no such broadcast, track or group
@@ -64,11 +65,14 @@ class RemoteProtocolError(ProtocolError):
     Attributes:
         code: The code that the stream or the session is closed with.
         scope: `"stream"` when only the stream is broken, `"session"` when the session has to end.
+        said_before: What the same bytes said in front of the mistake, which counts: frames where a decoder raises this,
+            events where a session's machine does. Else how a stream is cut would decide what is heard of it.
     """
 
     def __init__(self, message: str, *, code: int = 3, scope: Scope = "session") -> None:
         super().__init__(message, code=code)
         self.scope: Scope = scope
+        self.said_before: tuple[object, ...] = ()
 
 
 class Malformed(RemoteProtocolError):
@@ -147,6 +151,20 @@ class VersionUnsupported(ConnectError):
 
 class ConnectTimeout(ConnectError):
     """Nobody answered within `Limits.connect_timeout`."""
+
+
+class RedirectRefused(ConnectError):
+    """A server asked this client to go to a place that the client does not go to; see `stay_connected`.
+
+    Attributes:
+        uri: What the server's GOAWAY says, made safe to log and without its query.
+        chain: The URLs that led there, the first one first, likewise without their queries.
+    """
+
+    def __init__(self, message: str, *, uri: str, chain: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.uri = uri
+        self.chain = chain
 
 
 class Rejected(MoqtError):

@@ -117,11 +117,19 @@ class Limits:
     setup_timeout: float = attrs.field(default=5.0, validator=_positive)
     """Seconds that the peer has for its SETUP, and a new stream for its type."""
     reply_timeout: float = attrs.field(default=10.0, validator=_positive)
-    """Seconds that the peer has to answer a TRACK or a FETCH request."""
+    """Seconds that the peer has to answer a TRACK or a FETCH request, and up to moq-lite-04 a subscription."""
+    publish_timeout: float = attrs.field(default=2.0, validator=_positive)
+    """Seconds that a subscription waits for a track that nobody publishes yet; only before moq-lite, see
+    `Features.subscribes_early`."""
     straggler_timeout: float = attrs.field(default=0.5, validator=_positive)
     """Seconds that the last groups of a track have to arrive after the publisher has finished the subscription."""
     close_timeout: float = attrs.field(default=2.0, validator=_positive)
     """Seconds that closing may take before it is forced."""
+    drain_timeout: float = attrs.field(default=5.0, validator=_positive)
+    """Seconds that the handler of `stay_connected` has to end once its session was replaced or lost."""
+    settle_time: float = attrs.field(default=10.0, validator=_positive)
+    """Seconds after which a session counts as one that works: redirects and retries are counted anew from there.
+    Stops servers that send a client to and fro, and one that lets it in only to drop it, from keeping it busy."""
     idle_timeout: float = attrs.field(default=30.0, validator=_positive)
     """Seconds of silence after which a connection counts as lost, on both sides."""
     keep_alive: float = attrs.field(default=10.0, validator=_positive)

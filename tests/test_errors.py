@@ -56,6 +56,7 @@ def test_the_tree():
         errors.CertificateInvalid: errors.ConnectError,
         errors.VersionUnsupported: errors.ConnectError,
         errors.ConnectTimeout: errors.ConnectError,
+        errors.RedirectRefused: errors.ConnectError,
         errors.Rejected: errors.MoqtError,
         errors.Unauthorized: errors.MoqtError,
         errors.NotFound: errors.MoqtError,

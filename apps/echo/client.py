@@ -1,8 +1,9 @@
 """The echo client: `python -m apps.echo.client`.
 
 Publishes messages on the track `text` of the broadcast `japan/kyoto`, one group each, subscribes to the broadcast of
-the same path that the server announces on the same session, and compares what comes back. The command line, and what
-people read when something fails, are here; the talking is in `conversation.py`.
+the same path that the server announces on the same session, and compares what comes back. When the server sends it to
+another port or path of the same host, it goes on there. The command line, and what people read when something fails,
+are here; the talking is in `conversation.py`, and what a move takes along in `moving.py`.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import io
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from urllib.parse import urlsplit
 
 import trio
 
 import moqt_trio as moqt
 
-from .conversation import Conversation, EchoFailed
+from .conversation import EchoFailed
 from .lines import is_pipe_or_file, read_lines
+from .moving import Journey, Talk
 from .names import PORT, ROUTE, first_of, parse_versions, versions_for_help
 from .tally import Tally
 
@@ -43,6 +45,9 @@ examples:
 Each message goes out as a group of its own. At the end a line says how many
 were sent, echoed and lost, with the median (p50) and the 99th percentile (p99)
 of the round trips.
+
+When the server sends its clients to another port or path of the same host, the
+client goes on there with what is left to send.
 
 On localhost the development certificate of a server that the same account
 runs is trusted by its fingerprint. Any other certificate has to come from one
@@ -79,28 +84,31 @@ async def talk(options: argparse.Namespace, tally: Tally) -> None:
                     nursery.cancel_scope.cancel()
 
         await nursery.start(watch_signals)
-        async with AsyncExitStack() as stack:
-            try:
-                session = await stack.enter_async_context(
-                    moqt.connect(
-                        options.url,
-                        versions=options.version,
-                        fingerprint=trusted,
-                        cafile=options.cafile,
-                        limits=moqt.Limits(connect_timeout=options.timeout),
-                    )
-                )
-            except (ValueError, moqt.CertificateUnusable) as error:
-                raise UsageError(str(error)) from error
-            print(f"connected to {options.url}: {session.version} over {session.transport}", flush=True)
-            conversation = Conversation(
-                session, _messages(options), tally, interval=options.interval, timeout=options.timeout
+        journey = Journey(options.url, tally, interval=options.interval, timeout=options.timeout)
+        nursery.start_soon(journey.outbox.fill, _messages(options))
+
+        async def connect(talk: Talk, allows: Callable[[moqt.Redirect], bool]) -> None:
+            await moqt.stay_connected(
+                options.url,
+                talk,
+                redirect=allows,
+                # A session that is lost may have lost messages: that is for people to see, not to be mended.
+                retry=None,
+                versions=options.version,
+                fingerprint=trusted,
+                cafile=options.cafile,
+                limits=moqt.Limits(connect_timeout=options.timeout, drain_timeout=options.timeout),
             )
-            await conversation.run()
+
+        try:
+            await journey.run(connect)
+        except (ValueError, moqt.CertificateUnusable) as error:
+            if journey.sessions:
+                raise
+            raise UsageError(str(error)) from error
         nursery.cancel_scope.cancel()
     if interrupted:
         raise KeyboardInterrupt
-    conversation.check()
 
 
 async def _messages(options: argparse.Namespace) -> AsyncGenerator[bytes, None]:

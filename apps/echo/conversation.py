@@ -35,6 +35,10 @@ class Conversation:
         tally: Where it is counted.
         interval: Seconds from one message to the next.
         timeout: Seconds without any echo after which those that are missing count as lost.
+        first: The number under which the first message is shown; the groups of a session count from 0.
+
+    Attributes:
+        sent_away: Where the server asked this client to go, empty for no place in particular; None before it asks.
     """
 
     def __init__(
@@ -45,14 +49,17 @@ class Conversation:
         *,
         interval: float,
         timeout: float,
+        first: int = 0,
     ) -> None:
         self._session = session
         self._messages = messages
         self._tally = tally
         self._interval = interval
         self._timeout = timeout
+        self._first = first
         self._all_sent = False
-        self._asked_to_leave = False
+        self._stopped_early = False
+        self.sent_away: str | None = None
         self._sending = trio.CancelScope()
         self._running = trio.CancelScope()
 
@@ -101,24 +108,26 @@ class Conversation:
             raise EchoFailed(f"nothing has come back for {self._timeout:g} s")
 
     async def _watch_goaway(self) -> None:
-        await self._session.wait_goaway()
-        self._asked_to_leave = not self._all_sent
+        self.sent_away = await self._session.wait_goaway()
+        self._stopped_early = not self._all_sent
         self._sending.cancel()
 
     async def _send(self, text: moqt.Track) -> None:
         with self._sending:
             due = trio.current_time()
-            async for payload in self._messages:
-                await trio.sleep_until(due)
-                began = trio.current_time()
-                due = began + self._interval
-                try:
-                    sequence = await text.write(payload)
-                except ValueError as error:
-                    raise EchoFailed(str(error)) from error
-                self._tally.note_sent(sequence, payload, began)
-                if len(self._tally.waiting) == 1:
-                    self._be_patient()
+            # Closed as soon as sending stops: somebody else may send what is left, while the echoes are waited for.
+            async with aclosing(self._messages):
+                async for payload in self._messages:
+                    await trio.sleep_until(due)
+                    began = trio.current_time()
+                    due = began + self._interval
+                    try:
+                        sequence = await text.write(payload)
+                    except ValueError as error:
+                        raise EchoFailed(str(error)) from error
+                    self._tally.note_sent(sequence, payload, began)
+                    if len(self._tally.waiting) == 1:
+                        self._be_patient()
         self._all_sent = True
         text.finish()
         if not self._tally.waiting:
@@ -132,16 +141,16 @@ class Conversation:
         except moqt.StreamReset as error:
             reason = str(error)
         if self._tally.note_lost(group.sequence):
-            print(f"{group.sequence}: lost: {reason}", file=sys.stderr, flush=True)
+            print(f"{self._first + group.sequence}: lost: {reason}", file=sys.stderr, flush=True)
             self._be_patient()
 
     def _compare(self, sequence: int, frame: moqt.Frame) -> None:
         round_trip = self._tally.note_echo(sequence, frame, trio.current_time())
         text = frame.decode("utf-8", "replace")
         if round_trip is None:
-            print(f"{sequence}: unexpected echo {text!r}", file=sys.stderr, flush=True)
+            print(f"{self._first + sequence}: unexpected echo {text!r}", file=sys.stderr, flush=True)
         else:
-            print(f"{sequence}: {text}  ({round_trip * 1000:.2f} ms)", flush=True)
+            print(f"{self._first + sequence}: {text}  ({round_trip * 1000:.2f} ms)", flush=True)
             self._be_patient()
 
     def _be_patient(self) -> None:
@@ -151,14 +160,23 @@ class Conversation:
         else:
             self._running.deadline = -math.inf if self._all_sent else math.inf
 
-    def check(self) -> None:
-        """Raises `EchoFailed` unless everything was sent and came back. Call it once `run` has returned."""
-        tally = self._tally
-        if self._asked_to_leave:
-            raise EchoFailed(f"the server is shutting down; stopped after {tally.sent} messages")
-        if tally.waiting or not self._all_sent:
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the server asked this client to leave before everything was sent."""
+        return self._stopped_early
+
+    def check(self, total: Tally | None = None) -> None:
+        """Raises `EchoFailed` unless everything was sent and came back. Call it once `run` has returned.
+
+        Args:
+            total: What this conversation and those before it have counted, when there were some before it.
+        """
+        total = self._tally if total is None else total
+        if self._stopped_early:
+            raise EchoFailed(f"the server is shutting down; stopped after {total.sent} messages")
+        if self._tally.waiting or not self._all_sent:
             raise EchoFailed("the server ended the echo before everything came back")
-        if not tally.sent:
+        if not total.sent:
             raise EchoFailed("there is nothing to send: standard input is empty")
-        if tally.lost or tally.wrong:
+        if total.lost or total.wrong:
             raise EchoFailed("not everything came back as it was sent")

@@ -51,6 +51,13 @@ class Tally:
         self.lost += 1
         return True
 
+    def add(self, other: Tally) -> None:
+        """Counts in what another one has counted to its end: what is not yet back there is lost."""
+        self.round_trips += other.round_trips
+        self.sent += other.sent
+        self.lost += other.lost + len(other.waiting)
+        self.wrong += other.wrong
+
     def summary(self) -> str:
         """Returns one line for people."""
         text = f"sent {self.sent}, echoed {len(self.round_trips)}, lost {self.lost + len(self.waiting)}"

@@ -6,7 +6,7 @@ Each attempt has a socket and tasks of its own; the first whose handshake comple
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -40,8 +40,14 @@ _CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48})
 _NO_APPLICATION_PROTOCOL = 120
 
 
+AddressFilter = Callable[[Sequence[str]], Collection[str]]
+"""Takes the addresses of a name, best first, and returns those that may be connected to: at least one, or it raises."""
+
+
 @asynccontextmanager
-async def connect_quic(host: str, port: int, settings: ClientSettings) -> AsyncIterator[QuicConnection]:
+async def connect_quic(
+    host: str, port: int, settings: ClientSettings, *, choose: AddressFilter | None = None
+) -> AsyncIterator[QuicConnection]:
     """Connects, and closes the connection at the end of the block. An exception of the block comes out bare.
 
     Every address of the name is tried, the first alone for a quarter of a second, so that "localhost" works
@@ -51,6 +57,8 @@ async def connect_quic(host: str, port: int, settings: ClientSettings) -> AsyncI
         host: A name or an address.
         port: The server's UDP port.
         settings: What to offer and whom to trust.
+        choose: Which of the name's addresses to try; None tries all of them. What it chooses from is what is
+            connected to: the name is looked up once. What it raises comes out as it is.
 
     Raises:
         ConnectTimeout: Nobody answered within `Limits.connect_timeout`.
@@ -60,7 +68,7 @@ async def connect_quic(host: str, port: int, settings: ClientSettings) -> AsyncI
     """
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        race = _Race(host, port, settings)
+        race = _Race(host, port, settings, choose)
         try:
             connection = await race.run(nursery)
             yield connection
@@ -76,10 +84,11 @@ async def connect_quic(host: str, port: int, settings: ClientSettings) -> AsyncI
 class _Race:
     """The attempts to reach one name."""
 
-    def __init__(self, host: str, port: int, settings: ClientSettings) -> None:
+    def __init__(self, host: str, port: int, settings: ClientSettings, choose: AddressFilter | None) -> None:
         self.host = host
         self.port = port
         self.settings = settings
+        self.choose = choose
         self.attempts: list[_Attempt] = []
         self._changed = trio.Event()
 
@@ -94,6 +103,9 @@ class _Race:
         seconds = self.settings.limits.connect_timeout
         with trio.move_on_after(seconds):
             addresses = await _resolve(self.host, self.port)
+            if self.choose is not None:
+                chosen = self.choose([address[0] for _, address in addresses])
+                addresses = [found for found in addresses if found[1][0] in chosen]
             for family, address in addresses:
                 attempt = _Attempt(self, family, address)
                 self.attempts.append(attempt)
