@@ -20,7 +20,7 @@ PATIENCE: Final = 3600.0
 def parse_versions(text: str) -> list[str]:
     """Returns the version names of a comma-separated list. Raises ValueError for a name that does not exist."""
     chosen = [name.strip() for name in text.split(",") if name.strip()]
-    known = moqt.version_names()
+    known = moqt.version_names(opt_in=True)
     for name in chosen:
         if name not in known:
             raise ValueError(f"unknown version {name!r}; choose from {', '.join(known)}")
@@ -39,8 +39,10 @@ def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def versions_for_help() -> str:
     """Returns the names of the wire versions for the end of a help text, in lines of at most 80 columns."""
+    offered = moqt.version_names()
+    named = [name for name in moqt.version_names(opt_in=True) if name not in offered]
     return textwrap.fill(
-        " ".join(moqt.version_names()),
+        " ".join(offered) + "; and when it is named: " + " ".join(named),
         80,
         initial_indent="wire versions: ",
         subsequent_indent="  ",

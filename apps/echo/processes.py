@@ -1,0 +1,157 @@
+"""The echo server and its clients as child processes, started as they would be by hand.
+
+For the programs that show the service at work: they start it on a free port, and stop it with an interrupt. Nothing
+of the library is used here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SERVER = (sys.executable, "-m", "apps.echo.server")
+CLIENT = (sys.executable, "-m", "apps.echo.client")
+PORT = 4443
+TRANSPORTS = {"https": "WebTransport", "moqt": "raw QUIC"}
+"""What the URLs of the service start with, and what that stands for."""
+
+START_TIMEOUT = 30.0
+"""Seconds that the server has to print its URLs."""
+CLIENT_TIMEOUT = 60.0
+"""Seconds that one client has for its messages."""
+STOP_TIMEOUT = 15.0
+"""Seconds that the server has to drain and end."""
+
+
+class ProcessFailed(Exception):
+    """A process did not do its part; the message says which."""
+
+
+def url(scheme: str, port: int) -> str:
+    """Returns where the service is."""
+    return f"{scheme}://localhost:{port}/echo"
+
+
+def is_free(port: int) -> bool:
+    """Returns True when nothing on this machine uses the port, over UDP or TCP, on any of its loopback addresses."""
+    hosts = {socket.AF_INET: "127.0.0.1"}
+    if _has_ipv6():
+        hosts[socket.AF_INET6] = "::1"
+    for family, host in hosts.items():
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            with socket.socket(family, kind) as probe:
+                if kind == socket.SOCK_STREAM:
+                    # Connections of an earlier run that still wait to expire are not in the way.
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((host, port))
+                except OSError:
+                    return False
+    return True
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def choose_port(preferred: int = PORT) -> int:
+    """Returns the preferred port when it is free, and otherwise one that is; says so when it is another."""
+    port = preferred
+    while not is_free(port):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+    if port != preferred:
+        print(f"port {preferred} is in use: taking {port} instead", flush=True)
+    return port
+
+
+def show(line: str) -> None:
+    """Prints a line of the server's."""
+    print(f"server | {line}", end="", flush=True)
+
+
+@contextmanager
+def running_server(port: int, *options: str, heard: Callable[[str], object] = show) -> Iterator[None]:
+    """Runs the echo server: on entry it listens, on exit it was interrupted and ended by itself.
+
+    Args:
+        port: Where it listens.
+        options: More of its command line.
+        heard: Is given each line of its standard output, in a thread of its own.
+
+    Raises:
+        ProcessFailed: It ended early, printed no URL in time, or did not exit with 0.
+    """
+    server = subprocess.Popen(
+        [*SERVER, "--port", str(port), *options],
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    output = _Output(server, heard)
+    try:
+        output.wait_until_listening()
+        yield
+    finally:
+        in_time = _interrupt(server)
+        output.join()
+    if not in_time:
+        raise ProcessFailed(f"the server did not end within {STOP_TIMEOUT:.0f} seconds of being interrupted")
+    if server.returncode != 0:
+        raise ProcessFailed(f"the server ended with exit code {server.returncode}")
+
+
+def _interrupt(server: subprocess.Popen[str]) -> bool:
+    """Interrupts the server and waits for its end; kills it, and returns False, when that takes too long."""
+    server.send_signal(signal.SIGINT)
+    try:
+        server.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+        return False
+    return True
+
+
+class _Output(threading.Thread):
+    """Reads what the server prints for as long as it lives: a full pipe would stop it."""
+
+    def __init__(self, server: subprocess.Popen[str], heard: Callable[[str], object]) -> None:
+        super().__init__()
+        self._server = server
+        self._heard = heard
+        self._listening = False
+        self._known = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        missing = set(TRANSPORTS)
+        assert self._server.stdout is not None
+        with self._server.stdout as lines:
+            for line in lines:
+                self._heard(line)
+                missing.difference_update(re.findall(r"\b(\w+)://", line))
+                if not missing:
+                    self._listening = True
+                    self._known.set()
+        self._known.set()
+
+    def wait_until_listening(self) -> None:
+        """Returns once the server has printed both of its URLs. Raises `ProcessFailed` when it does not."""
+        if not self._known.wait(START_TIMEOUT):
+            raise ProcessFailed(f"the server printed no URLs within {START_TIMEOUT:.0f} seconds")
+        if not self._listening:
+            raise ProcessFailed(f"the server ended with exit code {self._server.wait()} before it listened")
