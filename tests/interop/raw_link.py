@@ -1,0 +1,244 @@
+"""A connection with the wheel on which a test writes every byte by hand, and that records what the wheel does.
+
+Only the transport is this project's; messages are bytes here. It shows what a version lacks, or what the wheel does not
+do in it: which streams it opens, what it answers, and with which code it refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from moqt_trio.certificates import development_certificate
+from moqt_trio.limits import Limits
+from moqt_trio.transport.abc import BidiStream, Connection, ConnectionSink, ReceiveStream, StreamSink
+from moqt_trio.transport.quic.config import ClientSettings, ServerIdentity, ServerSettings
+from moqt_trio.transport.quic.endpoint import connect_quic, serve_quic
+from moqt_trio.transport.stream import HTTP3_CODES
+from moqt_trio.transport.webtransport.client import open_webtransport
+from moqt_trio.transport.webtransport.server import WebTransportRequest, serve_http3
+from tests.interop.wheel import SECONDS, Pairing, Wheel, WheelSession
+
+if TYPE_CHECKING:
+    from moqt_trio.transport.quic.connection import QuicConnection
+
+LIMITS = Limits()
+ANNOUNCE, SUBSCRIBE, FETCH, TRACK = 1, 2, 3, 6
+"""Types of bidirectional streams: the first byte that the one who asks writes."""
+
+
+def prefixed(body: bytes) -> bytes:
+    """Returns a message: its length, and its body."""
+    assert len(body) < 64
+    return bytes([len(body)]) + body
+
+
+def text(value: str) -> bytes:
+    """Returns a string: its length, and its bytes."""
+    return prefixed(value.encode())
+
+
+ANNOUNCES_X = {
+    1: prefixed(b"\x01" + text("x")),
+    2: prefixed(b"\x01" + text("x")),
+    3: prefixed(b"\x01" + text("x") + b"\x00"),
+    4: prefixed(b"\x01" + text("x") + b"\x00"),
+    5: prefixed(b"\x05\x01") + prefixed(b"\x01" + text("x") + b"\x00"),
+    6: prefixed(b"\x05\x01") + b"\x00" + prefixed(text("x") + b"\x00\x00\x00"),
+}
+"""By version: the first replies on an announce stream when there is one broadcast, `x`."""
+TRACK_INFO = {5: prefixed(bytes.fromhex("7f 00 5388 800f4240")), 6: prefixed(bytes.fromhex("7f 5388 800f4240"))}
+"""By version: priority 127, any order, 5000 ms, a million timestamp units to the second."""
+
+
+class Recorded(StreamSink):
+    """One stream, and what the wheel did on it.
+
+    Attributes:
+        stream: The stream.
+        data: All that the wheel wrote.
+        finished: True once it ended its half.
+        reset: With which code it gave its half up; None while it did not.
+        stopped: With which code it refused our half; None while it did not.
+    """
+
+    def __init__(self, link: RawLink, stream: ReceiveStream) -> None:
+        self.stream = stream
+        self.data = b""
+        self.finished = False
+        self.reset: int | None = None
+        self.stopped: int | None = None
+        self._link = link
+        stream.sink = self
+
+    def write(self, data: bytes, fin: bool = False) -> None:
+        """Writes on our half."""
+        assert isinstance(self.stream, BidiStream)
+        self.stream.write(data, fin)
+
+    def data_received(self, data: bytes, fin: bool) -> None:
+        self.data += data
+        self.finished = self.finished or fin
+        self.stream.consumed(len(data))
+        self._link.changed()
+
+    def reset_received(self, code: int) -> None:
+        self.reset = code
+        self._link.changed()
+
+    def stop_received(self, code: int) -> None:
+        self.stopped = code
+        self._link.changed()
+
+
+class RawLink(ConnectionSink):
+    """The connection, and the streams that the wheel opened on it.
+
+    Attributes:
+        connection: The connection.
+        opened: The streams, in the order of their arrival.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.opened: list[Recorded] = []
+        self._changed = trio.Event()
+        connection.sink = self
+
+    def stream_opened(self, stream: ReceiveStream) -> None:
+        self.opened.append(Recorded(self, stream))
+        self.changed()
+
+    def connection_lost(self, error: BaseException) -> None:
+        self.changed()
+
+    def changed(self) -> None:
+        """Wakes whoever waits for something to be true."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        """Waits until something holds of what was recorded."""
+        while not holds():
+            await self._changed.wait()
+
+    async def open(self, opening: bytes) -> Recorded:
+        """Opens a bidirectional stream with these bytes."""
+        recorded = Recorded(self, await self.connection.open_bidi())
+        recorded.write(opening)
+        return recorded
+
+    async def send_uni(self, data: bytes) -> None:
+        """Opens a unidirectional stream with these bytes, and ends it."""
+        (await self.connection.open_uni()).write(data, fin=True)
+
+    def bidirectional(self, kind: int) -> list[Recorded]:
+        """Returns the bidirectional streams of one type that the wheel opened."""
+        # One class carries both kinds of streams; the number says which it is (RFC 9000, section 2.1).
+        both_ways = [item for item in self.opened if not item.stream.stream_id & 2]
+        return [item for item in both_ways if item.data[:1] == bytes([kind])]
+
+    def unidirectional(self, kind: int) -> list[Recorded]:
+        """Returns the unidirectional streams of one type that the wheel opened."""
+        one_way = [item for item in self.opened if item.stream.stream_id & 2]
+        return [item for item in one_way if item.data[:1] == bytes([kind])]
+
+    async def wait_bidirectional(self, kind: int) -> Recorded:
+        """Waits for the first stream of one type that the wheel opens, with one message on it."""
+        await self.until(lambda: any(len(item.data) > 1 for item in self.bidirectional(kind)))
+        return self.bidirectional(kind)[0]
+
+
+def _protocol(pairing: Pairing) -> str:
+    return "moql" if pairing.number < 3 else pairing.version
+
+
+async def _shake_hands(link: RawLink, pairing: Pairing) -> None:
+    """Does what a version wants before anything else."""
+    number = bytes.fromhex("c0000000ff0dad") + bytes([pairing.number])
+    if pairing.number >= 5:
+        await link.send_uni(bytes.fromhex("01 01 00"))
+    elif pairing.number < 3 and pairing.role == "client":
+        # CLIENT_SETUP with one version and no parameters, and SERVER_SETUP with this one.
+        setup = await link.open(b"\x20\x00\x0a\x01" + number + b"\x00")
+        await link.until(lambda: setup.data == b"\x21\x00\x09" + number + b"\x00")
+    elif pairing.number < 3:
+        await link.until(lambda: link.opened and len(link.opened[0].data) > 3)
+        assert link.opened[0].data[0] == 0x20
+        assert number in link.opened[0].data
+        link.opened[0].write(b"\x21\x00\x09" + number + b"\x00")
+
+
+@asynccontextmanager
+async def raw_link(wheel: Wheel, pairing: Pairing) -> AsyncIterator[tuple[RawLink, WheelSession]]:
+    """Runs a connection with the wheel on which the version's handshake was done, and nothing else."""
+    try:
+        with trio.fail_after(SECONDS):
+            async with AsyncExitStack() as stack:
+                connected = _client(wheel, pairing) if pairing.role == "client" else _server(wheel, pairing)
+                async with connected as connection:
+                    # The wheel spells stream codes as WebTransport does over raw QUIC too.
+                    connection.code_mapping = HTTP3_CODES
+                    link = RawLink(connection)
+                    await _shake_hands(link, pairing)
+                    yield link, await stack.enter_async_context(wheel.session())
+                    assert connection.closed is None
+    except BaseException as error:
+        wheel.blame(error)
+        raise
+
+
+@asynccontextmanager
+async def _client(wheel: Wheel, pairing: Pairing) -> AsyncIterator[Connection]:
+    protocol, web = _protocol(pairing), pairing.scheme == "https"
+    settings = ClientSettings(
+        alpns=("h3" if web else protocol,),
+        server_name="localhost",
+        limits=LIMITS,
+        fingerprints=(bytes.fromhex(wheel.fingerprint),),
+    )
+    async with connect_quic("localhost", wheel.port, settings) as connection:
+        if not web:
+            yield connection
+            return
+        authority = f"localhost:{wheel.port}"
+        async with open_webtransport(connection, authority, "/test", (protocol,), limits=LIMITS) as session:
+            yield session
+
+
+@asynccontextmanager
+async def _server(wheel: Wheel, pairing: Pairing) -> AsyncIterator[Connection]:
+    protocol, web = _protocol(pairing), pairing.scheme == "https"
+    certificate = development_certificate()
+    identity = ServerIdentity(certificate.certificate, certificate.chain, certificate.private_key)
+    settings = ServerSettings(alpns=("h3" if web else protocol,), identity=lambda: identity, limits=LIMITS)
+    accepted: list[Connection] = []
+    ready, done = trio.Event(), trio.Event()
+
+    async def keep(connection: Connection) -> None:
+        accepted.append(connection)
+        ready.set()
+        await done.wait()
+
+    async def handle(connection: QuicConnection) -> None:
+        async def on_session(request: WebTransportRequest) -> None:
+            await keep(request.accept(protocol))
+
+        if web:
+            await serve_http3(connection, on_session, app=None, config=None, limits=LIMITS)
+        else:
+            await keep(connection)
+
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(serve_quic, handle, "localhost", 0, settings)
+        url = f"{pairing.scheme}://localhost:{listener.port}/test"
+        wheel.tell("connect", url=url, fingerprint=certificate.fingerprint.hex())
+        await ready.wait()
+        try:
+            yield accepted[0]
+        finally:
+            done.set()
+            await listener.aclose()
