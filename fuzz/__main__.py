@@ -1,8 +1,8 @@
 """`python -m fuzz`: feeds mutated messages of every version to the codecs and to the session's machines.
 
-Each input is either read at one place of a stream by a codec, or fed to both sides of a session as the bytes of a
-stream that the peer opened, cut at random. Only the documented exceptions may come out, and no input may take long.
-Exit code 0 when both held.
+Each input is read at one place of a stream by a codec, or fed to a side of a session, cut at random: as a stream that
+the peer opened, as the reply to a request, or as a handshake. Only the documented exceptions may come out, and no input
+may take long. Exit code 0 when both held.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ import time
 import traceback
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.limits import Limits
 from moqt_trio.session.core import SessionCore
+from moqt_trio.session.handshake import ClientHandshake, ServerHandshake
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.cursor import StreamBuffer
 from moqt_trio.wire.messages import Expect
 
 from .mutation import mutate
+
+if TYPE_CHECKING:
+    from moqt_trio.session.machine import StreamMachine
 
 VECTORS = Path(__file__).parent.parent / "tests" / "vectors" / "moq-lite.json"
 NAMES = {"transfork-03": "moq-transfork-03"}
@@ -56,11 +61,46 @@ def read(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
 
 
 def open_stream(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
-    """Feeds a stream that the peer opened to one side of a session, in random pieces."""
+    """Feeds a stream that the peer opened to one side of a session."""
     core = SessionCore(dialect, is_client=bool(chance.randrange(2)), limits=LIMITS)
+    core.subscribe("a", "t")
     if not chance.randrange(4):
         core.receive_datagram(data)
-    machine = core.accept_bidi() if chance.randrange(2) else core.accept_uni()
+    return feed(core.accept_bidi() if chance.randrange(2) else core.accept_uni(), data, chance)
+
+
+def reply(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
+    """Feeds the answer to a request of ours to the side that made it."""
+    core = SessionCore(dialect, is_client=bool(chance.randrange(2)), limits=LIMITS, hop_id=3)
+    requests = (
+        lambda: core.request_announcements("live"),
+        lambda: core.subscribe("a", "t"),
+        lambda: core.fetch("a", "t", 1),
+        lambda: core.request_track_info("a", "t"),
+        core.probe,
+    )
+    try:
+        machine = chance.choice(requests)()
+    except LocalProtocolError:
+        return "no such place"
+    return feed(machine, data, chance)
+
+
+def shake_hands(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
+    """Feeds the stream of the handshake to one side of it, in a version that has one."""
+    if chance.randrange(2):
+        server = ServerHandshake((dialect,), LIMITS, path_on_wire=bool(chance.randrange(2)))
+        return feed(server, data if chance.randrange(2) else b"\x00" + data, chance)
+    form = chance.choice(dialect.handshakes)
+    return feed(ClientHandshake((dialect,), LIMITS, form=form, path="/"), data, chance)
+
+
+TARGETS = (read, open_stream, reply, shake_hands)
+"""What an input is tried on; the last one only where the version agrees in band."""
+
+
+def feed(machine: StreamMachine, data: bytes, chance: random.Random) -> str:
+    """Feeds a stream to its machine in random pieces, and ends it in some way."""
     try:
         while data:
             size = chance.randint(1, len(data))
@@ -94,7 +134,8 @@ def run(count: int, seed: int) -> int:
     for number in range(count):
         dialect, own = versions[number % len(versions)]
         data = mutate(chance.choice(own), everything, chance)
-        target = read if number % 2 else open_stream
+        targets = TARGETS if dialect.in_band else TARGETS[:-1]
+        target = targets[number // len(versions) % len(targets)]
         start = time.perf_counter()
         try:
             outcome = target(dialect, data, chance)

@@ -1,0 +1,194 @@
+"""A peer of any version that writes its bytes by hand, with one of our sessions on the other side."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+import moqt_trio as moqt
+from moqt_trio.handshaking import Agreed, agree
+from moqt_trio.session_api import run_session
+from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
+from moqt_trio.transport.quic.config import ClientSettings
+from moqt_trio.transport.quic.endpoint import connect_quic
+from moqt_trio.transport.stream import HTTP3_CODES
+from moqt_trio.transport.webtransport.client import open_webtransport
+from moqt_trio.wire import dialect as dialects
+from moqt_trio.wire.messages import Setup
+from tests.faults.raw_peer import code_of_reset
+from tests.faults.state_wire import IN_BAND, PROTOCOL_VIOLATION, TUPLES, WITH_SETUP, Wire, protocol_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from moqt_trio.transport.abc import Connection
+    from moqt_trio.transport.link import Link
+
+VIOLATED = (PROTOCOL_VIOLATION, True)
+"""What `closing` returns when we closed the session for a violation of the protocol."""
+
+
+async def read_exactly(stream, size: int) -> bytes:
+    """Reads so many bytes of a stream."""
+    data = b""
+    with trio.fail_after(10):
+        while len(data) < size:
+            piece = await stream.receive_some(size - len(data))
+            assert piece, f"the stream ended behind {data.hex()}"
+            data += piece
+    return data
+
+
+async def greet(peer, wire: Wire, *, setup: bool = True) -> None:
+    """Does the client's part in starting a session, without waiting for the server's."""
+    if wire.version in IN_BAND:
+        stream = await peer.open_bidi()
+        stream.write(wire.hello)
+    elif wire.version in WITH_SETUP and setup:
+        stream = await peer.open_uni()
+        stream.write(wire.setup, fin=True)
+
+
+async def take_setup(peer, wire: Wire) -> None:
+    """Takes our SETUP, where there is one, so that the next unidirectional stream is a group."""
+    if wire.version in WITH_SETUP:
+        stream = await peer.accept_uni()
+        assert (await stream.receive_some())[:1] == b"\x01"
+
+
+async def _answer(peer: MemoryConnection, wire: Wire) -> None:
+    stream = await peer.accept_bidi()
+    assert (await stream.receive_some())[:1] == wire.hello[:1]
+    stream.write(wire.welcome)
+
+
+@asynccontextmanager
+async def hostile(
+    version: str,
+    *,
+    limits: moqt.Limits | None = None,
+    peer_is_client: bool = True,
+    setup: bool = True,
+    link: Link | None = None,
+) -> AsyncIterator[tuple[MemoryConnection, moqt.Session, Wire]]:
+    """Runs a session of ours; yields the bare connection of its peer, the session, and the version's bytes.
+
+    Args:
+        version: What both speak.
+        limits: The bounds of our side.
+        peer_is_client: Which side the hand-written peer is.
+        setup: False for a peer that sends no SETUP.
+        link: What lies between the two; None for a perfect link without delay.
+    """
+    wire = Wire(version)
+    limits, usual = patient(limits), moqt.Limits()
+    sides = (limits, usual) if peer_is_client else (usual, limits)
+    protocol = protocol_of(version)
+    async with open_memory_pair(limits=sides[0], client_limits=sides[1], link=link, protocol=protocol) as pair:
+        peer, ours = pair if peer_is_client else reversed(pair)
+        dialect = dialects.get(version)
+        agreed = Agreed(dialect)
+        async with trio.open_nursery() as nursery:
+            if version in IN_BAND and not peer_is_client:
+                nursery.start_soon(_answer, peer, wire)
+            else:
+                await greet(peer, wire, setup=setup)
+            if version in IN_BAND:
+                agreed = await agree(ours, [dialect], limits=limits, path="/a")
+        for side in (peer, ours):
+            side.code_mapping = wire.mapping
+        async with run_session(
+            ours, dialect, limits=limits, setup=Setup(hop_id=11), path_on_wire=False, handshake=agreed.handshake
+        ) as session:
+            if agreed.handshake is not None:
+                agreed.handshake.accept()
+            await take_setup(peer, wire)
+            yield peer, session, wire
+
+
+def patient(limits: moqt.Limits | None) -> moqt.Limits:
+    """Limits that refuse a track that is not there at once, in the versions that would wait for it as well."""
+    return attrs.evolve(limits or moqt.Limits(), publish_timeout=0.01)
+
+
+@asynccontextmanager
+async def hostile_over(
+    carrier: str, version: str, *, limits: moqt.Limits | None = None
+) -> AsyncIterator[tuple[Connection, moqt.Session, Wire]]:
+    """Does what `hostile` does, for a client on loopback too: `carrier` is `memory`, `quic` or `webtransport`."""
+    if carrier == "memory":
+        async with hostile(version, limits=limits) as triple:
+            yield triple
+        return
+    wire, web, limits = Wire(version), carrier == "webtransport", patient(limits)
+    accepted: list[moqt.Session] = []
+    arrived = trio.Event()
+
+    async def handler(request: moqt.SessionRequest) -> None:
+        async with request.accept() as session:
+            accepted.append(session)
+            arrived.set()
+            await session.wait_closed()
+
+    router = moqt.Router({"/a": handler}, default="/a")
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        serve = partial(moqt.serve, router, "localhost", 0, versions=[version], limits=limits)
+        listener = await nursery.start(serve)
+        name = protocol_of(version)
+        settings = ClientSettings(
+            alpns=("h3",) if web else (name,), server_name="localhost", limits=moqt.Limits(), verify=False
+        )
+        peer: Connection = await stack.enter_async_context(connect_quic("localhost", listener.port, settings))
+        if web:
+            names = () if version in TUPLES else (name,)
+            session = open_webtransport(peer, f"localhost:{listener.port}", "/a", names, limits=moqt.Limits())
+            peer = await stack.enter_async_context(session)
+        peer.code_mapping = HTTP3_CODES if web else wire.mapping
+        await greet(peer, wire)
+        with trio.fail_after(10):
+            await arrived.wait()
+        await take_setup(peer, wire)
+        yield peer, accepted[0], wire
+        await peer.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def still_serves(peer, wire: Wire, subscribe_id: int = 60) -> None:
+    """Asks for a track that is not there: only a session that lives refuses it."""
+    stream = await peer.open_bidi()
+    stream.write(wire.subscribe(subscribe_id, "nobody", "nothing"))
+    assert await code_of_reset(stream) == wire.no_track
+
+
+async def answer_subscription(peer, wire: Wire, *, accept: bool = True):
+    """Takes our request for a track of `b`, and first for its properties; returns the subscription's stream."""
+    if wire.version in WITH_SETUP:
+        info = await peer.accept_bidi()
+        assert (await info.receive_some())[:1] == b"\x06"
+        info.write(wire.track_info(), fin=True)
+    stream = await peer.accept_bidi()
+    assert (await stream.receive_some())[:1] == b"\x02"
+    if accept:
+        stream.write(wire.accepted())
+    return stream
+
+
+def stopped_with(stream) -> int | None:
+    """Returns the code that a stream was stopped with; None while it is not stopped."""
+    try:
+        stream.write(b"")
+    except moqt.StreamReset as error:
+        return error.code
+    return None
+
+
+async def closing(peer) -> tuple[int | None, bool]:
+    """Waits until our session has closed; returns its code, and whether we closed it."""
+    with trio.fail_after(10):
+        error = await peer.wait_closed()
+    assert isinstance(error, moqt.SessionClosed)
+    return error.remote_code, error.by_peer

@@ -1,0 +1,192 @@
+"""Announcements that go round in a ring of relays, and those that have come too far."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AsyncExitStack
+
+import attrs
+import pytest
+import trio
+
+import moqt_trio as moqt
+from moqt_trio.session_api import run_session
+from moqt_trio.transport.memory import open_memory_pair
+from moqt_trio.wire import dialect as dialects
+from moqt_trio.wire.messages import Setup
+from tests.faults.raw_peer import settled
+from tests.faults.state_peer import VIOLATED, closing, hostile
+from tests.faults.state_wire import ALL, HOP, LITE_03, LITE_04, LITE_05, LITE_06, LITE_06_WIP, TUPLES, text
+
+LISTED = (LITE_06, LITE_06_WIP, LITE_05, LITE_04)
+"""The versions in which an announcement lists the hops that it came by."""
+
+each_version = pytest.mark.parametrize("version", ALL)
+each_version_with_hops = pytest.mark.parametrize("version", LISTED)
+
+OWN_HOP = 11
+
+
+@attrs.define(eq=False)
+class Relay:
+    """A node of the ring: what it hears from the one before, it offers to the one behind.
+
+    Attributes:
+        hop_id: Its hop id.
+        before: Its session with the node before it in the ring.
+        behind: Its session with the node behind it.
+        heard: What it was told, as paths, whether they are active, and hops.
+        offered: What it offers to the node behind it.
+    """
+
+    hop_id: int
+    before: moqt.Session | None = None
+    behind: moqt.Session | None = None
+    heard: list[tuple[str, bool, tuple[int, ...]]] = attrs.field(factory=list)
+    offered: dict[str, object] = attrs.field(factory=dict)
+
+    async def run(self) -> None:
+        """Passes announcements on until cancelled."""
+        async with self.before.announcements() as announcements:
+            async for news in announcements:
+                path = str(news.path)
+                self.heard.append((path, news.active, news.hops))
+                if not news.active:
+                    published = self.offered.pop(path, None)
+                    if published is not None:
+                        await published.__aexit__(None, None, None)
+                    continue
+                with contextlib.suppress(ValueError):
+                    await self.offer(path, news.hops)
+
+    async def offer(self, path: str, hops: tuple[int, ...] = ()) -> None:
+        """Offers a broadcast to the node behind. Raises `ValueError` when it is offered already."""
+        broadcast = moqt.Broadcast()
+        broadcast.track("t")
+        published = self.behind.publish(path, broadcast, hops=hops)
+        await published.__aenter__()
+        self.offered[path] = published
+
+
+@contextlib.asynccontextmanager
+async def ring(version: str):
+    """Runs three relays: the first's announcements reach the second, the third, and would reach the first again."""
+    relays = [Relay(hop_id) for hop_id in (101, 102, 103)]
+    async with AsyncExitStack() as stack:
+        for number, relay in enumerate(relays):
+            behind = relays[(number + 1) % 3]
+            pair = await stack.enter_async_context(open_memory_pair())
+            ends = []
+            for connection, node in zip(pair, (relay, behind), strict=True):
+                session = run_session(
+                    connection,
+                    dialects.get(version),
+                    limits=moqt.Limits(),
+                    setup=Setup(hop_id=node.hop_id),
+                    path_on_wire=False,
+                )
+                ends.append(await stack.enter_async_context(session))
+            relay.behind, behind.before = ends
+        async with trio.open_nursery() as nursery:
+            for relay in relays:
+                nursery.start_soon(relay.run)
+            await settled()
+            yield relays
+            nursery.cancel_scope.cancel()
+
+
+@each_version
+async def test_a_ring_of_three_relays(version):
+    """An announcement goes round once at most, and its end follows it: nothing is left, and nothing goes on.
+
+    Where hops are listed the third relay does not send it back. Elsewhere the first one hears of its own broadcast,
+    and stops there: a session announces a path once.
+    """
+    async with ring(version) as (first, second, third):
+        await first.offer("x")
+        await settled()
+        came_round = [] if version in LISTED else [("x", True)]
+        assert [item[:2] for item in second.heard] == [item[:2] for item in third.heard] == [("x", True)]
+        assert [item[:2] for item in first.heard] == came_round
+        if version in LISTED:
+            assert (second.heard[0][2], third.heard[0][2]) == ((101,), (101, 102))
+        elif version == LITE_03:
+            # Hops are counted there, and not named.
+            assert [len(relay.heard[0][2]) for relay in (second, third, first)] == [1, 2, 3]
+        published = first.offered.pop("x")
+        await published.__aexit__(None, None, None)
+        await settled()
+        assert [item[1] for item in second.heard] == [item[1] for item in third.heard] == [True, False]
+        assert [item[1] for item in first.heard] == ([] if version in LISTED else [True, False])
+        assert [relay.offered for relay in (first, second, third)] == [{}, {}, {}]
+
+
+@each_version_with_hops
+async def test_our_own_hop_in_an_announcement(version):
+    """What came by ourselves is dropped in silence, and so is its end; what comes behind it is told."""
+    async with hostile(version) as (peer, session, wire), session.announcements() as announcements:
+        stream = await peer.accept_bidi()
+        stream.write(wire.first() + wire.active("loop", 5, OWN_HOP, 6) + wire.active("news", 5, 6))
+        news = await announcements.receive()
+        assert (str(news.path), news.active) == ("news", True)
+        assert news.hops == ((5, 6) if version == LITE_04 else (5, 6, HOP))
+        stream.write(wire.ended("loop", 0) + wire.ended("news", 1))
+        gone = await announcements.receive()
+        assert (str(gone.path), gone.active) == ("news", False)
+        assert announcements.active == ()
+        assert session.closed is None
+
+
+@pytest.mark.parametrize("version", [name for name in ALL if name not in LISTED])
+async def test_versions_whose_announcements_name_no_hop(version):
+    """There is no hop in the bytes to know oneself by: moq-lite-03 counts them, the others have nothing."""
+    broadcast = moqt.Broadcast()
+    broadcast.track("t")
+    async with hostile(version) as (peer, session, wire), session.publish("x", broadcast, hops=(5, 6)):
+        stream = await peer.open_bidi()
+        stream.write(wire.ask())
+        await settled()
+        # Behind the two hops stands our own.
+        path, counted = ("x/t", ()) if version in TUPLES else ("x", (0, 0, 0) if version == LITE_03 else ())
+        expected = wire.active(path, *counted) if version == LITE_03 else wire.first(path)
+        assert (await stream.receive_some()).startswith(expected)
+
+
+@pytest.mark.parametrize("version", [*LISTED, LITE_03])
+async def test_more_hops_than_fit_from_a_peer(version):
+    """32 hops are taken; a list of 33, or a count, is longer than any version allows, and closes the session."""
+    async with hostile(version) as (peer, session, wire), session.announcements() as announcements:
+        stream = await peer.accept_bidi()
+        hops = tuple(range(20, 52))
+        stream.write(wire.first() + wire.active("far", *hops))
+        news = await announcements.receive()
+        assert len(news.hops) == (32 if version in (LITE_04, LITE_03) else 33)
+        stream.write(wire.active("farther", *hops, 60))
+        assert await closing(peer) == VIOLATED
+
+
+@each_version
+async def test_more_hops_than_fit_are_not_passed_on(version):
+    """What has come by as many hops as fit is withheld from the peer in silence; the rest is announced."""
+    room = 31 if version in (LITE_04, LITE_03) else 32
+    broadcast = moqt.Broadcast()
+    broadcast.track("t")
+    async with (
+        hostile(version) as (peer, session, wire),
+        session.publish("near", broadcast, hops=range(200, 200 + room)),
+        session.publish("far", broadcast, hops=range(200, 201 + room)),
+    ):
+        stream = await peer.open_bidi()
+        stream.write(wire.ask())
+        await settled()
+        told = await stream.receive_some()
+        assert text("near") in told
+        assert text("far") not in told
+        async with session.publish("farther", broadcast, hops=range(200, 201 + room)):
+            await settled()
+        await settled()
+        async with session.publish("late", broadcast):
+            told = await stream.receive_some()
+        assert text("late") in told
+        assert text("farther") not in told
+        assert session.closed is None
