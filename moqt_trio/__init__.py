@@ -1,13 +1,15 @@
 """Media over QUIC for Trio: live publish/subscribe over raw QUIC and WebTransport.
 
-Connect with `connect`, listen with `serve`; publish a `Broadcast` of `Track`s with `Session.publish`, discover what
-the peer offers with `Session.announcements`, and read it with `Session.subscribe`. Every public name is here.
+Connect with `connect` or `stay_connected`, listen with `serve`; publish a `Broadcast` of `Track`s with
+`Session.publish`, discover what the peer offers with `Session.announcements`, and read it with `Session.subscribe`.
+Every public name is here.
 """
 
 from __future__ import annotations
 
 from .announcements import Announcement, Announcements
 from .asyncio_bridge import asyncio_app
+from .backoff import Backoff
 from .certificates import (
     Certificate,
     CertificateFiles,
@@ -28,6 +30,7 @@ from .errors import (
     MoqtError,
     NotFound,
     ProtocolError,
+    RedirectRefused,
     Rejected,
     RemoteProtocolError,
     SessionClosed,
@@ -35,6 +38,7 @@ from .errors import (
     VersionUnsupported,
 )
 from .fetch import FetchReader
+from .group_intake import DroppedGroups, SubscriptionStatistics
 from .group_reader import GroupReader
 from .identity import CertificateSource
 from .limits import Limits
@@ -45,10 +49,14 @@ from .model.track import Track
 from .path import BroadcastPath
 from .pem import CertificateUnusable
 from .probing import Probe, ProbeReport
+from .published import Published
+from .reconnecting import stay_connected
+from .redirection import Redirect, same_authority
 from .routing import Handler, Router, SessionRequest
 from .server import Listener, ListenerStatistics, serve
-from .session_api import Published, Session, SessionStatistics
-from .subscriber import Subscription, SubscriptionStatistics, TrackProperties
+from .session_api import Session, SessionStatistics
+from .subscriber import Subscription
+from .track_info import TrackProperties
 from .transport.abc import TransportStatistics
 from .transport.errors import StreamReset
 from .wire.dialect import names as version_names
@@ -58,6 +66,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Announcement",
     "Announcements",
+    "Backoff",
     "Broadcast",
     "BroadcastPath",
     "Certificate",
@@ -68,6 +77,7 @@ __all__ = [
     "ConnectError",
     "ConnectTimeout",
     "DevelopmentCertificates",
+    "DroppedGroups",
     "FetchReader",
     "Frame",
     "GroupReader",
@@ -86,6 +96,8 @@ __all__ = [
     "ProbeReport",
     "ProtocolError",
     "Published",
+    "Redirect",
+    "RedirectRefused",
     "Rejected",
     "RemoteProtocolError",
     "Router",
@@ -107,6 +119,8 @@ __all__ = [
     "connect",
     "development_certificate",
     "parse_fingerprint",
+    "same_authority",
     "serve",
+    "stay_connected",
     "version_names",
 ]

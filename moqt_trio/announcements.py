@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from .driver import RequestSink, SessionDriver
-from .errors import LocalProtocolError
+from .errors import SessionClosed
+from .inbox import Inbox
 from .path import BroadcastPath
+from .request import Request, RequestSink
 from .session.events import (
     Announced,
     AnnouncementsEnded,
@@ -24,6 +24,7 @@ from .transport.errors import StreamReset
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from .driver import SessionDriver
     from .errors import MoqtError
 
 
@@ -56,20 +57,15 @@ class Announcements:
     def __init__(self, driver: SessionDriver, prefix: BroadcastPath) -> None:
         self._driver = driver
         self._prefix = prefix
-        self._sink: RequestSink | None = None
-        self._news: deque[Announcement] = deque()
+        self._news: Inbox[Announcement] = Inbox()
+        self._request = Request(driver, self._news, "list of announcements")
         self._active: dict[BroadcastPath, Announcement] = {}
         self._told: dict[BroadcastPath, Announcement] = {}
-        self._ended = False
-        self._error: Exception | None = None
         self._initial = trio.Event()
-        self._waiter: trio.Event | None = None
-        self._busy = False
 
     # -- from the stream -----------------------------------------------------------------------------------
 
-    def handle(self, event: Event) -> None:
-        """Takes what the stream says; for the session's driver."""
+    def _handle(self, event: Event) -> None:
         match event:
             case Announced():
                 path = BroadcastPath.parse(event.path)
@@ -84,22 +80,21 @@ class Announcements:
                 self._initial.set()
             case AnnouncementsEnded():
                 self._all_gone()
-                self._ended = True
-                if self._sink is not None:
-                    self._sink.stream.finish()
-                self._wake()
+                self._news.finish()
+                self._initial.set()
+                self._request.finish()
             case RequestRefused():
-                self._all_gone()
-                self._error = StreamReset(event.code)
-                self._wake()
+                self._failed(StreamReset(event.code))
             case _:
                 pass
 
-    def failed(self, error: MoqtError) -> None:
-        """Takes the end of the stream before its time; for the session's driver."""
-        if self._error is None and not self._ended:
-            self._error = error
-        self._wake()
+    def _failed(self, error: MoqtError) -> None:
+        if not self._news.ended:
+            if not isinstance(error, SessionClosed):
+                # With the session everything of the peer's is over, and the error says so.
+                self._all_gone()
+            self._news.fail(error)
+        self._initial.set()
 
     def _all_gone(self) -> None:
         gone = list(self._active)
@@ -108,42 +103,30 @@ class Announcements:
             self._add(Announcement(path, False))
 
     def _add(self, news: Announcement) -> None:
-        self._news.append(news)
-        if len(self._news) > self._driver.limits.max_queued_announcements:
+        self._news.put(news)
+        unread = self._news.items
+        if len(unread) > self._driver.limits.max_queued_announcements:
             # Whoever reads so slowly gets the difference to what it was told last, instead of the history.
-            self._news.clear()
-            self._news.extend(Announcement(path, False) for path in self._told if path not in self._active)
-            self._news.extend(item for path, item in self._active.items() if self._told.get(path) is not item)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._ended or self._error is not None:
-            self._initial.set()
-        if self._waiter is not None:
-            self._waiter.set()
+            unread.clear()
+            unread.extend(Announcement(path, False) for path in self._told if path not in self._active)
+            unread.extend(item for path, item in self._active.items() if self._told.get(path) is not item)
 
     # -- for the application -------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Announcements:
-        if self._sink is not None:
-            raise LocalProtocolError("these announcements were entered before; ask for new ones")
-        self._driver.check_open()
-        stream = await self._driver.connection.open_bidi()
-        machine = self._driver.core.request_announcements(str(self._prefix))
-        self._sink = sink = RequestSink(self._driver, stream, machine, self)
-        self._driver.spell_codes(stream, "announce")
-        stream.write(machine.opening)
-        stream.sink = sink
+        driver = self._driver
+        with self._request.entering():
+            machine = driver.core.request_announcements(str(self._prefix))
+            await self._request.open(
+                "announce", lambda stream: RequestSink(driver, stream, machine, self._handle, self._failed)
+            )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._sink is not None:
-            self._sink.cancel()
-        if self._error is None:
-            self._error = trio.ClosedResourceError("the announcements were closed")
-        self._wake()
+        self._request.leave()
+        self._initial.set()
 
     async def receive(self) -> Announcement:
         """Waits for the next news. Cancelling loses nothing.
@@ -152,40 +135,26 @@ class Announcements:
             trio.EndOfChannel: The peer finished the list.
             StreamReset: The peer refused or gave the list up.
             SessionClosed: The session ended.
+            LocalProtocolError: The block was not entered.
             trio.ClosedResourceError: This side closed the list.
             trio.BusyResourceError: Another task is receiving.
         """
-        if self._sink is None and self._error is None:
-            raise LocalProtocolError("enter the announcements with 'async with' first")
-        if self._busy:
-            raise trio.BusyResourceError("another task is reading these announcements")
-        self._busy = True
-        try:
-            await trio.lowlevel.checkpoint()
-            while not self._news:
-                if self._error is not None:
-                    raise self._error
-                if self._ended:
-                    raise trio.EndOfChannel
-                self._waiter = waiter = trio.Event()
-                try:
-                    await waiter.wait()
-                finally:
-                    self._waiter = None
-            news = self._news.popleft()
-            if news.active:
-                self._told[news.path] = news
-            else:
-                self._told.pop(news.path, None)
-            return news
-        finally:
-            self._busy = False
+        news = await self._news.receive()
+        if news.active:
+            self._told[news.path] = news
+        else:
+            self._told.pop(news.path, None)
+        return news
 
     async def wait_initial(self) -> None:
         """Waits until everything that was announced before we asked has arrived, where the version says so.
 
         moq-lite-03 and -04 do not say: there it waits until the list ends.
+
+        Raises:
+            LocalProtocolError: The block was not entered.
         """
+        self._request.check_entered()
         await self._initial.wait()
 
     @property

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
@@ -56,6 +56,13 @@ APPLICATION_CODES_START = 64
 """The first code that belongs to the application, in both spaces."""
 
 
+DUPLICATE: Final = 1 << 32
+"""What says that something is there twice, where the version has a number for that; see `CodeTable.duplicate`.
+
+It stands only inside this library: the codes of moq-lite have 32 bits.
+"""
+
+
 _SESSION_CODES = frozenset(int(code) for code in SessionCode)
 _STREAM_CODES = frozenset(int(code) for code in StreamCode)
 
@@ -90,6 +97,10 @@ class CodeTable:
         numbers = self.numbers.get(space, {})
         return next((code for code, found in numbers.items() if found == number), number)
 
+    def duplicate(self, space: CodeSpace) -> int:
+        """Returns the code for something that is there twice, an internal error for want of a better."""
+        return DUPLICATE if DUPLICATE in self.numbers.get(space, {}) else StreamCode.INTERNAL_ERROR
+
     def name(self, space: CodeSpace, number: int) -> str:
         """Returns the name of a number on the wire, or the number in hexadecimal when it has none."""
         names = self.names.get(space)
@@ -111,10 +122,11 @@ DEVELOP = CodeTable(
             SessionCode.KEY_VALUE_FORMATTING_ERROR: 0x5,
             SessionCode.GOAWAY_TIMEOUT: 0x10,
         },
-        "announce": {StreamCode.INTERNAL_ERROR: 0x0},
+        "announce": {StreamCode.INTERNAL_ERROR: 0x0, DUPLICATE: 0x1},
         # The first code that has a number is what the number stands for on its way in.
         "subscribe": {
             StreamCode.INTERNAL_ERROR: 0x0,
+            DUPLICATE: 0x2,
             StreamCode.NOT_FOUND: 0x3,
             StreamCode.UNROUTABLE: 0x3,
             StreamCode.CONTROL_TIMEOUT: 0x5,

@@ -1,6 +1,7 @@
 """What every part of a running session shares: its connection, its protocol core and its nursery.
 
-The stream owners in `publisher.py` and `subscriber.py` build on this; `session_api.py` puts them together.
+The stream owners build on this: `publisher.py` for what the peer asks, `request.py` for what we ask. `session_api.py`
+puts them together.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import trio
 from .codes import CodeSpace, StreamCode
 from .errors import MoqtError, RemoteProtocolError
 from .scheduling import SendScheduler
+from .session.machine import events_before
 from .transport.abc import AnyStream, BidiStream, Connection, StreamSink
 from .transport.stream import CodeMapping, Stream
-from .untyped import Refusable, UntypedStreams
+from .untyped import UntypedStreams
 
 if TYPE_CHECKING:
-    from .group_reader import GroupReader
+    from .group_intake import GroupIntake
     from .limits import Limits
     from .session.core import SessionCore
     from .session.events import Event
     from .session.machine import StreamMachine
-    from .wire.messages import Frame as WireFrame
 
 logger = logging.getLogger("moqt_trio")
 
@@ -42,7 +43,7 @@ class SessionDriver:
         going_away: Set once the peer asked us to leave.
         setup_received: Set once the peer's SETUP is known.
         goaway_uri: Where the peer asked us to go; None while it has not asked.
-        subscriptions: Our subscriptions by id.
+        subscriptions: Where the groups of our subscriptions go, by the subscription's id.
         scheduler: Says which of the subscriptions that we serve may write next.
         untyped: The peer's streams whose type has not arrived.
     """
@@ -55,7 +56,7 @@ class SessionDriver:
         self.going_away = trio.Event()
         self.setup_received = trio.Event()
         self.goaway_uri: str | None = None
-        self.subscriptions: dict[int, GroupTaker] = {}
+        self.subscriptions: dict[int, GroupIntake] = {}
         self.scheduler = SendScheduler(connection)
         self.untyped = UntypedStreams(limits.setup_timeout)
         self.start(self.untyped.expire_forever)
@@ -89,31 +90,6 @@ class SessionDriver:
         """Ends the session after a mistake of the peer that breaks all of it."""
         logger.warning("session closed, the peer broke the protocol: %s", error)
         self.close(error.code, str(error))
-
-
-class GroupTaker(Protocol):
-    """What a session keeps of a subscription: the place that its groups go to."""
-
-    def add_group(self, reader: GroupReader) -> bool:
-        """Takes a group that arrives; returns False to refuse it."""
-        ...
-
-    def count(self, frames: list[WireFrame]) -> None:
-        """Counts frames that arrived."""
-
-    @property
-    def unread_groups(self) -> int:
-        """Groups that wait to be received."""
-        ...
-
-    def group_begun(self, incoming: Refusable) -> None:
-        """Keeps track of a stream that has to be refused when the subscription ends."""
-
-    def group_complete(self, incoming: Refusable, reader: GroupReader) -> None:
-        """Forgets a stream that the peer finished, and keeps its reader for as long as there is something to read."""
-
-    def group_over(self, incoming: Refusable, reader: GroupReader, *, reset: bool) -> None:
-        """Forgets a stream that ended before its time."""
 
 
 class _Resettable(Protocol):
@@ -150,6 +126,7 @@ class MachineSink(StreamSink):
         try:
             events = self.machine.receive_data(data, fin)
         except RemoteProtocolError as error:
+            self._handle_all(events_before(error))
             self._broken(error)
             return
         finally:
@@ -193,27 +170,3 @@ class MachineSink(StreamSink):
         """Gives the stream up from this side."""
         give_up(self.stream, code)
         self.machine.release()
-
-
-class RequestOwner(Protocol):
-    """Whoever made a request and wants to know what became of it."""
-
-    def handle(self, event: Event) -> None:
-        """Takes one event."""
-
-    def failed(self, error: MoqtError) -> None:
-        """Takes the end of the stream before its time."""
-
-
-class RequestSink(MachineSink):
-    """The stream of a request of ours; events go to whoever made it."""
-
-    def __init__(self, driver: SessionDriver, stream: BidiStream, machine: StreamMachine, owner: RequestOwner) -> None:
-        super().__init__(driver, stream, machine)
-        self._owner = owner
-
-    def handle(self, event: Event) -> None:
-        self._owner.handle(event)
-
-    def failed(self, error: MoqtError) -> None:
-        self._owner.failed(error)

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
 
 from .codes import StreamCode
-from .driver import MachineSink, SessionDriver
 from .errors import MoqtError, NotFound, RemoteProtocolError
+from .group_buffer import GroupBuffer
 from .group_reader import GroupReader
+from .request import Request, RequestSink
 from .session.events import Event, FramesReceived, RequestFinished, RequestRefused
+from .session.machine import events_before
 from .transport.errors import StreamReset
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .model.frame import Frame
+    from .driver import SessionDriver
     from .path import BroadcastPath
     from .session.fetch import FetchSubscriber
+    from .transport.abc import BidiStream
 
 
 class FetchReader(GroupReader):
-    """One group that was asked for. Use it as `async with session.fetch(path, track, sequence) as group`."""
+    """One group that was asked for. Use it as `async with session.fetch(path, track, sequence) as group`.
+
+    Reading it raises what reading a `GroupReader` raises, and
+
+    - `NotFound` when the publisher has no such broadcast, track or group,
+    - `StreamReset` with CONTROL_TIMEOUT, not by the peer, when nothing has come within `Limits.reply_timeout`,
+    - `LocalProtocolError` when the block was not entered.
+    """
 
     def __init__(
         self,
@@ -34,91 +44,80 @@ class FetchReader(GroupReader):
         sequence: int,
         start_frame: int,
     ) -> None:
-        super().__init__(sequence, start_frame, None)
         self._driver = driver
         self._path = path
         self._track = track
         self._machine = machine
-        self._sink: _FetchSink | None = None
-        self._answer_by = math.inf
-
-    async def receive(self) -> Frame:
-        """Waits for the next frame and returns it. Cancelling loses nothing.
-
-        Raises: as `GroupReader.receive`, and
-            NotFound: The publisher has no such broadcast, track or group.
-            StreamReset: Also when nothing has come within `Limits.reply_timeout`, with CONTROL_TIMEOUT.
-        """
-        while self._answer_by != math.inf:
-            with trio.CancelScope(deadline=self._answer_by):
-                return await super().receive()
-            if self._answer_by != math.inf:
-                self._give_up()
-        return await super().receive()
-
-    def _give_up(self) -> None:
-        self._answer_by = math.inf
-        self.deliver_error(StreamReset(StreamCode.CONTROL_TIMEOUT, by_peer=False))
-        if self._sink is not None:
-            self._sink.cancel(StreamCode.CONTROL_TIMEOUT)
+        self._frames = GroupBuffer()
+        self._request = Request(driver, self._frames, "fetch")
+        super().__init__(sequence, start_frame, self._frames)
 
     async def __aenter__(self) -> FetchReader:
-        self._driver.check_open()
-        stream = await self._driver.connection.open_bidi()
-        self._stream = stream
-        self._answer_by = trio.current_time() + self._driver.limits.reply_timeout
-        self._sink = sink = _FetchSink(self._driver, stream, self._machine)
-        sink.reader = self
-        self._driver.spell_codes(stream, "fetch")
-        stream.write(self._machine.opening)
-        stream.sink = sink
+        with self._request.entering():
+            await self._request.open("fetch", self._attach)
         return self
+
+    def _attach(self, stream: BidiStream) -> _FetchSink:
+        self._frames.stream = stream
+        self._frames.expect_by(trio.current_time() + self._driver.limits.reply_timeout, self._give_up)
+        return _FetchSink(self._driver, stream, self._machine, self._frames, self._handle, self._failed)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
-        if self._sink is not None:
-            self._sink.cancel()
+        self._request.leave()
 
-    def handle(self, event: Event) -> None:
-        """Takes what the stream says; for the session's driver."""
+    def _give_up(self) -> None:
+        self._frames.fail(StreamReset(StreamCode.CONTROL_TIMEOUT, by_peer=False))
+        self._request.cancel(StreamCode.CONTROL_TIMEOUT)
+
+    def _handle(self, event: Event) -> None:
         match event:
             case FramesReceived():
-                self.deliver(event.frames, self._machine.pending_bytes)
+                self._frames.deliver(event.frames, self._machine.pending_bytes)
             case RequestFinished():
-                self.deliver_finish()
-                if self._sink is not None:
-                    self._sink.stream.finish()
+                self._frames.finish()
+                self._request.finish()
             case RequestRefused():
                 if event.code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):
-                    self.deliver_error(NotFound(str(self._path), self._track, f"group {self.sequence}"))
+                    self._frames.fail(NotFound(str(self._path), self._track, f"group {self.sequence}"))
                 else:
-                    self.deliver_error(StreamReset(event.code))
+                    self._frames.fail(StreamReset(event.code))
             case _:
                 pass
 
-    def failed(self, error: MoqtError) -> None:
-        """Takes the end of the stream before its time; for the session's driver."""
-        self.deliver_error(error)
+    def _failed(self, error: MoqtError) -> None:
+        self._frames.fail(StreamReset.after(error) if isinstance(error, RemoteProtocolError) else error)
 
 
-class _FetchSink(MachineSink):
+class _FetchSink(RequestSink):
     """The stream of a fetch: frames keep their credit until they are read."""
 
     keeps_after_reset = True
-    reader: FetchReader
+
+    def __init__(
+        self,
+        driver: SessionDriver,
+        stream: BidiStream,
+        machine: FetchSubscriber,
+        frames: GroupBuffer,
+        handle: Callable[[Event], None],
+        failed: Callable[[MoqtError], None],
+    ) -> None:
+        super().__init__(driver, stream, machine, handle, failed)
+        self._fetch = machine
+        self._frames = frames
 
     def data_received(self, data: bytes, fin: bool) -> None:
-        machine = self.reader._machine
+        machine = self._fetch
         # Any part of an answer is one: how long the rest may take is for the caller to say.
-        self.reader._answer_by = math.inf
+        self._frames.wait_on()
         before = machine.pending_bytes
+        broken: RemoteProtocolError | None = None
         try:
             events = machine.receive_data(data, fin)
         except RemoteProtocolError as error:
-            self._broken(error)
-            return
+            broken, events = error, events_before(error)
         owed = machine.pending_bytes - before
         for event in events:
             if isinstance(event, FramesReceived):
@@ -126,12 +125,6 @@ class _FetchSink(MachineSink):
         self.stream.consumed(len(data) - owed)
         self._handle_all(events)
         if not any(isinstance(event, FramesReceived) for event in events):
-            self.reader.deliver([], machine.pending_bytes)
-
-    def handle(self, event: Event) -> None:
-        """Takes what the stream says; for the session's driver."""
-        self.reader.handle(event)
-
-    def failed(self, error: MoqtError) -> None:
-        """Takes the end of the stream before its time; for the session's driver."""
-        self.reader.failed(error)
+            self._frames.deliver([], machine.pending_bytes)
+        if broken is not None:
+            self._broken(broken)

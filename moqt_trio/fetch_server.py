@@ -13,8 +13,9 @@ import trio
 
 from .codes import StreamCode
 from .driver import SessionDriver, give_up, logger
-from .errors import SessionClosed
+from .errors import LocalProtocolError, SessionClosed
 from .model.cursor import GroupCursor, GroupRange
+from .model.track import log_of
 from .model.wakeup import Wakeup
 from .track_server import CHUNK
 from .transport.errors import StreamReset
@@ -51,7 +52,8 @@ class FetchServer:
         self._track = track
         self._scope = scope
         wanted = GroupRange(request.group, request.group, request.start_frame, request.end_frame)
-        self._cursor = track.cursor(self.wakeup.set, range=wanted, max_age=math.inf)
+        self._log = log_of(track)
+        self._cursor = self._log.cursor(self.wakeup.set, range=wanted, max_age=math.inf)
 
     def update(self, priority: int) -> None:
         """Takes a FETCH_UPDATE."""
@@ -80,7 +82,7 @@ class FetchServer:
                 if self._missing():
                     code = StreamCode.NOT_FOUND
                     return
-                self._track.attach(cursor, replay=False)
+                self._log.attach(cursor, replay=False)
                 while not (cursor.done or cursor.aborted is not None):
                     for sequence, reason in cursor.take_dropped():
                         logger.debug("fetched group %d was lost: %#x", sequence, reason)
@@ -94,14 +96,14 @@ class FetchServer:
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass
         finally:
-            self._track.detach(cursor)
+            self._log.detach(cursor)
             self._driver.scheduler.leave(self)
             if not self._stream.send_ended:
                 give_up(self._stream, code)
 
     def _missing(self) -> bool:
         request = self._request
-        group = self._track.group(request.group)
+        group = self._log.group(request.group)
         if group is None or request.start_frame < group.first:
             return True
         return group.complete and request.start_frame >= max(group.length, 1)
@@ -116,6 +118,15 @@ class FetchServer:
             if not self._stream.writable or not self._driver.scheduler.may_send(self):
                 cursor.again(entry)
                 return
-            self._stream.write(self._machine.frames(cursor.take(entry, CHUNK)))
+            try:
+                data = self._machine.frames(cursor.take(entry, CHUNK))
+            except LocalProtocolError as error:
+                # A timestamp that the version can't spell: this fetch is given up, and nothing else.
+                logger.warning("fetched group %d cannot be sent: %s", entry.group.sequence, error)
+                cursor.remove(entry.group.sequence)
+                cursor.lose(entry.group.sequence, StreamCode.INTERNAL_ERROR)
+                self.wakeup.set()
+                return
+            self._stream.write(data)
         if entry.finished:
             cursor.remove(entry.group.sequence)

@@ -8,14 +8,18 @@ import trio
 
 from .codes import StreamCode
 from .errors import MoqtError, RemoteProtocolError
+from .group_buffer import GroupBuffer
 from .group_reader import GroupReader
-from .session.events import FramesReceived, GroupFinished, GroupReset, GroupStarted, SetupReceived
+from .session.events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted, SetupReceived
 from .session.group import GroupReceiver
+from .session.machine import events_before
 from .transport.abc import ReceiveStream, StreamSink
 from .transport.errors import StreamReset
+from .wire.messages import StreamKind
 
 if TYPE_CHECKING:
-    from .driver import GroupTaker, SessionDriver
+    from .driver import SessionDriver
+    from .group_intake import GroupIntake
     from .wire.messages import Frame as WireFrame
 
 
@@ -23,15 +27,16 @@ class IncomingGroup(StreamSink):
     """A uni stream that the peer opened: a group of one of our subscriptions, or its SETUP."""
 
     keeps_after_reset = True
-    __slots__ = ("_driver", "_group", "_incoming", "_reader", "_stream", "_subscription")
+    __slots__ = ("_buffer", "_driver", "_group", "_incoming", "_intake", "_spelled", "_stream")
 
     def __init__(self, driver: SessionDriver, stream: ReceiveStream) -> None:
         self._driver = driver
         self._stream = stream
         self._incoming = driver.core.accept_uni()
         self._group: GroupReceiver | None = None
-        self._reader: GroupReader | None = None
-        self._subscription: GroupTaker | None = None
+        self._buffer: GroupBuffer | None = None
+        self._intake: GroupIntake | None = None
+        self._spelled = False
 
     def data_received(self, data: bytes, fin: bool) -> None:
         group = self._group
@@ -39,8 +44,14 @@ class IncomingGroup(StreamSink):
         try:
             events = self._incoming.receive_data(data, fin) if group is None else group.receive_data(data, fin)
         except RemoteProtocolError as error:
-            self._broken(error, len(data))
+            if self._take(events_before(error), data, before):
+                self._broken(error)
             return
+        self._take(events, data, before)
+
+    def _take(self, events: list[Event], data: bytes, before: int) -> bool:
+        """Takes what some bytes said, with how many were pending before; returns False when it refused the group."""
+        group = self._group
         frames: list[WireFrame] = []
         begun = finished = False
         for event in events:
@@ -49,7 +60,7 @@ class IncomingGroup(StreamSink):
             elif isinstance(event, GroupStarted):
                 if not self._begin(event):
                     self.refuse(StreamCode.CANCELLED)
-                    return
+                    return False
                 begun = True
             elif isinstance(event, GroupFinished):
                 finished = True
@@ -57,11 +68,11 @@ class IncomingGroup(StreamSink):
                 self._driver.setup_received.set()
         if group is None and self._incoming.kind is not None:
             self._driver.untyped.discard(self)
-        reader, group = self._reader, self._group
-        if reader is None or group is None:
+        intake, buffer, group = self._intake, self._buffer, self._group
+        if intake is None or buffer is None or group is None:
             # Only the stream's type and header so far, or a SETUP: small, and used at once.
             self._stream.consumed(len(data))
-            return
+            return True
         pending = group.pending_bytes
         owed = pending - before
         if begun:
@@ -71,36 +82,34 @@ class IncomingGroup(StreamSink):
         if len(data) != owed:
             self._stream.consumed(len(data) - owed)
         if frames:
-            assert self._subscription is not None
-            self._subscription.count(frames)
-        reader.deliver(frames, pending)
+            intake.count(frames)
+        buffer.deliver(frames, pending)
         if finished:
             self._incoming.release()
-            reader.deliver_finish()
-            assert self._subscription is not None
-            self._subscription.group_complete(self, reader)
+            buffer.finish()
+            intake.end(self, buffer)
+        return True
 
     def _begin(self, event: GroupStarted) -> bool:
-        subscription = self._driver.subscriptions.get(event.subscribe_id)
-        if subscription is None:
+        intake = self._driver.subscriptions.get(event.subscribe_id)
+        if intake is None:
             return False
         machine = self._incoming.machine
         assert isinstance(machine, GroupReceiver)
-        self._driver.spell_codes(self._stream, "group")
-        reader = GroupReader(event.sequence, event.start_frame, self._stream, header_bytes=machine.header_bytes)
-        if not subscription.add_group(reader):
+        self._spell_codes()
+        buffer = GroupBuffer(self._stream, header_bytes=machine.header_bytes)
+        if not intake.begin(GroupReader(event.sequence, event.start_frame, buffer), self):
             return False
         self._group = machine
-        self._reader = reader
-        self._subscription = subscription
-        subscription.group_begun(self)
+        self._buffer = buffer
+        self._intake = intake
         return True
 
     def reset_received(self, code: int) -> None:
         try:
             events = self._incoming.receive_reset(code)
         except RemoteProtocolError as error:
-            self._broken(error, 0)
+            self._broken(error)
             return
         self._over()
         for event in events:
@@ -114,27 +123,35 @@ class IncomingGroup(StreamSink):
     def refuse(self, code: int) -> None:
         """Refuses the rest of the stream."""
         self._over()
+        self._spell_codes()
         self._stream.stop(code)
         self._end(trio.ClosedResourceError("the subscription was closed"), reset=False)
 
-    def _broken(self, error: RemoteProtocolError, count: int) -> None:
+    def _broken(self, error: RemoteProtocolError) -> None:
         self._over()
-        self._stream.consumed(count)
         if error.scope == "session":
             self._driver.violated(error)
         else:
-            self._stream.stop(error.code)
-        self._end(StreamReset(error.code, by_peer=False), reset=True)
+            self._spell_codes()
+            # The frames that came whole can be read. They keep their credit until then: else a peer could fill memory
+            # with groups that it breaks.
+            self._stream.stop(error.code, keep_unread=True)
+        self._end(StreamReset.after(error), reset=True)
+
+    def _spell_codes(self) -> None:
+        """Has the stream's codes spelled for its kind, from when that is known or the stream is given up."""
+        if not self._spelled:
+            self._spelled = True
+            self._driver.spell_codes(self._stream, "group" if self._incoming.kind is StreamKind.GROUP else "stream")
 
     def _over(self) -> None:
         self._incoming.release()
         self._driver.untyped.discard(self)
 
     def _end(self, error: Exception, *, reset: bool) -> None:
-        if self._reader is not None:
-            self._reader.deliver_error(error)
-            if self._subscription is not None:
-                self._subscription.group_over(self, self._reader, reset=reset)
+        if self._intake is not None and self._buffer is not None:
+            self._buffer.fail(error)
+            self._intake.end(self, self._buffer, reset=reset)
 
 
 def deliver_datagram(driver: SessionDriver, data: bytes) -> None:
@@ -142,14 +159,12 @@ def deliver_datagram(driver: SessionDriver, data: bytes) -> None:
     event = driver.core.receive_datagram(data)
     if event is None:
         return
-    subscription = driver.subscriptions.get(event.subscribe_id)
-    if subscription is None:
+    intake = driver.subscriptions.get(event.subscribe_id)
+    if intake is None or len(intake) >= driver.limits.max_datagrams:
         return
-    if subscription.unread_groups >= driver.limits.max_datagrams:
-        return
-    reader = GroupReader(event.sequence, 0, None, datagram=True)
+    buffer = GroupBuffer()
     event.frame.wire_size = 0
-    if subscription.add_group(reader):
-        reader.deliver([event.frame], 0)
-        reader.deliver_finish()
-        subscription.count([event.frame])
+    if intake.begin(GroupReader(event.sequence, 0, buffer, datagram=True)):
+        buffer.deliver([event.frame], 0)
+        buffer.finish()
+        intake.count([event.frame])

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from .model.broadcast import unwatch_tracks, watch_tracks
+
 if TYPE_CHECKING:
     from .model.broadcast import Broadcast
     from .model.track import Track
@@ -45,7 +47,7 @@ class Origin:
         if publication.path in self._publications:
             raise ValueError(f"{str(publication.path)!r} is published on this session already")
         self._publications[publication.path] = publication
-        publication.broadcast.watch(self._changed)
+        watch_tracks(publication.broadcast, self._changed)
         self._changed()
 
     def remove(self, publication: Publication) -> None:
@@ -53,7 +55,7 @@ class Origin:
         if self._publications.get(publication.path) is publication:
             del self._publications[publication.path]
             if not any(other.broadcast is publication.broadcast for other in self._publications.values()):
-                publication.broadcast.unwatch(self._changed)
+                unwatch_tracks(publication.broadcast, self._changed)
             self._changed()
 
     def below(self, prefix: BroadcastPath) -> dict[BroadcastPath, Publication]:

@@ -6,13 +6,14 @@ and they are finished. Serving a subscription reads the model through a cursor a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .codes import StreamCode
+from .codes import CodeSpace, StreamCode
 from .driver import MachineSink, SessionDriver, give_up, logger
-from .errors import LocalProtocolError, MoqtError, SessionClosed, printable
+from .errors import LocalProtocolError, MoqtError, RemoteProtocolError, SessionClosed, printable
 from .fetch_server import FetchServer
 from .model.wakeup import Wakeup
 from .path import BroadcastPath
@@ -36,7 +37,7 @@ from .session.subscribe import TrackPublisher
 from .session.track import TrackInfoPublisher
 from .track_server import TrackServer
 from .transport.errors import StreamReset
-from .wire.messages import Fetch, Subscribe, TrackInfo
+from .wire.messages import Fetch, StreamKind, Subscribe, SubscribeUpdate, TrackInfo
 
 if TYPE_CHECKING:
     from .model.track import Track
@@ -45,6 +46,14 @@ if TYPE_CHECKING:
 
 _PROBE_INTERVAL = 5.0
 _PROBE_CHANGE = 0.25
+
+_SPACES: Final[Mapping[StreamKind | None, CodeSpace]] = {
+    StreamKind.ANNOUNCE: "announce",
+    StreamKind.SUBSCRIBE: "subscribe",
+    StreamKind.FETCH: "fetch",
+    StreamKind.TRACK: "info",
+}
+"""Where the codes of a request's stream stand."""
 
 
 class IncomingRequest(MachineSink):
@@ -57,29 +66,30 @@ class IncomingRequest(MachineSink):
         self._servers = servers
         self._scope = trio.CancelScope()
         self._track_server: TrackServer | None = None
+        self._early_update: SubscribeUpdate | None = None
         self._fetch_server: FetchServer | None = None
         self._probe_wakeup: Wakeup | None = None
         self._wakeup = Wakeup()
+        self._spelled = False
 
     def handle(self, event: Event) -> None:
+        self._spell_codes()
         match event:
             case AnnouncementsRequested():
-                self.driver.spell_codes(self.stream, "announce")
                 self.driver.start(self._serve_announcements)
             case SubscribeRequested():
-                self.driver.spell_codes(self.stream, "subscribe")
                 self._subscribe(event.request)
             case SubscribeUpdated():
                 if self._track_server is not None:
                     self._track_server.update(event.update)
+                else:
+                    self._early_update = event.update
             case FetchRequested():
-                self.driver.spell_codes(self.stream, "fetch")
                 self._fetch(event.request)
             case FetchUpdated():
                 if self._fetch_server is not None:
                     self._fetch_server.update(event.priority)
             case TrackInfoRequested():
-                self.driver.spell_codes(self.stream, "info")
                 self._track_info(event.broadcast, event.track)
             case ProbeRequested():
                 if self._probe_wakeup is None:
@@ -107,6 +117,16 @@ class IncomingRequest(MachineSink):
         if self._incoming.kind is None:
             self.refuse(StreamCode.CANCELLED)
 
+    def _broken(self, error: RemoteProtocolError) -> None:
+        self._spell_codes()
+        super()._broken(error)
+
+    def _spell_codes(self) -> None:
+        """Has the stream's codes spelled for its kind, from when that is known or the stream is given up."""
+        if not self._spelled:
+            self._spelled = True
+            self.driver.spell_codes(self.stream, _SPACES.get(self._incoming.kind, "stream"))
+
     def failed(self, error: MoqtError) -> None:
         self.driver.untyped.discard(self)
         self._scope.cancel()
@@ -128,6 +148,7 @@ class IncomingRequest(MachineSink):
 
     def refuse(self, code: int) -> None:
         """Ends the stream from this side."""
+        self._spell_codes()
         self.driver.untyped.discard(self)
         give_up(self.stream, code)
         self.machine.release()
@@ -202,6 +223,28 @@ class IncomingRequest(MachineSink):
 
     def _subscribe(self, request: Subscribe) -> None:
         found = self._find(request.broadcast, request.track)
+        if found is None and self.driver.core.dialect.features.subscribes_early:
+            self.driver.start(self._subscribe_later, request)
+        else:
+            self._answer_subscribe(request, found)
+
+    async def _subscribe_later(self, request: Subscribe) -> None:
+        """Answers a subscription once its track is published, or when `Limits.publish_timeout` is over."""
+        changed = Wakeup()
+        found: tuple[Publication, Track] | None = None
+        self._origin.watch(changed.set)
+        try:
+            with self._scope, trio.move_on_after(self.driver.limits.publish_timeout):
+                while (found := self._find(request.broadcast, request.track)) is None:
+                    await changed.wait()
+        finally:
+            self._origin.unwatch(changed.set)
+        if not self._scope.cancel_called:
+            # A scope serves one block only, and the track server enters its own.
+            self._scope = trio.CancelScope()
+            self._answer_subscribe(request, found)
+
+    def _answer_subscribe(self, request: Subscribe, found: tuple[Publication, Track] | None) -> None:
         machine = self._incoming.machine
         assert isinstance(machine, TrackPublisher)
         if found is None or self.driver.going_away.is_set():
@@ -211,6 +254,8 @@ class IncomingRequest(MachineSink):
             return
         publication, track = found
         server = TrackServer(self.driver, self.stream, machine, request, publication, track, self._scope)
+        if self._early_update is not None:
+            server.update(self._early_update)
         self._track_server = server
         self._servers.add(server)
         self.driver.start(self._serve_track, server)

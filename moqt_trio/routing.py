@@ -32,7 +32,9 @@ class SessionRequest:
             the server's `origins` was answered with 403 before. A program can say what it likes here: it tells
             honest browsers apart, and is no proof.
         transport: `"webtransport"` or `"quic"`.
-        version: The wire version that an accepted session will speak.
+        version: The wire version that an accepted session will speak. Over WebTransport the versions that agree by a
+            handshake within the session (those up to moq-lite-02) do so after `accept`: until then this is the
+            server's first candidate, and `Session.version` has the outcome.
         peer: The client's address and port.
     """
 

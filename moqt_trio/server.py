@@ -29,7 +29,7 @@ from .nurseries import consists_of, open_bare_nursery
 from .routing import Handler, Router, SessionRequest
 from .session.core import SessionCore
 from .session.negotiation import candidates, protocols
-from .session_api import Session, closed_by_block, random_hop_id, run_session, wait_peer_setup
+from .session_api import Session, closed_by_block, random_hop_id, release_held, run_session, wait_peer_setup
 from .transport.http.lifespan import open_lifespan
 from .transport.http.server import HttpServer
 from .transport.http.settings import base_settings, http3_settings, tcp_settings
@@ -264,7 +264,7 @@ class _Server:
                     async with closed_by_block(session):
                         if agreed.handshake is not None:
                             agreed.handshake.accept()
-                        await session.release()
+                        await release_held(session)
                         yield session
 
             await self._dispatch(

@@ -12,26 +12,24 @@ import trio
 
 from .announcements import Announcements
 from .codes import SessionCode
-from .driver import SessionDriver, logger
+from .driver import SessionDriver
 from .errors import LocalProtocolError, MoqtError, SessionClosed
 from .fetch import FetchReader
 from .handshaking import HandshakeSink, HandshakeStream
-from .incoming import IncomingGroup, deliver_datagram
 from .nurseries import consists_of, open_bare_nursery
-from .origin import Origin, Publication
+from .origin import Publication
 from .path import BroadcastPath
 from .probing import Probe
-from .publisher import IncomingRequest
+from .published import Published
 from .session.core import SessionCore
+from .session_sink import SessionSink
 from .subscriber import SubscribeOptions, Subscription
-from .track_server import TrackServer, leave_all
-from .transport.abc import BidiStream, Connection, ConnectionSink, ReceiveStream, TransportStatistics
+from .track_server import leave_all
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .limits import Limits
     from .model.broadcast import Broadcast
+    from .transport.abc import Connection, TransportStatistics
     from .wire.dialect import Dialect
     from .wire.messages import Setup
 
@@ -57,40 +55,7 @@ class SessionStatistics:
     datagrams_dropped: int
 
 
-class Published:
-    """A broadcast that is announced; see `Session.publish`."""
-
-    def __init__(self, session: Session, publication: Publication) -> None:
-        self._session = session
-        self._publication = publication
-
-    async def __aenter__(self) -> Published:
-        await trio.lowlevel.checkpoint()
-        self._session._driver.check_open()
-        self._session._origin.add(self._publication)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        session = self._session
-        session._origin.remove(self._publication)
-        servers = [server for server in session._servers if server.publication is self._publication]
-        if kind is None:
-            await leave_all(servers, session.limits.close_timeout)
-        for server in servers:
-            server.cancel()
-
-    @property
-    def path(self) -> BroadcastPath:
-        """Where it is announced."""
-        return self._publication.path
-
-    def __repr__(self) -> str:
-        return f"<Published {str(self.path)!r}>"
-
-
-class Session(ConnectionSink):
+class Session:
     """A live session with one peer, both publisher and subscriber. `connect` and `SessionRequest.accept` make them.
 
     Attributes:
@@ -100,11 +65,9 @@ class Session(ConnectionSink):
         limits: The bounds.
     """
 
-    def __init__(self, driver: SessionDriver, *, held: bool = False) -> None:
+    def __init__(self, driver: SessionDriver, sink: SessionSink) -> None:
         self._driver = driver
-        self._held: list[BidiStream] | None = [] if held else None
-        self._origin = Origin()
-        self._servers: set[TrackServer] = set()
+        self._sink = sink
         self.version = driver.core.dialect.name
         self.transport: Literal["quic", "webtransport", "memory"] = driver.connection.kind
         self.peer = driver.connection.peer
@@ -127,13 +90,13 @@ class Session(ConnectionSink):
             cost: What subscribing costs, in the deployment's units.
 
         Raises:
-            ValueError: The path is empty or not a path, or a broadcast is published there already.
-            SessionClosed: The session ended.
+            ValueError: The path is empty or not a path; on entering, a broadcast is published there already.
+            SessionClosed: On entering: the session ended.
         """
         where = BroadcastPath.parse(path)
         if not where.parts:
             raise ValueError("a broadcast needs a path of at least one part")
-        return Published(self, Publication(where, broadcast, tuple(hops), cost))
+        return Published(self._driver, self._sink, Publication(where, broadcast, tuple(hops), cost))
 
     # -- subscribing ---------------------------------------------------------------------------------------
 
@@ -144,7 +107,12 @@ class Session(ConnectionSink):
             prefix: Whole parts, separated by `/`; empty for everything.
 
         Returns:
-            A block to be entered with `async with`, and iterated inside.
+            A block to be entered with `async with`, once, and iterated inside.
+
+        Raises:
+            ValueError: The prefix is not a path.
+            LocalProtocolError: On entering: the block was entered before, or the version cannot carry the prefix.
+            SessionClosed: On entering: the session ended.
         """
         return Announcements(self._driver, BroadcastPath.parse(prefix))
 
@@ -176,10 +144,13 @@ class Session(ConnectionSink):
             end_frame: The last frame wanted of `end_group`, inclusive; moq-lite-06 only.
 
         Returns:
-            A block to be entered with `async with`, and iterated inside.
+            A block to be entered with `async with`, once, and iterated inside.
 
         Raises:
             ValueError: A value is out of range.
+            LocalProtocolError: On entering: the block was entered before, the range ends before it starts, or the
+                version cannot carry what is asked for.
+            SessionClosed: On entering: the session ended.
         """
         self._check_track_name(track)
         if not 0 <= priority <= 255:
@@ -217,11 +188,14 @@ class Session(ConnectionSink):
             end_frame: The last frame wanted, inclusive; moq-lite-06 only.
 
         Returns:
-            A block to be entered with `async with`, and iterated inside. Reading raises `NotFound` when the
+            A block to be entered with `async with`, once, and iterated inside. Reading raises `NotFound` when the
             publisher does not have the group.
 
         Raises:
-            LocalProtocolError: The negotiated version has no fetch, or cannot name frames.
+            ValueError: The path is not a path, or the track's name is too long.
+            LocalProtocolError: The negotiated version has no fetch or cannot name frames, or a number is out of
+                range; on entering, the block was entered before.
+            SessionClosed: On entering: the session ended.
         """
         self._check_track_name(track)
         where = BroadcastPath.parse(path)
@@ -237,10 +211,12 @@ class Session(ConnectionSink):
             bitrate: A target in bits per second for peers that can raise their rate to it; None asks for reports.
 
         Returns:
-            A block to be entered with `async with`, and iterated inside for `ProbeReport`s.
+            A block to be entered with `async with`, once, and iterated inside for `ProbeReport`s.
 
         Raises:
-            LocalProtocolError: The peer has said that it does not report.
+            LocalProtocolError: The negotiated version has no probes, or the peer has said that it does not report; on
+                entering, the block was entered before.
+            SessionClosed: On entering: the session ended.
         """
         return Probe(self._driver, bitrate)
 
@@ -253,7 +229,8 @@ class Session(ConnectionSink):
             uri: Where to go instead; only a server may name a place.
 
         Raises:
-            LocalProtocolError: The negotiated version has no GOAWAY.
+            LocalProtocolError: The negotiated version has no GOAWAY, it was sent before, or a client names a place.
+            SessionClosed: The session ended.
         """
         self._driver.check_open()
         machine = self._driver.core.goaway(uri)
@@ -296,7 +273,7 @@ class Session(ConnectionSink):
         """
         try:
             if self.closed is None:
-                await leave_all(self._servers, self.limits.close_timeout)
+                await leave_all(self._sink.servers, self.limits.close_timeout)
         finally:
             await self._driver.connection.aclose(code, reason)
 
@@ -304,10 +281,10 @@ class Session(ConnectionSink):
         """Returns the session's numbers."""
         return SessionStatistics(
             transport=self._driver.connection.statistics(),
-            publications=len(self._origin),
+            publications=len(self._sink.origin),
             subscriptions=len(self._driver.subscriptions),
-            subscriptions_served=len(self._servers),
-            groups_dropped=sum(server.dropped_groups for server in self._servers),
+            subscriptions_served=len(self._sink.servers),
+            groups_dropped=sum(server.dropped_groups for server in self._sink.servers),
             datagrams_dropped=self._driver.core.dropped_datagrams,
         )
 
@@ -315,49 +292,6 @@ class Session(ConnectionSink):
         state = "closed" if self.closed is not None else "open"
         side = "client" if self._driver.core.is_client else "server"
         return f"<Session {self.version} over {self.transport}, {side}, {state}>"
-
-    # -- from the transport --------------------------------------------------------------------------------
-
-    async def release(self) -> None:
-        """Says who we are, and takes up the requests that came before the session was accepted."""
-        await trio.lowlevel.checkpoint()
-        own = self._driver.core.setup_stream()
-        if own is not None:
-            stream = await self._driver.connection.open_uni()
-            stream.write(own, fin=True)
-        held, self._held = self._held, None
-        for request in held or ():
-            self.stream_opened(request)
-
-    def stream_opened(self, stream: ReceiveStream) -> None:
-        # One class carries both kinds; the number says which it is (RFC 9000, section 2.1).
-        if not stream.stream_id & 2:
-            assert isinstance(stream, BidiStream)
-            if self._held is not None:
-                # Its bytes wait in the stream, within the stream's window.
-                self._held.append(stream)
-                return
-            sink: IncomingRequest | IncomingGroup
-            sink = IncomingRequest(self._driver, self._origin, self._servers, stream)
-        else:
-            sink = IncomingGroup(self._driver, stream)
-        self._driver.untyped.add(sink)
-        stream.sink = sink
-
-    def datagram_received(self, data: bytes) -> None:
-        deliver_datagram(self._driver, data)
-
-    def streams_available(self) -> None:
-        for server in self._servers:
-            server.streams_available()
-
-    def send_room(self) -> None:
-        self._driver.scheduler.room_made()
-
-    def connection_lost(self, error: MoqtError) -> None:
-        self._driver.going_away.set()
-        for server in list(self._servers):
-            server.cancel()
 
 
 def random_hop_id() -> int:
@@ -397,7 +331,7 @@ async def run_session(
 
     Leaving the block cleanly delivers what was written, then closes with NO_ERROR. An exception closes with
     INTERNAL_ERROR, a cancellation with NO_ERROR, both at once. A held session reads the peer's SETUP and nothing
-    else, and says nothing, until `Session.release`.
+    else, and says nothing, until `release_held`.
     """
     if core is None:
         core = SessionCore(
@@ -412,19 +346,25 @@ async def run_session(
         driver = SessionDriver(connection, core, nursery, limits)
         if core.peer_setup is not None:
             driver.setup_received.set()
-        session = Session(driver, held=held)
+        sink = SessionSink(driver, held=held)
+        session = Session(driver, sink)
         try:
             async with closed_by_block(session):
                 if handshake is not None:
                     handshake.stream.sink = HandshakeSink(driver, handshake.stream, handshake.machine)
                 if not held:
-                    await session.release()
-                connection.sink = session
+                    await sink.release()
+                connection.sink = sink
                 yield session
         finally:
             nursery.cancel_scope.cancel()
             with trio.move_on_after(limits.close_timeout, shield=True):
                 await connection.aclose()
+
+
+async def release_held(session: Session) -> None:
+    """Lets a held session say who we are, and take up the requests that came before it was accepted."""
+    await session._sink.release()
 
 
 async def wait_peer_setup(session: Session) -> None:
@@ -451,4 +391,4 @@ async def wait_peer_setup(session: Session) -> None:
         raise LocalProtocolError("the peer sent no SETUP in time")
 
 
-__all__ = ["Published", "Session", "SessionStatistics", "logger", "run_session", "wait_peer_setup"]
+__all__ = ["Session", "SessionStatistics", "run_session", "wait_peer_setup"]

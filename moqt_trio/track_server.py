@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 import trio
 
 from .codes import StreamCode
-from .driver import SessionDriver, give_up
-from .errors import LocalProtocolError, SessionClosed
+from .driver import SessionDriver, give_up, logger
+from .errors import LocalProtocolError, SessionClosed, printable
+from .group_streams import GroupStream, GroupStreams, StreamOwner
 from .model.cursor import GroupCursor, GroupRange
+from .model.track import log_of
 from .model.wakeup import Wakeup
-from .transport.abc import BidiStream, SendStream, StreamSink
 from .transport.errors import StreamReset
 
 if TYPE_CHECKING:
     from .model.track import Track
     from .origin import Publication
-    from .session.group import GroupSender
     from .session.subscribe import TrackPublisher
+    from .transport.abc import BidiStream
     from .wire.messages import Subscribe, SubscribeUpdate
 
 CHUNK = 4 * 1024
@@ -33,30 +34,7 @@ _LEAST_RTT = 0.005
 """Seconds that a round trip surely takes, for a path that was not measured yet."""
 
 
-class _GroupStream(StreamSink):
-    """One group stream on its way to the subscriber."""
-
-    __slots__ = ("draining", "sender", "sequence", "server", "started", "stream")
-
-    def __init__(self, server: TrackServer, stream: SendStream, sender: GroupSender, sequence: int) -> None:
-        self.server = server
-        self.stream = stream
-        self.sender = sender
-        self.sequence = sequence
-        self.started = False
-        self.draining: int | None = None
-
-    def stop_received(self, code: int) -> None:
-        self.server.group_refused(self)
-
-    def send_ready(self) -> None:
-        self.server.group_ready(self)
-
-    def send_finished(self) -> None:
-        self.server.group_delivered(self)
-
-
-class TrackServer:
+class TrackServer(StreamOwner):
     """Serves one subscription: moves groups from a cursor to group streams, as fast as the peer takes them.
 
     Attributes:
@@ -82,20 +60,21 @@ class TrackServer:
         self._stream = stream
         self._machine = machine
         self._subscribe_id = request.subscribe_id
-        self._ordered = request.ordered or track.reliable
+        self._log = log_of(track)
+        self._ordered = request.ordered or self._log.reliable
         self._priority = request.priority
         self._track = track
         self._scope = scope
-        self._groups: dict[int, _GroupStream] = {}
-        self._draining_groups = 0
-        self._draining_bytes = 0
+        self._groups = GroupStreams(driver.limits)
         self._expired_at = -1
         self._congested = False
         self._leaving = False
         self._end_told = False
+        self._first: int | None = None
+        self._told_missing_to: int | None = None
         self._drops: list[tuple[int, int, int]] = []
         wanted = GroupRange(request.start_group, request.end_group, request.start_frame, request.end_frame)
-        self._cursor = track.cursor(self.wakeup.set, range=wanted, max_age=self._max_age(request))
+        self._cursor = self._log.cursor(self.wakeup.set, range=wanted, max_age=self._max_age(request))
 
     def _max_age(self, wish: Subscribe | SubscribeUpdate) -> float:
         # Where the version cannot say it, the publisher's own bound holds.
@@ -104,33 +83,32 @@ class TrackServer:
     # -- from the peer and from the transport --------------------------------------------------------------
 
     def update(self, update: SubscribeUpdate) -> None:
-        """Takes a SUBSCRIBE_UPDATE: it bounds what is sent from here on."""
+        """Takes a SUBSCRIBE_UPDATE: it bounds what is sent from here on. Behind a later end kept groups follow, too."""
         cursor = self._cursor
+        ended = cursor.range.end_group is not None
         cursor.range = GroupRange(update.start_group, update.end_group, update.start_frame, update.end_frame)
         cursor.max_age = self._max_age(update)
-        self._ordered = update.ordered or self._track.reliable
+        self._ordered = update.ordered or self._log.reliable
         self._priority = update.priority
         for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
-            cursor.remove(sequence)
-            self._reset_group(sequence, StreamCode.CANCELLED)
+            self._give_up(sequence, StreamCode.CANCELLED)
+        if ended and cursor.latest >= 0:
+            self._log.extend(cursor)
         self.wakeup.set()
 
-    def group_refused(self, out: _GroupStream) -> None:
-        """The subscriber does not want a group."""
-        if self._forget(out):
-            self._cursor.remove(out.sequence)
+    def group_refused(self, sequence: int) -> None:
+        if sequence in self._groups:
+            self._give_up(sequence, StreamCode.CANCELLED)
             self.wakeup.set()
 
-    def group_ready(self, out: _GroupStream) -> None:
-        """A group's send buffer has room again."""
-        entry = self._cursor.pending.get(out.sequence)
+    def group_ready(self, sequence: int) -> None:
+        entry = self._cursor.pending.get(sequence)
         if entry is not None:
             self._cursor.again(entry)
         self.wakeup.set()
 
-    def group_delivered(self, out: _GroupStream) -> None:
-        """The subscriber has all of a group."""
-        if self._forget(out) and (self._congested or self._cursor.done or self._leaving):
+    def group_delivered(self, sequence: int) -> None:
+        if self._groups.forget(sequence) is not None and (self._congested or self._cursor.done or self._leaving):
             self.wakeup.set()
 
     def streams_available(self) -> None:
@@ -172,10 +150,10 @@ class TrackServer:
         code: int = StreamCode.SESSION_CLOSED
         try:
             with self._scope:
-                self._track.attach(self._cursor, replay=self._driver.core.dialect.features.frame_ranges)
+                self._log.attach(self._cursor, replay=self._driver.core.dialect.features.frame_ranges)
                 self._accept_early()
                 if self._driver.core.dialect.features.accept_before_groups:
-                    await trio.sleep(2 * max(self._driver.connection.statistics().rtt, _LEAST_RTT))
+                    await self._acceptance_read()
                 while not self._finished():
                     self._pump()
                     if not self._finished():
@@ -191,21 +169,29 @@ class TrackServer:
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass
         finally:
-            self._track.detach(self._cursor)
+            self._log.detach(self._cursor)
             self._driver.scheduler.leave(self)
-            for out in self._groups.values():
-                out.stream.reset(code)
-            self._groups.clear()
+            self._groups.reset_all(code)
             if not self._stream.send_ended:
                 give_up(self._stream, code)
             self.done.set()
+
+    async def _acceptance_read(self) -> None:
+        """Waits until the subscriber has surely read the acceptance: it has arrived, and time to read it has passed."""
+        while True:
+            await trio.sleep(2 * max(self._driver.connection.statistics().rtt, _LEAST_RTT))
+            if not self._stream.buffered:
+                return
 
     def _finished(self) -> bool:
         if self._cursor.aborted is not None:
             return True
         if self._leaving and not self._groups and not self._cursor.pending:
             return True
-        return self._cursor.done and not self._groups and not self._drops
+        if not self._cursor.done or self._groups or self._drops:
+            return False
+        # The end of the range is not the end of the track, and peers take this side's FIN for that.
+        return self._cursor.end is not None or not self._machine.accepted
 
     def _accept_early(self) -> None:
         if not self._driver.core.dialect.features.subscribe_ok_needs_group:
@@ -214,16 +200,18 @@ class TrackServer:
 
     def _pump(self) -> None:
         """Does everything that can be done without waiting."""
-        if self._draining_groups and not self._track.reliable:
+        if self._groups.draining and not self._log.reliable:
             self._expire_draining()
         self._tell_dropped()
         cursor = self._cursor
         if self._leaving:
             for entry in list(cursor.pending.values()):
                 if not entry.has_frames and not entry.group.ended:
-                    self._cut(entry)
-        if not self._machine.accepted and cursor.pending:
-            self._stream.write(self._machine.accept(min(cursor.pending)))
+                    self._give_up(entry.group.sequence, StreamCode.CANCELLED)
+        if self._first is None and cursor.pending:
+            self._first = min(cursor.pending)
+        if not self._machine.accepted and self._first is not None:
+            self._stream.write(self._machine.accept(self._first))
         self._congested = False
         left: list[GroupCursor] = []
         for entry in cursor.news(newest_first=not self._ordered):
@@ -236,6 +224,8 @@ class TrackServer:
             cursor.again(*left)
         if cursor.end is not None:
             self._tell_end()
+        elif cursor.done and self._machine.accepted:
+            self._tell_missing()
 
     def _serve(self, entry: GroupCursor) -> None:
         if not entry.has_frames and not entry.finished:
@@ -249,7 +239,7 @@ class TrackServer:
         if out is None:
             if entry.group.datagram and self._send_datagram(entry):
                 return
-            if len(self._groups) - self._draining_groups >= self._driver.limits.max_open_groups:
+            if self._groups.all_writing:
                 self._make_way(sequence)
             out = self._open(entry)
             if out is None:
@@ -259,26 +249,26 @@ class TrackServer:
         try:
             self._write(out, entry)
         except StreamReset:
-            self.group_refused(out)
+            self.group_refused(sequence)
+        except LocalProtocolError as error:
+            # A timestamp that the version can't spell: this group is given up, and nothing else.
+            logger.warning("group %d of track %s cannot be sent: %s", sequence, printable(self._track.name), error)
+            self._cursor.remove(sequence)
+            self._cursor.lose(sequence, StreamCode.INTERNAL_ERROR)
+            self._tell_dropped()
 
     def _make_way(self, sequence: int) -> None:
         """Gives up the oldest open group that still has frames waiting, so that a newer one need not wait for it."""
         cursor = self._cursor
         if self._ordered or sequence < max(cursor.pending):
             return
-        behind = [number for number in self._groups if number in cursor.pending and cursor.pending[number].has_frames]
+        behind = [number for number, entry in cursor.pending.items() if number in self._groups and entry.has_frames]
         if behind:
             cursor.drop(min(behind), StreamCode.TOO_FAR_BEHIND)
             self._tell_dropped()
 
-    def _open(self, entry: GroupCursor) -> _GroupStream | None:
-        limits = self._driver.limits
-        writing = len(self._groups) - self._draining_groups
-        if (
-            writing >= limits.max_open_groups
-            or len(self._groups) >= limits.max_unacknowledged_groups
-            or self._draining_bytes >= limits.connection_window
-        ):
+    def _open(self, entry: GroupCursor) -> GroupStream | None:
+        if self._groups.full:
             return None
         try:
             stream = self._driver.connection.open_uni_nowait()
@@ -286,13 +276,13 @@ class TrackServer:
             return None
         sequence = entry.group.sequence
         sender = self._driver.core.group(self._subscribe_id, sequence, entry.start)
-        out = _GroupStream(self, stream, sender, sequence)
-        self._groups[sequence] = out
+        out = GroupStream(self, stream, sender, sequence)
+        self._groups.add(out)
         self._driver.spell_codes(stream, "group")
         stream.sink = out
         return out
 
-    def _write(self, out: _GroupStream, entry: GroupCursor) -> None:
+    def _write(self, out: GroupStream, entry: GroupCursor) -> None:
         cursor = self._cursor
         stream = out.stream
         while entry.has_frames:
@@ -308,42 +298,27 @@ class TrackServer:
             finished = entry.finished
             stream.write(data, finished)
             if finished:
-                self._drain(out)
+                self._groups.drain(out)
                 return
         if entry.finished:
             stream.write(b"" if out.started else out.sender.opening, True)
             out.started = True
-            self._drain(out)
+            self._groups.drain(out)
             cursor.remove(entry.group.sequence)
-
-    def _drain(self, out: _GroupStream) -> None:
-        """Notes that all of a group was written; the peer still has to acknowledge it."""
-        out.draining = out.stream.buffered
-        self._draining_bytes += out.draining
-        self._draining_groups += 1
 
     def _expire_draining(self) -> None:
         """Gives up groups that were written whole, cannot leave, and have become too old.
 
         The cursor has let go of them. What is on its way may arrive: it no longer burdens the link.
         """
-        track, cursor = self._track, self._cursor
+        log, cursor = self._log, self._cursor
         # Looking at every stream is too dear for every frame.
-        if abs(track.newest - self._expired_at) < cursor.max_age * track.timescale * _EXPIRY_STEP:
+        if abs(log.newest - self._expired_at) < cursor.max_age * self._track.timescale * _EXPIRY_STEP:
             return
-        self._expired_at = track.newest
-        for out in self._groups.values():
-            if out.draining is not None and out.stream.held_up and track.too_old(out.sequence, cursor.max_age):
+        self._expired_at = log.newest
+        for out in self._groups:
+            if out.draining is not None and out.stream.held_up and log.too_old(out.sequence, cursor.max_age):
                 cursor.lose(out.sequence, StreamCode.OLD)
-
-    def _forget(self, out: _GroupStream) -> bool:
-        """Drops a stream from the count; returns False when it was dropped before."""
-        if self._groups.pop(out.sequence, None) is None:
-            return False
-        if out.draining is not None:
-            self._draining_bytes -= out.draining
-            self._draining_groups -= 1
-        return True
 
     def _send_datagram(self, entry: GroupCursor) -> bool:
         """Sends a group as a datagram; returns False when it has to go on a stream."""
@@ -363,21 +338,18 @@ class TrackServer:
         self._cursor.take(entry, CHUNK)
         return True
 
-    def _cut(self, entry: GroupCursor) -> None:
-        sequence = entry.group.sequence
+    def _give_up(self, sequence: int, code: int) -> None:
+        """Delivers no more of a group."""
         self._cursor.remove(sequence)
-        self._reset_group(sequence, StreamCode.CANCELLED)
-
-    def _reset_group(self, sequence: int, code: int) -> None:
-        out = self._groups.get(sequence)
-        if out is not None and self._forget(out):
+        out = self._groups.forget(sequence)
+        if out is not None:
             out.stream.reset(code)
 
     # -- what the subscribe stream says --------------------------------------------------------------------
 
     def _tell_dropped(self) -> None:
         for sequence, code in self._cursor.take_dropped():
-            self._reset_group(sequence, code)
+            self._give_up(sequence, code)
             self._add_drop(sequence, code)
         if self._drops and self._machine.accepted and self._stream.writable:
             self._stream.write(b"".join(self._machine.drop(*drop) for drop in self._drops))
@@ -392,6 +364,20 @@ class TrackServer:
                 self._drops[-1] = (first, sequence, code)
                 return
         self._drops.append((sequence, sequence, code))
+
+    def _tell_missing(self) -> None:
+        """Says which groups of a range that is over will never come: the subscriber sees that it has them all."""
+        wanted = self._cursor.range
+        last = wanted.end_group
+        if last is None or last == self._told_missing_to:
+            return
+        self._told_missing_to = last
+        first = last + 1 if self._first is None else self._first
+        lowest = first if wanted.start_group is None else wanted.start_group
+        if lowest < first:
+            self._drops.append((lowest, min(first - 1, last), StreamCode.NOT_FOUND))
+        self._drops += [(*gap, StreamCode.NOT_FOUND) for gap in self._log.gaps(first, last)]
+        self._tell_dropped()
 
     def _tell_end(self) -> None:
         end = self._cursor.end

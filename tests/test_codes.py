@@ -142,3 +142,13 @@ def test_every_code_goes_somewhere_and_unknown_ones_are_kept(space):
     assert codes.DEVELOP.to_wire("session", codes.SessionCode.CONTROL_MESSAGE_TIMEOUT) == 1
     assert codes.DEVELOP.to_wire("announce", codes.StreamCode.NOT_FOUND) == 0
     assert codes.DEVELOP.name("subscribe", 3) == "NO_TRACK"
+
+
+@pytest.mark.parametrize(("space", "number"), [("announce", 1), ("subscribe", 2)])
+def test_something_that_is_there_twice(space, number):
+    """Develop has numbers for a path and an id that are used twice; to moq-lite both are an internal error."""
+    code = codes.DEVELOP.duplicate(space)
+    assert code == codes.DUPLICATE
+    assert codes.DEVELOP.to_wire(space, code) == number
+    assert codes.DEVELOP.from_wire(space, number) == code
+    assert codes.MOQ_LITE.duplicate(space) == codes.DEVELOP.duplicate("fetch") == codes.StreamCode.INTERNAL_ERROR

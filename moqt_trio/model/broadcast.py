@@ -59,14 +59,6 @@ class Broadcast:
             changed()
         return track
 
-    def watch(self, changed: Callable[[], None]) -> None:
-        """Asks to be told of each new track."""
-        self._watchers.add(changed)
-
-    def unwatch(self, changed: Callable[[], None]) -> None:
-        """Ends `watch`."""
-        self._watchers.discard(changed)
-
     @property
     def tracks(self) -> Mapping[str, Track]:
         """The tracks by name; a live, read-only view."""
@@ -82,3 +74,13 @@ class Broadcast:
 
     def __repr__(self) -> str:
         return f"<Broadcast of {len(self._tracks)} tracks: {', '.join(map(repr, self._tracks))}>"
+
+
+def watch_tracks(broadcast: Broadcast, changed: Callable[[], None]) -> None:
+    """Asks to be told of each new track of a broadcast."""
+    broadcast._watchers.add(changed)
+
+
+def unwatch_tracks(broadcast: Broadcast, changed: Callable[[], None]) -> None:
+    """Ends `watch_tracks`."""
+    broadcast._watchers.discard(changed)

@@ -98,7 +98,7 @@ class GroupCache:
             cursor.expire(newest, self._reach)
 
     def initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[Group]:
-        """Returns the groups that a new cursor starts with; the arguments are those of `Track.attach`."""
+        """Returns the groups that a new cursor starts with; the arguments are those of `TrackLog.attach`."""
         chosen: list[Group] = []
         for sequence in self._order:
             group = self._groups[sequence]
@@ -111,6 +111,15 @@ class GroupCache:
                     continue
             chosen.append(group)
         return chosen
+
+    def after(self, sequence: int, wanted: GroupRange) -> list[Group]:
+        """Returns the groups of a range that come after a sequence and are kept from their first frame wanted on."""
+        found = (self._groups[number] for number in self._order[bisect.bisect_right(self._order, sequence) :])
+        return [
+            group
+            for group in found
+            if wanted.holds(group.sequence) and wanted.first_frame(group.sequence) >= group.first
+        ]
 
     @property
     def newest(self) -> int:

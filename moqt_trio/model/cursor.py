@@ -24,7 +24,7 @@ class GroupRange:
     """Which groups and frames a subscriber wants.
 
     Attributes:
-        start_group: The first group, or None to leave the start to the rule of `Track.attach`.
+        start_group: The first group, or None to leave the start to the rule of `TrackLog.attach`.
         end_group: The last group, inclusive; None for no end.
         start_frame: The first frame wanted of `start_group`.
         end_frame: The last frame wanted of `end_group`, inclusive; None for all of it.
@@ -102,6 +102,7 @@ class Cursor:
         backlog_frames: Frames that were written and not taken.
         dropped: Groups that this subscriber loses, with the code, until `take_dropped`.
         dropped_groups: How many were lost in all.
+        latest: The highest group that it took in; -1 while there is none.
         end: The first sequence that will never come, once the track has ended.
         aborted: The code that the whole track was given up with.
     """
@@ -132,7 +133,7 @@ class Cursor:
         self.aborted: int | None = None
         self._news: set[int] = set()
         self._behind: set[int] = set()
-        self._latest = -1
+        self.latest = -1
         self._reached = -1
 
     # -- from the track ------------------------------------------------------------------------------------
@@ -149,7 +150,8 @@ class Cursor:
         """Takes in a group that has just been opened, or one that the cursor starts with."""
         sequence = group.sequence
         self.reach(sequence)
-        if not self.range.holds(sequence) or sequence in self.pending:
+        past_end = self.end is not None and sequence >= self.end
+        if past_end or not self.range.holds(sequence) or sequence in self.pending:
             if self.done:
                 self._wake()
             return
@@ -161,12 +163,15 @@ class Cursor:
         self.pending[sequence] = entry
         self.backlog += entry.waiting
         self.backlog_frames += entry.waiting_frames
-        self._latest = max(self._latest, sequence)
+        first = self.latest < 0
+        self.latest = max(self.latest, sequence)
         self._news.add(sequence)
         if entry.behind:
             self._behind.add(sequence)
         self._bound()
-        self._wake()
+        # A group that is still empty gives nothing to do, but for the first: a subscription is accepted with it.
+        if first or entry.behind:
+            self._wake()
 
     def grew(self, group: Group, size: int) -> None:
         """Takes note of a frame that was appended."""
@@ -202,7 +207,7 @@ class Cursor:
 
     def finish(self, end: int) -> None:
         """Takes note that no group at or after `end` will come."""
-        self.end = end if self.range.end_group is None else min(end, self.range.end_group + 1)
+        self.end = end
         self._wake()
 
     def abort(self, code: int) -> None:
@@ -220,7 +225,7 @@ class Cursor:
         Spec: moq-lite-06, section 6.2.
         """
         budget = self.max_age * self._timescale
-        for sequence in [number for number in self.pending if number < self._latest]:
+        for sequence in [number for number in self.pending if number < self.latest]:
             reach = reach_of(sequence)
             if reach is not None and newest - reach >= budget:
                 self.drop(sequence, StreamCode.OLD)
@@ -234,7 +239,7 @@ class Cursor:
             return
         limits = self._limits
         while self.backlog > limits.live_backlog or self.lags(limits.live_backlog_groups):
-            behind = [number for number in self._behind if number < self._latest]
+            behind = [number for number in self._behind if number < self.latest]
             if not behind:
                 return
             self.drop(min(behind), StreamCode.TOO_FAR_BEHIND)

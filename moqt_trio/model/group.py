@@ -121,7 +121,7 @@ class GroupWriter:
                 time since the track's first frame that was stamped so.
 
         Raises:
-            trio.ClosedResourceError: The group or its track has ended.
+            trio.ClosedResourceError: The group has ended, or its track was aborted.
             trio.BusyResourceError: Another task is sending on this group.
             ValueError: The payload is longer than `Limits.max_frame`, or the timestamp is out of range.
         """
@@ -143,7 +143,7 @@ class GroupWriter:
 
         Raises:
             trio.WouldBlock: The track is reliable and its slowest subscriber is behind the bound.
-            trio.ClosedResourceError: The group or its track has ended.
+            trio.ClosedResourceError: The group has ended, or its track was aborted.
             ValueError: As for `send`.
         """
         if self._track.reliable and not self._track.has_room():

@@ -23,6 +23,19 @@ class SequenceSet:
         index = bisect.bisect_right(self._starts, number) - 1
         return index >= 0 and number < self._stops[index]
 
+    def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Returns the ranges between two numbers, inclusive, of which nothing is in the set."""
+        found: list[tuple[int, int]] = []
+        for start, stop in zip(self._starts, self._stops, strict=True):
+            if start > last:
+                break
+            if first < start:
+                found.append((first, start - 1))
+            first = max(first, stop)
+        if first <= last:
+            found.append((first, last))
+        return found
+
     def add(self, number: int) -> None:
         """Adds a number that is not in the set."""
         index = bisect.bisect_right(self._starts, number)

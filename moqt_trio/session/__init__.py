@@ -27,6 +27,7 @@ stream. Nothing here waits, reads a clock, opens a stream or knows what carries 
 | `events.py` | what the machines tell |
 
 Three exceptions leave a machine because of a peer: `RemoteProtocolError`, `Malformed` and `LimitExceeded`. Their
-`scope` says what the driver ends with their `code`: the stream (reset *and* stop it), or the session. The events of
-the call that raises are lost with the stream. After that a machine ignores whatever still arrives.
+`scope` says what the driver ends with their `code`: the stream (reset *and* stop it), or the session. What the
+bytes said in front of the mistake is in `machine.events_before`: the driver tells it first, so that it makes no
+difference how the stream was cut. After that a machine ignores whatever still arrives.
 """

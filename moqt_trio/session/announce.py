@@ -39,7 +39,7 @@ from .events import (
     Unannounced,
 )
 from .machine import MessageMachine, RequestReceiver
-from .paths import path_local, path_untrusted
+from .paths import path_local, path_untrusted, spell_prefix
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -227,10 +227,12 @@ class _Route:
     Attributes:
         path: The full path, canonical.
         shown: True when it was told to the caller; False when it came back to us in a loop.
+        whole: True when the suffix that announced it was taken for a whole path.
     """
 
     path: str
     shown: bool
+    whole: bool = False
 
 
 class AnnounceSubscriber(MessageMachine):
@@ -249,7 +251,7 @@ class AnnounceSubscriber(MessageMachine):
         first = Expect.ANNOUNCE_REPLY if features.announce_first == "none" else Expect.ANNOUNCE_FIRST_REPLY
         super().__init__(state, first)
         self._prefix = path_local(prefix)
-        request = AnnounceRequest(str(self._prefix), state.hop_id if features.exclude_hop else 0)
+        request = AnnounceRequest(spell_prefix(self._prefix, features), state.hop_id if features.exclude_hop else 0)
         self.opening = state.dialect.stream_type(StreamKind.ANNOUNCE) + state.dialect.encode(request)
         self._with_ids = features.announce_ids
         self._may_restart = features.announce_first == "ok" and not features.announce_ids
@@ -282,6 +284,8 @@ class AnnounceSubscriber(MessageMachine):
                 if not message.active_count:
                     events.append(InitialAnnouncementsDone())
             case AnnounceLive():
+                if self._tracks is not None and message.suffix_written and self._habit.disprove():
+                    self._read_again(self._tracks, events)
                 # Nothing forbids a second one, and it says nothing new.
                 if not self._live:
                     self._live = True
@@ -299,25 +303,37 @@ class AnnounceSubscriber(MessageMachine):
     def _on_track(self, message: AnnounceStart, tracks: AnnouncedTracks, events: list[Event]) -> None:
         limits = self._state.limits
         suffix = path_untrusted(message.suffix, limits)
-        path = suffix if self._habit.is_whole(suffix)[0] else path_untrusted(message.suffix, limits, self._prefix)
-        self._habit.note(suffix)
+        if self._habit.is_disproved_by(suffix):
+            self._read_again(tracks, events)
+        whole = self._habit.is_whole(suffix)
+        path = suffix if whole else path_untrusted(message.suffix, limits, self._prefix)
         if not path.parts:
             raise self._broken("an announcement of a track without a name")
         if str(path) in self._by_path:
-            raise self._broken("an announcement of what is announced already")
-        self._remember(_Route(str(path), True))
+            raise self._announced_twice()
+        self._remember(_Route(str(path), True, whole))
         tracks.start(path, events, initial=not self._live)
+
+    def _read_again(self, tracks: AnnouncedTracks, events: list[Event]) -> None:
+        """Takes back what was told of suffixes that were taken for whole paths, and tells what they say."""
+        routes = [route for route in self._by_path.values() if route.whole]
+        # All of them go first: what one of them meant may be what another was taken for.
+        for route in routes:
+            self._forget(route)
+            tracks.end(BroadcastPath.parse(route.path), events)
+        for route in routes:
+            path = path_untrusted(route.path, self._state.limits, self._prefix)
+            self._remember(_Route(str(path), True))
+            tracks.start(path, events, initial=not self._live)
 
     def _on_track_end(self, suffix_text: str, tracks: AnnouncedTracks, events: list[Event]) -> None:
         limits = self._state.limits
         suffix = path_untrusted(suffix_text, limits)
-        for whole in self._habit.is_whole(suffix):
-            path = suffix if whole else path_untrusted(suffix_text, limits, self._prefix)
-            route = self._by_path.get(str(path))
-            if route is not None:
-                self._forget(route)
-                tracks.end(path, events)
-                return
+        path = suffix if self._habit.is_whole(suffix) else path_untrusted(suffix_text, limits, self._prefix)
+        route = self._by_path.get(str(path))
+        if route is not None:
+            self._forget(route)
+            tracks.end(path, events)
 
     def _on_start(self, message: AnnounceStart, events: list[Event]) -> None:
         if self._tracks is not None:
@@ -329,7 +345,7 @@ class AnnounceSubscriber(MessageMachine):
         route = self._by_path.get(path)
         if route is not None:
             if not self._may_restart:
-                raise self._broken("an announcement of what is announced already")
+                raise self._announced_twice()
             if shown:
                 events.append(self._announced(path, hops, message, updated=True))
             else:
@@ -406,6 +422,10 @@ class AnnounceSubscriber(MessageMachine):
     def _forget(self, route: _Route) -> None:
         del self._by_path[route.path]
         self._bytes -= len(route.path.encode())
+
+    def _announced_twice(self) -> RemoteProtocolError:
+        code = self._state.dialect.codes.duplicate("announce")
+        return RemoteProtocolError("an announcement of what is announced already", code=code, scope="stream")
 
     def _unknown(self, announce_id: int) -> RemoteProtocolError:
         return RemoteProtocolError(f"no announcement has the id {announce_id}", code=SessionCode.PROTOCOL_VIOLATION)

@@ -41,7 +41,8 @@ class PrefixHabit:
     """Whether a peer writes whole paths where only suffixes belong, as gomoqt's public functions did.
 
     A suffix may start with the prefix's own parts by chance, so one that does proves nothing. One that does not proves
-    that the peer writes suffixes; until then those that do are taken for whole paths.
+    that the peer writes suffixes, and so does a message that gomoqt writes in another way; until then those that do
+    are taken for whole paths, and what was taken so has to be read again with the proof.
     """
 
     def __init__(self, prefix: BroadcastPath, *, possible: bool) -> None:
@@ -52,19 +53,20 @@ class PrefixHabit:
             possible: True in a version with peers that have the habit.
         """
         self._prefix = prefix
-        self._possible = possible and bool(prefix.parts)
-        self._disproved = False
+        self._assumed = possible and bool(prefix.parts)
 
-    def note(self, suffix: BroadcastPath) -> None:
-        """Learns from a suffix that announces something."""
-        if not self._prefix.covers(suffix):
-            self._disproved = True
+    def is_disproved_by(self, suffix: BroadcastPath) -> bool:
+        """Returns True for the first suffix that proves that the peer writes suffixes, from where on it counts so."""
+        return not self._prefix.covers(suffix) and self.disprove()
 
-    def is_whole(self, suffix: BroadcastPath) -> tuple[bool, ...]:
-        """Returns whether a suffix is a whole path; what it may also be, less likely, stands behind that."""
-        if not self._possible or not self._prefix.covers(suffix):
-            return (False,)
-        return (False, True) if self._disproved else (True, False)
+    def disprove(self) -> bool:
+        """Takes it for certain that the peer writes suffixes; returns False when that is nothing new."""
+        assumed, self._assumed = self._assumed, False
+        return assumed
+
+    def is_whole(self, suffix: BroadcastPath) -> bool:
+        """Returns whether a suffix counts as a whole path."""
+        return self._assumed and self._prefix.covers(suffix)
 
 
 def _split(path: BroadcastPath) -> tuple[str, str]:

@@ -14,9 +14,9 @@ from ..codes import StreamCode
 from ..errors import LocalProtocolError, Malformed, ProtocolError
 from ..wire.messages import Expect, Fetch, FetchUpdate, FrameLike, Message, StreamKind
 from .events import Event, FetchRequested, FetchUpdated, FramesReceived, RequestFinished, RequestRefused
-from .group import FrameWriter
+from .group import FrameWriter, note_frames
 from .machine import RequestReceiver, StreamMachine
-from .paths import path_local, path_untrusted
+from .paths import path_local, path_untrusted, spell_path
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -76,7 +76,7 @@ class FetchSubscriber(StreamMachine):
     """
 
     def __init__(self, state: SessionState, request: Fetch) -> None:
-        request = attrs.evolve(request, broadcast=str(path_local(request.broadcast)))
+        request = attrs.evolve(request, broadcast=spell_path(path_local(request.broadcast), state.dialect.features))
         self.opening = state.dialect.stream_type(StreamKind.FETCH) + state.dialect.encode(request)
         self._dialect = state.dialect
         self._frames = state.dialect.frame_decoder(state.limits)
@@ -109,8 +109,9 @@ class FetchSubscriber(StreamMachine):
                     raise Malformed("FIN inside a frame", code=StreamCode.MALFORMED_TRACK, scope="stream")
                 self._deaf = True
                 events.append(RequestFinished())
-        except ProtocolError:
+        except ProtocolError as error:
             self._deaf = True
+            note_frames(error, events)
             raise
         return events
 

@@ -6,18 +6,28 @@ Spec: draft-lcurley-moq-lite-06, section 7 (GROUP and FRAME).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..codes import StreamCode
-from ..errors import LocalProtocolError, Malformed, ProtocolError
+from ..errors import LocalProtocolError, Malformed, ProtocolError, RemoteProtocolError
 from ..wire.cursor import StreamBuffer
 from ..wire.messages import Expect, FrameLike, Group, StreamKind
 from .events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted
-from .machine import StreamMachine
+from .machine import StreamMachine, note_events
 
 if TYPE_CHECKING:
     from ..wire.dialect import Dialect, FrameDecoder
+    from ..wire.messages import Frame
     from .state import SessionState
+
+
+def note_frames(error: ProtocolError, events: list[Event]) -> None:
+    """Has an exception say what its bytes said before: some events, and the frames that the decoder had."""
+    if isinstance(error, RemoteProtocolError) and error.said_before:
+        frames = cast("list[Frame]", list(error.said_before))
+        error.said_before = ()
+        events = [*events, FramesReceived(frames)]
+    note_events(error, events)
 
 
 class FrameWriter:
@@ -105,8 +115,9 @@ class GroupReceiver(StreamMachine):
                     raise Malformed("FIN inside a group", code=StreamCode.MALFORMED_TRACK, scope="stream")
                 self._deaf = True
                 events.append(GroupFinished())
-        except ProtocolError:
+        except ProtocolError as error:
             self._deaf = True
+            note_frames(error, events)
             raise
         return events
 

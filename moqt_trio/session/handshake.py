@@ -23,7 +23,7 @@ from ..wire import handshake
 from ..wire.cursor import StreamBuffer
 from ..wire.messages import Expect, Parameters, SessionClient, SessionServer, SessionUpdate
 from .events import BitrateReported, Event, SessionNegotiated, SessionStreamEnded
-from .machine import StreamMachine
+from .machine import StreamMachine, note_events
 
 if TYPE_CHECKING:
     from ..limits import Limits
@@ -81,8 +81,9 @@ class HandshakeMachine(StreamMachine, abc.ABC):
         events: list[Event] = []
         try:
             self._read_untrusted(data, fin, events)
-        except ProtocolError:
+        except ProtocolError as error:
             self._deaf = True
+            note_events(error, events)
             raise
         return events
 

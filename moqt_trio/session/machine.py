@@ -6,7 +6,8 @@ A machine knows its own stream and `SessionState`; it does not know the driver, 
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from ..codes import StreamCode
 from ..errors import Malformed, ProtocolError, RemoteProtocolError
@@ -40,6 +41,8 @@ class StreamMachine:
             RemoteProtocolError: The peer broke a rule; `scope` says what to end, and `code` with which code.
             Malformed: The same, for bytes that do not decode.
             LimitExceeded: The same, for a bound of `Limits`.
+
+        What the bytes in front of the mistake said is not lost: `events_before` has it.
         """
         return []
 
@@ -56,6 +59,17 @@ class StreamMachine:
 
         Calling it again does nothing. Whatever still arrives afterwards is ignored.
         """
+
+
+def note_events(error: ProtocolError, events: Iterable[Event]) -> None:
+    """Adds to an exception what was said before it, in front of what it has."""
+    if isinstance(error, RemoteProtocolError):
+        error.said_before = (*events, *error.said_before)
+
+
+def events_before(error: RemoteProtocolError) -> list[Event]:
+    """Returns what the bytes said in front of the mistake for which `receive_data` raised this."""
+    return cast("list[Event]", list(error.said_before))
 
 
 class MessageMachine(StreamMachine, abc.ABC):
@@ -81,8 +95,9 @@ class MessageMachine(StreamMachine, abc.ABC):
         events: list[Event] = []
         try:
             self._read_untrusted(data, fin, events)
-        except ProtocolError:
+        except ProtocolError as error:
             self._deaf = True
+            note_events(error, events)
             raise
         return events
 
@@ -103,7 +118,7 @@ class MessageMachine(StreamMachine, abc.ABC):
         if fin:
             self._deaf = True
             if buffer:
-                raise Malformed(f"FIN inside {self._name}", code=self._error_code, scope="stream")
+                raise self._cut_short()
             self._on_fin(events)
 
     def receive_reset(self, code: int) -> list[Event]:
@@ -129,6 +144,10 @@ class MessageMachine(StreamMachine, abc.ABC):
     def _broken(self, problem: str) -> RemoteProtocolError:
         """Returns the exception for a peer that broke the rules of this stream."""
         return RemoteProtocolError(f"{type(self).__name__}: {problem}", code=self._error_code, scope="stream")
+
+    def _cut_short(self) -> RemoteProtocolError:
+        """Returns the exception for a FIN inside a message."""
+        return Malformed(f"FIN inside {self._name}", code=self._error_code, scope="stream")
 
     @abc.abstractmethod
     def _on_message(self, message: Message, events: list[Event]) -> None:

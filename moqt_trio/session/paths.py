@@ -13,6 +13,7 @@ from ..path import BroadcastPath
 
 if TYPE_CHECKING:
     from ..limits import Limits
+    from ..wire.dialect import Features
 
 
 def path_untrusted(text: str, limits: Limits, below: BroadcastPath | None = None) -> BroadcastPath:
@@ -62,3 +63,15 @@ def path_local(text: str) -> BroadcastPath:
         return BroadcastPath.parse(text)
     except ValueError as error:
         raise LocalProtocolError(str(error)) from error
+
+
+def spell_path(path: BroadcastPath, features: Features) -> str:
+    """Returns a broadcast's path as a version writes it."""
+    return f"/{path}" if features.outer_slashes else str(path)
+
+
+def spell_prefix(prefix: BroadcastPath, features: Features) -> str:
+    """Returns a prefix as a version writes it."""
+    if not features.outer_slashes:
+        return str(prefix)
+    return f"/{prefix}/" if prefix.parts else "/"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import LocalProtocolError
+from ..errors import LocalProtocolError, RemoteProtocolError
 from ..wire.messages import Expect, Message, Probe, ProbeLevel, StreamKind
 from .events import Event, ProbeReported, ProbeRequested, RequestFinished, RequestRefused
-from .machine import MessageMachine, RequestReceiver
+from .machine import MessageMachine, RequestReceiver, note_events
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -44,7 +44,12 @@ class ProbePublisher(RequestReceiver):
             return super().receive_data(data, fin)
         # Peers open the stream with its type alone; waiting for a message would leave them without an answer.
         self._told = True
-        return [ProbeRequested(None), *super().receive_data(data, fin)]
+        asked = ProbeRequested(None)
+        try:
+            return [asked, *super().receive_data(data, fin)]
+        except RemoteProtocolError as error:
+            note_events(error, [asked])
+            raise
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, Probe)

@@ -64,3 +64,6 @@ class SetupReceiver(MessageMachine):
 
     def _broken(self, problem: str) -> RemoteProtocolError:
         return Malformed(f"SETUP: {problem}", code=SessionCode.PROTOCOL_VIOLATION)
+
+    def _cut_short(self) -> RemoteProtocolError:
+        return self._broken("FIN inside it")

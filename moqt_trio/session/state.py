@@ -74,11 +74,12 @@ class IssuedSubscriptions:
 class PeerSubscriptions:
     """The subscriptions that the peer made, and the ids that it may not use again."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, duplicate_code: int) -> None:
         self._live: set[int] = set()
         self._ended: OrderedDict[int, None] = OrderedDict()
         self._refused = 0
         self._limits = limits
+        self._duplicate_code = duplicate_code
 
     def __len__(self) -> int:
         return len(self._live)
@@ -96,7 +97,7 @@ class PeerSubscriptions:
         """
         if subscribe_id in self._live or subscribe_id in self._ended:
             raise RemoteProtocolError(
-                f"subscribe id {subscribe_id} is used a second time", code=StreamCode.INTERNAL_ERROR, scope="stream"
+                f"subscribe id {subscribe_id} is used a second time", code=self._duplicate_code, scope="stream"
             )
         bound = self._limits.max_subscriptions
         if len(self._live) >= bound:
@@ -169,5 +170,5 @@ class SessionState:
 
     def __attrs_post_init__(self) -> None:
         self.issued = IssuedSubscriptions(self.limits)
-        self.peers = PeerSubscriptions(self.limits)
+        self.peers = PeerSubscriptions(self.limits, self.dialect.codes.duplicate("subscribe"))
         self.requests = RequestSlots(self.limits)

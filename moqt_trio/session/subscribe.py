@@ -13,6 +13,7 @@ import attrs
 
 from ..codes import StreamCode
 from ..errors import LocalProtocolError
+from ..wire import varint
 from ..wire.messages import (
     Expect,
     Message,
@@ -34,7 +35,7 @@ from .events import (
     SubscribeUpdated,
 )
 from .machine import MessageMachine, RequestReceiver
-from .paths import path_local, path_untrusted
+from .paths import path_local, path_untrusted, spell_path
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -115,7 +116,7 @@ class TrackPublisher(RequestReceiver):
         return data
 
     def end(self, group: int) -> bytes:
-        """Returns SUBSCRIBE_END, or b"" where the version lacks it; FIN follows once all groups were sent.
+        """Returns SUBSCRIBE_END, or b"" where the version can't tell it; FIN follows once all groups were sent.
 
         Args:
             group: The first sequence that will never come; 0 when no group ever did.
@@ -128,7 +129,9 @@ class TrackPublisher(RequestReceiver):
             return b""
         if self._ended:
             raise LocalProtocolError("the subscription was ended before")
-        data = self._state.dialect.encode(SubscribeEnd(group)) if self._state.dialect.features.subscribe_end else b""
+        # Behind the last group that there can be stands no number: there the FIN alone tells the end.
+        tells = self._state.dialect.features.subscribe_end and group <= varint.MAX
+        data = self._state.dialect.encode(SubscribeEnd(group)) if tells else b""
         self._ended = True
         return data
 
@@ -219,7 +222,8 @@ class TrackSubscriber(MessageMachine):
         problem = _range_problem(request)
         if problem is not None:
             raise LocalProtocolError(problem)
-        request = attrs.evolve(request, subscribe_id=state.issued.next_id, broadcast=str(path_local(request.broadcast)))
+        broadcast = spell_path(path_local(request.broadcast), state.dialect.features)
+        request = attrs.evolve(request, subscribe_id=state.issued.next_id, broadcast=broadcast)
         self.opening = state.dialect.stream_type(StreamKind.SUBSCRIBE) + state.dialect.encode(request)
         self.subscribe_id = state.issued.register()
         self._current = SubscribeUpdate(

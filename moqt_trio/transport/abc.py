@@ -137,8 +137,14 @@ class ReceiveStream(AnyStream):
         """Gives the peer credit for bytes that a sink received and that were now used."""
 
     @abc.abstractmethod
-    def stop(self, code: int) -> None:
-        """Refuses everything that is still to come (STOP_SENDING). Does nothing once the half has ended."""
+    def stop(self, code: int, *, keep_unread: bool = False) -> None:
+        """Refuses everything that is still to come (STOP_SENDING). Does nothing once the half has ended.
+
+        Args:
+            code: The stream's code.
+            keep_unread: True when what a sink received can still be read: its credit waits for `consumed`. Otherwise
+                the peer gets credit for everything at once.
+        """
 
     @property
     @abc.abstractmethod

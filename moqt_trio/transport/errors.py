@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import trio
 
-from ..errors import MoqtError
+from ..errors import MoqtError, ProtocolError
 
 
 class StreamReset(MoqtError, trio.BrokenResourceError):
@@ -22,3 +22,10 @@ class StreamReset(MoqtError, trio.BrokenResourceError):
         self.code = code
         self.by_peer = by_peer
         super().__init__(f"the stream was reset by {'the peer' if by_peer else 'this side'} with code {code:#x}")
+
+    @classmethod
+    def after(cls, mistake: ProtocolError) -> StreamReset:
+        """Returns what a reader sees of a stream that this side gave up for the peer's mistake, which is the cause."""
+        reset = cls(mistake.code, by_peer=False)
+        reset.__cause__ = mistake
+        return reset

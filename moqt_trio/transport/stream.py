@@ -217,6 +217,13 @@ class Stream(BidiStream):
         if self._sink is not None and not self._reset_sent and self._send_code is None:
             self._sink.send_finished()
 
+    def deliver_gone(self) -> None:
+        """Takes the news that both halves are over on the wire, and everything was delivered.
+
+        The stream and its sink hold each other: let go here, they cost the garbage collector nothing.
+        """
+        self._sink = None
+
     def deliver_lost(self, error: MoqtError) -> None:
         """Takes the end of the connection."""
         if self._error is not None:
@@ -334,11 +341,12 @@ class Stream(BidiStream):
             self._backend.stream_consumed(self.stream_id, count)
             self._retire()
 
-    def stop(self, code: int) -> None:
+    def stop(self, code: int, *, keep_unread: bool = False) -> None:
         if self._stopped or self._fin_received or self._receive_code is not None:
             self._stopped = self._stopped or not self._fin_received
             self._chunks.clear()
-            self._release()
+            if not keep_unread:
+                self._release()
             if self._fin_received and not self._receive_over:
                 self._receive_over = True
             self._retire()
@@ -346,7 +354,8 @@ class Stream(BidiStream):
         self._stopped = True
         self._receive_over = True
         self._chunks.clear()
-        self._release()
+        if not keep_unread:
+            self._release()
         self._wake_receiver()
         if self._error is None:
             self._backend.stream_stop(self.stream_id, self.codes.to_wire(code))

@@ -94,10 +94,11 @@ def _write_request(writer: Writer, message: AnnounceRequest) -> None:
 def _read_announce(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd | AnnounceLive:
     """Reads `i status, path suffix, params?`; the suffix may be missing where the status is live."""
     status = transfork.read_status(reader)
-    suffix = paths.read_path(reader, limits) if reader.remaining or status != transfork.LIVE else ""
+    written = bool(reader.remaining)
+    suffix = paths.read_path(reader, limits) if written or status != transfork.LIVE else ""
     parameters = _read_parameters(reader, limits)
     if status == transfork.LIVE:
-        return AnnounceLive(parameters)
+        return AnnounceLive(parameters, written)
     if status == transfork.ACTIVE:
         return AnnounceStart(suffix, parameters=parameters)
     return AnnounceEnd(suffix=suffix, parameters=parameters)
@@ -266,6 +267,7 @@ DEVELOP = register(
             update_keeps_range=False,
             max_age=False,
             accept_before_groups=True,
+            subscribes_early=True,
             stray_zeros=True,
             plain_codes=True,
         ),

@@ -59,6 +59,9 @@ class Features:
         info_streams: True when a track's properties can be asked for, although no frame needs them to be read.
         accept_before_groups: True when known peers refuse a group that overtakes the acceptance of its subscription:
             the publisher holds groups back for about a round trip.
+        subscribes_early: True when known peers subscribe without waiting for an announcement, and expect that the
+            request waits for the track in turn.
+        outer_slashes: True when known peers take a path only with a slash before it, and a prefix only between two.
         stray_zeros: True when known peers write bytes of zero between messages.
         plain_codes: True when stream codes travel over raw QUIC as they are, and not in the form of WebTransport.
     """
@@ -89,6 +92,8 @@ class Features:
     fetch_update: bool = False
     info_streams: bool = False
     accept_before_groups: bool = False
+    subscribes_early: bool = False
+    outer_slashes: bool = False
     stray_zeros: bool = False
     plain_codes: bool = False
 
@@ -103,6 +108,8 @@ class FrameDecoder(abc.ABC):
         Raises:
             Malformed: The bytes are not frames; scope `"stream"`.
             LimitExceeded: A frame is longer than `Limits.max_frame`; scope `"stream"`.
+
+        The frames in front of the mistake are in `said_before` of the exception.
         """
 
     @property
@@ -233,9 +240,14 @@ def get(name: str) -> Dialect:
         raise ValueError(f"unknown version {name!r}; this library speaks: {known}") from None
 
 
-def names() -> tuple[str, ...]:
-    """Returns the names of the versions that are offered without being named, newest first."""
-    return tuple(dialect.name for dialect in _registry.values() if not dialect.opt_in)
+def names(*, opt_in: bool = False) -> tuple[str, ...]:
+    """Returns the names of the versions that are offered without being named, newest first.
+
+    Args:
+        opt_in: True adds those that are offered only when they are named.
+    """
+    offered = [dialect.name for dialect in _registry.values() if not dialect.opt_in]
+    return (*offered, *(name for name, dialect in _registry.items() if opt_in and dialect.opt_in))
 
 
 def resolve(versions: Iterable[str] | None) -> tuple[Dialect, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..codes import StreamCode
-from ..errors import LimitExceeded, LocalProtocolError, Malformed
+from ..errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError
 from . import varint
 from .dialect import FrameDecoder
 from .messages import Frame, FrameLike
@@ -105,6 +105,8 @@ class StreamFrameDecoder(FrameDecoder):
         Raises:
             Malformed: A timestamp is below 0 or above 2**62-1.
             LimitExceeded: A frame announces more than `max_frame` bytes; raised as soon as its length is there.
+
+        In `said_before` of either are the frames that were whole.
         """
         frames: list[Frame] = []
         offset = 0
@@ -119,7 +121,11 @@ class StreamFrameDecoder(FrameDecoder):
         elif self._head:
             data = self._head + data
             self._head = b""
-        self._read_frames(data, offset, frames)
+        try:
+            self._read_frames(data, offset, frames)
+        except RemoteProtocolError as error:
+            error.said_before = tuple(frames)
+            raise
         return frames
 
     def _frame_timestamp(self) -> int | None:

@@ -93,7 +93,9 @@ _WRITES_03: Writes = {
 
 _BIDIRECTIONAL_04 = {**_BIDIRECTIONAL_03, 5: StreamKind.GOAWAY}
 
-_FEATURES_04 = attrs.evolve(_FEATURES_03, sender_hop="sender", exclude_hop=True, probe="rtt", goaway=True)
+_FEATURES_04 = attrs.evolve(
+    _FEATURES_03, sender_hop="sender", exclude_hop=True, probe="rtt", goaway=True, outer_slashes=True
+)
 
 _READS_04: Reads = {
     **_READS_03,
@@ -119,6 +121,7 @@ UNIDIRECTIONAL_05 = {**_UNIDIRECTIONAL_03, 1: StreamKind.SETUP}
 
 FEATURES_05 = attrs.evolve(
     _FEATURES_04,
+    outer_slashes=False,
     setup="uni",
     path_in_handshake=True,
     announce_first="ok",

@@ -198,9 +198,15 @@ class AnnounceEnd(Message):
 
 @attrs.frozen
 class AnnounceLive(Message):
-    """Everything that was active has been announced (moq-transfork-03 and develop)."""
+    """Everything that was active has been announced (moq-transfork-03 and develop).
+
+    Attributes:
+        parameters: What stands behind it in develop; None for nothing.
+        suffix_written: False where the field of the suffix was left out of develop's message, as gomoqt does.
+    """
 
     parameters: Parameters | None = None
+    suffix_written: bool = attrs.field(default=True, eq=False)
 
 
 @attrs.frozen

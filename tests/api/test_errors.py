@@ -11,6 +11,7 @@ import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.testing import session_pair
+from tests.api.staged import subscribed
 
 VERSIONS = pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03"])
 
@@ -18,14 +19,7 @@ VERSIONS = pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-05", "mo
 @pytest.fixture
 async def stage():
     """A published track and a subscription to it."""
-    broadcast = moqt.Broadcast()
-    track = broadcast.track("t", delivery="reliable")
-    async with (
-        session_pair() as (client, server),
-        server.publish("b", broadcast),
-        client.subscribe("b", "t") as subscription,
-    ):
-        await track.wait_subscribed()
+    async with subscribed(delivery="reliable") as (client, server, track, subscription):
         yield client, server, track, subscription
 
 
@@ -33,14 +27,7 @@ async def stage():
 @pytest.mark.parametrize("code", [1, 64, 1000, 2**32 - 1])
 async def test_a_reset_group(version, code):
     """A group that the publisher gives up is a StreamReset with its code, after the frames that came whole."""
-    broadcast = moqt.Broadcast()
-    track = broadcast.track("t", delivery="reliable")
-    async with (
-        session_pair(version) as (client, server),
-        server.publish("b", broadcast),
-        client.subscribe("b", "t") as subscription,
-    ):
-        await track.wait_subscribed()
+    async with subscribed(version, delivery="reliable") as (_, _, track, subscription):
         async with track.open_group() as group:
             await group.send(b"whole")
             reader = await subscription.receive()
@@ -186,14 +173,7 @@ async def test_nothing_there(version):
 @VERSIONS
 async def test_a_track_that_is_given_up(version):
     """When the publisher aborts a track its subscribers get StreamReset with that code, not a clean end."""
-    broadcast = moqt.Broadcast()
-    track = broadcast.track("t")
-    async with (
-        session_pair(version) as (client, server),
-        server.publish("b", broadcast),
-        client.subscribe("b", "t") as subscription,
-    ):
-        await track.wait_subscribed()
+    async with subscribed(version) as (_, _, track, subscription):
         track.abort(code=77)
         with pytest.raises(moqt.StreamReset) as caught:
             await subscription.receive()

@@ -7,6 +7,7 @@ import trio
 
 import moqt_trio as moqt
 from moqt_trio.testing import session_pair
+from tests.api.staged import subscribed
 
 VERSIONS = [name for name in moqt.version_names() if "moq-lite-03" <= name <= "moq-lite-06"]
 SINCE_05 = [name for name in VERSIONS if name >= "moq-lite-05"]
@@ -189,14 +190,7 @@ async def test_timestamps_travel(version):
 @pytest.mark.parametrize("version", SINCE_05)
 async def test_datagrams_arrive_as_groups(version):
     """A datagram is a group of one frame on the other side; a payload that cannot fit is refused to the sender."""
-    broadcast = moqt.Broadcast()
-    track = broadcast.track("t")
-    async with (
-        session_pair(version) as (client, server),
-        server.publish("b", broadcast),
-        client.subscribe("b", "t") as subscription,
-    ):
-        await track.wait_subscribed()
+    async with subscribed(version) as (_, _, track, subscription):
         assert track.send_datagram(b"quick", timestamp=7) == 0
         group = await subscription.receive()
         assert group.datagram
@@ -208,14 +202,7 @@ async def test_datagrams_arrive_as_groups(version):
 @pytest.mark.parametrize("version", ["moq-lite-04", "moq-lite-03"])
 async def test_datagrams_fall_back_to_streams(version):
     """Where the version has no datagrams the same call delivers on a stream: nothing is dropped in silence."""
-    broadcast = moqt.Broadcast()
-    track = broadcast.track("t")
-    async with (
-        session_pair(version) as (client, server),
-        server.publish("b", broadcast),
-        client.subscribe("b", "t") as subscription,
-    ):
-        await track.wait_subscribed()
+    async with subscribed(version) as (_, _, track, subscription):
         track.send_datagram(b"quick")
         group = await subscription.receive()
         assert not group.datagram
@@ -225,14 +212,7 @@ async def test_datagrams_fall_back_to_streams(version):
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_an_update_takes_effect(version):
     """An end that is set later ends the subscription there."""
-    broadcast = moqt.Broadcast()
-    track = broadcast.track("t", delivery="reliable")
-    async with (
-        session_pair(version) as (client, server),
-        server.publish("b", broadcast),
-        client.subscribe("b", "t") as subscription,
-    ):
-        await track.wait_subscribed()
+    async with subscribed(version, delivery="reliable") as (_, _, track, subscription):
         await track.write(b"0")
         assert (await subscription.receive()).sequence == 0
         await subscription.update(end_group=1, priority=3)

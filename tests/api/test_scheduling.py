@@ -13,6 +13,7 @@ import moqt_trio as moqt
 from bench.slow_link import slow_link
 from moqt_trio.codes import StreamCode
 from moqt_trio.testing import LossyLink, session_pair
+from tests.api.staged import subscribed
 
 FRAME = 1000
 RATE = 20_000.0
@@ -289,14 +290,7 @@ async def test_a_cancelled_subscription_makes_way(autojump_clock):
 async def test_groups_that_the_peer_does_not_take_expire_as_well(autojump_clock):
     """A group that was written whole but is held up by the peer's credit is reset once it is too old."""
     limits = moqt.Limits(stream_window=500)
-    broadcast = moqt.Broadcast()
-    track = broadcast.track("t")
-    async with (
-        session_pair(client_limits=limits) as (client, server),
-        server.publish("b", broadcast),
-        client.subscribe("b", "t", max_age=1) as subscription,
-    ):
-        await track.wait_subscribed()
+    async with subscribed(client_limits=limits, max_age=1) as (_, server, track, subscription):
         for timestamp in (0, 500, 1000, 5000):
             async with track.open_group() as group:
                 await group.send(bytes(FRAME), timestamp)

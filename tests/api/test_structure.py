@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 import trio
 import trio.testing
@@ -195,3 +198,63 @@ async def test_everyone_learns_of_the_end():
     assert sorted(seen) == ["announcements", "subscription"]
     assert isinstance(error, moqt.SessionClosed)
     assert (error.remote_code, error.reason, error.by_peer) == (7, "enough", True)
+
+
+def task_tree(root: trio.lowlevel.Task) -> set[trio.lowlevel.Task]:
+    """Returns a task with all that run in its nurseries, at any depth."""
+    found = {root}
+    for nursery in root.child_nurseries:
+        for child in nursery.child_tasks:
+            found |= task_tree(child)
+    return found
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["webtransport", "quic"])
+async def test_every_task_belongs_to_the_caller(scheme, monkeypatch):
+    """Nothing is started or hooked in beside the caller's own tasks, while sessions run and after."""
+
+    def forbidden(*arguments: object, **options: object) -> None:
+        raise AssertionError("beside the task tree of the caller")
+
+    for name in ("spawn_system_task", "add_instrument", "start_guest_run"):
+        monkeypatch.setattr(trio.lowlevel, name, forbidden)
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t")
+
+    async def publish(request: moqt.SessionRequest) -> None:
+        async with request.accept() as session, session.publish("b", broadcast):
+            await session.wait_closed()
+
+    own = trio.lowlevel.current_task()
+    beside = task_tree(root) - task_tree(own)
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(moqt.serve, publish, "localhost", 0)
+        async with (
+            moqt.connect(listener.urls[scheme], fingerprint=listener.fingerprint) as session,
+            session.subscribe("b", "t") as subscription,
+        ):
+            await track.wait_subscribed()
+            await track.write(b"x")
+            assert await (await subscription.receive()).read_all() == [b"x"]
+            assert task_tree(root) - task_tree(own) == beside
+            assert len(task_tree(own)) > 1
+        await listener.aclose()
+    assert task_tree(own) == {own}
+    assert task_tree(root) - {own} == beside
+
+
+def test_no_class_relies_on_the_garbage_collector():
+    """No class has a `__del__`, and nothing is finalized when an object goes away or when the interpreter ends."""
+    forbidden = {"__del__", "finalize", "atexit", "spawn_system_task"}
+    found = []
+    for path in sorted(Path(moqt.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = {
+                name
+                for name in (getattr(node, "name", None), getattr(node, "attr", None), getattr(node, "id", None))
+                if name in forbidden
+            }
+            found += [f"{path.name}: {name}" for name in names]
+    assert found == []

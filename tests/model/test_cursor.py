@@ -238,6 +238,32 @@ async def test_every_change_wakes(make_track, subscribe):
     woken_by(track.finish)
 
 
+async def test_an_empty_group_wakes_only_as_the_first(make_track, subscribe):
+    """A group without a frame gives nothing to do; only the first of all wakes, as a subscription is accepted then."""
+    track = make_track()
+    reader = subscribe(track)
+    track.open_group()
+    wakes = reader.wakes
+    writer = track.open_group()
+    assert reader.wakes == wakes
+    writer.send_nowait(b"a")
+    assert reader.wakes > wakes
+    assert reader.read() == {0: [], 1: [b"a"]}
+
+
+async def test_groups_past_the_end_are_not_taken_in(make_track, subscribe):
+    """Once a cursor was told where the track ends for it, what is opened after that is nothing to it."""
+    track = make_track()
+    reader = subscribe(track)
+    fill(track, 2)
+    reader.cursor.finish(2)
+    track.open_group()
+    track.write_nowait(b"late")
+    assert reader.pending == [0, 1]
+    reader.read()
+    assert reader.cursor.done
+
+
 async def test_a_removed_group_is_forgotten(make_track, subscribe):
     """A group that the subscriber does not want is neither news nor backlog, and later frames of it are ignored."""
     track = make_track()
@@ -297,7 +323,7 @@ async def test_done_waits_for_groups_and_losses(make_track, subscribe):
 
 
 async def test_a_range_ends_the_cursor(make_track, subscribe):
-    """A cursor with a last group is done once it has that group; the track's end is told no later than the range's."""
+    """A cursor with a last group is done once it has that group; the track's end is told as it is."""
     track = make_track()
     reader = subscribe(track, end_group=1)
     track.write_nowait(b"a")
@@ -310,7 +336,7 @@ async def test_a_range_ends_the_cursor(make_track, subscribe):
     track.write_nowait(b"c")
     assert reader.read() == {}
     track.finish()
-    assert reader.cursor.end == 2
+    assert reader.cursor.end == 3
 
 
 async def test_a_range_whose_last_group_never_came(make_track, subscribe):

@@ -23,6 +23,8 @@ REQUEST = {
     **dict.fromkeys(OLD + NEW[:1], "03120864656d6f2f63616d066576656e74730001"),
     "moq-lite-06": "03140864656d6f2f63616d066576656e747300010000",
 }
+# Ours differs in one: gomoqt, which speaks that version only, knows no path without a slash before it.
+OPENING = {**REQUEST, "moq-lite-04": "0313092f64656d6f2f63616d066576656e74730001"}
 REPLY = {**dict.fromkeys(OLD, "0361626300"), **dict.fromkeys(NEW, "67100361626347cf00")}
 
 
@@ -42,9 +44,9 @@ def publisher(name: str) -> FetchPublisher:
 
 
 def test_request_and_reply(name):
-    """Both sides have the bytes of moq-rs, and the reply reads as it was written."""
+    """Both sides have the bytes that peers understand, and the reply reads as it was written."""
     subscriber = core(name).fetch("demo//cam", "events", 1)
-    assert subscriber.opening.hex() == REQUEST[name]
+    assert subscriber.opening.hex() == OPENING[name]
     machine = publisher(name)
     data = machine.frames(frames_of(name)[:1]) + machine.frames(frames_of(name)[1:])
     assert data.hex() == REPLY[name]

@@ -274,11 +274,38 @@ def test_one_suffix_proves_that_a_peer_writes_suffixes():
 
 
 def test_an_end_is_read_as_its_start_was():
-    """What was taken for a whole path ends as one, although the peer has proved since that it writes suffixes."""
+    """What was taken for a whole path ends as one, and is a suffix once the peer has proved that it writes suffixes."""
     whole, plain = AnnounceStart("a/b/t"), AnnounceStart("c/t")
     events = announce(DEVELOP, "a", whole, plain, AnnounceEnd(suffix="a/b/t"), AnnounceEnd(suffix="c/t"))
-    assert [event for event in events if isinstance(event, Unannounced)] == [Unannounced("a/b"), Unannounced("a/c")]
+    gone = [event for event in events if isinstance(event, Unannounced)]
+    assert gone == [Unannounced("a/b"), Unannounced("a/a/b"), Unannounced("a/c")]
+    assert announce(DEVELOP, "a", whole, AnnounceEnd(suffix="a/b/t"))[2:] == [
+        TrackUnannounced("a/b", "t"),
+        Unannounced("a/b"),
+    ]
     assert announce(DEVELOP, "a", AnnounceEnd(suffix="a/b/t")) == []
+
+
+def test_what_was_misread_is_told_again_with_the_proof():
+    """A path that repeats its prefix is taken for a whole one at first; the proof corrects it, even onto its own."""
+    wrong = [Announced("a", initial=True), TrackAnnounced("a", "t")]
+    right = [Announced("a/a", initial=True), TrackAnnounced("a/a", "t")]
+    taken_back = [TrackUnannounced("a", "t"), Unannounced("a")]
+    assert announce(DEVELOP, "a", AnnounceStart("a/t")) == wrong
+    # gomoqt leaves the suffix out of LIVE; who writes it there writes suffixes.
+    assert announce(DEVELOP, "a", AnnounceStart("a/t"), AnnounceLive()) == [
+        *wrong,
+        *taken_back,
+        *right,
+        InitialAnnouncementsDone(),
+    ]
+    # The suffix `t` is what the first one was taken for.
+    events = announce(DEVELOP, "a", AnnounceStart("a/t"), AnnounceStart("t"))
+    assert events == [*wrong, *taken_back, *right, *wrong]
+    # What one of them means may be what another was taken for.
+    events = announce(DEVELOP, "a", AnnounceStart("a/a/t"), AnnounceStart("a/t"), AnnounceStart("b/t"))
+    assert events[-2:] == [Announced("a/b", initial=True), TrackAnnounced("a/b", "t")]
+    assert [event.path for event in events if isinstance(event, TrackAnnounced)][-3:] == ["a/a/a", "a/a", "a/b"]
 
 
 # -- ranges that can be moved and not lifted ------------------------------------------------------------------

@@ -32,6 +32,8 @@ REQUEST = {
     **dict.fromkeys(OLD + NEW[:1], "0217000864656d6f2f63616d066576656e7473c80045dc0409"),
     "moq-lite-06": "0218000864656d6f2f63616d066576656e7473c845dc03090000",
 }
+# Ours differs in one: gomoqt, which speaks that version only, knows no path without a slash before it.
+OPENING = {**REQUEST, "moq-lite-04": "021800092f64656d6f2f63616d066576656e7473c80045dc0409"}
 UPDATE = {**dict.fromkeys(OLD + NEW[:1], "07090047d0054046"), "moq-lite-06": "080947d00440460000"}
 # The same, as moq-rs accepts it for a subscriber with priority 200.
 OK = {**dict.fromkeys(OLD, "0005c800000000"), **dict.fromkeys(NEW, "000104")}
@@ -284,9 +286,9 @@ def test_a_range_of_frames_that_ends_before_it_starts():
 
 
 def test_the_opening(name):
-    """What we open with is what moq-rs sends for the same subscription."""
+    """What we open with is what peers send, and take, for the same subscription."""
     machine = core(name).subscribe("/demo/cam", "events", priority=200, max_age_ms=1500, start_group=3, end_group=8)
-    assert machine.opening.hex() == REQUEST[name]
+    assert machine.opening.hex() == OPENING[name]
 
 
 def test_ids_count_up_from_zero(name):

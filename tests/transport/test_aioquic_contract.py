@@ -10,6 +10,7 @@ import pytest
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState
 from aioquic.quic.packet import QuicErrorCode
+from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 
@@ -142,6 +143,42 @@ def test_the_pacer_is_replaced():
     pacer = quic_of(Pair().client)._loss._pacer
     pacer.update_rate(100_000, 0.001)
     assert pacer.bucket_max == PACER_BURST
+
+
+def test_a_flush_starts_no_packet_in_vain(monkeypatch):
+    """A flush ends with its last packet; it is not for pacing that it ended, so no timer is set for more."""
+    pair = Pair()
+    pair.run()
+    started = []
+    start = QuicPacketBuilder.start_packet
+    monkeypatch.setattr(QuicPacketBuilder, "start_packet", lambda *arguments: (started.append(1), start(*arguments))[1])
+    stream = pair.client.open_stream(unidirectional=True)
+    assert stream is not None
+    pair.client.write(stream, bytes(100), True)
+    assert len(pair.client.datagrams_to_send(pair.now)) == len(started) == 1
+    assert not pair.client.has_work(pair.now)
+    assert quic_of(pair.client)._pacing_at is None
+
+
+def test_many_small_streams_share_packets():
+    """Streams that do not fit the first packet follow in the next ones; each arrives whole, and none is left over."""
+    pair = Pair()
+    pair.run()
+    sent = {}
+    for number in range(40):
+        stream = pair.client.open_stream(unidirectional=True)
+        assert stream is not None
+        sent[stream] = bytes([number]) * (50 + number)
+        pair.client.write(stream, sent[stream], True)
+    pair.run()
+    arrived: dict[int, bytes] = {}
+    for kind, *told in pair.server_sink.told:
+        if kind == "data":
+            arrived[told[0]] = arrived.get(told[0], b"") + told[1]
+    assert arrived == sent
+    assert ("data", stream, sent[stream], True) in pair.server_sink.told
+    assert pair.client.unsent == 0
+    assert not quic_of(pair.client).active
 
 
 def test_handshake_and_data_without_a_network():

@@ -49,6 +49,19 @@ async def test_quic_is_congested_until_most_of_it_has_left():
             assert not server.congested
 
 
+async def test_what_may_leave_at_once_does_not_wait():
+    """On an idle connection most of a congestion window may be written before it counts as congested."""
+    with trio.fail_after(10):
+        async with quic_pair() as (_, server):
+            await eventually(lambda: server.statistics().bytes_in_flight == 0)
+            window = server.statistics().congestion_window
+            stream = server.open_uni_nowait()
+            stream.write(bytes(window * 3 // 4))
+            assert not server.congested
+            stream.write(bytes(window))
+            assert server.congested
+
+
 async def test_what_a_stream_may_not_send_is_not_congestion():
     """A stream that the peer gives no credit holds up its own bytes, and no other stream's."""
     with trio.fail_after(10):

@@ -317,6 +317,11 @@ class AioquicEngine(Engine):
     def congestion_window(self) -> int:
         return self._quic._loss.congestion_window
 
+    @property
+    def window_left(self) -> int:
+        loss = self._quic._loss
+        return max(loss.congestion_window - loss.bytes_in_flight, 0)
+
     # -- datagrams -----------------------------------------------------------------------------------------
 
     @property

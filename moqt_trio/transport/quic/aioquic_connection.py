@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 PACER_BURST = 0.002
 """Seconds of sending that may leave in one burst. Timers fire a millisecond late; with less, the link idles."""
+_LEAST_FRAME = 32
+"""Bytes left in a packet that are worth another stream frame, whose own header takes up to a third of them."""
 
 
 class _Receiver(QuicStreamReceiver):
@@ -71,11 +73,17 @@ class _Sender(QuicStreamSender):
     def __init__(self, stream_id: int | None, writable: bool, owner: MendedConnection, stream: QuicStream) -> None:
         super().__init__(stream_id, writable)
         self._owner = owner
-        self._stream = stream
+        self._stream: QuicStream | None = stream
+
+    def release(self) -> None:
+        """Lets go of the stream, which is over: a pair that hold each other are work for the garbage collector."""
+        self._stream = None
 
     @property
     def sendable(self) -> int:
         """Bytes that were in no packet yet, as far as the peer's credit for the stream reaches."""
+        if self._stream is None:
+            return 0
         return max(0, min(self._buffer_stop, self._stream.max_stream_data_remote) - self.highest_offset)
 
     def write(self, data: bytes, end_stream: bool = False) -> None:
@@ -87,6 +95,9 @@ class _Sender(QuicStreamSender):
         before = self.highest_offset
         frame = super().get_frame(max_size, max_offset)
         self._owner.unsent -= self.highest_offset - before
+        if not (len(self._pending) or self._pending_eof):
+            # aioquic would find that out by asking once more.
+            self.buffer_is_empty = True
         return frame
 
     def reset(self, error_code: int) -> None:
@@ -154,9 +165,9 @@ class _StreamTable(dict[int, QuicStream]):
 
     def __setitem__(self, stream_id: int, stream: QuicStream) -> None:
         owner = self._owner
-        receiver = _Receiver(stream_id, not stream.receiver.is_finished, owner.max_gaps)
-        receiver.activate = owner.activate
-        stream.receiver = receiver
+        if not stream.receiver.is_finished:
+            stream.receiver = receiver = _Receiver(stream_id, True, owner.max_gaps)
+            receiver.activate = owner.activate
         if not stream.sender.is_finished:
             stream.sender = _Sender(stream_id, True, owner, stream)
         super().__setitem__(stream_id, stream)
@@ -166,12 +177,38 @@ class _StreamTable(dict[int, QuicStream]):
 
     def pop(self, stream_id: int) -> QuicStream:  # type: ignore[override]
         stream = super().pop(stream_id)
+        if isinstance(stream.sender, _Sender):
+            stream.sender.release()
         self._owner.stream_left(stream_id)
         return stream
 
 
 class _Pacer(QuicPacketPacer):
-    """The pacer, with a bucket that holds `PACER_BURST` seconds."""
+    """The pacer, with a bucket that holds `PACER_BURST` seconds. It also ends a flush once everything was written.
+
+    aioquic asks it before every packet, and finds that there is nothing more to send by starting a packet in vain:
+    half of what a flush of one small packet costs.
+
+    Attributes:
+        written: True once a packet of this flush has something in it.
+        satisfied: True when this flush ended for want of something to send, not for pacing.
+    """
+
+    def __init__(self, owner: MendedConnection, max_datagram_size: int) -> None:
+        super().__init__(max_datagram_size=max_datagram_size)
+        self._owner = owner
+        self.written = False
+        self.satisfied = False
+
+    def next_send_time(self, now: float) -> float | None:  # type: ignore[override]
+        if self.written and not self._owner.unsent and not self._owner.has_work(now):
+            self.satisfied = True
+            return now
+        return super().next_send_time(now)
+
+    def update_after_send(self, now: float) -> None:
+        self.written = True
+        super().update_after_send(now)
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
         super().update_rate(congestion_window, smoothed_rtt)
@@ -208,8 +245,9 @@ class MendedConnection(QuicConnection):
         for name in ("_local_max_streams_bidi", "_local_max_streams_uni"):
             stock: Limit = getattr(self, name)
             setattr(self, name, _StreamLimit(stock.frame_type, stock.name, limits.max_streams))
+        self._pacer: _Pacer | None = None
         if type(getattr(self._loss, "_pacer", None)) is QuicPacketPacer:
-            self._loss._pacer = _Pacer(max_datagram_size=configuration.max_datagram_size)
+            self._loss._pacer = self._pacer = _Pacer(self, configuration.max_datagram_size)
 
     # -- credit --------------------------------------------------------------------------------------------
 
@@ -369,15 +407,28 @@ class MendedConnection(QuicConnection):
         if space.ack_at is not None and space.ack_at > now and any(map(_has_frames, self._streams_queue)):
             # A packet goes out in any case: the acknowledgement need not cost one of its own later.
             space.ack_at = now
+        pacer = self._pacer
+        if pacer is not None:
+            pacer.written = pacer.satisfied = False
         try:
             super()._write_application(builder, network_path, now)
         finally:
+            if pacer is not None and pacer.satisfied:
+                self._pacing_at = None
             self.active = {
                 stream.stream_id: stream
                 for stream in self._streams_queue
                 if stream.stream_id is not None and (_has_frames(stream) or stream.is_finished)
             }
             self._streams_queue = []
+
+    def _write_stream_frame(
+        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream, max_offset: int
+    ) -> int:
+        # aioquic asks every stream, also when the packet is full.
+        if builder.remaining_flight_space < _LEAST_FRAME:
+            return 0
+        return super()._write_stream_frame(builder, space, stream, max_offset)
 
     # -- the rest ------------------------------------------------------------------------------------------
 

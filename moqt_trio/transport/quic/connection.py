@@ -40,6 +40,8 @@ _LAZY_TURNS = 4
 """Turns of the scheduler without news from the reader, after which credit is sent."""
 _FULL = 16 * 1024
 """Written bytes that are worth a flush at once."""
+_NEAR = 0.005
+"""Seconds before a deadline in which it is put off when it has become later."""
 _TICK = 0.001
 """Seconds until a timer that is overdue is looked at again: the least that the kernel's poll can wait."""
 
@@ -241,6 +243,8 @@ class QuicConnection(StreamHost, EngineSink):
 
     def _flush(self) -> None:
         now = trio.current_time()
+        # Before, so that what was just acknowledged is made up for at once; and after, to have something ready.
+        self._offer_room()
         self._dirty = self._lazy = False
         self._written = 0
         try:
@@ -257,17 +261,27 @@ class QuicConnection(StreamHost, EngineSink):
         self._set_timer(now)
         # As much as the link takes in half a round trip: less would let it idle, more would be too late to reorder.
         self._send_ahead = min(max(self._engine.congestion_window // 2, _MIN_AHEAD), self.send_high)
-        if self._room_wanted and self._engine.unsent < self._send_ahead // 2:
+        self._offer_room()
+
+    def _offer_room(self) -> None:
+        """Lets those who wait for room write, when there is some for more than a little."""
+        if self._room_wanted and self._room_left() > self._send_ahead // 2:
             self._room_wanted = False
             try:
                 self._deliver_send_room()
             except Exception:
                 self._fail("a sender failed")
 
+    def _room_left(self) -> int:
+        """Returns how many bytes may still be written: those that may leave now do not count as waiting."""
+        ahead = self._send_ahead
+        return ahead + min(self._engine.window_left, ahead) - self._engine.unsent
+
     def _set_timer(self, now: float) -> None:
         deadline = self._next_deadline(now)
-        # Moving a deadline costs a little, one that passes in vain a lot, and one that is a little early nothing.
-        if deadline < self._timer.deadline or deadline > self._timer.deadline + _TICK:
+        earlier = self._timer.deadline
+        # Moving a deadline costs a little, one that passes in vain a lot: it is put off, but only when it is near.
+        if deadline < earlier or (earlier < now + _NEAR and deadline > earlier + _TICK):
             self._timer.deadline = deadline
 
     def _next_deadline(self, now: float) -> float:
@@ -366,7 +380,8 @@ class QuicConnection(StreamHost, EngineSink):
             stream.deliver_send_finished()
 
     def stream_gone(self, stream_id: int) -> None:
-        self._streams.pop(stream_id, None)
+        if (stream := self._streams.pop(stream_id, None)) is not None:
+            stream.deliver_gone()
 
     def streams_available(self) -> None:
         self._deliver_streams_available()
@@ -426,7 +441,7 @@ class QuicConnection(StreamHost, EngineSink):
 
     @property
     def congested(self) -> bool:
-        if self._closed is not None or self._engine.unsent < self._send_ahead:
+        if self._closed is not None or self._room_left() > 0:
             return False
         self._room_wanted = True
         return True

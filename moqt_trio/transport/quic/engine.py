@@ -203,6 +203,11 @@ class Engine(abc.ABC):
     def congestion_window(self) -> int:
         """Bytes that may be in flight."""
 
+    @property
+    @abc.abstractmethod
+    def window_left(self) -> int:
+        """Bytes that the congestion window lets leave now; never below 0."""
+
     # -- datagrams -----------------------------------------------------------------------------------------
 
     @property

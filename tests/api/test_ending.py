@@ -1,0 +1,139 @@
+"""How long the last groups of a track may take, and how many groups may be on their way at once."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+import moqt_trio as moqt
+from moqt_trio.testing import LossyLink, session_pair
+from tests.faults.raw_peer import group, raw_peer, settled
+
+LIMITS = moqt.Limits(straggler_timeout=3)
+SUBSCRIBE_OK = bytes.fromhex("00 01 00")
+SUBSCRIBE_END = bytes.fromhex("01 01 02")
+
+
+async def finished_subscription(peer):
+    """Accepts a subscription of moq-lite-06, says that groups 0 and 1 are all, and finishes its stream."""
+    await peer.accept_bidi()  # for the track's properties
+    stream = await peer.accept_bidi()
+    stream.write(SUBSCRIBE_OK + SUBSCRIBE_END, fin=True)
+
+
+async def send_group(peer, number):
+    stream = await peer.open_uni()
+    stream.write(group(0, number, b"x"), fin=True)
+    await settled()
+
+
+async def test_a_group_that_never_comes(autojump_clock):
+    """The publisher is done, and a group of its range is missing: iteration ends `Limits.straggler_timeout` later."""
+    async with raw_peer(limits=LIMITS) as (peer, session), session.subscribe("b", "t") as subscription:
+        await send_group(peer, 0)
+        await finished_subscription(peer)
+        await settled()
+        began = trio.current_time()
+        assert [reader.sequence async for reader in subscription] == [0]
+        assert trio.current_time() - began == pytest.approx(LIMITS.straggler_timeout)
+        for _ in range(2):
+            with pytest.raises(trio.EndOfChannel):
+                await subscription.receive()
+        assert trio.current_time() - began == pytest.approx(LIMITS.straggler_timeout)
+
+
+async def test_a_reader_that_waits_when_the_publisher_finishes(autojump_clock):
+    """The time counts from the publisher's end of the subscription, also for who was waiting then."""
+    async with raw_peer(limits=LIMITS) as (peer, session), session.subscribe("b", "t") as subscription:
+        async with trio.open_nursery() as nursery:
+
+            async def read() -> None:
+                with pytest.raises(trio.EndOfChannel):
+                    await subscription.receive()
+
+            nursery.start_soon(read)
+            await trio.sleep(100)
+            await finished_subscription(peer)
+            await settled()
+            began = trio.current_time()
+        assert trio.current_time() - began == pytest.approx(LIMITS.straggler_timeout)
+
+
+async def test_a_group_that_comes_late(autojump_clock):
+    """A group that is overtaken by the end of its track is delivered; once all are there, nobody waits any more."""
+    async with raw_peer(limits=LIMITS) as (peer, session), session.subscribe("b", "t") as subscription:
+        await send_group(peer, 1)
+        await finished_subscription(peer)
+        await settled()
+        async with trio.open_nursery() as nursery:
+            received: list[int] = []
+
+            async def read() -> None:
+                received.extend([reader.sequence async for reader in subscription])
+                ended.append(trio.current_time())
+
+            ended: list[float] = []
+            nursery.start_soon(read)
+            await trio.sleep(LIMITS.straggler_timeout / 2)
+            assert received == []
+            late = trio.current_time()
+            await send_group(peer, 0)
+        assert received == [1, 0]
+        assert ended == [pytest.approx(late)]
+
+
+async def test_a_track_that_is_complete(autojump_clock):
+    """With every group of the range there, the end of the track costs no time."""
+    async with raw_peer(limits=LIMITS) as (peer, session), session.subscribe("b", "t") as subscription:
+        await send_group(peer, 0)
+        await send_group(peer, 1)
+        await finished_subscription(peer)
+        began = trio.current_time()
+        assert [reader.sequence async for reader in subscription] == [0, 1]
+        assert trio.current_time() == began
+
+
+async def test_a_session_that_ends_while_stragglers_are_due(autojump_clock):
+    """When the session ends after the publisher was done, what arrived is read and the track has ended cleanly."""
+    async with raw_peer(limits=LIMITS) as (peer, session), session.subscribe("b", "t") as subscription:
+        await send_group(peer, 0)
+        await finished_subscription(peer)
+        await settled()
+        peer.close(0)
+        await settled()
+        assert [reader.sequence async for reader in subscription] == [0]
+
+
+async def test_groups_that_are_not_acknowledged(autojump_clock):
+    """On a long way at most `Limits.max_unacknowledged_groups` groups of a subscription travel at once; all arrive."""
+    limits = moqt.Limits(max_unacknowledged_groups=3)
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable", max_age=1000)
+    async with (
+        session_pair(limits=limits, link=LossyLink(delay=1)) as (client, server),
+        server.publish("b", broadcast),
+        client.subscribe("b", "t") as subscription,
+    ):
+        await track.wait_subscribed()
+        await trio.sleep(10)
+
+        def travelling() -> int:
+            return sum(bool(number & 2) for number in server._driver.connection._streams)
+
+        before = travelling()
+        for _ in range(10):
+            await track.write(b"x")
+        await trio.testing.wait_all_tasks_blocked()
+        assert travelling() - before == limits.max_unacknowledged_groups
+        track.finish()
+        received = []
+        most = 0
+        began = trio.current_time()
+        async for reader in subscription:
+            received.append(reader.sequence)
+            most = max(most, travelling() - before)
+        assert received == list(range(10))
+        assert most <= limits.max_unacknowledged_groups
+        # Ten groups in threes need four times the way, and then comes the end.
+        assert trio.current_time() - began >= 4

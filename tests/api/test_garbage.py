@@ -1,0 +1,53 @@
+"""What is over leaves nothing for the garbage collector: a pause of its costs every session of the process."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import trio
+
+import moqt_trio as moqt
+
+GROUPS = 50
+
+
+@pytest.mark.parametrize("scheme", ["moqt", "https"])
+async def test_a_delivered_group_is_freed_at_once(scheme):
+    """Groups that were written, delivered, acknowledged and read are freed as they end, on both sides."""
+
+    async def serve_track(request):
+        async with request.accept() as session:
+            broadcast = moqt.Broadcast()
+            track = broadcast.track("data", delivery="reliable")
+            async with session.publish("live", broadcast):
+                await track.wait_subscribed()
+                for number in range(GROUPS):
+                    await track.write(bytes([number]))
+                await session.wait_closed()
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            listener = await nursery.start(moqt.serve, serve_track, "127.0.0.1", 0)
+            url = next(url for url in listener.urls if url.startswith(scheme))
+            async with moqt.connect(url, fingerprint=listener.fingerprint) as session:
+                async with session.announcements("live") as announcements:
+                    await anext(announcements)
+                async with session.subscribe("live", "data", max_age=60) as subscription:
+                    first = await anext(subscription)
+                    assert [bytes(frame) async for frame in first] == [b"\0"]
+                    gc.collect()
+                    gc.disable()
+                    gc.set_debug(gc.DEBUG_SAVEALL)
+                    try:
+                        for number in range(1, GROUPS):
+                            group = await anext(subscription)
+                            assert [bytes(frame) async for frame in group] == [bytes([number])]
+                        gc.collect()
+                        found = {type(item).__name__ for item in gc.garbage}
+                    finally:
+                        gc.set_debug(0)
+                        gc.garbage.clear()
+                        gc.enable()
+            await listener.aclose(grace=0)
+    assert not found & {"Stream", "QuicStream", "IncomingGroup", "GroupStream", "GroupReader", "GroupReceiver"}

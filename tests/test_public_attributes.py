@@ -1,0 +1,158 @@
+"""What an object of a public class shows to whoever holds it: what the documentation describes, and nothing else.
+
+What the parts of the library tell each other has no place there: completion and the reference would offer it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+
+import pytest
+
+import moqt_trio
+
+MEMBERS = {
+    "Announcement": "active cost hops path updated",
+    "Announcements": "active receive wait_initial",
+    "Backoff": "delay factor first jitter longest random retries",
+    "Broadcast": "finish track tracks",
+    "BroadcastPath": "covers join parse parts suffix_of",
+    "Certificate": (
+        "certificate certificate_pem chain days_left fingerprint fingerprint_text hosts load not_after "
+        "private_key private_key_pem"
+    ),
+    "CertificateFiles": "reload",
+    "CertificateInvalid": "",
+    "CertificateUnusable": "",
+    "ConnectError": "",
+    "ConnectTimeout": "",
+    "DevelopmentCertificates": "current directory fingerprints hosts renew stored",
+    "DroppedGroups": "code first last",
+    "FetchReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
+    "Frame": "payload timestamp",
+    "GroupReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
+    "GroupWriter": "finish reset send send_nowait sequence",
+    "HandshakeFailed": "",
+    "LimitExceeded": "code limit said_before scope value",
+    "Listener": "aclose addresses fingerprint host port statistics urls",
+    "ListenerStatistics": "sessions sessions_accepted sessions_rejected",
+    "LocalProtocolError": "code",
+    "Malformed": "code said_before scope",
+    "MoqtError": "",
+    "NotFound": "path track",
+    "Probe": "receive update",
+    "ProbeReport": "bitrate rtt",
+    "ProtocolError": "code",
+    "Published": "path",
+    "Redirect": "from_url hop host port same_authority to_url",
+    "RedirectRefused": "chain uri",
+    "Rejected": "reason status",
+    "RemoteProtocolError": "code said_before scope",
+    "Router": "default find",
+    "Session": (
+        "aclose announcements close closed fetch goaway limits peer probe publish statistics subscribe "
+        "transport version wait_closed wait_goaway"
+    ),
+    "SessionClosed": "by_peer local_code reason remote_code",
+    "SessionRequest": "accept answered authority origin path peer query reject transport version",
+    "SessionStatistics": "datagrams_dropped groups_dropped publications subscriptions subscriptions_served transport",
+    "StreamReset": "after by_peer code",
+    "Subscription": (
+        "dropped end_group path receive start_group statistics track track_properties unread_groups update "
+        "wait_accepted"
+    ),
+    "SubscriptionStatistics": (
+        "bytes_received frames_received groups_dropped groups_expired groups_received groups_reset"
+    ),
+    "Track": (
+        "abort delivery ended finish latest max_age name open_group priority send_datagram subscribers "
+        "timescale wait_subscribed wait_unsubscribed write write_nowait"
+    ),
+    "TrackProperties": "max_age priority timescale",
+    "TransportStatistics": "bytes_in_flight bytes_received bytes_sent congestion_window datagrams_lost rtt",
+    "Unauthorized": "path",
+    "VersionUnsupported": "offered",
+}
+"""Each public class with its methods, properties and attributes, as the reference has to describe them.
+
+Left out are the classes whose members are values of their own: limits and error codes.
+"""
+
+VALUES = {"Limits", "SessionCode", "StreamCode"}
+EVIDENT = {"Rejected": {"reason"}}
+"""What no docstring has to describe."""
+
+
+def ours(cls: type) -> list[type]:
+    """Returns the classes of this package that a class is made of."""
+    return [base for base in cls.__mro__ if base.__module__.partition(".")[0] == "moqt_trio"]
+
+
+def assigned(cls: type) -> set[str]:
+    """Returns the attributes that the methods of a class give to its objects."""
+    found = set()
+    for base in ours(cls):
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(base)))):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.ctx, ast.Store)
+                and ast.unparse(node.value) == "self"
+            ):
+                found.add(node.attr)
+    return found
+
+
+def visible(cls: type) -> set[str]:
+    """Returns every public name that a class of ours, or one that it extends, gives to its objects."""
+    names = {name for base in ours(cls) for name in (*vars(base), *getattr(base, "__annotations__", {}))}
+    return {name for name in names | assigned(cls) if not name.startswith("_")}
+
+
+def described(cls: type) -> set[str]:
+    """Returns what the `Attributes:` and `Args:` of a class's docstring name, and those of the classes it extends."""
+    found: set[str] = set()
+    for base in ours(cls):
+        text = inspect.cleandoc(base.__doc__ or "") + "\n"
+        for section in re.findall(r"^(?:Attributes|Args):\n((?:[ ]+.*\n|\n)*)", text, re.MULTILINE):
+            for names in re.findall(r"^ {4}(\w+(?:, \w+)*):", section, re.MULTILINE):
+                found |= set(names.split(", "))
+    return found
+
+
+def is_described_itself(cls: type, name: str) -> bool:
+    """Returns True for a method or property, which has a docstring of its own."""
+    member = inspect.getattr_static(cls, name, None)
+    return bool(isinstance(member, property | classmethod | staticmethod) or inspect.isfunction(member))
+
+
+def test_every_class_is_listed():
+    """Each public class has its entry."""
+    classes = {name for name in moqt_trio.__all__ if inspect.isclass(getattr(moqt_trio, name))}
+    assert classes - VALUES == set(MEMBERS)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_members(name):
+    """An object shows what is listed for its class: nothing internal, nothing that the list does not know."""
+    assert visible(getattr(moqt_trio, name)) == set(MEMBERS[name].split())
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_attributes_are_described(name):
+    """Each attribute that is neither a method nor a property is described in the docstring of its class."""
+    cls = getattr(moqt_trio, name)
+    data = {member for member in visible(cls) if not is_described_itself(cls, member)}
+    assert data - described(cls) - EVIDENT.get(name, set()) == set()
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_no_attribute_is_only_described(name):
+    """The docstring of a class names no attribute that its objects do not have."""
+    cls = getattr(moqt_trio, name)
+    text = inspect.cleandoc(cls.__doc__ or "") + "\n"
+    section = re.search(r"^Attributes:\n((?:[ ]+.*\n|\n)*)", text, re.MULTILINE)
+    named = set(re.findall(r"^ {4}(\w+):", section[1], re.MULTILINE)) if section else set()
+    assert named <= visible(cls)
