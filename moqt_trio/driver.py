@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 import trio
 
 from .codes import CodeSpace, StreamCode
-from .errors import MoqtError, RemoteProtocolError
+from .errors import GoingAway, MoqtError, RemoteProtocolError
 from .scheduling import SendScheduler
 from .session.machine import events_before
 from .transport.abc import AnyStream, BidiStream, Connection, StreamSink
@@ -85,6 +85,12 @@ class SessionDriver:
         error = self.connection.closed
         if error is not None:
             raise error
+
+    def check_may_ask(self) -> None:
+        """Raises why nothing new can be asked for: `SessionClosed`, or `GoingAway` after the peer's GOAWAY."""
+        self.check_open()
+        if self.goaway_uri is not None:
+            raise GoingAway(self.goaway_uri)
 
     def violated(self, error: RemoteProtocolError) -> None:
         """Ends the session after a mistake of the peer that breaks all of it."""

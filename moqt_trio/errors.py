@@ -3,6 +3,7 @@
     MoqtError
     ├─ ProtocolError(code)            abstract
     │   ├─ LocalProtocolError         the caller misused the API; state is unchanged
+    │   │    └─ GoingAway             the peer asked us to leave: nothing new can be asked for on this session
     │   └─ RemoteProtocolError        the peer broke the specification
     │        ├─ Malformed             undecodable bytes
     │        └─ LimitExceeded         a peer went past a bound of `Limits`
@@ -57,6 +58,20 @@ class ProtocolError(MoqtError):
 
 class LocalProtocolError(ProtocolError):
     """The caller asked for something that the protocol forbids. Nothing was sent and no state changed."""
+
+
+class GoingAway(LocalProtocolError):
+    """The peer asked us to leave with GOAWAY: what runs may end in peace, and nothing new may be asked for here.
+
+    Attributes:
+        uri: Where the peer sends us; empty when it names no place.
+
+    Spec: draft-lcurley-moq-lite-06, section 5.1.6.
+    """
+
+    def __init__(self, uri: str = "") -> None:
+        super().__init__("the peer asked us to leave (GOAWAY): ask on a new session; stay_connected opens it")
+        self.uri = uri
 
 
 class RemoteProtocolError(ProtocolError):

@@ -58,8 +58,8 @@ async def stay_connected(
       this session to end: then only the session ends, because a server that leaves ends its tracks, too, and that looks
       like a job that is done. A handler that knows better cancels a scope around the call.
     - An exception of a handler cancels everything and is raised bare. Only what says no more than that the session is
-      ending does not count: `SessionClosed` on one that was lost, and `SessionClosed` or `StreamReset` on one that the
-      server had asked to end.
+      ending does not count: `SessionClosed` on one that was lost, and `SessionClosed`, `StreamReset` or `GoingAway` on
+      one that the server had asked to end.
     - The first session's failure to open is raised at once. Later ones are retried while they may pass: no answer, no
       server there, a status of 500 and above, a lost connection. A refusal (status 4xx), an untrusted certificate and
       a missing version are raised. So is the last error when the retries are used up.

@@ -100,10 +100,11 @@ class Request(Generic[T]):
         Raises:
             LocalProtocolError: The block was entered before, which is left undisturbed.
             SessionClosed: The session ended.
+            GoingAway: The peer asked us to leave.
         """
         if self._entered:
             raise LocalProtocolError(f"this {self._noun} was entered before: it can be entered only once")
-        self._driver.check_open()
+        self._driver.check_may_ask()
         self._entered = True
         self._inbox.error = None
         try:

@@ -20,6 +20,7 @@ from .driver import logger
 from .errors import (
     ConnectError,
     ConnectTimeout,
+    GoingAway,
     HandshakeFailed,
     MoqtError,
     Rejected,
@@ -109,7 +110,7 @@ class _Leg:
     def forgives(self, error: Exception) -> bool:
         """Whether a failure of the handler says no more than that the session ended."""
         if self.asked_to_leave or self.replaced:
-            return consists_of(error, (SessionClosed, StreamReset))
+            return consists_of(error, (GoingAway, SessionClosed, StreamReset))
         closed = self.session.closed
         return consists_of(error, SessionClosed) and closed is not None and is_passing(closed)
 

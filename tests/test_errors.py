@@ -47,6 +47,7 @@ def test_the_tree():
     tree = {
         errors.ProtocolError: errors.MoqtError,
         errors.LocalProtocolError: errors.ProtocolError,
+        errors.GoingAway: errors.LocalProtocolError,
         errors.RemoteProtocolError: errors.ProtocolError,
         errors.Malformed: errors.RemoteProtocolError,
         errors.LimitExceeded: errors.RemoteProtocolError,

@@ -33,6 +33,7 @@ MEMBERS = {
     "DroppedGroups": "code first last",
     "FetchReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
     "Frame": "payload timestamp",
+    "GoingAway": "code uri",
     "GroupReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
     "GroupWriter": "finish reset send send_nowait sequence",
     "HandshakeFailed": "",
