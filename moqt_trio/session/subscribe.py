@@ -269,10 +269,13 @@ class TrackSubscriber(MessageMachine):
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:
             case SubscribeOk():
+                features = self._state.dialect.features
+                if self._accepted and features.subscribe_typed and not features.subscribe_ok_needs_group:
+                    # There a publisher may say it again, with what has changed on its side.
+                    return
                 if self._accepted or self._ended:
                     raise self._broken("SUBSCRIBE_OK after the answer")
                 self._accepted = True
-                features = self._state.dialect.features
                 if not features.subscribe_typed:
                     self._expect = Expect.SUBSCRIBE_REPLY if features.subscribe_drop else None
                 events.append(SubscribeAccepted(message.start_group, message.latest_group))
