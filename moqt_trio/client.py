@@ -76,6 +76,11 @@ class Terms:
     origin: str | None
     limits: Limits
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the wire versions, best first."""
+        return tuple(dialect.name for dialect in self.offered)
+
     @classmethod
     def check(
         cls,
@@ -171,6 +176,7 @@ async def open_session(
         verify=terms.verify,
         cafile=terms.cafile,
         fingerprints=terms.digests,
+        offered=() if web else terms.names,
     )
     with _connecting(where, limits) as scope:
         async with connect_quic(where.host, where.port, settings, choose=choose) as connection:
@@ -229,7 +235,7 @@ async def _open_carrier(
 ) -> AsyncIterator[WebTransportSession]:
     """Opens a WebTransport session."""
     names = protocols(terms.offered, webtransport=True)
-    ours = f"the offered versions ({', '.join(dialect.name for dialect in terms.offered)})"
+    ours = f"the offered versions ({', '.join(terms.names)})"
     async with AsyncExitStack() as stack:
         try:
             carrier = await stack.enter_async_context(
@@ -241,7 +247,7 @@ async def _open_carrier(
             if error.status != _NOT_ACCEPTABLE:
                 raise
             theirs = f": {error.reason}" if error.reason else ""
-            raise VersionUnsupported(f"{where.authority} speaks none of {ours}{theirs}", offered=names) from None
+            raise VersionUnsupported(f"{where.authority} speaks none of {ours}{theirs}", offered=terms.names) from None
         yield carrier
 
 

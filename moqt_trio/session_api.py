@@ -113,6 +113,7 @@ class Session:
             ValueError: The prefix is not a path.
             LocalProtocolError: On entering: the block was entered before, or the version cannot carry the prefix.
             SessionClosed: On entering: the session ended.
+            GoingAway: On entering: the peer asked us to leave.
         """
         return Announcements(self._driver, BroadcastPath.parse(prefix))
 
@@ -137,7 +138,8 @@ class Session:
             priority: 0 … 255; under congestion higher goes first.
             ordered: Ask for groups in sequence order rather than newest first; moq-lite-06 has no such field.
             max_age: Seconds. A group that is older than the newest one by this much is dropped on its way. In
-                moq-lite-06 it also says how far back delivery starts; versions before start at the latest group.
+                moq-lite-06 it also says how far back delivery starts; other versions start at `start_group`, or
+                without one at the latest group.
             start_group: The first group wanted: no group before it is delivered.
             end_group: The last group wanted, inclusive.
             start_frame: The first frame wanted of `start_group`; moq-lite-06 only.
@@ -151,6 +153,7 @@ class Session:
             LocalProtocolError: On entering: the block was entered before, the range ends before it starts, or the
                 version cannot carry what is asked for.
             SessionClosed: On entering: the session ended.
+            GoingAway: On entering: the peer asked us to leave.
         """
         self._check_track_name(track)
         if not 0 <= priority <= 255:
@@ -196,6 +199,7 @@ class Session:
             LocalProtocolError: The negotiated version has no fetch or cannot name frames, or a number is out of
                 range; on entering, the block was entered before.
             SessionClosed: On entering: the session ended.
+            GoingAway: On entering: the peer asked us to leave.
         """
         self._check_track_name(track)
         where = BroadcastPath.parse(path)
@@ -217,6 +221,7 @@ class Session:
             LocalProtocolError: The negotiated version has no probes, or the peer has said that it does not report; on
                 entering, the block was entered before.
             SessionClosed: On entering: the session ended.
+            GoingAway: On entering: the peer asked us to leave.
         """
         return Probe(self._driver, bitrate)
 

@@ -70,7 +70,6 @@ class TrackServer(StreamOwner):
         self._congested = False
         self._leaving = False
         self._end_told = False
-        self._first: int | None = None
         self._told_missing_to: int | None = None
         self._drops: list[tuple[int, int, int]] = []
         wanted = GroupRange(request.start_group, request.end_group, request.start_frame, request.end_frame)
@@ -208,10 +207,8 @@ class TrackServer(StreamOwner):
             for entry in list(cursor.pending.values()):
                 if not entry.has_frames and not entry.group.ended:
                     self._give_up(entry.group.sequence, StreamCode.CANCELLED)
-        if self._first is None and cursor.pending:
-            self._first = min(cursor.pending)
-        if not self._machine.accepted and self._first is not None:
-            self._stream.write(self._machine.accept(self._first))
+        if not self._machine.accepted and cursor.pending:
+            self._stream.write(self._machine.accept(min(cursor.pending)))
         self._congested = False
         left: list[GroupCursor] = []
         for entry in cursor.news(newest_first=not self._ordered):
@@ -367,16 +364,18 @@ class TrackServer(StreamOwner):
 
     def _tell_missing(self) -> None:
         """Says which groups of a range that is over will never come: the subscriber sees that it has them all."""
-        wanted = self._cursor.range
+        wanted, earliest = self._cursor.range, self._cursor.earliest
         last = wanted.end_group
         if last is None or last == self._told_missing_to:
             return
         self._told_missing_to = last
-        first = last + 1 if self._first is None else self._first
-        lowest = first if wanted.start_group is None else wanted.start_group
-        if lowest < first:
-            self._drops.append((lowest, min(first - 1, last), StreamCode.NOT_FOUND))
-        self._drops += [(*gap, StreamCode.NOT_FOUND) for gap in self._log.gaps(first, last)]
+        if earliest is None:
+            first = last if wanted.start_group is None else min(wanted.start_group, last)
+            self._drops.append((first, last, StreamCode.NOT_FOUND))
+        else:
+            if wanted.start_group is not None and wanted.start_group < earliest:
+                self._drops.append((wanted.start_group, earliest - 1, StreamCode.NOT_FOUND))
+            self._drops += [(*gap, StreamCode.NOT_FOUND) for gap in self._log.gaps(earliest, last)]
         self._tell_dropped()
 
     def _tell_end(self) -> None:

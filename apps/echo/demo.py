@@ -5,8 +5,10 @@ Both run as processes of their own, just as they would be started by hand; nothi
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from . import processes
 from .processes import ProcessFailed, choose_port, running_server, url
@@ -32,8 +34,14 @@ def run_client(where: str) -> None:
         raise ProcessFailed(f"the client of {where} ended with exit code {status}")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Runs the demonstration and returns its exit code: 0 only when every message came back over both transports."""
+    parser = argparse.ArgumentParser(
+        prog="python -m apps.echo.demo",
+        description="Starts the echo server, runs the echo client over WebTransport and over raw QUIC, and ends.",
+        epilog="exit codes: 0 every message came back, 1 something failed, 2 wrong usage, 130 interrupted",
+    )
+    parser.parse_args(arguments)
     port = choose_port()
     try:
         with running_server(port):
@@ -49,4 +57,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -42,7 +42,7 @@ def versions_for_help() -> str:
     offered = moqt.version_names()
     named = [name for name in moqt.version_names(opt_in=True) if name not in offered]
     return textwrap.fill(
-        " ".join(offered) + "; and when it is named: " + " ".join(named),
+        " ".join(offered) + "; and where both sides name it: " + " ".join(named),
         80,
         initial_indent="wire versions: ",
         subsequent_indent="  ",

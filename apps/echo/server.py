@@ -269,6 +269,9 @@ def main(arguments: list[str] | None = None) -> int:
     except moqt.CertificateUnusable as error:
         parser.error(str(error))
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if options.log_level != "debug":
+        # The QUIC engine tells of every connection, and warns of each client that does not get in.
+        logging.getLogger("quic").setLevel(logging.ERROR)
     code = 0
     try:
         trio.run(serve, options, certificate)

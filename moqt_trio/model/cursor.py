@@ -102,7 +102,8 @@ class Cursor:
         backlog_frames: Frames that were written and not taken.
         dropped: Groups that this subscriber loses, with the code, until `take_dropped`.
         dropped_groups: How many were lost in all.
-        latest: The highest group that it took in; -1 while there is none.
+        earliest: The lowest group that it took in; None while there is none.
+        latest: The highest one; -1 while there is none.
         end: The first sequence that will never come, once the track has ended.
         aborted: The code that the whole track was given up with.
     """
@@ -133,6 +134,7 @@ class Cursor:
         self.aborted: int | None = None
         self._news: set[int] = set()
         self._behind: set[int] = set()
+        self.earliest: int | None = None
         self.latest = -1
         self._reached = -1
 
@@ -164,6 +166,7 @@ class Cursor:
         self.backlog += entry.waiting
         self.backlog_frames += entry.waiting_frames
         first = self.latest < 0
+        self.earliest = sequence if self.earliest is None else min(self.earliest, sequence)
         self.latest = max(self.latest, sequence)
         self._news.add(sequence)
         if entry.behind:

@@ -157,8 +157,8 @@ def _read_subscribe_update(reader: Reader, limits: Limits) -> SubscribeUpdate:
 def _write_subscribe_update(writer: Writer, message: Subscribe | SubscribeUpdate) -> None:
     """Writes what `_read_subscribe_update` reads; a preference for age is left out."""
     transfork.refuse_frames(message)
-    if message.end_group == 0:
-        raise LocalProtocolError("this version counts groups from 1, so a range can't end at group 0")
+    if message.start_group == 0 or message.end_group == 0:
+        raise LocalProtocolError("this version counts groups from 1, so a range can't start or end at group 0")
     paths.write_priority(writer, message.priority)
     paths.write_order(writer, message.ordered)
     writer.varint(message.start_group or 0)

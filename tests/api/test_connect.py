@@ -50,13 +50,15 @@ async def failure(url: str, **options) -> BaseException:
 
 
 @SCHEMES
-async def test_no_shared_version(scheme):
-    """Two sides that speak MoQ but share no version: VersionUnsupported on both transports, with what was offered."""
-    async with serving(versions=["moq-lite-06"]) as listener:
-        error = await failure(url_of(listener, scheme), versions=["moq-lite-03"], fingerprint=listener.fingerprint)
+@pytest.mark.parametrize("offered", ["moq-lite-03", "moq-lite-02", "gomoqt-develop"])
+async def test_no_shared_version(scheme, offered):
+    """Two sides that speak MoQ but share no version: VersionUnsupported on both transports, with both sides' lists."""
+    async with serving(versions=["moq-lite-06", "moq-lite-05"]) as listener:
+        error = await failure(url_of(listener, scheme), versions=[offered], fingerprint=listener.fingerprint)
     assert isinstance(error, moqt.VersionUnsupported)
-    assert error.offered == ("moq-lite-03",)
-    assert "moq-lite-03" in str(error)
+    assert error.offered == (offered,)
+    for name in (offered, "moq-lite-06", "moq-lite-05"):
+        assert name in str(error)
 
 
 @SCHEMES

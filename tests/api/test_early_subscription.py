@@ -72,7 +72,7 @@ async def test_what_is_updated_meanwhile_holds(autojump_clock):
     """An update that comes while a subscription waits is in force once it is served."""
     async with (
         session_pair(VERSION) as (client, server),
-        server.subscribe("japan/kyoto", "text", max_age=60, start_group=0) as subscription,
+        server.subscribe("japan/kyoto", "text", max_age=60) as subscription,
     ):
         await subscription.update(start_group=2, end_group=2)
         broadcast = moqt.Broadcast()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.testing import session_pair
@@ -96,3 +97,78 @@ async def test_a_range_in_the_past(version):
         async with client.subscribe("b", "t", start_group=2, end_group=4, max_age=60) as subscription:
             with trio.fail_after(5):
                 assert [group.sequence async for group in subscription] == []
+
+
+async def test_an_update_that_ends_the_range_where_it_is(version):
+    """A reader that waits for more hears at once that an update has made the last group that it had the last of all."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=60)
+    received: list[int] = []
+    async with session_pair(version) as (client, server), server.publish("b", broadcast):
+        await write_groups(track, 0)
+        async with client.subscribe("b", "t", start_group=0, max_age=60) as subscription:
+
+            async def read() -> None:
+                received.extend([group.sequence async for group in subscription])
+
+            with trio.fail_after(5):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(read)
+                    await trio.testing.wait_all_tasks_blocked()
+                    assert (subscription.statistics().groups_received, subscription.unread_groups) == (1, 0)
+                    await subscription.update(end_group=0)
+    assert received == [0]
+
+
+async def test_an_update_that_moves_the_start(version):
+    """Groups in front of a start that an update has moved are not waited for."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=60)
+    async with session_pair(version) as (client, server), server.publish("b", broadcast):
+        await write_groups(track, 0)
+        async with client.subscribe("b", "t", start_group=0, max_age=60) as subscription:
+            assert (await subscription.receive()).sequence == 0
+            await subscription.update(start_group=3, end_group=4)
+            await trio.testing.wait_all_tasks_blocked()
+            await write_groups(track, 1, 2, 3, 4)
+            with trio.fail_after(5):
+                assert sorted([group.sequence async for group in subscription]) == [3, 4]
+
+
+async def test_gaps_as_long_as_timestamps(version):
+    """Numbers may be far apart, as timestamps are: however many groups there never were, the range ends."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=60)
+    async with session_pair(version) as (client, server), server.publish("b", broadcast):
+        await write_groups(track, 10**9, 10**9 + 40_000, 10**9 + 80_000)
+        async with client.subscribe("b", "t", start_group=1, end_group=10**9 + 80_000, max_age=60) as subscription:
+            with trio.fail_after(5):
+                received = sorted([group.sequence async for group in subscription])
+    assert received == [10**9, 10**9 + 40_000, 10**9 + 80_000]
+
+
+async def test_an_end_in_the_past_without_a_start(version):
+    """A subscription that starts at the latest group, which is behind its end already, ends at once; in moq-lite-06 it
+    gets the kept groups up to there."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=60)
+    async with session_pair(version) as (client, server), server.publish("b", broadcast):
+        await write_groups(track, *range(6))
+        async with client.subscribe("b", "t", end_group=3, max_age=60) as subscription:
+            with trio.fail_after(5):
+                received = {group.sequence async for group in subscription}
+    assert received == ({0, 1, 2, 3} if version == "moq-lite-06" else set())
+
+
+async def test_dropped_ranges_do_not_overlap(version):
+    """Each group that does not come is told once, whether it left the cache before or fell behind."""
+    broadcast = moqt.Broadcast(limits=moqt.Limits(cache_groups=3, live_backlog_groups=2))
+    track = broadcast.track("t", max_age=60)
+    async with session_pair(version) as (client, server), server.publish("b", broadcast):
+        await write_groups(track, *range(6))
+        async with client.subscribe("b", "t", start_group=0, end_group=5, max_age=60) as subscription:
+            with trio.fail_after(5):
+                received = [group.sequence async for group in subscription]
+            missing = [number for gap in subscription.dropped for number in range(gap.first, gap.last + 1)]
+    assert sorted(received + missing) == sorted({*received, *missing})
+    assert {*received, *missing} >= set(range(min(received), 6))

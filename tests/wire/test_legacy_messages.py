@@ -162,10 +162,13 @@ def test_what_a_tuple_cannot_hold(dialect, message, problem):
 
 
 def test_develop_has_no_group_0():
-    """Where 0 stands for "none", a range that ends at group 0 cannot be asked for; one from 0 on has no floor."""
-    with pytest.raises(LocalProtocolError, match="can't end at group 0"):
-        DEVELOP.encode(m.Subscribe(0, "a", "t", end_group=0))
-    assert DEVELOP.encode(m.SubscribeUpdate(start_group=0)) == DEVELOP.encode(m.SubscribeUpdate())
+    """Where 0 stands for "none", a range that starts or ends at group 0 cannot be asked for: without a floor a
+    subscription starts at the latest group, which is not what was meant."""
+    for ends in ({"start_group": 0}, {"end_group": 0}):
+        with pytest.raises(LocalProtocolError, match="can't start or end at group 0"):
+            DEVELOP.encode(m.Subscribe(0, "a", "t", **ends))
+        with pytest.raises(LocalProtocolError, match="can't start or end at group 0"):
+            DEVELOP.encode(m.SubscribeUpdate(**ends))
     with pytest.raises(LocalProtocolError, match="parameter 0x2 is bytes"):
         DEVELOP.encode(m.AnnounceRequest("a", parameters=((2, 7),)))
 

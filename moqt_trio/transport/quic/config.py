@@ -52,6 +52,7 @@ class ClientSettings:
         fingerprints: SHA-256 digests of certificates; when there are any, the server's leaf certificate must
             have one of them, and nothing else about it is looked at.
         max_datagram_size: Bytes of the largest UDP payload to send; None chooses by the peer's address.
+        offered: What errors say was offered, when that is better known by other names than those of `alpns`.
     """
 
     alpns: tuple[str, ...]
@@ -61,6 +62,7 @@ class ClientSettings:
     cafile: str | None = None
     fingerprints: tuple[bytes, ...] = ()
     max_datagram_size: int | None = attrs.field(default=None, validator=_packet_size)
+    offered: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -266,7 +266,10 @@ def _connect_error(termination: Termination, target: str, settings: ClientSettin
     if alert in _CERTIFICATE_ALERTS and not termination.by_peer:
         return CertificateInvalid(f"the certificate of {target} is not trusted: {reason}")
     if alert == _NO_APPLICATION_PROTOCOL:
-        offered = ", ".join(settings.alpns)
-        return VersionUnsupported(f"{target} speaks none of the offered versions ({offered})", offered=settings.alpns)
+        what, offered = ("versions", settings.offered) if settings.offered else ("protocols", settings.alpns)
+        theirs = f": {reason}" if reason else ""
+        return VersionUnsupported(
+            f"{target} speaks none of the offered {what} ({', '.join(offered)}){theirs}", offered=offered
+        )
     who = "refused" if termination.by_peer else "broke"
     return HandshakeFailed(f"{target} {who} the handshake: {reason or f'QUIC error {termination.code:#x}'}")
