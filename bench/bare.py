@@ -19,7 +19,7 @@ import trio
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, StreamDataReceived
+from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent, StreamDataReceived
 from aioquic.quic.packet import pull_quic_header
 from aioquic.quic.recovery import QuicPacketPacer
 from cryptography import x509
@@ -79,9 +79,9 @@ def server_configuration() -> QuicConfiguration:
     return QuicConfiguration(is_client=False, alpn_protocols=[ALPN], certificate=certificate, private_key=key)
 
 
-def client_configuration() -> QuicConfiguration:
-    """Returns a client's configuration. It trusts anyone: both ends are this program, on loopback."""
-    return QuicConfiguration(is_client=True, alpn_protocols=[ALPN], server_name="localhost", verify_mode=ssl.CERT_NONE)
+def client_configuration(alpn: str = ALPN) -> QuicConfiguration:
+    """Returns a client's configuration. It trusts anyone: both ends are this program's, on loopback."""
+    return QuicConfiguration(is_client=True, alpn_protocols=[alpn], server_name="localhost", verify_mode=ssl.CERT_NONE)
 
 
 def open_socket(port: int) -> socket.socket:
@@ -148,16 +148,20 @@ class Driver:
     def _take_events(self) -> None:
         quic = self.quic
         while (event := quic.next_event()) is not None:
-            if isinstance(event, StreamDataReceived):
-                self.bytes_received += len(event.data)
-                if event.end_stream:
-                    self.streams_ended += 1
-                    if self.on_stream_end is not None:
-                        self.on_stream_end()
-            elif isinstance(event, HandshakeCompleted):
-                self.connected.set()
-            elif isinstance(event, ConnectionTerminated):
-                self.closed.set()
+            self.handle(event)
+
+    def handle(self, event: QuicEvent) -> None:
+        """Takes one event of the engine."""
+        if isinstance(event, StreamDataReceived):
+            self.bytes_received += len(event.data)
+            if event.end_stream:
+                self.streams_ended += 1
+                if self.on_stream_end is not None:
+                    self.on_stream_end()
+        elif isinstance(event, HandshakeCompleted):
+            self.connected.set()
+        elif isinstance(event, ConnectionTerminated):
+            self.closed.set()
 
     def wake(self) -> None:
         """Has the engine's output sent at the next turn."""

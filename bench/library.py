@@ -6,14 +6,10 @@ public names only.
 
 from __future__ import annotations
 
-import cProfile
 import os
-import pstats
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import trio
 
@@ -27,13 +23,13 @@ from .workloads import (
     Window,
     child_arguments,
     round_trip_report,
+    run_child,
     say,
     until_stdin_ends,
 )
 
 VERSION = "moq-lite-06"
 PATH = "bench"
-PROFILE_LINES = 25
 
 
 async def publish_groups(track: moqt.Track, frame: bytes, frames_per_group: int) -> None:
@@ -164,28 +160,28 @@ async def ping(session: moqt.Session, window: Window) -> dict[str, float]:
 
 
 @asynccontextmanager
-async def connected(port: int, fingerprint: str) -> AsyncIterator[moqt.Session]:
+async def connected(scheme: str, port: int, fingerprint: str) -> AsyncIterator[moqt.Session]:
     """Opens a session with the publisher."""
-    url = f"moqt://127.0.0.1:{port}/bench"
+    url = f"{scheme}://127.0.0.1:{port}/bench"
     async with moqt.connect(url, versions=[VERSION], fingerprint=fingerprint) as session:
         yield session
 
 
-async def subscribe(workload: str, port: int, fingerprint: str, window: Window) -> None:
+async def subscribe(workload: str, scheme: str, port: int, fingerprint: str, window: Window) -> None:
     """Measures one workload and says the figures."""
-    async with connected(port, fingerprint) as session:
+    async with connected(scheme, port, fingerprint) as session:
         if workload == "pingpong":
             say(**await ping(session, window))
         else:
             say(**await count_track(session, workload, window))
 
 
-async def hold_sessions(port: int, fingerprint: str, count: int) -> None:
+async def hold_sessions(scheme: str, port: int, fingerprint: str, count: int) -> None:
     """Opens sessions, says when all are open, and holds them until the parent is done."""
     async with trio.open_nursery() as nursery:
 
         async def hold(*, task_status: trio.TaskStatus[None]) -> None:
-            async with connected(port, fingerprint):
+            async with connected(scheme, port, fingerprint):
                 task_status.started()
                 await trio.sleep_forever()
 
@@ -196,28 +192,17 @@ async def hold_sessions(port: int, fingerprint: str, count: int) -> None:
         nursery.cancel_scope.cancel()
 
 
-def run(profiled: bool, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-    """Runs a side, and prints the profile's top lines to standard error when asked to."""
-    if not profiled:
-        trio.run(function, *arguments)
-        return
-    profiler = cProfile.Profile()
-    profiler.enable()
-    trio.run(function, *arguments)
-    profiler.disable()
-    pstats.Stats(profiler, stream=sys.stderr).strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)
-
-
 def main() -> None:
     """Runs one side of one workload."""
     arguments = child_arguments("One side of one workload with moqt_trio.", extra_workloads=("memory",))
-    where = (arguments.port, arguments.fingerprint)
+    where = ("https" if arguments.webtransport else "moqt", arguments.port, arguments.fingerprint)
+    window = Window(arguments.warmup, arguments.duration)
     if arguments.role == "publish":
-        run(arguments.profile, publish, arguments.workload)
+        run_child(arguments.profile, publish, arguments.workload)
     elif arguments.workload == "memory":
-        run(arguments.profile, hold_sessions, *where, arguments.sessions)
+        run_child(arguments.profile, hold_sessions, *where, arguments.sessions)
     else:
-        run(arguments.profile, subscribe, arguments.workload, *where, Window(arguments.warmup, arguments.duration))
+        run_child(arguments.profile, subscribe, arguments.workload, *where, window)
 
 
 if __name__ == "__main__":

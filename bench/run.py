@@ -1,7 +1,7 @@
-"""`python -m bench`: the library and the yardstick, turn about, and a table of the medians.
+"""`python -m bench`: the library and the yardsticks, turn about, and a table of the medians.
 
-Both run as two processes on loopback over raw QUIC. A round measures every workload on both; the order within a pair
-changes from round to round, so that a machine that slows down tells on both alike.
+Each runs as two processes on loopback. A round measures every row once; the order is turned round from one round to
+the next, so that a machine that slows down tells on all alike.
 """
 
 from __future__ import annotations
@@ -12,153 +12,138 @@ import platform
 import statistics
 import time
 
-import attrs
-
 from . import scheduling
-from .children import ChildFailed, child
-from .workloads import WORKLOADS
+from .children import ChildFailed
+from .rows import FIGURES, ROWS, Figure, Pair, Row
 
-BARE, LIBRARY = "bench.bare", "bench.library"
-IDLE_SESSIONS = 200
-WARM_SESSIONS = 10
-
-
-@attrs.frozen
-class Aim:
-    """What a workload should reach.
-
-    Attributes:
-        ratio: Of the library to the yardstick: at least this, or at most when `lower_is_better`; None: no such aim.
-        absolute: In the workload's unit; None where only the ratio counts.
-        lower_is_better: True for a time.
-    """
-
-    ratio: float | None = None
-    absolute: float | None = None
-    lower_is_better: bool = False
-
-    def reached(self, library: float, ratio: float) -> bool:
-        """Returns whether the figures reach the aim."""
-        if self.ratio is not None:
-            return ratio <= self.ratio if self.lower_is_better else ratio >= self.ratio
-        assert self.absolute is not None
-        return library >= self.absolute
-
-    def __str__(self) -> str:
-        if self.ratio is not None:
-            return f"ratio {'<=' if self.lower_is_better else '>='} {self.ratio}"
-        return f">= {self.absolute:,.0f}"
+SCHEDULING = "scheduling"
+NAMES = [*ROWS, *FIGURES, SCHEDULING]
+QUICK_OPTIONS = ["--warmup", "0.2", "--duration", "0.4"]
 
 
-AIMS = {
-    "bulk": Aim(ratio=0.85),
-    "groups": Aim(ratio=0.6),
-    "frames": Aim(absolute=40_000),
-    "pingpong": Aim(ratio=1.5, lower_is_better=True),
-}
-MEMORY_AIM_KIB = 150
-
-
-def measure(module: str, workload: str, options: list[str]) -> dict[str, float]:
-    """Runs one workload once and returns its figures."""
-    with child(module, "publish", workload) as publisher:
-        hello = publisher.hear()
-        address = ["--port", str(hello["port"]), "--fingerprint", str(hello["fingerprint"])]
-        with child(module, "subscribe", workload, *address, *options) as subscriber:
-            return {name: float(value) for name, value in subscriber.hear().items()}
-
-
-def measure_memory(sessions: int) -> float:
-    """Returns the KiB that one more idle session costs a server."""
-    with child(LIBRARY, "publish", "memory") as server:
-        hello = server.hear()
-        address = ["--port", str(hello["port"]), "--fingerprint", str(hello["fingerprint"])]
-        # The first sessions pay for caches that all the others share.
-        with child(LIBRARY, "subscribe", "memory", *address, "--sessions", str(WARM_SESSIONS)) as first:
-            first.hear()
-            before = server.resident_bytes()
-            with child(LIBRARY, "subscribe", "memory", *address, "--sessions", str(sessions)) as second:
-                second.hear()
-                return (server.resident_bytes() - before) / sessions / 1024
-
-
-def profile(workload: str, options: list[str]) -> None:
-    """Prints where the library's two processes spend their time in one workload."""
-    with child(LIBRARY, "publish", workload, "--profile") as publisher:
-        hello = publisher.hear()
-        address = ["--port", str(hello["port"]), "--fingerprint", str(hello["fingerprint"])]
-        with child(LIBRARY, "subscribe", workload, *address, "--profile", *options) as subscriber:
-            print(f"{workload}, under the profiler: {subscriber.hear()['value']:,.0f} {WORKLOADS[workload]}")
-    for name, process in (("publisher", publisher), ("subscriber", subscriber)):
-        print(f"\n{name}\n" + "".join(process.errors))
-
-
-def compare(workloads: list[str], rounds: int, options: list[str]) -> dict[tuple[str, str], list[float]]:
-    """Returns every figure by module and workload."""
-    figures: dict[tuple[str, str], list[float]] = {
-        (module, workload): [] for module in (BARE, LIBRARY) for workload in workloads
-    }
+def compare(rows: list[Row], rounds: int, options: list[str]) -> dict[Pair, list[float]]:
+    """Returns every figure, by what it was measured with. What serves two rows is measured once a round."""
+    figures: dict[Pair, list[float]] = {pair: [] for row in rows for pair in (row.yardstick, row.library)}
     for turn in range(rounds):
-        for workload in workloads:
-            for module in (BARE, LIBRARY) if turn % 2 == 0 else (LIBRARY, BARE):
-                try:
-                    figures[module, workload].append(measure(module, workload, options)["value"])
-                except ChildFailed as error:
-                    print(f"{module} {workload} failed in round {turn + 1}:\n{error}")
+        for pair in list(figures) if turn % 2 == 0 else reversed(list(figures)):
+            try:
+                figures[pair].append(pair.measure(options))
+            except ChildFailed as error:
+                print(f"{' '.join(pair.client)} failed in round {turn + 1}:\n{error}")
         print(f"round {turn + 1} of {rounds} done", flush=True)
     return figures
 
 
-def show(figures: dict[tuple[str, str], list[float]], workloads: list[str]) -> None:
-    """Prints the table."""
-    print(f"\n{'workload':<36}{'bare':>12}{'library':>12}{'ratio':>8}  {'spread':<18}{'aim':<16}reached")
-    for workload in workloads:
-        bare, library = figures[BARE, workload], figures[LIBRARY, workload]
-        if not bare or not library:
-            print(f"{WORKLOADS[workload]:<36} not measured")
-            continue
-        middle_bare, middle_library = statistics.median(bare), statistics.median(library)
-        ratio = middle_library / middle_bare
-        spread = f"{min(library):,.0f}-{max(library):,.0f}"
-        aim = AIMS[workload]
-        verdict = "yes" if aim.reached(middle_library, ratio) else "no"
-        print(
-            f"{WORKLOADS[workload]:<36}{middle_bare:>12,.0f}{middle_library:>12,.0f}{ratio:>8.2f}  "
-            f"{spread:<18}{aim!s:<16}{verdict}"
-        )
+def show_line(*cells: str) -> None:
+    """Prints one line of the table."""
+    what, against, yardstick, library, ratio, spread, aim, reached = cells
+    print(
+        f"{what:<36}{against:<14}{yardstick:>10}{library:>11}{ratio:>7}  {spread:<17}{aim:<15}{reached}".rstrip(),
+        flush=True,
+    )
+
+
+def show_head() -> None:
+    """Prints the heads of the columns."""
+    print()
+    show_line("what", "yardstick", "", "library", "ratio", "spread", "aim", "reached")
+
+
+def show_row(row: Row, figures: dict[Pair, list[float]]) -> None:
+    """Prints the medians of a row."""
+    yardstick, library = figures[row.yardstick], figures[row.library]
+    if not yardstick or not library:
+        print(f"{row.title:<36}not measured")
+        return
+    middle = statistics.median(library)
+    ratio = middle / statistics.median(yardstick)
+    show_line(
+        row.title,
+        row.against,
+        f"{statistics.median(yardstick):,.0f}",
+        f"{middle:,.0f}",
+        f"{ratio:.2f}",
+        f"{min(library):,.0f}-{max(library):,.0f}",
+        str(row.aim),
+        "yes" if row.aim.reached(middle, ratio) else "no",
+    )
+
+
+def show_figure(figure: Figure, quick: bool) -> bool:
+    """Measures and prints a row without a yardstick. Returns False when it failed."""
+    absent = figure.missing()
+    if absent is not None:
+        print(f"{figure.title:<36}not measured: {absent}", flush=True)
+        return True
+    try:
+        value = figure.measure(quick)
+    except (ChildFailed, AssertionError) as error:
+        print(f"{figure.title:<36}not measured:\n{error}", flush=True)
+        return False
+    aim = figure.aim
+    reached = "" if aim is None else "yes" if aim.reached(value, None) else "no"
+    show_line(figure.title, "", "", f"{value:,.0f}", "", "", "" if aim is None else str(aim), reached)
+    return True
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    titles = {**{name: row.title for name, row in ROWS.items()}, **{name: row.title for name, row in FIGURES.items()}}
+    titles[SCHEDULING] = "two tracks at twice a slow link's rate, by priority"
+    listed = "\n".join(f"  {name:<14}{title}" for name, title in titles.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="The library against bare aioquic, against hypercorn, and against itself over raw QUIC.\n"
+        "Everything runs on loopback, a process for each side. Look at the ratios: both\n"
+        "sides of one are measured in the same minutes, and the figures alone depend on\n"
+        "the machine and on what else it does. All of it takes less than four minutes.",
+        epilog=f"rows:\n{listed}\n\n"
+        "examples:\n"
+        "  python -m bench\n"
+        "  python -m bench --row http3 --row webtransport --rounds 3\n"
+        "  python -m bench --quick\n"
+        "  python -m bench --profile groups\n\n"
+        "'browser' needs Chromium and Node.js; `make browser` gets them.\n\n"
+        "exit codes: 0 measured, 1 something could not be measured, 2 wrong usage",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--row", action="append", choices=NAMES, metavar="NAME", help="measure only this, see below; may be repeated"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="interleaved runs of each comparison (default: %(default)s)"
+    )
+    parser.add_argument("--quick", action="store_true", help="one short round: it works, but the figures mean little")
+    parser.add_argument(
+        "--profile", choices=ROWS, metavar="NAME", help="print where the library spends its time in this row, and stop"
+    )
+    return parser
 
 
 def main() -> int:
-    """Reads the command line, measures, and returns the exit code: 1 when something could not be measured."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="The library against bare aioquic on Trio.")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved runs of everything (default 5)")
-    parser.add_argument("--quick", action="store_true", help="one short round: it works, but the figures mean little")
-    parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="measure only this")
-    parser.add_argument("--no-scheduling", action="store_true", help="do not show the scheduling on a slow link")
-    parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
-    parser.add_argument("--profile", choices=list(WORKLOADS), help="print where the library spends its time, and stop")
-    arguments = parser.parse_args()
-    options = ["--warmup", "0.2", "--duration", "0.4"] if arguments.quick else []
+    """Reads the command line, measures, and returns the exit code."""
+    arguments = build_parser().parse_args()
+    quick: bool = arguments.quick
+    options = QUICK_OPTIONS if quick else []
     if arguments.profile:
-        profile(arguments.profile, options)
+        print(ROWS[arguments.profile].library.profile(options))
         return 0
-    workloads = arguments.workload or list(WORKLOADS)
     began = time.monotonic()
+    names = arguments.row or NAMES
+    rounds = 1 if quick else arguments.rounds
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs{load}; raw QUIC on loopback, two processes")
-    figures = compare(workloads, 1 if arguments.quick else arguments.rounds, options)
-    show(figures, workloads)
+    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs{load}; on loopback, two processes")
+    rows = [row for name, row in ROWS.items() if name in names]
+    figures = compare(rows, rounds, options)
+    show_head()
+    for row in rows:
+        show_row(row, figures)
     complete = all(figures.values())
-    if not arguments.no_memory:
-        try:
-            kib = measure_memory(20 if arguments.quick else IDLE_SESSIONS)
-            verdict = "yes" if kib <= MEMORY_AIM_KIB else "no"
-            aim = f"<= {MEMORY_AIM_KIB}"
-            print(f"{'KiB of an idle session on the server':<36}{'':>12}{kib:>12,.0f}{'':>28}{aim:<16}{verdict}")
-        except ChildFailed as error:
-            print(f"memory could not be measured:\n{error}")
-            complete = False
-    if not arguments.workload and not arguments.no_scheduling:
-        complete = scheduling.compare(scheduling.MBITS, scheduling.SECONDS / (2 if arguments.quick else 1)) and complete
-    print(f"\nmedians of {1 if arguments.quick else arguments.rounds}; took {time.monotonic() - began:.0f} s")
+    for name, figure in FIGURES.items():
+        if name in names:
+            complete = show_figure(figure, quick) and complete
+    if SCHEDULING in names:
+        seconds = scheduling.SECONDS / (2 if quick else 1)
+        complete = scheduling.compare(scheduling.MBITS, seconds) and complete
+    print(f"\nmedians of {rounds}; took {time.monotonic() - began:.0f} s")
     return 0 if complete else 1

@@ -1,4 +1,4 @@
-"""What is measured: the sizes that both sides of a comparison share, and how a child process reports.
+"""What is measured: the sizes that both sides of a comparison share, and how a child process runs and reports.
 
 It knows neither aioquic nor moqt_trio, so that both programs measure by the same rules. In every workload the server
 publishes and the client subscribes and counts; in the ping-pong the client also times.
@@ -7,11 +7,14 @@ publishes and the client subscribes and counts; in the ping-pong the client also
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
+import pstats
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import attrs
 import trio
@@ -32,12 +35,9 @@ LOW_OPEN_STREAMS = 48
 HIGH_WATER_BYTES = 512 * 1024
 LOW_WATER_BYTES = 256 * 1024
 
-WORKLOADS = {
-    "bulk": "Mbit/s, 16 KiB frames",
-    "groups": "groups/s, one 100 B frame each",
-    "frames": "frames/s of 100 B, groups of 200",
-    "pingpong": "round trip p50, µs",
-}
+PROFILE_LINES = 25
+
+WORKLOADS = ("bulk", "groups", "frames", "pingpong")
 
 
 @attrs.frozen
@@ -81,14 +81,32 @@ async def until_stdin_ends() -> None:
 
 
 def child_arguments(description: str, extra_workloads: tuple[str, ...] = ()) -> argparse.Namespace:
-    """Reads the command line of `python -m bench.bare` and `python -m bench.library`."""
+    """Returns the command line of `python -m bench.bare` or `python -m bench.library`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("role", choices=["publish", "subscribe"])
     parser.add_argument("workload", choices=[*WORKLOADS, *extra_workloads])
+    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--webtransport", action="store_true", help="over WebTransport instead of raw QUIC")
+    add_child_options(parser)
+    return parser.parse_args()
+
+
+def add_child_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what every child understands; a server ignores where it is, and when to count."""
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--fingerprint", default="")
     parser.add_argument("--warmup", type=float, default=0.5)
     parser.add_argument("--duration", type=float, default=1.5)
-    parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--profile", action="store_true", help="print the profile's top lines to standard error")
-    return parser.parse_args()
+
+
+def run_child(profiled: bool, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    """Runs a side, and prints the profile's top lines to standard error when asked to."""
+    if not profiled:
+        trio.run(function, *arguments)
+        return
+    profiler = cProfile.Profile()
+    profiler.enable()
+    trio.run(function, *arguments)
+    profiler.disable()
+    pstats.Stats(profiler, stream=sys.stderr).strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)

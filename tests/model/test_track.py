@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import trio
 import trio.testing
@@ -18,6 +20,9 @@ from moqt_trio.model.track import log_of
         ({"priority": -1}, "-1"),
         ({"delivery": "fast"}, "'fast'"),
         ({"max_age": -0.5}, "-0.5"),
+        ({"max_age": math.inf}, "inf"),
+        ({"max_age": math.nan}, "nan"),
+        ({"max_age": 2.0**51}, "2251799813685248"),
         ({"timescale": 0}, "0"),
         ({"timescale": 2**62}, str(2**62)),
     ],

@@ -16,7 +16,7 @@ from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.aioquic import AioquicEngine
-from moqt_trio.transport.quic.aioquic_connection import PACER_BURST, MendedConnection
+from moqt_trio.transport.quic.aioquic_connection import FLUSH_PACKETS, PACER_BURST, MendedConnection
 from moqt_trio.transport.quic.aioquic_packets import AioquicFactory
 from moqt_trio.transport.quic.engine import EngineSink
 from tests.transport.quic_pair import ALPN, IDENTITY, client_settings, server_settings
@@ -158,6 +158,23 @@ def test_a_flush_starts_no_packet_in_vain(monkeypatch):
     assert len(pair.client.datagrams_to_send(pair.now)) == len(started) == 1
     assert not pair.client.has_work(pair.now)
     assert quic_of(pair.client)._pacing_at is None
+
+
+def test_a_flush_is_bounded():
+    """A flush makes `FLUSH_PACKETS` packets at most and says that there is more; the next ones go on at once."""
+    pair = Pair()
+    pair.run()
+    quic_of(pair.client)._loss._cc.congestion_window = 10**6
+    stream = pair.client.open_stream(unidirectional=True)
+    assert stream is not None
+    pair.client.write(stream, bytes(50_000), True)
+    sizes = []
+    while not sizes or pair.client.unfinished:
+        sizes.append(len(pair.client.datagrams_to_send(pair.now)))
+    assert sizes[0] == FLUSH_PACKETS
+    assert 0 < sizes[-1] < FLUSH_PACKETS
+    assert pair.client.unsent == 0
+    assert pair.client.datagrams_to_send(pair.now) == []
 
 
 def test_many_small_streams_share_packets():

@@ -231,6 +231,10 @@ class AioquicEngine(Engine):
         self._tell_departed()
         return datagrams
 
+    @property
+    def unfinished(self) -> bool:
+        return self._quic.unfinished
+
     def _tell_departed(self) -> None:
         departed = self._quic.departed
         for stream_id in departed:

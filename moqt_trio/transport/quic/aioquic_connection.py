@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 PACER_BURST = 0.002
 """Seconds of sending that may leave in one burst. Timers fire a millisecond late; with less, the link idles."""
+FLUSH_PACKETS = 32
+"""Packets of one flush: a millisecond's work. With more, either side waits for the other in turn."""
+_NO_APPLICATION_PROTOCOL = QuicErrorCode.CRYPTO_ERROR + 120
+"""The TLS alert of that name (RFC 7301, section 3.2), as QUIC carries it (RFC 9001, section 4.8)."""
 _LEAST_FRAME = 32
 """Bytes left in a packet that are worth another stream frame, whose own header takes up to a third of them."""
 
@@ -184,30 +188,31 @@ class _StreamTable(dict[int, QuicStream]):
 
 
 class _Pacer(QuicPacketPacer):
-    """The pacer, with a bucket that holds `PACER_BURST` seconds. It also ends a flush once everything was written.
+    """The pacer, with a bucket that holds `PACER_BURST` seconds. It also ends a flush.
 
-    aioquic asks it before every packet, and finds that there is nothing more to send by starting a packet in vain:
-    half of what a flush of one small packet costs.
+    aioquic asks it before every packet. It finds that there is nothing more to send by starting a packet in vain, half
+    of what a flush of one small packet costs; and it makes all packets before the first can leave, while the peer
+    waits for it.
 
     Attributes:
-        written: True once a packet of this flush has something in it.
-        satisfied: True when this flush ended for want of something to send, not for pacing.
+        packets: How many packets of this flush have something in them.
+        ended: True when this flush was ended here, and not for pacing.
     """
 
     def __init__(self, owner: MendedConnection, max_datagram_size: int) -> None:
         super().__init__(max_datagram_size=max_datagram_size)
         self._owner = owner
-        self.written = False
-        self.satisfied = False
+        self.packets = 0
+        self.ended = False
 
     def next_send_time(self, now: float) -> float | None:  # type: ignore[override]
-        if self.written and not self._owner.unsent and not self._owner.has_work(now):
-            self.satisfied = True
+        if self.packets >= FLUSH_PACKETS or (self.packets and not self._owner.unsent and not self._owner.has_work(now)):
+            self.ended = True
             return now
         return super().next_send_time(now)
 
     def update_after_send(self, now: float) -> None:
-        self.written = True
+        self.packets += 1
         super().update_after_send(now)
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
@@ -225,6 +230,7 @@ class MendedConnection(QuicConnection):
         unsent: Bytes written on streams that were in no packet yet and that the peer's credit for them allows.
         departed: The streams that left the table since somebody emptied this list.
         closed_by_peer: True when the peer closed the connection.
+        unfinished: True when the last flush ended with its `FLUSH_PACKETS`, whatever there is more to send.
     """
 
     def __init__(self, limits: Limits, *, configuration: QuicConfiguration, **ids: bytes | None) -> None:
@@ -235,6 +241,7 @@ class MendedConnection(QuicConnection):
         self.unsent = 0
         self.departed: list[int] = []
         self.closed_by_peer = False
+        self.unfinished = False
         self._read_whole: set[int] = set()
         self._streams_step = max(1, limits.max_streams // 4)
         self._data_step = max(1, limits.connection_window // 4)
@@ -248,6 +255,14 @@ class MendedConnection(QuicConnection):
         self._pacer: _Pacer | None = None
         if type(getattr(self._loss, "_pacer", None)) is QuicPacketPacer:
             self._loss._pacer = self._pacer = _Pacer(self, configuration.max_datagram_size)
+
+    def close(
+        self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = ""
+    ) -> None:
+        if error_code == _NO_APPLICATION_PROTOCOL and frame_type is not None and not self._is_client:
+            # ALPN tells a client only that it failed, and not what this side would have taken.
+            reason_phrase = f"this server speaks {', '.join(self._configuration.alpn_protocols or ())}"
+        super().close(error_code, frame_type, reason_phrase)
 
     # -- credit --------------------------------------------------------------------------------------------
 
@@ -408,13 +423,16 @@ class MendedConnection(QuicConnection):
             # A packet goes out in any case: the acknowledgement need not cost one of its own later.
             space.ack_at = now
         pacer = self._pacer
+        self.unfinished = False
         if pacer is not None:
-            pacer.written = pacer.satisfied = False
+            pacer.packets = 0
+            pacer.ended = False
         try:
             super()._write_application(builder, network_path, now)
         finally:
-            if pacer is not None and pacer.satisfied:
+            if pacer is not None and pacer.ended:
                 self._pacing_at = None
+                self.unfinished = pacer.packets >= FLUSH_PACKETS
             self.active = {
                 stream.stream_id: stream
                 for stream in self._streams_queue
@@ -425,8 +443,9 @@ class MendedConnection(QuicConnection):
     def _write_stream_frame(
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream, max_offset: int
     ) -> int:
-        # aioquic asks every stream, also when the packet is full.
-        if builder.remaining_flight_space < _LEAST_FRAME:
+        # aioquic asks every stream, also when the packet is full, and also those that wait for the peer's credit.
+        sender = stream.sender
+        if builder.remaining_flight_space < _LEAST_FRAME or (sender.next_offset >= max_offset and len(sender._pending)):
             return 0
         return super()._write_stream_frame(builder, space, stream, max_offset)
 

@@ -258,6 +258,8 @@ class QuicConnection(StreamHost, EngineSink):
         if self._engine.termination is not None:
             self._end()
             return
+        if self._engine.unfinished:
+            self._rouse()
         self._set_timer(now)
         # As much as the link takes in half a round trip: less would let it idle, more would be too late to reorder.
         self._send_ahead = min(max(self._engine.congestion_window // 2, _MIN_AHEAD), self.send_high)

@@ -133,7 +133,12 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
-        """Returns the UDP payloads that may leave now, and where to."""
+        """Returns the UDP payloads that may leave now, and where to; when there are many, the first of them."""
+
+    @property
+    @abc.abstractmethod
+    def unfinished(self) -> bool:
+        """True when `datagrams_to_send` has more to return at once; what it returned should leave first."""
 
     @abc.abstractmethod
     def has_work(self, now: float) -> bool:

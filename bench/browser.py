@@ -1,0 +1,64 @@
+"""The echo as a browser sees it: `@moq/net` in a headless Chromium against the echo server.
+
+The browser, the page's script and the server are those of the browser tests.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.apps.echo.programs import running_server
+from tests.browser import chromium
+
+ECHOES = 300
+WARM_ECHOES = 30
+VERSION = "moq-lite-05"
+SCRIPT = Path(chromium.__file__).with_name("moq_net.js")
+
+_TIME_ECHOES = """
+async ({ count }) => {
+  const seconds = [];
+  for (let sequence = 0; sequence < count; sequence++) {
+    const began = performance.now();
+    const whole = await moq.echo({ groups: 1, frames: 1, size: 100, first: sequence });
+    if (whole[0] !== sequence) throw new Error(`group ${sequence} came back otherwise`);
+    seconds.push((performance.now() - began) / 1000);
+  }
+  return seconds;
+}
+"""
+
+
+def missing() -> str | None:
+    """Returns what there is not, and how to get it, or None."""
+    reason = chromium.missing()
+    return None if reason is None else f"{reason}: run `make browser`"
+
+
+def echo_p50(quick: bool) -> float:
+    """Returns the median time in µs from publishing a group of one frame of 100 bytes to having it back, end included.
+
+    Raises: what the browser tests raise, `AssertionError` above all.
+    """
+    with tempfile.TemporaryDirectory() as directory, running_server() as server, chromium.Browser() as browser:
+        bundle = Path(directory, "moq_net.js")
+        subprocess.run(
+            [
+                chromium.WEB / "node_modules/.bin/esbuild",
+                SCRIPT,
+                "--bundle",
+                f"--outfile={bundle}",
+                "--log-level=error",
+            ],
+            env={**os.environ, "NODE_PATH": str(chromium.WEB / "node_modules")},
+            check=True,
+        )
+        with browser.open("https://pages.test/", scripts=[bundle], blank=True) as page:
+            address = {"url": server.urls["https"], "fingerprint": server.fingerprint, "version": VERSION}
+            page.run("(address) => moq.connect(address)", address)
+            seconds = page.run(_TIME_ECHOES, {"count": ECHOES // (5 if quick else 1)})
+    return statistics.median(seconds[WARM_ECHOES:]) * 1e6
