@@ -134,6 +134,7 @@ class Announcements:
         Raises:
             trio.EndOfChannel: The peer finished the list.
             StreamReset: The peer refused or gave the list up.
+            RemoteProtocolError: The peer broke the protocol on the list's stream.
             SessionClosed: The session ended.
             LocalProtocolError: The block was not entered.
             trio.ClosedResourceError: This side closed the list.

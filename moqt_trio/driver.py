@@ -84,7 +84,7 @@ class SessionDriver:
         """Raises how the session ended, if it has ended."""
         error = self.connection.closed
         if error is not None:
-            raise error
+            raise error.with_traceback(None)
 
     def check_may_ask(self) -> None:
         """Raises why nothing new can be asked for: `SessionClosed`, or `GoingAway` after the peer's GOAWAY."""

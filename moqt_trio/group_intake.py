@@ -7,7 +7,7 @@ know how to subscribe.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import trio
@@ -15,11 +15,11 @@ import trio
 from .codes import StreamCode
 from .group_reader import GroupReader
 from .inbox import Inbox
+from .model.sequences import SequenceSet
 
 if TYPE_CHECKING:
     from .group_buffer import GroupBuffer
     from .limits import Limits
-    from .untyped import Refusable
     from .wire.messages import Frame as WireFrame
 
 DROPS_KEPT = 256
@@ -65,6 +65,18 @@ class SubscriptionStatistics:
     groups_expired: int = 0
 
 
+class GroupSource(Protocol):
+    """What a group comes from."""
+
+    @property
+    def over(self) -> bool:
+        """True when nothing more will come, also because this side refused it."""
+        ...
+
+    def refuse(self, code: int) -> None:
+        """Refuses the rest."""
+
+
 class GroupIntake(Inbox[GroupReader]):
     """Groups that arrived and were not taken, and what is known of those that did not.
 
@@ -89,10 +101,13 @@ class GroupIntake(Inbox[GroupReader]):
         self.last_wanted: int | None = None
         self.finishing = False
         self._limits = limits
-        self._unfinished: set[Refusable] = set()
+        self._accepted = False
+        self._unfinished: set[GroupSource] = set()
+        self._unfinished_sweep_at = _FIRST_SWEEP
         self._unread: set[GroupBuffer] = set()
-        self._sweep_at = _FIRST_SWEEP
-        self._seen: set[int] = set()
+        self._unread_sweep_at = _FIRST_SWEEP
+        # Those that came, and those that never will.
+        self._seen = SequenceSet(limits.cache_groups)
         self._received = 0
         self._dropped = 0
         self._expired = 0
@@ -102,7 +117,7 @@ class GroupIntake(Inbox[GroupReader]):
 
     # -- from the groups' streams --------------------------------------------------------------------------
 
-    def begin(self, reader: GroupReader, stream: Refusable | None = None) -> bool:
+    def begin(self, reader: GroupReader, stream: GroupSource | None = None) -> bool:
         """Takes a group whose header arrived; returns False to have it refused.
 
         Args:
@@ -113,9 +128,13 @@ class GroupIntake(Inbox[GroupReader]):
             return False
         self._received += 1
         if stream is not None:
+            if len(self._unfinished) >= self._unfinished_sweep_at:
+                # Streams of groups that the application closed do not tell; sweeping costs as little as below.
+                self._unfinished = {item for item in self._unfinished if not item.over}
+                self._unfinished_sweep_at = max(_FIRST_SWEEP, 2 * len(self._unfinished))
             self._unfinished.add(stream)
         self.put(reader)
-        self._note((reader.sequence,))
+        self._note(reader.sequence, reader.sequence)
         return True
 
     def count(self, frames: list[WireFrame]) -> None:
@@ -123,7 +142,7 @@ class GroupIntake(Inbox[GroupReader]):
         self._frames += len(frames)
         self._bytes += sum(len(frame.payload) for frame in frames)
 
-    def end(self, stream: Refusable, buffer: GroupBuffer, *, reset: bool = False) -> None:
+    def end(self, stream: GroupSource, buffer: GroupBuffer, *, reset: bool = False) -> None:
         """Forgets a stream that is over, and keeps its buffer for as long as there is something to read.
 
         Args:
@@ -135,13 +154,20 @@ class GroupIntake(Inbox[GroupReader]):
         self._reset += reset
         if buffer.read_whole:
             return
-        if len(self._unread) >= self._sweep_at:
+        if len(self._unread) >= self._unread_sweep_at:
             # Readers do not tell when they were read; sweeping at twice what was left costs a constant each.
             self._unread = {item for item in self._unread if not item.read_whole}
-            self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._unread))
+            self._unread_sweep_at = max(_FIRST_SWEEP, 2 * len(self._unread))
         self._unread.add(buffer)
 
     # -- from the subscribe stream -------------------------------------------------------------------------
+
+    def accept(self, start_group: int | None) -> None:
+        """Takes the publisher's acceptance, and the first group that it will send where it says so."""
+        self._accepted = True
+        self.start_group = start_group
+        self.wait_on()
+        self._wake_if_complete()
 
     def drop(self, first: int, last: int, code: int) -> None:
         """Takes what the publisher will not deliver: the groups from `first` to `last`, inclusive."""
@@ -149,15 +175,13 @@ class GroupIntake(Inbox[GroupReader]):
         self._dropped += count
         if code == StreamCode.OLD:
             self._expired += count
-        if count <= self._limits.cache_groups:
-            self._note(range(first, last + 1))
+        self._note(first, last)
         before = self.dropped[-1] if self.dropped else None
         if before is not None and (before.last + 1, before.code) == (first, code):
             # A slow subscriber loses one group after another.
             first = self.dropped.pop().first
         self.dropped.append(DroppedGroups(first, last, code))
-        if self.complete:
-            self._wake()
+        self._wake_if_complete()
 
     def finish_later(self) -> None:
         """Takes the publisher's end of the subscription: what is on its way may still come.
@@ -186,20 +210,28 @@ class GroupIntake(Inbox[GroupReader]):
         self._unread.clear()
         super().close(reason)
 
+    # -- for the subscription ------------------------------------------------------------------------------
+
+    def want(self, first: int | None, last: int | None) -> None:
+        """Takes which groups are asked for from now on; see `first_wanted` and `last_wanted`."""
+        self.first_wanted, self.last_wanted = first, last
+        self._wake_if_complete()
+
     def statistics(self) -> SubscriptionStatistics:
         """Returns the numbers so far."""
         return SubscriptionStatistics(
             self._received, self._dropped, self._reset, self._frames, self._bytes, self._expired
         )
 
-    def _note(self, sequences: range | tuple[int, ...]) -> None:
+    def _note(self, first: int, last: int) -> None:
         """Remembers groups that came, or never will."""
-        self._seen.update(sequences)
-        if len(self._seen) > 2 * self._limits.cache_groups:
-            # Only the recent ones can still come twice or be waited for.
-            self._seen = set(sorted(self._seen)[-self._limits.cache_groups :])
+        self._seen.add_range(first, last)
         if self.finishing and self._all_arrived():
             self.finish()
+
+    def _wake_if_complete(self) -> None:
+        if self.complete:
+            self._wake()
 
     @property
     def complete(self) -> bool:
@@ -211,8 +243,12 @@ class GroupIntake(Inbox[GroupReader]):
         last = self.last_wanted
         if last is None or last not in self._seen:
             return False
-        first = self.first_wanted if self.start_group is None else self.start_group
-        return self._all_seen(min(self._seen) if first is None else first, last)
+        known = [first for first in (self.first_wanted, self.start_group) if first is not None]
+        if not known and not self._accepted:
+            # Groups may overtake the acceptance, which says where they begin.
+            return False
+        first = max(known) if known else self._seen.lowest
+        return first is not None and self._seen.covers(first, last)
 
     def _all_arrived(self) -> bool:
         """True when nothing more can come: every group of the known range was seen."""
@@ -222,10 +258,5 @@ class GroupIntake(Inbox[GroupReader]):
         if self.last_wanted is not None:
             last = min(last, self.last_wanted)
         if self.start_group is None:
-            return last < 0 or bool(self._seen)
-        return self._all_seen(self.start_group, last)
-
-    def _all_seen(self, first: int, last: int) -> bool:
-        # Only so many are remembered.
-        first = max(first, last + 1 - self._limits.cache_groups)
-        return all(number in self._seen for number in range(first, last + 1))
+            return last < 0 or self._seen.lowest is not None
+        return self._seen.covers(self.start_group, last)

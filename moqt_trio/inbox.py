@@ -133,7 +133,7 @@ class Inbox(Generic[T]):
     def check_end(self) -> None:
         """Raises how it ended, if it has: what `receive` raises."""
         if self.error is not None:
-            raise self.error
+            raise self.error.with_traceback(None)
         if self.complete:
             raise trio.EndOfChannel
 

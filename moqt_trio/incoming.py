@@ -120,6 +120,11 @@ class IncomingGroup(StreamSink):
         self._over()
         self._end(error, reset=False)
 
+    @property
+    def over(self) -> bool:
+        """True when nothing more will come, also because this side refused it."""
+        return self._stream.receive_ended
+
     def refuse(self, code: int) -> None:
         """Refuses the rest of the stream."""
         self._over()

@@ -76,6 +76,7 @@ class Probe:
         Raises:
             trio.EndOfChannel: The peer reports no more.
             StreamReset: The peer does not report.
+            RemoteProtocolError: The peer broke the protocol on the probe's stream.
             SessionClosed: The session ended.
             LocalProtocolError: The block was not entered.
             trio.ClosedResourceError: This side closed the probe.
@@ -88,6 +89,7 @@ class Probe:
 
         Raises:
             LocalProtocolError: The block was not entered.
+            Otherwise why the probe is over, as `receive`.
         """
         await trio.lowlevel.checkpoint()
         self._request.check_running()

@@ -125,7 +125,7 @@ class Request(Generic[T]):
     def check_running(self) -> None:
         """Raises why the request is not running, unless it is or the peer has finished it."""
         if self._inbox.error is not None:
-            raise self._inbox.error
+            raise self._inbox.error.with_traceback(None)
 
     def send(self, data: bytes) -> None:
         """Sends more on the request's stream."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -372,19 +372,22 @@ class _Counted:
     def __enter__(self) -> None:
         self._server.accepted += 1
         self._server.sessions.add(self._session)
+        if self._server.draining.is_set():
+            # Its handler took its time: the others were asked before.
+            self._session._driver.start(_ask_to_leave, self._session)
 
     def __exit__(self, *error: object) -> None:
         self._server._leave(self._session)
 
 
 async def _ask_to_leave(session: Session) -> None:
-    try:
-        await session.goaway()
-    except LocalProtocolError:
-        # A version without GOAWAY: what is published is delivered, then the session ends.
+    if not session._driver.core.dialect.features.goaway:
+        # What is published is delivered, then the session ends.
         await session.aclose()
-    except SessionClosed:
-        pass
+        return
+    # Its handler may have asked before.
+    with suppress(LocalProtocolError, SessionClosed):
+        await session.goaway()
 
 
 def _split(target: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from .driver import SessionDriver
 from .errors import LocalProtocolError, MoqtError, SessionClosed
 from .fetch import FetchReader
 from .handshaking import HandshakeSink, HandshakeStream
+from .model.log import AGE_BOUND, MAX_SEQUENCE
 from .nurseries import consists_of, open_bare_nursery
 from .origin import Publication
 from .path import BroadcastPath
@@ -86,16 +87,20 @@ class Session:
         Args:
             path: Where to announce it, parts separated by `/`.
             broadcast: What to publish; the same one may be published on many sessions.
-            hops: For a relay: the hop ids that the broadcast came by, origin first.
-            cost: What subscribing costs, in the deployment's units.
+            hops: For a relay: the hop ids that the broadcast came by, origin first; each 0 … 2**62-1.
+            cost: What subscribing costs, in the deployment's units: 0 … 2**62-1.
 
         Raises:
-            ValueError: The path is empty or not a path; on entering, a broadcast is published there already.
+            ValueError: The path is empty or not a path, or a number is out of range; on entering, a broadcast is
+                published there already.
             SessionClosed: On entering: the session ended.
         """
         where = BroadcastPath.parse(path)
         if not where.parts:
             raise ValueError("a broadcast needs a path of at least one part")
+        for number in (*hops, cost):
+            if not 0 <= number <= MAX_SEQUENCE:
+                raise ValueError(f"a hop id or a cost is 0 … 2**62-1, not {number}")
         return Published(self._driver, self._sink, Publication(where, broadcast, tuple(hops), cost))
 
     # -- subscribing ---------------------------------------------------------------------------------------
@@ -158,8 +163,8 @@ class Session:
         self._check_track_name(track)
         if not 0 <= priority <= 255:
             raise ValueError(f"priority is 0 … 255, not {priority}")
-        if not 0 <= max_age < 2**51:
-            raise ValueError(f"max_age is a number of seconds from 0 on, not {max_age}")
+        if not 0 <= max_age < AGE_BOUND:
+            raise ValueError(f"max_age is a number of seconds from 0 on and below 2**51, not {max_age}")
         if end_frame is not None and end_group is None:
             raise ValueError("end_frame needs end_group: it names a frame of that group")
         options = SubscribeOptions(priority, ordered, max_age, start_group, end_group, start_frame, end_frame)

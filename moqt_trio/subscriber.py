@@ -15,6 +15,7 @@ import trio
 from .codes import StreamCode
 from .errors import LocalProtocolError, NotFound
 from .group_intake import DroppedGroups, GroupIntake, SubscriptionStatistics
+from .model.log import AGE_BOUND
 from .request import Request, RequestSink
 from .session.events import (
     Event,
@@ -69,7 +70,7 @@ class Subscription:
         self._driver = driver
         self._options = options
         self._groups = GroupIntake(driver.limits)
-        self._note_range(options)
+        self._groups.want(options.start_group, options.end_group)
         self._request = Request(driver, self._groups, "subscription")
         self._machine: TrackSubscriber | None = None
         self._info: TrackInfoRequest | None = None
@@ -81,8 +82,7 @@ class Subscription:
     def _handle(self, event: Event) -> None:
         match event:
             case SubscribeAccepted():
-                self._groups.start_group = event.start_group
-                self._groups.wait_on()
+                self._groups.accept(event.start_group)
                 self._accepted.set()
             case SubscribeEnded():
                 self._groups.end_group = event.end_group
@@ -105,10 +105,13 @@ class Subscription:
 
     def _give_up(self) -> None:
         """Ends a subscription that was not answered in time. A group says as much as an answer."""
+        if self._accepted.is_set():
+            # Somebody asked only after the time was over.
+            return
         if self._groups.statistics().groups_received:
-            self._groups.wait_on()
+            self._groups.accept(None)
             self._accepted.set()
-        elif not self._accepted.is_set():
+        else:
             self._failed(StreamReset(StreamCode.CONTROL_TIMEOUT, by_peer=False))
             self._request.cancel(StreamCode.CONTROL_TIMEOUT)
 
@@ -172,6 +175,7 @@ class Subscription:
             NotFound: The publisher has no such broadcast or track.
             StreamReset: The publisher ended the subscription with another code; or, where it answers before it has a
                 group, it did not do so within `Limits.reply_timeout`.
+            RemoteProtocolError: The publisher broke the protocol on the subscription's stream.
             SessionClosed: The session ended.
             LocalProtocolError: The block was not entered.
             trio.ClosedResourceError: This side closed the subscription.
@@ -228,7 +232,7 @@ class Subscription:
 
         Raises:
             LocalProtocolError: A value is out of range, the version cannot carry it, or the block was not entered.
-            NotFound, StreamReset, SessionClosed, trio.ClosedResourceError: as for `receive`.
+            NotFound, StreamReset, RemoteProtocolError, SessionClosed, trio.ClosedResourceError: as for `receive`.
         """
         await trio.lowlevel.checkpoint()
         self._request.check_running()
@@ -242,6 +246,8 @@ class Subscription:
             start_group=options.start_group if start_group is None else start_group,
             end_group=options.end_group if end_group is None else end_group,
         )
+        if not 0 <= changed.max_age < AGE_BOUND:
+            raise LocalProtocolError(f"max_age is a number of seconds from 0 on and below 2**51, not {changed.max_age}")
         data = self._machine.update(
             priority=changed.priority,
             ordered=changed.ordered,
@@ -254,11 +260,7 @@ class Subscription:
         if data:
             self._request.send(data)
         self._options = changed
-        self._note_range(changed)
-
-    def _note_range(self, options: SubscribeOptions) -> None:
-        self._groups.first_wanted = options.start_group
-        self._groups.last_wanted = options.end_group
+        self._groups.want(changed.start_group, changed.end_group)
 
     @property
     def start_group(self) -> int | None:

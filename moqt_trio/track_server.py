@@ -70,7 +70,7 @@ class TrackServer(StreamOwner):
         self._congested = False
         self._leaving = False
         self._end_told = False
-        self._told_missing_to: int | None = None
+        self._untold = 0
         self._drops: list[tuple[int, int, int]] = []
         wanted = GroupRange(request.start_group, request.end_group, request.start_frame, request.end_frame)
         self._cursor = self._log.cursor(self.wakeup.set, range=wanted, max_age=self._max_age(request))
@@ -91,7 +91,7 @@ class TrackServer(StreamOwner):
         self._priority = update.priority
         for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
             self._give_up(sequence, StreamCode.CANCELLED)
-        if ended and cursor.latest >= 0:
+        if ended and (cursor.latest >= 0 or update.start_group is not None):
             self._log.extend(cursor)
         self.wakeup.set()
 
@@ -366,16 +366,16 @@ class TrackServer(StreamOwner):
         """Says which groups of a range that is over will never come: the subscriber sees that it has them all."""
         wanted, earliest = self._cursor.range, self._cursor.earliest
         last = wanted.end_group
-        if last is None or last == self._told_missing_to:
+        if last is None or last < self._untold:
             return
-        self._told_missing_to = last
-        if earliest is None:
-            first = last if wanted.start_group is None else min(wanted.start_group, last)
-            self._drops.append((first, last, StreamCode.NOT_FOUND))
-        else:
-            if wanted.start_group is not None and wanted.start_group < earliest:
-                self._drops.append((wanted.start_group, earliest - 1, StreamCode.NOT_FOUND))
-            self._drops += [(*gap, StreamCode.NOT_FOUND) for gap in self._log.gaps(earliest, last)]
+        untold, self._untold = self._untold, last + 1
+        first = last if wanted.start_group is None else wanted.start_group
+        # What is not kept any more, and then what never was.
+        behind = last if earliest is None else min(earliest - 1, last)
+        missing = [(max(first, untold), behind)]
+        if earliest is not None:
+            missing += self._log.gaps(max(earliest, untold), last)
+        self._drops += [(low, high, StreamCode.NOT_FOUND) for low, high in missing if low <= high]
         self._tell_dropped()
 
     def _tell_end(self) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..limits import Limits
 
 MAX_SEQUENCE = 2**62 - 1
+AGE_BOUND = 2.0**51
+"""Seconds that a max age stays below: as milliseconds it has to fit in a varint."""
 
 
 class TrackLog:

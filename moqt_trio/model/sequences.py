@@ -1,4 +1,4 @@
-"""The numbers of the groups that a track has had, in bounded memory."""
+"""The numbers of groups that there have been, in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ class SequenceSet:
     def __contains__(self, number: int) -> bool:
         index = bisect.bisect_right(self._starts, number) - 1
         return index >= 0 and number < self._stops[index]
+
+    def covers(self, first: int, last: int) -> bool:
+        """Returns whether every number between two, inclusive, is in the set."""
+        index = bisect.bisect_right(self._starts, first) - 1
+        return first > last or (index >= 0 and last < self._stops[index])
+
+    @property
+    def lowest(self) -> int | None:
+        """The lowest number; None while there is none."""
+        return self._starts[0] if self._starts else None
 
     def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
         """Returns the ranges between two numbers, inclusive, of which nothing is in the set."""
@@ -51,5 +61,18 @@ class SequenceSet:
         else:
             self._starts.insert(index, number)
             self._stops.insert(index, number + 1)
+        self._bound()
+
+    def add_range(self, first: int, last: int) -> None:
+        """Adds every number between two, inclusive; any of them may be in the set."""
+        stop = last + 1
+        # The ranges that overlap it or touch it become one with it.
+        low, high = bisect.bisect_left(self._stops, first), bisect.bisect_right(self._starts, stop)
+        if low < high:
+            first, stop = min(first, self._starts[low]), max(stop, self._stops[high - 1])
+        self._starts[low:high], self._stops[low:high] = [first], [stop]
+        self._bound()
+
+    def _bound(self) -> None:
         if len(self._starts) > self._most:
             del self._starts[1], self._stops[0]

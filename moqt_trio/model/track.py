@@ -9,7 +9,7 @@ import trio
 from ..codes import StreamCode
 from ..limits import Limits
 from .group import GroupWriter
-from .log import MAX_SEQUENCE, TrackLog
+from .log import AGE_BOUND, MAX_SEQUENCE, TrackLog
 
 Delivery = Literal["live", "reliable"]
 
@@ -52,8 +52,8 @@ class Track:
             raise ValueError(f"priority is 0 … 255, not {priority}")
         if delivery not in ("live", "reliable"):
             raise ValueError(f"delivery is 'live' or 'reliable', not {delivery!r}")
-        if max_age < 0:
-            raise ValueError(f"max_age is a number of seconds from 0 on, not {max_age}")
+        if not 0 <= max_age < AGE_BOUND:
+            raise ValueError(f"max_age is a number of seconds from 0 on and below 2**51, not {max_age}")
         if not 1 <= timescale <= MAX_SEQUENCE:
             raise ValueError(f"timescale is at least 1 unit per second, not {timescale}")
         self.name = name

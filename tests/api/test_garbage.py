@@ -6,8 +6,11 @@ import gc
 
 import pytest
 import trio
+import trio.testing
 
 import moqt_trio as moqt
+from moqt_trio.incoming import IncomingGroup
+from moqt_trio.testing import session_pair
 
 GROUPS = 50
 
@@ -51,3 +54,24 @@ async def test_a_delivered_group_is_freed_at_once(scheme):
                         gc.enable()
             await listener.aclose(grace=0)
     assert not found & {"Stream", "QuicStream", "IncomingGroup", "GroupStream", "GroupReader", "GroupReceiver"}
+
+
+async def test_groups_that_are_closed_unread_are_forgotten():
+    """A subscriber may close every group before its end: what it keeps of them does not grow with their number."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=60)
+    async with (
+        session_pair("moq-lite-06") as (client, server),
+        server.publish("b", broadcast),
+        client.subscribe("b", "t", max_age=60) as subscription,
+    ):
+        await track.wait_subscribed()
+        for _ in range(500):
+            group = track.open_group()
+            await group.send(b"x")
+            with trio.fail_after(5):
+                (await subscription.receive()).close()
+            group.finish()
+        await trio.testing.wait_all_tasks_blocked()
+        gc.collect()
+        assert sum(isinstance(item, IncomingGroup) for item in gc.get_objects()) < 150

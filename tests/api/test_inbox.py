@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 import trio
 import trio.testing
@@ -150,3 +152,14 @@ async def test_a_bound_that_is_lifted(inbox, autojump_clock):
         assert received == []
         inbox.put(7)
     assert received == [7]
+
+
+async def test_asking_again_and_again_how_it_ended(inbox):
+    """The error that is raised each time does not grow: each raise would add a traceback that holds its frames."""
+    inbox.fail(Broken())
+    lengths = []
+    for _ in range(20):
+        with pytest.raises(Broken) as caught:
+            await inbox.receive()
+        lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert len(set(lengths)) == 1

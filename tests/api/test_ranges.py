@@ -172,3 +172,39 @@ async def test_dropped_ranges_do_not_overlap(version):
             missing = [number for gap in subscription.dropped for number in range(gap.first, gap.last + 1)]
     assert sorted(received + missing) == sorted({*received, *missing})
     assert {*received, *missing} >= set(range(min(received), 6))
+
+
+async def test_moving_the_end_onto_groups_that_are_kept(version):
+    """After a range of which nothing was kept, an update that moves its end brings the kept groups behind it."""
+    broadcast = moqt.Broadcast(limits=moqt.Limits(cache_groups=2))
+    track = broadcast.track("t", max_age=60)
+    async with session_pair(version) as (client, server), server.publish("b", broadcast):
+        await write_groups(track, *range(9))
+        async with client.subscribe("b", "t", start_group=2, end_group=4, max_age=60) as subscription:
+            if version in {"moq-lite-05", "moq-lite-06", "moq-lite-06-wip"}:
+                # There nothing can be told of a range before its first group: the publisher ends the subscription.
+                with trio.fail_after(5), pytest.raises(trio.EndOfChannel):
+                    await subscription.receive()
+                return
+            with trio.fail_after(5):
+                assert [group.sequence async for group in subscription] == []
+                await subscription.update(end_group=8)
+                assert sorted([group.sequence async for group in subscription]) == [7, 8]
+            missing = [number for gap in subscription.dropped for number in range(gap.first, gap.last + 1)]
+    assert sorted(missing) == [2, 3, 4, 5, 6]
+
+
+async def test_moving_the_end_tells_each_gap_once(version):
+    """However often the end of a range moves, a group that never was counts as dropped once."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=60)
+    async with session_pair(version) as (client, server), server.publish("b", broadcast):
+        await write_groups(track, *range(0, 20, 2))
+        async with client.subscribe("b", "t", start_group=0, end_group=3, max_age=60) as subscription:
+            for last in (3, 9, 5, 9, 17):
+                await subscription.update(end_group=last)
+                with trio.fail_after(5):
+                    async for _ in subscription:
+                        pass
+            assert subscription.statistics().groups_received == 9
+            assert subscription.statistics().groups_dropped == 9

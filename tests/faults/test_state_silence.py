@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.handshaking import agree
@@ -200,6 +201,22 @@ async def test_groups_that_come_instead_of_an_answer(version, autojump_clock):
         with trio.move_on_after(10 * session.limits.reply_timeout) as patience:
             await subscription.receive()
         assert patience.cancelled_caught
+
+
+@pytest.mark.parametrize("version", [*IN_BAND, LITE_04, LITE_03])
+async def test_asking_late_whether_it_was_accepted(version, autojump_clock):
+    """Who asks for the acceptance long after it came, and after the end, does not make a reader wait for ever."""
+    async with hostile(version) as (peer, session, wire), session.subscribe("b", "t") as subscription:
+        stream = await answer_subscription(peer, wire)
+        group = await peer.open_uni()
+        group.write(wire.group(0, 1, b"x"), fin=True)
+        assert await (await subscription.receive()).read_all() == [b"x"]
+        await trio.sleep(2 * session.limits.reply_timeout)
+        stream.finish()
+        await trio.testing.wait_all_tasks_blocked()
+        await subscription.wait_accepted()
+        with trio.fail_after(10), pytest.raises(trio.EndOfChannel):
+            await subscription.receive()
 
 
 @each_version_with_setup

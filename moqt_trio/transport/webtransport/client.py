@@ -130,18 +130,20 @@ class _Asked:
         """Waits for the answer. Cancelled, it takes the request back."""
         try:
             await self._answered.wait()
+            if self._status:
+                # The server's words are worth a short wait, but not a failure of their own.
+                with trio.move_on_after(self._limits.close_timeout):
+                    await self._explained.wait()
         except trio.Cancelled:
             if isinstance(self._outcome, WebTransportSession):
                 self._outcome.close()
             else:
                 self._exchange.abort(H3Error.REQUEST_CANCELLED)
+                self._demux.no_session(self._exchange.stream_id)
             raise
         if isinstance(self._outcome, WebTransportSession):
             return self._outcome
         if self._status:
-            # The server's words are worth a short wait, but not a failure of their own.
-            with trio.move_on_after(self._limits.close_timeout):
-                await self._explained.wait()
             self._exchange.abort(H3Error.REQUEST_CANCELLED)
             raise Rejected(self._status, self._explanation.decode("utf-8", "backslashreplace"))
         raise cast("MoqtError", self._outcome)

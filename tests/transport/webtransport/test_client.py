@@ -13,8 +13,10 @@ from aioquic.h3.connection import encode_frame
 
 from moqt_trio.errors import HandshakeFailed, Rejected, SessionClosed
 from moqt_trio.limits import Limits
+from moqt_trio.transport.errors import StreamReset
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.webtransport.client import open_webtransport
+from moqt_trio.transport.webtransport.codes import H3Error
 
 DRAFT_02 = {0x8: 1, 0x33: 1, 0x2B603742: 1}
 NEWEST = {0x8: 1, 0x33: 1, 0x2C7CF000: 1}
@@ -259,3 +261,62 @@ async def test_cancelled_with_the_answer():
                 session.close(1)
                 await trio.sleep_forever()
     assert over == [encode_frame(0x0, bytes.fromhex("6843 04 00000001"))]
+
+
+async def test_cancelled_with_a_refusal():
+    """A client that is cancelled while it waits for the words of a refusal takes its request back all the same."""
+    codes = []
+
+    async def script(server):
+        await server.send_settings(DRAFT_02)
+        stream, _ = await server.request()
+        await stream.send_all(status(404))
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()
+        with pytest.raises(StreamReset) as caught:
+            await stream.receive_some()
+        codes.append(caught.value.code)
+        done.set()
+
+    done = trio.Event()
+    async with served(script) as client:
+        with trio.CancelScope() as scope:
+            async with asking(client):
+                pytest.fail("accepted")
+        with trio.fail_after(1):
+            await done.wait()
+    assert codes == [H3Error.REQUEST_CANCELLED]
+
+
+async def test_cancelled_with_early_streams():
+    """What came early for a session that the client gave up is refused: there is room for that of the next one."""
+    codes = []
+
+    async def script(server):
+        await server.send_settings(DRAFT_02)
+        request, _ = await server.request()
+        early = await server.connection.open_uni()
+        await early.send_all(b"\x40\x54\x00first")
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()
+        with pytest.raises(StreamReset):
+            await request.receive_some()
+        with pytest.raises(StreamReset) as caught:
+            await early.send_all(b"more")
+        codes.append(caught.value.code)
+        request, _ = await server.request()
+        early = await server.connection.open_uni()
+        await early.send_all(b"\x40\x54" + bytes([request.stream_id]) + b"second")
+        early.finish()
+        await trio.testing.wait_all_tasks_blocked()
+        await request.send_all(status(200))
+
+    limits = Limits(max_early_streams=1)
+    async with served(script, limits) as client:
+        with trio.CancelScope() as scope:
+            async with asking(client, limits=limits):
+                pytest.fail("accepted")
+        with trio.fail_after(1):
+            async with asking(client, limits=limits) as session:
+                assert await (await session.accept_uni()).receive_some() == b"second"
+    assert codes == [H3Error.WEBTRANSPORT_BUFFERED_STREAM_REJECTED]

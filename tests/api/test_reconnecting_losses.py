@@ -1,0 +1,207 @@
+"""Staying connected, on a virtual clock: sessions that are lost, and servers that cannot be reached."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import trio
+import trio.testing
+
+import moqt_trio as moqt
+from moqt_trio.succession import is_passing
+from tests.api.reconnecting import (
+    NO_SERVER,
+    A,
+    AppError,
+    B,
+    Network,
+    asks_to_leave,
+    closes,
+    connected,
+    stay,
+    stay_to_the_end,
+)
+
+
+class TestLosing:
+    @pytest.mark.parametrize(
+        "error",
+        [NO_SERVER, moqt.ConnectTimeout("none"), moqt.Rejected(503), moqt.SessionClosed(), ValueError("no URL")],
+    )
+    async def test_the_first_attempt_is_the_only_one(self, autojump_clock, error):
+        """What keeps the first session from opening is raised as it is, and nothing is tried again."""
+        network = Network({A: [error]})
+        with pytest.raises(type(error)) as caught:
+            await connected(network, stay)
+        assert caught.value is error
+        assert network.attempts == [(0.0, A)]
+
+    async def test_backoff(self, autojump_clock):
+        """A lost session is followed by attempts at growing intervals up to a bound; then the last error is raised."""
+        network = Network({A: [closes(after=0.5), NO_SERVER]})
+        with pytest.raises(moqt.HandshakeFailed):
+            await connected(network, stay)
+        assert [at for at, _ in network.attempts] == [0.0, 1.5, 3.5, 7.5, 12.5]
+
+    async def test_a_server_that_lets_nobody_stay(self, autojump_clock):
+        """Sessions that open and are lost at once use up the retries, too; the loss is raised."""
+        network = Network({A: [closes()]})
+        with pytest.raises(moqt.SessionClosed, match="enough"):
+            await connected(network, stay_to_the_end)
+        assert [at for at, _ in network.attempts] == [0.0, 1.0, 3.0, 7.0, 12.0]
+
+    async def test_a_session_that_worked_starts_the_count_anew(self, autojump_clock):
+        """After a session that lasted for `Limits.settle_time` there are as many retries as before, from the first
+        delay on."""
+        settle = moqt.Limits().settle_time
+        network = Network({A: [closes(), NO_SERVER, closes(after=settle), NO_SERVER, stay]})
+        with trio.move_on_after(60):
+            await connected(network, stay)
+        assert [at for at, _ in network.attempts] == [0.0, 1.0, 3.0, 14.0, 16.0]
+
+    async def test_the_last_place_that_worked(self, autojump_clock):
+        """After a redirect a lost session is opened anew where it was (moq-lite-06, section 7.18)."""
+        network = Network({A: [asks_to_leave(B)], B: [closes(after=1), stay]})
+        with trio.move_on_after(20):
+            await connected(network, stay)
+        assert network.attempts == [(0.0, A), (0.0, B), (2.0, B)]
+
+    async def test_no_retries(self, autojump_clock):
+        """Without retries a loss ends the call: the handler has its time to read what arrived, then it is raised."""
+        network = Network({A: [closes(after=1)]})
+        with pytest.raises(moqt.SessionClosed, match="enough"):
+            await connected(network, stay, retry=None)
+        assert network.now() == 1.0 + moqt.Limits().drain_timeout
+        network = Network({A: [closes(after=1)]})
+        with pytest.raises(moqt.SessionClosed, match="enough"):
+            await connected(network, stay_to_the_end, retry=None)
+        assert network.now() == 1.0
+
+    async def test_done_after_all(self, autojump_clock):
+        """A handler that comes to its end on a session that was lost ends the call, and the retries with it."""
+
+        async def handler(session: moqt.Session) -> str:
+            await session.wait_closed()
+            await trio.sleep(2)
+            return "read everything"
+
+        network = Network({A: [closes(), NO_SERVER]})
+        assert await connected(network, handler) == "read everything"
+        assert network.now() == 2.0
+        assert len(network.attempts) == 2
+
+    async def test_done_after_all_without_retries(self, autojump_clock):
+        """That holds where there are none, too."""
+
+        async def handler(session: moqt.Session) -> str:
+            await session.wait_closed()
+            await trio.sleep(2)
+            return "read everything"
+
+        assert await connected(Network({A: [closes()]}), handler, retry=None) == "read everything"
+
+    async def test_done_while_the_next_one_opens(self, autojump_clock):
+        """So it does while an attempt is under way: that one is given up."""
+
+        class Slow(Network):
+            @contextlib.asynccontextmanager
+            async def open(self, target):
+                if self.attempts:
+                    self.attempts.append((self.now(), target.url))
+                    await trio.sleep(10)
+                async with super().open(target) as session:
+                    yield session
+
+        async def handler(session: moqt.Session) -> str:
+            await session.wait_closed()
+            await trio.sleep(2)
+            return "read everything"
+
+        network = Slow({A: [closes()]})
+        assert await connected(network, handler) == "read everything"
+        assert network.now() == 2.0
+        assert [at for at, _ in network.attempts] == [0.0, 1.0]
+
+    @pytest.mark.parametrize("code", [2, 3, 6, 0x15, 404])
+    async def test_final_codes(self, autojump_clock, code):
+        """Closed for what would close the next session, too, the client does not come back."""
+        network = Network({A: [closes(code)]})
+        with pytest.raises(moqt.SessionClosed) as caught:
+            await connected(network, stay_to_the_end)
+        assert caught.value.remote_code == code
+        assert len(network.attempts) == 1
+
+    @pytest.mark.parametrize("error", [moqt.Rejected(404), moqt.CertificateInvalid("x"), moqt.VersionUnsupported("x")])
+    async def test_final_failures(self, autojump_clock, error):
+        """A refusal, an untrusted certificate and a missing version are raised on later attempts as well."""
+        network = Network({A: [closes(), NO_SERVER, error]})
+        with pytest.raises(type(error)):
+            await connected(network, stay)
+        assert len(network.attempts) == 3
+
+    async def test_the_handlers_own_close(self, autojump_clock):
+        """A handler that closes its session is not connected again: what it raises is raised."""
+
+        async def handler(session: moqt.Session) -> None:
+            session.close(64, "bye")
+            raise await session.wait_closed()
+
+        network = Network({A: [stay]})
+        with pytest.raises(moqt.SessionClosed) as caught:
+            await connected(network, handler)
+        assert caught.value.local_code == 64
+        assert len(network.attempts) == 1
+
+    async def test_a_group_of_losses(self, autojump_clock):
+        """A handler whose tasks all fail with the loss has lost its session, not failed."""
+
+        async def handler(session: moqt.Session) -> str:
+            if len(network.attempts) == 2:
+                return "again"
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stay_to_the_end, session)
+                nursery.start_soon(stay_to_the_end, session)
+            return "unreached"
+
+        network = Network({A: [closes(), stay]})
+        assert await connected(network, handler) == "again"
+
+    async def test_a_failure_beside_the_loss(self, autojump_clock):
+        """A failure of the application's is raised though the session was lost, too."""
+
+        async def handler(session: moqt.Session) -> None:
+            await session.wait_closed()
+            raise AppError("mine")
+
+        with pytest.raises(AppError, match="mine"):
+            await connected(Network({A: [closes(), stay]}), handler)
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (moqt.ConnectTimeout("x"), True),
+        (moqt.HandshakeFailed("x"), True),
+        (moqt.Rejected(500), True),
+        (moqt.Rejected(503), True),
+        (moqt.Rejected(429), False),
+        (moqt.SessionClosed(reason="idle"), True),
+        (moqt.SessionClosed(by_peer=True), True),
+        (moqt.SessionClosed(by_peer=True, remote_code=0), True),
+        (moqt.SessionClosed(by_peer=True, remote_code=1), True),
+        (moqt.SessionClosed(by_peer=True, remote_code=0x10), True),
+        (moqt.SessionClosed(by_peer=True, remote_code=2), False),
+        (moqt.SessionClosed(by_peer=True, remote_code=403), False),
+        (moqt.SessionClosed(by_peer=True, remote_code=503), True),
+        (moqt.SessionClosed(local_code=3), False),
+        (moqt.CertificateInvalid("x"), False),
+        (moqt.VersionUnsupported("x"), False),
+        (moqt.RedirectRefused("x", uri=""), False),
+        (moqt.LocalProtocolError("x"), False),
+    ],
+    ids=repr,
+)
+def test_what_passes(error, passing):
+    """No answer, no server, a server's own trouble and a lost connection may pass; a refusal does not."""
+    assert is_passing(error) is passing
