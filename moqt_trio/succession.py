@@ -151,6 +151,7 @@ class Succession(Generic[T]):
             leg: _Leg = await nursery.start(self._run_leg, target)
             await leg.turned.wait()
             while not self._results:
+                following: _Leg | None = None
                 try:
                     with trio.CancelScope() as self._seeking:
                         following = await self._open_next(nursery, leg)
@@ -161,7 +162,8 @@ class Succession(Generic[T]):
                     raise
                 leg.replaced = True
                 leg.leave()
-                if not self._results:
+                # There is none when a result has ended the search.
+                if following is not None and not self._results:
                     leg = following
                     await leg.turned.wait()
             for leg in self._legs:
