@@ -346,4 +346,10 @@ async def test_a_second_goaway():
         error = await outcome(listener)
         with trio.fail_after(5):
             await hold.wait()
-    assert isinstance(error, moqt.Rejected)
+    # Both may arrive at once: then the session is lost before the client has set out.
+    if isinstance(error, moqt.SessionClosed):
+        assert error.local_code == moqt.SessionCode.PROTOCOL_VIOLATION
+        assert len(served) == 1
+    else:
+        assert isinstance(error, moqt.Rejected)
+        assert len(served) == 2
