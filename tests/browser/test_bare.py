@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
+from tests.browser.chromium import BrowserFailed
 from tests.interop.processes import Child, shows_output_of
 
 if TYPE_CHECKING:
@@ -170,10 +171,21 @@ def test_a_reset_stream_ends_alone(bare: Bare):
     ids=["empty", "usual", "longest"],
 )
 def test_server_closes(bare: Bare, code: int, reason: str):
-    """The browser sees the code and the reason with which the server closes a session."""
-    bare.connect(f"/close?code={code}&reason={reason or '%20'}")
-    bare.run("knock")
-    assert bare.run("closed") == {"closeCode": code, "reason": reason or " "}
+    """The browser sees the code and the reason with which the server closes a session.
+
+    About once in fifty sessions Chromium 156 reports a lost connection instead, though the server has closed none. So a
+    session that ends in this way is opened again, twice at most.
+    """
+    for last in (False, False, True):
+        bare.connect(f"/close?code={code}&reason={reason or '%20'}")
+        bare.run("knock")
+        try:
+            closed = bare.run("closed")
+            break
+        except BrowserFailed as error:
+            if last or "Connection lost" not in str(error):
+                raise
+    assert closed == {"closeCode": code, "reason": reason or " "}
 
 
 @pytest.mark.parametrize(("code", "reason"), [(0, ""), (42, "enough for today"), (2**32 - 1, "r" * 256)])
