@@ -81,6 +81,11 @@ class Terms:
         """The names of the wire versions, best first."""
         return tuple(dialect.name for dialect in self.offered)
 
+    @property
+    def listed(self) -> str:
+        """The same, as a message lists them."""
+        return ", ".join(self.names)
+
     @classmethod
     def check(
         cls,
@@ -183,7 +188,7 @@ async def open_session(
             setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
             carried = _open_carrier(connection, where, terms) if web else nullcontext(connection)
             async with carried as carrier:
-                agreed = await _agree(carrier, where, offered, limits)
+                agreed = await _agree(carrier, where, terms)
                 dialect = agreed.dialect
                 plain = dialect.features.plain_codes and not web
                 carrier.code_mapping = PLAIN_CODES if plain else HTTP3_CODES
@@ -214,16 +219,14 @@ def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]
         )
 
 
-async def _agree(carrier: BaseConnection, where: SessionUrl, offered: Sequence[Dialect], limits: Limits) -> Agreed:
+async def _agree(carrier: BaseConnection, where: SessionUrl, terms: Terms) -> Agreed:
     """Comes to a version with the server, and tells what keeps it from that in the client's words."""
-    names = tuple(dialect.name for dialect in offered)
-    listed = ", ".join(names)
     try:
-        return await agree(carrier, offered, path=where.path, limits=limits)
+        return await agree(carrier, terms.offered, path=where.path, limits=terms.limits)
     except VersionUnsupported as error:
         # A server may also ignore ALPN altogether (RFC 7301, section 3.2), or choose no WebTransport protocol.
         raise VersionUnsupported(
-            f"{where.authority} chose none of the offered versions ({listed}): {error}", offered=names
+            f"{where.authority} chose none of the offered versions ({terms.listed}): {error}", offered=terms.names
         ) from None
     except SessionClosed as error:
         raise _refusal(error) from None
@@ -235,7 +238,6 @@ async def _open_carrier(
 ) -> AsyncIterator[WebTransportSession]:
     """Opens a WebTransport session."""
     names = protocols(terms.offered, webtransport=True)
-    ours = f"the offered versions ({', '.join(terms.names)})"
     async with AsyncExitStack() as stack:
         try:
             carrier = await stack.enter_async_context(
@@ -247,7 +249,9 @@ async def _open_carrier(
             if error.status != _NOT_ACCEPTABLE:
                 raise
             theirs = f": {error.reason}" if error.reason else ""
-            raise VersionUnsupported(f"{where.authority} speaks none of {ours}{theirs}", offered=terms.names) from None
+            raise VersionUnsupported(
+                f"{where.authority} speaks none of the offered versions ({terms.listed}){theirs}", offered=terms.names
+            ) from None
         yield carrier
 
 

@@ -36,7 +36,8 @@ class SequenceSet:
     def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
         """Returns the ranges between two numbers, inclusive, of which nothing is in the set."""
         found: list[tuple[int, int]] = []
-        for start, stop in zip(self._starts, self._stops, strict=True):
+        index = bisect.bisect_right(self._stops, first)
+        for start, stop in zip(self._starts[index:], self._stops[index:], strict=True):
             if start > last:
                 break
             if first < start:
@@ -47,21 +48,8 @@ class SequenceSet:
         return found
 
     def add(self, number: int) -> None:
-        """Adds a number that is not in the set."""
-        index = bisect.bisect_right(self._starts, number)
-        follows = index > 0 and self._stops[index - 1] == number
-        precedes = index < len(self._starts) and self._starts[index] == number + 1
-        if follows and precedes:
-            self._stops[index - 1] = self._stops[index]
-            del self._starts[index], self._stops[index]
-        elif follows:
-            self._stops[index - 1] = number + 1
-        elif precedes:
-            self._starts[index] = number
-        else:
-            self._starts.insert(index, number)
-            self._stops.insert(index, number + 1)
-        self._bound()
+        """Adds a number."""
+        self.add_range(number, number)
 
     def add_range(self, first: int, last: int) -> None:
         """Adds every number between two, inclusive; any of them may be in the set."""
