@@ -24,7 +24,7 @@ import trio
 
 import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
-from moqt_trio.scheduling import SendScheduler
+from moqt_trio.session.publisher.scheduler import SendScheduler
 
 from .slow_link import SlowLink, slow_link
 

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.limits import Limits
-from moqt_trio.session.core import SessionCore
-from moqt_trio.session.handshake import ClientHandshake, ServerHandshake
+from moqt_trio.protocol.core import SessionCore
+from moqt_trio.protocol.handshake import ClientHandshake, ServerHandshake
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.cursor import StreamBuffer
+from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.messages import Expect
 
 from .mutation import mutate
 
 if TYPE_CHECKING:
-    from moqt_trio.session.machine import StreamMachine
+    from moqt_trio.protocol.machine import StreamMachine
 
 VECTORS = Path(__file__).parent.parent / "tests" / "vectors" / "moq-lite.json"
 NAMES = {"transfork-03": "moq-transfork-03"}

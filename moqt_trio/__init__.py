@@ -7,9 +7,6 @@ Every public name is here.
 
 from __future__ import annotations
 
-from .announcements import Announcement, Announcements
-from .asyncio_bridge import asyncio_app
-from .backoff import Backoff
 from .certificates import (
     Certificate,
     CertificateFiles,
@@ -17,7 +14,11 @@ from .certificates import (
     development_certificate,
     parse_fingerprint,
 )
-from .client import connect
+from .certificates.pem import CertificateUnusable
+from .client.backoff import Backoff
+from .client.connect import connect
+from .client.reconnect import stay_connected
+from .client.redirect import Redirect, same_authority
 from .codes import SessionCode, StreamCode
 from .errors import (
     CertificateInvalid,
@@ -38,26 +39,25 @@ from .errors import (
     Unauthorized,
     VersionUnsupported,
 )
-from .fetch import FetchReader
-from .group_intake import DroppedGroups, SubscriptionStatistics
-from .group_reader import GroupReader
-from .identity import CertificateSource
+from .frame import Frame
+from .http.asyncio_app import asyncio_app
 from .limits import Limits
 from .model.broadcast import Broadcast
-from .model.frame import Frame
 from .model.group import GroupWriter
 from .model.track import Track
 from .path import BroadcastPath
-from .pem import CertificateUnusable
-from .probing import Probe, ProbeReport
-from .published import Published
-from .reconnecting import stay_connected
-from .redirection import Redirect, same_authority
-from .routing import Handler, Router, SessionRequest
-from .server import Listener, ListenerStatistics, serve
-from .session_api import Session, SessionStatistics
-from .subscriber import Subscription
-from .track_info import TrackProperties
+from .server.identity import CertificateSource
+from .server.routing import Handler, Router, SessionRequest
+from .server.serve import Listener, ListenerStatistics, serve
+from .session.publisher.publish import Published
+from .session.session import Session, SessionStatistics
+from .session.subscriber.announce import Announcement, Announcements
+from .session.subscriber.fetch import FetchReader
+from .session.subscriber.group import GroupReader
+from .session.subscriber.group_queue import DroppedGroups, SubscriptionStatistics
+from .session.subscriber.probe import Probe, ProbeReport
+from .session.subscriber.subscribe import Subscription
+from .session.subscriber.track import TrackProperties
 from .transport.abc import TransportStatistics
 from .transport.errors import StreamReset
 from .wire.dialect import names as version_names

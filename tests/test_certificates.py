@@ -25,8 +25,8 @@ from moqt_trio.certificates import (
     development_certificate,
     parse_fingerprint,
 )
+from moqt_trio.certificates.pem import CertificateUnusable, certificate_to_pem, write_whole
 from moqt_trio.errors import MoqtError
-from moqt_trio.pem import CertificateUnusable, certificate_to_pem, write_whole
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)

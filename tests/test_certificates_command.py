@@ -9,8 +9,8 @@ import sys
 import pytest
 
 import moqt_trio as moqt
-from moqt_trio.certificates.__main__ import main
 from moqt_trio.certificates.certificate import development_certificate
+from moqt_trio.cli.certificates import main
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import attrs
 
-from moqt_trio.group_streams import GroupStream, GroupStreams
 from moqt_trio.limits import Limits
+from moqt_trio.session.publisher.group import GroupStream, GroupStreams
 
 
 class Owner:

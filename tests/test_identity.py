@@ -14,7 +14,7 @@ import moqt_trio as moqt
 from moqt_trio.certificates import certificate as clock
 from moqt_trio.certificates import store as store_module
 from moqt_trio.certificates.certificate import development_certificate, utc_now
-from moqt_trio.identity import Identity
+from moqt_trio.server.identity import Identity
 
 
 async def hello(scope, receive, send):

@@ -42,21 +42,21 @@ THIRD_PARTIES = {
 
 FILES_OF = {
     "aioquic": {
-        "moqt_trio.transport.quic.aioquic",
-        "moqt_trio.transport.quic.aioquic_connection",
-        "moqt_trio.transport.quic.aioquic_packets",
-        "moqt_trio.transport.webtransport.http3",
+        "moqt_trio.transport.quic.aioquic.engine",
+        "moqt_trio.transport.quic.aioquic.patched",
+        "moqt_trio.transport.quic.aioquic.packets",
+        "moqt_trio.transport.http3.codec",
     },
-    "trio_asyncio": {"moqt_trio.asyncio_bridge"},
+    "trio_asyncio": {"moqt_trio.http.asyncio_app"},
     "hypercorn": {
-        "moqt_trio.transport.http.gone",
-        "moqt_trio.transport.http.http2",
-        "moqt_trio.transport.http.lifespan",
-        "moqt_trio.transport.http.server",
-        "moqt_trio.transport.http.settings",
-        "moqt_trio.transport.webtransport.asgi",
-        "moqt_trio.transport.webtransport.asgi_request",
-        "moqt_trio.transport.webtransport.asgi_websocket",
+        "moqt_trio.http.disconnect",
+        "moqt_trio.http.http2",
+        "moqt_trio.http.lifespan",
+        "moqt_trio.http.server",
+        "moqt_trio.http.settings",
+        "moqt_trio.http.asgi",
+        "moqt_trio.http.asgi_request",
+        "moqt_trio.http.asgi_websocket",
     },
 }
 """Where a library may be imported that others should not lean on; what is private in it has a contract test."""
@@ -241,7 +241,7 @@ class TestReading:
         path = tmp_path / name
         path.parent.mkdir(parents=True)
         path.write_text(source)
-        known = {"moqt_trio.errors", "moqt_trio.wire.cursor", "moqt_trio.wire"}
+        known = {"moqt_trio.errors", "moqt_trio.wire.buffer", "moqt_trio.wire"}
         return {(each.target, each.typing_only) for each in read_imports(path, known)}
 
     @pytest.mark.parametrize(
@@ -252,9 +252,9 @@ class TestReading:
             ("from trio import sleep", "trio"),
             ("from ..errors import Malformed", "moqt_trio.errors"),
             ("from .. import errors", "moqt_trio.errors"),
-            ("from . import cursor", "moqt_trio.wire.cursor"),
-            ("from .cursor import Reader", "moqt_trio.wire.cursor"),
-            ("from moqt_trio.wire import cursor", "moqt_trio.wire.cursor"),
+            ("from . import cursor", "moqt_trio.wire.buffer"),
+            ("from .cursor import Reader", "moqt_trio.wire.buffer"),
+            ("from moqt_trio.wire import cursor", "moqt_trio.wire.buffer"),
             ("def f():\n    import trio", "trio"),
         ],
     )
@@ -265,7 +265,7 @@ class TestReading:
     def test_package(self, tmp_path, monkeypatch):
         """In a package's own file one dot means the package."""
         found = self.read(tmp_path, monkeypatch, "from . import cursor", "moqt_trio/wire/__init__.py")
-        assert found == {("moqt_trio.wire.cursor", False)}
+        assert found == {("moqt_trio.wire.buffer", False)}
 
     def test_typing_only(self, tmp_path, monkeypatch):
         """An import under TYPE_CHECKING is read, and marked."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moqt_trio.scheduling import SendScheduler
+from moqt_trio.session.publisher.scheduler import SendScheduler
 
 
 class Link:

@@ -18,8 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from ..errors import printable
-from ..pem import CertificateUnusable, PrivateKey, read_key, unusable, write_whole
 from .certificate import LOCAL_HOSTS, Certificate, development_certificate, general_name, utc_now
+from .pem import CertificateUnusable, PrivateKey, read_key, unusable, write_whole
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -14,8 +14,8 @@ import attrs
 from ..codes import StreamCode
 
 if TYPE_CHECKING:
+    from ..frame import Frame
     from ..limits import Limits
-    from .frame import Frame
     from .group import Group
 
 

@@ -9,7 +9,7 @@ import trio
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .frame import Frame
+    from ..frame import Frame
 
 
 class Group:

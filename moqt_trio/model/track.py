@@ -9,7 +9,7 @@ import trio
 from ..codes import StreamCode
 from ..limits import Limits
 from .group import GroupWriter
-from .log import AGE_BOUND, MAX_SEQUENCE, TrackLog
+from .track_state import AGE_BOUND, MAX_SEQUENCE, TrackLog
 
 Delivery = Literal["live", "reliable"]
 

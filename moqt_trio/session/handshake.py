@@ -1,225 +1,125 @@
-"""The stream of the handshake, up to moq-lite-02: the first one that the client opens, open for as long as the session.
-
-    client                                        server
-    ──────                                        ──────
-    writes `opening` on a new bidi stream   ───▶  receive_data → SessionNegotiated
-    receive_data → SessionNegotiated        ◀───  writes accept()
-    update(), BitrateReported               ◀──▶  update(), BitrateReported
-    SessionStreamEnded                      ◀──▶  SessionStreamEnded
-
-Every mistake here ends the session. `negotiation.py` decides which versions take part.
-
-Spec: draft-lcurley-moq-transfork-03 and draft-lcurley-moq-lite-01, the session stream.
-"""
+"""How a session comes to its version: by the protocol below it, or by a handshake up to moq-lite-02."""
 
 from __future__ import annotations
 
-import abc
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
 
 from ..codes import SessionCode
-from ..errors import LocalProtocolError, Malformed, ProtocolError, RemoteProtocolError
-from ..wire import handshake
-from ..wire.cursor import StreamBuffer
-from ..wire.messages import Expect, Parameters, SessionClient, SessionServer, SessionUpdate
-from .events import BitrateReported, Event, SessionNegotiated, SessionStreamEnded
-from .machine import StreamMachine, note_events
+from ..errors import ConnectTimeout, RemoteProtocolError, SessionClosed, VersionUnsupported
+from ..protocol.events import Event, SessionNegotiated, SessionStreamEnded
+from ..protocol.handshake import ClientHandshake, ServerHandshake
+from ..protocol.negotiation import Negotiation
+from .context import MachineSink
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..limits import Limits
+    from ..transport.abc import BidiStream, Connection
     from ..wire.dialect import Dialect
-    from ..wire.handshake import HandshakeForm
-
-_FIRST_PRIVATE: Final = 0xFF00_0000
-"""Version numbers from here on are drafts and programs, and are best shown in hexadecimal."""
 
 
-def _shown(versions: tuple[int, ...]) -> str:
-    return ", ".join(f"{number:#x}" if number >= _FIRST_PRIVATE else str(number) for number in versions[:16]) or "none"
-
-
-def _names(dialects: tuple[Dialect, ...]) -> str:
-    return ", ".join(f"{dialect.name} ({dialect.number:#x})" for dialect in dialects)
-
-
-class HandshakeMachine(StreamMachine, abc.ABC):
-    """One side of the handshake's stream.
-
-    Events: `SessionNegotiated` once, `BitrateReported` for each SESSION_UPDATE, `SessionStreamEnded`.
+@attrs.define(eq=False)
+class HandshakeStream:
+    """The stream of a handshake, which stays open as long as its session.
 
     Attributes:
-        offered: The versions that this side can agree on, best first.
-        dialect: The version that was agreed on; None before.
+        stream: The client's first bidirectional stream.
+        machine: Its state.
     """
 
-    def __init__(self, offered: tuple[Dialect, ...], limits: Limits) -> None:
-        if not offered:
-            raise LocalProtocolError("a handshake needs a version to agree on")
-        self.offered = offered
-        self.dialect: Dialect | None = None
-        self._limits = limits
-        self._buffer = StreamBuffer()
-        self._deaf = False
+    stream: BidiStream
+    machine: ClientHandshake | ServerHandshake
 
-    def update(self, bitrate: int | None) -> bytes:
-        """Returns SESSION_UPDATE; b"" once the stream is over.
-
-        Args:
-            bitrate: Bits per second; None for unknown.
-
-        Raises:
-            LocalProtocolError: No version is agreed on yet, or the number is out of range.
-        """
-        if self.dialect is None:
-            raise LocalProtocolError("no version is agreed on yet")
-        data = self.dialect.encode(SessionUpdate(bitrate))
-        return b"" if self._deaf else data
-
-    def receive_data(self, data: bytes, fin: bool) -> list[Event]:
-        if self._deaf:
-            return []
-        events: list[Event] = []
-        try:
-            self._read_untrusted(data, fin, events)
-        except ProtocolError as error:
-            self._deaf = True
-            note_events(error, events)
-            raise
-        return events
-
-    def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
-        buffer = self._buffer
-        buffer.feed(data)
-        if self.dialect is None:
-            event = self._negotiate_untrusted(buffer)
-            if event is not None:
-                self.dialect = event.dialect
-                events.append(event)
-        while self.dialect is not None and buffer:
-            update = self.dialect.read_untrusted(Expect.SESSION_UPDATE, buffer, self._limits)
-            if update is None:
-                break
-            assert isinstance(update, SessionUpdate)
-            events.append(BitrateReported(update.bitrate))
-        if fin:
-            if buffer or self.dialect is None:
-                raise Malformed("FIN inside the handshake", code=SessionCode.PROTOCOL_VIOLATION)
-            self._deaf = True
-            events.append(SessionStreamEnded(None))
-
-    def receive_reset(self, code: int) -> list[Event]:
-        return self._over(code)
-
-    def receive_stop(self, code: int) -> list[Event]:
-        return self._over(code)
-
-    def _over(self, code: int) -> list[Event]:
-        # Whichever half the peer gives up, the session is over with it.
-        if self._deaf:
-            return []
-        self._deaf = True
-        return [SessionStreamEnded(code)]
-
-    def release(self) -> None:
-        self._deaf = True
-
-    @abc.abstractmethod
-    def _negotiate_untrusted(self, buffer: StreamBuffer) -> SessionNegotiated | None:
-        """Takes the peer's message out of a buffer, once it is whole, and returns what it settles."""
+    def accept(self) -> None:
+        """Tells the client the version; a server says nothing else before."""
+        if isinstance(self.machine, ServerHandshake):
+            self.stream.write(self.machine.accept())
 
 
-def _disagree(text: str) -> NoReturn:
-    raise RemoteProtocolError(text, code=SessionCode.VERSION_NEGOTIATION_FAILED)
-
-
-class ClientHandshake(HandshakeMachine):
-    """The client's side: it lists its versions, and the server chooses one.
+@attrs.frozen
+class Agreed:
+    """What the two sides came to.
 
     Attributes:
-        form: How the messages are framed.
+        dialect: The version.
+        path: The request target that the handshake carried; None where there was none.
+        handshake: The handshake's stream; None where the protocol below named the version.
     """
 
-    def __init__(
-        self, offered: tuple[Dialect, ...], limits: Limits, *, form: HandshakeForm, path: str | None = None
-    ) -> None:
-        """Makes the machine of a stream that the driver opens, and writes `opening` on.
-
-        Args:
-            offered: The versions to list, best first; each of them has this form of the handshake.
-            limits: The bounds that the server is held to.
-            form: How the messages are framed.
-            path: The request target, `path?query`; None where a URI has it.
-        """
-        super().__init__(offered, limits)
-        self.form = form
-        numbers = tuple(dialect.number for dialect in offered if dialect.number is not None)
-        parameters: Parameters = () if path is None else ((handshake.PATH, path.encode()),)
-        self.opening = handshake.encode_client(form, SessionClient(numbers, parameters))
-
-    def _negotiate_untrusted(self, buffer: StreamBuffer) -> SessionNegotiated | None:
-        answer = handshake.read_server_untrusted(self.form, buffer, self._limits)
-        if answer is None:
-            return None
-        for dialect in self.offered:
-            if dialect.number == answer.version:
-                return SessionNegotiated(dialect, None, answer.parameters)
-        _disagree(f"the server chose version {_shown((answer.version,))}; this side offered {_names(self.offered)}")
+    dialect: Dialect
+    path: str | None = None
+    handshake: HandshakeStream | None = None
 
 
-class ServerHandshake(HandshakeMachine):
-    """The server's side: it chooses the first of its own versions that the client listed.
+class HandshakeSink(MachineSink):
+    """Watches the handshake's stream while the session runs: its end is the session's."""
 
-    Attributes:
-        form: How the client framed its message; None until it arrived.
+    def handle(self, event: Event) -> None:
+        if isinstance(event, SessionStreamEnded):
+            self.driver.close(SessionCode.NO_ERROR)
+
+
+async def agree(
+    connection: Connection, offered: Sequence[Dialect], *, path: str | None = None, limits: Limits
+) -> Agreed:
+    """Finds out which version a new connection speaks, by a handshake where that is needed.
+
+    Args:
+        connection: Without a sink: what else the peer sends waits.
+        offered: This side's versions, best first.
+        path: A client's request target over raw QUIC.
+        limits: The bounds.
+
+    Raises:
+        VersionUnsupported: The two sides share none; the connection is closed with VERSION_NEGOTIATION_FAILED.
+        ConnectTimeout: The peer did not finish its part within `Limits.setup_timeout`.
+        RemoteProtocolError: The peer's part is no handshake; the connection is closed.
+        SessionClosed: The connection ended.
     """
+    web = connection.kind == "webtransport"
+    negotiation = Negotiation(
+        offered,
+        is_client=connection.is_client,
+        protocol=connection.protocol,
+        webtransport=web,
+        path=path,
+        limits=limits,
+    )
+    if negotiation.dialect is not None:
+        return Agreed(negotiation.dialect)
+    assert negotiation.handshake is not None
+    names = tuple(dialect.name for dialect in offered)
+    try:
+        with trio.move_on_after(limits.setup_timeout):
+            return await _shake_hands(connection, negotiation.handshake)
+    except RemoteProtocolError as error:
+        connection.close(error.code, str(error))
+        if error.code == SessionCode.VERSION_NEGOTIATION_FAILED:
+            raise VersionUnsupported(str(error), offered=names) from None
+        raise
+    except SessionClosed as error:
+        if error.by_peer and error.remote_code == SessionCode.VERSION_NEGOTIATION_FAILED:
+            theirs = f": {error.reason}" if error.reason else ""
+            raise VersionUnsupported(f"the peer speaks none of {', '.join(names)}{theirs}", offered=names) from None
+        raise
+    connection.close(SessionCode.CONTROL_MESSAGE_TIMEOUT, "no handshake in time")
+    raise ConnectTimeout(f"the peer sent no handshake within {limits.setup_timeout:g} s (Limits.setup_timeout)")
 
-    def __init__(self, offered: tuple[Dialect, ...], limits: Limits, *, path_on_wire: bool) -> None:
-        """Makes the machine of the first bidirectional stream that a client opens.
 
-        Args:
-            offered: The versions to choose from, best first.
-            limits: The bounds that the client is held to.
-            path_on_wire: True where the handshake carries the request path: on raw QUIC, without a URI.
-        """
-        super().__init__(offered, limits)
-        self.form: HandshakeForm | None = None
-        self._path_on_wire = path_on_wire
-
-    def accept(self, parameters: Parameters = ()) -> bytes:
-        """Returns the message that tells the client its version; to be written before anything else.
-
-        Raises:
-            LocalProtocolError: No version is agreed on yet, or a parameter does not fit in the client's form.
-        """
-        if self.dialect is None or self.form is None:
-            raise LocalProtocolError("no version is agreed on yet")
-        assert self.dialect.number is not None
-        return handshake.encode_server(self.form, SessionServer(self.dialect.number, parameters))
-
-    def _negotiate_untrusted(self, buffer: StreamBuffer) -> SessionNegotiated | None:
-        found = handshake.read_client_untrusted(buffer, self._limits)
-        if found is None:
-            return None
-        self.form, message = found
-        for dialect in self.offered:
-            if dialect.number in message.versions and self.form in dialect.handshakes:
-                return SessionNegotiated(dialect, self._path_untrusted(message.parameters), message.parameters)
-        offered = _names(self.offered)
-        _disagree(f"no shared version: the client speaks {_shown(message.versions)}; this side speaks {offered}")
-
-    def _path_untrusted(self, parameters: Parameters | None) -> str | None:
-        """Returns the request target with one slash in front; some peers write none, and some two."""
-        found = [value for number, value in parameters or () if number == handshake.PATH]
-        if len(found) > 1:
-            raise Malformed("a path is there twice", code=SessionCode.PROTOCOL_VIOLATION)
-        if not found or not self._path_on_wire:
-            return None
-        value = found[0]
-        assert isinstance(value, bytes)  # the id is odd, so every form has it as bytes
-        if len(value) > self._limits.max_uri:
-            raise Malformed(f"a path of {len(value)} bytes", code=SessionCode.PROTOCOL_VIOLATION)
-        try:
-            text = value.decode()
-        except UnicodeDecodeError as error:
-            raise Malformed("a path that is not UTF-8", code=SessionCode.PROTOCOL_VIOLATION) from error
-        return "/" + text.lstrip("/") if text else None
+async def _shake_hands(connection: Connection, machine: ClientHandshake | ServerHandshake) -> Agreed:
+    if isinstance(machine, ClientHandshake):
+        stream = await connection.open_bidi()
+        stream.write(machine.opening)
+    else:
+        stream = await connection.accept_bidi()
+    while True:
+        data = await stream.receive_some()
+        for event in machine.receive_data(data, not data):
+            if isinstance(event, SessionNegotiated):
+                return Agreed(event.dialect, event.path, HandshakeStream(stream, machine))
+        if not data:
+            raise RemoteProtocolError("the peer ended the handshake", code=SessionCode.PROTOCOL_VIOLATION)

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..limits import Limits
-from ..session_api import Session, random_hop_id, run_session
+from ..session.session import Session, random_hop_id, run_session
 from ..transport.memory import LossyLink, MemoryConnection, open_memory_pair
 from ..transport.stream import HTTP3_CODES
 from ..wire import dialect as dialects

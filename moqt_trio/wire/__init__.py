@@ -1,14 +1,13 @@
-"""The wire floor: bytes to message values and back, for every version that this library speaks.
+"""The wire format: bytes to messages and back, one dialect for each version.
 
-It owns the layout of messages, and every bound on what a peer's bytes can make the reader do. It has no clock and
-does no I/O, and it knows nothing of sessions: which message may come where is the business of the floor above.
-
-Importing it registers the versions, newest first; `dialect.get` and `dialect.resolve` find them.
+Importing a dialect's module registers its versions. `dialect.py` has the interface and the registry.
 """
 
+from __future__ import annotations
+
 # ruff: noqa: I001 (the order of these lines is that in which the versions are offered)
-from . import lite as lite
-from . import lite_legacy as lite_legacy
-from . import transfork as transfork
-from . import develop as develop
-from . import lite_draft as lite_draft
+from .lite import versions as versions
+from .lite import legacy as legacy
+from .transfork import transfork as transfork
+from .transfork import develop as develop
+from .lite import draft as draft

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
+from .. import varint
 from ..codes import MOQ_LITE
-from . import varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..codes import CodeTable
     from ..limits import Limits
-    from .cursor import StreamBuffer
+    from .buffer import StreamBuffer
     from .handshake import HandshakeForm
     from .messages import Datagram, Expect, Frame, FrameLike, Message, StreamKind
 

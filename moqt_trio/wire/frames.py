@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .. import varint
 from ..codes import StreamCode
 from ..errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError
-from . import varint
 from .dialect import FrameDecoder
 from .messages import Frame, FrameLike
 

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Final
 
 from ..codes import SessionCode
 from ..errors import LimitExceeded, LocalProtocolError, Malformed
-from .cursor import BareReader, Incomplete, Reader, Writer
+from .buffer import BareReader, Incomplete, Reader, Writer
 from .messages import Parameters, SessionClient, SessionServer
 
 if TYPE_CHECKING:
     from ..limits import Limits
-    from .cursor import StreamBuffer
+    from .buffer import StreamBuffer
 
 PATH: Final = 0x1
 """The parameter that carries the request path, in every form."""

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.nurseries import open_bare_nursery
-from moqt_trio.redirection import Target, Trail
-from moqt_trio.succession import Succession
+from moqt_trio.client.redirect import Target, Trail
+from moqt_trio.client.succession import Succession
+from moqt_trio.tasks import open_bare_nursery
 from moqt_trio.testing import session_pair
 
 A, B, C = (f"https://{name}.example/" for name in "abc")

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
-from moqt_trio.incoming import IncomingGroup
+from moqt_trio.session.subscriber.group_stream import IncomingGroup
 from moqt_trio.testing import session_pair
 
 GROUPS = 50

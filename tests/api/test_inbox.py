@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from moqt_trio.inbox import Inbox
+from moqt_trio.session.subscriber.receive_queue import Inbox
 from tests.api.interrupting import cancel_everywhere
 
 

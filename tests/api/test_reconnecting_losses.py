@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
-from moqt_trio.succession import is_passing
+from moqt_trio.client.succession import is_passing
 from tests.api.reconnecting import (
     NO_SERVER,
     A,

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 import moqt_trio as moqt
-from moqt_trio.redirection import Redirect, Target, Trail, kind_of, parse_uri, same_authority, without_query
+from moqt_trio.client.redirect import Redirect, Target, Trail, kind_of, parse_uri, same_authority, without_query
 
 HOME = "https://relay.example/live?jwt=secret"
 TOKEN = "secret"

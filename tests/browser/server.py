@@ -19,8 +19,8 @@ from moqt_trio.certificates import development_certificate
 from moqt_trio.errors import SessionClosed
 from moqt_trio.limits import Limits
 from moqt_trio.transport.errors import StreamReset
-from moqt_trio.transport.quic.config import ServerIdentity, ServerSettings
-from moqt_trio.transport.quic.endpoint import serve_quic
+from moqt_trio.transport.quic.server import serve_quic
+from moqt_trio.transport.quic.settings import ServerIdentity, ServerSettings
 from moqt_trio.transport.webtransport.server import serve_http3
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ import attrs
 import moqt_trio.wire  # noqa: F401  (registers the versions)
 from moqt_trio.errors import RemoteProtocolError
 from moqt_trio.limits import Limits
-from moqt_trio.session.core import SessionCore
-from moqt_trio.session.events import Event
-from moqt_trio.session.handshake import ClientHandshake, ServerHandshake
-from moqt_trio.session.machine import StreamMachine, events_before
+from moqt_trio.protocol.core import SessionCore
+from moqt_trio.protocol.events import Event
+from moqt_trio.protocol.handshake import ClientHandshake, ServerHandshake
+from moqt_trio.protocol.machine import StreamMachine, events_before
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.handshake import HandshakeForm
 from moqt_trio.wire.messages import Expect, StreamKind

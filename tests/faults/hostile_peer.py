@@ -13,8 +13,8 @@ import attrs
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.handshaking import HandshakeStream, agree
-from moqt_trio.session_api import run_session
+from moqt_trio.session.handshake import HandshakeStream, agree
+from moqt_trio.session.session import run_session
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.stream import HTTP3_CODES
 from moqt_trio.wire import dialect as dialects

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
-from moqt_trio.session_api import run_session
+from moqt_trio.session.session import run_session
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
 from moqt_trio.transport.stream import HTTP3_CODES
 from moqt_trio.wire import dialect as dialects

@@ -10,11 +10,11 @@ import attrs
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.handshaking import Agreed, agree
-from moqt_trio.session_api import run_session
+from moqt_trio.session.handshake import Agreed, agree
+from moqt_trio.session.session import run_session
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
-from moqt_trio.transport.quic.config import ClientSettings
-from moqt_trio.transport.quic.endpoint import connect_quic
+from moqt_trio.transport.quic.server import connect_quic
+from moqt_trio.transport.quic.settings import ClientSettings
 from moqt_trio.transport.stream import HTTP3_CODES
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.wire import dialect as dialects

@@ -11,8 +11,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 import moqt_trio as moqt
-from moqt_trio.admission import Admission
 from moqt_trio.certificates import development_certificate
+from moqt_trio.server.admission import Admission
 from tests.peers.aioquic_http3 import connect_http3
 
 CERTIFICATE = development_certificate()

@@ -12,9 +12,9 @@ import pytest
 import trio
 
 import moqt_trio as moqt
+from moqt_trio.varint import encode
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import Group, StreamKind
-from moqt_trio.wire.varint import encode
 from tests.faults.dialects import BARE, LARGEST, MALFORMED_TRACK, MAX, NAMES, TIMED, vectors
 from tests.faults.hostile_peer import Peer, hostile_peer
 from tests.faults.raw_peer import code_of_stop, settled

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from moqt_trio.errors import LimitExceeded, Malformed, RemoteProtocolError
-from moqt_trio.handshaking import agree
+from moqt_trio.session.handshake import agree
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.handshake import HandshakeForm

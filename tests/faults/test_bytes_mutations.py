@@ -24,7 +24,7 @@ from tests.faults.hostile_peer import Peer, hostile_peer
 from tests.faults.raw_peer import settled
 
 if TYPE_CHECKING:
-    from moqt_trio.session.machine import StreamMachine
+    from moqt_trio.protocol.machine import StreamMachine
 
 each_version = pytest.mark.parametrize("name", NAMES)
 INPUTS = 2500

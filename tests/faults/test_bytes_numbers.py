@@ -13,14 +13,15 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
+from moqt_trio import varint
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
-from moqt_trio.session.core import SessionCore
-from moqt_trio.session.events import GroupStarted
+from moqt_trio.protocol.core import SessionCore
+from moqt_trio.protocol.events import GroupStarted
 from moqt_trio.testing import session_pair
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire import handshake, varint
+from moqt_trio.wire import handshake
 from moqt_trio.wire import messages as m
-from moqt_trio.wire.cursor import StreamBuffer
+from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.messages import Expect, Frame, StreamKind
 from tests.faults.dialects import (
     CASES,

@@ -20,23 +20,23 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fuzz.mutation import mutate
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
-from moqt_trio.session import events as told
-from moqt_trio.session.announce import AnnouncePublisher
-from moqt_trio.session.core import SessionCore
-from moqt_trio.session.fetch import FetchPublisher, FetchSubscriber
-from moqt_trio.session.group import GroupSender
-from moqt_trio.session.handshake import ClientHandshake, HandshakeMachine, ServerHandshake
-from moqt_trio.session.incoming import IncomingBidi, IncomingUni
-from moqt_trio.session.machine import StreamMachine
-from moqt_trio.session.probe import ProbePublisher, ProbeSubscriber
-from moqt_trio.session.subscribe import TrackPublisher, TrackSubscriber
-from moqt_trio.session.track import TrackInfoPublisher
+from moqt_trio.protocol import events as told
+from moqt_trio.protocol.announce import AnnouncePublisher
+from moqt_trio.protocol.core import SessionCore
+from moqt_trio.protocol.fetch import FetchPublisher, FetchSubscriber
+from moqt_trio.protocol.group import GroupSender
+from moqt_trio.protocol.handshake import ClientHandshake, HandshakeMachine, ServerHandshake
+from moqt_trio.protocol.incoming import IncomingBidi, IncomingUni
+from moqt_trio.protocol.machine import StreamMachine
+from moqt_trio.protocol.probe import ProbePublisher, ProbeSubscriber
+from moqt_trio.protocol.subscribe import TrackPublisher, TrackSubscriber
+from moqt_trio.protocol.track import TrackInfoPublisher
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import Frame, ProbeLevel, Setup, TrackInfo
 from tests.faults.dialects import LIMITS, MAX, NAMES, all_vectors
 
 if TYPE_CHECKING:
-    from moqt_trio.session.events import Event
+    from moqt_trio.protocol.events import Event
 
 REQUESTS = (AnnouncePublisher, FetchPublisher, TrackInfoPublisher, ProbePublisher)
 

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moqt_trio.session.core import SessionCore
-from moqt_trio.session.handshake import ClientHandshake, ServerHandshake
+from moqt_trio.protocol.core import SessionCore
+from moqt_trio.protocol.handshake import ClientHandshake, ServerHandshake
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import Frame, ProbeLevel, Setup, TrackInfo
 from tests.faults.dialects import CASES, DEVELOP, LIMITS, NAMES, SHAKES, TIMED, case_id, outcome, vectors
 from tests.session.harness import merged
 
 if TYPE_CHECKING:
-    from moqt_trio.session.events import Event
-    from moqt_trio.session.machine import StreamMachine
+    from moqt_trio.protocol.events import Event
+    from moqt_trio.protocol.machine import StreamMachine
 
 quick = settings(derandomize=True, deadline=None, database=None, max_examples=50)
 each_version = pytest.mark.parametrize("name", NAMES)

@@ -16,7 +16,7 @@ import trio
 
 import moqt_trio as moqt
 from moqt_trio.errors import LimitExceeded, Malformed
-from moqt_trio.session.events import (
+from moqt_trio.protocol.events import (
     Announced,
     AnnouncementsRequested,
     FetchRequested,
@@ -26,9 +26,9 @@ from moqt_trio.session.events import (
     TrackAnnounced,
     TrackInfoRequested,
 )
+from moqt_trio.varint import encode
 from moqt_trio.wire import messages as m
 from moqt_trio.wire.messages import Expect, StreamKind
-from moqt_trio.wire.varint import encode
 from tests.faults.dialects import BARE, CASES, LIMITS, NAMES, SHAKES, TUPLES, VIOLATION, Place, outcome
 from tests.faults.hostile_peer import hostile_peer
 from tests.faults.raw_peer import code_of_reset

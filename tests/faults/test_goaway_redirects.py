@@ -13,8 +13,8 @@ import pytest
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.redirection import Target, Trail
-from moqt_trio.transport.quic import dial
+from moqt_trio.client.redirect import Target, Trail
+from moqt_trio.transport.quic import client as dial
 from tests.faults.quic_hostile import varint
 
 GOAWAY_STREAM = b"\x05"

@@ -21,9 +21,9 @@ import pytest
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.handshaking import agree
+from moqt_trio.session.handshake import agree
 from moqt_trio.transport.memory import open_memory_pair
-from moqt_trio.transport.quic.endpoint import connect_quic
+from moqt_trio.transport.quic.server import connect_quic
 from moqt_trio.wire import dialect as dialects
 from tests.faults.raw_peer import settled
 from tests.faults.state_peer import (

@@ -16,8 +16,8 @@ from aioquic.quic.packet import pull_quic_header
 
 from moqt_trio.errors import ConnectTimeout, SessionClosed
 from moqt_trio.limits import Limits
-from moqt_trio.transport.quic import dial
-from moqt_trio.transport.quic.endpoint import connect_quic
+from moqt_trio.transport.quic import client as dial
+from moqt_trio.transport.quic.server import connect_quic
 from tests.faults.quic_hostile import Hostile
 from tests.faults.udp_proxy import bad_network, udp_proxy
 from tests.transport import conformance

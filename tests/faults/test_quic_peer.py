@@ -10,7 +10,7 @@ from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicErrorCode
 
 from moqt_trio.limits import Limits
-from moqt_trio.transport.quic.endpoint import connect_quic
+from moqt_trio.transport.quic.server import connect_quic
 from tests.faults.quic_hostile import Hostile, hostile_client, stream_frame
 from tests.transport import conformance
 from tests.transport.conformance import eventually

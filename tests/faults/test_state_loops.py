@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.session_api import run_session
+from moqt_trio.session.session import run_session
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import Setup

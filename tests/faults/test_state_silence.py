@@ -9,10 +9,10 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
-from moqt_trio.handshaking import agree
-from moqt_trio.session_api import wait_peer_setup
+from moqt_trio.session.handshake import agree
+from moqt_trio.session.session import wait_peer_setup
 from moqt_trio.transport.memory import open_memory_pair
-from moqt_trio.transport.quic.endpoint import connect_quic
+from moqt_trio.transport.quic.server import connect_quic
 from moqt_trio.wire import dialect as dialects
 from tests.faults.raw_peer import code_of_reset, code_of_stop
 from tests.faults.state_peer import answer_subscription, hostile, still_serves

@@ -13,7 +13,7 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 
-from moqt_trio.transport.http.http2 import HttpConnection
+from moqt_trio.http.http2 import HttpConnection
 
 
 def parameters(function):

@@ -15,8 +15,8 @@ import trio
 from moqt_trio.certificates import development_certificate
 from moqt_trio.limits import Limits
 from moqt_trio.transport.abc import BidiStream, Connection, ConnectionSink, ReceiveStream, StreamSink
-from moqt_trio.transport.quic.config import ClientSettings, ServerIdentity, ServerSettings
-from moqt_trio.transport.quic.endpoint import connect_quic, serve_quic
+from moqt_trio.transport.quic.server import connect_quic, serve_quic
+from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity, ServerSettings
 from moqt_trio.transport.stream import HTTP3_CODES
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.server import WebTransportRequest, serve_http3

@@ -20,9 +20,9 @@ import pytest
 import trio
 
 from moqt_trio.certificates import development_certificate
+from moqt_trio.certificates.pem import certificate_to_pem, key_to_pem
 from moqt_trio.errors import HandshakeFailed, SessionClosed
 from moqt_trio.limits import Limits
-from moqt_trio.pem import certificate_to_pem, key_to_pem
 from moqt_trio.transport.webtransport.client import open_webtransport
 from tests.interop.processes import PEERS, Child, shows_output_of
 from tests.interop.test_moq_rs_echo import start_echo_server

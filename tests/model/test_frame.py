@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moqt_trio.model.frame import Frame
+from moqt_trio.frame import Frame
 
 
 def test_a_frame_is_its_bytes():

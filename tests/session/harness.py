@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import moqt_trio.wire  # noqa: F401  (registers the versions)
 from moqt_trio.errors import RemoteProtocolError
-from moqt_trio.session.core import SessionCore
-from moqt_trio.session.events import Event, FramesReceived
+from moqt_trio.protocol.core import SessionCore
+from moqt_trio.protocol.events import Event, FramesReceived
 from moqt_trio.wire import dialect
 
 if TYPE_CHECKING:
     from moqt_trio.limits import Limits
-    from moqt_trio.session.machine import StreamMachine
+    from moqt_trio.protocol.machine import StreamMachine
     from moqt_trio.wire.dialect import Dialect
 
 NAMES = ("moq-lite-03", "moq-lite-04", "moq-lite-05", "moq-lite-06")

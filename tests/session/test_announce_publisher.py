@@ -7,8 +7,8 @@ import pytest
 from moqt_trio.codes import StreamCode
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from moqt_trio.limits import Limits
-from moqt_trio.session.announce import AnnouncePublisher
-from moqt_trio.session.events import AnnouncementsRequested, RequestCancelled
+from moqt_trio.protocol.announce import AnnouncePublisher
+from moqt_trio.protocol.events import AnnouncementsRequested, RequestCancelled
 from moqt_trio.wire.messages import Setup
 from tests.session.harness import core
 

@@ -9,7 +9,7 @@ import pytest
 from moqt_trio.codes import SessionCode, StreamCode
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError
 from moqt_trio.limits import Limits
-from moqt_trio.session.events import (
+from moqt_trio.protocol.events import (
     Announced,
     AnnouncementsEnded,
     InitialAnnouncementsDone,
@@ -20,7 +20,7 @@ from moqt_trio.wire.messages import AnnounceEnd, AnnounceOk, AnnounceStart, Anno
 from tests.session.harness import NEW, OLD, OWN_HOP, PEER_HOP, core, version
 
 if TYPE_CHECKING:
-    from moqt_trio.session.announce import AnnounceSubscriber
+    from moqt_trio.protocol.announce import AnnounceSubscriber
 
 UP_TO_05 = (*OLD, "moq-lite-05")
 

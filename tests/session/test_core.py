@@ -7,8 +7,8 @@ import pytest
 from moqt_trio.codes import StreamCode
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.limits import Limits
-from moqt_trio.session.core import MAX_DATAGRAM, SessionCore
-from moqt_trio.session.events import DatagramReceived
+from moqt_trio.protocol.core import MAX_DATAGRAM, SessionCore
+from moqt_trio.protocol.events import DatagramReceived
 from moqt_trio.wire.messages import Frame, StreamKind
 from tests.session.harness import NEW, OLD, core, pair, version
 

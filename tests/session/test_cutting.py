@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moqt_trio.limits import Limits
-from moqt_trio.session.events import RequestCancelled
+from moqt_trio.protocol.events import RequestCancelled
 from moqt_trio.wire.messages import (
     AnnounceEnd,
     AnnounceOk,
@@ -35,8 +35,8 @@ from moqt_trio.wire.messages import (
 from tests.session.harness import NAMES, NEW, by_bytes, core, outcome, version
 
 if TYPE_CHECKING:
-    from moqt_trio.session.core import SessionCore
-    from moqt_trio.session.machine import StreamMachine
+    from moqt_trio.protocol.core import SessionCore
+    from moqt_trio.protocol.machine import StreamMachine
 
 
 @attrs.frozen

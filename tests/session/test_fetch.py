@@ -7,14 +7,14 @@ import pytest
 from moqt_trio.codes import StreamCode
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError
 from moqt_trio.limits import Limits
-from moqt_trio.session.events import (
+from moqt_trio.protocol.events import (
     FetchRequested,
     FramesReceived,
     RequestCancelled,
     RequestFinished,
     RequestRefused,
 )
-from moqt_trio.session.fetch import FetchPublisher
+from moqt_trio.protocol.fetch import FetchPublisher
 from moqt_trio.wire.messages import Fetch, Frame
 from tests.session.harness import NEW, OLD, core
 

@@ -7,8 +7,8 @@ import pytest
 from moqt_trio.codes import SessionCode, StreamCode
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError
 from moqt_trio.limits import Limits
-from moqt_trio.session.events import FramesReceived, GroupFinished, GroupReset, GroupStarted
-from moqt_trio.session.group import GroupReceiver
+from moqt_trio.protocol.events import FramesReceived, GroupFinished, GroupReset, GroupStarted
+from moqt_trio.protocol.group import GroupReceiver
 from moqt_trio.wire.messages import Frame
 from tests.session.harness import NEW, OLD, core, pair
 

@@ -10,8 +10,8 @@ import pytest
 
 from moqt_trio.codes import StreamCode
 from moqt_trio.limits import Limits
-from moqt_trio.session.core import SessionCore
-from moqt_trio.session.events import (
+from moqt_trio.protocol.core import SessionCore
+from moqt_trio.protocol.events import (
     Announced,
     AnnouncementsEnded,
     AnnouncementsRequested,
@@ -30,8 +30,8 @@ from moqt_trio.session.events import (
     TrackUnannounced,
     Unannounced,
 )
-from moqt_trio.session.negotiation import Negotiation
-from moqt_trio.session.paths import track_path_local
+from moqt_trio.protocol.negotiation import Negotiation
+from moqt_trio.protocol.paths import track_path_local
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import Frame, StreamKind, Subscribe
 from tests.session.harness import by_bytes

@@ -6,9 +6,9 @@ import pytest
 
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError, VersionUnsupported
 from moqt_trio.limits import Limits
-from moqt_trio.session.events import BitrateReported, SessionNegotiated, SessionStreamEnded
-from moqt_trio.session.handshake import ClientHandshake, ServerHandshake
-from moqt_trio.session.negotiation import Negotiation, candidates, protocols
+from moqt_trio.protocol.events import BitrateReported, SessionNegotiated, SessionStreamEnded
+from moqt_trio.protocol.handshake import ClientHandshake, ServerHandshake
+from moqt_trio.protocol.negotiation import Negotiation, candidates, protocols
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.handshake import HandshakeForm
 from tests.session.harness import by_bytes

@@ -8,8 +8,8 @@ import pytest
 from moqt_trio.codes import SessionCode, StreamCode
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from moqt_trio.limits import Limits
-from moqt_trio.session.core import SessionCore
-from moqt_trio.session.events import (
+from moqt_trio.protocol.core import SessionCore
+from moqt_trio.protocol.events import (
     Announced,
     AnnouncementsRequested,
     FetchRequested,
@@ -27,7 +27,7 @@ from moqt_trio.session.events import (
     TrackUnannounced,
     Unannounced,
 )
-from moqt_trio.session.paths import track_path_local
+from moqt_trio.protocol.paths import track_path_local
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import (
     AnnounceEnd,

@@ -11,9 +11,9 @@ import pytest
 from moqt_trio.codes import SessionCode
 from moqt_trio.errors import RemoteProtocolError
 from moqt_trio.limits import Limits
-from moqt_trio.session.core import SessionCore
-from moqt_trio.session.events import Announced, InitialAnnouncementsDone
-from moqt_trio.wire import lite
+from moqt_trio.protocol.core import SessionCore
+from moqt_trio.protocol.events import Announced, InitialAnnouncementsDone
+from moqt_trio.wire.lite import versions as lite
 from moqt_trio.wire.messages import AnnounceInit, Expect, Goaway, StreamKind
 from tests.session.harness import version
 

@@ -16,21 +16,21 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from moqt_trio.codes import StreamCode
 from moqt_trio.errors import RemoteProtocolError
-from moqt_trio.session import events as told
-from moqt_trio.session.announce import AnnouncePublisher, AnnounceSubscriber
-from moqt_trio.session.fetch import FetchPublisher, FetchSubscriber
-from moqt_trio.session.goaway import GoawaySender
-from moqt_trio.session.group import GroupReceiver, GroupSender
-from moqt_trio.session.incoming import IncomingBidi, IncomingUni
-from moqt_trio.session.machine import StreamMachine
-from moqt_trio.session.probe import ProbePublisher, ProbeSubscriber
-from moqt_trio.session.subscribe import TrackPublisher, TrackSubscriber
-from moqt_trio.session.track import TrackInfoPublisher
+from moqt_trio.protocol import events as told
+from moqt_trio.protocol.announce import AnnouncePublisher, AnnounceSubscriber
+from moqt_trio.protocol.fetch import FetchPublisher, FetchSubscriber
+from moqt_trio.protocol.goaway import GoawaySender
+from moqt_trio.protocol.group import GroupReceiver, GroupSender
+from moqt_trio.protocol.incoming import IncomingBidi, IncomingUni
+from moqt_trio.protocol.machine import StreamMachine
+from moqt_trio.protocol.probe import ProbePublisher, ProbeSubscriber
+from moqt_trio.protocol.subscribe import TrackPublisher, TrackSubscriber
+from moqt_trio.protocol.track import TrackInfoPublisher
 from moqt_trio.wire.messages import Frame, ProbeLevel, Setup, TrackInfo
 from tests.session.harness import NAMES, NEW, core
 
 if TYPE_CHECKING:
-    from moqt_trio.session.core import SessionCore
+    from moqt_trio.protocol.core import SessionCore
 
 HOPS = (11, 77)  # of the client and of the server
 REQUESTS = (AnnouncePublisher, FetchPublisher, TrackInfoPublisher, ProbePublisher)

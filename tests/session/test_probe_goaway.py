@@ -7,7 +7,7 @@ import pytest
 from moqt_trio.codes import SessionCode
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError
 from moqt_trio.limits import Limits
-from moqt_trio.session.events import (
+from moqt_trio.protocol.events import (
     GoawayReceived,
     ProbeReported,
     ProbeRequested,
@@ -15,7 +15,7 @@ from moqt_trio.session.events import (
     RequestFinished,
     RequestRefused,
 )
-from moqt_trio.session.probe import ProbePublisher
+from moqt_trio.protocol.probe import ProbePublisher
 from moqt_trio.wire.messages import ProbeLevel, Setup
 from tests.session.harness import NEW, OLD, core
 

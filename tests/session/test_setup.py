@@ -6,7 +6,7 @@ import pytest
 
 from moqt_trio.codes import SessionCode
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
-from moqt_trio.session.events import SetupReceived
+from moqt_trio.protocol.events import SetupReceived
 from moqt_trio.wire.messages import ProbeLevel, Role, Setup
 from tests.session.harness import NEW, OLD, core
 

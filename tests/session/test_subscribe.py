@@ -7,7 +7,7 @@ import pytest
 from moqt_trio.codes import SessionCode, StreamCode
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError
 from moqt_trio.limits import Limits
-from moqt_trio.session.events import (
+from moqt_trio.protocol.events import (
     GroupsDropped,
     RequestCancelled,
     RequestFinished,
@@ -17,7 +17,7 @@ from moqt_trio.session.events import (
     SubscribeRequested,
     SubscribeUpdated,
 )
-from moqt_trio.session.subscribe import TrackPublisher, TrackSubscriber
+from moqt_trio.protocol.subscribe import TrackPublisher, TrackSubscriber
 from moqt_trio.wire.messages import (
     Subscribe,
     SubscribeDrop,

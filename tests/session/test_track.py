@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
-from moqt_trio.session.events import RequestCancelled, RequestRefused, TrackInfoReceived, TrackInfoRequested
-from moqt_trio.session.track import TrackInfoPublisher
+from moqt_trio.protocol.events import RequestCancelled, RequestRefused, TrackInfoReceived, TrackInfoRequested
+from moqt_trio.protocol.track import TrackInfoPublisher
 from moqt_trio.wire.messages import TrackInfo
 from tests.session.harness import NEW, OLD, core
 

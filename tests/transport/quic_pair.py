@@ -10,9 +10,9 @@ import trio
 
 from moqt_trio.certificates import development_certificate
 from moqt_trio.limits import Limits
-from moqt_trio.transport.quic.config import ClientSettings, ServerIdentity, ServerSettings
 from moqt_trio.transport.quic.connection import QuicConnection
-from moqt_trio.transport.quic.endpoint import QuicListener, connect_quic, serve_quic
+from moqt_trio.transport.quic.server import QuicListener, connect_quic, serve_quic
+from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity, ServerSettings
 
 ALPN = "moq-lite-06"
 CERTIFICATE = development_certificate()

@@ -15,9 +15,9 @@ from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 
 from moqt_trio.limits import Limits
-from moqt_trio.transport.quic.aioquic import AioquicEngine
-from moqt_trio.transport.quic.aioquic_connection import FLUSH_PACKETS, PACER_BURST, MendedConnection
-from moqt_trio.transport.quic.aioquic_packets import AioquicFactory
+from moqt_trio.transport.quic.aioquic.engine import AioquicEngine
+from moqt_trio.transport.quic.aioquic.packets import AioquicFactory
+from moqt_trio.transport.quic.aioquic.patched import FLUSH_PACKETS, PACER_BURST, MendedConnection
 from moqt_trio.transport.quic.engine import EngineSink
 from tests.transport.quic_pair import ALPN, IDENTITY, client_settings, server_settings
 

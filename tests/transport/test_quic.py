@@ -15,8 +15,8 @@ from moqt_trio.certificates import development_certificate
 from moqt_trio.errors import CertificateInvalid, ConnectTimeout, HandshakeFailed, SessionClosed, VersionUnsupported
 from moqt_trio.limits import KIB, Limits
 from moqt_trio.transport.errors import StreamReset
-from moqt_trio.transport.quic.config import ClientSettings, ServerIdentity
-from moqt_trio.transport.quic.endpoint import connect_quic, serve_quic
+from moqt_trio.transport.quic.server import connect_quic, serve_quic
+from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity
 from moqt_trio.transport.quic.udp import packet_size
 from moqt_trio.transport.stream import HTTP3_CODES
 from tests.transport import conformance

@@ -9,8 +9,8 @@ import trio
 
 from moqt_trio.errors import SessionClosed
 from moqt_trio.transport.quic import udp
-from moqt_trio.transport.quic.aioquic import AioquicEngine
-from moqt_trio.transport.quic.endpoint import connect_quic
+from moqt_trio.transport.quic.aioquic.engine import AioquicEngine
+from moqt_trio.transport.quic.server import connect_quic
 from moqt_trio.transport.quic.udp import UdpPort, bind_ports
 from tests.transport import conformance
 from tests.transport.conformance import eventually

@@ -10,9 +10,9 @@ import trio.testing
 
 from moqt_trio.limits import Limits
 from moqt_trio.transport.abc import ConnectionSink
+from moqt_trio.transport.http3.demux import Demux
 from moqt_trio.transport.link import LossyLink
 from moqt_trio.transport.memory import open_memory_pair
-from moqt_trio.transport.webtransport.demux import Demux
 from tests.transport.conformance import eventually
 from tests.transport.quic_pair import quic_pair
 

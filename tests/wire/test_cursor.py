@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed
-from moqt_trio.wire.cursor import Reader, StreamBuffer, Writer
+from moqt_trio.wire.buffer import Reader, StreamBuffer, Writer
 
 
 def _reader(wire: str) -> Reader:

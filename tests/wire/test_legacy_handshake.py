@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed
 from moqt_trio.limits import Limits
-from moqt_trio.wire.cursor import StreamBuffer
+from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.handshake import (
     PATH,
     HandshakeForm,

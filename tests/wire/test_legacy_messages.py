@@ -11,7 +11,7 @@ from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed, Remot
 from moqt_trio.limits import Limits
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire import messages as m
-from moqt_trio.wire.cursor import BareReader, Incomplete, StreamBuffer
+from moqt_trio.wire.buffer import BareReader, Incomplete, StreamBuffer
 from moqt_trio.wire.messages import Expect
 
 LIMITS = Limits()

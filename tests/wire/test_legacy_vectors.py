@@ -19,7 +19,7 @@ from moqt_trio.limits import Limits
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire import handshake
 from moqt_trio.wire import messages as m
-from moqt_trio.wire.cursor import StreamBuffer
+from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.handshake import HandshakeForm
 from moqt_trio.wire.messages import Expect, Frame, StreamKind
 

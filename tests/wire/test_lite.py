@@ -5,12 +5,12 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from moqt_trio import varint
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed
 from moqt_trio.limits import Limits
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire import messages as m
-from moqt_trio.wire import varint
-from moqt_trio.wire.cursor import StreamBuffer
+from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.messages import Expect, StreamKind
 
 LIMITS = Limits()

@@ -14,7 +14,7 @@ import pytest
 from moqt_trio.errors import Malformed
 from moqt_trio.limits import Limits
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.cursor import StreamBuffer
+from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.messages import Expect
 
 PAPER = [

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moqt_trio import varint
 from moqt_trio.errors import LocalProtocolError
-from moqt_trio.wire import varint
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "moq-lite.json").read_text())["vectors"]
 

@@ -17,7 +17,7 @@ from ...errors import SessionClosed
 
 if TYPE_CHECKING:
     from ..abc import TransportStatistics
-    from .config import ClientSettings, ServerSettings
+    from .settings import ClientSettings, ServerSettings
 
 Address = tuple[Any, ...]
 """A socket address as the `socket` module spells it: host, port, and for IPv6 two more."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .config import MIN_PACKET
+from .settings import MIN_PACKET
 
 if TYPE_CHECKING:
     from .engine import Address

@@ -11,8 +11,8 @@ from __future__ import annotations
 import attrs
 
 from ...errors import Malformed
-from .codes import H3Error
-from .varint import read_varint, write_varint
+from ..http3.constants import H3Error
+from ..http3.varint import read_varint, write_varint
 
 CLOSE = 0x2843
 DRAIN = 0x78AE

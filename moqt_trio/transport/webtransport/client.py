@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from ...errors import HandshakeFailed, MoqtError, Rejected, SessionClosed, VersionUnsupported, printable
-from .codes import CONNECT_PROTOCOLS, NEWEST_WEBTRANSPORT_SETTING, WEBTRANSPORT_SETTINGS, H3Error
-from .demux import Demux
-from .exchange import Exchange
-from .fields import AVAILABLE_PROTOCOLS, chosen_protocol_untrusted, encode_protocols, field
+from ..http3.constants import CONNECT_PROTOCOLS, NEWEST_WEBTRANSPORT_SETTING, WEBTRANSPORT_SETTINGS, H3Error
+from ..http3.demux import Demux
+from ..http3.exchange import Exchange
+from ..http3.fields import AVAILABLE_PROTOCOLS, chosen_protocol_untrusted, encode_protocols, field
 from .session import WebTransportSession
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from ...limits import Limits
     from ..abc import Connection
+    from ..http3.fields import Headers
     from ..stream import Stream
-    from .fields import Headers
 
 _MAX_EXPLANATION = 256
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .fields import PROTOCOL, encode_protocol
+from ..http3.fields import PROTOCOL, encode_protocol
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .fields import Headers
+    from ..http3.exchange import Exchange
+    from ..http3.fields import Headers
     from .session import WebTransportSession
 
 

@@ -15,19 +15,19 @@ import trio
 
 from ...codes import SessionCode
 from ...errors import MoqtError, SessionClosed
-from .asgi import AsgiServer
-from .codes import CONNECT_PROTOCOLS, H3Error
-from .demux import Demux
-from .fields import field, offered_protocols_untrusted
+from ...http.asgi import AsgiServer
+from ..http3.constants import CONNECT_PROTOCOLS, H3Error
+from ..http3.demux import Demux
+from ..http3.fields import field, offered_protocols_untrusted
 from .request import WebTransportRequest
 from .session import WebTransportSession
 
 if TYPE_CHECKING:
+    from ...http.asgi import AsgiApplication, HttpConfig
     from ...limits import Limits
     from ..abc import Connection
-    from .asgi import AsgiApplication, HttpConfig
-    from .exchange import Exchange
-    from .fields import Headers
+    from ..http3.exchange import Exchange
+    from ..http3.fields import Headers
 
 __all__ = ["OnSession", "WebTransportRequest", "serve_http3"]
 

@@ -16,18 +16,18 @@ import trio
 from ...codes import stream_code_from_http3
 from ...errors import Malformed, MoqtError, SessionClosed, printable
 from ..base import BaseConnection
+from ..http3.constants import BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT, H3Error
+from ..http3.fields import text
+from ..http3.varint import write_varint
 from ..stream import HTTP3_CODES, Stream
 from .capsule import CapsuleReader, CloseSession, DrainSession, encode_close, encode_drain
-from .codes import BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT, H3Error
-from .fields import text
-from .varint import write_varint
 
 if TYPE_CHECKING:
     from ...limits import Limits
     from ..abc import TransportStatistics
-    from .demux import Demux
-    from .exchange import Exchange
-    from .fields import Headers
+    from ..http3.demux import Demux
+    from ..http3.exchange import Exchange
+    from ..http3.fields import Headers
 
 _FIRST_SWEEP = 64
 

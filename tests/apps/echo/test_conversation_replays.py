@@ -19,10 +19,10 @@ import moqt_trio as moqt
 from apps.echo.conversation import Conversation
 from apps.echo.server import echo
 from apps.echo.tally import Tally
-from moqt_trio.handshaking import agree
-from moqt_trio.session_api import release_held, run_session
+from moqt_trio.session.handshake import agree
+from moqt_trio.session.session import release_held, run_session
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
-from moqt_trio.transport.quic.endpoint import connect_quic
+from moqt_trio.transport.quic.server import connect_quic
 from moqt_trio.transport.stream import HTTP3_CODES, PLAIN_CODES
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.wire import dialect as dialects

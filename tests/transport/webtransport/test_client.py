@@ -14,9 +14,9 @@ from aioquic.h3.connection import encode_frame
 from moqt_trio.errors import HandshakeFailed, Rejected, SessionClosed
 from moqt_trio.limits import Limits
 from moqt_trio.transport.errors import StreamReset
+from moqt_trio.transport.http3.constants import H3Error
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.webtransport.client import open_webtransport
-from moqt_trio.transport.webtransport.codes import H3Error
 
 DRAFT_02 = {0x8: 1, 0x33: 1, 0x2B603742: 1}
 NEWEST = {0x8: 1, 0x33: 1, 0x2C7CF000: 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moqt_trio.transport.webtransport.fields import (
+from moqt_trio.transport.http3.fields import (
     chosen_protocol_untrusted,
     encode_protocol,
     encode_protocols,

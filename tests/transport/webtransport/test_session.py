@@ -11,10 +11,10 @@ from moqt_trio.errors import HandshakeFailed, Rejected, SessionClosed, VersionUn
 from moqt_trio.limits import Limits
 from moqt_trio.transport.abc import ConnectionSink, StreamSink
 from moqt_trio.transport.errors import StreamReset
-from moqt_trio.transport.quic.config import ServerSettings
-from moqt_trio.transport.quic.endpoint import serve_quic
+from moqt_trio.transport.http3.fields import PROTOCOL
+from moqt_trio.transport.quic.server import serve_quic
+from moqt_trio.transport.quic.settings import ServerSettings
 from moqt_trio.transport.webtransport.client import open_webtransport
-from moqt_trio.transport.webtransport.fields import PROTOCOL
 from tests.transport.webtransport.serving import IDENTITY, connected, read_all, send_forever, serving, session_to
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moqt_trio.transport.webtransport.varint import read_varint, write_varint
+from moqt_trio.transport.http3.varint import read_varint, write_varint
 
 EXAMPLES = [
     ("c2197c5eff14e88c", 151_288_809_941_952_652),

@@ -1,0 +1,274 @@
+"""Connecting: from a URL to a running session."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ..certificates import parse_fingerprint
+from ..certificates.pem import read_certificates
+from ..errors import ConnectTimeout, LocalProtocolError, MoqtError, Rejected, SessionClosed, VersionUnsupported
+from ..limits import Limits
+from ..protocol.negotiation import protocols
+from ..session.handshake import Agreed, agree
+from ..session.session import Session, random_hop_id, run_session, wait_peer_setup
+from ..transport.quic.server import connect_quic
+from ..transport.quic.settings import ClientSettings
+from ..transport.stream import HTTP3_CODES, PLAIN_CODES
+from ..transport.webtransport.client import open_webtransport
+from ..url import SessionUrl
+from ..wire import dialect as dialects
+from ..wire.messages import ProbeLevel, Setup
+
+if TYPE_CHECKING:
+    from ..transport.base import BaseConnection
+    from ..transport.quic.client import AddressFilter
+    from ..transport.quic.connection import QuicConnection
+    from ..transport.webtransport.session import WebTransportSession
+    from ..wire.dialect import Dialect
+
+_NOT_ACCEPTABLE = 406
+"""The HTTP status that refuses a WebTransport client for want of a version that both sides speak."""
+
+Fingerprints = str | bytes | Collection[str | bytes]
+"""SHA-256 digests of certificates: 32 bytes, or hexadecimal text with or without colons; one or several."""
+
+
+def _digests(fingerprint: Fingerprints | None) -> tuple[bytes, ...]:
+    if fingerprint is None:
+        return ()
+    if isinstance(fingerprint, str | bytes):
+        fingerprint = (fingerprint,)
+    digests = []
+    for item in fingerprint:
+        digest = parse_fingerprint(item) if isinstance(item, str) else item
+        if len(digest) != 32:
+            raise ValueError(f"a SHA-256 fingerprint has 32 bytes, not {len(digest)}")
+        digests.append(digest)
+    if not digests:
+        raise ValueError("fingerprint is an empty collection; leave it out to verify by authorities")
+    return tuple(digests)
+
+
+@attrs.frozen
+class Terms:
+    """What a client offers to a server, and whom it trusts.
+
+    Attributes:
+        offered: The wire versions, best first.
+        digests: SHA-256 digests of the certificates to trust; when there are none, authorities vouch.
+        cafile: A PEM file of these authorities; None for the usual ones.
+        verify: False accepts any certificate.
+        origin: The `Origin` header of a WebTransport request.
+        limits: The bounds of the session.
+    """
+
+    offered: tuple[Dialect, ...]
+    digests: tuple[bytes, ...]
+    cafile: str | None
+    verify: bool
+    origin: str | None
+    limits: Limits
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the wire versions, best first."""
+        return tuple(dialect.name for dialect in self.offered)
+
+    @property
+    def listed(self) -> str:
+        """The same, as a message lists them."""
+        return ", ".join(self.names)
+
+    @classmethod
+    def check(
+        cls,
+        *,
+        versions: Sequence[str] | None,
+        fingerprint: Fingerprints | None,
+        cafile: str | None,
+        verify: bool,
+        origin: str | None,
+        limits: Limits | None,
+    ) -> Terms:
+        """Returns what the arguments of `connect` ask for.
+
+        Raises:
+            ValueError: A version or fingerprint that is none, or two kinds of trust at once.
+            CertificateUnusable: There is no certificate in `cafile`.
+        """
+        offered = dialects.resolve(versions)
+        digests = _digests(fingerprint)
+        if digests and (cafile is not None or not verify):
+            raise ValueError("fingerprint pins the certificate: it goes neither with cafile nor with verify=False")
+        if cafile is not None:
+            # The engine opens it only in the middle of the handshake, too late for an error that names the file.
+            read_certificates(Path(cafile))
+        return cls(offered, digests, cafile, verify, origin, limits or Limits())
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    versions: Sequence[str] | None = None,
+    fingerprint: Fingerprints | None = None,
+    cafile: str | None = None,
+    verify: bool = True,
+    origin: str | None = None,
+    limits: Limits | None = None,
+) -> AsyncIterator[Session]:
+    """Connects, and runs a session for as long as the block lasts.
+
+    Leaving the block cleanly delivers what was published (for at most `Limits.close_timeout`) and closes the session;
+    no task outlives the block. An exception of the block closes the session with INTERNAL_ERROR and goes on.
+
+    Args:
+        url: `https://host:port/path` for WebTransport, `moqt://host:port/path` for raw QUIC.
+        versions: The wire versions to offer, best first, such as `["moq-lite-06"]`; None offers all of them.
+        fingerprint: Trust exactly the certificates with these SHA-256 digests, and no others.
+        cafile: A PEM file of the authorities to trust instead of the usual ones.
+        verify: False accepts any certificate, and with it anybody between you and the server.
+        origin: The `Origin` header of a WebTransport request.
+        limits: The bounds of the session.
+
+    Yields:
+        The session.
+
+    Raises:
+        ValueError: A URL, version or fingerprint that is none.
+        ConnectTimeout: Nobody answered within `Limits.connect_timeout`.
+        HandshakeFailed: There is no server, or it refused the handshake.
+        CertificateInvalid: The server's certificate is not trusted.
+        CertificateUnusable: There is no certificate in `cafile`.
+        VersionUnsupported: The server speaks none of the versions.
+        Rejected: The server refused: an unknown path (404), this client (403), another host (421), or its own state
+            (500, 503). Over raw QUIC moq-lite-03 and -04 cannot say so before the block is entered: there the session
+            ends with `SessionClosed`, whose code is that number.
+        SessionClosed: The connection was lost on the way.
+    """
+    where = SessionUrl.parse(url)
+    terms = Terms.check(
+        versions=versions, fingerprint=fingerprint, cafile=cafile, verify=verify, origin=origin, limits=limits
+    )
+    async with open_session(where, terms) as session:
+        yield session
+
+
+@asynccontextmanager
+async def open_session(
+    where: SessionUrl, terms: Terms, *, choose: AddressFilter | None = None
+) -> AsyncIterator[Session]:
+    """Runs a session for as long as the block lasts; see `connect`.
+
+    Args:
+        where: The server and the path.
+        terms: What to offer, and whom to trust.
+        choose: Which of the host's addresses to try; what it raises comes out as it is.
+    """
+    limits, offered = terms.limits, terms.offered
+    web = where.transport == "webtransport"
+    settings = ClientSettings(
+        alpns=("h3",) if web else protocols(offered, webtransport=False),
+        server_name=where.host,
+        limits=limits,
+        verify=terms.verify,
+        cafile=terms.cafile,
+        fingerprints=terms.digests,
+        offered=() if web else terms.names,
+    )
+    with _connecting(where, limits) as scope:
+        async with connect_quic(where.host, where.port, settings, choose=choose) as connection:
+            setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
+            carried = _open_carrier(connection, where, terms) if web else nullcontext(connection)
+            async with carried as carrier:
+                agreed = await _agree(carrier, where, terms)
+                dialect = agreed.dialect
+                plain = dialect.features.plain_codes and not web
+                carrier.code_mapping = PLAIN_CODES if plain else HTTP3_CODES
+                if not web and agreed.handshake is None:
+                    setup = Setup(probe=setup.probe, hop_id=setup.hop_id, path=where.path)
+                async with run_session(
+                    carrier,
+                    dialect,
+                    limits=limits,
+                    setup=setup,
+                    path_on_wire=not web and agreed.handshake is None,
+                    handshake=agreed.handshake,
+                ) as session:
+                    if not web:
+                        await _wait_admitted(session)
+                    scope.deadline = math.inf
+                    yield session
+
+
+@contextmanager
+def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]:
+    """Times what happens until the scope's deadline is lifted."""
+    with trio.move_on_after(limits.connect_timeout) as scope:
+        yield scope
+    if scope.cancelled_caught:
+        raise ConnectTimeout(
+            f"{where.authority} opened no session within {limits.connect_timeout:g} s (Limits.connect_timeout)"
+        )
+
+
+async def _agree(carrier: BaseConnection, where: SessionUrl, terms: Terms) -> Agreed:
+    """Comes to a version with the server, and tells what keeps it from that in the client's words."""
+    try:
+        return await agree(carrier, terms.offered, path=where.path, limits=terms.limits)
+    except VersionUnsupported as error:
+        # A server may also ignore ALPN altogether (RFC 7301, section 3.2), or choose no WebTransport protocol.
+        raise VersionUnsupported(
+            f"{where.authority} chose none of the offered versions ({terms.listed}): {error}", offered=terms.names
+        ) from None
+    except SessionClosed as error:
+        raise _refusal(error) from None
+
+
+@asynccontextmanager
+async def _open_carrier(
+    connection: QuicConnection, where: SessionUrl, terms: Terms
+) -> AsyncIterator[WebTransportSession]:
+    """Opens a WebTransport session."""
+    names = protocols(terms.offered, webtransport=True)
+    async with AsyncExitStack() as stack:
+        try:
+            carrier = await stack.enter_async_context(
+                open_webtransport(
+                    connection, where.authority, where.path, names, origin=terms.origin, limits=terms.limits
+                )
+            )
+        except Rejected as error:
+            if error.status != _NOT_ACCEPTABLE:
+                raise
+            theirs = f": {error.reason}" if error.reason else ""
+            raise VersionUnsupported(
+                f"{where.authority} speaks none of the offered versions ({terms.listed}){theirs}", offered=terms.names
+            ) from None
+        yield carrier
+
+
+def _refusal(error: SessionClosed) -> MoqtError:
+    """Returns what a session that was closed before its time means: over raw QUIC a refusal looks like this."""
+    if error.by_peer and error.remote_code is not None and 400 <= error.remote_code < 600:
+        return Rejected(error.remote_code, error.reason)
+    return error
+
+
+async def _wait_admitted(session: Session) -> None:
+    """Waits for the server's first word: over raw QUIC that is how a client learns that its path was accepted."""
+    try:
+        await wait_peer_setup(session)
+    except SessionClosed as error:
+        raise _refusal(error) from None
+    except LocalProtocolError:
+        raise ConnectTimeout(
+            f"the server sent no SETUP within {session.limits.setup_timeout:g} s (Limits.setup_timeout)"
+        ) from None

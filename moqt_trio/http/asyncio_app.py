@@ -1,0 +1,38 @@
+"""ASGI applications that are written for asyncio, run inside Trio by trio-asyncio.
+
+Knows nothing of HTTP or of MoQ.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .asgi import AsgiApplication
+
+
+@asynccontextmanager
+async def asyncio_app(app: AsgiApplication) -> AsyncIterator[AsgiApplication]:
+    """Opens an asyncio event loop and yields the application as one of Trio's, for `serve(…, app=…)`.
+
+    Startup, requests and shutdown all run in this one loop, in the thread of Trio, so that the application's locks,
+    queues, connection pools and background tasks work as it expects. Keep the block open for as long as the server
+    runs: leaving it ends the loop and cancels what still runs there.
+
+    Args:
+        app: An ASGI application that awaits asyncio: FastAPI with a database driver, for example.
+    """
+    # Not before it is asked for: importing it puts an event loop policy of its own into asyncio.
+    import trio_asyncio
+
+    async with trio_asyncio.open_loop() as loop:
+
+        async def run(scope: Any, receive: Any, send: Any) -> None:
+            await trio_asyncio.aio_as_trio(app, loop=loop)(
+                scope, trio_asyncio.trio_as_aio(receive, loop=loop), trio_asyncio.trio_as_aio(send, loop=loop)
+            )
+
+        yield cast("AsgiApplication", run)

@@ -1,0 +1,147 @@
+"""HTTP/1.1 and HTTP/2 over TCP, by hypercorn; plain HTTP on the same sockets gets the fingerprint.
+
+Owns the sockets and a task for each connection. Knows nothing of QUIC or of MoQ.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import trio
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+
+from .disconnect import HonestWrapper
+from .http2 import HttpConnection
+from .plain import answer_plain
+from .tls import server_context
+
+if TYPE_CHECKING:
+    import ssl
+
+    from hypercorn.config import Config
+    from hypercorn.typing import ASGIFramework
+
+    from ..certificates import Certificate
+    from ..limits import Limits
+
+_logger = logging.getLogger(__name__)
+
+_TLS_HANDSHAKE = b"\x16"
+"""The first byte of a TLS connection (RFC 8446, section 5.1); a request of HTTP starts with a letter."""
+
+
+class HttpServer:
+    """The TCP side of a server.
+
+    Args:
+        app: The ASGI application.
+        sockets: Bound, not yet listening; they are closed with the server.
+        config: Hypercorn's settings.
+        state: The lifespan state that each request gets a copy of.
+        certificate: Returns the certificate to show; called for each connection.
+        limits: The bounds.
+
+    Limits: max_connections, handshake_timeout, connection_window.
+    """
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        sockets: list[socket.socket],
+        *,
+        config: Config,
+        state: Mapping[str, Any],
+        certificate: Callable[[], Certificate],
+        limits: Limits,
+    ) -> None:
+        self._app = HonestWrapper(app)
+        self._sockets = sockets
+        self._config = config
+        self._state = state
+        self._certificate = certificate
+        self._limits = limits
+        self._context = WorkerContext(None)
+        self._streams: set[trio.SocketStream] = set()
+        self._accepting = trio.CancelScope()
+        self._ended = trio.Event()
+        self._shown: Certificate | None = None
+        self._tls: ssl.SSLContext | None = None
+
+    def __repr__(self) -> str:
+        return f"<HttpServer connections={len(self._streams)}>"
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._streams)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listens until `drain` and the last connection's end, or until cancelled, which cuts every connection."""
+        for sock in self._sockets:
+            sock.listen(self._config.backlog)
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._sockets]
+        try:
+            async with trio.open_nursery() as outer:
+                outer.start_soon(self._cut_when_cancelled)
+                async with trio.open_nursery() as connections:
+                    task_status.started()
+                    with self._accepting:
+                        # It survives the want of file descriptors, and says so in the log.
+                        await trio.serve_listeners(self._handle, listeners, handler_nursery=connections)
+                    await self._context.terminated.set()
+                outer.cancel_scope.cancel()
+        finally:
+            self._ended.set()
+
+    async def drain(self) -> None:
+        """Accepts no more, closes idle connections and those whose request ends, and waits for the last of them."""
+        self._accepting.cancel()
+        await self._ended.wait()
+
+    async def _cut_when_cancelled(self) -> None:
+        # Hypercorn shields what it sends: only the end of the socket ends a connection to a client that is deaf.
+        try:
+            await trio.sleep_forever()
+        finally:
+            for stream in self._streams:
+                stream.socket.close()
+
+    # -- one connection ------------------------------------------------------------------------------------
+
+    async def _handle(self, stream: trio.SocketStream) -> None:
+        if len(self._streams) >= self._limits.max_connections:
+            stream.socket.close()
+            return
+        self._streams.add(stream)
+        try:
+            await self._serve(stream)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            _logger.debug("a connection over TCP ended: %r", error)
+        except Exception:
+            _logger.exception("a connection over TCP failed")
+        finally:
+            self._streams.discard(stream)
+            stream.socket.close()
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        first = b""
+        with trio.move_on_after(self._limits.handshake_timeout):
+            first = await stream.socket.recv(1, socket.MSG_PEEK)
+            if first and first != _TLS_HANDSHAKE:
+                await answer_plain(stream, self._certificate().fingerprint)
+        if first == _TLS_HANDSHAKE:
+            tls = trio.SSLStream(stream, self._tls_context(), server_side=True, https_compatible=True)
+            connection = HttpConnection(self._app, self._config, self._context, ConnectionState(dict(self._state)), tls)
+            connection.connection_window = self._limits.connection_window
+            await connection.run()
+
+    def _tls_context(self) -> ssl.SSLContext:
+        certificate = self._certificate()
+        if self._tls is None or certificate is not self._shown:
+            self._tls = server_context(certificate, alpns=self._config.alpn_protocols, ciphers=self._config.ciphers)
+            self._shown = certificate
+        return self._tls

@@ -1,0 +1,291 @@
+"""What is written on a track: the groups that are kept, the cursors that read them, and who waits for whom.
+
+`Track` and `GroupWriter` are what the application holds of it. Who serves a subscription or a fetch places a cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..frame import Frame
+from .cache import GroupCache
+from .cursor import Cursor, GroupRange
+from .group import Group
+from .sequences import SequenceSet
+
+if TYPE_CHECKING:
+    from ..limits import Limits
+
+MAX_SEQUENCE = 2**62 - 1
+AGE_BOUND = 2.0**51
+"""Seconds that a max age stays below: as milliseconds it has to fit in a varint."""
+
+
+class TrackLog:
+    """One writer's groups and frames, for any number of cursors.
+
+    Attributes:
+        name: The track's name.
+        reliable: True when writing waits for slow subscribers.
+        final: The first sequence that will never come; None while the track has not been finished.
+        aborted: The code that the track was given up with; None while it was not.
+        next: The sequence behind the highest one that was used.
+    """
+
+    def __init__(self, name: str, *, limits: Limits, reliable: bool, max_age: float, timescale: int) -> None:
+        self.name = name
+        self.reliable = reliable
+        self.final: int | None = None
+        self.aborted: int | None = None
+        self.next = 0
+        self._limits = limits
+        self._timescale = timescale
+        self._used = SequenceSet(limits.cache_groups)
+        self._cursors: set[Cursor] = set()
+        self._cache = GroupCache(self._cursors, limits=limits, reliable=reliable, max_age=max_age, timescale=timescale)
+        self._demand = trio.Event()
+        self._idle = trio.Event()
+        self._idle.set()
+        self._room: trio.Event | None = None
+        self._epoch: float | None = None
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def open(self, sequence: int | None) -> Group:
+        """Opens a group: the one of this number, or the next one.
+
+        Raises: what `Track.open_group` raises.
+        """
+        sequence = self._check_open(sequence)
+        group = Group(sequence, trio.current_time())
+        self._use(sequence)
+        self._cache.add(group)
+        for cursor in list(self._cursors):
+            cursor.add(group)
+        return group
+
+    def write(self, payload: bytes, timestamp: int | None) -> int:
+        """Writes a group of one frame; returns its sequence. Raises what `Track.write` raises."""
+        sequence = self._check_open(None)
+        if len(payload) > self._limits.max_frame:
+            raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
+        group = Group(sequence, trio.current_time())
+        group.frames.append(Frame(payload, self._stamp(timestamp)))
+        group.size = len(payload)
+        group.complete = True
+        self._use(sequence)
+        self._cache.add(group)
+        for cursor in list(self._cursors):
+            cursor.add(group)
+        self._cache.evict()
+        self._cache.expire()
+        return sequence
+
+    def write_datagram(self, payload: bytes, timestamp: int | None) -> int:
+        """Writes a group of one frame that is not kept; returns its sequence. Raises as `Track.send_datagram`."""
+        sequence = self._check_open(None)
+        if self.reliable and not self.has_room():
+            raise trio.WouldBlock
+        group = Group(sequence, trio.current_time(), datagram=True)
+        group.frames.append(Frame(payload, self._stamp(timestamp)))
+        self._use(sequence)
+        group.size = len(payload)
+        group.complete = True
+        for cursor in list(self._cursors):
+            cursor.add(group)
+        return sequence
+
+    def append(self, group: Group, payload: bytes, timestamp: int | None) -> None:
+        """Adds a frame and tells every cursor."""
+        if group.ended or self.aborted is not None:
+            raise trio.ClosedResourceError("the group has ended")
+        if len(payload) > self._limits.max_frame:
+            raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
+        frame = Frame(payload, self._stamp(timestamp))
+        group.frames.append(frame)
+        size = len(frame)
+        group.size += size
+        self._cache.grew(group, size)
+        for cursor in list(self._cursors):
+            cursor.grew(group, size)
+        self._cache.evict()
+        self._cache.expire()
+
+    def complete(self, group: Group) -> None:
+        """Ends a group cleanly."""
+        if not group.ended:
+            group.complete = True
+            for cursor in list(self._cursors):
+                cursor.ended(group)
+
+    def abort_group(self, group: Group, code: int) -> None:
+        """Gives a group up for every subscriber, and forgets it."""
+        if not group.ended:
+            group.aborted = code
+            self._cache.forget(group)
+            for cursor in list(self._cursors):
+                cursor.ended(group)
+
+    def finish(self) -> None:
+        """Ends the track: see `Track.finish`."""
+        if not self.ended:
+            self.final = self.next
+            for cursor in list(self._cursors):
+                cursor.finish(self.final)
+
+    def abort(self, code: int) -> None:
+        """Gives the track up: see `Track.abort`."""
+        if self.aborted is None:
+            self.aborted = code
+            for cursor in list(self._cursors):
+                cursor.abort(code)
+            self._made_room()
+
+    @property
+    def ended(self) -> bool:
+        """True once the track was finished or given up."""
+        return self.final is not None or self.aborted is not None
+
+    # -- who reads, and whether they keep up ---------------------------------------------------------------
+
+    @property
+    def subscribers(self) -> int:
+        """How many cursors there are."""
+        return len(self._cursors)
+
+    async def wait_subscribed(self) -> None:
+        """Waits until there is a cursor."""
+        await trio.lowlevel.checkpoint()
+        while not self._cursors:
+            await self._demand.wait()
+
+    async def wait_unsubscribed(self) -> None:
+        """Waits until there is none."""
+        await trio.lowlevel.checkpoint()
+        while self._cursors:
+            await self._idle.wait()
+
+    def has_room(self) -> bool:
+        """Returns True when every subscriber is within the bound of reliable delivery."""
+        limits = self._limits
+        return all(
+            cursor.backlog < limits.reliable_backlog
+            and cursor.backlog_frames < limits.reliable_backlog_frames
+            and not cursor.lags(limits.reliable_backlog_groups)
+            for cursor in self._cursors
+        )
+
+    async def wait_room(self) -> None:
+        """Waits until `has_room`, or until the track was given up. A checkpoint only when it waits."""
+        while not self.has_room() and self.aborted is None:
+            if self._room is None:
+                self._room = trio.Event()
+                for cursor in self._cursors:
+                    cursor.watch_room(self._made_room)
+            await self._room.wait()
+
+    # -- what a subscription or a fetch asks ---------------------------------------------------------------
+
+    def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Returns which groups from `first` to `last` the track has not had, as ranges with both ends included."""
+        return self._used.gaps(first, last)
+
+    def cursor(self, wake: Callable[[], None], *, range: GroupRange, max_age: float) -> Cursor:
+        """Returns a cursor with this track's bounds; `attach` places it."""
+        return Cursor(
+            wake,
+            limits=self._limits,
+            reliable=self.reliable,
+            timescale=self._timescale,
+            range=range,
+            max_age=max_age,
+        )
+
+    def attach(self, cursor: Cursor, *, replay: bool) -> None:
+        """Places a cursor at its start and keeps it informed from now on.
+
+        Args:
+            cursor: A new cursor.
+            replay: True to start at the oldest group that `max_age` allows (moq-lite-06); False to start at
+                `start_group` or, without one, at the latest group (versions before).
+        """
+        for group in self._cache.initial(cursor.range, cursor.max_age, replay=replay):
+            cursor.add(group)
+        cursor.reach(self.next - 1)
+        if self.final is not None:
+            cursor.finish(self.final)
+        if self.aborted is not None:
+            cursor.abort(self.aborted)
+        if self._room is not None:
+            cursor.watch_room(self._made_room)
+        self._cursors.add(cursor)
+        self._demand.set()
+        if self._idle.is_set():
+            self._idle = trio.Event()
+
+    def extend(self, cursor: Cursor) -> None:
+        """Gives a cursor whose range ends later now the groups that it was past."""
+        for group in self._cache.after(cursor.latest, cursor.range):
+            cursor.add(group)
+
+    def detach(self, cursor: Cursor) -> None:
+        """Forgets a cursor."""
+        self._cursors.discard(cursor)
+        cursor.watch_room(None)
+        if not self._cursors and self._demand.is_set():
+            self._demand = trio.Event()
+            self._idle.set()
+        self._made_room()
+
+    def group(self, sequence: int) -> Group | None:
+        """Returns a group that is kept, or None."""
+        return self._cache.get(sequence)
+
+    @property
+    def newest(self) -> int:
+        """The newest timestamp of the latest group that has a frame; -1 while there is none."""
+        return self._cache.newest
+
+    def too_old(self, sequence: int, max_age: float) -> bool:
+        """Returns True when a group lies wholly outside `max_age` seconds; the latest one never does.
+
+        Spec: moq-lite-06, section 6.2.
+        """
+        return not self.reliable and self._cache.too_old(sequence, max_age)
+
+    # -- bookkeeping ---------------------------------------------------------------------------------------
+
+    def _check_open(self, sequence: int | None) -> int:
+        if self.ended:
+            raise trio.ClosedResourceError(f"the track {self.name!r} has ended")
+        if sequence is None:
+            sequence = self.next
+        if not 0 <= sequence <= MAX_SEQUENCE:
+            raise ValueError(f"a group's sequence is 0 … 2**62-1, not {sequence}")
+        if sequence in self._used:
+            raise ValueError(f"group {sequence} of track {self.name!r} was opened before")
+        return sequence
+
+    def _stamp(self, timestamp: int | None) -> int:
+        if timestamp is None:
+            now = trio.current_time()
+            if self._epoch is None:
+                self._epoch = now
+            return int((now - self._epoch) * self._timescale)
+        if not 0 <= timestamp <= MAX_SEQUENCE:
+            raise ValueError(f"a timestamp is 0 … 2**62-1, not {timestamp}")
+        return timestamp
+
+    def _use(self, sequence: int) -> None:
+        self._used.add(sequence)
+        self.next = max(self.next, sequence + 1)
+
+    def _made_room(self) -> None:
+        if self._room is not None and (self.aborted is not None or self.has_room()):
+            self._room.set()
+            self._room = None
+            for cursor in self._cursors:
+                cursor.watch_room(None)

@@ -1,0 +1,151 @@
+"""The group stream: a header, then frames to the end. The hot path: as few steps to a chunk as there can be.
+
+Spec: draft-lcurley-moq-lite-06, section 7 (GROUP and FRAME).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from ..codes import StreamCode
+from ..errors import LocalProtocolError, Malformed, ProtocolError, RemoteProtocolError
+from ..wire.buffer import StreamBuffer
+from ..wire.messages import Expect, FrameLike, Group, StreamKind
+from .events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted
+from .machine import StreamMachine, note_events
+
+if TYPE_CHECKING:
+    from ..wire.dialect import Dialect, FrameDecoder
+    from ..wire.messages import Frame
+    from .state import SessionState
+
+
+def note_frames(error: ProtocolError, events: list[Event]) -> None:
+    """Has an exception say what its bytes said before: some events, and the frames that the decoder had."""
+    if isinstance(error, RemoteProtocolError) and error.said_before:
+        frames = cast("list[Frame]", list(error.said_before))
+        error.said_before = ()
+        events = [*events, FramesReceived(frames)]
+    note_events(error, events)
+
+
+class FrameWriter:
+    """Writes the frames of one group or fetch reply, each timestamp relative to the one before."""
+
+    __slots__ = ("_dialect", "_previous")
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._previous = 0
+
+    def frames(self, frames: Sequence[FrameLike]) -> bytes:
+        """Returns the bytes of some frames. After a `LocalProtocolError` it is as if none had been given."""
+        data, self._previous = self._dialect.encode_frames(frames, self._previous)
+        return data
+
+
+class GroupSender(StreamMachine):
+    """We deliver a group to the peer. The driver finishes the stream after the last frame, or resets it.
+
+    Attributes:
+        subscribe_id: The peer's subscription that it serves.
+        sequence: The group's number.
+    """
+
+    def __init__(self, state: SessionState, subscribe_id: int, sequence: int, start_frame: int) -> None:
+        if subscribe_id not in state.peers:
+            raise LocalProtocolError(f"the peer has no subscription {subscribe_id}")
+        dialect = state.dialect
+        self.opening = dialect.stream_type(StreamKind.GROUP) + dialect.encode(
+            Group(subscribe_id, sequence, start_frame)
+        )
+        self.subscribe_id = subscribe_id
+        self.sequence = sequence
+        self._writer = FrameWriter(dialect)
+
+    def frames(self, frames: Sequence[FrameLike]) -> bytes:
+        """Returns the bytes of some frames, in order.
+
+        Raises:
+            LocalProtocolError: A frame can't be carried; none of them counts as sent.
+        """
+        return self._writer.frames(frames)
+
+
+class GroupReceiver(StreamMachine):
+    """The peer delivers a group to us.
+
+    Events: `GroupStarted`, then one `FramesReceived` for each call that completes frames, then `GroupFinished` or
+    `GroupReset`.
+
+    Attributes:
+        group: The header; None until it arrived.
+        header_bytes: How many bytes of the stream the header took, the stream type included; no frame counts them.
+    """
+
+    def __init__(self, state: SessionState, header_bytes: int = 0) -> None:
+        self.group: Group | None = None
+        self.header_bytes = header_bytes
+        self._state = state
+        self._head: StreamBuffer | None = StreamBuffer()
+        self._frames: FrameDecoder | None = None
+        self._deaf = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that arrived and are in no event yet: of a header or a frame that is not complete."""
+        if self._frames is not None:
+            return self._frames.pending_bytes
+        return len(self._head) if self._head is not None else 0
+
+    def receive_data(self, data: bytes, fin: bool) -> list[Event]:
+        if self._deaf:
+            return []
+        events: list[Event] = []
+        try:
+            if self._frames is None:
+                data = self._read_header_untrusted(data, events)
+            if self._frames is not None:
+                frames = self._frames.feed_untrusted(data) if data else None
+                if frames:
+                    events.append(FramesReceived(frames))
+            if fin:
+                if self._frames is None or self._frames.pending_bytes:
+                    raise Malformed("FIN inside a group", code=StreamCode.MALFORMED_TRACK, scope="stream")
+                self._deaf = True
+                events.append(GroupFinished())
+        except ProtocolError as error:
+            self._deaf = True
+            note_frames(error, events)
+            raise
+        return events
+
+    def _read_header_untrusted(self, data: bytes, events: list[Event]) -> bytes:
+        """Reads the header, once it is whole, and returns the bytes behind it."""
+        head = self._head
+        assert head is not None
+        head.feed(data)
+        before = len(head)
+        message = self._state.dialect.read_untrusted(Expect.GROUP, head, self._state.limits)
+        if message is None:
+            return b""
+        assert isinstance(message, Group)
+        self._state.issued.check_untrusted(message.subscribe_id)
+        self.group = message
+        self.header_bytes += before - len(head)
+        self._frames = self._state.dialect.frame_decoder(self._state.limits)
+        self._head = None
+        events.append(GroupStarted(message.subscribe_id, message.sequence, message.start_frame))
+        return head.take_all()
+
+    def receive_reset(self, code: int) -> list[Event]:
+        if self._deaf:
+            return []
+        self._deaf = True
+        # Without a header there is no group that anybody could have lost.
+        return [GroupReset(code)] if self.group is not None else []
+
+    def release(self) -> None:
+        self._deaf = True
+        self._frames = self._head = None

@@ -1,0 +1,310 @@
+"""The subscribe stream: SUBSCRIBE and its updates one way, OK, END and DROP the other.
+
+The groups travel on streams of their own (`group.py`) and may overtake everything here.
+
+Spec: draft-lcurley-moq-lite-06, section 7 (SUBSCRIBE and its replies).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, TypedDict, Unpack
+
+import attrs
+
+from .. import varint
+from ..codes import StreamCode
+from ..errors import LocalProtocolError
+from ..wire.messages import (
+    Expect,
+    Message,
+    StreamKind,
+    Subscribe,
+    SubscribeDrop,
+    SubscribeEnd,
+    SubscribeOk,
+    SubscribeUpdate,
+)
+from .events import (
+    Event,
+    GroupsDropped,
+    RequestFinished,
+    RequestRefused,
+    SubscribeAccepted,
+    SubscribeEnded,
+    SubscribeRequested,
+    SubscribeUpdated,
+)
+from .machine import MessageMachine, RequestReceiver
+from .paths import path_local, path_untrusted, spell_path
+
+if TYPE_CHECKING:
+    from .state import SessionState
+
+
+class SubscriptionChanges(TypedDict, total=False):
+    """What an update may change; the fields are those of `Subscribe`."""
+
+    priority: int
+    ordered: bool | None
+    max_age_ms: int
+    start_group: int | None
+    end_group: int | None
+    start_frame: int
+    end_frame: int | None
+
+
+def _range_problem(wanted: Subscribe | SubscribeUpdate) -> str | None:
+    """Returns what is wrong with a range of groups and frames, or None when nothing is."""
+    start, end = wanted.start_group or 0, wanted.end_group
+    if end is None:
+        return None
+    if end < start:
+        return f"a range that ends at group {end}, before group {start} where it starts"
+    if end == start and wanted.end_frame is not None and wanted.end_frame < wanted.start_frame:
+        return f"a range that ends at frame {wanted.end_frame}, before frame {wanted.start_frame} where it starts"
+    return None
+
+
+class TrackPublisher(RequestReceiver):
+    """The peer subscribes to a track of ours.
+
+    Events: `SubscribeRequested` once, `SubscribeUpdated` for each update, `RequestCancelled`.
+    The methods return b"" once the peer has cancelled: there is nobody left to tell.
+
+    Attributes:
+        request: What the peer asked for; None until it arrived. Its path is canonical.
+        accepted: True once `accept` was called.
+    """
+
+    _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
+
+    def __init__(self, state: SessionState) -> None:
+        super().__init__(state, Expect.SUBSCRIBE)
+        self.request: Subscribe | None = None
+        self.accepted = False
+        self._range: tuple[int | None, int | None] = (None, None)
+        self._ended = False
+        self._admitted = False
+
+    def accept(self, start_group: int | None, latest_group: int | None = None) -> bytes:
+        """Returns SUBSCRIBE_OK (before moq-lite: INFO); to be called once.
+
+        Where `Features.accept_before_groups` is set, groups follow it about a round trip later.
+
+        Args:
+            start_group: The first group that will come. From moq-lite-05 on it has to be known; before that None
+                leaves it open.
+            latest_group: The newest group that there is, for the versions that tell it; None tells `start_group`.
+
+        Raises:
+            LocalProtocolError: There is no request yet, it was accepted or ended before, or the version wants a group.
+        """
+        request = self._request()
+        if self._settled:
+            return b""
+        if self.accepted or self._ended:
+            raise LocalProtocolError("the subscription was answered before")
+        features = self._state.dialect.features
+        if start_group is None and features.subscribe_ok_needs_group:
+            raise LocalProtocolError(f"SUBSCRIBE_OK of {self._state.dialect.name} names the first group")
+        ok = SubscribeOk(start_group)
+        if not features.subscribe_ok_needs_group:
+            # The older layouts tell the publisher's preferences too: the subscriber's own priority, as every peer says.
+            ok = attrs.evolve(ok, priority=request.priority, latest_group=latest_group)
+        data = self._state.dialect.encode(ok)
+        self.accepted = True
+        return data
+
+    def end(self, group: int) -> bytes:
+        """Returns SUBSCRIBE_END, or b"" where the version can't tell it; FIN follows once all groups were sent.
+
+        Args:
+            group: The first sequence that will never come; 0 when no group ever did.
+
+        Raises:
+            LocalProtocolError: There is no request yet, or the end was told before.
+        """
+        self._request()
+        if self._settled:
+            return b""
+        if self._ended:
+            raise LocalProtocolError("the subscription was ended before")
+        # Behind the last group that there can be stands no number: there the FIN alone tells the end.
+        tells = self._state.dialect.features.subscribe_end and group <= varint.MAX
+        data = self._state.dialect.encode(SubscribeEnd(group)) if tells else b""
+        self._ended = True
+        return data
+
+    def drop(self, first: int, last: int, code: int = 0) -> bytes:
+        """Returns SUBSCRIBE_DROP (before moq-lite: SUBSCRIBE_GAP) for the groups `first` to `last`, inclusive.
+
+        Returns b"" where the version lacks it.
+
+        Raises:
+            LocalProtocolError: The subscription is not accepted, or `last` is before `first`.
+        """
+        self._request()
+        if self._settled:
+            return b""
+        if not self.accepted:
+            raise LocalProtocolError("SUBSCRIBE_DROP comes after SUBSCRIBE_OK")
+        if not self._state.dialect.features.subscribe_drop:
+            return b""
+        dialect = self._state.dialect
+        return dialect.encode(SubscribeDrop(first, last, dialect.codes.to_wire("group", code)))
+
+    def finish(self) -> None:
+        """Notes that this side finished the stream: the peer's FIN or reset is no cancellation any more."""
+        self._settled = True
+
+    def _request(self) -> Subscribe:
+        if self.request is None:
+            raise LocalProtocolError("there is no subscription to answer yet")
+        return self.request
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        if isinstance(message, Subscribe):
+            self._on_subscribe(message, events)
+            return
+        assert isinstance(message, SubscribeUpdate)
+        if self._state.dialect.features.update_keeps_range:
+            message = self._with_range_kept(message)
+        self._check(message)
+        events.append(SubscribeUpdated(message))
+
+    def _with_range_kept(self, update: SubscribeUpdate) -> SubscribeUpdate:
+        """Returns an update with the bounds in force where it names none."""
+        start, end = self._range
+        start = start if update.start_group is None else update.start_group
+        end = end if update.end_group is None else update.end_group
+        self._range = start, end
+        return attrs.evolve(update, start_group=start, end_group=end)
+
+    def _on_subscribe(self, message: Subscribe, events: list[Event]) -> None:
+        self._check(message)
+        path = path_untrusted(message.broadcast, self._state.limits)
+        self._state.peers.admit_untrusted(message.subscribe_id)
+        self._admitted = True
+        self.request = attrs.evolve(message, broadcast=str(path))
+        self._range = message.start_group, message.end_group
+        self._asked = True
+        self._expect = Expect.SUBSCRIBE_UPDATE
+        events.append(SubscribeRequested(self.request))
+
+    def _check(self, wanted: Subscribe | SubscribeUpdate) -> None:
+        problem = _range_problem(wanted)
+        if problem is not None:
+            raise self._broken(problem)
+
+    def _on_release(self) -> None:
+        if self._admitted:
+            assert self.request is not None
+            self._state.peers.retire(self.request.subscribe_id)
+
+
+class TrackSubscriber(MessageMachine):
+    """We subscribe to a track of the peer's.
+
+    Its id is registered when this object is made: groups may arrive before the answer. Late groups of a released
+    subscription are refused without harm.
+
+    Events: `SubscribeAccepted`, `GroupsDropped`, `SubscribeEnded`, then `RequestFinished` (FIN) or `RequestRefused`.
+
+    Attributes:
+        subscribe_id: The number that its groups carry.
+    """
+
+    _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
+
+    def __init__(self, state: SessionState, request: Subscribe) -> None:
+        typed = state.dialect.features.subscribe_typed
+        super().__init__(state, Expect.SUBSCRIBE_REPLY if typed else Expect.SUBSCRIBE_FIRST_REPLY)
+        problem = _range_problem(request)
+        if problem is not None:
+            raise LocalProtocolError(problem)
+        broadcast = spell_path(path_local(request.broadcast), state.dialect.features)
+        request = attrs.evolve(request, subscribe_id=state.issued.next_id, broadcast=broadcast)
+        self.opening = state.dialect.stream_type(StreamKind.SUBSCRIBE) + state.dialect.encode(request)
+        self.subscribe_id = state.issued.register()
+        self._current = SubscribeUpdate(
+            priority=request.priority,
+            ordered=request.ordered,
+            max_age_ms=request.max_age_ms,
+            start_group=request.start_group,
+            end_group=request.end_group,
+            start_frame=request.start_frame,
+            end_frame=request.end_frame,
+        )
+        self._accepted = False
+        self._ended = False
+
+    def update(self, **changes: Unpack[SubscriptionChanges]) -> bytes:
+        """Returns SUBSCRIBE_UPDATE. What is not named keeps its value.
+
+        Returns b"" once the publisher has finished or refused: there is nobody left to tell.
+
+        Raises:
+            LocalProtocolError: A value is out of range, or the version cannot carry it.
+        """
+        changed = attrs.evolve(self._current, **changes)
+        problem = _range_problem(changed) or self._lifted(changed)
+        if problem is not None:
+            raise LocalProtocolError(problem)
+        data = self._state.dialect.encode(changed)
+        if self._deaf:
+            return b""
+        self._current = changed
+        return data
+
+    def _lifted(self, changed: SubscribeUpdate) -> str | None:
+        """Returns what is wrong with an update that lifts a bound where the version can only move it."""
+        if not self._state.dialect.features.update_keeps_range:
+            return None
+        before, after = self._current, changed
+        for old, new in ((before.start_group, after.start_group), (before.end_group, after.end_group)):
+            if old is not None and new is None:
+                return f"{self._state.dialect.name} can move the bound of a range at group {old}, but not lift it"
+        return None
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        match message:
+            case SubscribeOk():
+                features = self._state.dialect.features
+                if self._accepted and features.subscribe_typed and not features.subscribe_ok_needs_group:
+                    # There a publisher may say it again, with what has changed on its side.
+                    return
+                if self._accepted or self._ended:
+                    raise self._broken("SUBSCRIBE_OK after the answer")
+                self._accepted = True
+                if not features.subscribe_typed:
+                    self._expect = Expect.SUBSCRIBE_REPLY if features.subscribe_drop else None
+                events.append(SubscribeAccepted(message.start_group, message.latest_group))
+            case SubscribeEnd():
+                # A track that ends before its first group has an END and no OK.
+                if self._ended:
+                    raise self._broken("SUBSCRIBE_END twice")
+                self._ended = True
+                events.append(SubscribeEnded(message.group))
+            case SubscribeDrop():
+                if not self._accepted:
+                    raise self._broken("SUBSCRIBE_DROP before SUBSCRIBE_OK")
+                code = self._state.dialect.codes.from_wire("group", message.code)
+                events.append(GroupsDropped(message.start, message.end, code))
+            case _:
+                raise self._broken(f"{type(message).__name__} as a reply")
+
+    def _on_fin(self, events: list[Event]) -> None:
+        events.append(RequestFinished())
+
+    def _on_reset(self, code: int) -> list[Event]:
+        return [RequestRefused(code)]
+
+    def _on_stop(self, code: int) -> list[Event]:
+        # Before the answer it is a refusal; later it only says that no update will be read.
+        if self._accepted or self._ended:
+            return []
+        self._deaf = True
+        return [RequestRefused(code)]
+
+    def _on_release(self) -> None:
+        self._state.issued.retire(self.subscribe_id)

@@ -1,0 +1,1 @@
+"""Listening: one port for raw QUIC, WebTransport and HTTP."""

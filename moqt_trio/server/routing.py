@@ -1,0 +1,134 @@
+"""What a server's application sees of a session before it exists: the request for it, and the routes that it takes.
+
+Knows nothing of connections: whoever makes a request says how it is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import trio
+
+from ..errors import LocalProtocolError, printable
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from ..session.session import Session
+
+_FORBIDDEN = 403
+
+
+class SessionRequest:
+    """A session that a client asks for, not yet answered. Answer with `accept` or `reject`, once.
+
+    Attributes:
+        path: The path without its query; the router's default for versions that carry none over raw QUIC.
+        query: The query, without the `?`; often a credential, so never log it.
+        authority: Host and port that the client asked for, where the transport says so. One that is not among the
+            server's `authorities` was answered with 421 before.
+        origin: The page that a browser asks for, as its `Origin` header says; None elsewhere. One that is not among
+            the server's `origins` was answered with 403 before. A program can say what it likes here: it tells
+            honest browsers apart, and is no proof.
+        transport: `"webtransport"` or `"quic"`.
+        version: The wire version that an accepted session will speak. Over WebTransport the versions that agree by a
+            handshake within the session (those up to moq-lite-02) do so after `accept`: until then this is the
+            server's first candidate, and `Session.version` has the outcome.
+        peer: The client's address and port.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        query: str,
+        authority: str | None,
+        origin: str | None,
+        transport: Literal["quic", "webtransport", "memory"],
+        version: str,
+        peer: tuple[str, int] | None,
+        accept: Callable[[], AbstractAsyncContextManager[Session]],
+        reject: Callable[[int, str], None],
+    ) -> None:
+        self.path = path
+        self.query = query
+        self.authority = authority
+        self.origin = origin
+        self.transport = transport
+        self.version = version
+        self.peer = peer
+        self._accept = accept
+        self._reject = reject
+        self._answered = False
+
+    @property
+    def answered(self) -> bool:
+        """True once the request was accepted or rejected."""
+        return self._answered
+
+    def accept(self) -> AbstractAsyncContextManager[Session]:
+        """Accepts. Use it as `async with request.accept() as session`; leaving the block closes the session.
+
+        Raises:
+            LocalProtocolError: The request was answered before.
+        """
+        self._answer()
+        return self._accept()
+
+    async def reject(self, status: int = _FORBIDDEN, reason: str = "") -> None:
+        """Refuses.
+
+        Args:
+            status: 400 … 599, as in HTTP; raw QUIC carries the same number as the session's close code.
+            reason: A text for the client, where the transport carries one.
+
+        Raises:
+            LocalProtocolError: The request was answered before.
+            ValueError: Another status.
+        """
+        if not 400 <= status <= 599:
+            raise ValueError(f"a refusal's status is 400 … 599, not {status}")
+        self._answer()
+        self._reject(status, reason)
+        await trio.lowlevel.checkpoint()
+
+    def _answer(self) -> None:
+        if self._answered:
+            raise LocalProtocolError("this session request was answered before")
+        self._answered = True
+
+    def __repr__(self) -> str:
+        return f"<SessionRequest {printable(self.path)} {self.version} over {self.transport} from {self.peer}>"
+
+
+Handler: TypeAlias = Callable[[SessionRequest], Awaitable[None]]
+"""What serves a session: an async function in a task and cancel scope of its own."""
+
+
+class Router:
+    """Which handler serves which path.
+
+    Args:
+        routes: Handlers by exact path, such as `{"/echo": echo}`.
+        default: The path that stands in when the client's handshake carries none: moq-lite-03 and -04 over raw QUIC.
+
+    Raises:
+        ValueError: A path without its leading slash, or a default that is no route.
+    """
+
+    def __init__(self, routes: Mapping[str, Handler], *, default: str | None = None) -> None:
+        for path in routes:
+            if not path.startswith("/") or "?" in path:
+                raise ValueError(f"a route is a path that starts with '/', without a query, not {path!r}")
+        if default is not None and default not in routes:
+            raise ValueError(f"the default {default!r} is not among the routes {sorted(routes)}")
+        self._routes = dict(routes)
+        self.default = default
+
+    def find(self, path: str) -> Handler | None:
+        """Returns the handler of a path, or None."""
+        return self._routes.get(path)
+
+    def __repr__(self) -> str:
+        return f"Router({sorted(self._routes)}, default={self.default!r})"

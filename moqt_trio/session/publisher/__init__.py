@@ -1,0 +1,1 @@
+"""The half of a session that answers what the peer asks."""

@@ -1,0 +1,301 @@
+"""A track of the peer's that we subscribe to, as the application reads it.
+
+Its groups come by `group_intake.py`; this file owns the subscribe stream.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ...codes import StreamCode
+from ...errors import LocalProtocolError, NotFound
+from ...model.track_state import AGE_BOUND
+from ...protocol.events import (
+    Event,
+    GroupsDropped,
+    RequestFinished,
+    RequestRefused,
+    SubscribeAccepted,
+    SubscribeEnded,
+)
+from ...transport.errors import StreamReset
+from .group_queue import DroppedGroups, GroupIntake, SubscriptionStatistics
+from .request import Request, RequestSink
+from .track import TrackInfoRequest, TrackProperties
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ...errors import MoqtError
+    from ...path import BroadcastPath
+    from ...protocol.subscribe import TrackSubscriber
+    from ...transport.abc import BidiStream
+    from ..context import SessionDriver
+    from .group import GroupReader
+
+
+@attrs.frozen
+class SubscribeOptions:
+    """What `Session.subscribe` was asked for; see there."""
+
+    priority: int
+    ordered: bool
+    max_age: float
+    start_group: int | None
+    end_group: int | None
+    start_frame: int
+    end_frame: int | None
+
+
+class Subscription:
+    """A track as it arrives. Use it as `async with session.subscribe(path, track) as subscription`.
+
+    Iterate it for groups, in the order in which they arrive; late and missing groups are normal. Iteration ends when
+    the publisher has ended the track, and when all groups up to `end_group` have come, or were dropped: an `update`
+    that moves the end lets it go on. Leaving the block unsubscribes and refuses what is still on its way.
+
+    Attributes:
+        path: The broadcast's path.
+        track: The track's name.
+    """
+
+    def __init__(self, driver: SessionDriver, path: BroadcastPath, track: str, options: SubscribeOptions) -> None:
+        self.path = path
+        self.track = track
+        self._driver = driver
+        self._options = options
+        self._groups = GroupIntake(driver.limits)
+        self._groups.want(options.start_group, options.end_group)
+        self._request = Request(driver, self._groups, "subscription")
+        self._machine: TrackSubscriber | None = None
+        self._info: TrackInfoRequest | None = None
+        self._accepted = trio.Event()
+        self._answer_by = math.inf
+
+    # -- from the stream -----------------------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case SubscribeAccepted():
+                self._groups.accept(event.start_group)
+                self._accepted.set()
+            case SubscribeEnded():
+                self._groups.end_group = event.end_group
+            case GroupsDropped():
+                self._groups.drop(event.first, event.last, event.code)
+            case RequestFinished():
+                self._groups.finish_later()
+                self._accepted.set()
+                self._request.finish()
+            case RequestRefused() if event.code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):
+                self._failed(NotFound(str(self.path), self.track, f"code {event.code:#x}"))
+            case RequestRefused():
+                self._failed(StreamReset(event.code))
+            case _:
+                pass
+
+    def _failed(self, error: MoqtError) -> None:
+        self._groups.fail(error)
+        self._accepted.set()
+
+    def _give_up(self) -> None:
+        """Ends a subscription that was not answered in time. A group says as much as an answer."""
+        if self._accepted.is_set():
+            # Somebody asked only after the time was over.
+            return
+        if self._groups.statistics().groups_received:
+            self._groups.accept(None)
+            self._accepted.set()
+        else:
+            self._failed(StreamReset(StreamCode.CONTROL_TIMEOUT, by_peer=False))
+            self._request.cancel(StreamCode.CONTROL_TIMEOUT)
+
+    # -- for the application -------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Subscription:
+        with self._request.entering():
+            try:
+                await self._subscribe()
+            except BaseException:
+                self._leave()
+                raise
+        return self
+
+    async def _subscribe(self) -> None:
+        driver, options = self._driver, self._options
+        self._machine = machine = driver.core.subscribe(
+            str(self.path),
+            self.track,
+            priority=options.priority,
+            ordered=options.ordered,
+            max_age_ms=round(options.max_age * 1000),
+            start_group=options.start_group,
+            end_group=options.end_group,
+            start_frame=options.start_frame,
+            end_frame=options.end_frame,
+        )
+        if driver.core.dialect.features.track_info:
+            self._info = TrackInfoRequest(driver)
+            await self._info.open(self.path, self.track)
+        await self._request.open("subscribe", partial(self._attach, machine))
+        driver.subscriptions[machine.subscribe_id] = self._groups
+
+    def _attach(self, machine: TrackSubscriber, stream: BidiStream) -> RequestSink:
+        driver = self._driver
+        if not driver.core.dialect.features.subscribe_ok_needs_group:
+            # Elsewhere the answer waits for the first group, which may be long in coming.
+            self._answer_by = trio.current_time() + driver.limits.reply_timeout
+            self._groups.expect_by(self._answer_by, self._give_up)
+        return RequestSink(driver, stream, machine, self._handle, self._failed)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._info is not None:
+            self._info.cancel()
+        if self._machine is not None:
+            self._machine.release()
+            self._driver.subscriptions.pop(self._machine.subscribe_id, None)
+        self._request.leave()
+        self._accepted.set()
+
+    async def receive(self) -> GroupReader:
+        """Waits for the next group. Cancelling loses nothing.
+
+        Raises:
+            trio.EndOfChannel: The track has ended, or the range that was asked for, and every group was received.
+            NotFound: The publisher has no such broadcast or track.
+            StreamReset: The publisher ended the subscription with another code; or, where it answers before it has a
+                group, it did not do so within `Limits.reply_timeout`.
+            RemoteProtocolError: The publisher broke the protocol on the subscription's stream.
+            SessionClosed: The session ended.
+            LocalProtocolError: The block was not entered.
+            trio.ClosedResourceError: This side closed the subscription.
+            trio.BusyResourceError: Another task is receiving.
+        """
+        return await self._groups.receive()
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> GroupReader:
+        try:
+            return await self.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    async def wait_accepted(self) -> None:
+        """Waits until the publisher has accepted; from moq-lite-05 on that is when the first group exists.
+
+        Raises: as `receive`.
+        """
+        self._request.check_entered()
+        with trio.CancelScope(deadline=self._answer_by) as scope:
+            await self._accepted.wait()
+        if scope.cancelled_caught:
+            self._give_up()
+        self._request.check_running()
+
+    async def track_properties(self) -> TrackProperties | None:
+        """Returns what the publisher says of the track.
+
+        None where the version has no such message, and when the publisher refused or said nothing within
+        `Limits.reply_timeout`.
+
+        Raises:
+            LocalProtocolError: The block was not entered.
+        """
+        self._request.check_entered()
+        await trio.lowlevel.checkpoint()
+        return None if self._info is None else await self._info.wait()
+
+    async def update(
+        self,
+        *,
+        priority: int | None = None,
+        ordered: bool | None = None,
+        max_age: float | None = None,
+        start_group: int | None = None,
+        end_group: int | None = None,
+    ) -> None:
+        """Changes the subscription; what is left out stays as it is. Does nothing once the publisher has finished.
+
+        Args: as for `Session.subscribe`.
+
+        Raises:
+            LocalProtocolError: A value is out of range, the version cannot carry it, or the block was not entered.
+            NotFound, StreamReset, RemoteProtocolError, SessionClosed, trio.ClosedResourceError: as for `receive`.
+        """
+        await trio.lowlevel.checkpoint()
+        self._request.check_running()
+        assert self._machine is not None
+        options = self._options
+        changed = attrs.evolve(
+            options,
+            priority=options.priority if priority is None else priority,
+            ordered=options.ordered if ordered is None else ordered,
+            max_age=options.max_age if max_age is None else max_age,
+            start_group=options.start_group if start_group is None else start_group,
+            end_group=options.end_group if end_group is None else end_group,
+        )
+        if not 0 <= changed.max_age < AGE_BOUND:
+            raise LocalProtocolError(f"max_age is a number of seconds from 0 on and below 2**51, not {changed.max_age}")
+        data = self._machine.update(
+            priority=changed.priority,
+            ordered=changed.ordered,
+            max_age_ms=round(changed.max_age * 1000),
+            start_group=changed.start_group,
+            end_group=changed.end_group,
+            start_frame=changed.start_frame,
+            end_frame=changed.end_frame,
+        )
+        if data:
+            self._request.send(data)
+        self._options = changed
+        self._groups.want(changed.start_group, changed.end_group)
+
+    @property
+    def start_group(self) -> int | None:
+        """The first group that the publisher will send, once it has said so."""
+        return self._groups.start_group
+
+    @property
+    def end_group(self) -> int | None:
+        """The first sequence that will never come, once the publisher has said so."""
+        return self._groups.end_group
+
+    @property
+    def dropped(self) -> tuple[DroppedGroups, ...]:
+        """What the publisher said it will not deliver, the newest range last.
+
+        Ranges that follow each other with the same code are joined, and the newest 256 are kept;
+        `SubscriptionStatistics.groups_dropped` counts every group. Empty where the version does not tell:
+        moq-lite-01 and -02.
+        """
+        return tuple(self._groups.dropped)
+
+    @property
+    def unread_groups(self) -> int:
+        """Groups that wait to be received."""
+        return len(self._groups)
+
+    def statistics(self) -> SubscriptionStatistics:
+        """Returns the subscription's numbers so far."""
+        return self._groups.statistics()
+
+    def __repr__(self) -> str:
+        groups = self._groups
+        if isinstance(groups.error, LocalProtocolError):
+            state = "not entered"
+        else:
+            state = "closed" if groups.error is not None else "finished" if groups.finishing else "open"
+        received = groups.statistics().groups_received
+        return f"<Subscription {self.track!r} of {str(self.path)!r} {state}, {received} groups received>"

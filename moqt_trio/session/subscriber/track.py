@@ -1,0 +1,80 @@
+"""A track's properties, which some versions tell on a stream of their own.
+
+It knows nothing of subscriptions; whoever asks for a track asks here as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ...codes import StreamCode
+from ...protocol.events import Event, TrackInfoReceived
+from .request import RequestSink, open_request
+
+if TYPE_CHECKING:
+    from ...errors import MoqtError
+    from ...path import BroadcastPath
+    from ..context import SessionDriver
+
+
+@attrs.frozen
+class TrackProperties:
+    """A track's properties as its publisher gives them.
+
+    Attributes:
+        priority: 0 … 255; decides ties.
+        max_age: Seconds that the publisher keeps a group after a newer one has come.
+        timescale: Timestamp units per second.
+    """
+
+    priority: int
+    max_age: float
+    timescale: int
+
+
+class TrackInfoRequest:
+    """Asks for a track's properties. A refusal is no error: whoever subscribes to the track hears of it there."""
+
+    def __init__(self, driver: SessionDriver) -> None:
+        self._driver = driver
+        self._answer_by = trio.current_time() + driver.limits.reply_timeout
+        self._answered = trio.Event()
+        self._properties: TrackProperties | None = None
+        self._sink: RequestSink | None = None
+
+    async def open(self, path: BroadcastPath, track: str) -> None:
+        """Sends the request."""
+        driver = self._driver
+        machine = driver.core.request_track_info(str(path), track)
+        self._sink = await open_request(
+            driver, "info", lambda stream: RequestSink(driver, stream, machine, self._handle, self._failed)
+        )
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, TrackInfoReceived):
+            info = event.info
+            self._properties = TrackProperties(info.priority, info.max_age_ms / 1000, info.timescale)
+        self._answered.set()
+        if self._sink is not None:
+            # Not before the answer, which a FIN would cancel; but the stream counts until then.
+            self._sink.stream.finish()
+
+    def _failed(self, error: MoqtError) -> None:
+        self._answered.set()
+
+    async def wait(self) -> TrackProperties | None:
+        """Waits for the answer; None for a refusal, and when none came within `Limits.reply_timeout`."""
+        with trio.CancelScope(deadline=self._answer_by) as scope:
+            await self._answered.wait()
+        if scope.cancelled_caught and not self._answered.is_set():
+            self.cancel(StreamCode.CONTROL_TIMEOUT)
+        return self._properties
+
+    def cancel(self, code: int = StreamCode.CANCELLED) -> None:
+        """Gives the request up with a code."""
+        self._answered.set()
+        if self._sink is not None:
+            self._sink.cancel(code)

@@ -1,0 +1,320 @@
+"""What stands before HTTP/3 on a connection: WebTransport streams go to their session, all else to HTTP/3.
+
+aioquic's H3Connection knows no sessions and takes the answers on streams that this side opened for HTTP/3 frames. So it
+never sees them: the first integer of a stream decides, and behind its prefix the very same `Stream` changes hands.
+
+Spec: draft-ietf-webtrans-http3, sections 4.2 to 4.6; RFC 9297 section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+from ..abc import ConnectionSink, StreamSink
+from ..stream import PLAIN_CODES, Stream
+from .codec import HeadersTooLarge, Http3
+from .constants import (
+    BIDI_WEBTRANSPORT,
+    HTTP3_UNI_TYPES,
+    NEWEST_WEBTRANSPORT_SETTING,
+    SETTING_H3_DATAGRAM,
+    UNI_WEBTRANSPORT,
+    WEBTRANSPORT_SETTINGS,
+    H3Error,
+)
+from .early import EarlyArrivals, refuse
+from .exchange import Exchange, ExchangeOwner
+from .varint import read_varint
+
+if TYPE_CHECKING:
+    from ...errors import MoqtError
+    from ...limits import Limits
+    from ..abc import Connection, ReceiveStream
+    from ..webtransport.session import WebTransportSession
+
+_REMEMBERED_SESSIONS = 64
+
+
+class _Undecided(StreamSink):
+    """Reads the first integers of a peer's stream."""
+
+    __slots__ = ("_demux", "_head", "since", "stream")
+
+    def __init__(self, demux: Demux, stream: Stream) -> None:
+        self._demux = demux
+        self.stream = stream
+        self._head = b""
+        self.since = trio.current_time()
+
+    def data_received(self, data: bytes, fin: bool) -> None:
+        head = self._head = self._head + data
+        kind = read_varint(head)
+        if kind is None:
+            if fin:
+                self._demux.abandoned(self.stream)
+            return
+        wanted = BIDI_WEBTRANSPORT if self.stream.writes else UNI_WEBTRANSPORT
+        if kind[0] != wanted:
+            self.stream.unread(head, fin)
+            self._demux.decided(self.stream, kind[0])
+            return
+        session = read_varint(head, kind[1])
+        if session is not None:
+            self.stream.consumed(session[1])
+            self.stream.unread(head[session[1] :], fin)
+            self._demux.decided(self.stream, kind[0], session[0])
+        elif fin:
+            self._demux.abandoned(self.stream)
+
+    def reset_received(self, code: int) -> None:
+        # The prefix, and with it the session, is lost; that is normal.
+        self._demux.abandoned(self.stream)
+
+    def connection_lost(self, error: MoqtError) -> None:
+        self._demux.undecided.pop(self.stream.stream_id, None)
+
+
+class _CriticalStream(StreamSink):
+    """The control stream or a QPACK stream, of either side."""
+
+    __slots__ = ("_demux", "_stream")
+
+    def __init__(self, demux: Demux, stream: Stream) -> None:
+        self._demux = demux
+        self._stream = stream
+
+    def data_received(self, data: bytes, fin: bool) -> None:
+        self._demux.critical_received(self._stream.stream_id, data, fin)
+        self._stream.consumed(len(data))
+
+    def reset_received(self, code: int) -> None:
+        self._demux.http3.receiving_ended(self._stream.stream_id)
+
+    def stop_received(self, code: int) -> None:
+        self._demux.http3.sending_ended(self._stream.stream_id)
+
+
+class Demux(ConnectionSink):
+    """The sink of a connection that speaks HTTP/3. Sends SETTINGS when it is made; reads once `attach` is called.
+
+    Attributes:
+        connection: What carries it all.
+        http3: The connection's HTTP/3 state.
+        sessions: Those that were asked for and have not ended, by session id.
+        early: What arrived for sessions that are not accepted yet.
+        undecided: Peer streams whose first bytes are missing, by stream id.
+
+    Raises:
+        trio.WouldBlock: The peer allows too few streams for HTTP/3.
+    """
+
+    def __init__(self, connection: Connection, limits: Limits, requests: ExchangeOwner | None) -> None:
+        self.connection = connection
+        self._limits = limits
+        self._requests = requests
+        self.http3 = Http3(connection, limits.max_header_bytes)
+        self.sessions: dict[int, WebTransportSession] = {}
+        self.early = EarlyArrivals(limits)
+        self.undecided: dict[int, _Undecided] = {}
+        self._silent: list[tuple[float, Exchange]] = []
+        self._ended: deque[int] = deque(maxlen=_REMEMBERED_SESSIONS)
+        self._unsettled: set[int] = set()
+        self._settled = trio.Event()
+        self._refuse_from: int | None = None
+        self._goaway_sent = False
+        self._next_request = 0
+        self._settings = trio.Event()
+        self._stale = trio.Event()
+
+    def attach(self) -> None:
+        """Starts to hear of what arrives, beginning with what has arrived already."""
+        for stream in self.http3.local_streams:
+            stream.sink = _CriticalStream(self, stream)
+        self.connection.sink = self
+
+    @property
+    def datagrams(self) -> bool:
+        """True when the peer takes HTTP/3 datagrams."""
+        settings = self.http3.settings
+        return settings is not None and settings.get(SETTING_H3_DATAGRAM) == 1
+
+    @property
+    def shared(self) -> bool:
+        """False when the peer knows only drafts in which sessions need flow control of their own to share a connection.
+
+        It means something once SETTINGS have arrived. Without that flow control there is one session at a time.
+
+        Spec: draft-ietf-webtrans-http3, section 5.1.
+        """
+        settings = self.http3.settings or {}
+        spoken = [setting for setting in WEBTRANSPORT_SETTINGS if settings.get(setting)]
+        return spoken != [NEWEST_WEBTRANSPORT_SETTING]
+
+    async def wait_settings(self) -> dict[int, int]:
+        """Waits for the peer's SETTINGS. Raises `SessionClosed`."""
+        await self._settings.wait()
+        if self.http3.settings is None:
+            raise cast("MoqtError", self.connection.closed)
+        return self.http3.settings
+
+    async def expire_forever(self) -> None:
+        """Refuses, time and again, what has waited too long for its first bytes, its headers or its session.
+
+        Limits: setup_timeout.
+        """
+        while True:
+            await self._stale.wait()
+            await trio.sleep(self._limits.setup_timeout)
+            before = trio.current_time() - self._limits.setup_timeout
+            for undecided in [entry for entry in self.undecided.values() if entry.since <= before]:
+                self.abandoned(undecided.stream)
+            self._forget_started()
+            for since, exchange in self._silent:
+                if since <= before:
+                    exchange.abort(H3Error.REQUEST_INCOMPLETE)
+            self._forget_started()
+            self.early.expire(before)
+            if not (self.early or self.undecided or self._silent):
+                self._stale = trio.Event()
+
+    def go_away(self) -> None:
+        """Tells the peer to send no more requests, and refuses those that it does; sessions are asked to end.
+
+        While a browser has a session, GOAWAY itself waits: Chromium hands no stream to a page that the server opens
+        after GOAWAY, neither with what is on its way nor with the word that it is time to leave.
+
+        Spec: RFC 9114 section 5.2; draft-ietf-webtrans-http3, section 4.7.
+        """
+        if self._refuse_from is None and self.connection.closed is None:
+            self._refuse_from = self._next_request
+            self._send_goaway()
+            for session in list(self.sessions.values()):
+                session.drain()
+
+    def _send_goaway(self) -> None:
+        if self._refuse_from is None or self._goaway_sent or self.connection.closed is not None:
+            return
+        if all(session.origin is None for session in self.sessions.values()):
+            self._goaway_sent = True
+            self.http3.send_goaway(self._refuse_from)
+
+    async def wait_settled(self) -> None:
+        """Waits until every request that was taken is over, and the peer has its answer."""
+        while self._unsettled:
+            await self._settled.wait()
+
+    def _forget_started(self) -> None:
+        self._silent = [entry for entry in self._silent if not entry[1].started]
+
+    # -- from the connection -------------------------------------------------------------------------------
+
+    def stream_opened(self, stream: ReceiveStream) -> None:
+        opened = cast("Stream", stream)
+        opened.codes = PLAIN_CODES
+        undecided = self.undecided[opened.stream_id] = _Undecided(self, opened)
+        opened.sink = undecided
+        if self.undecided:
+            self._stale.set()
+
+    def datagram_received(self, data: bytes) -> None:
+        quarter = read_varint(data)
+        if quarter is None:
+            return
+        session_id = 4 * quarter[0]
+        session = self.sessions.get(session_id)
+        if session is not None and session.established:
+            session.deliver_datagram(data[quarter[1] :])
+        elif session_id not in self._ended:
+            self.early.hold_datagram(session_id, data[quarter[1] :], trio.current_time())
+            self._stale.set()
+
+    def streams_available(self) -> None:
+        for session in list(self.sessions.values()):
+            session.deliver_streams_available()
+
+    def send_room(self) -> None:
+        sessions = list(self.sessions.values())
+        for session in sessions:
+            session.deliver_send_room()
+        # The first may have taken all of the room: the next time another one is asked first.
+        if len(sessions) > 1 and self.sessions.pop(sessions[0].session_id, None) is not None:
+            self.sessions[sessions[0].session_id] = sessions[0]
+
+    def connection_lost(self, error: MoqtError) -> None:
+        self._settings.set()
+        for session in list(self.sessions.values()):
+            session.deliver_lost(error)
+
+    # -- from the streams ----------------------------------------------------------------------------------
+
+    def abandoned(self, stream: Stream) -> None:
+        """A stream ended, or waited too long, before its first bytes said what it is."""
+        self.undecided.pop(stream.stream_id, None)
+        refuse(stream, H3Error.REQUEST_CANCELLED)
+
+    def decided(self, stream: Stream, kind: int, session_id: int | None = None) -> None:
+        """A stream's first integer is known, and for WebTransport its session."""
+        self.undecided.pop(stream.stream_id, None)
+        if session_id is not None:
+            self._session_stream(stream, session_id)
+        elif not stream.writes:
+            if kind in HTTP3_UNI_TYPES:
+                self.http3.add(stream)
+                stream.sink = _CriticalStream(self, stream)
+            else:
+                refuse(stream, H3Error.STREAM_CREATION_ERROR)
+        elif self._requests is None:
+            self.connection.close(H3Error.STREAM_CREATION_ERROR, "a server opens no request streams")
+        elif self._refuse_from is not None and stream.stream_id >= self._refuse_from:
+            refuse(stream, H3Error.REQUEST_REJECTED)
+        else:
+            self._next_request = max(self._next_request, stream.stream_id + 4)
+            self._unsettled.add(stream.stream_id)
+            exchange = Exchange(self.http3, stream, self._requests)
+            exchange.when_settled = partial(self._request_settled, stream.stream_id)
+            if not exchange.started:
+                if len(self._silent) > 2 * self._limits.max_streams:
+                    self._forget_started()
+                self._silent.append((trio.current_time(), exchange))
+                self._stale.set()
+
+    def _request_settled(self, stream_id: int) -> None:
+        self._unsettled.discard(stream_id)
+        if not self._unsettled:
+            self._settled.set()
+            self._settled = trio.Event()
+
+    def _session_stream(self, stream: Stream, session_id: int) -> None:
+        session = self.sessions.get(session_id)
+        if session_id % 4:
+            self.connection.close(H3Error.ID_ERROR, "a session id is that of a client's bidirectional stream")
+        elif session is not None and session.established:
+            session.deliver_stream(stream)
+        elif session_id in self._ended:
+            refuse(stream, H3Error.WEBTRANSPORT_SESSION_GONE)
+        else:
+            self.early.hold_stream(stream, session_id, trio.current_time())
+            self._stale.set()
+
+    def critical_received(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """Takes bytes of the peer's control stream or of one of its QPACK streams."""
+        for event in self.http3.receive(stream_id, data, fin):
+            if isinstance(event, HeadersTooLarge):
+                self.connection.close(H3Error.EXCESSIVE_LOAD, "a control frame is too large")
+        if self.http3.settings is not None:
+            self._settings.set()
+
+    def session_ended(self, session: WebTransportSession) -> None:
+        """A session is over: what comes late for it is refused."""
+        if self.sessions.pop(session.session_id, None) is not None:
+            self.no_session(session.session_id)
+            self._send_goaway()
+
+    def no_session(self, session_id: int) -> None:
+        """There is no session of this id, and there will be none."""
+        self._ended.append(session_id)
+        self.early.refuse_session(session_id)

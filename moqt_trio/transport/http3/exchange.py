@@ -1,0 +1,189 @@
+"""One HTTP/3 request and its answer on one stream: order, credit and endings. Same code on both sides.
+
+Knows nothing of what the request is for: its owner does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..abc import StreamSink
+from ..stream import PLAIN_CODES
+from .codec import DataReceived, HeadersReceived, HeadersTooLarge
+from .constants import H3Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...errors import MoqtError
+    from ..stream import Stream
+    from .codec import Http3
+    from .fields import Headers
+
+
+class ExchangeOwner(Protocol):
+    """Is told what the peer does on one exchange. Called synchronously; must not block and must not raise."""
+
+    def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
+        """The request's or the response's headers are here; interim responses come this way, too."""
+
+    def body_received(self, exchange: Exchange, data: bytes, fin: bool) -> None:
+        """A piece of the body is here. Its credit returns to the peer by `Exchange.consumed`."""
+
+    def headers_too_large(self, exchange: Exchange) -> None:
+        """The peer's headers passed the limit, and were dropped."""
+
+    def exchange_ended(self, exchange: Exchange, error: MoqtError | None) -> None:
+        """The peer gave up one of the halves, or the connection is over (`error`)."""
+
+
+class Exchange(StreamSink):
+    """A request and its answer.
+
+    Sending after the sending half ended does nothing: the peer may stop listening at any moment.
+
+    Attributes:
+        stream_id: The stream's number; of a CONNECT it is the session id.
+        owner: Who is told.
+        when_acknowledged: Called once the peer has all that was sent, the end included.
+        when_settled: Called once both halves are over, and the peer has all of the answer or does not want it.
+    """
+
+    __slots__ = (
+        "_final_headers",
+        "_http3",
+        "_pending",
+        "_stream",
+        "owner",
+        "stream_id",
+        "when_acknowledged",
+        "when_settled",
+    )
+
+    def __init__(self, http3: Http3, stream: Stream, owner: ExchangeOwner) -> None:
+        self._http3 = http3
+        self._stream = stream
+        self._final_headers = False
+        self.owner = owner
+        self._pending = False
+        self.when_acknowledged: Callable[[], None] | None = None
+        self.when_settled: Callable[[], None] | None = None
+        self.stream_id = stream.stream_id
+        http3.add(stream)
+        stream.codes = PLAIN_CODES
+        stream.sink = self
+
+    @property
+    def started(self) -> bool:
+        """True once the headers of the peer are here, or will never be."""
+        return self._final_headers or self._stream.receive_ended
+
+    # -- sending -------------------------------------------------------------------------------------------
+
+    @property
+    def send_ended(self) -> bool:
+        """True once nothing more can be sent."""
+        return self._stream.send_ended
+
+    def send_headers(self, headers: Headers) -> None:
+        """Sends headers, or trailers."""
+        if not self._stream.send_ended:
+            self._http3.send_headers(self.stream_id, headers)
+
+    def send_data(self, data: bytes) -> None:
+        """Sends a piece of the body."""
+        if not self._stream.send_ended:
+            self._http3.send_data(self.stream_id, data)
+
+    async def wait_writable(self) -> None:
+        """Waits until the stream has room. Raises `StreamReset`, `SessionClosed` or trio.ClosedResourceError."""
+        await self._stream.wait_writable()
+
+    def finish(self) -> None:
+        """Ends the message."""
+        if not self._stream.send_ended:
+            self._pending = True
+            self._http3.finish(self.stream_id)
+            self._release()
+
+    def respond(self, status: int, body: bytes = b"", headers: Headers | None = None) -> None:
+        """Answers a request whole, and reads no more of it."""
+        fields = [(b":status", b"%d" % status), (b"content-length", b"%d" % len(body)), *(headers or [])]
+        self.send_headers(fields)
+        if body:
+            self.send_data(body)
+        self.finish()
+        self.stop(H3Error.NO_ERROR)
+
+    def abort(self, code: int) -> None:
+        """Gives up what is left of both halves."""
+        if not self._stream.send_ended:
+            self._stream.reset(code)
+            self._http3.sending_ended(self.stream_id)
+        self.stop(code)
+
+    # -- receiving -----------------------------------------------------------------------------------------
+
+    def consumed(self, count: int) -> None:
+        """Returns credit for bytes of the body."""
+        self._stream.consumed(count)
+
+    def stop(self, code: int) -> None:
+        """Reads no more; what still arrives is dropped and credited."""
+        ended = self._stream.receive_ended
+        self._stream.stop(code)
+        if not ended:
+            self._http3.receiving_ended(self.stream_id)
+        self._release()
+
+    def data_received(self, data: bytes, fin: bool) -> None:
+        body = 0
+        for event in self._http3.receive(self.stream_id, data, fin):
+            if isinstance(event, DataReceived):
+                body += len(event.data)
+                self.owner.body_received(self, event.data, event.fin)
+            elif isinstance(event, HeadersReceived):
+                self._headers_received(event.headers, event.fin)
+            elif isinstance(event, HeadersTooLarge):
+                self.owner.headers_too_large(self)
+                break
+        self._stream.consumed(len(data) - body)
+        self._release()
+
+    def _headers_received(self, headers: Headers, fin: bool) -> None:
+        if self._final_headers:
+            # Trailers: nothing here has a use for them, but they may be the end of the body.
+            if fin:
+                self.owner.body_received(self, b"", True)
+            return
+        status = next((value for name, value in headers if name == b":status"), b"")
+        self._final_headers = not status.startswith(b"1")
+        self.owner.headers_received(self, headers, fin)
+
+    def reset_received(self, code: int) -> None:
+        self._http3.receiving_ended(self.stream_id)
+        self.owner.exchange_ended(self, None)
+        self._release()
+
+    def stop_received(self, code: int) -> None:
+        self._http3.sending_ended(self.stream_id)
+        self._pending = False
+        # NO_ERROR is how a server says that it has answered and needs no more of the request.
+        if code != H3Error.NO_ERROR:
+            self.owner.exchange_ended(self, None)
+        self._release()
+
+    def send_finished(self) -> None:
+        self._pending = False
+        if self.when_acknowledged is not None:
+            self.when_acknowledged()
+        self._release()
+
+    def connection_lost(self, error: MoqtError) -> None:
+        self.owner.exchange_ended(self, error)
+
+    def _release(self) -> None:
+        if self._stream.receive_ended and self._stream.send_ended:
+            self._http3.remove(self.stream_id)
+            if not self._pending and self.when_settled is not None:
+                self.when_settled()

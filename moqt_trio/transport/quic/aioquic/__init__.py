@@ -1,0 +1,1 @@
+"""The default QUIC engine, on aioquic. Private names of aioquic are used in this package alone."""

@@ -1,0 +1,366 @@
+"""The default QUIC engine: `engine.Engine` on aioquic 1.7.
+
+It turns calls and events into each other, and checks pinned certificates. The mends of aioquic itself are in
+`aioquic_connection.py`. It knows no sockets, no clock and no tasks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import ssl
+from typing import TYPE_CHECKING
+
+from aioquic.quic import events
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnectionState
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicProtocolVersion
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ....errors import printable
+from ...abc import TransportStatistics
+from ..engine import CONNECTION_ID_BYTES, Address, Credit, Engine, EngineSink, LongHeader, Termination, Validated
+from .patched import MendedConnection
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from ....limits import Limits
+    from ..settings import ClientSettings, ServerSettings
+
+# Its warnings are ours to tell, as errors; with logging set up they are still there.
+logging.getLogger("quic").addHandler(logging.NullHandler())
+
+VERSIONS: tuple[int, ...] = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
+BAD_CERTIFICATE = QuicErrorCode.CRYPTO_ERROR + 42
+
+_MAX_DATAGRAM_FRAME = 65536
+_SHORT_HEADER_BYTES = 1 + 2 + 16
+"""The flags, the packet number and the authentication tag around a short packet's connection id and payload."""
+_DATAGRAM_HEADER_BYTES = 1 + 2
+_IDLE = "Idle timeout"
+_CLOSE_REASON_BYTES = 1024
+
+
+def client_engine(settings: ClientSettings, packet_size: int, sink: EngineSink) -> Engine:
+    """Returns an engine for `connect`; see `engine.EngineFactory`."""
+    limits = settings.limits
+    trusting = not settings.verify or bool(settings.fingerprints)
+    configuration = QuicConfiguration(
+        is_client=True,
+        alpn_protocols=list(settings.alpns),
+        server_name=settings.server_name,
+        cafile=settings.cafile,
+        verify_mode=ssl.CERT_NONE if trusting else ssl.CERT_REQUIRED,
+    )
+    _apply(configuration, limits, packet_size)
+    quic = MendedConnection(limits, configuration=configuration)
+    return AioquicEngine(quic, limits, sink, fingerprints=settings.fingerprints)
+
+
+def server_engine(
+    settings: ServerSettings, packet_size: int, sink: EngineSink, header: LongHeader, validated: Validated | None
+) -> Engine:
+    """Returns an engine for a client's first packet; see `engine.EngineFactory`."""
+    limits = settings.limits
+    identity = settings.identity()
+    configuration = QuicConfiguration(
+        is_client=False,
+        alpn_protocols=list(settings.alpns),
+        certificate=identity.certificate,
+        certificate_chain=list(identity.chain),
+        private_key=identity.private_key,
+    )
+    _apply(configuration, limits, packet_size)
+    quic = MendedConnection(
+        limits,
+        configuration=configuration,
+        original_destination_connection_id=validated.original_destination_id if validated else header.destination_id,
+        retry_source_connection_id=validated.retry_source_id if validated else None,
+    )
+    return AioquicEngine(quic, limits, sink, address_validated=validated is not None)
+
+
+def _apply(configuration: QuicConfiguration, limits: Limits, packet_size: int) -> None:
+    configuration.connection_id_length = CONNECTION_ID_BYTES
+    configuration.supported_versions = list(VERSIONS)
+    configuration.idle_timeout = limits.idle_timeout
+    configuration.max_data = limits.connection_window
+    configuration.max_stream_data = limits.stream_window
+    configuration.max_datagram_frame_size = _MAX_DATAGRAM_FRAME
+    configuration.max_datagram_size = packet_size
+
+
+class AioquicEngine(Engine):
+    """A connection of aioquic behind the seam."""
+
+    def __init__(
+        self,
+        quic: MendedConnection,
+        limits: Limits,
+        sink: EngineSink,
+        *,
+        fingerprints: tuple[bytes, ...] = (),
+        address_validated: bool = False,
+    ) -> None:
+        self._quic = quic
+        self._sink = sink
+        self._fingerprints = fingerprints
+        self._address_validated = address_validated
+        self._max_datagrams = limits.max_datagrams
+        self._events: deque[events.QuicEvent] = quic._events
+        self._watched: dict[int, int] = {}
+        self._streams_allowed = (0, 0)
+        self._pings = 0
+        self.connection_id = quic.host_cid
+        self.termination = None
+
+    # -- datagrams and time --------------------------------------------------------------------------------
+
+    def connect(self, address: Address, now: float) -> None:
+        self._quic.connect(address, now)
+
+    def receive_datagram_untrusted(self, data: bytes, address: Address, now: float) -> None:
+        quic = self._quic
+        quic.receive_datagram(data, address, now)
+        if self._address_validated and quic._network_paths:
+            # The token of a Retry has proved the address already (RFC 9000, section 8.1.2).
+            quic._network_paths[0].is_validated = True
+            self._address_validated = False
+
+    @property
+    def established(self) -> bool:
+        return self._quic._state is not QuicConnectionState.FIRSTFLIGHT
+
+    def deliver_events(self) -> None:
+        quic, sink, queue = self._quic, self._sink, self._events
+        while queue and self.termination is None:
+            event = queue.popleft()
+            if isinstance(event, events.StreamDataReceived):
+                self._deliver_data(event)
+            elif isinstance(event, events.StreamReset):
+                quic.return_undelivered(event.stream_id)
+                quic.activate(event.stream_id)
+                sink.reset_arrived(event.stream_id, event.error_code)
+            elif isinstance(event, events.StopSendingReceived):
+                quic.activate(event.stream_id)
+                self._watched.pop(event.stream_id, None)
+                sink.stop_arrived(event.stream_id, event.error_code)
+            elif isinstance(event, events.DatagramFrameReceived):
+                sink.datagram_arrived(event.data)
+            elif isinstance(event, events.HandshakeCompleted):
+                self._complete_handshake(event)
+            elif isinstance(event, events.ConnectionIdIssued):
+                sink.connection_id_issued(event.connection_id)
+            elif isinstance(event, events.ConnectionIdRetired):
+                sink.connection_id_retired(event.connection_id)
+        if quic.acknowledged:
+            acknowledged, quic.acknowledged = quic.acknowledged, []
+            for stream_id in acknowledged:
+                sink.stream_acknowledged(stream_id)
+        if self._watched and self.termination is None:
+            self._tell_writable()
+        allowed = (quic._remote_max_streams_bidi, quic._remote_max_streams_uni)
+        if allowed != self._streams_allowed:
+            self._streams_allowed = allowed
+            if quic._handshake_complete and self.termination is None:
+                sink.streams_available()
+        if quic.active:
+            quic.discard_finished()
+            self._tell_departed()
+        self._note_end()
+
+    def _deliver_data(self, event: events.StreamDataReceived) -> None:
+        queue, data, fin, stream_id = self._events, event.data, event.end_stream, event.stream_id
+        if queue and not fin:
+            # One hand-over for a run of packets on one stream.
+            run = [data]
+            while queue and not fin:
+                following = queue[0]
+                if not isinstance(following, events.StreamDataReceived) or following.stream_id != stream_id:
+                    break
+                queue.popleft()
+                run.append(following.data)
+                fin = following.end_stream
+            if len(run) > 1:
+                data = b"".join(run)
+        if fin:
+            self._quic.activate(stream_id)
+        self._sink.data_arrived(stream_id, data, fin)
+
+    def _complete_handshake(self, event: events.HandshakeCompleted) -> None:
+        tls = self._quic.tls
+        if self._fingerprints:
+            certificate = tls._peer_certificate
+            shown = hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest() if certificate else b""
+            if shown not in self._fingerprints:
+                reason = f"the certificate's SHA-256 is {shown.hex()}, not a pinned one"
+                self.close(BAD_CERTIFICATE, reason, application=False)
+                return
+        name = self._quic.configuration.server_name if self._quic.configuration.is_client else None
+        self._sink.handshake_completed(event.alpn_protocol, name)
+
+    def _tell_writable(self) -> None:
+        for stream_id, low in list(self._watched.items()):
+            if self.buffered(stream_id) < low and self._watched.pop(stream_id, None) is not None:
+                self._sink.stream_writable(stream_id)
+
+    def _note_end(self) -> None:
+        event = self._quic._close_event
+        if event is None or self.termination is not None:
+            return
+        # aioquic reports the end only after its closing period; everything is over from here on.
+        self.termination = Termination(
+            code=event.error_code,
+            reason=event.reason_phrase,
+            application=event.frame_type is None,
+            by_peer=self._quic.closed_by_peer,
+            idle=event.reason_phrase == _IDLE and not self._quic.closed_by_peer,
+        )
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
+        quic = self._quic
+        if not quic._network_paths:
+            # aioquic indexes the list before the first packet has arrived.
+            return []
+        datagrams = quic.datagrams_to_send(now)
+        # aioquic reports an id when it writes it, and the peer may address its very next packet to it.
+        while self._events and isinstance(issued := self._events[-1], events.ConnectionIdIssued):
+            self._events.pop()
+            self._sink.connection_id_issued(issued.connection_id)
+        self._tell_departed()
+        return datagrams
+
+    @property
+    def unfinished(self) -> bool:
+        return self._quic.unfinished
+
+    def _tell_departed(self) -> None:
+        departed = self._quic.departed
+        for stream_id in departed:
+            self._watched.pop(stream_id, None)
+            self._sink.stream_gone(stream_id)
+        departed.clear()
+
+    def has_work(self, now: float) -> bool:
+        return self._quic.has_work(now)
+
+    def next_timeout(self) -> float | None:
+        return self._quic.get_timer()
+
+    def handle_timeout(self, now: float) -> None:
+        timer = self._quic.get_timer()
+        if timer is not None and now >= timer:
+            self._quic.handle_timer(now)
+            self._note_end()
+
+    def ping(self) -> None:
+        self._pings += 1
+        self._quic.send_ping(self._pings)
+
+    def close(self, code: int, reason: str, *, application: bool = True) -> None:
+        if self.termination is None:
+            reason = reason.encode()[:_CLOSE_REASON_BYTES].decode(errors="ignore")
+            self._quic.close(code, None if application else QuicFrameType.CRYPTO, reason)
+            self._note_end()
+
+    # -- streams -------------------------------------------------------------------------------------------
+
+    def open_stream(self, *, unidirectional: bool) -> int | None:
+        quic = self._quic
+        stream_id = quic.get_next_available_stream_id(unidirectional)
+        allowed = quic._remote_max_streams_uni if unidirectional else quic._remote_max_streams_bidi
+        if stream_id // 4 >= allowed:
+            return None
+        quic.send_stream_data(stream_id, b"")
+        return stream_id
+
+    def write(self, stream_id: int, data: bytes, fin: bool) -> None:
+        stream = self._quic._streams.get(stream_id)
+        if stream is None or stream.sender._reset_error_code is not None or stream.sender._buffer_fin is not None:
+            return
+        stream.sender.write(data, fin)
+        self._quic.active[stream_id] = stream
+
+    def buffered(self, stream_id: int) -> int:
+        stream = self._quic._streams.get(stream_id)
+        return 0 if stream is None else len(stream.sender._buffer)
+
+    def watch(self, stream_id: int, low: int) -> None:
+        self._watched[stream_id] = low
+
+    def reset(self, stream_id: int, code: int) -> None:
+        stream = self._quic._streams.get(stream_id)
+        if stream is not None:
+            self._watched.pop(stream_id, None)
+            stream.sender.reset(code)
+            self._quic.active[stream_id] = stream
+
+    def stop(self, stream_id: int, code: int) -> None:
+        self._quic.refuse(stream_id, code)
+
+    def consumed(self, stream_id: int, count: int) -> bool:
+        due = self._quic.return_stream_data(stream_id, count)
+        return self._quic.return_data(count) or due
+
+    def done(self, stream_id: int) -> Credit:
+        return self._quic.stream_read_whole(stream_id)
+
+    @property
+    def unsent(self) -> int:
+        datagrams = self._quic._datagrams_pending
+        return self._quic.unsent + sum(map(len, datagrams)) if datagrams else self._quic.unsent
+
+    def unsent_on(self, stream_id: int) -> int:
+        stream = self._quic._streams.get(stream_id)
+        if stream is None or stream.sender._reset_error_code is not None:
+            return 0
+        return stream.sender._buffer_stop - stream.sender.highest_offset
+
+    @property
+    def congestion_window(self) -> int:
+        return self._quic._loss.congestion_window
+
+    @property
+    def window_left(self) -> int:
+        loss = self._quic._loss
+        return max(loss.congestion_window - loss.bytes_in_flight, 0)
+
+    # -- datagrams -----------------------------------------------------------------------------------------
+
+    @property
+    def peer_datagram_limit(self) -> int | None:
+        return self._quic._remote_max_datagram_frame_size
+
+    @property
+    def max_datagram_payload(self) -> int:
+        peer_limit = self._quic._remote_max_datagram_frame_size
+        if not peer_limit:
+            return 0
+        # aioquic keeps a datagram that fits no packet at the head of its queue for ever.
+        room = self._quic._max_datagram_size - _SHORT_HEADER_BYTES - len(self._quic._peer_cid.cid)
+        return max(0, min(room, peer_limit) - _DATAGRAM_HEADER_BYTES)
+
+    def send_datagram(self, data: bytes) -> bool:
+        pending = self._quic._datagrams_pending
+        full = len(pending) >= self._max_datagrams
+        if full:
+            pending.popleft()
+        pending.append(data)
+        return not full
+
+    # -- numbers -------------------------------------------------------------------------------------------
+
+    @property
+    def peer_address(self) -> Address | None:
+        address: Address | None = self._quic.get_peer_address()
+        return address
+
+    def statistics(self) -> TransportStatistics:
+        loss = self._quic._loss
+        return TransportStatistics(
+            rtt=loss._rtt_smoothed, congestion_window=loss.congestion_window, bytes_in_flight=loss.bytes_in_flight
+        )
+
+    def __repr__(self) -> str:
+        return f"<AioquicEngine {printable(self.connection_id.hex())} {self._quic._state.name}>"

@@ -1,0 +1,275 @@
+"""Connecting: names to addresses, the race between them, and what a failed handshake is called.
+
+Each attempt has a socket and tasks of its own; the first whose handshake completes wins.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from ...errors import (
+    CertificateInvalid,
+    ConnectError,
+    ConnectTimeout,
+    HandshakeFailed,
+    VersionUnsupported,
+    printable,
+)
+from .aioquic.packets import AioquicFactory
+from .connection import QuicConnection
+from .udp import MAX_PAYLOAD, UdpPort, connect_port, packet_size
+
+if TYPE_CHECKING:
+    from .engine import Address, Termination
+    from .settings import ClientSettings
+
+_HEAD_START = 0.25
+"""Seconds that an address has for itself before the next one is tried beside it (RFC 8305, section 8)."""
+_BATCH = 64
+"""Datagrams that are read before anything else runs."""
+_GONE_AFTER = 2.0
+"""Seconds of nothing but refusals after which an established peer counts as gone. ICMP can be forged, traffic not."""
+
+_CRYPTO_ERROR = 0x100
+_CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48})
+_NO_APPLICATION_PROTOCOL = 120
+
+
+AddressFilter = Callable[[Sequence[str]], Collection[str]]
+"""Takes the addresses of a name, best first, and returns those that may be connected to: at least one, or it raises."""
+
+
+@asynccontextmanager
+async def connect_quic(
+    host: str, port: int, settings: ClientSettings, *, choose: AddressFilter | None = None
+) -> AsyncIterator[QuicConnection]:
+    """Connects, and closes the connection at the end of the block. An exception of the block comes out bare.
+
+    Every address of the name is tried, the first alone for a quarter of a second, so that "localhost" works
+    whichever loopback address the server has.
+
+    Args:
+        host: A name or an address.
+        port: The server's UDP port.
+        settings: What to offer and whom to trust.
+        choose: Which of the name's addresses to try; None tries all of them. What it chooses from is what is
+            connected to: the name is looked up once. What it raises comes out as it is.
+
+    Raises:
+        ConnectTimeout: Nobody answered within `Limits.connect_timeout`.
+        CertificateInvalid: The server's certificate is not trusted.
+        VersionUnsupported: The server speaks none of `settings.alpns`.
+        HandshakeFailed: The name is unknown, nobody listens there, or the handshake failed otherwise.
+    """
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        race = _Race(host, port, settings, choose)
+        try:
+            connection = await race.run(nursery)
+            yield connection
+        except BaseException as error:
+            failure = error
+        # Nothing waits from here on but the attempts' own tasks, which have just been told to stop.
+        nursery.cancel_scope.shield = True
+        race.abandon()
+    if failure is not None:
+        raise failure
+
+
+class _Race:
+    """The attempts to reach one name."""
+
+    def __init__(self, host: str, port: int, settings: ClientSettings, choose: AddressFilter | None) -> None:
+        self.host = host
+        self.port = port
+        self.settings = settings
+        self.choose = choose
+        self.attempts: list[_Attempt] = []
+        self._changed = trio.Event()
+
+    @property
+    def target(self) -> str:
+        """What is being reached, for messages."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{printable(host)}:{self.port}"
+
+    async def run(self, nursery: trio.Nursery) -> QuicConnection:
+        """Returns the first connection whose handshake completes; the others are given up."""
+        seconds = self.settings.limits.connect_timeout
+        with trio.move_on_after(seconds):
+            addresses = await _resolve(self.host, self.port)
+            if self.choose is not None:
+                chosen = self.choose([address[0] for _, address in addresses])
+                addresses = [found for found in addresses if found[1][0] in chosen]
+            for family, address in addresses:
+                attempt = _Attempt(self, family, address)
+                self.attempts.append(attempt)
+                nursery.start_soon(attempt.run)
+                with trio.move_on_after(_HEAD_START if address != addresses[-1][1] else seconds):
+                    await self._outcome()
+                if (winner := self._winner()) is not None:
+                    self.abandon(winner)
+                    assert winner.connection is not None
+                    return winner.connection
+            raise self._worst()
+        raise ConnectTimeout(f"no answer from {self.target} within {seconds:g} s")
+
+    def changed(self) -> None:
+        """An attempt has come to its outcome."""
+        self._changed.set()
+
+    def abandon(self, winner: _Attempt | None = None) -> None:
+        """Gives up every attempt but the winner."""
+        for attempt in self.attempts:
+            if attempt is not winner:
+                attempt.abandon()
+
+    async def _outcome(self) -> None:
+        while self._winner() is None and any(attempt.failure is None for attempt in self.attempts):
+            self._changed = trio.Event()
+            await self._changed.wait()
+
+    def _winner(self) -> _Attempt | None:
+        return next((attempt for attempt in self.attempts if attempt.ready), None)
+
+    def _worst(self) -> ConnectError:
+        # What a server said tells more than that another address has none.
+        attempts = sorted(self.attempts, key=lambda attempt: attempt.refused)
+        return next(attempt.failure for attempt in attempts if attempt.failure is not None)
+
+
+class _Attempt:
+    """One address: a socket, a connection and their tasks. It is the connection's `Owner`."""
+
+    def __init__(self, race: _Race, family: int, address: Address) -> None:
+        self._race = race
+        self._family = family
+        self._address = address
+        self._scope = trio.CancelScope(shield=True)
+        self._refused_since: float | None = None
+        self.connection: QuicConnection | None = None
+        self.ready = False
+        self.refused = False
+        self.failure: ConnectError | None = None
+
+    async def run(self) -> None:
+        """Runs the connection until it is over. Only `abandon` cancels it: the block's clean-up may still send."""
+        if self._scope.cancel_called:
+            # Given up before its first step: a server that heard of it would wait for the rest of the handshake.
+            return
+        with self._scope:
+            settings = self._race.settings
+            try:
+                port = connect_port(self._family, self._address)
+            except OSError as error:
+                self._fail(HandshakeFailed(f"{self._race.target} cannot be reached: {error.strerror}"))
+                return
+            size = packet_size(settings.max_datagram_size, self._address)
+            try:
+                self.connection = connection = QuicConnection(
+                    lambda sink: AioquicFactory().client(settings, size, sink),
+                    is_client=True,
+                    limits=settings.limits,
+                    owner=self,
+                    port=port,
+                    address=self._address,
+                )
+                connection.start()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read, connection, port)
+                    await connection.drive()
+                    nursery.cancel_scope.cancel()
+            finally:
+                port.close()
+
+    def abandon(self) -> None:
+        """Closes the connection, and ends the attempt's tasks."""
+        if self.connection is not None:
+            self.connection.close()
+        self._scope.cancel()
+
+    async def _read(self, connection: QuicConnection, port: UdpPort) -> None:
+        receive = port.socket.recv
+        while True:
+            await port.wait_readable()
+            now = trio.current_time()
+            for _ in range(_BATCH):
+                try:
+                    data = receive(MAX_PAYLOAD)
+                except BlockingIOError:
+                    break
+                except ConnectionRefusedError:
+                    self._refused(connection, now)
+                    break
+                except OSError:
+                    continue
+                self._refused_since = None
+                connection.receive_untrusted(data, self._address, port, now)
+            connection.settle()
+
+    def _refused(self, connection: QuicConnection, now: float) -> None:
+        if not connection.ready:
+            self.refused = True
+            self._fail(HandshakeFailed(f"no server at {self._race.target}"))
+            connection.close()
+        elif self._refused_since is None:
+            self._refused_since = now
+        elif now - self._refused_since > _GONE_AFTER:
+            connection.lose("the peer's port is closed")
+
+    def _fail(self, failure: ConnectError) -> None:
+        if self.failure is None and not self.ready:
+            self.failure = failure
+            self._race.changed()
+
+    # -- Owner ---------------------------------------------------------------------------------------------
+
+    def connection_ready(self, connection: QuicConnection) -> None:
+        self.ready = True
+        self._race.changed()
+
+    def connection_id_issued(self, connection: QuicConnection, connection_id: bytes) -> None:
+        """The socket has one connection only."""
+
+    def connection_id_retired(self, connection: QuicConnection, connection_id: bytes) -> None:
+        """The socket has one connection only."""
+
+    def connection_ended(self, connection: QuicConnection, farewell: list[tuple[bytes, Address]]) -> None:
+        if connection.termination is not None:
+            self._fail(_connect_error(connection.termination, self._race.target, self._race.settings))
+
+
+async def _resolve(host: str, port: int) -> list[tuple[int, Address]]:
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise HandshakeFailed(f"the name {printable(host)!r} is unknown: {error.strerror}") from error
+    addresses = list(dict.fromkeys((int(family), tuple(address)) for family, _, _, _, address in found))
+    if host == "localhost":
+        # The name may lack one of the loopback addresses in the hosts file, and the server may be on that one.
+        for family, loopback in ((socket.AF_INET6, ("::1", port, 0, 0)), (socket.AF_INET, ("127.0.0.1", port))):
+            if (family, loopback) not in addresses:
+                addresses.append((family, loopback))
+    return addresses
+
+
+def _connect_error(termination: Termination, target: str, settings: ClientSettings) -> ConnectError:
+    reason = printable(termination.reason)
+    alert = termination.code - _CRYPTO_ERROR if not termination.application else -1
+    if termination.idle:
+        return ConnectTimeout(f"{target} fell silent during the handshake")
+    if alert in _CERTIFICATE_ALERTS and not termination.by_peer:
+        return CertificateInvalid(f"the certificate of {target} is not trusted: {reason}")
+    if alert == _NO_APPLICATION_PROTOCOL:
+        what, offered = ("versions", settings.offered) if settings.offered else ("protocols", settings.alpns)
+        theirs = f": {reason}" if reason else ""
+        return VersionUnsupported(
+            f"{target} speaks none of the offered {what} ({', '.join(offered)}){theirs}", offered=offered
+        )
+    who = "refused" if termination.by_peer else "broke"
+    return HandshakeFailed(f"{target} {who} the handshake: {reason or f'QUIC error {termination.code:#x}'}")

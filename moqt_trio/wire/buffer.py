@@ -1,0 +1,345 @@
+"""Cursors over bytes: `StreamBuffer` for a stream that is still arriving, `Reader` and `Writer` for one whole message.
+
+Messages are cut out of bytes here and nowhere else, so every bound is checked here. Nothing in this file knows
+what a message means.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .. import varint
+from ..codes import SessionCode
+from ..errors import LimitExceeded, LocalProtocolError, Malformed, Scope, printable
+
+_VIOLATION: Final[int] = SessionCode.PROTOCOL_VIOLATION
+
+
+class StreamBuffer:
+    """Bytes of one stream that have arrived and have not been read.
+
+    Each byte is copied a fixed number of times, however the stream is cut. The bound on what is held belongs to
+    the caller: it is the stream's flow-control window.
+    """
+
+    __slots__ = ("_data", "_wanted")
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._data = bytearray(data)
+        # Fewer bytes than this hold no whole message: a message without a length is not tried again until they came.
+        self._wanted = 0
+
+    def __len__(self) -> int:
+        """Returns how many bytes wait to be read."""
+        return len(self._data)
+
+    def __repr__(self) -> str:
+        return f"<StreamBuffer {len(self._data)} bytes>"
+
+    def feed(self, data: bytes) -> None:
+        """Adds bytes at the end."""
+        self._data += data
+
+    def peek_varint(self, offset: int = 0) -> tuple[int, int] | None:
+        """Returns the number at an offset and the offset behind it, or None when it is not complete. Reads nothing."""
+        return varint.decode(self._data, offset)
+
+    def peek_u16(self, offset: int = 0) -> int | None:
+        """Returns the number in two bytes at an offset, or None when they are not there. Reads nothing."""
+        found = self._data[offset : offset + 2]
+        return int.from_bytes(found, "big") if len(found) == 2 else None
+
+    def pull_varint(self) -> int | None:
+        """Takes a varint and returns its number; returns None and takes nothing when it is not complete."""
+        found = varint.decode(self._data)
+        if found is None:
+            return None
+        value, end = found
+        self.skip(end)
+        return value
+
+    def take(self, size: int) -> bytes:
+        """Takes exactly this many bytes.
+
+        Raises:
+            IndexError: So many are not there; check `len()` first.
+        """
+        if not 0 <= size <= len(self._data):
+            raise IndexError(f"{size} bytes were asked for and {len(self._data)} are there")
+        data = self._data
+        self._wanted = 0
+        if size == len(data):
+            # Handing the whole buffer over is the common case: one message to a chunk, or the rest to a frame decoder.
+            self._data = bytearray()
+            return bytes(data)
+        taken = bytes(data[:size])
+        self.skip(size)
+        return taken
+
+    def take_all(self) -> bytes:
+        """Takes everything that is there."""
+        return self.take(len(self._data))
+
+    def skip(self, size: int) -> None:
+        """Drops this many bytes from the front, or all of them when there are fewer."""
+        # A bytearray gives up its front by moving a pointer and copies when it has shrunk by half: linear in all.
+        del self._data[:size]
+        self._wanted = 0
+
+    def skip_zeros(self) -> None:
+        """Drops the bytes of zero at the front."""
+        data, count = self._data, 0
+        while count < len(data) and not data[count]:
+            count += 1
+        if count:
+            self.skip(count)
+
+
+class Reader:
+    """Reads the fields of one message whose bytes are all there.
+
+    A field that reaches past the end is `Malformed`, never a reason to wait: the length said that this is all.
+
+    Attributes:
+        what: The message's name, for error texts.
+        scope: What an error breaks.
+        code: What it is closed with.
+    """
+
+    __slots__ = ("_data", "_offset", "code", "scope", "what")
+
+    def __init__(
+        self,
+        data: bytes | bytearray,
+        what: str,
+        scope: Scope = "session",
+        code: int = _VIOLATION,
+    ) -> None:
+        self._data = data
+        self._offset = 0
+        self.what = what
+        self.scope: Scope = scope
+        self.code = code
+
+    @property
+    def remaining(self) -> int:
+        """How many bytes have not been read."""
+        return len(self._data) - self._offset
+
+    def malformed(self, problem: str) -> Malformed:
+        """Returns the exception for a problem with this message."""
+        return Malformed(f"{self.what}: {problem}", code=self.code, scope=self.scope)
+
+    def exceeded(self, limit: str, value: int) -> LimitExceeded:
+        """Returns the exception for a number in this message that goes past a field of `Limits`."""
+        return LimitExceeded(limit, value, code=self.code, scope=self.scope)
+
+    def u8(self) -> int:
+        """Reads one byte as a number."""
+        offset = self._offset
+        if offset >= len(self._data):
+            raise self.malformed("ends where a byte is due")
+        self._offset = offset + 1
+        return self._data[offset]
+
+    def flag(self) -> bool:
+        """Reads one byte that has to be 0 or 1."""
+        value = self.u8()
+        if value > 1:
+            raise self.malformed(f"{value} where 0 or 1 is due")
+        return value == 1
+
+    def varint(self) -> int:
+        """Reads a varint."""
+        found = varint.decode(self._data, self._offset)
+        if found is None:
+            raise self.malformed("ends where a varint is due")
+        value, self._offset = found
+        return value
+
+    def optional(self) -> int | None:
+        """Reads a varint that is one above its meaning, 0 for None."""
+        value = self.varint()
+        return value - 1 if value else None
+
+    def count(self, limit: str, bound: int, item_size: int = 1) -> int:
+        """Reads how many items follow, and refuses a number that can't be true before anything is made for it.
+
+        Args:
+            limit: The name of the field of `Limits`.
+            bound: Its value.
+            item_size: The fewest bytes that one item takes.
+        """
+        value = self.varint()
+        if value > bound:
+            raise self.exceeded(limit, value)
+        if value * item_size > self.remaining:
+            raise self.malformed(f"announces {value} items in {self.remaining} bytes")
+        return value
+
+    def data(self, limit: str, bound: int) -> bytes:
+        """Reads bytes that have their length in front. `limit` and `bound` are as in `count`."""
+        size = self.varint()
+        if size > bound:
+            raise self.exceeded(limit, size)
+        start = self._offset
+        if size > len(self._data) - start:
+            raise self.malformed(f"has a field of {size} bytes where {self.remaining} are left")
+        self._offset = start + size
+        return bytes(self._data[start : self._offset])
+
+    def text(self, limit: str, bound: int) -> str:
+        """Reads UTF-8 text that has its length in bytes in front. `limit` and `bound` are as in `count`."""
+        raw = self.data(limit, bound)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise self.malformed(f"text is not UTF-8: {printable(raw)}") from error
+
+    def rest(self) -> bytes:
+        """Reads everything that is left."""
+        start, self._offset = self._offset, len(self._data)
+        return bytes(self._data[start:])
+
+    def expect_end(self) -> None:
+        """Refuses a message that has bytes behind its last field."""
+        if self.remaining:
+            raise self.malformed(f"has {self.remaining} bytes too many")
+
+
+class Incomplete(Exception):
+    """A message without a length goes on behind what has arrived. Never leaves the wire floor."""
+
+
+class BareReader(Reader):
+    """Reads the fields of one message that has no length in front, from the front of a buffer.
+
+    A field that reaches past the end is a reason to wait: it raises `Incomplete`. Nothing is taken before `finish`.
+    What has arrived is looked at once for each field, not once for each byte.
+    """
+
+    __slots__ = ("_bound", "_buffer")
+
+    def __init__(
+        self, buffer: StreamBuffer, bound: int, what: str, scope: Scope = "session", code: int = _VIOLATION
+    ) -> None:
+        """Starts to read at the front of a buffer.
+
+        Args:
+            buffer: What has arrived; not to be changed before `finish`.
+            bound: The most bytes that the message may have: `Limits.max_message`.
+            what: The message's name, for error texts.
+            scope: What an error breaks.
+            code: What it is closed with.
+
+        Raises:
+            Incomplete: The field that an earlier attempt waited for is still not there.
+        """
+        if len(buffer) < buffer._wanted:
+            raise Incomplete
+        super().__init__(buffer._data, what, scope, code)
+        self._buffer = buffer
+        self._bound = bound
+
+    def _wait_for(self, size: int) -> Incomplete:
+        """Returns the exception for a message that has at least this many bytes."""
+        if size > self._bound:
+            raise self.exceeded("max_message", size)
+        self._buffer._wanted = size
+        return Incomplete()
+
+    def varint(self) -> int:
+        found = varint.decode(self._data, self._offset)
+        if found is None:
+            raise self._wait_for(len(self._data) + 1)
+        value, self._offset = found
+        return value
+
+    def count(self, limit: str, bound: int, item_size: int = 1) -> int:
+        value = self.varint()
+        if value > bound:
+            raise self.exceeded(limit, value)
+        return value
+
+    def data(self, limit: str, bound: int) -> bytes:
+        size = self.varint()
+        if size > bound:
+            raise self.exceeded(limit, size)
+        end = self._offset + size
+        if end > len(self._data):
+            raise self._wait_for(end)
+        start, self._offset = self._offset, end
+        return bytes(self._data[start:end])
+
+    def finish(self) -> None:
+        """Takes what was read out of the buffer."""
+        if self._offset > self._bound:
+            raise self.exceeded("max_message", self._offset)
+        self._buffer.skip(self._offset)
+
+
+class Writer:
+    """Writes the fields of one message, each in the form that `Reader` reads.
+
+    Every method raises `LocalProtocolError` for a value that its form can't hold.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def __len__(self) -> int:
+        """Returns how many bytes have been written."""
+        return len(self._data)
+
+    def u8(self, value: int) -> None:
+        """Writes a number of 0 to 255 as one byte."""
+        if not 0 <= value <= 0xFF:
+            raise LocalProtocolError(f"this field holds 0 to 255, not {value}")
+        self._data.append(value)
+
+    def flag(self, value: bool | None) -> None:
+        """Writes a byte that is 0 or 1; None, for "not said", counts as 0."""
+        self._data.append(1 if value else 0)
+
+    def varint(self, value: int) -> None:
+        """Writes a varint."""
+        self._data += varint.encode(value)
+
+    def optional(self, value: int | None) -> None:
+        """Writes a varint that is one above its meaning, 0 for None."""
+        if value is None:
+            self._data.append(0)
+            return
+        if value < 0:
+            raise LocalProtocolError(f"this field holds no negative number, not {value}")
+        self._data += varint.encode(value + 1)
+
+    def data(self, value: bytes) -> None:
+        """Writes bytes with their length in front."""
+        self._data += varint.encode(len(value))
+        self._data += value
+
+    def text(self, value: str) -> None:
+        """Writes text as UTF-8 with its length in bytes in front."""
+        try:
+            raw = value.encode()
+        except UnicodeEncodeError as error:
+            raise LocalProtocolError(f"text that has no UTF-8 form: {printable(value)}") from error
+        self.data(raw)
+
+    def raw(self, value: bytes) -> None:
+        """Writes bytes as they are."""
+        self._data += value
+
+    def getvalue(self) -> bytes:
+        """Returns what was written."""
+        return bytes(self._data)
+
+    def framed(self, kind: int | None = None) -> bytes:
+        """Returns what was written with its length in front, and in front of that the message's type, if it has one."""
+        head = varint.encode(len(self._data))
+        if kind is not None:
+            head = varint.encode(kind) + head
+        return head + self._data
