@@ -86,7 +86,7 @@ def reply(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
     return feed(machine, data, chance)
 
 
-def shake_hands(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
+def run_handshake(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
     """Feeds the stream of the handshake to one side of it, in a version that has one."""
     if chance.randrange(2):
         server = ServerHandshake((dialect,), LIMITS, path_on_wire=bool(chance.randrange(2)))
@@ -95,7 +95,7 @@ def shake_hands(dialect: dialects.Dialect, data: bytes, chance: random.Random) -
     return feed(ClientHandshake((dialect,), LIMITS, form=form, path="/"), data, chance)
 
 
-TARGETS = (read, open_stream, reply, shake_hands)
+TARGETS = (read, open_stream, reply, run_handshake)
 """What an input is tried on; the last one only where the version agrees in band."""
 
 

@@ -14,14 +14,14 @@ from .certificates import (
     development_certificate,
     parse_fingerprint,
 )
-from .certificates.pem import CertificateUnusable
 from .client.backoff import Backoff
 from .client.connect import connect
 from .client.reconnect import stay_connected
-from .client.redirect import Redirect, same_authority
+from .client.redirect import Redirect, allow_same_authority
 from .codes import SessionCode, StreamCode
 from .errors import (
     CertificateInvalid,
+    CertificateUnusable,
     ConnectError,
     ConnectTimeout,
     GoingAway,
@@ -36,6 +36,7 @@ from .errors import (
     Rejected,
     RemoteProtocolError,
     SessionClosed,
+    StreamReset,
     Unauthorized,
     VersionUnsupported,
 )
@@ -47,9 +48,9 @@ from .model.group import GroupWriter
 from .model.track import Track
 from .path import BroadcastPath
 from .server.identity import CertificateSource
-from .server.routing import Handler, Router, SessionRequest
+from .server.routing import Router, SessionHandler, SessionRequest
 from .server.serve import Listener, ListenerStatistics, serve
-from .session.publisher.publish import Published
+from .session.publisher.publish import Publication
 from .session.session import Session, SessionStatistics
 from .session.subscriber.announce import Announcement, Announcements
 from .session.subscriber.fetch import FetchReader
@@ -59,7 +60,6 @@ from .session.subscriber.probe import Probe, ProbeReport
 from .session.subscriber.subscribe import Subscription
 from .session.subscriber.track import TrackProperties
 from .transport.abc import TransportStatistics
-from .transport.errors import StreamReset
 from .wire.dialect import names as version_names
 
 __version__ = "0.1.0"
@@ -84,7 +84,6 @@ __all__ = [
     "GoingAway",
     "GroupReader",
     "GroupWriter",
-    "Handler",
     "HandshakeFailed",
     "LimitExceeded",
     "Limits",
@@ -97,7 +96,7 @@ __all__ = [
     "Probe",
     "ProbeReport",
     "ProtocolError",
-    "Published",
+    "Publication",
     "Redirect",
     "RedirectRefused",
     "Rejected",
@@ -106,6 +105,7 @@ __all__ = [
     "Session",
     "SessionClosed",
     "SessionCode",
+    "SessionHandler",
     "SessionRequest",
     "SessionStatistics",
     "StreamCode",
@@ -117,11 +117,11 @@ __all__ = [
     "TransportStatistics",
     "Unauthorized",
     "VersionUnsupported",
+    "allow_same_authority",
     "asyncio_app",
     "connect",
     "development_certificate",
     "parse_fingerprint",
-    "same_authority",
     "serve",
     "stay_connected",
     "version_names",

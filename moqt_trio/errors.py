@@ -1,30 +1,31 @@
 """The exceptions of moqt_trio.
 
-    MoqtError
-    ├─ ProtocolError(code)            abstract
-    │   ├─ LocalProtocolError         the caller misused the API; state is unchanged
-    │   │    └─ GoingAway             the peer asked us to leave: nothing new can be asked for on this session
-    │   └─ RemoteProtocolError        the peer broke the specification
-    │        ├─ Malformed             undecodable bytes
-    │        └─ LimitExceeded         a peer went past a bound of `Limits`
-    ├─ SessionClosed                  the session is over, with both sides' codes
-    ├─ StreamReset                    one stream was given up (in `transport/errors.py`; a trio.BrokenResourceError too)
-    ├─ ConnectError                   no session came about
-    │   ├─ HandshakeFailed            the QUIC or HTTP/3 handshake was refused
-    │   ├─ CertificateInvalid         the server's certificate is not trusted
-    │   ├─ VersionUnsupported         both sides speak MoQ, but share no version
-    │   ├─ ConnectTimeout             nobody answered in time
-    │   └─ RedirectRefused            a GOAWAY led to where this client does not go
-    ├─ Rejected(status)               the server refused the session
-    ├─ Unauthorized(path)             the peer may not use this path
-    └─ NotFound(path, track)          the publisher has no such broadcast, track or group
-
-This file knows nothing of trio or of the wire: codes are ints.
+MoqtError
+├─ ProtocolError(code)            abstract
+│   ├─ LocalProtocolError         the caller misused the API; state is unchanged
+│   │    └─ GoingAway             the peer asked us to leave: nothing new can be asked for on this session
+│   └─ RemoteProtocolError        the peer broke the specification
+│        ├─ Malformed             undecodable bytes
+│        └─ LimitExceeded         a peer went past a bound of `Limits`
+├─ SessionClosed                  the session is over, with both sides' codes
+├─ StreamReset(code)              one stream was reset; a trio.BrokenResourceError too
+├─ ConnectError                   no session came about
+│   ├─ HandshakeFailed            the QUIC or HTTP/3 handshake was refused
+│   ├─ CertificateInvalid         the server's certificate is not trusted
+│   ├─ VersionUnsupported         both sides speak MoQ, but share no version
+│   ├─ ConnectTimeout             nobody answered in time
+│   └─ RedirectRefused            a GOAWAY led to where this client does not go
+├─ Rejected(status)               the server refused the session
+├─ Unauthorized(path)             the peer may not use this path
+├─ NotFound(path, track)          the publisher has no such broadcast, track or group
+└─ CertificateUnusable            a certificate, a key or their store cannot be used
 """
 
 from __future__ import annotations
 
 from typing import Literal
+
+import trio
 
 Scope = Literal["stream", "session"]
 """The smallest thing that a peer's mistake breaks."""
@@ -140,6 +141,27 @@ class SessionClosed(MoqtError):
         super().__init__(text)
 
 
+class StreamReset(MoqtError, trio.BrokenResourceError):
+    """One stream was given up before its end. The session goes on.
+
+    Attributes:
+        code: The error code, in the negotiated version's stream code space; an unknown code stays an int.
+        by_peer: True when the peer gave up (RESET_STREAM or STOP_SENDING).
+    """
+
+    def __init__(self, code: int, *, by_peer: bool = True) -> None:
+        self.code = code
+        self.by_peer = by_peer
+        super().__init__(f"the stream was reset by {'the peer' if by_peer else 'this side'} with code {code:#x}")
+
+    @classmethod
+    def after(cls, mistake: ProtocolError) -> StreamReset:
+        """Returns what a reader sees of a stream that this side gave up for the peer's mistake, which is the cause."""
+        reset = cls(mistake.code, by_peer=False)
+        reset.__cause__ = mistake
+        return reset
+
+
 class ConnectError(MoqtError):
     """No session came about."""
 
@@ -221,3 +243,10 @@ class NotFound(MoqtError):
         self.track = track
         suffix = f" ({detail})" if detail else ""
         super().__init__(f"not found: track {printable(track)!r} of {printable(path)!r}{suffix}")
+
+
+class CertificateUnusable(MoqtError):
+    """A certificate, a key or the store of development certificates cannot be used.
+
+    The message names the file and the remedy.
+    """

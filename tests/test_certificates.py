@@ -25,8 +25,8 @@ from moqt_trio.certificates import (
     development_certificate,
     parse_fingerprint,
 )
-from moqt_trio.certificates.pem import CertificateUnusable, certificate_to_pem, write_whole
-from moqt_trio.errors import MoqtError
+from moqt_trio.certificates.pem import certificate_to_pem, write_whole
+from moqt_trio.errors import CertificateUnusable, MoqtError
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -106,13 +106,13 @@ class TestDevelopmentCertificate:
         server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server_context.load_cert_chain(*save(certificate, tmp_path))
         if trusted:
-            assert shake_hands(client_context, server_context, host) == "TLSv1.3"
+            assert run_handshake(client_context, server_context, host) == "TLSv1.3"
         else:
             with pytest.raises(ssl.SSLCertVerificationError, match=host):
-                shake_hands(client_context, server_context, host)
+                run_handshake(client_context, server_context, host)
 
 
-def shake_hands(client_context, server_context, host):
+def run_handshake(client_context, server_context, host):
     """Runs a TLS handshake in memory and returns the version that it agreed on."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context.wrap_bio(to_client, to_server, server_hostname=host)

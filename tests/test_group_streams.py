@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import attrs
 
 from moqt_trio.limits import Limits
-from moqt_trio.session.publisher.group import GroupStream, GroupStreams
+from moqt_trio.session.publisher.group import SentGroup, SentGroups
 
 
 class Owner:
@@ -30,14 +30,14 @@ def opened(groups, sequence, *, buffered=0, owner=None):
     """Adds a stream to the count and returns it."""
     resets: list[int] = []
     stream = SimpleNamespace(buffered=buffered, resets=resets, reset=resets.append)
-    out = GroupStream(owner or Owner(), stream, SimpleNamespace(), sequence)
+    out = SentGroup(owner or Owner(), stream, SimpleNamespace(), sequence)
     groups.add(out)
     return out
 
 
 def test_a_group_that_drains_makes_room_for_another():
     """Only groups that are being written count against `max_open_groups`."""
-    groups = GroupStreams(attrs.evolve(Limits(), max_open_groups=2))
+    groups = SentGroups(attrs.evolve(Limits(), max_open_groups=2))
     first = opened(groups, 0)
     assert not groups.all_writing
     opened(groups, 1)
@@ -51,7 +51,7 @@ def test_a_group_that_drains_makes_room_for_another():
 
 def test_groups_that_are_not_acknowledged_are_bounded():
     """However little they hold, at most `max_unacknowledged_groups` streams are open."""
-    groups = GroupStreams(attrs.evolve(Limits(), max_unacknowledged_groups=2))
+    groups = SentGroups(attrs.evolve(Limits(), max_unacknowledged_groups=2))
     for sequence in range(2):
         assert not groups.full
         groups.drain(opened(groups, sequence))
@@ -63,7 +63,7 @@ def test_groups_that_are_not_acknowledged_are_bounded():
 
 def test_bytes_that_drain_are_bounded():
     """At most `connection_window` bytes drain before no further stream is opened, counted once for each group."""
-    groups = GroupStreams(attrs.evolve(Limits(), connection_window=1000))
+    groups = SentGroups(attrs.evolve(Limits(), connection_window=1000))
     groups.drain(opened(groups, 0, buffered=999))
     assert not groups.full
     groups.drain(opened(groups, 1, buffered=1))
@@ -76,7 +76,7 @@ def test_bytes_that_drain_are_bounded():
 
 def test_forgetting_returns_the_stream():
     """A group is forgotten once, and its stream is not touched by that."""
-    groups = GroupStreams(Limits())
+    groups = SentGroups(Limits())
     out = opened(groups, 7)
     assert 7 in groups
     assert groups.get(7) is out
@@ -88,7 +88,7 @@ def test_forgetting_returns_the_stream():
 
 def test_resetting_all():
     """Every stream is reset with the code, and nothing is left in the count."""
-    groups = GroupStreams(Limits())
+    groups = SentGroups(Limits())
     streams = [opened(groups, sequence).stream for sequence in range(3)]
     groups.drain(next(iter(groups)))
     groups.reset_all(5)
@@ -99,7 +99,7 @@ def test_resetting_all():
 def test_what_the_transport_says_reaches_the_owner():
     """A stop, room and an acknowledgement each reach the owner with the group's sequence."""
     owner = Owner()
-    out = opened(GroupStreams(Limits()), 3, owner=owner)
+    out = opened(SentGroups(Limits()), 3, owner=owner)
     out.send_ready()
     out.send_finished()
     out.stop_received(1)

@@ -79,7 +79,7 @@ async def test_renewal(wall_clock, autojump_clock):
 @pytest.mark.usefixtures("own_store")
 async def test_renewal_while_serving(wall_clock, monkeypatch):
     """A server that runs for weeks shows the new certificate over QUIC and TCP; the session from before goes on."""
-    monkeypatch.setattr("moqt_trio.identity._CHECK_S", 0.0)
+    monkeypatch.setattr("moqt_trio.server.identity._CHECK_S", 0.0)
 
     async def handler(request):
         async with request.accept() as session:

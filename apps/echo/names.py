@@ -1,4 +1,4 @@
-"""What the echo client and the echo server share: the names they agree on, and how they read and fail alike."""
+"""What the echo client and the echo server share: the names they negotiate on, and how they read and fail alike."""
 
 from __future__ import annotations
 

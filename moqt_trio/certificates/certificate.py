@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ..errors import printable
-from .pem import CertificateUnusable, PrivateKey, certificate_to_pem, key_to_pem, read_certificates, read_key
+from ..errors import CertificateUnusable, printable
+from .pem import PrivateKey, certificate_to_pem, key_to_pem, read_certificates, read_key
 
 if TYPE_CHECKING:
     import os

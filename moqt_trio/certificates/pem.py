@@ -14,20 +14,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from ..errors import MoqtError, printable
+from ..errors import CertificateUnusable, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 """The kinds of key that the QUIC engine can sign a handshake with."""
-
-
-class CertificateUnusable(MoqtError):
-    """A certificate, a key or the store of development certificates cannot be used.
-
-    The message names the file and the remedy.
-    """
 
 
 def _read(path: Path, what: str) -> bytes:

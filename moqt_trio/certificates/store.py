@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from ..errors import printable
+from ..errors import CertificateUnusable, printable
 from .certificate import LOCAL_HOSTS, Certificate, development_certificate, general_name, utc_now
-from .pem import CertificateUnusable, PrivateKey, read_key, unusable, write_whole
+from .pem import PrivateKey, read_key, unusable, write_whole
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -18,9 +18,9 @@ from ..certificates.certificate import (
     hosts_of,
     utc_now,
 )
-from ..certificates.pem import CertificateUnusable, read_certificates, unusable, write_whole
+from ..certificates.pem import read_certificates, unusable, write_whole
 from ..certificates.store import RENEW_BEFORE_DAYS, DevelopmentCertificates
-from ..errors import printable
+from ..errors import CertificateUnusable, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,25 +18,25 @@ class Backoff:
 
     Attributes:
         retries: How many times in a row a lost session or a failed attempt is followed by another attempt.
-        first: Seconds before the first of them.
+        initial: Seconds before the first of them.
         factor: By how much each delay is longer than the one before.
-        longest: Seconds that no delay exceeds.
+        maximum: Seconds that no delay exceeds.
         jitter: The share of a delay that chance may take away, from 0 to 1.
         random: Returns a number from 0 to 1; a test gives its own.
     """
 
     retries: int = attrs.field(default=8)
-    first: float = attrs.field(default=0.25)
+    initial: float = attrs.field(default=0.25)
     factor: float = attrs.field(default=2.0)
-    longest: float = attrs.field(default=30.0)
+    maximum: float = attrs.field(default=30.0)
     jitter: float = attrs.field(default=0.5)
     random: Callable[[], float] = attrs.field(default=random.random, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.retries < 0:
             raise ValueError(f"Backoff.retries is a number from 0 on, not {self.retries}")
-        if not 0 < self.first <= self.longest:
-            raise ValueError(f"Backoff.first is above 0 and at most Backoff.longest, not {self.first!r}")
+        if not 0 < self.initial <= self.maximum:
+            raise ValueError(f"Backoff.initial is above 0 and at most Backoff.maximum, not {self.initial!r}")
         if not 1 <= self.factor <= 100:
             raise ValueError(f"Backoff.factor is from 1 to 100, not {self.factor!r}")
         if not 0 <= self.jitter <= 1:
@@ -48,5 +48,5 @@ class Backoff:
         Args:
             retry: Which of the attempts in a row this is for; the first one is 0.
         """
-        bound = min(self.longest, self.first * self.factor ** min(retry, _MAX_DOUBLINGS))
+        bound = min(self.maximum, self.initial * self.factor ** min(retry, _MAX_DOUBLINGS))
         return bound * (1 - self.jitter * self.random())

@@ -16,7 +16,7 @@ from ..certificates.pem import read_certificates
 from ..errors import ConnectTimeout, LocalProtocolError, MoqtError, Rejected, SessionClosed, VersionUnsupported
 from ..limits import Limits
 from ..protocol.negotiation import protocols
-from ..session.handshake import Agreed, agree
+from ..session.handshake import Negotiated, negotiate
 from ..session.session import Session, random_hop_id, run_session, wait_peer_setup
 from ..transport.quic.server import connect_quic
 from ..transport.quic.settings import ClientSettings
@@ -57,7 +57,7 @@ def _digests(fingerprint: Fingerprints | None) -> tuple[bytes, ...]:
 
 
 @attrs.frozen
-class Terms:
+class ConnectOptions:
     """What a client offers to a server, and whom it trusts.
 
     Attributes:
@@ -96,7 +96,7 @@ class Terms:
         verify: bool,
         origin: str | None,
         limits: Limits | None,
-    ) -> Terms:
+    ) -> ConnectOptions:
         """Returns what the arguments of `connect` ask for.
 
         Raises:
@@ -154,7 +154,7 @@ async def connect(
         SessionClosed: The connection was lost on the way.
     """
     where = SessionUrl.parse(url)
-    terms = Terms.check(
+    terms = ConnectOptions.check(
         versions=versions, fingerprint=fingerprint, cafile=cafile, verify=verify, origin=origin, limits=limits
     )
     async with open_session(where, terms) as session:
@@ -163,7 +163,7 @@ async def connect(
 
 @asynccontextmanager
 async def open_session(
-    where: SessionUrl, terms: Terms, *, choose: AddressFilter | None = None
+    where: SessionUrl, terms: ConnectOptions, *, choose: AddressFilter | None = None
 ) -> AsyncIterator[Session]:
     """Runs a session for as long as the block lasts; see `connect`.
 
@@ -219,10 +219,10 @@ def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]
         )
 
 
-async def _agree(carrier: BaseConnection, where: SessionUrl, terms: Terms) -> Agreed:
+async def _agree(carrier: BaseConnection, where: SessionUrl, terms: ConnectOptions) -> Negotiated:
     """Comes to a version with the server, and tells what keeps it from that in the client's words."""
     try:
-        return await agree(carrier, terms.offered, path=where.path, limits=terms.limits)
+        return await negotiate(carrier, terms.offered, path=where.path, limits=terms.limits)
     except VersionUnsupported as error:
         # A server may also ignore ALPN altogether (RFC 7301, section 3.2), or choose no WebTransport protocol.
         raise VersionUnsupported(
@@ -234,7 +234,7 @@ async def _agree(carrier: BaseConnection, where: SessionUrl, terms: Terms) -> Ag
 
 @asynccontextmanager
 async def _open_carrier(
-    connection: QuicConnection, where: SessionUrl, terms: Terms
+    connection: QuicConnection, where: SessionUrl, terms: ConnectOptions
 ) -> AsyncIterator[WebTransportSession]:
     """Opens a WebTransport session."""
     names = protocols(terms.offered, webtransport=True)

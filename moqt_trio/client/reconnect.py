@@ -14,8 +14,8 @@ import attrs
 
 from ..url import SessionUrl
 from .backoff import Backoff
-from .connect import Fingerprints, Terms, open_session
-from .redirect import RedirectPolicy, Target, Trail, same_authority
+from .connect import ConnectOptions, Fingerprints, open_session
+from .redirect import RedirectPolicy, Target, Trail, allow_same_authority
 from .succession import Succession
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def stay_connected(
     url: str,
     handler: Callable[[Session], Awaitable[T]],
     *,
-    redirect: RedirectPolicy = same_authority,
+    redirect: RedirectPolicy = allow_same_authority,
     max_redirects: int = 3,
     redirect_networks: Collection[str] = (),
     retry: Backoff | None = _DEFAULT_BACKOFF,
@@ -103,7 +103,7 @@ async def stay_connected(
 
     Limits: `drain_timeout`, `settle_time`, `connect_timeout`, `close_timeout`.
     """
-    terms = Terms.check(
+    terms = ConnectOptions.check(
         versions=versions, fingerprint=fingerprint, cafile=cafile, verify=verify, origin=origin, limits=limits
     )
     trail = Trail(url, policy=redirect, max_redirects=max_redirects, networks=redirect_networks)

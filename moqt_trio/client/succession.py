@@ -24,12 +24,12 @@ from ..errors import (
     MoqtError,
     Rejected,
     SessionClosed,
+    StreamReset,
     printable,
 )
 from ..session.context import logger
 from ..session.session import Session
 from ..tasks import consists_of, open_bare_nursery
-from ..transport.errors import StreamReset
 from .redirect import Target, Trail, without_query
 
 if TYPE_CHECKING:
@@ -89,12 +89,12 @@ class _Leg:
     @property
     def asked_to_leave(self) -> bool:
         """Whether the server sent a GOAWAY, also if nobody has been told so far."""
-        return self.session._driver.goaway_uri is not None
+        return self.session._context.goaway_uri is not None
 
     def note(self) -> None:
         """Notes why there has to be a next session: a GOAWAY or the end of this one. Only the first reason counts."""
         if self.turn is None:
-            uri, closed = self.session._driver.goaway_uri, self.session.closed
+            uri, closed = self.session._context.goaway_uri, self.session.closed
             if uri is not None:
                 self.turn = _AskedToLeave(uri)
             else:

@@ -20,7 +20,7 @@ from hypercorn.protocol.events import (
 from hypercorn.protocol.http_stream import HTTPStream
 
 from ..transport.http3.constants import H3Error
-from .disconnect import ClientGone, is_client_gone
+from .disconnect import ClientDisconnected, is_client_gone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -123,7 +123,7 @@ class AsgiExchange:
             try:
                 await self._exchange.wait_writable()
             except Exception as error:
-                raise ClientGone from error
+                raise ClientDisconnected from error
             self._exchange.send_data(data[start : start + _PIECE])
 
     async def _run_app(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hypercorn.typing import Scope
 
 
-class ClientGone(OSError):
+class ClientDisconnected(OSError):
     """The application sends to a client that no longer listens."""
 
     def __init__(self) -> None:
@@ -29,10 +29,10 @@ def is_client_gone(error: BaseException) -> bool:
     """Returns True for an application's failure that is nothing but its client's absence."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_client_gone(inner) for inner in error.exceptions)
-    return isinstance(error, ClientGone)
+    return isinstance(error, ClientDisconnected)
 
 
-class HonestWrapper(ASGIWrapper):
+class DisconnectWrapper(ASGIWrapper):
     """Hypercorn's wrapper of an application over TCP, for which sending to nobody fails."""
 
     async def __call__(
@@ -48,7 +48,7 @@ class HonestWrapper(ASGIWrapper):
         async def send_to_somebody(message: Any) -> None:
             await trio.lowlevel.checkpoint()
             if isinstance(stream, HTTPStream) and stream.closed:
-                raise ClientGone
+                raise ClientDisconnected
             await send(message)
 
         try:

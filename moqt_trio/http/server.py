@@ -14,7 +14,7 @@ import trio
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from .disconnect import HonestWrapper
+from .disconnect import DisconnectWrapper
 from .http2 import HttpConnection
 from .plain import answer_plain
 from .tls import server_context
@@ -58,7 +58,7 @@ class HttpServer:
         certificate: Callable[[], Certificate],
         limits: Limits,
     ) -> None:
-        self._app = HonestWrapper(app)
+        self._app = DisconnectWrapper(app)
         self._sockets = sockets
         self._config = config
         self._state = state

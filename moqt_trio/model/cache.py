@@ -98,7 +98,7 @@ class GroupCache:
             cursor.expire(newest, self._reach)
 
     def initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[Group]:
-        """Returns the groups that a new cursor starts with; the arguments are those of `TrackLog.attach`."""
+        """Returns the groups that a new cursor starts with; the arguments are those of `TrackState.attach`."""
         chosen: list[Group] = []
         for sequence in self._order:
             group = self._groups[sequence]

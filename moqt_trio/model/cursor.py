@@ -24,7 +24,7 @@ class GroupRange:
     """Which groups and frames a subscriber wants.
 
     Attributes:
-        start_group: The first group, or None to leave the start to the rule of `TrackLog.attach`.
+        start_group: The first group, or None to leave the start to the rule of `TrackState.attach`.
         end_group: The last group, inclusive; None for no end.
         start_frame: The first frame wanted of `start_group`.
         end_frame: The last frame wanted of `end_group`, inclusive; None for all of it.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @attrs.define(eq=False)
-class Publication:
+class PublishedBroadcast:
     """One broadcast under one path on one session.
 
     Attributes:
@@ -36,13 +36,13 @@ class Origin:
     """The publications of one session."""
 
     def __init__(self) -> None:
-        self._publications: dict[BroadcastPath, Publication] = {}
+        self._publications: dict[BroadcastPath, PublishedBroadcast] = {}
         self._watchers: set[Callable[[], None]] = set()
 
     def __len__(self) -> int:
         return len(self._publications)
 
-    def add(self, publication: Publication) -> None:
+    def add(self, publication: PublishedBroadcast) -> None:
         """Publishes. Raises ValueError when the path is taken: one broadcast never silently replaces another."""
         if publication.path in self._publications:
             raise ValueError(f"{str(publication.path)!r} is published on this session already")
@@ -50,7 +50,7 @@ class Origin:
         watch_tracks(publication.broadcast, self._changed)
         self._changed()
 
-    def remove(self, publication: Publication) -> None:
+    def remove(self, publication: PublishedBroadcast) -> None:
         """Withdraws; does nothing when it was withdrawn."""
         if self._publications.get(publication.path) is publication:
             del self._publications[publication.path]
@@ -58,11 +58,11 @@ class Origin:
                 unwatch_tracks(publication.broadcast, self._changed)
             self._changed()
 
-    def below(self, prefix: BroadcastPath) -> dict[BroadcastPath, Publication]:
+    def below(self, prefix: BroadcastPath) -> dict[BroadcastPath, PublishedBroadcast]:
         """Returns the publications that a prefix covers."""
         return {path: item for path, item in self._publications.items() if prefix.covers(path)}
 
-    def find(self, path: BroadcastPath, track: str) -> tuple[Publication, Track] | None:
+    def find(self, path: BroadcastPath, track: str) -> tuple[PublishedBroadcast, Track] | None:
         """Returns the track of this name, and the publication that has it."""
         publication = self._publications.get(path)
         if publication is None:

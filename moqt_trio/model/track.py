@@ -1,4 +1,4 @@
-"""A track, as the application that publishes it sees it. What is written on it is in its `TrackLog`."""
+"""A track, as the application that publishes it sees it. What is written on it is in its `TrackState`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio
 from ..codes import StreamCode
 from ..limits import Limits
 from .group import GroupWriter
-from .track_state import AGE_BOUND, MAX_SEQUENCE, TrackLog
+from .track_state import AGE_BOUND, MAX_SEQUENCE, TrackState
 
 Delivery = Literal["live", "reliable"]
 
@@ -61,7 +61,9 @@ class Track:
         self.delivery: Delivery = delivery
         self.max_age = max_age
         self.timescale = timescale
-        self._log = TrackLog(name, limits=limits, reliable=delivery == "reliable", max_age=max_age, timescale=timescale)
+        self._log = TrackState(
+            name, limits=limits, reliable=delivery == "reliable", max_age=max_age, timescale=timescale
+        )
 
     def __repr__(self) -> str:
         log = self._log
@@ -160,6 +162,6 @@ class Track:
         await self._log.wait_unsubscribed()
 
 
-def log_of(track: Track) -> TrackLog:
+def state_of(track: Track) -> TrackState:
     """Returns what is written on a track, for those who serve it to subscribers."""
     return track._log

@@ -24,7 +24,7 @@ AGE_BOUND = 2.0**51
 """Seconds that a max age stays below: as milliseconds it has to fit in a varint."""
 
 
-class TrackLog:
+class TrackState:
     """One writer's groups and frames, for any number of cursors.
 
     Attributes:

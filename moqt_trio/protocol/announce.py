@@ -28,7 +28,7 @@ from ..wire.messages import (
     Message,
     StreamKind,
 )
-from .announced_tracks import AnnouncedTracks, PrefixHabit
+from .announced_tracks import AnnouncedTracks, FullPathQuirk
 from .events import (
     Announced,
     AnnouncementsEnded,
@@ -38,8 +38,8 @@ from .events import (
     RequestRefused,
     Unannounced,
 )
-from .machine import MessageMachine, RequestReceiver
-from .paths import path_local, path_untrusted, spell_prefix
+from .machine import MessageMachine, Responder
+from .paths import format_prefix, path_local, path_untrusted
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -48,7 +48,7 @@ Available: TypeAlias = tuple[str, tuple[int, ...], int, int]
 """What is available here: path, hops up to this side without its own, warm cost, cold cost."""
 
 
-class AnnouncePublisher(RequestReceiver):
+class AnnounceResponder(Responder):
     """The peer wants to know what is available below a prefix.
 
     Events: `AnnouncementsRequested`, `RequestCancelled`.
@@ -235,7 +235,7 @@ class _Route:
     whole: bool = False
 
 
-class AnnounceSubscriber(MessageMachine):
+class AnnounceRequester(MessageMachine):
     """We want to know what is available at the peer below a prefix.
 
     Events: `Announced`, `Unannounced`, `InitialAnnouncementsDone` where the version tells, then `AnnouncementsEnded`
@@ -251,12 +251,12 @@ class AnnounceSubscriber(MessageMachine):
         first = Expect.ANNOUNCE_REPLY if features.announce_first == "none" else Expect.ANNOUNCE_FIRST_REPLY
         super().__init__(state, first)
         self._prefix = path_local(prefix)
-        request = AnnounceRequest(spell_prefix(self._prefix, features), state.hop_id if features.exclude_hop else 0)
+        request = AnnounceRequest(format_prefix(self._prefix, features), state.hop_id if features.exclude_hop else 0)
         self.opening = state.dialect.stream_type(StreamKind.ANNOUNCE) + state.dialect.encode(request)
         self._with_ids = features.announce_ids
         self._may_restart = features.announce_first == "ok" and not features.announce_ids
         self._tracks = AnnouncedTracks() if features.announce_tracks else None
-        self._habit = PrefixHabit(self._prefix, possible=features.announce_full_paths)
+        self._habit = FullPathQuirk(self._prefix, possible=features.announce_full_paths)
         self._live = not features.announce_live
         self._sender_hop: tuple[int, ...] = ()
         self._initial_left = 0

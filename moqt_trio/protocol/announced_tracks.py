@@ -37,7 +37,7 @@ class AnnouncedTracks:
             events.append(Unannounced(broadcast))
 
 
-class PrefixHabit:
+class FullPathQuirk:
     """Whether a peer writes whole paths where only suffixes belong, as gomoqt's public functions did.
 
     A suffix may start with the prefix's own parts by chance, so one that does proves nothing. One that does not proves

@@ -12,17 +12,17 @@ import attrs
 from ..errors import LocalProtocolError, Malformed
 from ..limits import Limits
 from ..wire.messages import Datagram, Fetch, Frame, Setup, StreamKind, Subscribe
-from .announce import AnnounceSubscriber
+from .announce import AnnounceRequester
 from .events import DatagramReceived
-from .fetch import FetchSubscriber
+from .fetch import FetchRequester
 from .goaway import GoawaySender
 from .group import GroupSender
 from .incoming import IncomingBidi, IncomingUni
-from .probe import ProbeSubscriber
+from .probe import ProbeRequester
 from .setup import check_setup
 from .state import SessionState
-from .subscribe import TrackSubscriber
-from .track import TrackInfoSubscriber
+from .subscribe import SubscribeRequester
+from .track import TrackInfoRequester
 
 if TYPE_CHECKING:
     from ..wire.dialect import Dialect
@@ -126,9 +126,9 @@ class SessionCore:
             return None
         return self.dialect.stream_type(StreamKind.SETUP) + self.dialect.encode(self.setup)
 
-    def request_announcements(self, prefix: str) -> AnnounceSubscriber:
+    def request_announcements(self, prefix: str) -> AnnounceRequester:
         """Asks what is available below a prefix; "" for everything."""
-        return AnnounceSubscriber(self._state, prefix)
+        return AnnounceRequester(self._state, prefix)
 
     def subscribe(
         self,
@@ -142,7 +142,7 @@ class SessionCore:
         end_group: int | None = None,
         start_frame: int = 0,
         end_frame: int | None = None,
-    ) -> TrackSubscriber:
+    ) -> SubscribeRequester:
         """Subscribes to a track; the arguments are the fields of `Subscribe`. The id is in use when this returns."""
         request = Subscribe(
             self._state.issued.next_id,
@@ -156,7 +156,7 @@ class SessionCore:
             start_frame,
             end_frame,
         )
-        return TrackSubscriber(self._state, request)
+        return SubscribeRequester(self._state, request)
 
     def fetch(
         self,
@@ -167,21 +167,21 @@ class SessionCore:
         priority: int = 0,
         start_frame: int = 0,
         end_frame: int | None = None,
-    ) -> FetchSubscriber:
+    ) -> FetchRequester:
         """Fetches one group; the arguments are the fields of `Fetch`."""
-        return FetchSubscriber(self._state, Fetch(broadcast, track, priority, group, start_frame, end_frame))
+        return FetchRequester(self._state, Fetch(broadcast, track, priority, group, start_frame, end_frame))
 
-    def request_track_info(self, broadcast: str, track: str) -> TrackInfoSubscriber:
+    def request_track_info(self, broadcast: str, track: str) -> TrackInfoRequester:
         """Asks for a track's properties."""
-        return TrackInfoSubscriber(self._state, broadcast, track)
+        return TrackInfoRequester(self._state, broadcast, track)
 
-    def probe(self, bitrate: int | None = None) -> ProbeSubscriber:
+    def probe(self, bitrate: int | None = None) -> ProbeRequester:
         """Asks for the peer's estimates, with a target in bits per second or with none.
 
         Raises:
             LocalProtocolError: The version has no probes, or the peer's SETUP said that it answers none.
         """
-        return ProbeSubscriber(self._state, bitrate)
+        return ProbeRequester(self._state, bitrate)
 
     def goaway(self, uri: str = "") -> GoawaySender:
         """Asks the peer to leave, once in a session; a server may say where to."""

@@ -15,14 +15,14 @@ from ..errors import LocalProtocolError, Malformed, ProtocolError
 from ..wire.messages import Expect, Fetch, FetchUpdate, FrameLike, Message, StreamKind
 from .events import Event, FetchRequested, FetchUpdated, FramesReceived, RequestFinished, RequestRefused
 from .group import FrameWriter, note_frames
-from .machine import RequestReceiver, StreamMachine
-from .paths import path_local, path_untrusted, spell_path
+from .machine import Responder, StreamMachine
+from .paths import format_path, path_local, path_untrusted
 
 if TYPE_CHECKING:
     from .state import SessionState
 
 
-class FetchPublisher(RequestReceiver):
+class FetchResponder(Responder):
     """The peer fetches one group of ours. The driver finishes the stream after the last frame, or resets it.
 
     Events: `FetchRequested`, `FetchUpdated` where the version has updates, `RequestCancelled`.
@@ -69,14 +69,14 @@ class FetchPublisher(RequestReceiver):
         self._state.requests.give_back()
 
 
-class FetchSubscriber(StreamMachine):
+class FetchRequester(StreamMachine):
     """We fetch one group of the peer's. Our half stays open until the reply is complete: a FIN would cancel.
 
     Events: `FramesReceived`, then `RequestFinished` or `RequestRefused`.
     """
 
     def __init__(self, state: SessionState, request: Fetch) -> None:
-        request = attrs.evolve(request, broadcast=spell_path(path_local(request.broadcast), state.dialect.features))
+        request = attrs.evolve(request, broadcast=format_path(path_local(request.broadcast), state.dialect.features))
         self.opening = state.dialect.stream_type(StreamKind.FETCH) + state.dialect.encode(request)
         self._dialect = state.dialect
         self._frames = state.dialect.frame_decoder(state.limits)

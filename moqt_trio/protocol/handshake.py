@@ -48,13 +48,13 @@ class HandshakeMachine(StreamMachine, abc.ABC):
     Events: `SessionNegotiated` once, `BitrateReported` for each SESSION_UPDATE, `SessionStreamEnded`.
 
     Attributes:
-        offered: The versions that this side can agree on, best first.
+        offered: The versions that this side can negotiate on, best first.
         dialect: The version that was agreed on; None before.
     """
 
     def __init__(self, offered: tuple[Dialect, ...], limits: Limits) -> None:
         if not offered:
-            raise LocalProtocolError("a handshake needs a version to agree on")
+            raise LocalProtocolError("a handshake needs a version to negotiate on")
         self.offered = offered
         self.dialect: Dialect | None = None
         self._limits = limits

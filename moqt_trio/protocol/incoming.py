@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from ..codes import SessionCode, StreamCode
 from ..errors import RemoteProtocolError
 from ..wire.messages import StreamKind
-from .announce import AnnouncePublisher
-from .fetch import FetchPublisher
+from .announce import AnnounceResponder
+from .fetch import FetchResponder
 from .goaway import GoawayReceiver
 from .group import GroupReceiver
 from .machine import StreamMachine
-from .probe import ProbePublisher
+from .probe import ProbeResponder
 from .setup import SetupReceiver
-from .subscribe import TrackPublisher
-from .track import TrackInfoPublisher
+from .subscribe import SubscribeResponder
+from .track import TrackInfoResponder
 
 if TYPE_CHECKING:
     from .events import Event
     from .state import SessionState
 
 _REQUESTS: Final = {
-    StreamKind.ANNOUNCE: AnnouncePublisher,
-    StreamKind.FETCH: FetchPublisher,
-    StreamKind.TRACK: TrackInfoPublisher,
-    StreamKind.PROBE: ProbePublisher,
+    StreamKind.ANNOUNCE: AnnounceResponder,
+    StreamKind.FETCH: FetchResponder,
+    StreamKind.TRACK: TrackInfoResponder,
+    StreamKind.PROBE: ProbeResponder,
 }
 
 
@@ -107,7 +107,7 @@ class IncomingBidi(_IncomingStream):
 
     def _make_untrusted(self, kind: StreamKind, type_bytes: int) -> StreamMachine | None:
         if kind is StreamKind.SUBSCRIBE:
-            return TrackPublisher(self._state)
+            return SubscribeResponder(self._state)
         if kind is StreamKind.GOAWAY:
             return GoawayReceiver(self._state)
         make: Callable[[SessionState], StreamMachine] | None = _REQUESTS.get(kind)

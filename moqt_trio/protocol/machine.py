@@ -169,7 +169,7 @@ class MessageMachine(StreamMachine, abc.ABC):
         """Gives back what the stream holds in the session."""
 
 
-class RequestReceiver(MessageMachine):
+class Responder(MessageMachine):
     """A stream on which the peer asks for something, and may withdraw it."""
 
     def __init__(self, state: SessionState, expect: Expect) -> None:

@@ -65,12 +65,12 @@ def path_local(text: str) -> BroadcastPath:
         raise LocalProtocolError(str(error)) from error
 
 
-def spell_path(path: BroadcastPath, features: Features) -> str:
+def format_path(path: BroadcastPath, features: Features) -> str:
     """Returns a broadcast's path as a version writes it."""
     return f"/{path}" if features.outer_slashes else str(path)
 
 
-def spell_prefix(prefix: BroadcastPath, features: Features) -> str:
+def format_prefix(prefix: BroadcastPath, features: Features) -> str:
     """Returns a prefix as a version writes it."""
     if not features.outer_slashes:
         return str(prefix)

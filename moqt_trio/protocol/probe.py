@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from ..errors import LocalProtocolError, RemoteProtocolError
 from ..wire.messages import Expect, Message, Probe, ProbeLevel, StreamKind
 from .events import Event, ProbeReported, ProbeRequested, RequestFinished, RequestRefused
-from .machine import MessageMachine, RequestReceiver, note_events
+from .machine import MessageMachine, Responder, note_events
 
 if TYPE_CHECKING:
     from .state import SessionState
 
 
-class ProbePublisher(RequestReceiver):
+class ProbeResponder(Responder):
     """The peer wants our estimates. Opening the stream is the request; a PROBE message on it sets a target.
 
     Events: `ProbeRequested` when the stream opens and for each message, `RequestCancelled`.
@@ -59,7 +59,7 @@ class ProbePublisher(RequestReceiver):
         self._state.requests.give_back()
 
 
-class ProbeSubscriber(MessageMachine):
+class ProbeRequester(MessageMachine):
     """We want the peer's estimates. Events: `ProbeReported`, `RequestFinished`, `RequestRefused`."""
 
     def __init__(self, state: SessionState, bitrate: int | None) -> None:

@@ -34,8 +34,8 @@ from .events import (
     SubscribeRequested,
     SubscribeUpdated,
 )
-from .machine import MessageMachine, RequestReceiver
-from .paths import path_local, path_untrusted, spell_path
+from .machine import MessageMachine, Responder
+from .paths import format_path, path_local, path_untrusted
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -65,7 +65,7 @@ def _range_problem(wanted: Subscribe | SubscribeUpdate) -> str | None:
     return None
 
 
-class TrackPublisher(RequestReceiver):
+class SubscribeResponder(Responder):
     """The peer subscribes to a track of ours.
 
     Events: `SubscribeRequested` once, `SubscribeUpdated` for each update, `RequestCancelled`.
@@ -202,7 +202,7 @@ class TrackPublisher(RequestReceiver):
             self._state.peers.retire(self.request.subscribe_id)
 
 
-class TrackSubscriber(MessageMachine):
+class SubscribeRequester(MessageMachine):
     """We subscribe to a track of the peer's.
 
     Its id is registered when this object is made: groups may arrive before the answer. Late groups of a released
@@ -222,7 +222,7 @@ class TrackSubscriber(MessageMachine):
         problem = _range_problem(request)
         if problem is not None:
             raise LocalProtocolError(problem)
-        broadcast = spell_path(path_local(request.broadcast), state.dialect.features)
+        broadcast = format_path(path_local(request.broadcast), state.dialect.features)
         request = attrs.evolve(request, subscribe_id=state.issued.next_id, broadcast=broadcast)
         self.opening = state.dialect.stream_type(StreamKind.SUBSCRIBE) + state.dialect.encode(request)
         self.subscribe_id = state.issued.register()

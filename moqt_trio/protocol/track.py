@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from ..errors import LocalProtocolError
 from ..wire.messages import Expect, Message, StreamKind, TrackInfo, TrackRequest
 from .events import Event, RequestRefused, TrackInfoReceived, TrackInfoRequested
-from .machine import MessageMachine, RequestReceiver
+from .machine import MessageMachine, Responder
 from .paths import path_local, path_untrusted
 
 if TYPE_CHECKING:
     from .state import SessionState
 
 
-class TrackInfoPublisher(RequestReceiver):
+class TrackInfoResponder(Responder):
     """The peer asks for the properties of a track of ours.
 
     Events: `TrackInfoRequested`, and `RequestCancelled` when the peer withdraws before the reply.
@@ -54,7 +54,7 @@ class TrackInfoPublisher(RequestReceiver):
         self._state.requests.give_back()
 
 
-class TrackInfoSubscriber(MessageMachine):
+class TrackInfoRequester(MessageMachine):
     """We ask for the properties of a track of the peer's. Our half stays open until the reply: a FIN would cancel.
 
     Events: `TrackInfoReceived` or `RequestRefused`. What ends the stream after the reply says nothing.

@@ -32,8 +32,8 @@ class SessionRequest:
             the server's `origins` was answered with 403 before. A program can say what it likes here: it tells
             honest browsers apart, and is no proof.
         transport: `"webtransport"` or `"quic"`.
-        version: The wire version that an accepted session will speak. Over WebTransport the versions that agree by a
-            handshake within the session (those up to moq-lite-02) do so after `accept`: until then this is the
+        version: The wire version that an accepted session will speak. Over WebTransport the versions that negotiate by
+            a handshake within the session (those up to moq-lite-02) do so after `accept`: until then this is the
             server's first candidate, and `Session.version` has the outcome.
         peer: The client's address and port.
     """
@@ -102,7 +102,7 @@ class SessionRequest:
         return f"<SessionRequest {printable(self.path)} {self.version} over {self.transport} from {self.peer}>"
 
 
-Handler: TypeAlias = Callable[[SessionRequest], Awaitable[None]]
+SessionHandler: TypeAlias = Callable[[SessionRequest], Awaitable[None]]
 """What serves a session: an async function in a task and cancel scope of its own."""
 
 
@@ -117,7 +117,7 @@ class Router:
         ValueError: A path without its leading slash, or a default that is no route.
     """
 
-    def __init__(self, routes: Mapping[str, Handler], *, default: str | None = None) -> None:
+    def __init__(self, routes: Mapping[str, SessionHandler], *, default: str | None = None) -> None:
         for path in routes:
             if not path.startswith("/") or "?" in path:
                 raise ValueError(f"a route is a path that starts with '/', without a query, not {path!r}")
@@ -126,7 +126,7 @@ class Router:
         self._routes = dict(routes)
         self.default = default
 
-    def find(self, path: str) -> Handler | None:
+    def find(self, path: str) -> SessionHandler | None:
         """Returns the handler of a path, or None."""
         return self._routes.get(path)
 

@@ -28,7 +28,7 @@ from ..limits import Limits
 from ..protocol.core import SessionCore
 from ..protocol.negotiation import candidates, protocols
 from ..session.context import logger
-from ..session.handshake import agree
+from ..session.handshake import negotiate
 from ..session.session import Session, closed_by_block, random_hop_id, release_held, run_session, wait_peer_setup
 from ..tasks import consists_of, open_bare_nursery
 from ..transport.quic.server import QuicListener, serve_quic
@@ -39,7 +39,7 @@ from ..wire import dialect as dialects
 from ..wire.messages import ProbeLevel, Setup
 from .admission import Admission
 from .identity import CertificateSource, Identity
-from .routing import Handler, Router, SessionRequest
+from .routing import Router, SessionHandler, SessionRequest
 
 if TYPE_CHECKING:
     import socket
@@ -227,7 +227,7 @@ class _Server:
 
     async def _raw(self, connection: QuicConnection) -> None:
         try:
-            agreed = await agree(connection, self.offered, limits=self.limits)
+            agreed = await negotiate(connection, self.offered, limits=self.limits)
         except (VersionUnsupported, ConnectTimeout, RemoteProtocolError, SessionClosed) as error:
             logger.info("no session with %s: %s", connection.peer, error)
             return
@@ -294,7 +294,7 @@ class _Server:
         @asynccontextmanager
         async def accept() -> AsyncIterator[Session]:
             carrier = request.accept(chosen)
-            agreed = await agree(carrier, self.offered, limits=self.limits)
+            agreed = await negotiate(carrier, self.offered, limits=self.limits)
             async with run_session(
                 carrier,
                 agreed.dialect,
@@ -374,14 +374,14 @@ class _Counted:
         self._server.sessions.add(self._session)
         if self._server.draining.is_set():
             # Its handler took its time: the others were asked before.
-            self._session._driver.start(_ask_to_leave, self._session)
+            self._session._context.start(_ask_to_leave, self._session)
 
     def __exit__(self, *error: object) -> None:
         self._server._leave(self._session)
 
 
 async def _ask_to_leave(session: Session) -> None:
-    if not session._driver.core.dialect.features.goaway:
+    if not session._context.core.dialect.features.goaway:
         # What is published is delivered, then the session ends.
         await session.aclose()
         return
@@ -396,7 +396,7 @@ def _split(target: str) -> tuple[str, str]:
 
 
 async def serve(
-    router: Router | Handler,
+    router: Router | SessionHandler,
     host: str | None = "localhost",
     port: int = 4443,
     *,
@@ -493,4 +493,4 @@ async def _listen(
     raise AssertionError("the last attempt returns or raises")
 
 
-__all__ = ["Handler", "Listener", "ListenerStatistics", "Router", "SessionRequest", "serve"]
+__all__ = ["Listener", "ListenerStatistics", "Router", "SessionHandler", "SessionRequest", "serve"]

@@ -15,24 +15,24 @@ import trio
 from ..codes import CodeSpace, StreamCode
 from ..errors import GoingAway, MoqtError, RemoteProtocolError
 from ..protocol.machine import events_before
-from ..transport.abc import AnyStream, BidiStream, Connection, StreamSink
+from ..transport.abc import AnyStream, BidiStream, Connection, StreamHandler
 from ..transport.stream import CodeMapping, Stream
 from .publisher.scheduler import SendScheduler
-from .untyped import UntypedStreams
+from .untyped import PendingStreams
 
 if TYPE_CHECKING:
     from ..limits import Limits
     from ..protocol.core import SessionCore
     from ..protocol.events import Event
     from ..protocol.machine import StreamMachine
-    from .subscriber.group_queue import GroupIntake
+    from .subscriber.group_queue import GroupQueue
 
 logger = logging.getLogger("moqt_trio")
 
 Ts = TypeVarTuple("Ts")
 
 
-class SessionDriver:
+class SessionContext:
     """One session's connection, core, nursery and limits.
 
     Attributes:
@@ -56,9 +56,9 @@ class SessionDriver:
         self.going_away = trio.Event()
         self.setup_received = trio.Event()
         self.goaway_uri: str | None = None
-        self.subscriptions: dict[int, GroupIntake] = {}
+        self.subscriptions: dict[int, GroupQueue] = {}
         self.scheduler = SendScheduler(connection)
-        self.untyped = UntypedStreams(limits.setup_timeout)
+        self.untyped = PendingStreams(limits.setup_timeout)
         self.start(self.untyped.expire_forever)
 
     def start(self, function: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
@@ -69,7 +69,7 @@ class SessionDriver:
         """Starts closing the session, with a code of this library's numbers."""
         self.connection.close(self.core.dialect.codes.to_wire("session", code), reason)
 
-    def spell_codes(self, stream: AnyStream, space: CodeSpace) -> None:
+    def map_codes(self, stream: AnyStream, space: CodeSpace) -> None:
         """Has a stream's codes spelled as the version numbers them on streams of this kind."""
         table = self.core.dialect.codes
         if space not in table.numbers or not isinstance(stream, Stream):
@@ -110,14 +110,14 @@ def give_up(stream: _Resettable, code: int) -> None:
     stream.stop(code)
 
 
-class MachineSink(StreamSink):
+class ControlStream(StreamHandler):
     """Feeds what arrives on one control stream to its machine, and hands the events on.
 
     Credit returns at once: control messages are bounded by `Limits.max_message` and kept as state, not as bytes.
     """
 
-    def __init__(self, driver: SessionDriver, stream: BidiStream, machine: StreamMachine) -> None:
-        self.driver = driver
+    def __init__(self, context: SessionContext, stream: BidiStream, machine: StreamMachine) -> None:
+        self.context = context
         self.stream = stream
         self.machine = machine
 
@@ -166,7 +166,7 @@ class MachineSink(StreamSink):
     def _broken(self, error: RemoteProtocolError) -> None:
         self.machine.release()
         if error.scope == "session":
-            self.driver.violated(error)
+            self.context.violated(error)
         else:
             logger.info("stream %d given up, the peer broke the protocol: %s", self.stream.stream_id, error)
             give_up(self.stream, error.code)

@@ -12,7 +12,7 @@ from ..errors import ConnectTimeout, RemoteProtocolError, SessionClosed, Version
 from ..protocol.events import Event, SessionNegotiated, SessionStreamEnded
 from ..protocol.handshake import ClientHandshake, ServerHandshake
 from ..protocol.negotiation import Negotiation
-from .context import MachineSink
+from .context import ControlStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ class HandshakeStream:
 
 
 @attrs.frozen
-class Agreed:
+class Negotiated:
     """What the two sides came to.
 
     Attributes:
@@ -55,21 +55,21 @@ class Agreed:
     handshake: HandshakeStream | None = None
 
 
-class HandshakeSink(MachineSink):
+class HandshakeControl(ControlStream):
     """Watches the handshake's stream while the session runs: its end is the session's."""
 
     def handle(self, event: Event) -> None:
         if isinstance(event, SessionStreamEnded):
-            self.driver.close(SessionCode.NO_ERROR)
+            self.context.close(SessionCode.NO_ERROR)
 
 
-async def agree(
+async def negotiate(
     connection: Connection, offered: Sequence[Dialect], *, path: str | None = None, limits: Limits
-) -> Agreed:
+) -> Negotiated:
     """Finds out which version a new connection speaks, by a handshake where that is needed.
 
     Args:
-        connection: Without a sink: what else the peer sends waits.
+        connection: Without a handler: what else the peer sends waits.
         offered: This side's versions, best first.
         path: A client's request target over raw QUIC.
         limits: The bounds.
@@ -90,12 +90,12 @@ async def agree(
         limits=limits,
     )
     if negotiation.dialect is not None:
-        return Agreed(negotiation.dialect)
+        return Negotiated(negotiation.dialect)
     assert negotiation.handshake is not None
     names = tuple(dialect.name for dialect in offered)
     try:
         with trio.move_on_after(limits.setup_timeout):
-            return await _shake_hands(connection, negotiation.handshake)
+            return await _run_handshake(connection, negotiation.handshake)
     except RemoteProtocolError as error:
         connection.close(error.code, str(error))
         if error.code == SessionCode.VERSION_NEGOTIATION_FAILED:
@@ -110,7 +110,7 @@ async def agree(
     raise ConnectTimeout(f"the peer sent no handshake within {limits.setup_timeout:g} s (Limits.setup_timeout)")
 
 
-async def _shake_hands(connection: Connection, machine: ClientHandshake | ServerHandshake) -> Agreed:
+async def _run_handshake(connection: Connection, machine: ClientHandshake | ServerHandshake) -> Negotiated:
     if isinstance(machine, ClientHandshake):
         stream = await connection.open_bidi()
         stream.write(machine.opening)
@@ -120,6 +120,6 @@ async def _shake_hands(connection: Connection, machine: ClientHandshake | Server
         data = await stream.receive_some()
         for event in machine.receive_data(data, not data):
             if isinstance(event, SessionNegotiated):
-                return Agreed(event.dialect, event.path, HandshakeStream(stream, machine))
+                return Negotiated(event.dialect, event.path, HandshakeStream(stream, machine))
         if not data:
             raise RemoteProtocolError("the peer ended the handshake", code=SessionCode.PROTOCOL_VIOLATION)

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..model.origin import Origin
-from ..transport.abc import BidiStream, ConnectionSink, ReceiveStream
-from .publisher.request import IncomingRequest
-from .subscriber.group_stream import IncomingGroup, deliver_datagram
+from ..transport.abc import BidiStream, ConnectionHandler, ReceiveStream
+from .publisher.request import RequestStream
+from .subscriber.group_stream import GroupStream, deliver_datagram
 
 if TYPE_CHECKING:
     from ..errors import MoqtError
-    from .context import SessionDriver
-    from .publisher.subscribe import TrackServer
+    from .context import SessionContext
+    from .publisher.subscribe import SubscribeServer
 
 
-class SessionSink(ConnectionSink):
+class Dispatcher(ConnectionHandler):
     """The side of a session that its connection feeds.
 
     Args:
-        driver: The session's.
+        context: The session's.
         held: True to let the peer's requests wait until `release`.
 
     Attributes:
@@ -33,18 +33,18 @@ class SessionSink(ConnectionSink):
         servers: The peer's subscriptions that are served now.
     """
 
-    def __init__(self, driver: SessionDriver, *, held: bool) -> None:
+    def __init__(self, context: SessionContext, *, held: bool) -> None:
         self.origin = Origin()
-        self.servers: set[TrackServer] = set()
-        self._driver = driver
+        self.servers: set[SubscribeServer] = set()
+        self._context = context
         self._held: list[BidiStream] | None = [] if held else None
 
     async def release(self) -> None:
         """Says who we are, and takes up the requests that came before."""
         await trio.lowlevel.checkpoint()
-        own = self._driver.core.setup_stream()
+        own = self._context.core.setup_stream()
         if own is not None:
-            stream = await self._driver.connection.open_uni()
+            stream = await self._context.connection.open_uni()
             stream.write(own, fin=True)
         held, self._held = self._held, None
         for request in held or ():
@@ -58,24 +58,24 @@ class SessionSink(ConnectionSink):
                 # Its bytes wait in the stream, within the stream's window.
                 self._held.append(stream)
                 return
-            sink: IncomingRequest | IncomingGroup
-            sink = IncomingRequest(self._driver, self.origin, self.servers, stream)
+            handler: RequestStream | GroupStream
+            handler = RequestStream(self._context, self.origin, self.servers, stream)
         else:
-            sink = IncomingGroup(self._driver, stream)
-        self._driver.untyped.add(sink)
-        stream.sink = sink
+            handler = GroupStream(self._context, stream)
+        self._context.untyped.add(handler)
+        stream.handler = handler
 
     def datagram_received(self, data: bytes) -> None:
-        deliver_datagram(self._driver, data)
+        deliver_datagram(self._context, data)
 
     def streams_available(self) -> None:
         for server in self.servers:
             server.streams_available()
 
     def send_room(self) -> None:
-        self._driver.scheduler.room_made()
+        self._context.scheduler.room_made()
 
     def connection_lost(self, error: MoqtError) -> None:
-        self._driver.going_away.set()
+        self._context.going_away.set()
         for server in list(self.servers):
             server.cancel()

@@ -12,16 +12,16 @@ import trio
 
 from ..codes import SessionCode
 from ..errors import LocalProtocolError, MoqtError, SessionClosed
-from ..model.origin import Publication
+from ..model.origin import PublishedBroadcast
 from ..model.track_state import AGE_BOUND, MAX_SEQUENCE
 from ..path import BroadcastPath
 from ..protocol.core import SessionCore
 from ..tasks import consists_of, open_bare_nursery
-from .context import SessionDriver
-from .handshake import HandshakeSink, HandshakeStream
-from .publisher.publish import Published
+from .context import SessionContext
+from .handshake import HandshakeControl, HandshakeStream
+from .publisher.publish import Publication
 from .publisher.subscribe import leave_all
-from .run import SessionSink
+from .run import Dispatcher
 from .subscriber.announce import Announcements
 from .subscriber.fetch import FetchReader
 from .subscriber.probe import Probe
@@ -66,19 +66,19 @@ class Session:
         limits: The bounds.
     """
 
-    def __init__(self, driver: SessionDriver, sink: SessionSink) -> None:
-        self._driver = driver
-        self._sink = sink
-        self.version = driver.core.dialect.name
-        self.transport: Literal["quic", "webtransport", "memory"] = driver.connection.kind
-        self.peer = driver.connection.peer
-        self.limits = driver.limits
+    def __init__(self, context: SessionContext, handler: Dispatcher) -> None:
+        self._context = context
+        self._handler = handler
+        self.version = context.core.dialect.name
+        self.transport: Literal["quic", "webtransport", "memory"] = context.connection.kind
+        self.peer = context.connection.peer
+        self.limits = context.limits
 
     # -- publishing ----------------------------------------------------------------------------------------
 
     def publish(
         self, path: str | BroadcastPath, broadcast: Broadcast, *, hops: Collection[int] = (), cost: int = 0
-    ) -> Published:
+    ) -> Publication:
         """Announces a broadcast for as long as the returned block lasts.
 
         Leaving the block cleanly withdraws the announcement and lets running subscriptions finish what was written,
@@ -101,7 +101,7 @@ class Session:
         for number in (*hops, cost):
             if not 0 <= number <= MAX_SEQUENCE:
                 raise ValueError(f"a hop id or a cost is 0 … 2**62-1, not {number}")
-        return Published(self._driver, self._sink, Publication(where, broadcast, tuple(hops), cost))
+        return Publication(self._context, self._handler, PublishedBroadcast(where, broadcast, tuple(hops), cost))
 
     # -- subscribing ---------------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ class Session:
             SessionClosed: On entering: the session ended.
             GoingAway: On entering: the peer asked us to leave.
         """
-        return Announcements(self._driver, BroadcastPath.parse(prefix))
+        return Announcements(self._context, BroadcastPath.parse(prefix))
 
     def subscribe(
         self,
@@ -168,7 +168,7 @@ class Session:
         if end_frame is not None and end_group is None:
             raise ValueError("end_frame needs end_group: it names a frame of that group")
         options = SubscribeOptions(priority, ordered, max_age, start_group, end_group, start_frame, end_frame)
-        return Subscription(self._driver, BroadcastPath.parse(path), track, options)
+        return Subscription(self._context, BroadcastPath.parse(path), track, options)
 
     def _check_track_name(self, track: str) -> None:
         # A peer closes the session for a name that is too long.
@@ -208,10 +208,10 @@ class Session:
         """
         self._check_track_name(track)
         where = BroadcastPath.parse(path)
-        machine = self._driver.core.fetch(
+        machine = self._context.core.fetch(
             str(where), track, sequence, priority=priority, start_frame=start_frame, end_frame=end_frame
         )
-        return FetchReader(self._driver, where, track, machine, sequence, start_frame)
+        return FetchReader(self._context, where, track, machine, sequence, start_frame)
 
     def probe(self, bitrate: int | None = None) -> Probe:
         """Asks the peer what it measures of its way to us.
@@ -228,7 +228,7 @@ class Session:
             SessionClosed: On entering: the session ended.
             GoingAway: On entering: the peer asked us to leave.
         """
-        return Probe(self._driver, bitrate)
+        return Probe(self._context, bitrate)
 
     # -- the session itself --------------------------------------------------------------------------------
 
@@ -242,10 +242,10 @@ class Session:
             LocalProtocolError: The negotiated version has no GOAWAY, it was sent before, or a client names a place.
             SessionClosed: The session ended.
         """
-        self._driver.check_open()
-        machine = self._driver.core.goaway(uri)
+        self._context.check_open()
+        machine = self._context.core.goaway(uri)
         try:
-            stream = await self._driver.connection.open_bidi()
+            stream = await self._context.connection.open_bidi()
         except BaseException:
             machine.withdraw()
             raise
@@ -253,19 +253,19 @@ class Session:
 
     async def wait_goaway(self) -> str:
         """Waits until the peer asks us to leave; returns where to, or an empty text. Raises `SessionClosed`."""
-        await self._driver.going_away.wait()
-        if self._driver.goaway_uri is None:
-            self._driver.check_open()
-        return self._driver.goaway_uri or ""
+        await self._context.going_away.wait()
+        if self._context.goaway_uri is None:
+            self._context.check_open()
+        return self._context.goaway_uri or ""
 
     @property
     def closed(self) -> MoqtError | None:
         """How the session ended (`SessionClosed`), or None while it lives."""
-        return self._driver.connection.closed
+        return self._context.connection.closed
 
     async def wait_closed(self) -> MoqtError:
         """Waits until the session is over, and returns how."""
-        return await self._driver.connection.wait_closed()
+        return await self._context.connection.wait_closed()
 
     def close(self, code: int = 0, reason: str = "") -> None:
         """Starts closing at once; what was not yet delivered is lost. Does nothing the second time.
@@ -274,7 +274,7 @@ class Session:
             code: A session error code.
             reason: A text for the peer's log; cut at 1024 bytes.
         """
-        self._driver.close(code, reason)
+        self._context.close(code, reason)
 
     async def aclose(self, code: int = 0, reason: str = "") -> None:
         """Lets subscriptions finish for at most `Limits.close_timeout`, then closes.
@@ -283,24 +283,24 @@ class Session:
         """
         try:
             if self.closed is None:
-                await leave_all(self._sink.servers, self.limits.close_timeout)
+                await leave_all(self._handler.servers, self.limits.close_timeout)
         finally:
-            await self._driver.connection.aclose(code, reason)
+            await self._context.connection.aclose(code, reason)
 
     def statistics(self) -> SessionStatistics:
         """Returns the session's numbers."""
         return SessionStatistics(
-            transport=self._driver.connection.statistics(),
-            publications=len(self._sink.origin),
-            subscriptions=len(self._driver.subscriptions),
-            subscriptions_served=len(self._sink.servers),
-            groups_dropped=sum(server.dropped_groups for server in self._sink.servers),
-            datagrams_dropped=self._driver.core.dropped_datagrams,
+            transport=self._context.connection.statistics(),
+            publications=len(self._handler.origin),
+            subscriptions=len(self._context.subscriptions),
+            subscriptions_served=len(self._handler.servers),
+            groups_dropped=sum(server.dropped_groups for server in self._handler.servers),
+            datagrams_dropped=self._context.core.dropped_datagrams,
         )
 
     def __repr__(self) -> str:
         state = "closed" if self.closed is not None else "open"
-        side = "client" if self._driver.core.is_client else "server"
+        side = "client" if self._context.core.is_client else "server"
         return f"<Session {self.version} over {self.transport}, {side}, {state}>"
 
 
@@ -353,18 +353,18 @@ async def run_session(
             hop_id=setup.hop_id,
         )
     async with open_bare_nursery() as nursery:
-        driver = SessionDriver(connection, core, nursery, limits)
+        context = SessionContext(connection, core, nursery, limits)
         if core.peer_setup is not None:
-            driver.setup_received.set()
-        sink = SessionSink(driver, held=held)
-        session = Session(driver, sink)
+            context.setup_received.set()
+        handler = Dispatcher(context, held=held)
+        session = Session(context, handler)
         try:
             async with closed_by_block(session):
                 if handshake is not None:
-                    handshake.stream.sink = HandshakeSink(driver, handshake.stream, handshake.machine)
+                    handshake.stream.handler = HandshakeControl(context, handshake.stream, handshake.machine)
                 if not held:
-                    await sink.release()
-                connection.sink = sink
+                    await handler.release()
+                connection.handler = handler
                 yield session
         finally:
             nursery.cancel_scope.cancel()
@@ -374,7 +374,7 @@ async def run_session(
 
 async def release_held(session: Session) -> None:
     """Lets a held session say who we are, and take up the requests that came before it was accepted."""
-    await session._sink.release()
+    await session._handler.release()
 
 
 async def wait_peer_setup(session: Session) -> None:
@@ -384,18 +384,18 @@ async def wait_peer_setup(session: Session) -> None:
         SessionClosed: The session ended instead; a server refuses in this way.
         LocalProtocolError: The peer did not say anything within `Limits.setup_timeout`.
     """
-    driver = session._driver
-    if driver.core.dialect.features.setup != "uni":
+    context = session._context
+    if context.core.dialect.features.setup != "uni":
         return
     async with open_bare_nursery() as nursery:
 
         async def watch() -> None:
-            error = await driver.connection.wait_closed()
+            error = await context.connection.wait_closed()
             raise error
 
         nursery.start_soon(watch)
-        with trio.move_on_after(driver.limits.setup_timeout) as scope:
-            await driver.setup_received.wait()
+        with trio.move_on_after(context.limits.setup_timeout) as scope:
+            await context.setup_received.wait()
         nursery.cancel_scope.cancel()
     if scope.cancelled_caught:
         raise LocalProtocolError("the peer sent no SETUP in time")

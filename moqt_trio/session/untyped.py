@@ -19,7 +19,7 @@ class Refusable(Protocol):
         """Refuses the rest of the stream."""
 
 
-class UntypedStreams:
+class PendingStreams:
     """Refuses streams whose type does not come. One task does it for all of them, and sleeps while there are none.
 
     Args:

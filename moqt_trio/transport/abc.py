@@ -1,8 +1,8 @@
 """What the floor above may rely on, whatever carries the bytes: a connection with streams and datagrams.
 
 Two ways to use it. Tests and simple programs *await*: `accept_bidi`, `receive_some`, `send_all`. The session
-driver cannot afford a task per stream, so it attaches *sinks*: objects whose methods are called synchronously,
-from the task that read the socket, as things happen. A sink must be quick, must not block and must not raise.
+driver cannot afford a task per stream, so it attaches *handlers*: objects whose methods are called synchronously,
+from the task that read the socket, as things happen. A handler must be quick, must not block and must not raise.
 
 This file knows nothing of MoQ messages, of QUIC packets or of HTTP.
 """
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ..errors import MoqtError
 
 
-class StreamSink:
+class StreamHandler:
     """Is told what happens on one stream. Every method has a default that does nothing.
 
     Attributes:
-        keeps_after_reset: True for a sink that holds on to bytes after a reset: the peer gets no credit for them
+        keeps_after_reset: True for a handler that holds on to bytes after a reset: the peer gets no credit for them
             before `consumed` or `stop`. Else a reset gives back whatever was not consumed.
     """
 
@@ -54,13 +54,13 @@ class StreamSink:
         """The connection is over, and with it the stream."""
 
 
-class ConnectionSink:
+class ConnectionHandler:
     """Is told what happens on a connection. Every method has a default that does nothing."""
 
     __slots__ = ()
 
     def stream_opened(self, stream: ReceiveStream) -> None:
-        """The peer opened a stream; set `stream.sink` to hear of it. A `BidiStream` is also a `SendStream`."""
+        """The peer opened a stream; set `stream.handler` to hear of it. A `BidiStream` is also a `SendStream`."""
 
     def datagram_received(self, data: bytes) -> None:
         """A datagram arrived."""
@@ -72,7 +72,7 @@ class ConnectionSink:
         """The connection, which had been `congested`, takes more."""
 
     def connection_lost(self, error: MoqtError) -> None:
-        """The connection is over. Each open stream's sink was told before."""
+        """The connection is over. Each open stream's handler was told before."""
 
 
 @attrs.frozen(kw_only=True)
@@ -107,13 +107,13 @@ class AnyStream(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def sink(self) -> StreamSink | None:
+    def handler(self) -> StreamHandler | None:
         """Who is told what arrives; None while arrivals wait for `receive_some`."""
 
-    @sink.setter
+    @handler.setter
     @abc.abstractmethod
-    def sink(self, sink: StreamSink | None) -> None:
-        """Attaches a sink. What arrived before is handed to it at once, in order."""
+    def handler(self, handler: StreamHandler | None) -> None:
+        """Attaches a handler. What arrived before is handed to it at once, in order."""
 
 
 class ReceiveStream(AnyStream):
@@ -134,7 +134,7 @@ class ReceiveStream(AnyStream):
 
     @abc.abstractmethod
     def consumed(self, count: int) -> None:
-        """Gives the peer credit for bytes that a sink received and that were now used."""
+        """Gives the peer credit for bytes that a handler received and that were now used."""
 
     @abc.abstractmethod
     def stop(self, code: int, *, keep_unread: bool = False) -> None:
@@ -142,7 +142,7 @@ class ReceiveStream(AnyStream):
 
         Args:
             code: The stream's code.
-            keep_unread: True when what a sink received can still be read: its credit waits for `consumed`. Otherwise
+            keep_unread: True when what a handler received can still be read: its credit waits for `consumed`. Otherwise
                 the peer gets credit for everything at once.
         """
 
@@ -230,13 +230,13 @@ class Connection(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def sink(self) -> ConnectionSink | None:
+    def handler(self) -> ConnectionHandler | None:
         """Who is told of new streams and datagrams; None while they wait for `accept_*` and `receive_datagram`."""
 
-    @sink.setter
+    @handler.setter
     @abc.abstractmethod
-    def sink(self, sink: ConnectionSink | None) -> None:
-        """Attaches a sink. Streams and datagrams that arrived before are handed to it at once, in order."""
+    def handler(self, handler: ConnectionHandler | None) -> None:
+        """Attaches a handler. Streams and datagrams that arrived before are handed to it at once, in order."""
 
     @abc.abstractmethod
     def open_bidi_nowait(self) -> BidiStream:
@@ -267,7 +267,7 @@ class Connection(abc.ABC):
     def congested(self) -> bool:
         """True while enough bytes wait to leave to keep the link busy; what is written now only queues up behind.
 
-        Once it has been True, the sink's `send_room` follows. Where the link never is the bottleneck it is False.
+        Once it has been True, the handler's `send_room` follows. Where the link never is the bottleneck it is False.
         """
 
     @property

@@ -1,4 +1,4 @@
-"""What every connection does in the same way: queues for whoever awaits, the hand-over to a sink, the end.
+"""What every connection does in the same way: queues for whoever awaits, the hand-over to a handler, the end.
 
 A transport derives from `BaseConnection`, calls its `_deliver_*` methods as the peer acts, and implements
 `_open_nowait` and the `StreamBackend`. Everything here is synchronous but the waiting.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from .abc import BidiStream, Connection, ConnectionSink, ReceiveStream, SendStream
+from .abc import BidiStream, Connection, ConnectionHandler, ReceiveStream, SendStream
 from .stream import PLAIN_CODES, CodeMapping, Stream, StreamBackend
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class BaseConnection(Connection):
         self.path: str | None = None
         self.authority: str | None = None
         self._streams: dict[int, Stream] = {}
-        self._sink: ConnectionSink | None = None
+        self._handler: ConnectionHandler | None = None
         self._codes = PLAIN_CODES
         self._new_bidi: deque[Stream] = deque()
         self._new_uni: deque[Stream] = deque()
@@ -64,8 +64,8 @@ class BaseConnection(Connection):
     # -- from the driver -----------------------------------------------------------------------------------
 
     def _announce(self, stream: Stream) -> None:
-        if self._sink is not None:
-            self._sink.stream_opened(stream)
+        if self._handler is not None:
+            self._handler.stream_opened(stream)
         elif is_unidirectional(stream.stream_id):
             self._new_uni.append(stream)
             self._uni_readers.unpark()
@@ -74,8 +74,8 @@ class BaseConnection(Connection):
             self._bidi_readers.unpark()
 
     def _deliver_datagram(self, data: bytes) -> None:
-        if self._sink is not None:
-            self._sink.datagram_received(data)
+        if self._handler is not None:
+            self._handler.datagram_received(data)
             return
         if len(self._datagrams) >= self.limits.max_datagrams:
             self._datagrams.popleft()
@@ -85,12 +85,12 @@ class BaseConnection(Connection):
 
     def _deliver_streams_available(self) -> None:
         self._openers.unpark_all()
-        if self._sink is not None:
-            self._sink.streams_available()
+        if self._handler is not None:
+            self._handler.streams_available()
 
     def _deliver_send_room(self) -> None:
-        if self._sink is not None:
-            self._sink.send_room()
+        if self._handler is not None:
+            self._handler.send_room()
 
     def _deliver_lost(self, error: MoqtError) -> None:
         """Ends every stream and wakes everyone. The first error counts."""
@@ -104,8 +104,8 @@ class BaseConnection(Connection):
         self._streams.clear()
         for stream in streams:
             stream.deliver_lost(error)
-        if self._sink is not None:
-            self._sink.connection_lost(error)
+        if self._handler is not None:
+            self._handler.connection_lost(error)
 
     # -- settings ------------------------------------------------------------------------------------------
 
@@ -121,24 +121,24 @@ class BaseConnection(Connection):
             stream.codes = mapping
 
     @property
-    def sink(self) -> ConnectionSink | None:
-        return self._sink
+    def handler(self) -> ConnectionHandler | None:
+        return self._handler
 
-    @sink.setter
-    def sink(self, sink: ConnectionSink | None) -> None:
-        self._sink = sink
-        if sink is None:
+    @handler.setter
+    def handler(self, handler: ConnectionHandler | None) -> None:
+        self._handler = handler
+        if handler is None:
             return
         # Streams of both kinds are handed over in the order of their ids: the order of arrival is not kept.
         waiting = sorted((*self._new_bidi, *self._new_uni), key=lambda stream: stream.stream_id)
         self._new_bidi.clear()
         self._new_uni.clear()
         for stream in waiting:
-            sink.stream_opened(stream)
+            handler.stream_opened(stream)
         while self._datagrams:
-            sink.datagram_received(self._datagrams.popleft())
+            handler.datagram_received(self._datagrams.popleft())
         if self._closed is not None:
-            sink.connection_lost(self._closed)
+            handler.connection_lost(self._closed)
 
     # -- streams -------------------------------------------------------------------------------------------
 

@@ -115,10 +115,10 @@ class MemoryConnection(StreamHost):
 
     kind: Literal["quic", "webtransport", "memory"] = "memory"
 
-    def __init__(self, courier: _Courier, *, is_client: bool, limits: Limits) -> None:
+    def __init__(self, event_queue: _Courier, *, is_client: bool, limits: Limits) -> None:
         super().__init__(is_client=is_client, limits=limits)
         self.peer: tuple[str, int] | None = None
-        self._courier = courier
+        self._courier = event_queue
         self._other: MemoryConnection
         self._halves: dict[int, _SendHalf] = {}
         self._blocked: dict[int, None] = {}
@@ -407,9 +407,9 @@ async def open_memory_pair(
         path: What both sides give as the request path.
     """
     limits = limits or Limits()
-    courier = _Courier(link or _DirectLink())
-    client = MemoryConnection(courier, is_client=True, limits=client_limits or limits)
-    server = MemoryConnection(courier, is_client=False, limits=limits)
+    event_queue = _Courier(link or _DirectLink())
+    client = MemoryConnection(event_queue, is_client=True, limits=client_limits or limits)
+    server = MemoryConnection(event_queue, is_client=False, limits=limits)
     client._join(server)
     server._join(client)
     for side in (client, server):
@@ -421,7 +421,7 @@ async def open_memory_pair(
     async def deliver() -> None:
         # Shielded: what the block does to clean up may still need the other side.
         with scope:
-            await courier.run()
+            await event_queue.run()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(deliver)

@@ -1,4 +1,4 @@
-"""The stream that every transport uses: buffers, half-close rules, waiting, and the hand-over to a sink.
+"""The stream that every transport uses: buffers, half-close rules, waiting, and the hand-over to a handler.
 
 A transport's driver calls the `deliver_*` methods as the peer acts, and implements `StreamBackend` for what goes
 the other way. Everything here is synchronous but the waiting.
@@ -14,8 +14,8 @@ import attrs
 import trio
 
 from ..codes import stream_code_from_http3, stream_code_to_http3
-from .abc import BidiStream, StreamSink
-from .errors import StreamReset
+from ..errors import StreamReset
+from .abc import BidiStream, StreamHandler
 
 if TYPE_CHECKING:
     from ..errors import MoqtError
@@ -99,6 +99,7 @@ class Stream(BidiStream):
         "_error",
         "_fin_received",
         "_fin_sent",
+        "_handler",
         "_receive_busy",
         "_receive_code",
         "_receive_over",
@@ -107,7 +108,6 @@ class Stream(BidiStream):
         "_send_busy",
         "_send_code",
         "_send_waiters",
-        "_sink",
         "_stopped",
         "_unconsumed",
         "_watching",
@@ -131,7 +131,7 @@ class Stream(BidiStream):
         self.readable = can_receive
         self.writes = can_send
         self.codes = codes
-        self._sink: StreamSink | None = None
+        self._handler: StreamHandler | None = None
         self._chunks: deque[bytes] = deque()
         self._unconsumed = 0
         self._fin_received = False
@@ -165,10 +165,10 @@ class Stream(BidiStream):
         self._unconsumed += len(data)
         if fin:
             self._fin_received = True
-        if self._sink is not None:
+        if self._handler is not None:
             if fin:
                 self._receive_over = True
-            self._sink.data_received(data, fin)
+            self._handler.data_received(data, fin)
             if fin:
                 self._retire()
             return
@@ -184,11 +184,11 @@ class Stream(BidiStream):
         told = self._receive_over
         self._receive_over = True
         self._chunks.clear()
-        if self._sink is None or not self._sink.keeps_after_reset:
+        if self._handler is None or not self._handler.keeps_after_reset:
             self._release()
-        if self._sink is not None:
+        if self._handler is not None:
             if not told:
-                self._sink.reset_received(self._receive_code)
+                self._handler.reset_received(self._receive_code)
             self._retire()
         elif told:
             self._retire()
@@ -202,27 +202,27 @@ class Stream(BidiStream):
             return
         self._send_code = self.codes.from_wire(wire_code)
         self._wake_senders()
-        if self._sink is not None:
-            self._sink.stop_received(self._send_code)
+        if self._handler is not None:
+            self._handler.stop_received(self._send_code)
 
     def deliver_send_ready(self) -> None:
         """Takes the news that the send buffer has room again."""
         self._watching = False
         self._wake_senders()
-        if self._sink is not None:
-            self._sink.send_ready()
+        if self._handler is not None:
+            self._handler.send_ready()
 
     def deliver_send_finished(self) -> None:
         """Takes the news that the peer has acknowledged all that was written, FIN included."""
-        if self._sink is not None and not self._reset_sent and self._send_code is None:
-            self._sink.send_finished()
+        if self._handler is not None and not self._reset_sent and self._send_code is None:
+            self._handler.send_finished()
 
     def deliver_gone(self) -> None:
         """Takes the news that both halves are over on the wire, and everything was delivered.
 
-        The stream and its sink hold each other: let go here, they cost the garbage collector nothing.
+        The stream and its handler hold each other: let go here, they cost the garbage collector nothing.
         """
-        self._sink = None
+        self._handler = None
 
     def deliver_lost(self, error: MoqtError) -> None:
         """Takes the end of the connection."""
@@ -231,8 +231,8 @@ class Stream(BidiStream):
         self._error = error
         self._wake_receiver()
         self._wake_senders()
-        if self._sink is not None:
-            self._sink.connection_lost(error)
+        if self._handler is not None:
+            self._handler.connection_lost(error)
 
     def deliver_abandoned(self, error: MoqtError) -> None:
         """Takes the end of the session that the stream belongs to, on a connection that goes on.
@@ -260,39 +260,39 @@ class Stream(BidiStream):
     # -- receiving -----------------------------------------------------------------------------------------
 
     @property
-    def sink(self) -> StreamSink | None:
-        return self._sink
+    def handler(self) -> StreamHandler | None:
+        return self._handler
 
-    @sink.setter
-    def sink(self, sink: StreamSink | None) -> None:
-        self._sink = sink
-        if sink is None:
+    @handler.setter
+    def handler(self, handler: StreamHandler | None) -> None:
+        self._handler = handler
+        if handler is None:
             return
         # A reset that came first has thrown the buffered bytes away, so it is all there is to tell.
         if self._receive_code is not None:
-            sink.reset_received(self._receive_code)
+            handler.reset_received(self._receive_code)
             self._retire()
         elif self._chunks or (self._fin_received and not self._receive_over):
             data = b"".join(self._chunks)
             self._chunks.clear()
             if self._fin_received:
                 self._receive_over = True
-            sink.data_received(data, self._fin_received)
+            handler.data_received(data, self._fin_received)
             if self._fin_received:
                 self._retire()
         if self._send_code is not None:
-            sink.stop_received(self._send_code)
+            handler.stop_received(self._send_code)
         if self._error is not None:
-            sink.connection_lost(self._error)
+            handler.connection_lost(self._error)
 
     def unread(self, data: bytes, fin: bool) -> None:
-        """Detaches the sink and puts back what it was just given, so that the next sink or reader gets it first.
+        """Detaches the handler and puts back what it was just given, so that the next handler or reader gets it first.
 
         Args:
             data: Bytes that were delivered and are not consumed.
             fin: True when the end of the stream was delivered as well.
         """
-        self._sink = None
+        self._handler = None
         if data:
             self._chunks.appendleft(data)
         if fin:
@@ -334,7 +334,7 @@ class Stream(BidiStream):
         return data
 
     def consumed(self, count: int) -> None:
-        # A reset or a stop has returned the credit of everything; a sink that is slower must not return it again.
+        # A reset or a stop has returned the credit of everything; a handler that is slower must not return it again.
         count = min(count, self._unconsumed)
         if count > 0:
             self._unconsumed -= count

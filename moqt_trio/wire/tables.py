@@ -45,7 +45,7 @@ _BREAKS_STREAM: Final[tuple[Scope, int]] = ("stream", StreamCode.MALFORMED_TRACK
 _GROUP: Final = Expect.GROUP
 
 
-class LiteDialect(Dialect):
+class TableDialect(Dialect):
     """One version of moq-lite, made from its tables."""
 
     def __init__(

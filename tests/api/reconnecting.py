@@ -14,7 +14,7 @@ from moqt_trio.tasks import open_bare_nursery
 from moqt_trio.testing import session_pair
 
 A, B, C = (f"https://{name}.example/" for name in "abc")
-STEADY = moqt.Backoff(retries=4, first=1.0, factor=2.0, longest=5.0, jitter=0.0)
+STEADY = moqt.Backoff(retries=4, initial=1.0, factor=2.0, maximum=5.0, jitter=0.0)
 NO_SERVER = moqt.HandshakeFailed("no server")
 
 Server = Callable[[moqt.Session], Awaitable[None]]

@@ -9,7 +9,7 @@ import moqt_trio as moqt
 
 def test_without_chance():
     """Each delay is the factor times the one before, up to the longest."""
-    backoff = moqt.Backoff(first=0.5, factor=3.0, longest=10.0, jitter=0.0)
+    backoff = moqt.Backoff(initial=0.5, factor=3.0, maximum=10.0, jitter=0.0)
     assert [backoff.delay(retry) for retry in range(5)] == [0.5, 1.5, 4.5, 10.0, 10.0]
     assert backoff.delay(10**9) == 10.0
 
@@ -17,7 +17,7 @@ def test_without_chance():
 @pytest.mark.parametrize(("chance", "delay"), [(0.0, 4.0), (0.5, 3.0), (1.0, 2.0)])
 def test_chance_takes_its_share_away(chance, delay):
     """The delay is between the whole bound and what the jitter leaves of it."""
-    backoff = moqt.Backoff(first=4.0, jitter=0.5, random=lambda: chance)
+    backoff = moqt.Backoff(initial=4.0, jitter=0.5, random=lambda: chance)
     assert backoff.delay(0) == delay
 
 
@@ -33,9 +33,9 @@ def test_default():
     ("field", "value"),
     [
         ("retries", -1),
-        ("first", 0),
-        ("first", float("nan")),
-        ("longest", 0.1),
+        ("initial", 0),
+        ("initial", float("nan")),
+        ("maximum", 0.1),
         ("factor", 0.5),
         ("factor", 1e6),
         ("jitter", 1.5),

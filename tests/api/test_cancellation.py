@@ -253,7 +253,7 @@ async def test_goaway():
         async with Pair() as pair:
             await attempt(pair.server.goaway)
             await trio.testing.wait_all_tasks_blocked()
-            if not pair.client._driver.going_away.is_set():
+            if not pair.client._context.going_away.is_set():
                 await pair.server.goaway()
             with trio.fail_after(1):
                 assert await pair.client.wait_goaway() == ""

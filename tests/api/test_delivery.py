@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
-from moqt_trio.model.track import log_of
+from moqt_trio.model.track import state_of
 from moqt_trio.testing import session_pair
 
 SMALL = moqt.Limits(
@@ -174,7 +174,7 @@ async def test_an_endless_group_stays_bounded_in_memory(autojump_clock):
             for _ in range(500):
                 await writer.send(PAYLOAD)
                 total += len(await reader.receive())
-            kept = log_of(track).group(0)
+            kept = state_of(track).group(0)
             assert kept is not None
             assert kept.size <= SMALL.cache_bytes
     assert total == 500 * len(PAYLOAD)

@@ -35,23 +35,23 @@ async def test_a_subscription_waits_for_its_track(autojump_clock):
 
     async with session_pair(VERSION) as (client, server), trio.open_nursery() as nursery:
         nursery.start_soon(subscribe, server)
-        await trio.sleep(client.limits.publish_timeout / 2)
+        await trio.sleep(client.limits.track_wait_timeout / 2)
         async with (
             client.publish("japan/osaka", moqt.Broadcast()),
             client.publish("japan/kyoto", broadcast_of_one(b"at last")),
         ):
-            with trio.fail_after(client.limits.publish_timeout):
+            with trio.fail_after(client.limits.track_wait_timeout):
                 await arrived.wait()
     assert received == [b"at last"]
 
 
 async def test_it_does_not_wait_for_ever(autojump_clock):
-    """A track that nobody publishes within `Limits.publish_timeout` is refused, and the session lives on."""
+    """A track that nobody publishes within `Limits.track_wait_timeout` is refused, and the session lives on."""
     async with session_pair(VERSION) as (client, server):
         began = trio.current_time()
         with pytest.raises(moqt.NotFound):
             await first_frame(server)
-        assert trio.current_time() - began == pytest.approx(client.limits.publish_timeout, abs=0.5)
+        assert trio.current_time() - began == pytest.approx(client.limits.track_wait_timeout, abs=0.5)
         async with client.publish("japan/kyoto", broadcast_of_one(b"too late for the first")):
             assert await first_frame(server) == b"too late for the first"
 

@@ -10,7 +10,7 @@ import moqt_trio as moqt
 from moqt_trio.testing import LossyLink, session_pair
 from tests.faults.raw_peer import group, raw_peer, settled
 
-LIMITS = moqt.Limits(straggler_timeout=3)
+LIMITS = moqt.Limits(late_group_timeout=3)
 SUBSCRIBE_OK = bytes.fromhex("00 01 00")
 SUBSCRIBE_END = bytes.fromhex("01 01 02")
 
@@ -29,18 +29,18 @@ async def send_group(peer, number):
 
 
 async def test_a_group_that_never_comes(autojump_clock):
-    """The publisher is done, and a group of its range is missing: iteration ends `Limits.straggler_timeout` later."""
+    """The publisher is done, and a group of its range is missing: iteration ends `Limits.late_group_timeout` later."""
     async with raw_peer(limits=LIMITS) as (peer, session), session.subscribe("b", "t") as subscription:
         await send_group(peer, 0)
         await finished_subscription(peer)
         await settled()
         began = trio.current_time()
         assert [reader.sequence async for reader in subscription] == [0]
-        assert trio.current_time() - began == pytest.approx(LIMITS.straggler_timeout)
+        assert trio.current_time() - began == pytest.approx(LIMITS.late_group_timeout)
         for _ in range(2):
             with pytest.raises(trio.EndOfChannel):
                 await subscription.receive()
-        assert trio.current_time() - began == pytest.approx(LIMITS.straggler_timeout)
+        assert trio.current_time() - began == pytest.approx(LIMITS.late_group_timeout)
 
 
 async def test_a_reader_that_waits_when_the_publisher_finishes(autojump_clock):
@@ -57,7 +57,7 @@ async def test_a_reader_that_waits_when_the_publisher_finishes(autojump_clock):
             await finished_subscription(peer)
             await settled()
             began = trio.current_time()
-        assert trio.current_time() - began == pytest.approx(LIMITS.straggler_timeout)
+        assert trio.current_time() - began == pytest.approx(LIMITS.late_group_timeout)
 
 
 async def test_a_group_that_comes_late(autojump_clock):
@@ -75,7 +75,7 @@ async def test_a_group_that_comes_late(autojump_clock):
 
             ended: list[float] = []
             nursery.start_soon(read)
-            await trio.sleep(LIMITS.straggler_timeout / 2)
+            await trio.sleep(LIMITS.late_group_timeout / 2)
             assert received == []
             late = trio.current_time()
             await send_group(peer, 0)
@@ -119,7 +119,7 @@ async def test_groups_that_are_not_acknowledged(autojump_clock):
         await trio.sleep(10)
 
         def travelling() -> int:
-            return sum(bool(number & 2) for number in server._driver.connection._streams)
+            return sum(bool(number & 2) for number in server._context.connection._streams)
 
         before = travelling()
         for _ in range(10):

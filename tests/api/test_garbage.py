@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
-from moqt_trio.session.subscriber.group_stream import IncomingGroup
+from moqt_trio.session.subscriber.group_stream import GroupStream
 from moqt_trio.testing import session_pair
 
 GROUPS = 50
@@ -53,7 +53,7 @@ async def test_a_delivered_group_is_freed_at_once(scheme):
                         gc.garbage.clear()
                         gc.enable()
             await listener.aclose(grace=0)
-    assert not found & {"Stream", "QuicStream", "IncomingGroup", "GroupStream", "GroupReader", "GroupReceiver"}
+    assert not found & {"Stream", "QuicStream", "GroupStream", "SentGroup", "GroupReader", "GroupReceiver"}
 
 
 async def test_groups_that_are_closed_unread_are_forgotten():
@@ -74,4 +74,4 @@ async def test_groups_that_are_closed_unread_are_forgotten():
             group.finish()
         await trio.testing.wait_all_tasks_blocked()
         gc.collect()
-        assert sum(isinstance(item, IncomingGroup) for item in gc.get_objects()) < 150
+        assert sum(isinstance(item, GroupStream) for item in gc.get_objects()) < 150

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from moqt_trio.session.subscriber.receive_queue import Inbox
+from moqt_trio.session.subscriber.receive_queue import ReceiveQueue
 from tests.api.interrupting import cancel_everywhere
 
 
@@ -17,8 +17,8 @@ class Broken(Exception):
 
 
 @pytest.fixture
-def inbox() -> Inbox[int]:
-    return Inbox()
+def inbox() -> ReceiveQueue[int]:
+    return ReceiveQueue()
 
 
 @pytest.mark.parametrize("end", ["finish", "fail"])
@@ -39,7 +39,7 @@ async def test_the_first_end_counts(inbox):
     inbox.fail(Broken())
     with pytest.raises(trio.EndOfChannel):
         await inbox.receive()
-    other: Inbox[int] = Inbox()
+    other: ReceiveQueue[int] = ReceiveQueue()
     other.fail(Broken("first"))
     other.fail(Broken("second"))
     other.close("closed")
@@ -61,7 +61,7 @@ async def test_cancelling_loses_nothing():
     """Whatever await of a reader is cancelled, every item comes once and in order."""
 
     async def scenario(attempt):
-        inbox: Inbox[int] = Inbox()
+        inbox: ReceiveQueue[int] = ReceiveQueue()
         received = []
 
         async def fill():

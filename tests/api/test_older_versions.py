@@ -1,4 +1,4 @@
-"""The versions that agree in band: moq-lite-01 and -02, moq-transfork-03 and gomoqt's develop, over both transports."""
+"""The versions that negotiate in band: moq-lite-01 and -02, moq-transfork-03 and develop, over both transports."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class TestLeaving:
         async def handler(session: moqt.Session) -> str:
             if len(network.attempts) == 2:
                 return "second"
-            await session._driver.going_away.wait()
+            await session._context.going_away.wait()
             return "first"
 
         network = Network({A: [asks_to_leave(B)], B: [stay]})
@@ -246,7 +246,7 @@ class TestLeaving:
 
         network = Network({A: [asks_to_leave(B)]})
         with pytest.raises(moqt.RedirectRefused, match="does not allow"):
-            await connected(network, handler, policy=moqt.same_authority)
+            await connected(network, handler, policy=moqt.allow_same_authority)
         assert network.attempts == [(0.0, A)]
         assert ended == [1.0]
 
@@ -254,7 +254,7 @@ class TestLeaving:
         """A handler that does not mind is cancelled after `Limits.drain_timeout`."""
         network = Network({A: [asks_to_leave(B)]})
         with pytest.raises(moqt.RedirectRefused):
-            await connected(network, stay, policy=moqt.same_authority)
+            await connected(network, stay, policy=moqt.allow_same_authority)
         assert network.closed == [(5.0, A)]
 
     async def test_a_loop(self, autojump_clock):

@@ -13,7 +13,7 @@ import moqt_trio as moqt
 from tests.api.interrupting import until
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
-QUICK = moqt.Backoff(retries=50, first=0.02, factor=1.5, longest=0.1)
+QUICK = moqt.Backoff(retries=50, initial=0.02, factor=1.5, maximum=0.1)
 
 
 async def hold(request: moqt.SessionRequest) -> None:

@@ -16,9 +16,8 @@ from urllib.parse import parse_qs
 import trio
 
 from moqt_trio.certificates import development_certificate
-from moqt_trio.errors import SessionClosed
+from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.limits import Limits
-from moqt_trio.transport.errors import StreamReset
 from moqt_trio.transport.quic.server import serve_quic
 from moqt_trio.transport.quic.settings import ServerIdentity, ServerSettings
 from moqt_trio.transport.webtransport.server import serve_http3

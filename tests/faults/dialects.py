@@ -23,7 +23,7 @@ from moqt_trio.protocol.machine import StreamMachine, events_before
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.handshake import HandshakeForm
 from moqt_trio.wire.messages import Expect, StreamKind
-from tests.session.harness import merged
+from tests.protocol.harness import merged
 
 if TYPE_CHECKING:
     from moqt_trio.wire.dialect import Dialect
@@ -279,7 +279,7 @@ def case_id(value: object) -> str:
     return value.hex()[:24] if isinstance(value, bytes) else str(value)
 
 
-# -- the handshakes of the versions that agree in band --------------------------------------------------------
+# -- the handshakes of the versions that negotiate in band --------------------------------------------------------
 
 
 @attrs.frozen

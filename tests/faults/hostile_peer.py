@@ -13,7 +13,7 @@ import attrs
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.session.handshake import HandshakeStream, agree
+from moqt_trio.session.handshake import HandshakeStream, negotiate
 from moqt_trio.session.session import run_session
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.stream import HTTP3_CODES
@@ -146,7 +146,7 @@ async def hostile_peer(
         control: Stream | None = None
         handshake: HandshakeStream | None = None
 
-        async def shake_hands() -> None:
+        async def run_handshake() -> None:
             nonlocal control
             if client:
                 control = await peer.accept_bidi()
@@ -158,8 +158,8 @@ async def hostile_peer(
 
         if dialect.in_band:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(shake_hands)
-                agreed = await agree(own, [dialect], limits=limits)
+                nursery.start_soon(run_handshake)
+                agreed = await negotiate(own, [dialect], limits=limits)
             handshake = agreed.handshake
             assert handshake is not None
             handshake.accept()

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.session.handshake import Agreed, agree
+from moqt_trio.session.handshake import Negotiated, negotiate
 from moqt_trio.session.session import run_session
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
 from moqt_trio.transport.quic.server import connect_quic
@@ -91,14 +91,14 @@ async def hostile(
     async with open_memory_pair(limits=sides[0], client_limits=sides[1], link=link, protocol=protocol) as pair:
         peer, ours = pair if peer_is_client else reversed(pair)
         dialect = dialects.get(version)
-        agreed = Agreed(dialect)
+        agreed = Negotiated(dialect)
         async with trio.open_nursery() as nursery:
             if version in IN_BAND and not peer_is_client:
                 nursery.start_soon(_answer, peer, wire)
             else:
                 await greet(peer, wire, setup=setup)
             if version in IN_BAND:
-                agreed = await agree(ours, [dialect], limits=limits, path="/a")
+                agreed = await negotiate(ours, [dialect], limits=limits, path="/a")
         for side in (peer, ours):
             side.code_mapping = wire.mapping
         async with run_session(
@@ -112,7 +112,7 @@ async def hostile(
 
 def patient(limits: moqt.Limits | None) -> moqt.Limits:
     """Limits that refuse a track that is not there at once, in the versions that would wait for it as well."""
-    return attrs.evolve(limits or moqt.Limits(), publish_timeout=0.01)
+    return attrs.evolve(limits or moqt.Limits(), track_wait_timeout=0.01)
 
 
 @asynccontextmanager

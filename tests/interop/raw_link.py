@@ -14,7 +14,7 @@ import trio
 
 from moqt_trio.certificates import development_certificate
 from moqt_trio.limits import Limits
-from moqt_trio.transport.abc import BidiStream, Connection, ConnectionSink, ReceiveStream, StreamSink
+from moqt_trio.transport.abc import BidiStream, Connection, ConnectionHandler, ReceiveStream, StreamHandler
 from moqt_trio.transport.quic.server import connect_quic, serve_quic
 from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity, ServerSettings
 from moqt_trio.transport.stream import HTTP3_CODES
@@ -54,7 +54,7 @@ TRACK_INFO = {5: prefixed(bytes.fromhex("7f 00 5388 800f4240")), 6: prefixed(byt
 """By version: priority 127, any order, 5000 ms, a million timestamp units to the second."""
 
 
-class Recorded(StreamSink):
+class Recorded(StreamHandler):
     """One stream, and what the wheel did on it.
 
     Attributes:
@@ -72,7 +72,7 @@ class Recorded(StreamSink):
         self.reset: int | None = None
         self.stopped: int | None = None
         self._link = link
-        stream.sink = self
+        stream.handler = self
 
     def write(self, data: bytes, fin: bool = False) -> None:
         """Writes on our half."""
@@ -94,7 +94,7 @@ class Recorded(StreamSink):
         self._link.changed()
 
 
-class RawLink(ConnectionSink):
+class RawLink(ConnectionHandler):
     """The connection, and the streams that the wheel opened on it.
 
     Attributes:
@@ -106,7 +106,7 @@ class RawLink(ConnectionSink):
         self.connection = connection
         self.opened: list[Recorded] = []
         self._changed = trio.Event()
-        connection.sink = self
+        connection.handler = self
 
     def stream_opened(self, stream: ReceiveStream) -> None:
         self.opened.append(Recorded(self, stream))
@@ -156,7 +156,7 @@ def _protocol(pairing: Pairing) -> str:
     return "moql" if pairing.number < 3 else pairing.version
 
 
-async def _shake_hands(link: RawLink, pairing: Pairing) -> None:
+async def _run_handshake(link: RawLink, pairing: Pairing) -> None:
     """Does what a version wants before anything else."""
     number = bytes.fromhex("c0000000ff0dad") + bytes([pairing.number])
     if pairing.number >= 5:
@@ -183,7 +183,7 @@ async def raw_link(wheel: Wheel, pairing: Pairing) -> AsyncIterator[tuple[RawLin
                     # The wheel spells stream codes as WebTransport does over raw QUIC too.
                     connection.code_mapping = HTTP3_CODES
                     link = RawLink(connection)
-                    await _shake_hands(link, pairing)
+                    await _run_handshake(link, pairing)
                     yield link, await stack.enter_async_context(wheel.session())
                     assert connection.closed is None
     except BaseException as error:

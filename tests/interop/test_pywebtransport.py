@@ -155,7 +155,7 @@ class TestAsClient:
 
     def test_an_offer_without_a_choice(self, bare_server):
         """A server that chooses nothing of an offer is refused by this client, with WT_ALPN_ERROR: so we choose or
-        refuse, never neither, wherever there is a version to agree on."""
+        refuse, never neither, wherever there is a version to negotiate on."""
         process, port = bare_server
         with shows_output_of(process), client_of(port, "/linger?page=none", "closes", "x") as client:
             assert client.wait_event("refused")["code"] == 0x0817B3DD

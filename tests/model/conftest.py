@@ -9,7 +9,7 @@ import pytest
 
 from moqt_trio.limits import Limits
 from moqt_trio.model.cursor import GroupRange
-from moqt_trio.model.track import Track, log_of
+from moqt_trio.model.track import Track, state_of
 
 
 class Subscriber:
@@ -18,8 +18,8 @@ class Subscriber:
     def __init__(self, track, *, replay=False, max_age=math.inf, **wanted):
         self.track = track
         self.wakes = 0
-        self.cursor = log_of(track).cursor(self._wake, range=GroupRange(**wanted), max_age=max_age)
-        log_of(track).attach(self.cursor, replay=replay)
+        self.cursor = state_of(track).cursor(self._wake, range=GroupRange(**wanted), max_age=max_age)
+        state_of(track).attach(self.cursor, replay=replay)
 
     def _wake(self):
         self.wakes += 1
@@ -39,7 +39,7 @@ class Subscriber:
         return [bytes(frame) for frame in self.cursor.take(self.cursor.pending[sequence], max_bytes)]
 
     def detach(self):
-        log_of(self.track).detach(self.cursor)
+        state_of(self.track).detach(self.cursor)
 
 
 @pytest.fixture

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from moqt_trio.codes import StreamCode
-from moqt_trio.model.track import log_of
+from moqt_trio.model.track import state_of
 
 
 def kept(track):
     """The sequences of the groups that are kept."""
-    return [number for number in range((track.latest or 0) + 1) if log_of(track).group(number) is not None]
+    return [number for number in range((track.latest or 0) + 1) if state_of(track).group(number) is not None]
 
 
 def kept_bytes(track):
     """The bytes of the frames that are kept, counted one by one."""
-    return sum(len(frame) for number in kept(track) for frame in log_of(track).group(number).frames)
+    return sum(len(frame) for number in kept(track) for frame in state_of(track).group(number).frames)
 
 
 async def test_the_cache_is_bounded_in_bytes(make_track, subscribe):
@@ -115,7 +115,7 @@ async def test_an_endless_group_is_bounded(make_track, subscribe):
         writer.send_nowait(number.to_bytes(2, "big") * 5)
         assert kept_bytes(track) <= 100
         assert along.read() == {0: [number.to_bytes(2, "big") * 5]}
-    group = log_of(track).group(0)
+    group = state_of(track).group(0)
     assert group.length == 1000
     assert group.length - group.first == len(group.frames) >= 8
     assert group.size == kept_bytes(track)
@@ -143,7 +143,7 @@ async def test_late_joiners_skip_a_trimmed_group(make_track, subscribe):
     writer = track.open_group()
     for number in range(5):
         writer.send_nowait(bytes([number]) * 5)
-    assert log_of(track).group(0).first == 3
+    assert state_of(track).group(0).first == 3
     late = subscribe(track)
     replayed = subscribe(track, replay=True)
     inside = subscribe(track, start_group=0, start_frame=3)
@@ -173,8 +173,8 @@ async def test_the_cache_is_bounded_in_frames(make_track, subscribe):
     assert kept(track) == [1]
     for _ in range(100):
         writer.send_nowait(b"")
-        assert len(log_of(track).group(1).frames) <= 20
-    assert len(log_of(track).group(1).frames) >= 15
+        assert len(state_of(track).group(1).frames) <= 20
+    assert len(state_of(track).group(1).frames) >= 15
     assert [sequence for sequence, _ in stalled.cursor.take_dropped()] == [0, 1]
     assert (stalled.cursor.backlog, stalled.cursor.backlog_frames) == (0, 0)
 
@@ -188,8 +188,8 @@ async def test_open_groups_are_trimmed_oldest_first(make_track):
         second.send_nowait(b"b")
     assert kept_bytes(track) == 6
     second.send_nowait(b"bbb")
-    assert [bytes(frame) for frame in log_of(track).group(0).frames] == [b"a"]
-    assert [bytes(frame) for frame in log_of(track).group(1).frames] == [b"b", b"b", b"bbb"]
+    assert [bytes(frame) for frame in state_of(track).group(0).frames] == [b"a"]
+    assert [bytes(frame) for frame in state_of(track).group(1).frames] == [b"b", b"b", b"bbb"]
 
 
 async def test_a_reliable_subscriber_keeps_what_it_needs(make_track, subscribe):
@@ -201,7 +201,7 @@ async def test_a_reliable_subscriber_keeps_what_it_needs(make_track, subscribe):
         writer.send_nowait(payload)
     assert reader.take(0, 4) == [b"ab", b"cd"]
     writer.send_nowait(b"gh")
-    assert [bytes(frame) for frame in log_of(track).group(0).frames] == [b"ef", b"gh"]
+    assert [bytes(frame) for frame in state_of(track).group(0).frames] == [b"ef", b"gh"]
     writer.finish()
     track.write_nowait(b"ij")
     track.write_nowait(b"kl")

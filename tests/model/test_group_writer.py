@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from moqt_trio.codes import StreamCode
-from moqt_trio.model.track import log_of
+from moqt_trio.model.track import state_of
 
 
 async def test_leaving_the_block_completes_the_group(make_track, subscribe):
@@ -18,7 +18,7 @@ async def test_leaving_the_block_completes_the_group(make_track, subscribe):
         await writer.send(b"a", 1)
         await writer.send(b"", 2)
         await writer.send(b"b", 3)
-    group = log_of(track).group(writer.sequence)
+    group = state_of(track).group(writer.sequence)
     assert group.complete
     assert group.aborted is None
     assert [(bytes(frame), frame.timestamp) for frame in group.frames] == [(b"a", 1), (b"", 2), (b"b", 3)]
@@ -41,7 +41,7 @@ async def test_an_exception_resets_the_group(make_track, subscribe):
         await fail()
     assert reader.cursor.take_dropped() == [(0, StreamCode.CANCELLED)]
     assert reader.cursor.backlog == 0
-    assert log_of(track).group(0) is None
+    assert state_of(track).group(0) is None
 
 
 async def test_cancellation_resets_the_group(make_track, subscribe):
@@ -86,7 +86,7 @@ async def test_a_cancelled_send_writes_nothing(make_track, subscribe):
     with trio.CancelScope() as scope:
         scope.cancel()
         await writer.send(b"no")
-    assert log_of(track).group(0).length == 0
+    assert state_of(track).group(0).length == 0
     await writer.send(b"ab")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.send, b"no")
@@ -145,7 +145,7 @@ async def test_a_group_ends_once(make_track, subscribe):
     aborted.finish()
     assert reader.cursor.take_dropped() == [(1, 77)]
     assert reader.read() == {0: []}
-    assert log_of(track).group(0).complete
+    assert state_of(track).group(0).complete
     assert "open" in repr(track.open_group())
     assert "complete" in repr(completed)
     assert "aborted 0x4d" in repr(aborted)
@@ -183,9 +183,9 @@ async def test_bad_frames_are_refused(make_track):
         await writer.send(b"", -1)
     with pytest.raises(ValueError, match=str(2**62)):
         writer.send_nowait(b"", 2**62)
-    assert log_of(track).group(0).length == 0
+    assert state_of(track).group(0).length == 0
     await writer.send(b"1234", 2**62 - 1)
-    assert log_of(track).group(0).length == 1
+    assert state_of(track).group(0).length == 1
 
 
 async def test_frames_are_stamped_with_the_time(make_track, mock_clock):
@@ -197,5 +197,5 @@ async def test_frames_are_stamped_with_the_time(make_track, mock_clock):
     mock_clock.jump(2)
     await writer.send(b"")
     track.write_nowait(b"")
-    assert [frame.timestamp for frame in log_of(track).group(0).frames] == [0, 180_000]
-    assert log_of(track).group(1).first_timestamp == 180_000
+    assert [frame.timestamp for frame in state_of(track).group(0).frames] == [0, 180_000]
+    assert state_of(track).group(1).first_timestamp == 180_000

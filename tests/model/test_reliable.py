@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from moqt_trio.model.track import log_of
+from moqt_trio.model.track import state_of
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def test_taking_part_of_a_group_makes_room(make_track, subscribe, writing)
     reader = subscribe(track)
     group = track.open_group()
     for payload in (b"ab", b"cd", b"ef"):
-        if log_of(track).has_room():
+        if state_of(track).has_room():
             group.send_nowait(payload)
     write = writing(track)
     assert await write.waits()
@@ -164,7 +164,7 @@ async def test_open_groups_that_were_read_are_no_lag(make_track, subscribe):
         for writer in writers:
             await writer.send(b"a")
             reader.read()
-    assert log_of(track).has_room()
+    assert state_of(track).has_room()
 
 
 async def test_nothing_is_lost(make_track, subscribe, autojump_clock):

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from moqt_trio.codes import StreamCode
-from moqt_trio.model.track import log_of
+from moqt_trio.model.track import state_of
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ async def test_a_number_is_used_once(make_track):
     datagram = track.send_datagram(b"x")
     evicted = track.write_nowait(b"x")
     track.write_nowait(b"x")
-    assert log_of(track).group(evicted) is None
+    assert state_of(track).group(evicted) is None
     for sequence in (4, datagram, evicted):
         with pytest.raises(ValueError, match=f"group {sequence} of track 'chat'"):
             track.open_group(sequence)
@@ -94,7 +94,7 @@ async def test_write_is_a_whole_group(make_track, subscribe):
     reader = subscribe(track)
     with trio.testing.assert_checkpoints():
         sequence = await track.write(b"a", 5)
-    group = log_of(track).group(sequence)
+    group = state_of(track).group(sequence)
     assert group.complete
     assert [(bytes(frame), frame.timestamp) for frame in group.frames] == [(b"a", 5)]
     assert reader.read() == {0: [b"a"]}
@@ -140,7 +140,7 @@ async def test_a_datagram_is_sent_and_not_kept(make_track, subscribe):
     assert entry.group.datagram
     assert entry.group.last_timestamp == 9
     assert reader.read() == {0: [bytes(1176)]}
-    assert log_of(track).group(sequence) is None
+    assert state_of(track).group(sequence) is None
     assert subscribe(track, replay=True).pending == []
 
 

@@ -16,7 +16,7 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 from moqt_trio.codes import StreamCode
 from moqt_trio.limits import Limits
 from moqt_trio.model.cursor import GroupRange
-from moqt_trio.model.track import Track, log_of
+from moqt_trio.model.track import Track, state_of
 
 LIMITS = attrs.evolve(
     Limits(),
@@ -47,8 +47,8 @@ class Reader:
     def __init__(self, machine, *, replay, max_age):
         self.machine = machine
         self.max_age = max_age
-        self.cursor = log_of(machine.track).cursor(lambda: None, range=GroupRange(), max_age=max_age)
-        log_of(machine.track).attach(self.cursor, replay=replay)
+        self.cursor = state_of(machine.track).cursor(lambda: None, range=GroupRange(), max_age=max_age)
+        state_of(machine.track).attach(self.cursor, replay=replay)
         self.taken = defaultdict(list)
         self.whole = set()
         self.lost = {}
@@ -127,7 +127,7 @@ class TrackMachine(RuleBasedStateMachine):
 
     def check_cache(self):
         """Right after writing, the cache is within its bounds but for what must not go."""
-        kept = [group for number in self.written if (group := log_of(self.track).group(number)) is not None]
+        kept = [group for number in self.written if (group := state_of(self.track).group(number)) is not None]
         reliable = self.readers if self.delivery == "reliable" else []
         needed = sum(sum(reader.waiting().values()) for reader in reliable)
         needed_frames = sum(reader.waiting_frames() for reader in reliable)
@@ -227,7 +227,7 @@ class TrackMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def unsubscribe(self, data):
         reader = self.readers.pop(data.draw(st.integers(0, len(self.readers) - 1)))
-        log_of(self.track).detach(reader.cursor)
+        state_of(self.track).detach(reader.cursor)
 
     @precondition(lambda self: self.readers)
     @rule(data=st.data(), budget=st.integers(0, 60), newest_first=st.booleans())
@@ -289,15 +289,15 @@ class TrackMachine(RuleBasedStateMachine):
     @invariant()
     def room_is_as_the_record_says(self):
         if self.delivery == "reliable":
-            assert log_of(self.track).has_room() == self.has_room()
+            assert state_of(self.track).has_room() == self.has_room()
 
     def teardown(self):
         """Whatever happened, a track that ends lets every reader finish with nothing unaccounted for."""
         self.track.finish()
         for sequence, written in self.written.items():
-            group = log_of(self.track).group(sequence)
+            group = state_of(self.track).group(sequence)
             if group is not None and not group.ended:
-                log_of(self.track).complete(group)
+                state_of(self.track).complete(group)
                 written.ended = True
         for reader in self.readers:
             while reader.cursor.pending:

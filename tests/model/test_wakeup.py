@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from moqt_trio.wakeup import Wakeup
+from moqt_trio.tasks import Wakeup
 
 
 async def test_set_wakes_the_sleeper():

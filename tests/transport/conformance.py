@@ -14,10 +14,9 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints
 
-from moqt_trio.errors import SessionClosed
+from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.limits import KIB, MIB, Limits
-from moqt_trio.transport.abc import Connection, ConnectionSink, ReceiveStream, SendStream, StreamSink
-from moqt_trio.transport.errors import StreamReset
+from moqt_trio.transport.abc import Connection, ConnectionHandler, ReceiveStream, SendStream, StreamHandler
 
 Factory = Callable[[Limits], AbstractAsyncContextManager[tuple[Connection, Connection]]]
 
@@ -25,7 +24,7 @@ SMALL = Limits(stream_window=64 * KIB, connection_window=256 * KIB, send_high=32
 """Windows that are quick to fill."""
 
 
-class Recorder(StreamSink):
+class Recorder(StreamHandler):
     """Keeps what a stream is told; gives no credit of its own accord."""
 
     def __init__(self) -> None:
@@ -62,7 +61,7 @@ class Recorder(StreamSink):
             await self.changed.wait()
 
 
-class Acceptor(ConnectionSink):
+class Acceptor(ConnectionHandler):
     """Records the streams of a peer, and everything on them."""
 
     def __init__(self) -> None:
@@ -79,7 +78,7 @@ class Acceptor(ConnectionSink):
     def stream_opened(self, stream: ReceiveStream) -> None:
         recorder = Recorder()
         self.streams.append((stream, recorder))
-        stream.sink = recorder
+        stream.handler = recorder
         self._note()
 
     def datagram_received(self, data: bytes) -> None:
@@ -292,7 +291,7 @@ async def clogged_stream(factory: Factory) -> None:
         nursery.start_soon(send)
         receiving = await server.accept_uni()
         recorder = Recorder()
-        receiving.sink = recorder
+        receiving.handler = recorder
         await recorder.wait_for(lambda: len(recorder.data) >= SMALL.stream_window - 16)
         await ping_pong(client, server, 30)
         held = len(recorder.data)
@@ -319,7 +318,7 @@ async def clogged_connection(factory: Factory) -> None:
             await stream.send_all(bytes(2 * SMALL.stream_window))
 
         acceptor = Acceptor()
-        server.sink = acceptor
+        server.handler = acceptor
         for _ in range(SMALL.max_streams):
             nursery.start_soon(send)
 
@@ -502,7 +501,7 @@ async def loss_wakes_everyone(factory: Factory) -> None:
             await client.open_uni()
         recorder = Recorder()
         sunk = await client.open_bidi()
-        sunk.sink = recorder
+        sunk.handler = recorder
 
         async def expect(name: str, wait: Callable[[], object]) -> None:
             with pytest.raises(SessionClosed):
@@ -527,7 +526,7 @@ async def loss_wakes_everyone(factory: Factory) -> None:
         with pytest.raises(SessionClosed):
             await reader.send_all(b"x")
         late = Acceptor()
-        client.sink = late
+        client.handler = late
         assert late.lost is client.closed
 
 
@@ -615,8 +614,8 @@ async def checkpoints(factory: Factory) -> None:
             await client.aclose()
 
 
-async def sinks(factory: Factory) -> None:
-    """A sink is told all that arrives, in order, and what had arrived before it came."""
+async def handlers(factory: Factory) -> None:
+    """A handler is told all that arrives, in order, and what had arrived before it came."""
     async with factory(Limits()) as (client, server):
         early = await client.open_bidi()
         await early.send_all(b"early ")
@@ -627,7 +626,7 @@ async def sinks(factory: Factory) -> None:
         uni.write(b"whole", True)
         acceptor = Acceptor()
         await trio.sleep(0.01)
-        server.sink = acceptor
+        server.handler = acceptor
         await acceptor.wait_for(lambda: bool(acceptor.streams and acceptor.datagrams))
         stream, recorder = acceptor.streams[0]
         assert stream.stream_id == uni.stream_id
@@ -635,9 +634,9 @@ async def sinks(factory: Factory) -> None:
         assert bytes(recorder.data) == b"whole"
         stream.consumed(5)
         late = Recorder()
-        waiting.sink = late
+        waiting.handler = late
         ours = Recorder()
-        early.sink = ours
+        early.handler = ours
         await early.send_all(b"late")
         early.finish()
         await late.wait_for(lambda: "fin" in late.events)
@@ -648,12 +647,12 @@ async def sinks(factory: Factory) -> None:
         assert acceptor.datagrams == [b"d1"]
 
 
-async def sink_hears_of_room(factory: Factory) -> None:
-    """A sink is told once when a full send buffer has room again."""
+async def handler_hears_of_room(factory: Factory) -> None:
+    """A handler is told once when a full send buffer has room again."""
     async with factory(SMALL) as (client, server):
         stream = await client.open_uni()
         recorder = Recorder()
-        stream.sink = recorder  # type: ignore[attr-defined]
+        stream.handler = recorder  # type: ignore[attr-defined]
         while stream.writable:
             stream.write(bytes(8 * KIB))
         reader = await server.accept_uni()
@@ -688,8 +687,8 @@ CHECKS = [
     one_task_each,
     after_the_end,
     checkpoints,
-    sinks,
-    sink_hears_of_room,
+    handlers,
+    handler_hears_of_room,
 ]
 """Every check, in the order in which they are worth reading."""
 

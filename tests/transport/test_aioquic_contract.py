@@ -17,15 +17,15 @@ from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.aioquic.engine import AioquicEngine
 from moqt_trio.transport.quic.aioquic.packets import AioquicFactory
-from moqt_trio.transport.quic.aioquic.patched import FLUSH_PACKETS, PACER_BURST, MendedConnection
-from moqt_trio.transport.quic.engine import EngineSink
+from moqt_trio.transport.quic.aioquic.patched import FLUSH_PACKETS, PACER_BURST, PatchedConnection
+from moqt_trio.transport.quic.engine import EngineHandler
 from tests.transport.quic_pair import ALPN, IDENTITY, client_settings, server_settings
 
 CLIENT = ("127.0.0.1", 1)
 SERVER = ("127.0.0.1", 2)
 
 
-class Sink(EngineSink):
+class Handler(EngineHandler):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
@@ -49,14 +49,14 @@ class Pair:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.now = 0.0
-        self.client_sink, self.server_sink = Sink(), Sink()
+        self.client_handler, self.server_handler = Handler(), Handler()
         factory = AioquicFactory()
-        self.client = factory.client(client_settings(limits), 1200, self.client_sink)
+        self.client = factory.client(client_settings(limits), 1200, self.client_handler)
         self.client.connect(SERVER, self.now)
         first = self.client.datagrams_to_send(self.now)
         header = factory.parse_header_untrusted(first[0][0])
         assert header is not None
-        self.server = factory.server(server_settings(limits), 1200, self.server_sink, header, None)
+        self.server = factory.server(server_settings(limits), 1200, self.server_handler, header, None)
         for data, _ in first:
             self.server.receive_datagram_untrusted(data, CLIENT, self.now)
         self.run()
@@ -73,7 +73,7 @@ class Pair:
             self.now += 0.001
 
 
-def quic_of(engine) -> MendedConnection:
+def quic_of(engine) -> PatchedConnection:
     """Returns the connection inside an engine."""
     assert isinstance(engine, AioquicEngine)
     return engine._quic
@@ -189,31 +189,31 @@ def test_many_small_streams_share_packets():
         pair.client.write(stream, sent[stream], True)
     pair.run()
     arrived: dict[int, bytes] = {}
-    for kind, *told in pair.server_sink.told:
+    for kind, *told in pair.server_handler.told:
         if kind == "data":
             arrived[told[0]] = arrived.get(told[0], b"") + told[1]
     assert arrived == sent
-    assert ("data", stream, sent[stream], True) in pair.server_sink.told
+    assert ("data", stream, sent[stream], True) in pair.server_handler.told
     assert pair.client.unsent == 0
     assert not quic_of(pair.client).active
 
 
 def test_handshake_and_data_without_a_network():
-    """Two engines agree on an application protocol and carry a stream each way, acknowledged and forgotten."""
+    """Two engines negotiate on an application protocol and carry a stream each way, acknowledged and forgotten."""
     pair = Pair()
-    assert ("handshake", ALPN) in pair.client_sink.told
-    assert ("handshake", ALPN) in pair.server_sink.told
+    assert ("handshake", ALPN) in pair.client_handler.told
+    assert ("handshake", ALPN) in pair.server_handler.told
     stream_id = pair.client.open_stream(unidirectional=False)
     assert stream_id == 0
     pair.client.write(stream_id, b"question", True)
     pair.run()
-    assert ("data", 0, b"question", True) in pair.server_sink.told
-    assert ("acknowledged", 0) in pair.client_sink.told
+    assert ("data", 0, b"question", True) in pair.server_handler.told
+    assert ("acknowledged", 0) in pair.client_handler.told
     pair.server.write(0, b"answer", True)
     pair.run()
-    assert ("data", 0, b"answer", True) in pair.client_sink.told
-    assert ("gone", 0) in pair.client_sink.told
-    assert ("gone", 0) in pair.server_sink.told
+    assert ("data", 0, b"answer", True) in pair.client_handler.told
+    assert ("gone", 0) in pair.client_handler.told
+    assert ("gone", 0) in pair.server_handler.told
     assert not quic_of(pair.server)._streams
 
 
@@ -226,7 +226,7 @@ def test_credit_follows_consumption():
     pair.run()
 
     def arrived() -> int:
-        return sum(len(told[2]) for told in pair.server_sink.told if told[0] == "data")
+        return sum(len(told[2]) for told in pair.server_handler.told if told[0] == "data")
 
     assert arrived() == 8192
     pair.server.consumed(stream_id, 8192)
@@ -303,8 +303,8 @@ def test_idle_timeout_says_so():
 def test_a_retry_proves_the_address():
     """A token from a Retry is accepted from the address that it was made for, and from no other."""
     factory = AioquicFactory()
-    sink = Sink()
-    client = factory.client(client_settings(), 1200, sink)
+    handler = Handler()
+    client = factory.client(client_settings(), 1200, handler)
     client.connect(SERVER, 0.0)
     header = factory.parse_header_untrusted(client.datagrams_to_send(0.0)[0][0])
     assert header is not None
@@ -317,7 +317,7 @@ def test_a_retry_proves_the_address():
     validated = factory.check_token_untrusted(again, CLIENT, 0.1)
     assert validated is not None
     assert validated.original_destination_id == header.destination_id
-    server = factory.server(server_settings(), 1200, Sink(), again, validated)
+    server = factory.server(server_settings(), 1200, Handler(), again, validated)
     server.receive_datagram_untrusted(second, CLIENT, 0.1)
     assert quic_of(server)._network_paths[0].is_validated
     assert IDENTITY.certificate is quic_of(server).configuration.certificate

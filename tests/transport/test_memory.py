@@ -79,7 +79,7 @@ async def test_lost_datagrams_are_lost(autojump_clock):
             client.send_datagram(b"x")
         await trio.sleep(1)
         acceptor = conformance.Acceptor()
-        server.sink = acceptor
+        server.handler = acceptor
         assert 400 < len(acceptor.datagrams) < 600
 
 

@@ -12,9 +12,15 @@ import pytest
 import trio
 
 from moqt_trio.certificates import development_certificate
-from moqt_trio.errors import CertificateInvalid, ConnectTimeout, HandshakeFailed, SessionClosed, VersionUnsupported
+from moqt_trio.errors import (
+    CertificateInvalid,
+    ConnectTimeout,
+    HandshakeFailed,
+    SessionClosed,
+    StreamReset,
+    VersionUnsupported,
+)
 from moqt_trio.limits import KIB, Limits
-from moqt_trio.transport.errors import StreamReset
 from moqt_trio.transport.quic.server import connect_quic, serve_quic
 from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity
 from moqt_trio.transport.quic.udp import packet_size
@@ -304,12 +310,12 @@ class TestOwnership:
             assert isinstance(error, SessionClosed)
             assert error.remote_code == 0
 
-    async def test_a_sink_that_raises_ends_its_connection_only(self, caplog):
-        """An exception in a sink is logged and closes that connection; another one lives on."""
+    async def test_a_handler_that_raises_ends_its_connection_only(self, caplog):
+        """An exception in a handler is logged and closes that connection; another one lives on."""
 
-        class Broken(conformance.ConnectionSink):
+        class Broken(conformance.ConnectionHandler):
             def stream_opened(self, stream):
-                raise RuntimeError("sink bug")
+                raise RuntimeError("handler bug")
 
         connections = []
 
@@ -323,13 +329,13 @@ class TestOwnership:
             connect_quic("127.0.0.1", listener.port, client_settings()) as two,
         ):
             await eventually(lambda: len(connections) == 2)
-            connections[0].sink = Broken()
+            connections[0].handler = Broken()
             (await one.open_uni()).write(b"x")
             error = await one.wait_closed()
             assert isinstance(error, SessionClosed)
             assert error.remote_code == 1
             await conformance.ping_pong(two, connections[1], 3)
-        assert "sink bug" in caplog.text
+        assert "handler bug" in caplog.text
 
     async def test_closing_the_listener_twice(self):
         """`aclose` may be called again, and the port is free afterwards."""

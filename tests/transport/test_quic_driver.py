@@ -11,7 +11,7 @@ from moqt_trio.errors import SessionClosed
 from moqt_trio.transport.quic import udp
 from moqt_trio.transport.quic.aioquic.engine import AioquicEngine
 from moqt_trio.transport.quic.server import connect_quic
-from moqt_trio.transport.quic.udp import UdpPort, bind_ports
+from moqt_trio.transport.quic.udp import UdpSocket, bind_ports
 from tests.transport import conformance
 from tests.transport.conformance import eventually
 from tests.transport.quic_pair import IDENTITY, client_settings, quic_pair, serving
@@ -19,7 +19,7 @@ from tests.transport.quic_pair import IDENTITY, client_settings, quic_pair, serv
 
 async def test_a_full_socket_buffer_only_delays(monkeypatch):
     """When the kernel takes no more, what is left goes out once it does, in order, the closing packet included."""
-    real = UdpPort.send
+    real = UdpSocket.send
     refusals = 0
 
     def full_every_third_time(self, data, address):
@@ -27,7 +27,7 @@ async def test_a_full_socket_buffer_only_delays(monkeypatch):
         refusals += 1
         return False if refusals % 3 == 0 else real(self, data, address)
 
-    monkeypatch.setattr(UdpPort, "send", full_every_third_time)
+    monkeypatch.setattr(UdpSocket, "send", full_every_third_time)
     async with quic_pair() as (client, server), trio.open_nursery() as nursery:
         stream = await client.open_uni()
         nursery.start_soon(stream.send_all, bytes(300_000))

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from moqt_trio.limits import Limits
-from moqt_trio.transport.abc import ConnectionSink
+from moqt_trio.transport.abc import ConnectionHandler
 from moqt_trio.transport.http3.demux import Demux
 from moqt_trio.transport.link import LossyLink
 from moqt_trio.transport.memory import open_memory_pair
@@ -17,7 +17,7 @@ from tests.transport.conformance import eventually
 from tests.transport.quic_pair import quic_pair
 
 
-class RoomSink(ConnectionSink):
+class RoomHandler(ConnectionHandler):
     """Notes that there is room."""
 
     def __init__(self) -> None:
@@ -34,18 +34,18 @@ async def drain(stream, count):
 
 
 async def test_quic_is_congested_until_most_of_it_has_left():
-    """Bytes that no packet took yet make a QUIC connection congested; once they have left the sink is told."""
+    """Bytes that no packet took yet make a QUIC connection congested; once they have left the handler is told."""
     with trio.fail_after(10):
         async with quic_pair() as (client, server):
-            sink = RoomSink()
-            server.sink = sink
+            handler = RoomHandler()
+            server.handler = handler
             assert not server.congested
             stream = server.open_uni_nowait()
             stream.write(bytes(200_000))
             assert server.congested
             reader = await client.accept_uni()
             await drain(reader, 200_000)
-            await sink.room.wait()
+            await handler.room.wait()
             assert not server.congested
 
 
@@ -91,15 +91,15 @@ async def test_datagrams_that_wait_count():
 async def test_the_memory_link_says_when_it_has_room(autojump_clock):
     """Over a link with a rate the memory transport is congested for as long as the link is busy; else never."""
     async with open_memory_pair(link=LossyLink(rate=1000.0)) as (client, server):
-        sink = RoomSink()
-        client.sink = sink
+        handler = RoomHandler()
+        client.handler = handler
         stream = client.open_uni_nowait()
         assert not client.congested
         stream.write(bytes(1000))
         assert client.congested
         assert not server.congested
         began = trio.current_time()
-        await sink.room.wait()
+        await handler.room.wait()
         assert trio.current_time() - began == pytest.approx(1.0, abs=0.05)
         assert not client.congested
     async with open_memory_pair() as (client, _):

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...codes import StreamCode
-from ...errors import LocalProtocolError, SessionClosed
+from ...errors import LocalProtocolError, SessionClosed, StreamReset
 from ...model.cursor import GroupCursor, GroupRange
-from ...model.track import log_of
-from ...transport.errors import StreamReset
-from ...wakeup import Wakeup
-from ..context import SessionDriver, give_up, logger
+from ...model.track import state_of
+from ...tasks import Wakeup
+from ..context import SessionContext, give_up, logger
 from .subscribe import CHUNK
 
 if TYPE_CHECKING:
     from ...model.track import Track
-    from ...protocol.fetch import FetchPublisher
+    from ...protocol.fetch import FetchResponder
     from ...transport.abc import BidiStream
     from ...wire.messages import Fetch
 
@@ -36,15 +35,15 @@ class FetchServer:
 
     def __init__(
         self,
-        driver: SessionDriver,
+        context: SessionContext,
         stream: BidiStream,
-        machine: FetchPublisher,
+        machine: FetchResponder,
         request: Fetch,
         track: Track,
         scope: trio.CancelScope,
     ) -> None:
         self.wakeup = Wakeup()
-        self._driver = driver
+        self._context = context
         self._stream = stream
         self._machine = machine
         self._request = request
@@ -52,7 +51,7 @@ class FetchServer:
         self._track = track
         self._scope = scope
         wanted = GroupRange(request.group, request.group, request.start_frame, request.end_frame)
-        self._log = log_of(track)
+        self._log = state_of(track)
         self._cursor = self._log.cursor(self.wakeup.set, range=wanted, max_age=math.inf)
 
     def update(self, priority: int) -> None:
@@ -97,7 +96,7 @@ class FetchServer:
             pass
         finally:
             self._log.detach(cursor)
-            self._driver.scheduler.leave(self)
+            self._context.scheduler.leave(self)
             if not self._stream.send_ended:
                 give_up(self._stream, code)
 
@@ -115,7 +114,7 @@ class FetchServer:
     def _write(self, entry: GroupCursor) -> None:
         cursor = self._cursor
         while entry.has_frames:
-            if not self._stream.writable or not self._driver.scheduler.may_send(self):
+            if not self._stream.writable or not self._context.scheduler.may_send(self):
                 cursor.again(entry)
                 return
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from ...transport.abc import SendStream, StreamSink
+from ...transport.abc import SendStream, StreamHandler
 
 if TYPE_CHECKING:
     from ...limits import Limits
@@ -28,7 +28,7 @@ class StreamOwner(Protocol):
         """The subscriber has all of a group."""
 
 
-class GroupStream(StreamSink):
+class SentGroup(StreamHandler):
     """One group stream on its way to the subscriber.
 
     Attributes:
@@ -59,7 +59,7 @@ class GroupStream(StreamSink):
         self._owner.group_delivered(self.sequence)
 
 
-class GroupStreams:
+class SentGroups:
     """The group streams that are open, by sequence.
 
     First a group is written; then it drains: all of it was written, and not all of it is acknowledged.
@@ -73,20 +73,20 @@ class GroupStreams:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._streams: dict[int, GroupStream] = {}
+        self._streams: dict[int, SentGroup] = {}
         self._draining_bytes = 0
         self.draining = 0
 
     def __len__(self) -> int:
         return len(self._streams)
 
-    def __iter__(self) -> Iterator[GroupStream]:
+    def __iter__(self) -> Iterator[SentGroup]:
         return iter(self._streams.values())
 
     def __contains__(self, sequence: int) -> bool:
         return sequence in self._streams
 
-    def get(self, sequence: int) -> GroupStream | None:
+    def get(self, sequence: int) -> SentGroup | None:
         """Returns the stream of a group, or None."""
         return self._streams.get(sequence)
 
@@ -104,17 +104,17 @@ class GroupStreams:
             or self._draining_bytes >= self._limits.connection_window
         )
 
-    def add(self, out: GroupStream) -> None:
+    def add(self, out: SentGroup) -> None:
         """Takes in a stream that was just opened."""
         self._streams[out.sequence] = out
 
-    def drain(self, out: GroupStream) -> None:
+    def drain(self, out: SentGroup) -> None:
         """Notes that all of a group was written."""
         out.draining = out.stream.buffered
         self._draining_bytes += out.draining
         self.draining += 1
 
-    def forget(self, sequence: int) -> GroupStream | None:
+    def forget(self, sequence: int) -> SentGroup | None:
         """Drops a group from the count and returns its stream; None when there is none, or none any more."""
         out = self._streams.pop(sequence, None)
         if out is not None and out.draining is not None:

@@ -11,33 +11,33 @@ from .subscribe import leave_all
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ...model.origin import Publication
+    from ...model.origin import PublishedBroadcast
     from ...path import BroadcastPath
-    from ..context import SessionDriver
-    from ..run import SessionSink
+    from ..context import SessionContext
+    from ..run import Dispatcher
 
 
-class Published:
+class Publication:
     """A broadcast that is announced; see `Session.publish`."""
 
-    def __init__(self, driver: SessionDriver, sink: SessionSink, publication: Publication) -> None:
-        self._driver = driver
-        self._sink = sink
+    def __init__(self, context: SessionContext, handler: Dispatcher, publication: PublishedBroadcast) -> None:
+        self._context = context
+        self._handler = handler
         self._publication = publication
 
-    async def __aenter__(self) -> Published:
+    async def __aenter__(self) -> Publication:
         await trio.lowlevel.checkpoint()
-        self._driver.check_open()
-        self._sink.origin.add(self._publication)
+        self._context.check_open()
+        self._handler.origin.add(self._publication)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._sink.origin.remove(self._publication)
-        servers = [server for server in self._sink.servers if server.publication is self._publication]
+        self._handler.origin.remove(self._publication)
+        servers = [server for server in self._handler.servers if server.publication is self._publication]
         if kind is None:
-            await leave_all(servers, self._driver.limits.close_timeout)
+            await leave_all(servers, self._context.limits.close_timeout)
         for server in servers:
             server.cancel()
 
@@ -47,4 +47,4 @@ class Published:
         return self._publication.path
 
     def __repr__(self) -> str:
-        return f"<Published {str(self.path)!r}>"
+        return f"<Publication {str(self.path)!r}>"

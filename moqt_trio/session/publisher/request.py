@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ...codes import CodeSpace, StreamCode
-from ...errors import LocalProtocolError, MoqtError, RemoteProtocolError, SessionClosed, printable
+from ...errors import LocalProtocolError, MoqtError, RemoteProtocolError, SessionClosed, StreamReset, printable
 from ...path import BroadcastPath
-from ...protocol.announce import AnnouncePublisher
+from ...protocol.announce import AnnounceResponder
 from ...protocol.events import (
     AnnouncementsRequested,
     Event,
@@ -27,20 +27,19 @@ from ...protocol.events import (
     SubscribeUpdated,
     TrackInfoRequested,
 )
-from ...protocol.fetch import FetchPublisher
+from ...protocol.fetch import FetchResponder
 from ...protocol.paths import track_path_local
-from ...protocol.probe import ProbePublisher
-from ...protocol.subscribe import TrackPublisher
-from ...protocol.track import TrackInfoPublisher
-from ...transport.errors import StreamReset
-from ...wakeup import Wakeup
+from ...protocol.probe import ProbeResponder
+from ...protocol.subscribe import SubscribeResponder
+from ...protocol.track import TrackInfoResponder
+from ...tasks import Wakeup
 from ...wire.messages import Fetch, StreamKind, Subscribe, SubscribeUpdate, TrackInfo
-from ..context import MachineSink, SessionDriver, give_up, logger
+from ..context import ControlStream, SessionContext, give_up, logger
 from .fetch import FetchServer
-from .subscribe import TrackServer
+from .subscribe import SubscribeServer
 
 if TYPE_CHECKING:
-    from ...model.origin import Origin, Publication
+    from ...model.origin import Origin, PublishedBroadcast
     from ...model.track import Track
     from ...transport.abc import BidiStream
 
@@ -56,16 +55,18 @@ _SPACES: Final[Mapping[StreamKind | None, CodeSpace]] = {
 """Where the codes of a request's stream stand."""
 
 
-class IncomingRequest(MachineSink):
+class RequestStream(ControlStream):
     """A bidi stream that the peer opened, until and after it is known what it asks for."""
 
-    def __init__(self, driver: SessionDriver, origin: Origin, servers: set[TrackServer], stream: BidiStream) -> None:
-        self._incoming = driver.core.accept_bidi()
-        super().__init__(driver, stream, self._incoming)
+    def __init__(
+        self, context: SessionContext, origin: Origin, servers: set[SubscribeServer], stream: BidiStream
+    ) -> None:
+        self._incoming = context.core.accept_bidi()
+        super().__init__(context, stream, self._incoming)
         self._origin = origin
         self._servers = servers
         self._scope = trio.CancelScope()
-        self._track_server: TrackServer | None = None
+        self._track_server: SubscribeServer | None = None
         self._early_update: SubscribeUpdate | None = None
         self._fetch_server: FetchServer | None = None
         self._probe_wakeup: Wakeup | None = None
@@ -76,7 +77,7 @@ class IncomingRequest(MachineSink):
         self._spell_codes()
         match event:
             case AnnouncementsRequested():
-                self.driver.start(self._serve_announcements)
+                self.context.start(self._serve_announcements)
             case SubscribeRequested():
                 self._subscribe(event.request)
             case SubscribeUpdated():
@@ -94,12 +95,12 @@ class IncomingRequest(MachineSink):
             case ProbeRequested():
                 if self._probe_wakeup is None:
                     self._probe_wakeup = Wakeup()
-                    self.driver.start(self._serve_probe, self._probe_wakeup)
+                    self.context.start(self._serve_probe, self._probe_wakeup)
                 else:
                     self._probe_wakeup.set()
             case GoawayReceived():
-                self.driver.goaway_uri = event.uri
-                self.driver.going_away.set()
+                self.context.goaway_uri = event.uri
+                self.context.going_away.set()
             case RequestCancelled():
                 self._cancelled()
             case _:
@@ -108,7 +109,7 @@ class IncomingRequest(MachineSink):
     def data_received(self, data: bytes, fin: bool) -> None:
         super().data_received(data, fin)
         if self._incoming.kind is not None:
-            self.driver.untyped.discard(self)
+            self.context.untyped.discard(self)
         elif fin:
             self.refuse(StreamCode.CANCELLED)
 
@@ -125,10 +126,10 @@ class IncomingRequest(MachineSink):
         """Has the stream's codes spelled for its kind, from when that is known or the stream is given up."""
         if not self._spelled:
             self._spelled = True
-            self.driver.spell_codes(self.stream, _SPACES.get(self._incoming.kind, "stream"))
+            self.context.map_codes(self.stream, _SPACES.get(self._incoming.kind, "stream"))
 
     def failed(self, error: MoqtError) -> None:
-        self.driver.untyped.discard(self)
+        self.context.untyped.discard(self)
         self._scope.cancel()
 
     def send_ready(self) -> None:
@@ -149,7 +150,7 @@ class IncomingRequest(MachineSink):
     def refuse(self, code: int) -> None:
         """Ends the stream from this side."""
         self._spell_codes()
-        self.driver.untyped.discard(self)
+        self.context.untyped.discard(self)
         give_up(self.stream, code)
         self.machine.release()
 
@@ -157,7 +158,7 @@ class IncomingRequest(MachineSink):
 
     async def _serve_announcements(self) -> None:
         machine = self._incoming.machine
-        assert isinstance(machine, AnnouncePublisher)
+        assert isinstance(machine, AnnounceResponder)
         try:
             prefix = BroadcastPath.parse(machine.prefix)
         except ValueError:
@@ -180,25 +181,25 @@ class IncomingRequest(MachineSink):
             self._origin.unwatch(self._wakeup.set)
             self.refuse(StreamCode.SESSION_CLOSED)
 
-    def _available(self, prefix: BroadcastPath) -> dict[str, Publication]:
+    def _available(self, prefix: BroadcastPath) -> dict[str, PublishedBroadcast]:
         """Returns what to announce below a prefix, by path: broadcasts, or in the versions before moq-lite tracks."""
-        if not self.driver.core.dialect.features.announce_tracks:
+        if not self.context.core.dialect.features.announce_tracks:
             return {str(path): item for path, item in self._origin.below(prefix).items()}
-        found: dict[str, Publication] = {}
+        found: dict[str, PublishedBroadcast] = {}
         for path, item in self._origin.below(BroadcastPath()).items():
             for track in item.broadcast:
                 try:
                     whole = track_path_local(str(path), track.name)
                 except LocalProtocolError as error:
-                    logger.info("a track cannot be announced in %s: %s", self.driver.core.dialect.name, error)
+                    logger.info("a track cannot be announced in %s: %s", self.context.core.dialect.name, error)
                     continue
                 if prefix.covers(BroadcastPath.parse(whole)):
                     found[whole] = item
         return found
 
     def _tell_changes(
-        self, machine: AnnouncePublisher, prefix: BroadcastPath, told: dict[str, Publication]
-    ) -> dict[str, Publication]:
+        self, machine: AnnounceResponder, prefix: BroadcastPath, told: dict[str, PublishedBroadcast]
+    ) -> dict[str, PublishedBroadcast]:
         # The difference to what was told, not a queue of changes: a slow peer costs no memory.
         current = self._available(prefix)
         changes = [machine.unannounce(path) for path, item in told.items() if current.get(path) is not item]
@@ -214,7 +215,7 @@ class IncomingRequest(MachineSink):
 
     # -- tracks --------------------------------------------------------------------------------------------
 
-    def _find(self, broadcast: str, track: str) -> tuple[Publication, Track] | None:
+    def _find(self, broadcast: str, track: str) -> tuple[PublishedBroadcast, Track] | None:
         try:
             path = BroadcastPath.parse(broadcast)
         except ValueError:
@@ -223,18 +224,18 @@ class IncomingRequest(MachineSink):
 
     def _subscribe(self, request: Subscribe) -> None:
         found = self._find(request.broadcast, request.track)
-        if found is None and self.driver.core.dialect.features.subscribes_early:
-            self.driver.start(self._subscribe_later, request)
+        if found is None and self.context.core.dialect.features.subscribes_early:
+            self.context.start(self._subscribe_later, request)
         else:
             self._answer_subscribe(request, found)
 
     async def _subscribe_later(self, request: Subscribe) -> None:
-        """Answers a subscription once its track is published, or when `Limits.publish_timeout` is over."""
+        """Answers a subscription once its track is published, or when `Limits.track_wait_timeout` is over."""
         changed = Wakeup()
-        found: tuple[Publication, Track] | None = None
+        found: tuple[PublishedBroadcast, Track] | None = None
         self._origin.watch(changed.set)
         try:
-            with self._scope, trio.move_on_after(self.driver.limits.publish_timeout):
+            with self._scope, trio.move_on_after(self.context.limits.track_wait_timeout):
                 while (found := self._find(request.broadcast, request.track)) is None:
                     await changed.wait()
         finally:
@@ -244,23 +245,23 @@ class IncomingRequest(MachineSink):
             self._scope = trio.CancelScope()
             self._answer_subscribe(request, found)
 
-    def _answer_subscribe(self, request: Subscribe, found: tuple[Publication, Track] | None) -> None:
+    def _answer_subscribe(self, request: Subscribe, found: tuple[PublishedBroadcast, Track] | None) -> None:
         machine = self._incoming.machine
-        assert isinstance(machine, TrackPublisher)
-        if found is None or self.driver.going_away.is_set():
+        assert isinstance(machine, SubscribeResponder)
+        if found is None or self.context.going_away.is_set():
             code = StreamCode.NOT_FOUND if found is None else StreamCode.GOING_AWAY
             logger.info("refused track %s of %s", printable(request.track), printable(request.broadcast))
             self.refuse(code)
             return
         publication, track = found
-        server = TrackServer(self.driver, self.stream, machine, request, publication, track, self._scope)
+        server = SubscribeServer(self.context, self.stream, machine, request, publication, track, self._scope)
         if self._early_update is not None:
             server.update(self._early_update)
         self._track_server = server
         self._servers.add(server)
-        self.driver.start(self._serve_track, server)
+        self.context.start(self._serve_track, server)
 
-    async def _serve_track(self, server: TrackServer) -> None:
+    async def _serve_track(self, server: SubscribeServer) -> None:
         try:
             await server.run()
         finally:
@@ -273,7 +274,7 @@ class IncomingRequest(MachineSink):
             self.refuse(StreamCode.NOT_FOUND)
             return
         machine = self._incoming.machine
-        assert isinstance(machine, TrackInfoPublisher)
+        assert isinstance(machine, TrackInfoResponder)
         track = found[1]
         info = TrackInfo(priority=track.priority, max_age_ms=round(track.max_age * 1000), timescale=track.timescale)
         self.stream.write(machine.reply(info), fin=True)
@@ -285,10 +286,10 @@ class IncomingRequest(MachineSink):
             self.refuse(StreamCode.NOT_FOUND)
             return
         machine = self._incoming.machine
-        assert isinstance(machine, FetchPublisher)
-        server = FetchServer(self.driver, self.stream, machine, request, found[1], self._scope)
+        assert isinstance(machine, FetchResponder)
+        server = FetchServer(self.context, self.stream, machine, request, found[1], self._scope)
         self._fetch_server = server
-        self.driver.start(self._serve_fetch, server)
+        self.context.start(self._serve_fetch, server)
 
     async def _serve_fetch(self, server: FetchServer) -> None:
         try:
@@ -300,7 +301,7 @@ class IncomingRequest(MachineSink):
 
     async def _serve_probe(self, asked: Wakeup) -> None:
         machine = self._incoming.machine
-        assert isinstance(machine, ProbePublisher)
+        assert isinstance(machine, ProbeResponder)
         reported: float | None = None
         try:
             with self._scope:
@@ -319,7 +320,7 @@ class IncomingRequest(MachineSink):
             self.refuse(StreamCode.SESSION_CLOSED)
 
     def _estimate(self) -> tuple[int, int | None]:
-        numbers = self.driver.connection.statistics()
+        numbers = self.context.connection.statistics()
         if not numbers.rtt:
             return 0, None
         # A measured round trip below a millisecond still says "measured": 0 means unknown on the wire.

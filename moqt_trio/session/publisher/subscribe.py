@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...codes import StreamCode
-from ...errors import LocalProtocolError, SessionClosed, printable
+from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
 from ...model.cursor import GroupCursor, GroupRange
-from ...model.track import log_of
-from ...transport.errors import StreamReset
-from ...wakeup import Wakeup
-from ..context import SessionDriver, give_up, logger
-from .group import GroupStream, GroupStreams, StreamOwner
+from ...model.track import state_of
+from ...tasks import Wakeup
+from ..context import SessionContext, give_up, logger
+from .group import SentGroup, SentGroups, StreamOwner
 
 if TYPE_CHECKING:
-    from ...model.origin import Publication
+    from ...model.origin import PublishedBroadcast
     from ...model.track import Track
-    from ...protocol.subscribe import TrackPublisher
+    from ...protocol.subscribe import SubscribeResponder
     from ...transport.abc import BidiStream
     from ...wire.messages import Subscribe, SubscribeUpdate
 
@@ -34,7 +33,7 @@ _LEAST_RTT = 0.005
 """Seconds that a round trip surely takes, for a path that was not measured yet."""
 
 
-class TrackServer(StreamOwner):
+class SubscribeServer(StreamOwner):
     """Serves one subscription: moves groups from a cursor to group streams, as fast as the peer takes them.
 
     Attributes:
@@ -45,27 +44,27 @@ class TrackServer(StreamOwner):
 
     def __init__(
         self,
-        driver: SessionDriver,
+        context: SessionContext,
         stream: BidiStream,
-        machine: TrackPublisher,
+        machine: SubscribeResponder,
         request: Subscribe,
-        publication: Publication,
+        publication: PublishedBroadcast,
         track: Track,
         scope: trio.CancelScope,
     ) -> None:
         self.publication = publication
         self.wakeup = Wakeup()
         self.done = trio.Event()
-        self._driver = driver
+        self._context = context
         self._stream = stream
         self._machine = machine
         self._subscribe_id = request.subscribe_id
-        self._log = log_of(track)
+        self._log = state_of(track)
         self._ordered = request.ordered or self._log.reliable
         self._priority = request.priority
         self._track = track
         self._scope = scope
-        self._groups = GroupStreams(driver.limits)
+        self._groups = SentGroups(context.limits)
         self._expired_at = -1
         self._congested = False
         self._leaving = False
@@ -77,7 +76,7 @@ class TrackServer(StreamOwner):
 
     def _max_age(self, wish: Subscribe | SubscribeUpdate) -> float:
         # Where the version cannot say it, the publisher's own bound holds.
-        return wish.max_age_ms / 1000 if self._driver.core.dialect.features.max_age else self._track.max_age
+        return wish.max_age_ms / 1000 if self._context.core.dialect.features.max_age else self._track.max_age
 
     # -- from the peer and from the transport --------------------------------------------------------------
 
@@ -149,9 +148,9 @@ class TrackServer(StreamOwner):
         code: int = StreamCode.SESSION_CLOSED
         try:
             with self._scope:
-                self._log.attach(self._cursor, replay=self._driver.core.dialect.features.frame_ranges)
+                self._log.attach(self._cursor, replay=self._context.core.dialect.features.frame_ranges)
                 self._accept_early()
-                if self._driver.core.dialect.features.accept_before_groups:
+                if self._context.core.dialect.features.accept_before_groups:
                     await self._acceptance_read()
                 while not self._finished():
                     self._pump()
@@ -169,7 +168,7 @@ class TrackServer(StreamOwner):
             pass
         finally:
             self._log.detach(self._cursor)
-            self._driver.scheduler.leave(self)
+            self._context.scheduler.leave(self)
             self._groups.reset_all(code)
             if not self._stream.send_ended:
                 give_up(self._stream, code)
@@ -178,7 +177,7 @@ class TrackServer(StreamOwner):
     async def _acceptance_read(self) -> None:
         """Waits until the subscriber has surely read the acceptance: it has arrived, and time to read it has passed."""
         while True:
-            await trio.sleep(2 * max(self._driver.connection.statistics().rtt, _LEAST_RTT))
+            await trio.sleep(2 * max(self._context.connection.statistics().rtt, _LEAST_RTT))
             if not self._stream.buffered:
                 return
 
@@ -193,7 +192,7 @@ class TrackServer(StreamOwner):
         return self._cursor.end is not None or not self._machine.accepted
 
     def _accept_early(self) -> None:
-        if not self._driver.core.dialect.features.subscribe_ok_needs_group:
+        if not self._context.core.dialect.features.subscribe_ok_needs_group:
             first = min(self._cursor.pending, default=None)
             self._stream.write(self._machine.accept(first, latest_group=self._track.latest))
 
@@ -230,7 +229,7 @@ class TrackServer(StreamOwner):
         sequence = entry.group.sequence
         out = self._groups.get(sequence)
         # The end of a group that is open costs the link nothing.
-        if (out is None or entry.has_frames) and not self._driver.scheduler.may_send(self):
+        if (out is None or entry.has_frames) and not self._context.scheduler.may_send(self):
             self._cursor.again(entry)
             return
         if out is None:
@@ -264,28 +263,28 @@ class TrackServer(StreamOwner):
             cursor.drop(min(behind), StreamCode.TOO_FAR_BEHIND)
             self._tell_dropped()
 
-    def _open(self, entry: GroupCursor) -> GroupStream | None:
+    def _open(self, entry: GroupCursor) -> SentGroup | None:
         if self._groups.full:
             return None
         try:
-            stream = self._driver.connection.open_uni_nowait()
+            stream = self._context.connection.open_uni_nowait()
         except trio.WouldBlock:
             return None
         sequence = entry.group.sequence
-        sender = self._driver.core.group(self._subscribe_id, sequence, entry.start)
-        out = GroupStream(self, stream, sender, sequence)
+        sender = self._context.core.group(self._subscribe_id, sequence, entry.start)
+        out = SentGroup(self, stream, sender, sequence)
         self._groups.add(out)
-        self._driver.spell_codes(stream, "group")
-        stream.sink = out
+        self._context.map_codes(stream, "group")
+        stream.handler = out
         return out
 
-    def _write(self, out: GroupStream, entry: GroupCursor) -> None:
+    def _write(self, out: SentGroup, entry: GroupCursor) -> None:
         cursor = self._cursor
         stream = out.stream
         while entry.has_frames:
             if not stream.writable:
                 return
-            if out.started and not self._driver.scheduler.may_send(self):
+            if out.started and not self._context.scheduler.may_send(self):
                 cursor.again(entry)
                 return
             data = out.sender.frames(cursor.take(entry, CHUNK))
@@ -319,12 +318,12 @@ class TrackServer(StreamOwner):
 
     def _send_datagram(self, entry: GroupCursor) -> bool:
         """Sends a group as a datagram; returns False when it has to go on a stream."""
-        connection = self._driver.connection
-        if not self._driver.core.dialect.features.datagrams or not connection.max_datagram_size:
+        connection = self._context.connection
+        if not self._context.core.dialect.features.datagrams or not connection.max_datagram_size:
             return False
         frame = entry.group.frames[0]
         try:
-            body = self._driver.core.datagram(
+            body = self._context.core.datagram(
                 self._subscribe_id, entry.group.sequence, frame.timestamp or 0, frame.payload
             )
         except LocalProtocolError:
@@ -351,7 +350,7 @@ class TrackServer(StreamOwner):
         if self._drops and self._machine.accepted and self._stream.writable:
             self._stream.write(b"".join(self._machine.drop(*drop) for drop in self._drops))
             self._drops.clear()
-        elif self._drops and not self._driver.core.dialect.features.subscribe_drop:
+        elif self._drops and not self._context.core.dialect.features.subscribe_drop:
             self._drops.clear()
 
     def _add_drop(self, sequence: int, code: int) -> None:
@@ -391,12 +390,12 @@ class TrackServer(StreamOwner):
 
     def __repr__(self) -> str:
         return (
-            f"<TrackServer {self._track.name!r} of {str(self.publication.path)!r}, {len(self._groups)} groups open, "
-            f"{self._cursor.backlog} bytes behind>"
+            f"<SubscribeServer {self._track.name!r} of {str(self.publication.path)!r}, "
+            f"{len(self._groups)} groups open, {self._cursor.backlog} bytes behind>"
         )
 
 
-async def leave_all(servers: Iterable[TrackServer], timeout: float) -> None:
+async def leave_all(servers: Iterable[SubscribeServer], timeout: float) -> None:
     """Lets subscriptions end once what is there has been delivered; ends at once what is not done in time.
 
     Cancelled, it ends all of them at once.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from ...errors import SessionClosed
+from ...errors import SessionClosed, StreamReset
 from ...path import BroadcastPath
 from ...protocol.events import (
     Announced,
@@ -17,15 +17,14 @@ from ...protocol.events import (
     RequestRefused,
     Unannounced,
 )
-from ...transport.errors import StreamReset
-from .receive_queue import Inbox
-from .request import Request, RequestSink
+from .receive_queue import ReceiveQueue
+from .request import Request, RequestStreamHandler
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ...errors import MoqtError
-    from ..context import SessionDriver
+    from ..context import SessionContext
 
 
 @attrs.frozen
@@ -54,11 +53,11 @@ class Announcements:
     broadcast that was active is reported as gone before.
     """
 
-    def __init__(self, driver: SessionDriver, prefix: BroadcastPath) -> None:
-        self._driver = driver
+    def __init__(self, context: SessionContext, prefix: BroadcastPath) -> None:
+        self._context = context
         self._prefix = prefix
-        self._news: Inbox[Announcement] = Inbox()
-        self._request = Request(driver, self._news, "list of announcements")
+        self._news: ReceiveQueue[Announcement] = ReceiveQueue()
+        self._request = Request(context, self._news, "list of announcements")
         self._active: dict[BroadcastPath, Announcement] = {}
         self._told: dict[BroadcastPath, Announcement] = {}
         self._initial = trio.Event()
@@ -105,7 +104,7 @@ class Announcements:
     def _add(self, news: Announcement) -> None:
         self._news.put(news)
         unread = self._news.items
-        if len(unread) > self._driver.limits.max_queued_announcements:
+        if len(unread) > self._context.limits.max_queued_announcements:
             # Whoever reads so slowly gets the difference to what it was told last, instead of the history.
             unread.clear()
             unread.extend(Announcement(path, False) for path in self._told if path not in self._active)
@@ -114,11 +113,11 @@ class Announcements:
     # -- for the application -------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Announcements:
-        driver = self._driver
+        context = self._context
         with self._request.entering():
-            machine = driver.core.request_announcements(str(self._prefix))
+            machine = context.core.request_announcements(str(self._prefix))
             await self._request.open(
-                "announce", lambda stream: RequestSink(driver, stream, machine, self._handle, self._failed)
+                "announce", lambda stream: RequestStreamHandler(context, stream, machine, self._handle, self._failed)
             )
         return self
 

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...codes import StreamCode
-from ...errors import MoqtError, NotFound, RemoteProtocolError
+from ...errors import MoqtError, NotFound, RemoteProtocolError, StreamReset
 from ...protocol.events import Event, FramesReceived, RequestFinished, RequestRefused
 from ...protocol.machine import events_before
-from ...transport.errors import StreamReset
 from .group import GroupReader
 from .group_buffer import GroupBuffer
-from .request import Request, RequestSink
+from .request import Request, RequestStreamHandler
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ...path import BroadcastPath
-    from ...protocol.fetch import FetchSubscriber
+    from ...protocol.fetch import FetchRequester
     from ...transport.abc import BidiStream
-    from ..context import SessionDriver
+    from ..context import SessionContext
 
 
 class FetchReader(GroupReader):
@@ -37,19 +36,19 @@ class FetchReader(GroupReader):
 
     def __init__(
         self,
-        driver: SessionDriver,
+        context: SessionContext,
         path: BroadcastPath,
         track: str,
-        machine: FetchSubscriber,
+        machine: FetchRequester,
         sequence: int,
         start_frame: int,
     ) -> None:
-        self._driver = driver
+        self._context = context
         self._path = path
         self._track = track
         self._machine = machine
         self._frames = GroupBuffer()
-        self._request = Request(driver, self._frames, "fetch")
+        self._request = Request(context, self._frames, "fetch")
         super().__init__(sequence, start_frame, self._frames)
 
     async def __aenter__(self) -> FetchReader:
@@ -57,10 +56,10 @@ class FetchReader(GroupReader):
             await self._request.open("fetch", self._attach)
         return self
 
-    def _attach(self, stream: BidiStream) -> _FetchSink:
+    def _attach(self, stream: BidiStream) -> _FetchStream:
         self._frames.stream = stream
-        self._frames.expect_by(trio.current_time() + self._driver.limits.reply_timeout, self._give_up)
-        return _FetchSink(self._driver, stream, self._machine, self._frames, self._handle, self._failed)
+        self._frames.expect_by(trio.current_time() + self._context.limits.reply_timeout, self._give_up)
+        return _FetchStream(self._context, stream, self._machine, self._frames, self._handle, self._failed)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
@@ -90,21 +89,21 @@ class FetchReader(GroupReader):
         self._frames.fail(StreamReset.after(error) if isinstance(error, RemoteProtocolError) else error)
 
 
-class _FetchSink(RequestSink):
+class _FetchStream(RequestStreamHandler):
     """The stream of a fetch: frames keep their credit until they are read."""
 
     keeps_after_reset = True
 
     def __init__(
         self,
-        driver: SessionDriver,
+        context: SessionContext,
         stream: BidiStream,
-        machine: FetchSubscriber,
+        machine: FetchRequester,
         frames: GroupBuffer,
         handle: Callable[[Event], None],
         failed: Callable[[MoqtError], None],
     ) -> None:
-        super().__init__(driver, stream, machine, handle, failed)
+        super().__init__(context, stream, machine, handle, failed)
         self._fetch = machine
         self._frames = frames
 

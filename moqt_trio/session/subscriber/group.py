@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...codes import StreamCode
-from ...errors import LocalProtocolError
-from ...transport.errors import StreamReset
+from ...errors import LocalProtocolError, StreamReset
 
 if TYPE_CHECKING:
     from ...frame import Frame

@@ -1,6 +1,6 @@
 """The frames of one group between its stream and its reader, and the credit that they hold until they are read.
 
-The stream's sink fills it; `GroupReader` is what the application sees of it.
+The stream's handler fills it; `GroupReader` is what the application sees of it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import trio
 from ...codes import StreamCode
 from ...frame import Frame
 from ...wire.messages import Frame as WireFrame
-from .receive_queue import Inbox
+from .receive_queue import ReceiveQueue
 
 if TYPE_CHECKING:
     from ...transport.abc import ReceiveStream
 
 
-class GroupBuffer(Inbox[WireFrame]):
+class GroupBuffer(ReceiveQueue[WireFrame]):
     """Frames that arrived whole and were not read.
 
     Args:

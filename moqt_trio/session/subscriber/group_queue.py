@@ -15,7 +15,7 @@ import trio
 from ...codes import StreamCode
 from ...model.sequences import SequenceSet
 from .group import GroupReader
-from .receive_queue import Inbox
+from .receive_queue import ReceiveQueue
 
 if TYPE_CHECKING:
     from ...limits import Limits
@@ -77,7 +77,7 @@ class GroupSource(Protocol):
         """Refuses the rest."""
 
 
-class GroupIntake(Inbox[GroupReader]):
+class GroupQueue(ReceiveQueue[GroupReader]):
     """Groups that arrived and were not taken, and what is known of those that did not.
 
     Args:
@@ -192,7 +192,7 @@ class GroupIntake(Inbox[GroupReader]):
         if self._all_arrived():
             self.finish()
         else:
-            self.expect_by(trio.current_time() + self._limits.straggler_timeout, self.finish)
+            self.expect_by(trio.current_time() + self._limits.late_group_timeout, self.finish)
 
     def fail(self, error: Exception) -> None:
         if not self.finishing:

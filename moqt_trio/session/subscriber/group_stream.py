@@ -7,35 +7,34 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...codes import StreamCode
-from ...errors import MoqtError, RemoteProtocolError
+from ...errors import MoqtError, RemoteProtocolError, StreamReset
 from ...protocol.events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted, SetupReceived
 from ...protocol.group import GroupReceiver
 from ...protocol.machine import events_before
-from ...transport.abc import ReceiveStream, StreamSink
-from ...transport.errors import StreamReset
+from ...transport.abc import ReceiveStream, StreamHandler
 from ...wire.messages import StreamKind
 from .group import GroupReader
 from .group_buffer import GroupBuffer
 
 if TYPE_CHECKING:
     from ...wire.messages import Frame as WireFrame
-    from ..context import SessionDriver
-    from .group_queue import GroupIntake
+    from ..context import SessionContext
+    from .group_queue import GroupQueue
 
 
-class IncomingGroup(StreamSink):
+class GroupStream(StreamHandler):
     """A uni stream that the peer opened: a group of one of our subscriptions, or its SETUP."""
 
     keeps_after_reset = True
-    __slots__ = ("_buffer", "_driver", "_group", "_incoming", "_intake", "_spelled", "_stream")
+    __slots__ = ("_buffer", "_context", "_group", "_incoming", "_intake", "_spelled", "_stream")
 
-    def __init__(self, driver: SessionDriver, stream: ReceiveStream) -> None:
-        self._driver = driver
+    def __init__(self, context: SessionContext, stream: ReceiveStream) -> None:
+        self._context = context
         self._stream = stream
-        self._incoming = driver.core.accept_uni()
+        self._incoming = context.core.accept_uni()
         self._group: GroupReceiver | None = None
         self._buffer: GroupBuffer | None = None
-        self._intake: GroupIntake | None = None
+        self._intake: GroupQueue | None = None
         self._spelled = False
 
     def data_received(self, data: bytes, fin: bool) -> None:
@@ -65,9 +64,9 @@ class IncomingGroup(StreamSink):
             elif isinstance(event, GroupFinished):
                 finished = True
             elif isinstance(event, SetupReceived):
-                self._driver.setup_received.set()
+                self._context.setup_received.set()
         if group is None and self._incoming.kind is not None:
-            self._driver.untyped.discard(self)
+            self._context.untyped.discard(self)
         intake, buffer, group = self._intake, self._buffer, self._group
         if intake is None or buffer is None or group is None:
             # Only the stream's type and header so far, or a SETUP: small, and used at once.
@@ -91,7 +90,7 @@ class IncomingGroup(StreamSink):
         return True
 
     def _begin(self, event: GroupStarted) -> bool:
-        intake = self._driver.subscriptions.get(event.subscribe_id)
+        intake = self._context.subscriptions.get(event.subscribe_id)
         if intake is None:
             return False
         machine = self._incoming.machine
@@ -135,7 +134,7 @@ class IncomingGroup(StreamSink):
     def _broken(self, error: RemoteProtocolError) -> None:
         self._over()
         if error.scope == "session":
-            self._driver.violated(error)
+            self._context.violated(error)
         else:
             self._spell_codes()
             # The frames that came whole can be read. They keep their credit until then: else a peer could fill memory
@@ -147,11 +146,11 @@ class IncomingGroup(StreamSink):
         """Has the stream's codes spelled for its kind, from when that is known or the stream is given up."""
         if not self._spelled:
             self._spelled = True
-            self._driver.spell_codes(self._stream, "group" if self._incoming.kind is StreamKind.GROUP else "stream")
+            self._context.map_codes(self._stream, "group" if self._incoming.kind is StreamKind.GROUP else "stream")
 
     def _over(self) -> None:
         self._incoming.release()
-        self._driver.untyped.discard(self)
+        self._context.untyped.discard(self)
 
     def _end(self, error: Exception, *, reset: bool) -> None:
         if self._intake is not None and self._buffer is not None:
@@ -159,13 +158,13 @@ class IncomingGroup(StreamSink):
             self._intake.end(self, self._buffer, reset=reset)
 
 
-def deliver_datagram(driver: SessionDriver, data: bytes) -> None:
+def deliver_datagram(context: SessionContext, data: bytes) -> None:
     """Hands a datagram to the subscription that it belongs to; unknown ones are dropped and counted."""
-    event = driver.core.receive_datagram(data)
+    event = context.core.receive_datagram(data)
     if event is None:
         return
-    intake = driver.subscriptions.get(event.subscribe_id)
-    if intake is None or len(intake) >= driver.limits.max_datagrams:
+    intake = context.subscriptions.get(event.subscribe_id)
+    if intake is None or len(intake) >= context.limits.max_datagrams:
         return
     buffer = GroupBuffer()
     event.frame.wire_size = 0

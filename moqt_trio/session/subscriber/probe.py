@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from ...errors import StreamReset
 from ...protocol.events import Event, ProbeReported, RequestFinished, RequestRefused
-from ...transport.errors import StreamReset
-from .receive_queue import Inbox
-from .request import Request, RequestSink
+from .receive_queue import ReceiveQueue
+from .request import Request, RequestStreamHandler
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ..context import SessionDriver
+    from ..context import SessionContext
 
 
 @attrs.frozen
@@ -37,11 +37,11 @@ class Probe:
     Only the newest report is kept: who reads slowly misses those in between.
     """
 
-    def __init__(self, driver: SessionDriver, bitrate: int | None) -> None:
-        self._driver = driver
-        self._machine = driver.core.probe(bitrate)
-        self._reports: Inbox[ProbeReport] = Inbox()
-        self._request = Request(driver, self._reports, "probe")
+    def __init__(self, context: SessionContext, bitrate: int | None) -> None:
+        self._context = context
+        self._machine = context.core.probe(bitrate)
+        self._reports: ReceiveQueue[ProbeReport] = ReceiveQueue()
+        self._request = Request(context, self._reports, "probe")
         self._last: ProbeReport | None = None
 
     def _handle(self, event: Event) -> None:
@@ -61,7 +61,9 @@ class Probe:
         with self._request.entering():
             await self._request.open(
                 "stream",
-                lambda stream: RequestSink(self._driver, stream, self._machine, self._handle, self._reports.fail),
+                lambda stream: RequestStreamHandler(
+                    self._context, stream, self._machine, self._handle, self._reports.fail
+                ),
             )
         return self
 

@@ -15,7 +15,7 @@ import trio
 T = TypeVar("T")
 
 
-class Inbox(Generic[T]):
+class ReceiveQueue(Generic[T]):
     """Items in the order in which they came, for one task at a time, and behind them their end.
 
     An item is taken out after the reader's last await: cancelling a receive loses nothing.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ...errors import LocalProtocolError
-from ..context import MachineSink, SessionDriver
+from ..context import ControlStream, SessionContext
 
 if TYPE_CHECKING:
     from ...codes import CodeSpace
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from ...protocol.events import Event
     from ...protocol.machine import StreamMachine
     from ...transport.abc import BidiStream
-    from .receive_queue import Inbox
+    from .receive_queue import ReceiveQueue
 
 T = TypeVar("T")
-SinkT = TypeVar("SinkT", bound=MachineSink)
+StreamT = TypeVar("StreamT", bound=ControlStream)
 
 
-class RequestSink(MachineSink):
+class RequestStreamHandler(ControlStream):
     """The stream of a request; what is said on it goes to whoever made the request.
 
     Args:
-        driver: The session's.
+        context: The session's.
         stream: The stream.
         machine: Its state.
         handle: Takes each event.
@@ -38,13 +38,13 @@ class RequestSink(MachineSink):
 
     def __init__(
         self,
-        driver: SessionDriver,
+        context: SessionContext,
         stream: BidiStream,
         machine: StreamMachine,
         handle: Callable[[Event], None],
         failed: Callable[[MoqtError], None],
     ) -> None:
-        super().__init__(driver, stream, machine)
+        super().__init__(context, stream, machine)
         self._handle = handle
         self._failed = failed
 
@@ -55,23 +55,23 @@ class RequestSink(MachineSink):
         self._failed(error)
 
 
-async def open_request(driver: SessionDriver, codes: CodeSpace, attach: Callable[[BidiStream], SinkT]) -> SinkT:
+async def open_request(context: SessionContext, codes: CodeSpace, attach: Callable[[BidiStream], StreamT]) -> StreamT:
     """Opens a stream and sends what its machine opens it with. Cancelled, nothing was sent.
 
     Args:
-        driver: The session's.
+        context: The session's.
         codes: Where the stream's error codes stand.
-        attach: Makes the stream's sink.
+        attach: Makes the stream's handler.
 
     Raises:
         SessionClosed: The session ended.
     """
-    stream = await driver.connection.open_bidi()
-    sink = attach(stream)
-    driver.spell_codes(stream, codes)
-    stream.write(sink.machine.opening)
-    stream.sink = sink
-    return sink
+    stream = await context.connection.open_bidi()
+    handler = attach(stream)
+    context.map_codes(stream, codes)
+    stream.write(handler.machine.opening)
+    stream.handler = handler
+    return handler
 
 
 class Request(Generic[T]):
@@ -80,17 +80,17 @@ class Request(Generic[T]):
     Before the block a reader of the inbox is told to enter it, after it that this side has closed it.
 
     Args:
-        driver: The session's.
+        context: The session's.
         inbox: Where the answers go.
         noun: What the application calls the request, for messages.
     """
 
-    def __init__(self, driver: SessionDriver, inbox: Inbox[T], noun: str) -> None:
-        self._driver = driver
+    def __init__(self, context: SessionContext, inbox: ReceiveQueue[T], noun: str) -> None:
+        self._context = context
         self._inbox = inbox
         self._noun = noun
         self._entered = False
-        self._sink: MachineSink | None = None
+        self._handler: ControlStream | None = None
         inbox.error = LocalProtocolError(f"enter the {noun} with 'async with' first")
 
     @contextmanager
@@ -104,7 +104,7 @@ class Request(Generic[T]):
         """
         if self._entered:
             raise LocalProtocolError(f"this {self._noun} was entered before: it can be entered only once")
-        self._driver.check_may_ask()
+        self._context.check_may_ask()
         self._entered = True
         self._inbox.error = None
         try:
@@ -113,9 +113,9 @@ class Request(Generic[T]):
             self.leave()
             raise
 
-    async def open(self, codes: CodeSpace, attach: Callable[[BidiStream], MachineSink]) -> None:
+    async def open(self, codes: CodeSpace, attach: Callable[[BidiStream], ControlStream]) -> None:
         """Opens the request's stream; see `open_request`."""
-        self._sink = await open_request(self._driver, codes, attach)
+        self._handler = await open_request(self._context, codes, attach)
 
     def check_entered(self) -> None:
         """Raises LocalProtocolError before the block was entered."""
@@ -129,21 +129,21 @@ class Request(Generic[T]):
 
     def send(self, data: bytes) -> None:
         """Sends more on the request's stream."""
-        if self._sink is not None:
-            self._sink.stream.write(data)
+        if self._handler is not None:
+            self._handler.stream.write(data)
 
     def finish(self) -> None:
         """Ends our half of the stream: the peer has finished its own."""
-        if self._sink is not None:
-            self._sink.stream.finish()
+        if self._handler is not None:
+            self._handler.stream.finish()
 
     def cancel(self, code: int) -> None:
         """Gives the stream up with a code; the inbox stays as it is."""
-        if self._sink is not None:
-            self._sink.cancel(code)
+        if self._handler is not None:
+            self._handler.cancel(code)
 
     def leave(self) -> None:
         """Ends the request from this side: cancels what is not over, and closes the inbox."""
-        if self._sink is not None:
-            self._sink.cancel()
+        if self._handler is not None:
+            self._handler.cancel()
         self._inbox.close(f"this side closed the {self._noun}")

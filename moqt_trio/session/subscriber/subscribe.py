@@ -1,6 +1,6 @@
 """A track of the peer's that we subscribe to, as the application reads it.
 
-Its groups come by `group_intake.py`; this file owns the subscribe stream.
+Its groups come by `group_queue.py`; this file owns the subscribe stream.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from ...codes import StreamCode
-from ...errors import LocalProtocolError, NotFound
+from ...errors import LocalProtocolError, NotFound, StreamReset
 from ...model.track_state import AGE_BOUND
 from ...protocol.events import (
     Event,
@@ -23,9 +23,8 @@ from ...protocol.events import (
     SubscribeAccepted,
     SubscribeEnded,
 )
-from ...transport.errors import StreamReset
-from .group_queue import DroppedGroups, GroupIntake, SubscriptionStatistics
-from .request import Request, RequestSink
+from .group_queue import DroppedGroups, GroupQueue, SubscriptionStatistics
+from .request import Request, RequestStreamHandler
 from .track import TrackInfoRequest, TrackProperties
 
 if TYPE_CHECKING:
@@ -33,9 +32,9 @@ if TYPE_CHECKING:
 
     from ...errors import MoqtError
     from ...path import BroadcastPath
-    from ...protocol.subscribe import TrackSubscriber
+    from ...protocol.subscribe import SubscribeRequester
     from ...transport.abc import BidiStream
-    from ..context import SessionDriver
+    from ..context import SessionContext
     from .group import GroupReader
 
 
@@ -64,15 +63,15 @@ class Subscription:
         track: The track's name.
     """
 
-    def __init__(self, driver: SessionDriver, path: BroadcastPath, track: str, options: SubscribeOptions) -> None:
+    def __init__(self, context: SessionContext, path: BroadcastPath, track: str, options: SubscribeOptions) -> None:
         self.path = path
         self.track = track
-        self._driver = driver
+        self._context = context
         self._options = options
-        self._groups = GroupIntake(driver.limits)
+        self._groups = GroupQueue(context.limits)
         self._groups.want(options.start_group, options.end_group)
-        self._request = Request(driver, self._groups, "subscription")
-        self._machine: TrackSubscriber | None = None
+        self._request = Request(context, self._groups, "subscription")
+        self._machine: SubscribeRequester | None = None
         self._info: TrackInfoRequest | None = None
         self._accepted = trio.Event()
         self._answer_by = math.inf
@@ -127,8 +126,8 @@ class Subscription:
         return self
 
     async def _subscribe(self) -> None:
-        driver, options = self._driver, self._options
-        self._machine = machine = driver.core.subscribe(
+        context, options = self._context, self._options
+        self._machine = machine = context.core.subscribe(
             str(self.path),
             self.track,
             priority=options.priority,
@@ -139,19 +138,19 @@ class Subscription:
             start_frame=options.start_frame,
             end_frame=options.end_frame,
         )
-        if driver.core.dialect.features.track_info:
-            self._info = TrackInfoRequest(driver)
+        if context.core.dialect.features.track_info:
+            self._info = TrackInfoRequest(context)
             await self._info.open(self.path, self.track)
         await self._request.open("subscribe", partial(self._attach, machine))
-        driver.subscriptions[machine.subscribe_id] = self._groups
+        context.subscriptions[machine.subscribe_id] = self._groups
 
-    def _attach(self, machine: TrackSubscriber, stream: BidiStream) -> RequestSink:
-        driver = self._driver
-        if not driver.core.dialect.features.subscribe_ok_needs_group:
+    def _attach(self, machine: SubscribeRequester, stream: BidiStream) -> RequestStreamHandler:
+        context = self._context
+        if not context.core.dialect.features.subscribe_ok_needs_group:
             # Elsewhere the answer waits for the first group, which may be long in coming.
-            self._answer_by = trio.current_time() + driver.limits.reply_timeout
+            self._answer_by = trio.current_time() + context.limits.reply_timeout
             self._groups.expect_by(self._answer_by, self._give_up)
-        return RequestSink(driver, stream, machine, self._handle, self._failed)
+        return RequestStreamHandler(context, stream, machine, self._handle, self._failed)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
@@ -163,7 +162,7 @@ class Subscription:
             self._info.cancel()
         if self._machine is not None:
             self._machine.release()
-            self._driver.subscriptions.pop(self._machine.subscribe_id, None)
+            self._context.subscriptions.pop(self._machine.subscribe_id, None)
         self._request.leave()
         self._accepted.set()
 

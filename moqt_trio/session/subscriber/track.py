@@ -12,12 +12,12 @@ import trio
 
 from ...codes import StreamCode
 from ...protocol.events import Event, TrackInfoReceived
-from .request import RequestSink, open_request
+from .request import RequestStreamHandler, open_request
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...path import BroadcastPath
-    from ..context import SessionDriver
+    from ..context import SessionContext
 
 
 @attrs.frozen
@@ -38,19 +38,19 @@ class TrackProperties:
 class TrackInfoRequest:
     """Asks for a track's properties. A refusal is no error: whoever subscribes to the track hears of it there."""
 
-    def __init__(self, driver: SessionDriver) -> None:
-        self._driver = driver
-        self._answer_by = trio.current_time() + driver.limits.reply_timeout
+    def __init__(self, context: SessionContext) -> None:
+        self._context = context
+        self._answer_by = trio.current_time() + context.limits.reply_timeout
         self._answered = trio.Event()
         self._properties: TrackProperties | None = None
-        self._sink: RequestSink | None = None
+        self._handler: RequestStreamHandler | None = None
 
     async def open(self, path: BroadcastPath, track: str) -> None:
         """Sends the request."""
-        driver = self._driver
-        machine = driver.core.request_track_info(str(path), track)
-        self._sink = await open_request(
-            driver, "info", lambda stream: RequestSink(driver, stream, machine, self._handle, self._failed)
+        context = self._context
+        machine = context.core.request_track_info(str(path), track)
+        self._handler = await open_request(
+            context, "info", lambda stream: RequestStreamHandler(context, stream, machine, self._handle, self._failed)
         )
 
     def _handle(self, event: Event) -> None:
@@ -58,9 +58,9 @@ class TrackInfoRequest:
             info = event.info
             self._properties = TrackProperties(info.priority, info.max_age_ms / 1000, info.timescale)
         self._answered.set()
-        if self._sink is not None:
+        if self._handler is not None:
             # Not before the answer, which a FIN would cancel; but the stream counts until then.
-            self._sink.stream.finish()
+            self._handler.stream.finish()
 
     def _failed(self, error: MoqtError) -> None:
         self._answered.set()
@@ -76,5 +76,5 @@ class TrackInfoRequest:
     def cancel(self, code: int = StreamCode.CANCELLED) -> None:
         """Gives the request up with a code."""
         self._answered.set()
-        if self._sink is not None:
-            self._sink.cancel(code)
+        if self._handler is not None:
+            self._handler.cancel(code)

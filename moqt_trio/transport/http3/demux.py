@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
-from ..abc import ConnectionSink, StreamSink
+from ..abc import ConnectionHandler, StreamHandler
 from ..stream import PLAIN_CODES, Stream
 from .codec import HeadersTooLarge, Http3
 from .constants import (
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _REMEMBERED_SESSIONS = 64
 
 
-class _Undecided(StreamSink):
+class _Undecided(StreamHandler):
     """Reads the first integers of a peer's stream."""
 
     __slots__ = ("_demux", "_head", "since", "stream")
@@ -78,7 +78,7 @@ class _Undecided(StreamSink):
         self._demux.undecided.pop(self.stream.stream_id, None)
 
 
-class _CriticalStream(StreamSink):
+class _CriticalStream(StreamHandler):
     """The control stream or a QPACK stream, of either side."""
 
     __slots__ = ("_demux", "_stream")
@@ -98,8 +98,8 @@ class _CriticalStream(StreamSink):
         self._demux.http3.sending_ended(self._stream.stream_id)
 
 
-class Demux(ConnectionSink):
-    """The sink of a connection that speaks HTTP/3. Sends SETTINGS when it is made; reads once `attach` is called.
+class Demux(ConnectionHandler):
+    """The handler of a connection that speaks HTTP/3. Sends SETTINGS when it is made; reads once `attach` is called.
 
     Attributes:
         connection: What carries it all.
@@ -133,8 +133,8 @@ class Demux(ConnectionSink):
     def attach(self) -> None:
         """Starts to hear of what arrives, beginning with what has arrived already."""
         for stream in self.http3.local_streams:
-            stream.sink = _CriticalStream(self, stream)
-        self.connection.sink = self
+            stream.handler = _CriticalStream(self, stream)
+        self.connection.handler = self
 
     @property
     def datagrams(self) -> bool:
@@ -216,7 +216,7 @@ class Demux(ConnectionSink):
         opened = cast("Stream", stream)
         opened.codes = PLAIN_CODES
         undecided = self.undecided[opened.stream_id] = _Undecided(self, opened)
-        opened.sink = undecided
+        opened.handler = undecided
         if self.undecided:
             self._stale.set()
 
@@ -264,7 +264,7 @@ class Demux(ConnectionSink):
         elif not stream.writes:
             if kind in HTTP3_UNI_TYPES:
                 self.http3.add(stream)
-                stream.sink = _CriticalStream(self, stream)
+                stream.handler = _CriticalStream(self, stream)
             else:
                 refuse(stream, H3Error.STREAM_CREATION_ERROR)
         elif self._requests is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ..abc import StreamSink
+from ..abc import StreamHandler
 from ..stream import PLAIN_CODES
 from .constants import H3Error
 
@@ -32,7 +32,7 @@ def refuse(stream: Stream, code: int) -> None:
     stream.stop(code)
 
 
-class _Held(StreamSink):
+class _Held(StreamHandler):
     """Keeps what one early stream brings, and counts it."""
 
     __slots__ = ("_early", "chunks", "fin", "session_id", "since", "stream")
@@ -83,7 +83,7 @@ class EarlyArrivals:
             refuse(stream, H3Error.WEBTRANSPORT_BUFFERED_STREAM_REJECTED)
             return
         held = self._streams[stream.stream_id] = _Held(self, stream, session_id, now)
-        stream.sink = held
+        stream.handler = held
 
     def hold_datagram(self, session_id: int, data: bytes, now: float) -> None:
         """Keeps a datagram, or drops it when there is no room."""
@@ -95,7 +95,7 @@ class EarlyArrivals:
             self._datagrams.append(_Datagram(session_id, data, now))
 
     def take(self, session_id: int) -> tuple[list[Stream], list[bytes]]:
-        """Hands over what waits for a session: streams in order of arrival, without a sink, and datagrams."""
+        """Hands over what waits for a session: streams in order of arrival, without a handler, and datagrams."""
         streams = []
         for held in [held for held in self._streams.values() if held.session_id == session_id]:
             self.drop(held)

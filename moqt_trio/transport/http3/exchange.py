@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ..abc import StreamSink
+from ..abc import StreamHandler
 from ..stream import PLAIN_CODES
 from .codec import DataReceived, HeadersReceived, HeadersTooLarge
 from .constants import H3Error
@@ -37,7 +37,7 @@ class ExchangeOwner(Protocol):
         """The peer gave up one of the halves, or the connection is over (`error`)."""
 
 
-class Exchange(StreamSink):
+class Exchange(StreamHandler):
     """A request and its answer.
 
     Sending after the sending half ended does nothing: the peer may stop listening at any moment.
@@ -71,7 +71,7 @@ class Exchange(StreamSink):
         self.stream_id = stream.stream_id
         http3.add(stream)
         stream.codes = PLAIN_CODES
-        stream.sink = self
+        stream.handler = self
 
     @property
     def started(self) -> bool:

@@ -22,7 +22,7 @@ from ...errors import (
 )
 from .aioquic.packets import AioquicFactory
 from .connection import QuicConnection
-from .udp import MAX_PAYLOAD, UdpPort, connect_port, packet_size
+from .udp import MAX_PAYLOAD, UdpSocket, connect_port, packet_size
 
 if TYPE_CHECKING:
     from .engine import Address, Termination
@@ -172,7 +172,7 @@ class _Attempt:
             size = packet_size(settings.max_datagram_size, self._address)
             try:
                 self.connection = connection = QuicConnection(
-                    lambda sink: AioquicFactory().client(settings, size, sink),
+                    lambda handler: AioquicFactory().client(settings, size, handler),
                     is_client=True,
                     limits=settings.limits,
                     owner=self,
@@ -193,7 +193,7 @@ class _Attempt:
             self.connection.close()
         self._scope.cancel()
 
-    async def _read(self, connection: QuicConnection, port: UdpPort) -> None:
+    async def _read(self, connection: QuicConnection, port: UdpSocket) -> None:
         receive = port.socket.recv
         while True:
             await port.wait_readable()

@@ -1,7 +1,7 @@
 """The driver of one QUIC connection: the task that sends and keeps the time, between an engine and a socket.
 
 It knows neither packets nor how sockets are shared; `endpoint.py` and `dial.py` hand it datagrams. It owns the
-error boundary: what goes wrong in the engine or in a sink ends this connection and nothing else.
+error boundary: what goes wrong in the engine or in a handler ends this connection and nothing else.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import trio
 
 from ...codes import SessionCode
 from ..base import StreamHost
-from .engine import Address, Credit, Engine, EngineSink, Termination
-from .udp import UdpPort, plain_address
+from .engine import Address, Credit, Engine, EngineHandler, Termination
+from .udp import UdpSocket, plain_address
 
 if TYPE_CHECKING:
     from ...limits import Limits
@@ -62,8 +62,8 @@ class Owner(Protocol):
         """The connection is over. `farewell` tells the peer, and may be sent again; empty when it knows."""
 
 
-class QuicConnection(StreamHost, EngineSink):
-    """A QUIC connection. The methods of `EngineSink`, and those that say so, are for its owner and its engine.
+class QuicConnection(StreamHost, EngineHandler):
+    """A QUIC connection. The methods of `EngineHandler`, and those that say so, are for its owner and its engine.
 
     Attributes:
         termination: How QUIC says that the connection ended; None while it lives.
@@ -75,12 +75,12 @@ class QuicConnection(StreamHost, EngineSink):
 
     def __init__(
         self,
-        make_engine: Callable[[EngineSink], Engine],
+        make_engine: Callable[[EngineHandler], Engine],
         *,
         is_client: bool,
         limits: Limits,
         owner: Owner,
-        port: UdpPort,
+        port: UdpSocket,
         address: Address,
     ) -> None:
         super().__init__(is_client=is_client, limits=limits)
@@ -132,7 +132,7 @@ class QuicConnection(StreamHost, EngineSink):
         """Starts a client's handshake."""
         self._engine.connect(self._address, trio.current_time())
 
-    def receive_untrusted(self, data: bytes, address: Address, port: UdpPort, now: float) -> None:
+    def receive_untrusted(self, data: bytes, address: Address, port: UdpSocket, now: float) -> None:
         """Takes a datagram; `settle` must follow."""
         self._bytes_received += len(data)
         self._heard_at = now

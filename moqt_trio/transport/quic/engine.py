@@ -1,7 +1,7 @@
 """The seam between the driver and a QUIC engine.
 
 An engine is sans-IO: it is given datagrams and the time, and gives datagrams and the time at which it wants to be
-called again. What happens on a connection it tells an `EngineSink`, synchronously, while `deliver_events` runs.
+called again. What happens on a connection it tells an `EngineHandler`, synchronously, while `deliver_events` runs.
 This file names no implementation: a second engine needs a module of its own and nothing else.
 """
 
@@ -66,7 +66,7 @@ class Credit(enum.Enum):
     NOW = "now"
 
 
-class EngineSink(Protocol):
+class EngineHandler(Protocol):
     """Hears of what happens on one connection, in the order in which it happened."""
 
     def handshake_completed(self, alpn: str | None, server_name: str | None) -> None:
@@ -129,7 +129,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def deliver_events(self) -> None:
-        """Tells the sink what came of the datagrams and timeouts since the last call."""
+        """Tells the handler what came of the datagrams and timeouts since the last call."""
 
     @abc.abstractmethod
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
@@ -261,7 +261,7 @@ class Validated:
 class EngineFactory(Protocol):
     """Makes engines, and the packets that a listener sends without one."""
 
-    def client(self, settings: ClientSettings, packet_size: int, sink: EngineSink) -> Engine:
+    def client(self, settings: ClientSettings, packet_size: int, handler: EngineHandler) -> Engine:
         """Returns an engine for `connect`."""
         ...
 
@@ -269,7 +269,7 @@ class EngineFactory(Protocol):
         self,
         settings: ServerSettings,
         packet_size: int,
-        sink: EngineSink,
+        handler: EngineHandler,
         header: LongHeader,
         validated: Validated | None,
     ) -> Engine:

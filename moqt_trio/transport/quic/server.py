@@ -21,7 +21,7 @@ from .client import connect_quic
 from .connection import QuicConnection
 from .engine import CONNECTION_ID_BYTES, Address, EngineFactory, LongHeader, Validated
 from .settings import MIN_PACKET, ServerSettings
-from .udp import MAX_PAYLOAD, UdpPort, bind_ports, packet_size, plain_address
+from .udp import MAX_PAYLOAD, UdpSocket, bind_ports, packet_size, plain_address
 
 __all__ = ["ListenerStatistics", "QuicListener", "connect_quic", "serve_quic"]
 
@@ -71,7 +71,7 @@ class QuicListener:
         port: The port number, the same for all.
     """
 
-    def __init__(self, handler: Handler, ports: list[UdpPort], settings: ServerSettings) -> None:
+    def __init__(self, handler: Handler, ports: list[UdpSocket], settings: ServerSettings) -> None:
         self.addresses = [plain_address(port.address) for port in ports]
         self.port = self.addresses[0][1]
         self._handler = handler
@@ -142,7 +142,7 @@ class QuicListener:
                     self._drivers.start_soon(self._read, port)
                 task_status.started(scope)
 
-    async def _read(self, port: UdpPort) -> None:
+    async def _read(self, port: UdpSocket) -> None:
         receive = port.socket.recvfrom
         routes = self._routes
         while True:
@@ -194,7 +194,9 @@ class QuicListener:
 
     # -- routing -------------------------------------------------------------------------------------------
 
-    def _route_long_untrusted(self, port: UdpPort, data: bytes, address: Address, now: float) -> QuicConnection | None:
+    def _route_long_untrusted(
+        self, port: UdpSocket, data: bytes, address: Address, now: float
+    ) -> QuicConnection | None:
         header = self._factory.parse_header_untrusted(data)
         if header is None:
             return None
@@ -214,7 +216,7 @@ class QuicListener:
             return None
         return self._accept(port, header, address, now)
 
-    def _accept(self, port: UdpPort, header: LongHeader, address: Address, now: float) -> QuicConnection | None:
+    def _accept(self, port: UdpSocket, header: LongHeader, address: Address, now: float) -> QuicConnection | None:
         settings, limits = self._settings, self._settings.limits
         if len(self._connections) >= limits.max_connections or len(self._half_open) >= limits.max_half_open:
             self._refused += 1
@@ -229,7 +231,7 @@ class QuicListener:
         size = packet_size(settings.max_datagram_size, plain_address(address))
         try:
             connection = QuicConnection(
-                lambda sink: self._factory.server(settings, size, sink, header, validated),
+                lambda handler: self._factory.server(settings, size, handler, header, validated),
                 is_client=False,
                 limits=limits,
                 owner=self,
@@ -247,7 +249,7 @@ class QuicListener:
         self._drivers.start_soon(connection.drive)
         return connection
 
-    def _repeat_farewell(self, port: UdpPort, connection_id: bytes) -> None:
+    def _repeat_farewell(self, port: UdpSocket, connection_id: bytes) -> None:
         farewell = self._farewell_routes.get(connection_id)
         if farewell is None:
             return

@@ -23,7 +23,7 @@ _LOOPBACK_PACKET = 1452
 """Bytes of a packet on loopback: what an Ethernet frame leaves, which every implementation accepts."""
 
 
-class UdpPort:
+class UdpSocket:
     """One UDP socket.
 
     Attributes:
@@ -87,7 +87,7 @@ def _is_loopback(host: str) -> bool:
     return (mapped or parsed).is_loopback
 
 
-def connect_port(family: int, address: Address) -> UdpPort:
+def connect_port(family: int, address: Address) -> UdpSocket:
     """Returns a socket for one peer. Raises `OSError` when there is no route to it."""
     sock = _new_socket(family)
     try:
@@ -95,7 +95,7 @@ def connect_port(family: int, address: Address) -> UdpPort:
     except BaseException:
         sock.close()
         raise
-    return UdpPort(sock, connected=True)
+    return UdpSocket(sock, connected=True)
 
 
 def plain_address(address: Address) -> tuple[str, int]:
@@ -104,7 +104,7 @@ def plain_address(address: Address) -> tuple[str, int]:
     return host.removeprefix("::ffff:") if "." in host else host, int(address[1])
 
 
-async def bind_ports(host: str | None, port: int) -> list[UdpPort]:
+async def bind_ports(host: str | None, port: int) -> list[UdpSocket]:
     """Returns sockets for every address of a host, all on one port number.
 
     Args:
@@ -115,7 +115,7 @@ async def bind_ports(host: str | None, port: int) -> list[UdpPort]:
         OSError: An address cannot be bound; the message names it.
     """
     for _ in range(16):
-        ports: list[UdpPort] = []
+        ports: list[UdpSocket] = []
         try:
             number = port
             for family, address in await listening_addresses(host):
@@ -150,7 +150,7 @@ async def listening_addresses(host: str | None) -> list[tuple[int, str]]:
     return list(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
 
 
-def _bind(family: int, host: str, port: int) -> UdpPort:
+def _bind(family: int, host: str, port: int) -> UdpSocket:
     sock = _new_socket(family)
     try:
         if family == socket.AF_INET6:
@@ -161,7 +161,7 @@ def _bind(family: int, host: str, port: int) -> UdpPort:
         shown = f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
         number = error.errno or 0
         raise OSError(number, f"cannot listen on {shown} (UDP): {os.strerror(number)}") from error
-    return UdpPort(sock)
+    return UdpSocket(sock)
 
 
 def _new_socket(family: int) -> socket.socket:

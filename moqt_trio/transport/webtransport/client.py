@@ -45,7 +45,7 @@ async def open_webtransport(
     Several sessions may share a connection, together or one after another.
 
     Args:
-        connection: A connection whose handshake is complete, without a sink but that of an earlier session.
+        connection: A connection whose handshake is complete, without a handler but that of an earlier session.
         authority: The host, and the port where it is not 443.
         path: The path and query, beginning with `/`.
         protocols: The subprotocols to offer, best first. May be empty.
@@ -101,8 +101,8 @@ async def _ask(
 
 def _demux(connection: Connection, limits: Limits) -> Demux:
     """Returns what HTTP/3 has on a connection: there is one of it, however many sessions there are."""
-    if isinstance(connection.sink, Demux):
-        return connection.sink
+    if isinstance(connection.handler, Demux):
+        return connection.handler
     demux = Demux(connection, limits, None)
     demux.attach()
     return demux

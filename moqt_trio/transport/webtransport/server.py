@@ -53,7 +53,7 @@ async def serve_http3(
     closes the connection.
 
     Args:
-        connection: A connection whose handshake is complete, without a sink.
+        connection: A connection whose handshake is complete, without a handler.
         on_session: Called for each WebTransport session that a client asks for, in a task of its own. When it
             returns, the session closes. An exception closes it with INTERNAL_ERROR and is logged.
         app: The ASGI application for ordinary requests; None answers each with 404.

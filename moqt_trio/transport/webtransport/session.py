@@ -90,7 +90,7 @@ class WebTransportSession(BaseConnection):
             self.deliver_datagram(datagram)
 
     def deliver_stream(self, stream: Stream) -> None:
-        """Takes a stream of the peer whose prefix was read and which has no sink."""
+        """Takes a stream of the peer whose prefix was read and which has no handler."""
         self._adopt(stream)
         self._announce(stream)
 
@@ -103,7 +103,7 @@ class WebTransportSession(BaseConnection):
         self._deliver_streams_available()
 
     def deliver_send_room(self) -> None:
-        """The connection takes more; see `ConnectionSink.send_room`."""
+        """The connection takes more; see `ConnectionHandler.send_room`."""
         self._deliver_send_room()
 
     def deliver_lost(self, error: MoqtError) -> None:

@@ -12,7 +12,7 @@ import attrs
 
 from ..dialect import register
 from ..messages import AnnounceEnd, AnnounceRequest, AnnounceStart, AnnounceUpdate, Expect
-from ..tables import LiteDialect
+from ..tables import TableDialect
 from . import announce as announce
 from . import versions as lite
 
@@ -47,7 +47,7 @@ def _write_restart(writer: Writer, message: AnnounceUpdate) -> None:
 
 
 MOQ_LITE_06_WIP = register(
-    LiteDialect(
+    TableDialect(
         "moq-lite-06-wip",
         features=attrs.evolve(lite.FEATURES_05, announce_ids=True, exclude_hop=False),
         bidirectional=lite.BIDIRECTIONAL_05,

@@ -28,7 +28,7 @@ from ..messages import (
     SubscribeOk,
     SubscribeUpdate,
 )
-from ..tables import LiteDialect, Reads, Writes
+from ..tables import Reads, TableDialect, Writes
 from . import announce as announce
 from . import subscribe as subscribe
 
@@ -164,7 +164,7 @@ _WRITES_02: Writes = {
 }
 
 MOQ_LITE_02 = register(
-    LiteDialect(
+    TableDialect(
         "moq-lite-02",
         features=_FEATURES,
         bidirectional=_BIDIRECTIONAL,
@@ -178,7 +178,7 @@ MOQ_LITE_02 = register(
     )
 )
 MOQ_LITE_01 = register(
-    LiteDialect(
+    TableDialect(
         "moq-lite-01",
         features=_FEATURES,
         bidirectional=_BIDIRECTIONAL,

@@ -35,7 +35,7 @@ from ..messages import (
     TrackInfo,
     TrackRequest,
 )
-from ..tables import LiteDialect, Reads, Writes
+from ..tables import Reads, TableDialect, Writes
 from . import announce as announce
 from . import session as session
 from . import subscribe as subscribe
@@ -185,7 +185,7 @@ _WRITES_06: Writes = {
 # Registered newest first: this is the order in which a client offers them.
 
 MOQ_LITE_06 = register(
-    LiteDialect(
+    TableDialect(
         "moq-lite-06",
         features=_FEATURES_06,
         bidirectional=BIDIRECTIONAL_05,
@@ -195,7 +195,7 @@ MOQ_LITE_06 = register(
     )
 )
 MOQ_LITE_05 = register(
-    LiteDialect(
+    TableDialect(
         "moq-lite-05",
         features=FEATURES_05,
         bidirectional=BIDIRECTIONAL_05,
@@ -205,7 +205,7 @@ MOQ_LITE_05 = register(
     )
 )
 MOQ_LITE_04 = register(
-    LiteDialect(
+    TableDialect(
         "moq-lite-04",
         features=_FEATURES_04,
         bidirectional=_BIDIRECTIONAL_04,
@@ -215,7 +215,7 @@ MOQ_LITE_04 = register(
     )
 )
 MOQ_LITE_03 = register(
-    LiteDialect(
+    TableDialect(
         "moq-lite-03",
         features=_FEATURES_03,
         bidirectional=_BIDIRECTIONAL_03,

@@ -35,7 +35,7 @@ from ..messages import (
     TrackInfo,
     TrackRequest,
 )
-from ..tables import LiteDialect, Reads, Writes
+from ..tables import Reads, TableDialect, Writes
 from . import transfork
 from . import tuples as paths
 
@@ -243,7 +243,7 @@ _WRITES: Writes = {
 }
 
 
-class DevelopDialect(LiteDialect):
+class DevelopDialect(TableDialect):
     """gomoqt's develop version, made from its tables."""
 
     codes = DEVELOP_CODES

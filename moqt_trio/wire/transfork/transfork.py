@@ -40,7 +40,7 @@ from ..messages import (
     TrackInfo,
     TrackRequest,
 )
-from ..tables import LiteDialect, Reads, Writes
+from ..tables import Reads, TableDialect, Writes
 from . import tuples as paths
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ WRITES: Writes = {
 }
 
 
-class TransforkDialect(LiteDialect):
+class TransforkDialect(TableDialect):
     """moq-transfork-03, made from its tables: a body is all there is to a message."""
 
     def encode(self, message: Message) -> bytes:

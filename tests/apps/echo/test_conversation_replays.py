@@ -19,7 +19,7 @@ import moqt_trio as moqt
 from apps.echo.conversation import Conversation
 from apps.echo.server import echo
 from apps.echo.tally import Tally
-from moqt_trio.session.handshake import agree
+from moqt_trio.session.handshake import negotiate
 from moqt_trio.session.session import release_held, run_session
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
 from moqt_trio.transport.quic.server import connect_quic
@@ -105,7 +105,7 @@ def no_complaints(caplog):
 
 async def serve_echo(connection: MemoryConnection) -> None:
     """Runs the echo server's handler on a bare connection, after the handshake that raw QUIC has."""
-    agreed = await agree(connection, dialects.resolve(None), limits=LIMITS)
+    agreed = await negotiate(connection, dialects.resolve(None), limits=LIMITS)
     connection.code_mapping = PLAIN_CODES if agreed.dialect.features.plain_codes else HTTP3_CODES
     async with run_session(
         connection,
@@ -154,7 +154,7 @@ async def converse(session: moqt.Session, tally: Tally) -> None:
 async def connect_echo(connection: MemoryConnection, version: str, tally: Tally) -> None:
     """Runs the echo client's conversation on a bare connection, after the handshake that raw QUIC has."""
     dialect = dialects.get(version)
-    agreed = await agree(connection, [dialect], path="/echo", limits=LIMITS)
+    agreed = await negotiate(connection, [dialect], path="/echo", limits=LIMITS)
     connection.code_mapping = PLAIN_CODES if dialect.features.plain_codes else HTTP3_CODES
     async with run_session(
         connection, dialect, limits=LIMITS, setup=Setup(), path_on_wire=False, handshake=agreed.handshake

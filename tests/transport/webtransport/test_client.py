@@ -11,9 +11,8 @@ import trio.testing
 from aioquic.buffer import Buffer, encode_uint_var
 from aioquic.h3.connection import encode_frame
 
-from moqt_trio.errors import HandshakeFailed, Rejected, SessionClosed
+from moqt_trio.errors import HandshakeFailed, Rejected, SessionClosed, StreamReset
 from moqt_trio.limits import Limits
-from moqt_trio.transport.errors import StreamReset
 from moqt_trio.transport.http3.constants import H3Error
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.webtransport.client import open_webtransport

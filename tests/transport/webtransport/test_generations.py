@@ -13,9 +13,8 @@ import trio.testing
 from aioquic.buffer import Buffer, encode_uint_var
 from aioquic.h3.connection import encode_frame
 
-from moqt_trio.errors import HandshakeFailed, VersionUnsupported
+from moqt_trio.errors import HandshakeFailed, StreamReset, VersionUnsupported
 from moqt_trio.limits import Limits
-from moqt_trio.transport.errors import StreamReset
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.stream import PLAIN_CODES
 from moqt_trio.transport.webtransport.client import open_webtransport
@@ -213,8 +212,8 @@ async def test_sessions_of_one_client():
         (theirs,) = served.connections
         assert connection.closed is None
         # Three streams for HTTP/3 on each side, and nothing of the sessions.
-        assert len(theirs.sink.http3.local_streams) == 3
-        assert set(theirs.sink.http3._quic.streams) == {2, 6, 10, 3, 7, 11}
+        assert len(theirs.handler.http3.local_streams) == 3
+        assert set(theirs.handler.http3._quic.streams) == {2, 6, 10, 3, 7, 11}
     assert paths == ["/a", "/b", "/c"]
 
 

@@ -7,9 +7,8 @@ import pytest
 import trio
 
 from moqt_trio.codes import stream_code_to_http3
-from moqt_trio.errors import SessionClosed
+from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.limits import Limits
-from moqt_trio.transport.errors import StreamReset
 from tests.peers.aioquic_http3 import connect_http3
 from tests.transport.webtransport.serving import read_all, send_forever, serving
 

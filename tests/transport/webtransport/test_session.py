@@ -7,10 +7,9 @@ import pytest
 import trio
 import trio.testing
 
-from moqt_trio.errors import HandshakeFailed, Rejected, SessionClosed, VersionUnsupported
+from moqt_trio.errors import HandshakeFailed, Rejected, SessionClosed, StreamReset, VersionUnsupported
 from moqt_trio.limits import Limits
-from moqt_trio.transport.abc import ConnectionSink, StreamSink
-from moqt_trio.transport.errors import StreamReset
+from moqt_trio.transport.abc import ConnectionHandler, StreamHandler
 from moqt_trio.transport.http3.fields import PROTOCOL
 from moqt_trio.transport.quic.server import serve_quic
 from moqt_trio.transport.quic.settings import ServerSettings
@@ -113,7 +112,7 @@ async def test_datagrams_both_ways():
 
 @pytest.mark.parametrize("closer", ["client", "server"])
 async def test_close_carries_code_and_reason(closer):
-    """Whoever closes, the other side learns code and reason, and both ends agree on who it was."""
+    """Whoever closes, the other side learns code and reason, and both ends negotiate on who it was."""
     accepting = Accepting()
     async with serving(accepting) as served, session_to(served.port) as client:
         server = await accepting.session()
@@ -303,8 +302,8 @@ async def open_forever(session):
         await session.open_bidi()
 
 
-class Recorder(ConnectionSink, StreamSink):
-    """Writes down what a sink is told, and counts bytes as used at once."""
+class Recorder(ConnectionHandler, StreamHandler):
+    """Writes down what a handler is told, and counts bytes as used at once."""
 
     def __init__(self):
         self.told = []
@@ -313,7 +312,7 @@ class Recorder(ConnectionSink, StreamSink):
     def stream_opened(self, stream):
         self.told.append("stream")
         self.stream = stream
-        stream.sink = self
+        stream.handler = self
 
     def data_received(self, data, fin):
         self.told.append((data, fin))
@@ -326,8 +325,8 @@ class Recorder(ConnectionSink, StreamSink):
         self.told.append(type(error).__name__)
 
 
-async def test_a_sink_hears_it_all():
-    """A session's sink hears of streams and datagrams that came before it was attached, and of the end."""
+async def test_a_handler_hears_it_all():
+    """A session's handler hears of streams and datagrams that came before it was attached, and of the end."""
     accepting = Accepting()
     async with serving(accepting) as served, session_to(served.port) as client:
         server = await accepting.session()
@@ -337,7 +336,7 @@ async def test_a_sink_hears_it_all():
         while not server._new_bidi:
             await trio.testing.wait_all_tasks_blocked()
         recorder = Recorder()
-        server.sink = recorder
+        server.handler = recorder
         assert recorder.told[0] == "stream"
         client.send_datagram(b"dg")
         while len(recorder.told) < 3:

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ....errors import printable
 from ...abc import TransportStatistics
-from ..engine import CONNECTION_ID_BYTES, Address, Credit, Engine, EngineSink, LongHeader, Termination, Validated
-from .patched import MendedConnection
+from ..engine import CONNECTION_ID_BYTES, Address, Credit, Engine, EngineHandler, LongHeader, Termination, Validated
+from .patched import PatchedConnection
 
 if TYPE_CHECKING:
     from collections import deque
@@ -42,7 +42,7 @@ _IDLE = "Idle timeout"
 _CLOSE_REASON_BYTES = 1024
 
 
-def client_engine(settings: ClientSettings, packet_size: int, sink: EngineSink) -> Engine:
+def client_engine(settings: ClientSettings, packet_size: int, handler: EngineHandler) -> Engine:
     """Returns an engine for `connect`; see `engine.EngineFactory`."""
     limits = settings.limits
     trusting = not settings.verify or bool(settings.fingerprints)
@@ -54,12 +54,12 @@ def client_engine(settings: ClientSettings, packet_size: int, sink: EngineSink) 
         verify_mode=ssl.CERT_NONE if trusting else ssl.CERT_REQUIRED,
     )
     _apply(configuration, limits, packet_size)
-    quic = MendedConnection(limits, configuration=configuration)
-    return AioquicEngine(quic, limits, sink, fingerprints=settings.fingerprints)
+    quic = PatchedConnection(limits, configuration=configuration)
+    return AioquicEngine(quic, limits, handler, fingerprints=settings.fingerprints)
 
 
 def server_engine(
-    settings: ServerSettings, packet_size: int, sink: EngineSink, header: LongHeader, validated: Validated | None
+    settings: ServerSettings, packet_size: int, handler: EngineHandler, header: LongHeader, validated: Validated | None
 ) -> Engine:
     """Returns an engine for a client's first packet; see `engine.EngineFactory`."""
     limits = settings.limits
@@ -72,13 +72,13 @@ def server_engine(
         private_key=identity.private_key,
     )
     _apply(configuration, limits, packet_size)
-    quic = MendedConnection(
+    quic = PatchedConnection(
         limits,
         configuration=configuration,
         original_destination_connection_id=validated.original_destination_id if validated else header.destination_id,
         retry_source_connection_id=validated.retry_source_id if validated else None,
     )
-    return AioquicEngine(quic, limits, sink, address_validated=validated is not None)
+    return AioquicEngine(quic, limits, handler, address_validated=validated is not None)
 
 
 def _apply(configuration: QuicConfiguration, limits: Limits, packet_size: int) -> None:
@@ -96,15 +96,15 @@ class AioquicEngine(Engine):
 
     def __init__(
         self,
-        quic: MendedConnection,
+        quic: PatchedConnection,
         limits: Limits,
-        sink: EngineSink,
+        handler: EngineHandler,
         *,
         fingerprints: tuple[bytes, ...] = (),
         address_validated: bool = False,
     ) -> None:
         self._quic = quic
-        self._sink = sink
+        self._handler = handler
         self._fingerprints = fingerprints
         self._address_validated = address_validated
         self._max_datagrams = limits.max_datagrams
@@ -133,7 +133,7 @@ class AioquicEngine(Engine):
         return self._quic._state is not QuicConnectionState.FIRSTFLIGHT
 
     def deliver_events(self) -> None:
-        quic, sink, queue = self._quic, self._sink, self._events
+        quic, handler, queue = self._quic, self._handler, self._events
         while queue and self.termination is None:
             event = queue.popleft()
             if isinstance(event, events.StreamDataReceived):
@@ -141,30 +141,30 @@ class AioquicEngine(Engine):
             elif isinstance(event, events.StreamReset):
                 quic.return_undelivered(event.stream_id)
                 quic.activate(event.stream_id)
-                sink.reset_arrived(event.stream_id, event.error_code)
+                handler.reset_arrived(event.stream_id, event.error_code)
             elif isinstance(event, events.StopSendingReceived):
                 quic.activate(event.stream_id)
                 self._watched.pop(event.stream_id, None)
-                sink.stop_arrived(event.stream_id, event.error_code)
+                handler.stop_arrived(event.stream_id, event.error_code)
             elif isinstance(event, events.DatagramFrameReceived):
-                sink.datagram_arrived(event.data)
+                handler.datagram_arrived(event.data)
             elif isinstance(event, events.HandshakeCompleted):
                 self._complete_handshake(event)
             elif isinstance(event, events.ConnectionIdIssued):
-                sink.connection_id_issued(event.connection_id)
+                handler.connection_id_issued(event.connection_id)
             elif isinstance(event, events.ConnectionIdRetired):
-                sink.connection_id_retired(event.connection_id)
+                handler.connection_id_retired(event.connection_id)
         if quic.acknowledged:
             acknowledged, quic.acknowledged = quic.acknowledged, []
             for stream_id in acknowledged:
-                sink.stream_acknowledged(stream_id)
+                handler.stream_acknowledged(stream_id)
         if self._watched and self.termination is None:
             self._tell_writable()
         allowed = (quic._remote_max_streams_bidi, quic._remote_max_streams_uni)
         if allowed != self._streams_allowed:
             self._streams_allowed = allowed
             if quic._handshake_complete and self.termination is None:
-                sink.streams_available()
+                handler.streams_available()
         if quic.active:
             quic.discard_finished()
             self._tell_departed()
@@ -186,7 +186,7 @@ class AioquicEngine(Engine):
                 data = b"".join(run)
         if fin:
             self._quic.activate(stream_id)
-        self._sink.data_arrived(stream_id, data, fin)
+        self._handler.data_arrived(stream_id, data, fin)
 
     def _complete_handshake(self, event: events.HandshakeCompleted) -> None:
         tls = self._quic.tls
@@ -198,12 +198,12 @@ class AioquicEngine(Engine):
                 self.close(BAD_CERTIFICATE, reason, application=False)
                 return
         name = self._quic.configuration.server_name if self._quic.configuration.is_client else None
-        self._sink.handshake_completed(event.alpn_protocol, name)
+        self._handler.handshake_completed(event.alpn_protocol, name)
 
     def _tell_writable(self) -> None:
         for stream_id, low in list(self._watched.items()):
             if self.buffered(stream_id) < low and self._watched.pop(stream_id, None) is not None:
-                self._sink.stream_writable(stream_id)
+                self._handler.stream_writable(stream_id)
 
     def _note_end(self) -> None:
         event = self._quic._close_event
@@ -227,7 +227,7 @@ class AioquicEngine(Engine):
         # aioquic reports an id when it writes it, and the peer may address its very next packet to it.
         while self._events and isinstance(issued := self._events[-1], events.ConnectionIdIssued):
             self._events.pop()
-            self._sink.connection_id_issued(issued.connection_id)
+            self._handler.connection_id_issued(issued.connection_id)
         self._tell_departed()
         return datagrams
 
@@ -239,7 +239,7 @@ class AioquicEngine(Engine):
         departed = self._quic.departed
         for stream_id in departed:
             self._watched.pop(stream_id, None)
-            self._sink.stream_gone(stream_id)
+            self._handler.stream_gone(stream_id)
         departed.clear()
 
     def has_work(self, now: float) -> bool:

@@ -17,7 +17,7 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from ..engine import CONNECTION_ID_BYTES, Address, Engine, EngineSink, LongHeader, Validated
+from ..engine import CONNECTION_ID_BYTES, Address, Engine, EngineHandler, LongHeader, Validated
 from .engine import VERSIONS, client_engine, server_engine
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ class AioquicFactory:
     def __init__(self) -> None:
         self._tokens = QuicRetryTokenHandler()
 
-    def client(self, settings: ClientSettings, packet_size: int, sink: EngineSink) -> Engine:
-        return client_engine(settings, packet_size, sink)
+    def client(self, settings: ClientSettings, packet_size: int, handler: EngineHandler) -> Engine:
+        return client_engine(settings, packet_size, handler)
 
     def server(
         self,
         settings: ServerSettings,
         packet_size: int,
-        sink: EngineSink,
+        handler: EngineHandler,
         header: LongHeader,
         validated: Validated | None,
     ) -> Engine:
-        return server_engine(settings, packet_size, sink, header, validated)
+        return server_engine(settings, packet_size, handler, header, validated)
 
     def parse_header_untrusted(self, data: bytes) -> LongHeader | None:
         if not data or not data[0] & _LONG_HEADER:

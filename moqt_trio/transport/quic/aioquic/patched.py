@@ -74,7 +74,7 @@ class _Receiver(QuicStreamReceiver):
 class _Sender(QuicStreamSender):
     """The sending half; it reports when a packet of its own was lost, or when it is finished."""
 
-    def __init__(self, stream_id: int | None, writable: bool, owner: MendedConnection, stream: QuicStream) -> None:
+    def __init__(self, stream_id: int | None, writable: bool, owner: PatchedConnection, stream: QuicStream) -> None:
         super().__init__(stream_id, writable)
         self._owner = owner
         self._stream: QuicStream | None = stream
@@ -163,7 +163,7 @@ def _has_frames(stream: QuicStream) -> bool:
 class _StreamTable(dict[int, QuicStream]):
     """The open streams. `values()` gives those whose MAX_STREAM_DATA is due, which is what aioquic asks it for."""
 
-    def __init__(self, owner: MendedConnection) -> None:
+    def __init__(self, owner: PatchedConnection) -> None:
         super().__init__()
         self._owner = owner
 
@@ -199,7 +199,7 @@ class _Pacer(QuicPacketPacer):
         ended: True when this flush was ended here, and not for pacing.
     """
 
-    def __init__(self, owner: MendedConnection, max_datagram_size: int) -> None:
+    def __init__(self, owner: PatchedConnection, max_datagram_size: int) -> None:
         super().__init__(max_datagram_size=max_datagram_size)
         self._owner = owner
         self.packets = 0
@@ -220,7 +220,7 @@ class _Pacer(QuicPacketPacer):
         self.bucket_max = max(self.bucket_max, PACER_BURST)
 
 
-class MendedConnection(QuicConnection):
+class PatchedConnection(QuicConnection):
     """aioquic's connection with the mends of this file.
 
     Attributes:

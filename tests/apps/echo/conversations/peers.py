@@ -29,7 +29,7 @@ from aioquic.quic.events import (
 from aioquic.quic.packet import pull_quic_header
 
 from moqt_trio.errors import SessionClosed
-from moqt_trio.transport.abc import ConnectionSink, ReceiveStream, StreamSink
+from moqt_trio.transport.abc import ConnectionHandler, ReceiveStream, StreamHandler
 from tests.transport.quic_pair import CERTIFICATE
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Peer(abc.ABC):
         """Closes the session."""
 
 
-class _StreamKeeper(StreamSink):
+class _StreamKeeper(StreamHandler):
     def __init__(self, peer: Peer, stream: ReceiveStream) -> None:
         self._peer = peer
         self._stream = stream
@@ -136,21 +136,21 @@ class _StreamKeeper(StreamSink):
         self._peer.changed()
 
 
-class TransportPeer(Peer, ConnectionSink):
+class TransportPeer(Peer, ConnectionHandler):
     """A peer on a connection of the transport floor."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()
         self._connection = connection
         self._streams = {}
-        connection.sink = self
+        connection.handler = self
 
     def stream_opened(self, stream: ReceiveStream) -> None:
         self._keep(stream)
 
     def _keep(self, stream) -> None:
         self._streams[stream.stream_id] = stream
-        stream.sink = _StreamKeeper(self, stream)
+        stream.handler = _StreamKeeper(self, stream)
         self.changed()
 
     def connection_lost(self, error: MoqtError) -> None:
