@@ -1,4 +1,4 @@
-"""One payload of a group, as the application sees it."""
+"""Frame: a payload with its timestamp; one type from the decoder to the application."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ class Frame(bytes):
 
     timestamp: int | None
 
-    def __new__(cls, payload: bytes, timestamp: int | None = None) -> Frame:
+    def __new__(cls, payload: bytes | bytearray, timestamp: int | None = None) -> Frame:
         frame = super().__new__(cls, payload)
         frame.timestamp = timestamp
         return frame
 
+    def __reduce__(self) -> tuple[type[Frame], tuple[bytes, int | None]]:
+        return type(self), (bytes(self), self.timestamp)
+
     @property
     def payload(self) -> bytes:
-        """The bytes themselves; for code that treats wire frames and these alike."""
+        """The bytes themselves."""
         return self
 
     def __repr__(self) -> str:

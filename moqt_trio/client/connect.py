@@ -16,17 +16,15 @@ from ..certificates.pem import read_certificates
 from ..errors import ConnectTimeout, LocalProtocolError, MoqtError, Rejected, SessionClosed, VersionUnsupported
 from ..limits import Limits
 from ..protocol.negotiation import protocols
-from ..session.handshake import Negotiated, negotiate
-from ..session.session import Session, random_hop_id, run_session, wait_peer_setup
+from ..session.run import run_session, wait_peer_setup
 from ..transport.quic.server import connect_quic
 from ..transport.quic.settings import ClientSettings
-from ..transport.stream import HTTP3_CODES, PLAIN_CODES
 from ..transport.webtransport.client import open_webtransport
 from ..url import SessionUrl
 from ..wire import dialect as dialects
-from ..wire.messages import ProbeLevel, Setup
 
 if TYPE_CHECKING:
+    from ..session.session import Session
     from ..transport.base import BaseConnection
     from ..transport.quic.client import AddressFilter
     from ..transport.quic.connection import QuicConnection
@@ -185,27 +183,12 @@ async def open_session(
     )
     with _connecting(where, limits) as scope:
         async with connect_quic(where.host, where.port, settings, choose=choose) as connection:
-            setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
             carried = _open_carrier(connection, where, terms) if web else nullcontext(connection)
-            async with carried as carrier:
-                agreed = await _agree(carrier, where, terms)
-                dialect = agreed.dialect
-                plain = dialect.features.plain_codes and not web
-                carrier.code_mapping = PLAIN_CODES if plain else HTTP3_CODES
-                if not web and agreed.handshake is None:
-                    setup = Setup(probe=setup.probe, hop_id=setup.hop_id, path=where.path)
-                async with run_session(
-                    carrier,
-                    dialect,
-                    limits=limits,
-                    setup=setup,
-                    path_on_wire=not web and agreed.handshake is None,
-                    handshake=agreed.handshake,
-                ) as session:
-                    if not web:
-                        await _wait_admitted(session)
-                    scope.deadline = math.inf
-                    yield session
+            async with carried as carrier, _negotiated(carrier, where, terms) as session:
+                if not web:
+                    await _wait_admitted(session)
+                scope.deadline = math.inf
+                yield session
 
 
 @contextmanager
@@ -219,17 +202,22 @@ def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]
         )
 
 
-async def _agree(carrier: BaseConnection, where: SessionUrl, terms: ConnectOptions) -> Negotiated:
-    """Comes to a version with the server, and tells what keeps it from that in the client's words."""
-    try:
-        return await negotiate(carrier, terms.offered, path=where.path, limits=terms.limits)
-    except VersionUnsupported as error:
-        # A server may also ignore ALPN altogether (RFC 7301, section 3.2), or choose no WebTransport protocol.
-        raise VersionUnsupported(
-            f"{where.authority} chose none of the offered versions ({terms.listed}): {error}", offered=terms.names
-        ) from None
-    except SessionClosed as error:
-        raise _refusal(error) from None
+@asynccontextmanager
+async def _negotiated(carrier: BaseConnection, where: SessionUrl, terms: ConnectOptions) -> AsyncIterator[Session]:
+    """Run the session, and say in the client's words what keeps it from agreeing on a version with the server."""
+    path = where.path if where.transport == "quic" else None
+    async with AsyncExitStack() as stack:
+        running = run_session(carrier, terms.offered, limits=terms.limits, path=path)
+        try:
+            session = await stack.enter_async_context(running)
+        except VersionUnsupported as error:
+            # A server may also ignore ALPN altogether (RFC 7301, section 3.2), or choose no WebTransport protocol.
+            raise VersionUnsupported(
+                f"{where.authority} chose none of the offered versions ({terms.listed}): {error}", offered=terms.names
+            ) from None
+        except SessionClosed as error:
+            raise _refusal(error) from None
+        yield session
 
 
 @asynccontextmanager

@@ -89,12 +89,12 @@ class _Leg:
     @property
     def asked_to_leave(self) -> bool:
         """Whether the server sent a GOAWAY, also if nobody has been told so far."""
-        return self.session._context.goaway_uri is not None
+        return self.session._context.core.goaway_received is not None
 
     def note(self) -> None:
         """Notes why there has to be a next session: a GOAWAY or the end of this one. Only the first reason counts."""
         if self.turn is None:
-            uri, closed = self.session._context.goaway_uri, self.session.closed
+            uri, closed = self.session._context.core.goaway_received, self.session.closed
             if uri is not None:
                 self.turn = _AskedToLeave(uri)
             else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from ..frame import Frame
     from ..limits import Limits
     from .cursor import Cursor, GroupRange
     from .group import Group
@@ -58,12 +59,24 @@ class GroupCache:
         self._frames += len(group.frames)
         self._retire(group.born)
 
-    def grew(self, group: Group, size: int) -> None:
-        """Takes note of a frame that was appended to a group that is kept."""
-        if group.length == 1:
+    def append(self, group: Group, frame: Frame, size: int) -> None:
+        """Append a frame of so many bytes to a group that is kept."""
+        group.frames.append(frame)
+        group.size += size
+        if group.first + len(group.frames) == 1:
             _insert(self._timed, group.sequence)
         self._bytes += size
         self._frames += 1
+
+    def keep_bounds(self) -> None:
+        """Bring the cache back within its bounds, and drop for each cursor the groups that it finds too old."""
+        limits = self._limits
+        if self._bytes > limits.cache_bytes or self._frames > limits.cache_frames:
+            self._evict()
+        if len(self._order) > 1 and not self._reliable and self._timed:
+            newest = self.newest
+            for cursor in tuple(self._cursors):
+                cursor.expire(newest, self._reach)
 
     def forget(self, group: Group) -> None:
         """Stops keeping a group; the cursors are told by whoever decided it."""
@@ -74,10 +87,8 @@ class GroupCache:
         self._bytes -= group.size
         self._frames -= len(group.frames)
 
-    def evict(self) -> None:
-        """Brings the cache back within its bounds: oldest groups first, then the start of those that must stay."""
-        if not self._overfull():
-            return
+    def _evict(self) -> None:
+        """Drop the oldest groups first, then the start of those that must stay."""
         for sequence in self._order[:-1]:
             group = self._groups[sequence]
             if group.ended and not (self._reliable and self._pending(group)):
@@ -88,14 +99,6 @@ class GroupCache:
             self._trim(self._groups[sequence])
             if not self._overfull():
                 return
-
-    def expire(self) -> None:
-        """Lets each cursor drop the groups that its own `max_age` has left behind."""
-        if self._reliable or len(self._order) < 2 or not self._timed:
-            return
-        newest = self.newest
-        for cursor in list(self._cursors):
-            cursor.expire(newest, self._reach)
 
     def initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[Group]:
         """Returns the groups that a new cursor starts with; the arguments are those of `TrackState.attach`."""
@@ -191,7 +194,7 @@ class GroupCache:
 
     def _tell_trimmed(self, group: Group) -> None:
         for cursor in list(self._cursors):
-            cursor.trimmed(group)
+            cursor.on_trim(group)
 
 
 def _insert(ordered: list[int], sequence: int) -> None:

@@ -1,7 +1,16 @@
-"""A cursor: one subscriber's place in a track, and what became of each group for it.
+"""A cursor: one subscriber's position in a track, and what it lost.
 
-A cursor copies nothing. It holds, for each group that is not yet delivered, the index of the next frame; the track
-tells it what is new, and whoever serves the subscription asks it what to send next.
+Theory of operation. A cursor copies nothing. It has an entry (`GroupCursor`) for each group that is not wholly taken,
+with the index of the next frame. The track calls it for every frame, group and end (`on_*`, `add`, `finish`, `abort`);
+the server of the subscription asks it what is ready and takes frames. An entry leaves in one of three ways:
+
+    take() returns finished      everything wanted was taken
+    drop(sequence, code)         the subscriber loses the group; `take_dropped` reports it, once
+    remove(sequence)             the subscriber does not want it any more; nothing is reported
+
+Three sets of numbers say what is to be done: `pending` (all entries), `_ready` (something happened since the server
+looked) and `_backlogged` (something is to be taken). The backlog in bytes, frames and groups is kept as it changes, so
+that the bounds of live and of reliable delivery cost a comparison.
 """
 
 from __future__ import annotations
@@ -76,23 +85,20 @@ class GroupCursor:
     @property
     def finished(self) -> bool:
         """True once everything wanted of the group was taken."""
-        if self.stop is not None and self.position >= self.stop:
+        position, group = self.position, self.group
+        if self.stop is not None and position >= self.stop:
             return True
-        return self.group.complete and self.position >= self.group.length
+        return group.complete and position >= group.first + len(group.frames)
 
     @property
     def has_frames(self) -> bool:
         """True while a frame is there to be taken."""
-        return self.position < self.group.length and (self.stop is None or self.position < self.stop)
-
-    @property
-    def behind(self) -> bool:
-        """True while there is something to take: a frame, or the end of the group."""
-        return self.has_frames or self.finished
+        position, group = self.position, self.group
+        return position < group.first + len(group.frames) and (self.stop is None or position < self.stop)
 
 
 class Cursor:
-    """One subscriber's place in a track.
+    """One subscriber's position in a track.
 
     Attributes:
         range: The groups wanted; may be changed.
@@ -132,8 +138,8 @@ class Cursor:
         self.dropped_groups = 0
         self.end: int | None = None
         self.aborted: int | None = None
-        self._news: set[int] = set()
-        self._behind: set[int] = set()
+        self._ready: set[int] = set()
+        self._backlogged: set[int] = set()
         self.earliest: int | None = None
         self.latest = -1
         self._reached = -1
@@ -141,17 +147,17 @@ class Cursor:
     # -- from the track ------------------------------------------------------------------------------------
 
     def watch_room(self, room_made: Callable[[], None] | None) -> None:
-        """Sets who is told when this cursor takes frames; None for nobody."""
+        """Set what is called when this cursor takes frames; None for nothing."""
         self._room_made = room_made
 
-    def reach(self, sequence: int) -> None:
-        """Takes note that the track has come to a sequence."""
+    def on_sequence(self, sequence: int) -> None:
+        """Called when the track has come to a sequence."""
         self._reached = max(self._reached, sequence)
 
     def add(self, group: Group) -> None:
-        """Takes in a group that has just been opened, or one that the cursor starts with."""
+        """Add a group that has just been opened, or one that the cursor starts with."""
         sequence = group.sequence
-        self.reach(sequence)
+        self.on_sequence(sequence)
         past_end = self.end is not None and sequence >= self.end
         if past_end or not self.range.holds(sequence) or sequence in self.pending:
             if self.done:
@@ -168,58 +174,64 @@ class Cursor:
         first = self.latest < 0
         self.earliest = sequence if self.earliest is None else min(self.earliest, sequence)
         self.latest = max(self.latest, sequence)
-        self._news.add(sequence)
-        if entry.behind:
-            self._behind.add(sequence)
-        self._bound()
+        self._ready.add(sequence)
+        has_work = entry.has_frames or entry.finished
+        if has_work:
+            self._backlogged.add(sequence)
+        self._keep_bound()
         # A group that is still empty gives nothing to do, but for the first: a subscription is accepted with it.
-        if first or entry.behind:
+        if first or has_work:
             self._wake()
 
-    def grew(self, group: Group, size: int) -> None:
-        """Takes note of a frame that was appended."""
-        entry = self.pending.get(group.sequence)
-        if entry is None or group.length <= entry.position:
+    def on_frame(self, group: Group, size: int) -> None:
+        """Called when a frame was appended to a group."""
+        sequence = group.sequence
+        entry = self.pending.get(sequence)
+        if entry is None:
             return
-        if entry.stop is not None and group.length > entry.stop:
+        length = group.first + len(group.frames)
+        if length <= entry.position or (entry.stop is not None and length > entry.stop):
             return
         entry.waiting += size
         self.backlog += size
         self.backlog_frames += 1
-        self._news.add(group.sequence)
-        self._behind.add(group.sequence)
-        self._bound()
+        self._ready.add(sequence)
+        self._backlogged.add(sequence)
+        if not self._reliable:
+            limits = self._limits
+            if self.backlog > limits.live_backlog or len(self._backlogged) > limits.live_backlog_groups:
+                self._keep_bound()
         self._wake()
 
-    def ended(self, group: Group) -> None:
-        """Takes note that a group is complete or was given up."""
+    def on_end(self, group: Group) -> None:
+        """Called when a group is complete or was given up."""
         if group.sequence not in self.pending:
             return
         if group.aborted is not None:
             self.drop(group.sequence, group.aborted)
         else:
-            self._news.add(group.sequence)
-            self._behind.add(group.sequence)
+            self._ready.add(group.sequence)
+            self._backlogged.add(group.sequence)
             self._wake()
 
-    def trimmed(self, group: Group) -> None:
-        """Takes note that leading frames of a group, or all of it, left the cache."""
+    def on_trim(self, group: Group) -> None:
+        """Called when leading frames of a group, or all of it, left the cache."""
         entry = self.pending.get(group.sequence)
         if entry is not None and entry.position < group.first:
             self.drop(group.sequence, StreamCode.TOO_FAR_BEHIND)
 
     def finish(self, end: int) -> None:
-        """Takes note that no group at or after `end` will come."""
+        """Called when no group at or after `end` will come."""
         self.end = end
         self._wake()
 
     def abort(self, code: int) -> None:
-        """Takes note that the whole track was given up."""
+        """Called when the whole track was given up."""
         self.aborted = code
         self._wake()
 
     def expire(self, newest: int, reach_of: Callable[[int], int | None]) -> None:
-        """Drops each group that lies wholly outside `max_age`.
+        """Drop each group that lies wholly outside `max_age`.
 
         Args:
             newest: The newest frame's timestamp in the latest group that has a frame.
@@ -233,71 +245,88 @@ class Cursor:
             if reach is not None and newest - reach >= budget:
                 self.drop(sequence, StreamCode.OLD)
 
-    def _bound(self) -> None:
-        """Keeps a live subscriber within its bound by dropping its oldest groups, never the latest.
+    def _keep_bound(self) -> None:
+        """Keep a live subscriber within its bound by dropping its oldest groups, never the latest.
 
         A group of which everything was taken stays: it is no burden, however long it is open.
         """
         if self._reliable:
             return
         limits = self._limits
-        while self.backlog > limits.live_backlog or self.lags(limits.live_backlog_groups):
-            behind = [number for number in self._behind if number < self.latest]
-            if not behind:
+        while self.backlog > limits.live_backlog or self.is_behind(limits.live_backlog_groups):
+            backlogged = [number for number in self._backlogged if number < self.latest]
+            if not backlogged:
                 return
-            self.drop(min(behind), StreamCode.TOO_FAR_BEHIND)
+            self.drop(min(backlogged), StreamCode.TOO_FAR_BEHIND)
 
-    def lags(self, groups: int) -> bool:
-        """Returns True when more than so many groups have something to take."""
-        return len(self._behind) > groups
+    def is_behind(self, groups: int) -> bool:
+        """Whether more than so many groups have something to take."""
+        return len(self._backlogged) > groups
 
-    # -- from whoever serves the subscription --------------------------------------------------------------
+    # -- from the subscription's server --------------------------------------------------------------------
 
-    def news(self, *, newest_first: bool) -> Iterable[GroupCursor]:
-        """Returns the groups that something happened to since the last call, in the order to serve them."""
-        if not self._news:
+    def ready(self, *, newest_first: bool) -> Iterable[GroupCursor]:
+        """Return the groups that something happened to since the last call, in the order to serve them."""
+        ready = self._ready
+        if not ready:
             return ()
-        numbers = sorted(self._news, reverse=newest_first)
-        self._news.clear()
-        return [self.pending[number] for number in numbers if number in self.pending]
+        numbers = sorted(ready, reverse=newest_first) if len(ready) > 1 else list(ready)
+        ready.clear()
+        pending = self.pending
+        return [pending[number] for number in numbers if number in pending]
 
-    def again(self, *entries: GroupCursor) -> None:
-        """Puts groups back among the news: they could not be served now."""
-        self._news.update(entry.group.sequence for entry in entries)
+    def requeue(self, entry: GroupCursor) -> None:
+        """Make a group ready again: it could not be served now."""
+        self._ready.add(entry.group.sequence)
 
-    def take(self, entry: GroupCursor, max_bytes: int) -> list[Frame]:
-        """Takes the next frames of a group: at least one if there is one, then as many as fit in `max_bytes`."""
+    def take(self, entry: GroupCursor, max_bytes: int) -> tuple[list[Frame], bool]:
+        """Take the next frames of a group.
+
+        Args:
+            entry: The group.
+            max_bytes: Payload bytes to take at most; one frame is taken even if it is longer.
+
+        Returns:
+            The frames, none where none is there, and whether everything wanted of the group was taken: then the
+            cursor has forgotten it.
+        """
         group = entry.group
         index = entry.position - group.first
         frames = group.frames
-        stop = len(frames) if entry.stop is None else min(len(frames), entry.stop - group.first)
+        end = len(frames) if entry.stop is None else min(len(frames), entry.stop - group.first)
         size = 0
         taken: list[Frame] = []
-        while index < stop:
+        while index < end:
             frame = frames[index]
-            if taken and size + len(frame) > max_bytes:
+            length = len(frame)
+            if taken and size + length > max_bytes:
                 break
             taken.append(frame)
-            size += len(frame)
+            size += length
             index += 1
-        entry.position = index + group.first
+        count = len(taken)
+        entry.position += count
         entry.waiting -= size
         self.backlog -= size
-        self.backlog_frames -= len(taken)
-        if entry.finished:
-            self.remove(group.sequence)
-            return taken
-        if not entry.behind:
-            self._behind.discard(group.sequence)
+        self.backlog_frames -= count
+        if index >= end:
+            if entry.finished:
+                del self.pending[group.sequence]
+                self._ready.discard(group.sequence)
+                self._backlogged.discard(group.sequence)
+                if self._room_made is not None:
+                    self._room_made()
+                return taken, True
+            self._backlogged.discard(group.sequence)
         if taken and self._room_made is not None:
             self._room_made()
-        return taken
+        return taken, False
 
     def remove(self, sequence: int) -> None:
-        """Forgets a group."""
+        """Forget a group, without a report."""
         entry = self.pending.pop(sequence, None)
-        self._news.discard(sequence)
-        self._behind.discard(sequence)
+        self._ready.discard(sequence)
+        self._backlogged.discard(sequence)
         if entry is not None:
             self.backlog -= entry.waiting
             self.backlog_frames -= entry.waiting_frames
@@ -305,20 +334,19 @@ class Cursor:
                 self._room_made()
 
     def drop(self, sequence: int, code: int) -> None:
-        """Gives a group up for this subscriber; it is reported by `take_dropped`."""
+        """Drop a group that is pending for this subscriber; `take_dropped` reports it."""
         if sequence in self.pending:
-            self.remove(sequence)
-            self.dropped.append((sequence, code))
-            self.dropped_groups += 1
-            self._wake()
+            self.drop_taken(sequence, code)
 
-    def lose(self, sequence: int, code: int) -> None:
-        """Notes that a group of which everything was taken is given up on its way; `take_dropped` reports it."""
+    def drop_taken(self, sequence: int, code: int) -> None:
+        """Drop a group of which everything may have been taken: it did not reach the subscriber."""
+        self.remove(sequence)
         self.dropped.append((sequence, code))
         self.dropped_groups += 1
+        self._wake()
 
     def take_dropped(self) -> list[tuple[int, int]]:
-        """Returns the groups given up since the last call, each with its code."""
+        """Return the groups dropped since the last call, each with its code."""
         dropped, self.dropped = self.dropped, []
         return dropped
 

@@ -55,71 +55,71 @@ class TrackState:
     # -- writing -------------------------------------------------------------------------------------------
 
     def open(self, sequence: int | None) -> Group:
-        """Opens a group: the one of this number, or the next one.
+        """Open a group: the one of this number, or the next one.
 
         Raises: what `Track.open_group` raises.
         """
-        sequence = self._check_open(sequence)
-        group = Group(sequence, trio.current_time())
-        self._use(sequence)
-        self._cache.add(group)
-        for cursor in list(self._cursors):
-            cursor.add(group)
+        group = Group(self._check_open(sequence), trio.current_time())
+        self._publish(group)
         return group
 
     def write(self, payload: bytes, timestamp: int | None) -> int:
-        """Writes a group of one frame; returns its sequence. Raises what `Track.write` raises."""
+        """Write a group of one frame; return its sequence. Raises what `Track.write` raises."""
         sequence = self._check_open(None)
-        if len(payload) > self._limits.max_frame:
-            raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
-        group = Group(sequence, trio.current_time())
-        group.frames.append(Frame(payload, self._stamp(timestamp)))
-        group.size = len(payload)
-        group.complete = True
-        self._use(sequence)
-        self._cache.add(group)
-        for cursor in list(self._cursors):
-            cursor.add(group)
-        self._cache.evict()
-        self._cache.expire()
+        self._check_size(payload)
+        group = self._whole_group(sequence, Frame(payload, self._stamp(timestamp)))
+        self._publish(group)
+        self._cache.keep_bounds()
         return sequence
 
     def write_datagram(self, payload: bytes, timestamp: int | None) -> int:
-        """Writes a group of one frame that is not kept; returns its sequence. Raises as `Track.send_datagram`."""
+        """Write a group of one frame that is not kept; return its sequence. Raises as `Track.send_datagram`."""
         sequence = self._check_open(None)
         if self.reliable and not self.has_room():
             raise trio.WouldBlock
-        group = Group(sequence, trio.current_time(), datagram=True)
-        group.frames.append(Frame(payload, self._stamp(timestamp)))
-        self._use(sequence)
-        group.size = len(payload)
-        group.complete = True
-        for cursor in list(self._cursors):
-            cursor.add(group)
+        self._publish(self._whole_group(sequence, Frame(payload, self._stamp(timestamp)), datagram=True))
         return sequence
 
     def append(self, group: Group, payload: bytes, timestamp: int | None) -> None:
-        """Adds a frame and tells every cursor."""
-        if group.ended or self.aborted is not None:
+        """Add a frame to a group, and tell every cursor."""
+        if group.complete or group.aborted is not None or self.aborted is not None:
             raise trio.ClosedResourceError("the group has ended")
+        self._check_size(payload)
+        frame = Frame(payload, self._stamp(timestamp))
+        size = len(frame)
+        self._cache.append(group, frame, size)
+        # A cursor that loses a group may end its subscription: the set changes while it is walked.
+        for cursor in tuple(self._cursors):
+            cursor.on_frame(group, size)
+        self._cache.keep_bounds()
+
+    def _whole_group(self, sequence: int, frame: Frame, *, datagram: bool = False) -> Group:
+        group = Group(sequence, trio.current_time(), datagram=datagram)
+        group.frames.append(frame)
+        group.size = len(frame)
+        group.complete = True
+        return group
+
+    def _publish(self, group: Group) -> None:
+        """Take a new group's number into use, keep the group unless it is a datagram, and tell every cursor."""
+        sequence = group.sequence
+        self._used.add(sequence)
+        self.next = max(self.next, sequence + 1)
+        if not group.datagram:
+            self._cache.add(group)
+        for cursor in tuple(self._cursors):
+            cursor.add(group)
+
+    def _check_size(self, payload: bytes) -> None:
         if len(payload) > self._limits.max_frame:
             raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
-        frame = Frame(payload, self._stamp(timestamp))
-        group.frames.append(frame)
-        size = len(frame)
-        group.size += size
-        self._cache.grew(group, size)
-        for cursor in list(self._cursors):
-            cursor.grew(group, size)
-        self._cache.evict()
-        self._cache.expire()
 
     def complete(self, group: Group) -> None:
         """Ends a group cleanly."""
         if not group.ended:
             group.complete = True
             for cursor in list(self._cursors):
-                cursor.ended(group)
+                cursor.on_end(group)
 
     def abort_group(self, group: Group, code: int) -> None:
         """Gives a group up for every subscriber, and forgets it."""
@@ -127,7 +127,7 @@ class TrackState:
             group.aborted = code
             self._cache.forget(group)
             for cursor in list(self._cursors):
-                cursor.ended(group)
+                cursor.on_end(group)
 
     def finish(self) -> None:
         """Ends the track: see `Track.finish`."""
@@ -174,7 +174,7 @@ class TrackState:
         return all(
             cursor.backlog < limits.reliable_backlog
             and cursor.backlog_frames < limits.reliable_backlog_frames
-            and not cursor.lags(limits.reliable_backlog_groups)
+            and not cursor.is_behind(limits.reliable_backlog_groups)
             for cursor in self._cursors
         )
 
@@ -214,7 +214,7 @@ class TrackState:
         """
         for group in self._cache.initial(cursor.range, cursor.max_age, replay=replay):
             cursor.add(group)
-        cursor.reach(self.next - 1)
+        cursor.on_sequence(self.next - 1)
         if self.final is not None:
             cursor.finish(self.final)
         if self.aborted is not None:
@@ -278,10 +278,6 @@ class TrackState:
         if not 0 <= timestamp <= MAX_SEQUENCE:
             raise ValueError(f"a timestamp is 0 … 2**62-1, not {timestamp}")
         return timestamp
-
-    def _use(self, sequence: int) -> None:
-        self._used.add(sequence)
-        self.next = max(self.next, sequence + 1)
 
     def _made_room(self) -> None:
         if self._room is not None and (self.aborted is not None or self.has_room()):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from ..errors import LocalProtocolError, Malformed
+from ..frame import Frame
 from ..limits import Limits
-from ..wire.messages import Datagram, Fetch, Frame, Setup, StreamKind, Subscribe
+from ..wire.messages import Datagram, Fetch, Setup, StreamKind, Subscribe
 from .announce import AnnounceRequester
 from .events import DatagramReceived
 from .fetch import FetchRequester

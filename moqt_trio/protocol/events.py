@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..frame import Frame
     from ..wire.dialect import Dialect
-    from ..wire.messages import Fetch, Frame, Parameters, Setup, Subscribe, SubscribeUpdate, TrackInfo
+    from ..wire.messages import Fetch, Parameters, Setup, Subscribe, SubscribeUpdate, TrackInfo
+
+
+def _with_timestamps(frames: Iterable[Frame]) -> list[tuple[bytes, int | None]]:
+    """Return what makes frames equal here: as bytes they are equal whatever their timestamps."""
+    return [(bytes(frame), frame.timestamp) for frame in frames]
 
 
 @attrs.frozen
@@ -222,11 +230,17 @@ class GroupStarted:
     start_frame: int
 
 
-@attrs.frozen
+@attrs.define
 class FramesReceived:
-    """Frames arrived whole, in order. Their `wire_size` tells how much credit to give back once they are read."""
+    """Frames arrived whole, in order.
 
-    frames: list[Frame]
+    Attributes:
+        frames: The frames.
+        sizes: The bytes that each took on the stream: the credit to give back once it is read.
+    """
+
+    frames: list[Frame] = attrs.field(eq=_with_timestamps)
+    sizes: list[int] = attrs.field(factory=list, eq=False)
 
 
 @attrs.frozen
@@ -311,7 +325,7 @@ class DatagramReceived:
 
     subscribe_id: int
     sequence: int
-    frame: Frame
+    frame: Frame = attrs.field(eq=lambda frame: (bytes(frame), frame.timestamp))
 
 
 Event: TypeAlias = (

@@ -12,13 +12,14 @@ import attrs
 
 from ..codes import StreamCode
 from ..errors import LocalProtocolError, Malformed, ProtocolError
-from ..wire.messages import Expect, Fetch, FetchUpdate, FrameLike, Message, StreamKind
+from ..wire.messages import Expect, Fetch, FetchUpdate, Message, StreamKind
 from .events import Event, FetchRequested, FetchUpdated, FramesReceived, RequestFinished, RequestRefused
-from .group import FrameWriter, note_frames
-from .machine import Responder, StreamMachine
+from .group import FrameWriter
+from .machine import Responder, StreamMachine, note_events
 from .paths import format_path, path_local, path_untrusted
 
 if TYPE_CHECKING:
+    from ..frame import Frame
     from .state import SessionState
 
 
@@ -38,7 +39,7 @@ class FetchResponder(Responder):
         self.request: Fetch | None = None
         self._writer = FrameWriter(state.dialect)
 
-    def frames(self, frames: Sequence[FrameLike]) -> bytes:
+    def frames(self, frames: Sequence[Frame]) -> bytes:
         """Returns the bytes of some frames, in order; b"" once the peer has cancelled.
 
         Raises:
@@ -100,10 +101,12 @@ class FetchRequester(StreamMachine):
         if self._deaf:
             return []
         events: list[Event] = []
+        frames: list[Frame] = []
+        sizes: list[int] = []
         try:
-            frames = self._frames.feed_untrusted(data)
+            self._frames.feed_untrusted(data, frames, sizes)
             if frames:
-                events.append(FramesReceived(frames))
+                events.append(FramesReceived(frames, sizes))
             if fin:
                 if self._frames.pending_bytes:
                     raise Malformed("FIN inside a frame", code=StreamCode.MALFORMED_TRACK, scope="stream")
@@ -111,7 +114,9 @@ class FetchRequester(StreamMachine):
                 events.append(RequestFinished())
         except ProtocolError as error:
             self._deaf = True
-            note_frames(error, events)
+            if frames and not events:
+                events.append(FramesReceived(frames, sizes))
+            note_events(error, events)
             raise
         return events
 

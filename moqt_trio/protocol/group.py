@@ -6,28 +6,19 @@ Spec: draft-lcurley-moq-lite-06, section 7 (GROUP and FRAME).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ..codes import StreamCode
-from ..errors import LocalProtocolError, Malformed, ProtocolError, RemoteProtocolError
+from ..errors import LocalProtocolError, Malformed, ProtocolError
 from ..wire.buffer import StreamBuffer
-from ..wire.messages import Expect, FrameLike, Group, StreamKind
+from ..wire.messages import Expect, Group, StreamKind
 from .events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted
 from .machine import StreamMachine, note_events
 
 if TYPE_CHECKING:
+    from ..frame import Frame
     from ..wire.dialect import Dialect, FrameDecoder
-    from ..wire.messages import Frame
     from .state import SessionState
-
-
-def note_frames(error: ProtocolError, events: list[Event]) -> None:
-    """Has an exception say what its bytes said before: some events, and the frames that the decoder had."""
-    if isinstance(error, RemoteProtocolError) and error.said_before:
-        frames = cast("list[Frame]", list(error.said_before))
-        error.said_before = ()
-        events = [*events, FramesReceived(frames)]
-    note_events(error, events)
 
 
 class FrameWriter:
@@ -39,7 +30,7 @@ class FrameWriter:
         self._dialect = dialect
         self._previous = 0
 
-    def frames(self, frames: Sequence[FrameLike]) -> bytes:
+    def frames(self, frames: Sequence[Frame]) -> bytes:
         """Returns the bytes of some frames. After a `LocalProtocolError` it is as if none had been given."""
         data, self._previous = self._dialect.encode_frames(frames, self._previous)
         return data
@@ -64,7 +55,7 @@ class GroupSender(StreamMachine):
         self.sequence = sequence
         self._writer = FrameWriter(dialect)
 
-    def frames(self, frames: Sequence[FrameLike]) -> bytes:
+    def frames(self, frames: Sequence[Frame]) -> bytes:
         """Returns the bytes of some frames, in order.
 
         Raises:
@@ -103,13 +94,15 @@ class GroupReceiver(StreamMachine):
         if self._deaf:
             return []
         events: list[Event] = []
+        frames: list[Frame] = []
+        sizes: list[int] = []
         try:
             if self._frames is None:
                 data = self._read_header_untrusted(data, events)
-            if self._frames is not None:
-                frames = self._frames.feed_untrusted(data) if data else None
+            if data and self._frames is not None:
+                self._frames.feed_untrusted(data, frames, sizes)
                 if frames:
-                    events.append(FramesReceived(frames))
+                    events.append(FramesReceived(frames, sizes))
             if fin:
                 if self._frames is None or self._frames.pending_bytes:
                     raise Malformed("FIN inside a group", code=StreamCode.MALFORMED_TRACK, scope="stream")
@@ -117,7 +110,9 @@ class GroupReceiver(StreamMachine):
                 events.append(GroupFinished())
         except ProtocolError as error:
             self._deaf = True
-            note_frames(error, events)
+            if frames and not (events and isinstance(events[-1], FramesReceived)):
+                events.append(FramesReceived(frames, sizes))
+            note_events(error, events)
             raise
         return events
 

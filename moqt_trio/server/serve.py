@@ -25,18 +25,14 @@ from ..http.server import HttpServer
 from ..http.settings import base_settings, http3_settings, tcp_settings
 from ..http.sockets import bind_tcp
 from ..limits import Limits
-from ..protocol.core import SessionCore
 from ..protocol.negotiation import candidates, protocols
 from ..session.context import logger
-from ..session.handshake import negotiate
-from ..session.session import Session, closed_by_block, random_hop_id, release_held, run_session, wait_peer_setup
+from ..session.run import admit, closed_by_block, random_hop_id, requested_path, run_session, wait_peer_setup
 from ..tasks import consists_of, open_bare_nursery
 from ..transport.quic.server import QuicListener, serve_quic
 from ..transport.quic.settings import ServerSettings
-from ..transport.stream import HTTP3_CODES, PLAIN_CODES
 from ..transport.webtransport.server import WebTransportRequest, serve_http3
 from ..wire import dialect as dialects
-from ..wire.messages import ProbeLevel, Setup
 from .admission import Admission
 from .identity import CertificateSource, Identity
 from .routing import Router, SessionHandler, SessionRequest
@@ -46,6 +42,7 @@ if TYPE_CHECKING:
 
     from ..certificates import Certificate
     from ..http.asgi import AsgiApplication, HttpConfig
+    from ..session.session import Session
     from ..transport.quic.connection import QuicConnection
     from ..wire.dialect import Dialect
 
@@ -226,28 +223,13 @@ class _Server:
             self._one_left()
 
     async def _raw(self, connection: QuicConnection) -> None:
-        try:
-            agreed = await negotiate(connection, self.offered, limits=self.limits)
-        except (VersionUnsupported, ConnectTimeout, RemoteProtocolError, SessionClosed) as error:
-            logger.info("no session with %s: %s", connection.peer, error)
-            return
-        dialect = agreed.dialect
-        connection.code_mapping = PLAIN_CODES if dialect.features.plain_codes else HTTP3_CODES
-        setup = self._setup()
-        on_wire = agreed.handshake is None
-        core = SessionCore(
-            dialect, is_client=False, limits=self.limits, setup=setup, path_on_wire=on_wire, hop_id=setup.hop_id
-        )
-        async with run_session(
-            connection,
-            dialect,
-            limits=self.limits,
-            setup=setup,
-            path_on_wire=on_wire,
-            core=core,
-            handshake=agreed.handshake,
-            held=True,
-        ) as session:
+        async with AsyncExitStack() as stack:
+            running = run_session(connection, self.offered, limits=self.limits, hop_id=self.hop_id, admitted=False)
+            try:
+                session = await stack.enter_async_context(running)
+            except (VersionUnsupported, ConnectTimeout, RemoteProtocolError, SessionClosed) as error:
+                logger.info("no session with %s: %s", connection.peer, error)
+                return
             try:
                 await wait_peer_setup(session)
             except LocalProtocolError as error:
@@ -255,16 +237,13 @@ class _Server:
                 return
             except SessionClosed:
                 return
-            target = core.peer_setup.path if core.peer_setup is not None else agreed.path
-            path, query = _split(target or "")
+            path, query = _split(requested_path(session) or "")
 
             @asynccontextmanager
             async def accept() -> AsyncIterator[Session]:
                 with self._counted(session):
                     async with closed_by_block(session):
-                        if agreed.handshake is not None:
-                            agreed.handshake.accept()
-                        await release_held(session)
+                        await admit(session)
                         yield session
 
             await self._dispatch(
@@ -274,7 +253,7 @@ class _Server:
                     authority=connection.authority,
                     origin=None,
                     transport="quic",
-                    version=dialect.name,
+                    version=session.version,
                     peer=connection.peer,
                     accept=accept,
                     reject=partial(self._refuse, connection.close),
@@ -294,17 +273,7 @@ class _Server:
         @asynccontextmanager
         async def accept() -> AsyncIterator[Session]:
             carrier = request.accept(chosen)
-            agreed = await negotiate(carrier, self.offered, limits=self.limits)
-            async with run_session(
-                carrier,
-                agreed.dialect,
-                limits=self.limits,
-                setup=self._setup(),
-                path_on_wire=False,
-                handshake=agreed.handshake,
-            ) as session:
-                if agreed.handshake is not None:
-                    agreed.handshake.accept()
+            async with run_session(carrier, self.offered, limits=self.limits, hop_id=self.hop_id) as session:
                 with self._counted(session):
                     yield session
 
@@ -322,9 +291,6 @@ class _Server:
                 reject=partial(self._refuse, lambda status, reason: request.reject(status, reason.encode())),
             )
         )
-
-    def _setup(self) -> Setup:
-        return Setup(probe=ProbeLevel.REPORT, hop_id=self.hop_id)
 
     def _counted(self, session: Session) -> _Counted:
         return _Counted(self, session)

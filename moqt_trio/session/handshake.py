@@ -12,7 +12,7 @@ from ..errors import ConnectTimeout, RemoteProtocolError, SessionClosed, Version
 from ..protocol.events import Event, SessionNegotiated, SessionStreamEnded
 from ..protocol.handshake import ClientHandshake, ServerHandshake
 from ..protocol.negotiation import Negotiation
-from .context import ControlStream
+from .stream import ControlStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ class HandshakeControl(ControlStream):
 async def negotiate(
     connection: Connection, offered: Sequence[Dialect], *, path: str | None = None, limits: Limits
 ) -> Negotiated:
-    """Finds out which version a new connection speaks, by a handshake where that is needed.
+    """Find out which version a new connection speaks: by its protocol, or by a handshake where that is needed.
 
     Args:
         connection: Without a handler: what else the peer sends waits.
@@ -80,6 +80,9 @@ async def negotiate(
         RemoteProtocolError: The peer's part is no handshake; the connection is closed.
         SessionClosed: The connection ended.
     """
+    named = next((dialect for dialect in offered if dialect.name == connection.protocol), None)
+    if named is not None:
+        return Negotiated(named)
     web = connection.kind == "webtransport"
     negotiation = Negotiation(
         offered,

@@ -1,81 +1,185 @@
-"""What a session does with what its connection brings: new streams, datagrams, room to send, the end.
+"""run_session: the one place where a session is made, and the block that it lives in.
 
-It hands each stream to its owner, `publisher.py` for the peer's requests and `incoming.py` for groups. What the
-application may do with the session is in `session_api.py`.
+A session begins with a connection and the versions that this side offers. The version is negotiated first, while
+everything else that the peer sends waits in the connection; then the nursery opens, the two halves are made, this side
+says who it is, and the peer's streams are handed to the halves: bidirectional ones to the publisher, unidirectional
+ones and datagrams to the subscriber.
+
+A server that has to know the path before it can decide holds the session back (`admitted=False`): it reads the peer's
+SETUP and nothing else, and says nothing, until `admit`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, cast
 
 import trio
 
-from ..model.origin import Origin
-from ..transport.abc import BidiStream, ConnectionHandler, ReceiveStream
-from .publisher.request import RequestStream
-from .subscriber.group_stream import GroupStream, deliver_datagram
+from ..codes import SessionCode
+from ..errors import LocalProtocolError, SessionClosed
+from ..protocol.core import SessionCore
+from ..tasks import consists_of, open_bare_nursery
+from ..transport.abc import BidiStream, Connection, ConnectionHandler, ReceiveStream
+from ..transport.base import is_unidirectional
+from ..transport.stream import HTTP3_CODES, PLAIN_CODES
+from ..wire.messages import ProbeLevel, Setup
+from .context import SessionContext
+from .handshake import HandshakeControl, negotiate
+from .session import Session
 
 if TYPE_CHECKING:
     from ..errors import MoqtError
-    from .context import SessionContext
-    from .publisher.subscribe import SubscribeServer
+    from ..limits import Limits
+    from ..wire.dialect import Dialect
+
+
+def random_hop_id() -> int:
+    """Return a hop id for this process or session: never 0, which stands for an unknown hop."""
+    return secrets.randbelow(2**62 - 1) + 1
 
 
 class Dispatcher(ConnectionHandler):
-    """The side of a session that its connection feeds.
+    """Hands what the connection brings to the session's two halves."""
 
-    Args:
-        context: The session's.
-        held: True to let the peer's requests wait until `release`.
-
-    Attributes:
-        origin: What the session publishes.
-        servers: The peer's subscriptions that are served now.
-    """
-
-    def __init__(self, context: SessionContext, *, held: bool) -> None:
-        self.origin = Origin()
-        self.servers: set[SubscribeServer] = set()
-        self._context = context
-        self._held: list[BidiStream] | None = [] if held else None
-
-    async def release(self) -> None:
-        """Says who we are, and takes up the requests that came before."""
-        await trio.lowlevel.checkpoint()
-        own = self._context.core.setup_stream()
-        if own is not None:
-            stream = await self._context.connection.open_uni()
-            stream.write(own, fin=True)
-        held, self._held = self._held, None
-        for request in held or ():
-            self.stream_opened(request)
+    def __init__(self, session: Session) -> None:
+        self._context = session._context
+        self._publisher = session._publisher
+        self._subscriber = session._subscriber
 
     def stream_opened(self, stream: ReceiveStream) -> None:
-        # One class carries both kinds; the number says which it is (RFC 9000, section 2.1).
-        if not stream.stream_id & 2:
-            assert isinstance(stream, BidiStream)
-            if self._held is not None:
-                # Its bytes wait in the stream, within the stream's window.
-                self._held.append(stream)
-                return
-            handler: RequestStream | GroupStream
-            handler = RequestStream(self._context, self.origin, self.servers, stream)
+        if is_unidirectional(stream.stream_id):
+            self._subscriber.stream_opened(stream)
         else:
-            handler = GroupStream(self._context, stream)
-        self._context.untyped.add(handler)
-        stream.handler = handler
+            self._publisher.stream_opened(cast("BidiStream", stream))
 
     def datagram_received(self, data: bytes) -> None:
-        deliver_datagram(self._context, data)
+        self._subscriber.datagram_received(data)
 
     def streams_available(self) -> None:
-        for server in self.servers:
-            server.streams_available()
+        self._publisher.streams_available()
 
     def send_room(self) -> None:
-        self._context.scheduler.room_made()
+        self._publisher.send_room()
 
     def connection_lost(self, error: MoqtError) -> None:
         self._context.going_away.set()
-        for server in list(self.servers):
-            server.cancel()
+        self._publisher.connection_lost()
+
+
+@asynccontextmanager
+async def closed_by_block(session: Session) -> AsyncIterator[None]:
+    """Close a session at the end of a block, with what the block's outcome says to the peer."""
+    try:
+        yield
+    except BaseException as error:
+        # A nursery of the application may have put what it saw into groups.
+        if consists_of(error, trio.Cancelled):
+            session.close(SessionCode.NO_ERROR)
+        elif not consists_of(error, (trio.Cancelled, SessionClosed)):
+            session.close(SessionCode.INTERNAL_ERROR, "internal error")
+        raise
+    else:
+        await session.aclose()
+
+
+@asynccontextmanager
+async def run_session(
+    connection: Connection,
+    offered: Sequence[Dialect],
+    *,
+    limits: Limits,
+    path: str | None = None,
+    hop_id: int | None = None,
+    admitted: bool = True,
+) -> AsyncIterator[Session]:
+    """Run a session on a connection for as long as the block lasts; its nursery owns every task of the session.
+
+    Leaving the block cleanly delivers what was written, then closes with NO_ERROR. An exception closes with
+    INTERNAL_ERROR, a cancellation with NO_ERROR, both at once.
+
+    Args:
+        connection: A connection whose handshake is complete, without a handler: what the peer sends waits.
+        offered: This side's versions, best first. One whose name is the connection's protocol needs no negotiation.
+        limits: The bounds.
+        path: A client's request target over raw QUIC; None elsewhere.
+        hop_id: This side's hop id; None makes one up.
+        admitted: False holds the session back until `admit`.
+
+    Raises: what `negotiate` raises.
+    """
+    negotiated = await negotiate(connection, offered, path=path, limits=limits)
+    dialect = negotiated.dialect
+    plain = dialect.features.plain_codes and connection.kind != "webtransport"
+    connection.code_mapping = PLAIN_CODES if plain else HTTP3_CODES
+    path_in_setup = connection.kind == "quic" and negotiated.handshake is None
+    hop_id = random_hop_id() if hop_id is None else hop_id
+    core = SessionCore(
+        dialect,
+        is_client=connection.is_client,
+        limits=limits,
+        setup=Setup(probe=ProbeLevel.REPORT, hop_id=hop_id, path=path if path_in_setup else None),
+        path_on_wire=path_in_setup,
+        hop_id=hop_id,
+    )
+    async with open_bare_nursery() as nursery:
+        context = SessionContext(connection, core, nursery, limits)
+        session = Session(context, negotiated)
+        try:
+            async with closed_by_block(session):
+                if negotiated.handshake is not None:
+                    stream, machine = negotiated.handshake.stream, negotiated.handshake.machine
+                    stream.handler = HandshakeControl(context, stream, machine)
+                if admitted:
+                    await admit(session)
+                connection.handler = Dispatcher(session)
+                yield session
+        finally:
+            nursery.cancel_scope.cancel()
+            with trio.move_on_after(limits.close_timeout, shield=True):
+                await connection.aclose()
+
+
+async def admit(session: Session) -> None:
+    """Say who this side is, and take up the requests that came before."""
+    await trio.lowlevel.checkpoint()
+    context, handshake = session._context, session._negotiated.handshake
+    if handshake is not None:
+        handshake.accept()
+    own = context.core.setup_stream()
+    if own is not None:
+        stream = await context.connection.open_uni()
+        stream.write(own, fin=True)
+    session._publisher.admit()
+
+
+def requested_path(session: Session) -> str | None:
+    """Return the client's request target over raw QUIC: from the SETUP, once it is there, or from the handshake."""
+    setup = session._context.core.peer_setup
+    return session._negotiated.path if setup is None else setup.path
+
+
+async def wait_peer_setup(session: Session) -> None:
+    """Wait for the peer's SETUP, in the versions that have one.
+
+    Raises:
+        SessionClosed: The session ended instead; a server refuses in this way.
+        LocalProtocolError: The peer did not say anything within `Limits.setup_timeout`.
+    """
+    context = session._context
+    if context.core.dialect.features.setup != "uni":
+        return
+    async with open_bare_nursery() as nursery:
+
+        async def watch() -> None:
+            error = await context.connection.wait_closed()
+            raise error
+
+        nursery.start_soon(watch)
+        with trio.move_on_after(context.limits.setup_timeout) as scope:
+            await context.setup_received.wait()
+        nursery.cancel_scope.cancel()
+    if scope.cancelled_caught:
+        raise LocalProtocolError("the peer sent no SETUP in time")

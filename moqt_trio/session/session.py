@@ -1,38 +1,29 @@
-"""A session as the application sees it, and the block that runs it."""
+"""A session as the application holds it."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 import attrs
-import trio
 
-from ..codes import SessionCode
-from ..errors import LocalProtocolError, MoqtError, SessionClosed
 from ..model.origin import PublishedBroadcast
 from ..model.track_state import AGE_BOUND, MAX_SEQUENCE
 from ..path import BroadcastPath
-from ..protocol.core import SessionCore
-from ..tasks import consists_of, open_bare_nursery
-from .context import SessionContext
-from .handshake import HandshakeControl, HandshakeStream
-from .publisher.publish import Publication
-from .publisher.subscribe import leave_all
-from .run import Dispatcher
+from .publisher.publisher import Publisher
 from .subscriber.announce import Announcements
 from .subscriber.fetch import FetchReader
 from .subscriber.probe import Probe
 from .subscriber.subscribe import SubscribeOptions, Subscription
+from .subscriber.subscriber import Subscriber
 
 if TYPE_CHECKING:
-    from ..limits import Limits
+    from ..errors import MoqtError
     from ..model.broadcast import Broadcast
-    from ..transport.abc import Connection, TransportStatistics
-    from ..wire.dialect import Dialect
-    from ..wire.messages import Setup
+    from ..transport.abc import TransportStatistics
+    from .context import SessionContext
+    from .handshake import Negotiated
+    from .publisher.publish import Publication
 
 
 @attrs.frozen(kw_only=True)
@@ -66,9 +57,11 @@ class Session:
         limits: The bounds.
     """
 
-    def __init__(self, context: SessionContext, handler: Dispatcher) -> None:
+    def __init__(self, context: SessionContext, negotiated: Negotiated) -> None:
         self._context = context
-        self._handler = handler
+        self._negotiated = negotiated
+        self._publisher = Publisher(context)
+        self._subscriber = Subscriber(context)
         self.version = context.core.dialect.name
         self.transport: Literal["quic", "webtransport", "memory"] = context.connection.kind
         self.peer = context.connection.peer
@@ -101,7 +94,7 @@ class Session:
         for number in (*hops, cost):
             if not 0 <= number <= MAX_SEQUENCE:
                 raise ValueError(f"a hop id or a cost is 0 … 2**62-1, not {number}")
-        return Publication(self._context, self._handler, PublishedBroadcast(where, broadcast, tuple(hops), cost))
+        return self._publisher.publish(PublishedBroadcast(where, broadcast, tuple(hops), cost))
 
     # -- subscribing ---------------------------------------------------------------------------------------
 
@@ -168,7 +161,7 @@ class Session:
         if end_frame is not None and end_group is None:
             raise ValueError("end_frame needs end_group: it names a frame of that group")
         options = SubscribeOptions(priority, ordered, max_age, start_group, end_group, start_frame, end_frame)
-        return Subscription(self._context, BroadcastPath.parse(path), track, options)
+        return Subscription(self._context, self._subscriber.queues, BroadcastPath.parse(path), track, options)
 
     def _check_track_name(self, track: str) -> None:
         # A peer closes the session for a name that is too long.
@@ -254,9 +247,10 @@ class Session:
     async def wait_goaway(self) -> str:
         """Waits until the peer asks us to leave; returns where to, or an empty text. Raises `SessionClosed`."""
         await self._context.going_away.wait()
-        if self._context.goaway_uri is None:
+        uri = self._context.core.goaway_received
+        if uri is None:
             self._context.check_open()
-        return self._context.goaway_uri or ""
+        return uri or ""
 
     @property
     def closed(self) -> MoqtError | None:
@@ -283,7 +277,7 @@ class Session:
         """
         try:
             if self.closed is None:
-                await leave_all(self._handler.servers, self.limits.close_timeout)
+                await self._publisher.finish()
         finally:
             await self._context.connection.aclose(code, reason)
 
@@ -291,10 +285,10 @@ class Session:
         """Returns the session's numbers."""
         return SessionStatistics(
             transport=self._context.connection.statistics(),
-            publications=len(self._handler.origin),
-            subscriptions=len(self._context.subscriptions),
-            subscriptions_served=len(self._handler.servers),
-            groups_dropped=sum(server.dropped_groups for server in self._handler.servers),
+            publications=len(self._publisher.origin),
+            subscriptions=len(self._subscriber.queues),
+            subscriptions_served=len(self._publisher.subscriptions),
+            groups_dropped=sum(server.dropped_groups for server in self._publisher.subscriptions),
             datagrams_dropped=self._context.core.dropped_datagrams,
         )
 
@@ -302,103 +296,3 @@ class Session:
         state = "closed" if self.closed is not None else "open"
         side = "client" if self._context.core.is_client else "server"
         return f"<Session {self.version} over {self.transport}, {side}, {state}>"
-
-
-def random_hop_id() -> int:
-    """Returns a hop id for this process or session: never 0, which stands for an unknown hop."""
-    return secrets.randbelow(2**62 - 1) + 1
-
-
-@asynccontextmanager
-async def closed_by_block(session: Session) -> AsyncIterator[None]:
-    """Closes a session at the end of a block, with what the block's outcome says to the peer."""
-    try:
-        yield
-    except BaseException as error:
-        # A nursery of the application may have put what it saw into groups.
-        if consists_of(error, trio.Cancelled):
-            session.close(SessionCode.NO_ERROR)
-        elif not consists_of(error, (trio.Cancelled, SessionClosed)):
-            session.close(SessionCode.INTERNAL_ERROR, "internal error")
-        raise
-    else:
-        await session.aclose()
-
-
-@asynccontextmanager
-async def run_session(
-    connection: Connection,
-    dialect: Dialect,
-    *,
-    limits: Limits,
-    setup: Setup,
-    path_on_wire: bool,
-    core: SessionCore | None = None,
-    handshake: HandshakeStream | None = None,
-    held: bool = False,
-) -> AsyncIterator[Session]:
-    """Runs a session on a connection for as long as the block lasts; its nursery owns every task of the session.
-
-    Leaving the block cleanly delivers what was written, then closes with NO_ERROR. An exception closes with
-    INTERNAL_ERROR, a cancellation with NO_ERROR, both at once. A held session reads the peer's SETUP and nothing
-    else, and says nothing, until `release_held`.
-    """
-    if core is None:
-        core = SessionCore(
-            dialect,
-            is_client=connection.is_client,
-            limits=limits,
-            setup=setup,
-            path_on_wire=path_on_wire,
-            hop_id=setup.hop_id,
-        )
-    async with open_bare_nursery() as nursery:
-        context = SessionContext(connection, core, nursery, limits)
-        if core.peer_setup is not None:
-            context.setup_received.set()
-        handler = Dispatcher(context, held=held)
-        session = Session(context, handler)
-        try:
-            async with closed_by_block(session):
-                if handshake is not None:
-                    handshake.stream.handler = HandshakeControl(context, handshake.stream, handshake.machine)
-                if not held:
-                    await handler.release()
-                connection.handler = handler
-                yield session
-        finally:
-            nursery.cancel_scope.cancel()
-            with trio.move_on_after(limits.close_timeout, shield=True):
-                await connection.aclose()
-
-
-async def release_held(session: Session) -> None:
-    """Lets a held session say who we are, and take up the requests that came before it was accepted."""
-    await session._handler.release()
-
-
-async def wait_peer_setup(session: Session) -> None:
-    """Waits for the peer's SETUP, in the versions that have one.
-
-    Raises:
-        SessionClosed: The session ended instead; a server refuses in this way.
-        LocalProtocolError: The peer did not say anything within `Limits.setup_timeout`.
-    """
-    context = session._context
-    if context.core.dialect.features.setup != "uni":
-        return
-    async with open_bare_nursery() as nursery:
-
-        async def watch() -> None:
-            error = await context.connection.wait_closed()
-            raise error
-
-        nursery.start_soon(watch)
-        with trio.move_on_after(context.limits.setup_timeout) as scope:
-            await context.setup_received.wait()
-        nursery.cancel_scope.cancel()
-    if scope.cancelled_caught:
-        raise LocalProtocolError("the peer sent no SETUP in time")
-
-
-__all__ = ["Session", "SessionStatistics", "run_session", "wait_peer_setup"]

@@ -6,18 +6,16 @@ Nothing here opens a socket; with `trio.testing.MockClock` delays cost no time.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..limits import Limits
-from ..session.session import Session, random_hop_id, run_session
-from ..transport.memory import LossyLink, MemoryConnection, open_memory_pair
-from ..transport.stream import HTTP3_CODES
+from ..session.run import run_session
+from ..transport.memory import LossyLink, open_memory_pair
 from ..wire import dialect as dialects
-from ..wire.messages import ProbeLevel, Setup
 
 if TYPE_CHECKING:
-    from ..wire.dialect import Dialect
+    from ..session.session import Session
 
 
 @asynccontextmanager
@@ -42,17 +40,11 @@ async def session_pair(
     dialect = dialects.get(version)
     limits = limits or Limits()
     async with (
-        open_memory_pair(limits=limits, client_limits=client_limits, link=link) as (client, server),
-        _run(client, dialect, client_limits or limits) as client_session,
-        _run(server, dialect, limits) as server_session,
+        open_memory_pair(limits=limits, client_limits=client_limits, link=link, protocol=version) as (client, server),
+        run_session(client, [dialect], limits=client_limits or limits) as client_session,
+        run_session(server, [dialect], limits=limits) as server_session,
     ):
         yield client_session, server_session
-
-
-def _run(connection: MemoryConnection, dialect: Dialect, limits: Limits) -> AbstractAsyncContextManager[Session]:
-    connection.code_mapping = HTTP3_CODES
-    setup = Setup(probe=ProbeLevel.REPORT, hop_id=random_hop_id())
-    return run_session(connection, dialect, limits=limits, setup=setup, path_on_wire=False)
 
 
 __all__ = ["LossyLink", "session_pair"]

@@ -16,6 +16,7 @@ import attrs
 
 if TYPE_CHECKING:
     from ..errors import MoqtError
+    from .stream import CodeMapping
 
 
 class StreamHandler:
@@ -227,6 +228,7 @@ class Connection(abc.ABC):
     path: str | None
     authority: str | None
     peer: tuple[str, int] | None
+    code_mapping: CodeMapping
 
     @property
     @abc.abstractmethod
@@ -261,6 +263,14 @@ class Connection(abc.ABC):
     @abc.abstractmethod
     async def accept_uni(self) -> ReceiveStream:
         """Waits for a stream that the peer opens. Raises `SessionClosed`."""
+
+    @property
+    @abc.abstractmethod
+    def send_allowance(self) -> int:
+        """Bytes that may be written now without queueing up: 0 once enough waits to keep the link busy.
+
+        Once it has been 0, the handler's `send_room` follows.
+        """
 
     @property
     @abc.abstractmethod

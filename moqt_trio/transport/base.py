@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_STEP = 4 * 1024
+
 
 def is_client_initiated(stream_id: int) -> bool:
     """Whether the client opened a stream (RFC 9000, section 2.1)."""
@@ -188,6 +190,11 @@ class BaseConnection(Connection):
                 raise self._closed.with_traceback(None)
             await readers.park()
         return queue.popleft()
+
+    @property
+    def send_allowance(self) -> int:
+        """Bytes that may be written now without queueing up: 0 once enough waits to keep the link busy."""
+        return 0 if self.congested else _STEP
 
     @property
     def congested(self) -> bool:

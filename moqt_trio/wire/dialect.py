@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..codes import CodeTable
+    from ..frame import Frame
     from ..limits import Limits
     from .buffer import StreamBuffer
     from .handshake import HandshakeForm
-    from .messages import Datagram, Expect, Frame, FrameLike, Message, StreamKind
+    from .messages import Datagram, Expect, Message, StreamKind
 
 
 @attrs.frozen(kw_only=True)
@@ -102,14 +103,18 @@ class FrameDecoder(abc.ABC):
     """Reads the frames of one group stream or fetch reply, from bytes cut anywhere."""
 
     @abc.abstractmethod
-    def feed_untrusted(self, data: bytes) -> list[Frame]:
-        """Returns the frames that these bytes complete.
+    def feed_untrusted(self, data: bytes, frames: list[Frame], sizes: list[int]) -> None:
+        """Read bytes, and append the frames that they complete.
+
+        Args:
+            data: The next bytes of the stream.
+            frames: Where the frames go; those before a mistake are there when it raises.
+            sizes: Where their sizes go: the bytes that each took on the stream, header included. This is where the
+                peer's credit is counted.
 
         Raises:
             Malformed: The bytes are not frames; scope `"stream"`.
             LimitExceeded: A frame is longer than `Limits.max_frame`; scope `"stream"`.
-
-        The frames in front of the mistake are in `said_before` of the exception.
         """
 
     @property
@@ -188,7 +193,7 @@ class Dialect(abc.ABC):
             previous_timestamp: That of the frame before on the same stream; 0 for the first.
         """
 
-    def encode_frames(self, frames: Sequence[FrameLike], previous_timestamp: int) -> tuple[bytes, int]:
+    def encode_frames(self, frames: Sequence[Frame], previous_timestamp: int) -> tuple[bytes, int]:
         """Returns the bytes of many frames, and the timestamp that the next frame on the stream counts from.
 
         Args:

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from .. import varint
 from ..codes import StreamCode
-from ..errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError
+from ..errors import LimitExceeded, LocalProtocolError, Malformed
+from ..frame import Frame
 from .dialect import FrameDecoder
-from .messages import Frame, FrameLike
 
 _MAX = varint.MAX
 
@@ -43,24 +43,24 @@ def encode_timed_frame(payload: bytes, timestamp: int | None, previous_timestamp
     return delta + varint.encode(len(payload)) + payload
 
 
-def encode_frames(frames: Sequence[FrameLike]) -> bytes:
+def encode_frames(frames: Sequence[Frame]) -> bytes:
     """Returns many frames without timestamps."""
     parts: list[bytes] = []
     for frame in frames:
-        parts += (varint.encode(len(frame.payload)), frame.payload)
+        parts += (varint.encode(len(frame)), frame)
     return b"".join(parts)
 
 
-def encode_timed_frames(frames: Sequence[FrameLike], previous_timestamp: int) -> tuple[bytes, int]:
+def encode_timed_frames(frames: Sequence[Frame], previous_timestamp: int) -> tuple[bytes, int]:
     """Returns many frames with timestamps, and the last one's timestamp. Raises as `timestamp_delta` does."""
     parts: list[bytes] = []
     encode = varint.encode
     for frame in frames:
-        payload, timestamp = frame.payload, frame.timestamp
+        timestamp = frame.timestamp
         if timestamp is None or timestamp == previous_timestamp:
-            parts += (b"\x00", encode(len(payload)), payload)
+            parts += (b"\x00", encode(len(frame)), frame)
         else:
-            parts += (timestamp_delta(timestamp, previous_timestamp), encode(len(payload)), payload)
+            parts += (timestamp_delta(timestamp, previous_timestamp), encode(len(frame)), frame)
             previous_timestamp = timestamp
     return b"".join(parts), previous_timestamp
 
@@ -99,42 +99,33 @@ class StreamFrameDecoder(FrameDecoder):
             return self._head_size + len(self._body)
         return len(self._head)
 
-    def feed_untrusted(self, data: bytes) -> list[Frame]:
-        """Returns the frames that these bytes complete.
+    def feed_untrusted(self, data: bytes, frames: list[Frame], sizes: list[int]) -> None:
+        """Read bytes, and append the frames that they complete; see `FrameDecoder`.
 
         Raises:
             Malformed: A timestamp is below 0 or above 2**62-1.
             LimitExceeded: A frame announces more than `max_frame` bytes; raised as soon as its length is there.
-
-        In `said_before` of either are the frames that were whole.
         """
-        frames: list[Frame] = []
         offset = 0
         body = self._body
         if body is not None:
             offset = self._body_size - len(body)
             body += data[:offset]
             if len(body) < self._body_size:
-                return frames
-            frames.append(Frame(bytes(body), self._frame_timestamp(), self._head_size + self._body_size))
+                return
+            frames.append(Frame(body, self._timestamp if self._timed else None))
+            sizes.append(self._head_size + self._body_size)
             self._body = None
         elif self._head:
             data = self._head + data
             self._head = b""
-        try:
-            self._read_frames(data, offset, frames)
-        except RemoteProtocolError as error:
-            error.said_before = tuple(frames)
-            raise
-        return frames
+        if offset < len(data):
+            self._read_frames(data, offset, frames, sizes)
 
-    def _frame_timestamp(self) -> int | None:
-        return self._timestamp if self._timed else None
-
-    def _read_frames(self, data: bytes, offset: int, frames: list[Frame]) -> None:
+    def _read_frames(self, data: bytes, offset: int, frames: list[Frame], sizes: list[int]) -> None:
         # Varints of one and two bytes are read in line: they are nearly all of them, and a call costs as much as the
         # rest of a small frame.
-        decode, append, max_frame, timed, maximum = varint.decode, frames.append, self._max_frame, self._timed, _MAX
+        decode, max_frame, timed, maximum = varint.decode, self._max_frame, self._timed, _MAX
         timestamp = self._timestamp
         shown = None
         end = len(data)
@@ -182,7 +173,8 @@ class StreamFrameDecoder(FrameDecoder):
                 self._head_size = offset - start
                 self._timestamp = timestamp
                 return
-            append(Frame(data[offset:stop], shown, stop - start))
+            frames.append(Frame(data[offset:stop], shown))
+            sizes.append(stop - start)
             start = stop
         self._timestamp = timestamp
         self._head = data[start:]

@@ -11,7 +11,7 @@ Units: `*_ms` are milliseconds, `*_frame` and `*_group` are absolute indices, an
 from __future__ import annotations
 
 import enum
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
@@ -367,35 +367,6 @@ class Goaway(Message):
     """Asks the peer to leave, and says where to; an empty URI names no other place."""
 
     uri: str = ""
-
-
-class FrameLike(Protocol):
-    """Anything that can be written as a frame."""
-
-    @property
-    def payload(self) -> bytes:
-        """The application's bytes."""
-        ...
-
-    @property
-    def timestamp(self) -> int | None:
-        """In units of the track's timescale; None for none."""
-        ...
-
-
-@attrs.define(slots=True, eq=True)
-class Frame(Message):
-    """One payload of a group.
-
-    Attributes:
-        payload: The application's bytes.
-        timestamp: In units of the track's timescale; None where the version carries none.
-        wire_size: Bytes that it took on the stream, header included; 0 for a frame that was not read from one.
-    """
-
-    payload: bytes
-    timestamp: int | None = None
-    wire_size: int = attrs.field(default=0, eq=False)
 
 
 @attrs.frozen

@@ -21,9 +21,10 @@ from ..errors import LimitExceeded, LocalProtocolError, Malformed, Scope
 from . import frames as framing
 from .buffer import Reader, StreamBuffer, Writer
 from .dialect import Dialect, Features
-from .messages import Datagram, Expect, FrameLike, Message, StreamKind
+from .messages import Datagram, Expect, Message, StreamKind
 
 if TYPE_CHECKING:
+    from ..frame import Frame
     from ..limits import Limits
     from .handshake import HandshakeForm
 
@@ -163,7 +164,7 @@ class TableDialect(Dialect):
             return framing.encode_timed_frame(payload, timestamp, previous_timestamp)
         return framing.encode_frame(payload)
 
-    def encode_frames(self, frames: Sequence[FrameLike], previous_timestamp: int) -> tuple[bytes, int]:
+    def encode_frames(self, frames: Sequence[Frame], previous_timestamp: int) -> tuple[bytes, int]:
         if self.features.timestamps:
             return framing.encode_timed_frames(frames, previous_timestamp)
         return framing.encode_frames(frames), previous_timestamp

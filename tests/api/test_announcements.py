@@ -20,9 +20,9 @@ async def test_unread_changes_are_bounded():
                 await trio.testing.wait_all_tasks_blocked()
         async with server.publish("staying", moqt.Broadcast()):
             await trio.testing.wait_all_tasks_blocked()
-            assert len(announcements._news) <= LIMITS.max_queued_announcements
+            assert len(announcements._queue) <= LIMITS.max_queued_announcements
             state: dict[str, bool] = {}
-            while announcements._news:
+            while announcements._queue:
                 news = await announcements.receive()
                 state[str(news.path)] = news.active
     assert [path for path, active in state.items() if active] == ["staying"]
@@ -38,7 +38,7 @@ async def test_a_withdrawal_is_never_lost():
                     await trio.testing.wait_all_tasks_blocked()
         await trio.testing.wait_all_tasks_blocked()
         gone = set()
-        while announcements._news:
+        while announcements._queue:
             news = await announcements.receive()
             if not news.active:
                 gone.add(str(news.path))

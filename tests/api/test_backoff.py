@@ -25,7 +25,7 @@ def test_default():
     """By default there is chance, and the delays stay within their bounds."""
     backoff = moqt.Backoff()
     for retry in range(backoff.retries):
-        bound = min(backoff.longest, backoff.first * backoff.factor**retry)
+        bound = min(backoff.maximum, backoff.initial * backoff.factor**retry)
         assert bound * (1 - backoff.jitter) <= backoff.delay(retry) <= bound
 
 

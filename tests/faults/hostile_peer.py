@@ -13,12 +13,11 @@ import attrs
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.session.handshake import HandshakeStream, negotiate
-from moqt_trio.session.session import run_session
+from moqt_trio.session.run import run_session
 from moqt_trio.transport.memory import open_memory_pair
-from moqt_trio.transport.stream import HTTP3_CODES
+from moqt_trio.transport.stream import HTTP3_CODES, PLAIN_CODES
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.messages import AnnounceRequest, Expect, Group, Setup, StreamKind
+from moqt_trio.wire.messages import AnnounceRequest, Expect, Group, StreamKind
 from tests.faults.dialects import Place, client_opening, server_answer
 from tests.faults.raw_peer import settled
 
@@ -139,12 +138,11 @@ async def hostile_peer(
     limits = limits or moqt.Limits()
     theirs = moqt.Limits()
     first, second = (limits, theirs) if client else (theirs, limits)
-    async with open_memory_pair(client_limits=first, limits=second) as (at_client, at_server):
+    protocol = None if dialect.in_band else name
+    async with open_memory_pair(client_limits=first, limits=second, protocol=protocol) as (at_client, at_server):
         own, peer = (at_client, at_server) if client else (at_server, at_client)
-        for side in (peer, own):
-            side.code_mapping = HTTP3_CODES
+        peer.code_mapping = PLAIN_CODES if dialect.features.plain_codes else HTTP3_CODES
         control: Stream | None = None
-        handshake: HandshakeStream | None = None
 
         async def run_handshake() -> None:
             nonlocal control
@@ -156,29 +154,23 @@ async def hostile_peer(
                 control = await peer.open_bidi()
                 control.write(client_opening(name))
 
-        if dialect.in_band:
-            async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
+            if dialect.in_band:
                 nursery.start_soon(run_handshake)
-                agreed = await negotiate(own, [dialect], limits=limits)
-            handshake = agreed.handshake
-            assert handshake is not None
-            handshake.accept()
-        async with run_session(
-            own, dialect, limits=limits, setup=Setup(), path_on_wire=False, handshake=handshake
-        ) as session:
-            if setup and dialect.features.setup == "uni":
-                stream = await peer.open_uni()
-                stream.write(SETUP, fin=True)
-            await settled()
-            try:
-                async with AsyncExitStack() as ours:
-                    for path, track in PUBLISHED:
-                        broadcast = moqt.Broadcast()
-                        broadcast.track(track).open_group(42)
-                        await ours.enter_async_context(session.publish(path, broadcast))
-                    yield Peer(peer, session, control, dialect, ours)
-                    # Nobody reads the published tracks to their end.
+            async with run_session(own, [dialect], limits=limits) as session:
+                if setup and dialect.features.setup == "uni":
+                    stream = await peer.open_uni()
+                    stream.write(SETUP, fin=True)
+                await settled()
+                try:
+                    async with AsyncExitStack() as ours:
+                        for path, track in PUBLISHED:
+                            broadcast = moqt.Broadcast()
+                            broadcast.track(track).open_group(42)
+                            await ours.enter_async_context(session.publish(path, broadcast))
+                        yield Peer(peer, session, control, dialect, ours)
+                        # Nobody reads the published tracks to their end.
+                        peer.close()
+                        await session.wait_closed()
+                finally:
                     peer.close()
-                    await session.wait_closed()
-            finally:
-                peer.close()

@@ -9,11 +9,10 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
-from moqt_trio.session.session import run_session
+from moqt_trio.session.run import run_session
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
 from moqt_trio.transport.stream import HTTP3_CODES
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.messages import Setup
 
 SETUP = bytes.fromhex("01 01 00")
 """A SETUP stream: its type, and a message without parameters."""
@@ -37,12 +36,9 @@ async def raw_peer(
 ) -> AsyncIterator[tuple[MemoryConnection, moqt.Session]]:
     """Runs a server's session; yields the bare connection of its client, and the session."""
     limits = limits or moqt.Limits()
-    async with open_memory_pair(limits=limits, client_limits=peer_limits) as (peer, ours):
-        for side in (peer, ours):
-            side.code_mapping = HTTP3_CODES
-        async with run_session(
-            ours, dialects.get(version), limits=limits, setup=Setup(), path_on_wire=False
-        ) as session:
+    async with open_memory_pair(limits=limits, client_limits=peer_limits, protocol=version) as (peer, ours):
+        peer.code_mapping = HTTP3_CODES
+        async with run_session(ours, [dialects.get(version)], limits=limits) as session:
             yield peer, session
 
 

@@ -10,15 +10,13 @@ import attrs
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.session.handshake import Negotiated, negotiate
-from moqt_trio.session.session import run_session
+from moqt_trio.session.run import run_session
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
 from moqt_trio.transport.quic.server import connect_quic
 from moqt_trio.transport.quic.settings import ClientSettings
 from moqt_trio.transport.stream import HTTP3_CODES
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.messages import Setup
 from tests.faults.raw_peer import code_of_reset
 from tests.faults.state_wire import IN_BAND, PROTOCOL_VIOLATION, TUPLES, WITH_SETUP, Wire, protocol_of
 
@@ -91,23 +89,15 @@ async def hostile(
     async with open_memory_pair(limits=sides[0], client_limits=sides[1], link=link, protocol=protocol) as pair:
         peer, ours = pair if peer_is_client else reversed(pair)
         dialect = dialects.get(version)
-        agreed = Negotiated(dialect)
+        peer.code_mapping = wire.mapping
         async with trio.open_nursery() as nursery:
             if version in IN_BAND and not peer_is_client:
                 nursery.start_soon(_answer, peer, wire)
             else:
                 await greet(peer, wire, setup=setup)
-            if version in IN_BAND:
-                agreed = await negotiate(ours, [dialect], limits=limits, path="/a")
-        for side in (peer, ours):
-            side.code_mapping = wire.mapping
-        async with run_session(
-            ours, dialect, limits=limits, setup=Setup(hop_id=11), path_on_wire=False, handshake=agreed.handshake
-        ) as session:
-            if agreed.handshake is not None:
-                agreed.handshake.accept()
-            await take_setup(peer, wire)
-            yield peer, session, wire
+            async with run_session(ours, [dialect], limits=limits, path="/a", hop_id=11) as session:
+                await take_setup(peer, wire)
+                yield peer, session, wire
 
 
 def patient(limits: moqt.Limits | None) -> moqt.Limits:

@@ -31,12 +31,12 @@ class Subscriber:
     def read(self, max_bytes=10**9, *, newest_first=False):
         """Takes once from each group that has news; returns the frames by sequence, in the order served."""
         return {
-            entry.group.sequence: [bytes(frame) for frame in self.cursor.take(entry, max_bytes)]
-            for entry in self.cursor.news(newest_first=newest_first)
+            entry.group.sequence: [bytes(frame) for frame in self.cursor.take(entry, max_bytes)[0]]
+            for entry in self.cursor.ready(newest_first=newest_first)
         }
 
     def take(self, sequence, max_bytes=10**9):
-        return [bytes(frame) for frame in self.cursor.take(self.cursor.pending[sequence], max_bytes)]
+        return [bytes(frame) for frame in self.cursor.take(self.cursor.pending[sequence], max_bytes)[0]]
 
     def detach(self):
         state_of(self.track).detach(self.cursor)

@@ -187,7 +187,7 @@ async def test_nothing_is_lost(make_track, subscribe, autojump_clock):
             for sequence, frames in slow.read(7).items():
                 got.setdefault(sequence, []).extend(frames)
             for entry in slow.cursor.pending.values():
-                slow.cursor.again(entry)
+                slow.cursor.requeue(entry)
             await trio.sleep(1)
 
     async with trio.open_nursery() as nursery:

@@ -57,7 +57,7 @@ class Reader:
     def take(self, sequence, budget):
         entry = self.cursor.pending[sequence]
         written = self.machine.written[sequence]
-        frames = self.cursor.take(entry, budget)
+        frames, _ = self.cursor.take(entry, budget)
         done = len(self.taken[sequence])
         assert len(frames) >= (done < len(written.frames)), "at least one frame is taken if there is one"
         assert len(frames) < 2 or sum(map(len, frames)) <= budget
@@ -235,13 +235,13 @@ class TrackMachine(RuleBasedStateMachine):
         """Serves what has news, as a subscription does; what is left over goes back among the news."""
         cursor = (reader := data.draw(st.sampled_from(self.readers))).cursor
         reader.hear()
-        entries = list(cursor.news(newest_first=newest_first))
+        entries = list(cursor.ready(newest_first=newest_first))
         numbers = [entry.group.sequence for entry in entries]
         assert numbers == sorted(numbers, reverse=newest_first)
         for entry in entries:
             reader.take(entry.group.sequence, budget)
-            if entry.behind:
-                cursor.again(entry)
+            if entry.has_frames or entry.finished:
+                cursor.requeue(entry)
 
     @precondition(lambda self: any(reader.cursor.pending for reader in self.readers))
     @rule(data=st.data(), budget=st.integers(0, 60))
@@ -301,7 +301,7 @@ class TrackMachine(RuleBasedStateMachine):
                 written.ended = True
         for reader in self.readers:
             while reader.cursor.pending:
-                entries = list(reader.cursor.news(newest_first=False))
+                entries = list(reader.cursor.ready(newest_first=False))
                 assert entries, "what has something to take is news"
                 for entry in entries:
                     reader.take(entry.group.sequence, 10**6)

@@ -50,7 +50,7 @@ def merged(events: Iterable[Event]) -> list[Event]:
     result: list[Event] = []
     for event in events:
         if isinstance(event, FramesReceived) and result and isinstance(result[-1], FramesReceived):
-            result[-1] = FramesReceived([*result[-1].frames, *event.frames])
+            result[-1] = FramesReceived([*result[-1].frames, *event.frames], [*result[-1].sizes, *event.sizes])
         else:
             result.append(event)
     return result

@@ -9,8 +9,9 @@ from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.limits import Limits
 from moqt_trio.protocol.core import MAX_DATAGRAM, SessionCore
 from moqt_trio.protocol.events import DatagramReceived
-from moqt_trio.wire.messages import Frame, StreamKind
+from moqt_trio.wire.messages import StreamKind
 from tests.protocol.harness import NEW, OLD, core, pair, version
+from tests.wire.strict import Frame
 
 KNOWN = {
     "moq-lite-03": ({1, 2, 3, 4}, {0}),

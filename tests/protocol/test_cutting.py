@@ -18,7 +18,6 @@ from moqt_trio.wire.messages import (
     AnnounceOk,
     AnnounceStart,
     AnnounceUpdate,
-    Frame,
     Goaway,
     Group,
     Message,
@@ -33,6 +32,7 @@ from moqt_trio.wire.messages import (
     TrackInfo,
 )
 from tests.protocol.harness import NAMES, NEW, by_bytes, core, outcome, version
+from tests.wire.strict import Frame
 
 if TYPE_CHECKING:
     from moqt_trio.protocol.core import SessionCore

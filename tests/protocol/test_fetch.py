@@ -15,8 +15,9 @@ from moqt_trio.protocol.events import (
     RequestRefused,
 )
 from moqt_trio.protocol.fetch import FetchResponder
-from moqt_trio.wire.messages import Fetch, Frame
+from moqt_trio.wire.messages import Fetch
 from tests.protocol.harness import NEW, OLD, core
+from tests.wire.strict import Frame
 
 # As moq-rs sends it, the stream type in front.
 REQUEST = {

@@ -33,8 +33,9 @@ from moqt_trio.protocol.events import (
 from moqt_trio.protocol.negotiation import Negotiation
 from moqt_trio.protocol.paths import track_path_local
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.messages import Frame, StreamKind, Subscribe
+from moqt_trio.wire.messages import StreamKind, Subscribe
 from tests.protocol.harness import by_bytes
+from tests.wire.strict import Frame
 
 PREFIX = "02" + "056a6170616e" + "056b796f746f"
 TRACK = "03" + "056a6170616e" + "056b796f746f" + "0474657874"

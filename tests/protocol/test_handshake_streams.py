@@ -34,7 +34,6 @@ from moqt_trio.wire.messages import (
     AnnounceLive,
     AnnounceStart,
     Fetch,
-    Frame,
     StreamKind,
     Subscribe,
     SubscribeDrop,
@@ -42,6 +41,7 @@ from moqt_trio.wire.messages import (
     TrackInfo,
 )
 from tests.protocol.harness import by_bytes, outcome
+from tests.wire.strict import Frame
 
 TRANSFORK, DEVELOP = "moq-transfork-03", "gomoqt-develop"
 TUPLES = (TRANSFORK, DEVELOP)

@@ -26,8 +26,9 @@ from moqt_trio.protocol.machine import StreamMachine
 from moqt_trio.protocol.probe import ProbeRequester, ProbeResponder
 from moqt_trio.protocol.subscribe import SubscribeRequester, SubscribeResponder
 from moqt_trio.protocol.track import TrackInfoResponder
-from moqt_trio.wire.messages import Frame, ProbeLevel, Setup, TrackInfo
+from moqt_trio.wire.messages import ProbeLevel, Setup, TrackInfo
 from tests.protocol.harness import NAMES, NEW, core
+from tests.wire.strict import Frame
 
 if TYPE_CHECKING:
     from moqt_trio.protocol.core import SessionCore

@@ -16,7 +16,7 @@ from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed
 from moqt_trio.limits import Limits
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.dialect import Dialect
-from moqt_trio.wire.messages import Frame
+from tests.wire.strict import Frame, feed
 
 LIMITS = Limits()
 TIMED = dialects.get("moq-lite-06")
@@ -39,7 +39,7 @@ def _round_trip(dialect: Dialect, frames: list[Frame], cuts: list[int]) -> None:
     decoder = dialect.frame_decoder(LIMITS)
     read, fed = [], 0
     for piece in _split(wire, cuts):
-        read += decoder.feed_untrusted(piece)
+        read += feed(decoder, piece)
         fed += len(piece)
         assert decoder.pending_bytes == fed - sum(frame.wire_size for frame in read)
     assert read == frames
@@ -78,8 +78,8 @@ def test_every_byte_alone():
     decoder = TIMED.frame_decoder(LIMITS)
     seen = []
     for count, byte in enumerate(wire, 1):
-        assert decoder.feed_untrusted(b"") == []
-        seen += [(count, frame) for frame in decoder.feed_untrusted(bytes((byte,)))]
+        assert feed(decoder, b"") == []
+        seen += [(count, frame) for frame in feed(decoder, bytes((byte,)))]
     assert seen == [(6, Frame(b"abc", 5000)), (9, Frame(b"", 4000))]
     assert [frame.wire_size for _, frame in seen] == [6, 3]
 
@@ -88,7 +88,7 @@ def test_pending_bytes():
     """What belongs to a frame that is not complete is counted, header included; at a boundary nothing is."""
     decoder = TIMED.frame_decoder(LIMITS)
     for piece, pending in ((b"\x67", 1), (b"\x10", 2), (b"\x05", 3), (b"ab", 5), (b"cde", 0), (b"\x00\x00", 0)):
-        decoder.feed_untrusted(piece)
+        feed(decoder, piece)
         assert decoder.pending_bytes == pending
     assert "0 bytes pending" in repr(decoder)
 
@@ -98,7 +98,7 @@ def test_a_frame_without_a_timestamp_takes_the_one_before():
     assert TIMED.encode_frame(b"a", None, 5000) == b"\x00\x01a"
     wire, last = TIMED.encode_frames([Frame(b"a"), Frame(b"b", 7), Frame(b"c")], 0)
     assert last == 7
-    assert [frame.timestamp for frame in TIMED.frame_decoder(LIMITS).feed_untrusted(wire)] == [0, 7, 7]
+    assert [frame.timestamp for frame in feed(TIMED.frame_decoder(LIMITS), wire)] == [0, 7, 7]
 
 
 @pytest.mark.parametrize(("dialect", "prefix"), [(PLAIN, b""), (TIMED, b"\x00")])
@@ -106,7 +106,7 @@ def test_frame_length_limit(dialect, prefix):
     """A frame may be as long as `max_frame`; one byte more fails with its length, before any payload."""
     limits = attrs.evolve(LIMITS, max_frame=100)
     header = prefix + varint.encode(100)
-    (frame,) = dialect.frame_decoder(limits).feed_untrusted(header + bytes(100))
+    (frame,) = feed(dialect.frame_decoder(limits), header + bytes(100))
     assert len(frame.payload) == 100
     for size in (101, varint.MAX):
         wire = prefix + varint.encode(size)
@@ -128,9 +128,9 @@ def test_timestamps_that_leave_their_range(numbers):
     *good, bad = [varint.encode(number) for number in numbers]
     decoder = TIMED.frame_decoder(LIMITS)
     for number in good:
-        assert len(decoder.feed_untrusted(number + b"\x00")) == 1
+        assert len(feed(decoder, number + b"\x00")) == 1
     with pytest.raises(Malformed) as caught:
-        decoder.feed_untrusted(bad)
+        feed(decoder, bad)
     assert (caught.value.scope, caught.value.code) == ("stream", 0x12)
 
 
@@ -140,7 +140,7 @@ def test_the_highest_timestamp_is_reached():
         [Frame(b"", varint.SIGNED_MAX), Frame(b"", varint.MAX - 1), Frame(b"", varint.MAX)], 0
     )
     assert last == varint.MAX
-    assert TIMED.frame_decoder(LIMITS).feed_untrusted(wire)[-1].timestamp == varint.MAX
+    assert feed(TIMED.frame_decoder(LIMITS), wire)[-1].timestamp == varint.MAX
 
 
 @pytest.mark.parametrize(("timestamp", "previous"), [(-1, 0), (1 << 62, varint.MAX), (varint.MAX, 0)])
@@ -157,8 +157,8 @@ def test_a_claimed_length_costs_nothing():
     decoder = PLAIN.frame_decoder(LIMITS)
     header = varint.encode(LIMITS.max_frame)
     tracemalloc.start()
-    decoder.feed_untrusted(header)
-    decoder.feed_untrusted(bytes(1000))
+    feed(decoder, header)
+    feed(decoder, bytes(1000))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert decoder.pending_bytes == len(header) + 1000
@@ -170,11 +170,11 @@ def test_a_large_frame_is_gathered_in_linear_time():
 
     def cost(size):
         decoder, piece = PLAIN.frame_decoder(LIMITS), bytes(64)
-        decoder.feed_untrusted(varint.encode(size))
+        feed(decoder, varint.encode(size))
         start = time.process_time()
         for _ in range(size // 64 - 1):
-            decoder.feed_untrusted(piece)
-        (frame,) = decoder.feed_untrusted(piece)
+            feed(decoder, piece)
+        (frame,) = feed(decoder, piece)
         assert len(frame.payload) == size
         return (time.process_time() - start) / size
 
@@ -186,4 +186,4 @@ def test_a_large_frame_is_gathered_in_linear_time():
 def _feed_all(decoder, pieces):
     """Feeds pieces of which none completes a frame."""
     for piece in pieces:
-        assert decoder.feed_untrusted(piece) == []
+        assert feed(decoder, piece) == []

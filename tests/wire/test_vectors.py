@@ -16,7 +16,8 @@ from moqt_trio.limits import Limits
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire import messages as m
 from moqt_trio.wire.buffer import StreamBuffer
-from moqt_trio.wire.messages import Expect, Frame, StreamKind
+from moqt_trio.wire.messages import Expect, StreamKind
+from tests.wire.strict import Frame, feed
 
 LIMITS = Limits()
 NAMES = ("moq-lite-03", "moq-lite-04", "moq-lite-05", "moq-lite-06")
@@ -297,8 +298,8 @@ def test_frame_vectors(vector):
         decoder = dialect.frame_decoder(LIMITS)
         if previous:
             assert previous == 5000
-            decoder.feed_untrusted(bytes.fromhex("671000"))
-        read = [f for at in range(0, len(wire), step) for f in decoder.feed_untrusted(wire[at : at + step])]
+            feed(decoder, bytes.fromhex("671000"))
+        read = [f for at in range(0, len(wire), step) for f in feed(decoder, wire[at : at + step])]
         assert read == [frame]
         assert read[0].wire_size == len(wire)
 
@@ -326,7 +327,7 @@ def test_streams_of_frames(vector):
             if missing == 1 and dialect.read_untrusted(Expect.GROUP, buffer, LIMITS) is not None:
                 missing = 0
             if missing == 0:
-                read += decoder.feed_untrusted(buffer.take_all())
+                read += feed(decoder, buffer.take_all())
         assert read == frames
         assert decoder.pending_bytes == 0
         assert sum(frame.wire_size for frame in read) == len(wire) - len(head)
@@ -336,12 +337,12 @@ def test_streams_of_frames(vector):
 def test_frames_cut_anywhere_are_incomplete(vector):
     """Cut at any byte, what stands before the cut is read whole, and what is left over is pending, not lost."""
     dialect, wire = dialects.get(vector["dialect"]), bytes.fromhex(vector["hex"])
-    whole = dialect.frame_decoder(LIMITS).feed_untrusted(wire) if vector["message"] == "FETCH_RESPONSE" else None
+    whole = feed(dialect.frame_decoder(LIMITS), wire) if vector["message"] == "FETCH_RESPONSE" else None
     for cut in range(len(wire)):
         decoder = dialect.frame_decoder(LIMITS)
         if vector["fields"].get("prev_timestamp"):
-            decoder.feed_untrusted(bytes.fromhex("671000"))
-        read = decoder.feed_untrusted(wire[:cut])
+            feed(decoder, bytes.fromhex("671000"))
+        read = feed(decoder, wire[:cut])
         assert sum(frame.wire_size for frame in read) + decoder.pending_bytes == cut
         assert read == ([] if whole is None else whole[: len(read)])
 
@@ -357,10 +358,10 @@ def test_a_byte_behind_frames_begins_the_next(vector):
         wire = buffer.take_all()
     decoder = dialect.frame_decoder(LIMITS)
     if vector["fields"].get("prev_timestamp"):
-        decoder.feed_untrusted(bytes.fromhex("671000"))
-    decoder.feed_untrusted(wire)
+        feed(decoder, bytes.fromhex("671000"))
+    feed(decoder, wire)
     assert decoder.pending_bytes == 0
-    assert decoder.feed_untrusted(b"\x01") == []
+    assert feed(decoder, b"\x01") == []
     assert decoder.pending_bytes == 1
 
 

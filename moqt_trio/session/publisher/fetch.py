@@ -1,131 +1,109 @@
-"""Serving one fetch: the frames of one group, on the stream that asked for them.
-
-It takes its turn with the session's subscriptions, by the priority of the request.
-"""
+"""Serving one fetch: the frames of one group, on the stream that asked for them."""
 
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset
-from ...model.cursor import GroupCursor, GroupRange
+from ...model.cursor import GroupRange
 from ...model.track import state_of
-from ...tasks import Wakeup
-from ..context import SessionContext, give_up, logger
-from .subscribe import CHUNK
+from ...path import BroadcastPath
+from ...protocol.events import Event, FetchRequested, FetchUpdated
+from ..context import logger
+from .group import GroupServer
 
 if TYPE_CHECKING:
     from ...model.track import Track
     from ...protocol.fetch import FetchResponder
-    from ...transport.abc import BidiStream
     from ...wire.messages import Fetch
 
 
-class FetchServer:
-    """Serves one fetch.
+class FetchServer(GroupServer):
+    """Serves one fetch, by the priority of the request."""
 
-    Attributes:
-        wakeup: Set whenever there may be something to do.
-    """
+    codes = "fetch"
+    machine: FetchResponder
 
-    def __init__(
-        self,
-        context: SessionContext,
-        stream: BidiStream,
-        machine: FetchResponder,
-        request: Fetch,
-        track: Track,
-        scope: trio.CancelScope,
-    ) -> None:
-        self.wakeup = Wakeup()
-        self._context = context
-        self._stream = stream
-        self._machine = machine
-        self._request = request
+    def handle(self, event: Event) -> None:
+        match event:
+            case FetchRequested():
+                self._start(event.request)
+            case FetchUpdated():
+                self._priority = event.priority
+            case _:
+                super().handle(event)
+
+    def _start(self, request: Fetch) -> None:
         self._priority = request.priority
-        self._track = track
-        self._scope = scope
-        wanted = GroupRange(request.group, request.group, request.start_frame, request.end_frame)
-        self._log = state_of(track)
-        self._cursor = self._log.cursor(self.wakeup.set, range=wanted, max_age=math.inf)
-
-    def update(self, priority: int) -> None:
-        """Takes a FETCH_UPDATE."""
-        self._priority = priority
-
-    @property
-    def urgency(self) -> tuple[int, int]:
-        """The request's priority, then the publisher's; see `scheduling.Sender`."""
-        return self._priority, self._track.priority
-
-    def resume(self) -> None:
-        """Goes on at once: the scheduler has picked this fetch."""
-        if self._stream.send_ended or self._scope.cancel_called:
+        found = self._find(request)
+        if found is None:
+            self.cancel(StreamCode.NOT_FOUND)
             return
-        # The task meets the same error, and ends for it.
-        with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
-            self._pump()
-        self.wakeup.set()
+        group = request.group
+        wanted = GroupRange(group, group, request.start_frame, request.end_frame)
+        self._read(found, wanted, priority=request.priority, max_age=math.inf, replay=False)
+        self.context.start(self._run)
 
-    async def run(self) -> None:
-        """Serves until the group was written, is lost or is not there, or the peer or the session gave up."""
+    def _find(self, request: Fetch) -> Track | None:
+        """Return the track, if it has the group and the first frame asked for, or may still get that frame."""
+        try:
+            path = BroadcastPath.parse(request.broadcast)
+        except ValueError:
+            return None
+        found = self.serving.origin.find(path, request.track)
+        if found is None:
+            return None
+        group = state_of(found[1]).group(request.group)
+        if group is None or request.start_frame < group.first:
+            return None
+        return None if group.complete and request.start_frame >= max(group.length, 1) else found[1]
+
+    async def _run(self) -> None:
+        """Serve until the group was written or is lost, or the peer or the session gave up."""
         code: int = StreamCode.CANCELLED
         cursor = self._cursor
         try:
-            with self._scope:
-                if self._missing():
-                    code = StreamCode.NOT_FOUND
-                    return
-                self._log.attach(cursor, replay=False)
+            with self.scope:
+                await trio.lowlevel.checkpoint_if_cancelled()
                 while not (cursor.done or cursor.aborted is not None):
-                    for sequence, reason in cursor.take_dropped():
-                        logger.debug("fetched group %d was lost: %#x", sequence, reason)
-                        code = reason
+                    if cursor.dropped:
+                        sequence, code = cursor.dropped[0]
+                        logger.debug("fetched group %d was lost: %#x", sequence, code)
                         return
                     self._pump()
                     if not cursor.done:
                         await self.wakeup.wait()
-                self._machine.finish()
-                self._stream.finish()
+                self.machine.finish()
+                self.stream.finish()
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass
         finally:
             self._log.detach(cursor)
-            self._context.scheduler.leave(self)
-            if not self._stream.send_ended:
-                give_up(self._stream, code)
-
-    def _missing(self) -> bool:
-        request = self._request
-        group = self._log.group(request.group)
-        if group is None or request.start_frame < group.first:
-            return True
-        return group.complete and request.start_frame >= max(group.length, 1)
+            self.serving.scheduler.release(self)
+            if not self.stream.send_ended:
+                self.cancel(code)
+            self.machine.release()
+            self.ended.set()
 
     def _pump(self) -> None:
-        for entry in self._cursor.news(newest_first=False):
-            self._write(entry)
-
-    def _write(self, entry: GroupCursor) -> None:
         cursor = self._cursor
-        while entry.has_frames:
-            if not self._stream.writable or not self._context.scheduler.may_send(self):
-                cursor.again(entry)
+        for entry in cursor.ready(newest_first=False):
+            if not entry.has_frames and not entry.finished:
+                continue
+            allowance = self.serving.scheduler.allowance(self)
+            if allowance == 0 and entry.has_frames:
+                cursor.requeue(entry)
                 return
             try:
-                data = self._machine.frames(cursor.take(entry, CHUNK))
+                _, finished = self._write_frames(entry, self.stream, self.machine.frames, allowance, fin=False)
             except LocalProtocolError as error:
-                # A timestamp that the version can't spell: this fetch is given up, and nothing else.
+                # A timestamp that the version can't carry: this fetch is given up, and nothing else.
                 logger.warning("fetched group %d cannot be sent: %s", entry.group.sequence, error)
-                cursor.remove(entry.group.sequence)
-                cursor.lose(entry.group.sequence, StreamCode.INTERNAL_ERROR)
-                self.wakeup.set()
+                cursor.drop_taken(entry.group.sequence, StreamCode.INTERNAL_ERROR)
                 return
-            self._stream.write(data)
-        if entry.finished:
-            cursor.remove(entry.group.sequence)
+            if not finished and entry.has_frames:
+                cursor.requeue(entry)

@@ -1,52 +1,150 @@
-"""The group streams of one subscription that is served, from their opening until the subscriber has all of them.
+"""The groups of one request on their way to the peer: their streams, and the loop that writes frames on them.
 
-It counts; what is written on them, and when, is for `track_server.py`.
+A group is written first; then it drains: all of it was written, and not all of it is acknowledged. `GroupServer` is
+what serving a subscription and serving a fetch have in common: a cursor over a track, read as fast as the peer and the
+link take it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+import trio
+
+from ...errors import SessionClosed, StreamReset
+from ...model.track import state_of
 from ...transport.abc import SendStream, StreamHandler
+from .request import RequestServer
+from .scheduler import TURN
 
 if TYPE_CHECKING:
+    from ...frame import Frame
     from ...limits import Limits
+    from ...model.cursor import Cursor, GroupCursor, GroupRange
+    from ...model.track import Track
+    from ...model.track_state import TrackState
     from ...protocol.group import GroupSender
 
 
+class GroupServer(RequestServer):
+    """Writes groups of a track from a cursor. It takes its turn with the session's other servers.
+
+    Attributes:
+        ended: Set once the request is over and its streams are finished or reset.
+    """
+
+    _track: Track
+    _log: TrackState
+    _cursor: Cursor
+    _priority: int
+    ended: trio.Event
+
+    def _read(self, track: Track, wanted: GroupRange, *, priority: int, max_age: float, replay: bool) -> None:
+        """Place a cursor on a track; see `TrackState.attach`."""
+        self.ended = trio.Event()
+        self._track = track
+        self._priority = priority
+        self._log = log = state_of(track)
+        self._cursor = log.cursor(self.wakeup.set, range=wanted, max_age=max_age)
+        log.attach(self._cursor, replay=replay)
+
+    @property
+    def send_priority(self) -> tuple[int, int]:
+        """The subscriber's priority, then the publisher's; see `scheduler.Sender`."""
+        return self._priority, self._track.priority
+
+    def resume(self) -> None:
+        """Called when the scheduler has picked this server: write at once."""
+        if self.ended.is_set() or self.scope.cancel_called:
+            return
+        # The task meets the same error, and ends for it.
+        with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
+            self._pump()
+        self.wakeup.set()
+
+    def _pump(self) -> None:
+        """Do everything that can be done without waiting."""
+        raise NotImplementedError
+
+    def _write_frames(
+        self,
+        entry: GroupCursor,
+        stream: SendStream,
+        encode: Callable[[Sequence[Frame]], bytes],
+        allowance: int,
+        *,
+        opening: bytes = b"",
+        fin: bool,
+    ) -> tuple[int, bool]:
+        """Write a group's frames while its stream and the link take them.
+
+        Args:
+            entry: The group; it has frames, or its end is there.
+            stream: Where to write.
+            encode: Makes the bytes of some frames.
+            allowance: Bytes that may be written now, above 0.
+            opening: What goes before the first frame.
+            fin: True to finish the stream with the group.
+
+        Returns:
+            What is left of the allowance, and whether the group was written to its end.
+
+        Raises:
+            StreamReset: The peer refused the stream.
+            LocalProtocolError: A frame has a timestamp that the version can't carry.
+        """
+        cursor = self._cursor
+        while stream.writable:
+            frames, finished = cursor.take(entry, min(allowance, TURN))
+            data = opening + encode(frames) if opening else encode(frames)
+            if data or (finished and fin):
+                stream.write(data, finished and fin)
+            if finished:
+                return allowance - len(data), True
+            allowance -= len(data)
+            opening = b""
+            if not entry.has_frames:
+                return allowance, False
+            if allowance <= 0 and (allowance := self.serving.scheduler.allowance(self)) == 0:
+                cursor.requeue(entry)
+                return 0, False
+        return allowance, False
+
+
 class StreamOwner(Protocol):
-    """Who is told what becomes of a group stream."""
+    """Is called when something happens to a group's stream."""
 
     def group_refused(self, sequence: int) -> None:
-        """The subscriber does not want a group."""
+        """Called when the subscriber refuses a group."""
 
     def group_ready(self, sequence: int) -> None:
-        """A group's send buffer has room again."""
+        """Called when a group's send buffer has room again."""
 
     def group_delivered(self, sequence: int) -> None:
-        """The subscriber has all of a group."""
+        """Called when the subscriber has acknowledged all of a group."""
 
 
 class SentGroup(StreamHandler):
-    """One group stream on its way to the subscriber.
+    """One group's stream on its way to the subscriber.
 
     Attributes:
         stream: The stream.
         sender: Makes its bytes.
         sequence: The group's number.
-        started: True once its header was written.
+        opening: What has to be written first; empty once it was.
         draining: The bytes that waited when all of it had been written; None until then.
     """
 
-    __slots__ = ("_owner", "draining", "sender", "sequence", "started", "stream")
+    __slots__ = ("_owner", "draining", "opening", "sender", "sequence", "stream")
 
-    def __init__(self, owner: StreamOwner, stream: SendStream, sender: GroupSender, sequence: int) -> None:
+    def __init__(self, owner: StreamOwner, stream: SendStream, sender: GroupSender) -> None:
         self._owner = owner
         self.stream = stream
         self.sender = sender
-        self.sequence = sequence
-        self.started = False
+        self.sequence = sender.sequence
+        self.opening = sender.opening
         self.draining: int | None = None
 
     def stop_received(self, code: int) -> None:
@@ -60,9 +158,7 @@ class SentGroup(StreamHandler):
 
 
 class SentGroups:
-    """The group streams that are open, by sequence.
-
-    First a group is written; then it drains: all of it was written, and not all of it is acknowledged.
+    """The open group streams of one subscription, by sequence.
 
     Args:
         limits: For `max_open_groups`, `max_unacknowledged_groups` and `connection_window`.
@@ -87,7 +183,7 @@ class SentGroups:
         return sequence in self._streams
 
     def get(self, sequence: int) -> SentGroup | None:
-        """Returns the stream of a group, or None."""
+        """Return the stream of a group, or None."""
         return self._streams.get(sequence)
 
     @property
@@ -104,27 +200,33 @@ class SentGroups:
             or self._draining_bytes >= self._limits.connection_window
         )
 
-    def add(self, out: SentGroup) -> None:
-        """Takes in a stream that was just opened."""
-        self._streams[out.sequence] = out
+    def add(self, sent: SentGroup) -> None:
+        """Add a stream that was just opened."""
+        self._streams[sent.sequence] = sent
 
-    def drain(self, out: SentGroup) -> None:
-        """Notes that all of a group was written."""
-        out.draining = out.stream.buffered
-        self._draining_bytes += out.draining
+    def drain(self, sent: SentGroup) -> None:
+        """Record that all of a group was written."""
+        sent.draining = sent.stream.buffered
+        self._draining_bytes += sent.draining
         self.draining += 1
 
-    def forget(self, sequence: int) -> SentGroup | None:
-        """Drops a group from the count and returns its stream; None when there is none, or none any more."""
-        out = self._streams.pop(sequence, None)
-        if out is not None and out.draining is not None:
-            self._draining_bytes -= out.draining
+    def release(self, sequence: int) -> SentGroup | None:
+        """Forget a group, and return its stream; None when it has none."""
+        sent = self._streams.pop(sequence, None)
+        if sent is not None and sent.draining is not None:
+            self._draining_bytes -= sent.draining
             self.draining -= 1
-        return out
+        return sent
+
+    def reset(self, sequence: int, code: int) -> None:
+        """Reset the stream of a group, if it has one."""
+        sent = self.release(sequence)
+        if sent is not None:
+            sent.stream.reset(code)
 
     def reset_all(self, code: int) -> None:
-        """Gives up every group."""
-        for out in self._streams.values():
-            out.stream.reset(code)
+        """Reset the streams of every group."""
+        for sent in self._streams.values():
+            sent.stream.reset(code)
         self._streams.clear()
         self._draining_bytes = self.draining = 0

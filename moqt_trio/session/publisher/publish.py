@@ -2,49 +2,83 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
 
 import trio
-
-from .subscribe import leave_all
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ...model.origin import PublishedBroadcast
     from ...path import BroadcastPath
-    from ..context import SessionContext
-    from ..run import Dispatcher
+    from .request import Serving
+
+
+class ServedSubscription(Protocol):
+    """A subscription of the peer's that is served; the server itself is in `subscribe.py`."""
+
+    publication: PublishedBroadcast
+    scope: trio.CancelScope
+    ended: trio.Event
+
+    def finish(self) -> None:
+        """End it once what was written has been delivered."""
+
+    def streams_available(self) -> None:
+        """Called when the peer allows more streams."""
+
+    @property
+    def dropped_groups(self) -> int:
+        """Groups that the subscriber lost."""
+        ...
+
+
+async def finish_all(subscriptions: Iterable[ServedSubscription], timeout: float) -> None:
+    """End subscriptions once what was written has been delivered; cancel those that are not done in time.
+
+    Cancelled, it cancels all of them at once.
+    """
+    finishing = list(subscriptions)
+    for subscription in finishing:
+        subscription.finish()
+    try:
+        with trio.move_on_after(timeout):
+            for subscription in finishing:
+                await subscription.ended.wait()
+    finally:
+        for subscription in finishing:
+            subscription.scope.cancel()
 
 
 class Publication:
     """A broadcast that is announced; see `Session.publish`."""
 
-    def __init__(self, context: SessionContext, handler: Dispatcher, publication: PublishedBroadcast) -> None:
-        self._context = context
-        self._handler = handler
-        self._publication = publication
+    def __init__(self, serving: Serving, published: PublishedBroadcast) -> None:
+        self._serving = serving
+        self._published = published
 
     async def __aenter__(self) -> Publication:
         await trio.lowlevel.checkpoint()
-        self._context.check_open()
-        self._handler.origin.add(self._publication)
+        self._serving.context.check_open()
+        self._serving.origin.add(self._published)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._handler.origin.remove(self._publication)
-        servers = [server for server in self._handler.servers if server.publication is self._publication]
+        serving = self._serving
+        serving.origin.remove(self._published)
+        served = [item for item in serving.subscriptions if item.publication is self._published]
         if kind is None:
-            await leave_all(servers, self._context.limits.close_timeout)
-        for server in servers:
-            server.cancel()
+            await finish_all(served, serving.context.limits.close_timeout)
+        for subscription in served:
+            subscription.scope.cancel()
 
     @property
     def path(self) -> BroadcastPath:
         """Where it is announced."""
-        return self._publication.path
+        return self._published.path
 
     def __repr__(self) -> str:
         return f"<Publication {str(self.path)!r}>"

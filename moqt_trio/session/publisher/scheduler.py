@@ -1,8 +1,7 @@
-"""Who may write next when the link is the bottleneck.
+"""Which server may write next when the link is the bottleneck.
 
-QUIC serves its streams in turn. What must come first has to be *written* first, so no more is written than the link
-is about to take, and the rest waits here, by priority. It knows neither tracks nor groups: a sender decides itself
-which of its groups goes first.
+QUIC serves its streams in turn. What must come first has to be *written* first, so no more is written than the link is
+about to take, and the rest waits here, by priority. A server decides itself which of its groups goes first.
 
 Spec: moq-lite-06, section 6.1.
 """
@@ -14,17 +13,21 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from ...transport.abc import Connection
 
+TURN = 4 * 1024
+"""Bytes that a server writes before an equal gets its turn: enough to fill packets, little enough to let others go
+first."""
+
 
 class Sender(Protocol):
     """Something that writes on streams of the session."""
 
     @property
-    def urgency(self) -> tuple[int, int]:
-        """The subscriber's priority and the publisher's; the higher goes first."""
+    def send_priority(self) -> tuple[int, int]:
+        """The subscriber's priority and the publisher's; the higher goes first (moq-lite-06, section 6.1.1)."""
         ...
 
     def resume(self) -> None:
-        """Goes on writing for as long as `SendScheduler.may_send` says so."""
+        """Called when the sender may write again: it writes as much as `SendScheduler.allowance` allows."""
 
 
 class SendScheduler:
@@ -32,27 +35,35 @@ class SendScheduler:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        # In the order in which they came: among equals, who has waited longest goes first.
+        # In the order in which they came: among equals, the one that has waited longest goes first.
         self._waiting: dict[Sender, None] = {}
         self._chosen: Sender | None = None
 
-    def may_send(self, sender: Sender) -> bool:
-        """Returns True when a sender may write a little now; else it is resumed when its turn has come."""
-        if not self._connection.congested and (not self._waiting or sender is self._chosen or self._is_next(sender)):
-            self._waiting.pop(sender, None)
-            return True
-        self._waiting.setdefault(sender)
-        return False
+    def allowance(self, sender: Sender) -> int:
+        """Return the bytes that a sender may write now; 0 makes it wait, and it is resumed when its turn has come.
 
-    def leave(self, sender: Sender) -> None:
-        """Forgets a sender."""
+        The last frame may go past the allowance. What is left of it is lost: a sender asks again.
+        """
+        allowed = self._connection.send_allowance
+        if allowed > 0:
+            waiting = self._waiting
+            if not waiting:
+                return allowed
+            if sender is self._chosen or self._is_next(sender):
+                waiting.pop(sender, None)
+                return min(allowed, TURN) if waiting else allowed
+        self._waiting.setdefault(sender)
+        return 0
+
+    def release(self, sender: Sender) -> None:
+        """Forget a sender."""
         self._waiting.pop(sender, None)
 
-    def room_made(self) -> None:
-        """Resumes those who wait, most urgent first, until the link has enough again."""
-        while self._waiting and not self._connection.congested:
-            # `max` keeps the first of equals, and whoever waits again goes to the end.
-            chosen = max(self._waiting, key=lambda sender: sender.urgency)
+    def resume_waiting(self) -> None:
+        """Resume the senders that wait, by priority, until the link has enough again."""
+        while self._waiting and self._connection.send_allowance > 0:
+            # `max` keeps the first of equals, and a sender that waits again goes to the end.
+            chosen = max(self._waiting, key=lambda sender: sender.send_priority)
             del self._waiting[chosen]
             self._chosen = chosen
             try:
@@ -61,12 +72,12 @@ class SendScheduler:
                 self._chosen = None
 
     def _is_next(self, sender: Sender) -> bool:
-        """Returns True when nobody waits who is more urgent, or as urgent and came first."""
-        urgency = sender.urgency
+        """Whether no waiting sender has higher priority, or the same priority and waited longer."""
+        priority = sender.send_priority
         came_first = True
         for other in self._waiting:
             if other is sender:
                 came_first = False
-            elif other.urgency > urgency or (came_first and other.urgency == urgency):
+            elif other.send_priority > priority or (came_first and other.send_priority == priority):
                 return False
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 import trio
@@ -18,18 +18,17 @@ from ...protocol.events import (
     Unannounced,
 )
 from .receive_queue import ReceiveQueue
-from .request import Request, RequestStreamHandler
+from .request import Request
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
+    from ...codes import CodeSpace
     from ...errors import MoqtError
     from ..context import SessionContext
 
 
 @attrs.frozen
 class Announcement:
-    """News of a broadcast that the peer offers.
+    """A change of what the peer offers.
 
     Attributes:
         path: Its full path.
@@ -46,31 +45,36 @@ class Announcement:
     updated: bool = False
 
 
-class Announcements:
+class Announcements(Request[Announcement]):
     """What the peer announces below a prefix. Use it as `async with session.announcements(prefix) as announcements`.
 
-    Iterate it for news. What is there already comes first. Iteration ends when the peer finishes the list; every
+    Iterate it for changes. What is there already comes first. Iteration ends when the peer finishes the list; every
     broadcast that was active is reported as gone before.
     """
 
+    _codes: ClassVar[CodeSpace] = "announce"
+    _block = "list of announcements"
+
     def __init__(self, context: SessionContext, prefix: BroadcastPath) -> None:
-        self._context = context
+        super().__init__(context, ReceiveQueue(self._block))
         self._prefix = prefix
-        self._news: ReceiveQueue[Announcement] = ReceiveQueue()
-        self._request = Request(context, self._news, "list of announcements")
         self._active: dict[BroadcastPath, Announcement] = {}
-        self._told: dict[BroadcastPath, Announcement] = {}
+        # What the application has read: a reader that is too slow gets the difference to it.
+        self._read: dict[BroadcastPath, Announcement] = {}
         self._initial = trio.Event()
 
     # -- from the stream -----------------------------------------------------------------------------------
 
-    def _handle(self, event: Event) -> None:
+    async def _open(self) -> None:
+        await self._open_stream(self._context.core.request_announcements(str(self._prefix)))
+
+    def _on_event(self, event: Event) -> None:
         match event:
             case Announced():
                 path = BroadcastPath.parse(event.path)
-                news = Announcement(path, True, event.hops, event.warm_cost, event.updated)
-                self._active[path] = news
-                self._add(news)
+                change = Announcement(path, True, event.hops, event.warm_cost, event.updated)
+                self._active[path] = change
+                self._add(change)
             case Unannounced():
                 path = BroadcastPath.parse(event.path)
                 if self._active.pop(path, None) is not None:
@@ -79,20 +83,20 @@ class Announcements:
                 self._initial.set()
             case AnnouncementsEnded():
                 self._all_gone()
-                self._news.finish()
+                self._queue.finish()
                 self._initial.set()
-                self._request.finish()
+                self._finish()
             case RequestRefused():
-                self._failed(StreamReset(event.code))
+                self._on_failure(StreamReset(event.code))
             case _:
                 pass
 
-    def _failed(self, error: MoqtError) -> None:
-        if not self._news.ended:
+    def _on_failure(self, error: MoqtError) -> None:
+        if not self._queue.ended:
             if not isinstance(error, SessionClosed):
                 # With the session everything of the peer's is over, and the error says so.
                 self._all_gone()
-            self._news.fail(error)
+            self._queue.fail(error)
         self._initial.set()
 
     def _all_gone(self) -> None:
@@ -101,34 +105,22 @@ class Announcements:
         for path in gone:
             self._add(Announcement(path, False))
 
-    def _add(self, news: Announcement) -> None:
-        self._news.put(news)
-        unread = self._news.items
+    def _add(self, change: Announcement) -> None:
+        self._queue.put(change)
+        unread = self._queue.items
         if len(unread) > self._context.limits.max_queued_announcements:
-            # Whoever reads so slowly gets the difference to what it was told last, instead of the history.
             unread.clear()
-            unread.extend(Announcement(path, False) for path in self._told if path not in self._active)
-            unread.extend(item for path, item in self._active.items() if self._told.get(path) is not item)
+            unread.extend(Announcement(path, False) for path in self._read if path not in self._active)
+            unread.extend(item for path, item in self._active.items() if self._read.get(path) is not item)
 
     # -- for the application -------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Announcements:
-        context = self._context
-        with self._request.entering():
-            machine = context.core.request_announcements(str(self._prefix))
-            await self._request.open(
-                "announce", lambda stream: RequestStreamHandler(context, stream, machine, self._handle, self._failed)
-            )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._request.leave()
+    def _leave(self) -> None:
+        super()._leave()
         self._initial.set()
 
     async def receive(self) -> Announcement:
-        """Waits for the next news. Cancelling loses nothing.
+        """Wait for the next change. Cancelling loses nothing.
 
         Raises:
             trio.EndOfChannel: The peer finished the list.
@@ -139,22 +131,22 @@ class Announcements:
             trio.ClosedResourceError: This side closed the list.
             trio.BusyResourceError: Another task is receiving.
         """
-        news = await self._news.receive()
-        if news.active:
-            self._told[news.path] = news
+        change = await self._queue.receive()
+        if change.active:
+            self._read[change.path] = change
         else:
-            self._told.pop(news.path, None)
-        return news
+            self._read.pop(change.path, None)
+        return change
 
     async def wait_initial(self) -> None:
-        """Waits until everything that was announced before we asked has arrived, where the version says so.
+        """Wait until everything that was announced before we asked has arrived, where the version says so.
 
         moq-lite-03 and -04 do not say: there it waits until the list ends.
 
         Raises:
             LocalProtocolError: The block was not entered.
         """
-        self._request.check_entered()
+        self._queue.check_open()
         await self._initial.wait()
 
     @property
@@ -162,14 +154,5 @@ class Announcements:
         """What is available now, as far as it has arrived."""
         return tuple(self._active.values())
 
-    def __aiter__(self) -> Announcements:
-        return self
-
-    async def __anext__(self) -> Announcement:
-        try:
-            return await self.receive()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
-
     def __repr__(self) -> str:
-        return f"<Announcements below {str(self._prefix)!r}, {len(self._active)} active, {len(self._news)} unread>"
+        return f"<Announcements below {str(self._prefix)!r}, {len(self._active)} active, {len(self._queue)} unread>"

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
 from ...codes import StreamCode
 from ...errors import MoqtError, NotFound, RemoteProtocolError, StreamReset
+from ...frame import Frame
 from ...protocol.events import Event, FramesReceived, RequestFinished, RequestRefused
 from ...protocol.machine import events_before
-from .group import GroupReader
-from .group_buffer import GroupBuffer
-from .request import Request, RequestStreamHandler
+from .group import GroupBuffer, GroupReader
+from .request import Request, RequestControl, open_control
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
+    from ...codes import CodeSpace
     from ...path import BroadcastPath
     from ...protocol.fetch import FetchRequester
     from ...transport.abc import BidiStream
     from ..context import SessionContext
 
 
-class FetchReader(GroupReader):
+class FetchReader(GroupReader, Request[Frame]):
     """One group that was asked for. Use it as `async with session.fetch(path, track, sequence) as group`.
 
     Reading it raises what reading a `GroupReader` raises, and
@@ -33,6 +32,9 @@ class FetchReader(GroupReader):
     - `StreamReset` with CONTROL_TIMEOUT, not by the peer, when nothing has come within `Limits.reply_timeout`,
     - `LocalProtocolError` when the block was not entered.
     """
+
+    _codes: ClassVar[CodeSpace] = "fetch"
+    _block = "fetch"
 
     def __init__(
         self,
@@ -43,40 +45,30 @@ class FetchReader(GroupReader):
         sequence: int,
         start_frame: int,
     ) -> None:
-        self._context = context
+        buffer = GroupBuffer(block=self._block)
+        Request.__init__(self, context, buffer)
+        GroupReader.__init__(self, sequence, start_frame, buffer)
         self._path = path
         self._track = track
         self._machine = machine
-        self._frames = GroupBuffer()
-        self._request = Request(context, self._frames, "fetch")
-        super().__init__(sequence, start_frame, self._frames)
 
-    async def __aenter__(self) -> FetchReader:
-        with self._request.entering():
-            await self._request.open("fetch", self._attach)
-        return self
+    async def _open(self) -> None:
+        self._control = await open_control(self._context, self._codes, self._attach)
 
-    def _attach(self, stream: BidiStream) -> _FetchStream:
+    def _attach(self, stream: BidiStream) -> _FetchControl:
         self._frames.stream = stream
-        self._frames.expect_by(trio.current_time() + self._context.limits.reply_timeout, self._give_up)
-        return _FetchStream(self._context, stream, self._machine, self._frames, self._handle, self._failed)
+        self._frames.expect_by(trio.current_time() + self._context.limits.reply_timeout, self._on_timeout)
+        return _FetchControl(self._context, stream, self._machine, self._frames, self._on_event, self._on_failure)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._request.leave()
-
-    def _give_up(self) -> None:
+    def _on_timeout(self) -> None:
         self._frames.fail(StreamReset(StreamCode.CONTROL_TIMEOUT, by_peer=False))
-        self._request.cancel(StreamCode.CONTROL_TIMEOUT)
+        self._cancel(StreamCode.CONTROL_TIMEOUT)
 
-    def _handle(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         match event:
-            case FramesReceived():
-                self._frames.deliver(event.frames, self._machine.pending_bytes)
             case RequestFinished():
                 self._frames.finish()
-                self._request.finish()
+                self._finish()
             case RequestRefused():
                 if event.code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):
                     self._frames.fail(NotFound(str(self._path), self._track, f"group {self.sequence}"))
@@ -85,11 +77,11 @@ class FetchReader(GroupReader):
             case _:
                 pass
 
-    def _failed(self, error: MoqtError) -> None:
+    def _on_failure(self, error: MoqtError) -> None:
         self._frames.fail(StreamReset.after(error) if isinstance(error, RemoteProtocolError) else error)
 
 
-class _FetchStream(RequestStreamHandler):
+class _FetchControl(RequestControl):
     """The stream of a fetch: frames keep their credit until they are read."""
 
     keeps_after_reset = True
@@ -100,30 +92,23 @@ class _FetchStream(RequestStreamHandler):
         stream: BidiStream,
         machine: FetchRequester,
         frames: GroupBuffer,
-        handle: Callable[[Event], None],
-        failed: Callable[[MoqtError], None],
+        on_event: Callable[[Event], None],
+        on_failure: Callable[[MoqtError], None],
     ) -> None:
-        super().__init__(context, stream, machine, handle, failed)
-        self._fetch = machine
+        super().__init__(context, stream, machine, on_event, on_failure)
         self._frames = frames
 
     def data_received(self, data: bytes, fin: bool) -> None:
-        machine = self._fetch
         # Any part of an answer is one: how long the rest may take is for the caller to say.
         self._frames.wait_on()
-        before = machine.pending_bytes
-        broken: RemoteProtocolError | None = None
+        error: RemoteProtocolError | None = None
         try:
-            events = machine.receive_data(data, fin)
-        except RemoteProtocolError as error:
-            broken, events = error, events_before(error)
-        owed = machine.pending_bytes - before
-        for event in events:
-            if isinstance(event, FramesReceived):
-                owed += sum(frame.wire_size for frame in event.frames)
-        self.stream.consumed(len(data) - owed)
-        self._handle_all(events)
-        if not any(isinstance(event, FramesReceived) for event in events):
-            self._frames.deliver([], machine.pending_bytes)
-        if broken is not None:
-            self._broken(broken)
+            events = self.machine.receive_data(data, fin)
+        except RemoteProtocolError as mistake:
+            events, error = events_before(mistake), mistake
+        arrived = next((event for event in events if isinstance(event, FramesReceived)), None)
+        if arrived is None:
+            self._frames.deliver(len(data), [], [])
+        else:
+            self._frames.deliver(len(data), arrived.frames, arrived.sizes)
+        self.handle_all(events, error)

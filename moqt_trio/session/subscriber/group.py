@@ -1,17 +1,136 @@
-"""A group on its way in, as the application reads it. What it has received waits in its `GroupBuffer`."""
+"""A group on its way in: the reader that the application has, and the buffer between its stream and that reader.
+
+Credit. The peer may send what it has credit for, and gets credit back for what the application has read. Every byte of
+the stream belongs to the header, to a frame or to a frame that is not complete, so nothing is computed by difference:
+
+- a frame that is read returns its size on the stream, which the decoder counted;
+- the header's bytes go with the first frame, or are returned with the end of a group that has none: a group without a
+  frame counts as a stream until it is read, too;
+- a frame that is not complete returns nothing, until a reader waits for it: then what is there of it is returned early
+  (`advance`), so that a frame longer than the window can come. The rest follows when the frame is read.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Self
 
 import trio
 
 from ...codes import StreamCode
-from ...errors import LocalProtocolError, StreamReset
+from ...errors import StreamReset
+from ...frame import Frame
+from .receive_queue import QueueState, ReceiveQueue
 
 if TYPE_CHECKING:
-    from ...frame import Frame
-    from .group_buffer import GroupBuffer
+    from ...transport.abc import ReceiveStream
+
+_STATES = {
+    QueueState.UNOPENED: "not entered",
+    QueueState.OPEN: "open",
+    QueueState.FINISHED: "complete",
+    QueueState.FAILED: "closed",
+    QueueState.CLOSED: "closed",
+}
+
+
+class GroupBuffer(ReceiveQueue[Frame]):
+    """Frames that arrived whole and were not read, and the credit that they hold.
+
+    Args:
+        stream: Where they come from; None for a datagram, and for a fetch that is not open yet.
+        header_bytes: Bytes of the group's header.
+        block: As for `ReceiveQueue`.
+
+    Attributes:
+        stream: As above.
+    """
+
+    __slots__ = ("_advanced", "_partial", "_sizes", "stream")
+
+    def __init__(self, stream: ReceiveStream | None = None, *, header_bytes: int = 0, block: str | None = None) -> None:
+        super().__init__(block)
+        self.stream = stream
+        # The bytes to return for each item, in the same order.
+        self._sizes: deque[int] = deque()
+        # Bytes of an unfinished frame for which credit was returned early; below zero while the header's are owed.
+        self._advanced = -header_bytes
+        # Bytes that arrived of an unfinished frame.
+        self._partial = 0
+
+    def deliver(self, received: int, frames: list[Frame], sizes: list[int]) -> None:
+        """Add what arrived.
+
+        Args:
+            received: Bytes of the stream, the header's not included.
+            frames: The frames that they completed.
+            sizes: What each of these took on the stream.
+        """
+        self._partial += received
+        if not frames:
+            if self._waiter is not None:
+                self.advance()
+            return
+        self._partial -= sum(sizes)
+        if self._advanced:
+            sizes = [self._unadvanced(size) for size in sizes]
+        self.items.extend(frames)
+        self._sizes.extend(sizes)
+        if self._waiter is not None:
+            self._wake()
+
+    def _unadvanced(self, size: int) -> int:
+        """Return what is left to return of a frame's size, with the header's for the first frame."""
+        early = min(self._advanced, size)
+        self._advanced -= early
+        return size - early
+
+    def consume_one(self) -> None:
+        """Return the credit of the item that is taken out."""
+        if self._sizes:
+            size = self._sizes.popleft()
+            if size and self.stream is not None:
+                self.stream.consumed(size)
+
+    def fail(self, error: Exception) -> None:
+        """End the group before its end. Frames that arrived whole stay readable."""
+        if self.ended:
+            return
+        # The frame that was cut off will never be whole; the frames before it, and the header of a group that has
+        # none, keep their credit until read: else a peer could fill memory with groups that it resets.
+        if self.stream is not None:
+            self.stream.consumed(max(self._partial - max(self._advanced, 0), 0))
+        self._partial = 0
+        self._advanced = min(self._advanced, 0)
+        super().fail(error)
+
+    def close(self, reason: str, code: int = StreamCode.CANCELLED) -> None:
+        """Drop what was not read, and refuse the rest of the group with a code.
+
+        Also a group that is complete counts as closed then: its end must not look as if everything had been read.
+        """
+        self.fail(trio.ClosedResourceError(reason))
+        super().close(reason)
+        self._sizes.clear()
+        self._partial = self._advanced = 0
+        self.release(code)
+
+    def release(self, code: int = StreamCode.CANCELLED) -> None:
+        """Refuse the rest. Return the credit of everything unread of a complete group, which stays readable."""
+        if self.stream is not None:
+            self.stream.stop(code)
+
+    @property
+    def read_whole(self) -> bool:
+        """True once the group is over and every frame was read."""
+        return not self.items and self.ended and self._advanced >= 0
+
+    def advance(self) -> None:
+        """Return the credit of the part of a frame that is there."""
+        more = self._partial - self._advanced
+        if more > 0 and self.stream is not None:
+            self._advanced += more
+            self.stream.consumed(more)
 
 
 class GroupReader:
@@ -34,7 +153,7 @@ class GroupReader:
         self._received = 0
 
     async def receive(self) -> Frame:
-        """Waits for the next frame and returns it. Cancelling loses nothing.
+        """Wait for the next frame and return it. Cancelling loses nothing.
 
         Raises:
             trio.EndOfChannel: The group is complete and was read to its end.
@@ -49,10 +168,11 @@ class GroupReader:
             frames.advance()
         frame = await frames.receive()
         self._received += 1
-        return frames.use(frame)
+        frames.consume_one()
+        return frame
 
     def receive_nowait(self) -> Frame:
-        """Returns the next frame if it is there.
+        """Return the next frame if it is there.
 
         Raises:
             trio.WouldBlock: No whole frame is there yet.
@@ -61,14 +181,15 @@ class GroupReader:
         frames = self._frames
         if frames.items:
             self._received += 1
-            return frames.use(frames.items.popleft())
+            frames.consume_one()
+            return frames.items.popleft()
         if frames.ended:
             frames.advance()
         frames.check_end()
         raise trio.WouldBlock
 
     async def receive_batch(self) -> list[Frame]:
-        """Waits for a frame, and returns it with all that have arrived after it. For many small frames.
+        """Wait for a frame, and return it with all that have arrived after it. For many small frames.
 
         Cancelling loses nothing. Raises as `receive`.
         """
@@ -78,7 +199,7 @@ class GroupReader:
         return batch
 
     async def read_all(self) -> list[Frame]:
-        """Returns every frame that is left, once the group is complete. Raises as `receive`.
+        """Return every frame that is left, once the group is complete. Raises as `receive`.
 
         Cancelled, the frames that it had read are lost; `receive` loses none.
         """
@@ -90,10 +211,10 @@ class GroupReader:
                 return frames
 
     def close(self, code: int = StreamCode.CANCELLED) -> None:
-        """Refuses the rest of the group and drops what was not read. Does nothing the second time."""
+        """Refuse the rest of the group and drop what was not read. Does nothing the second time."""
         self._frames.close("this side closed the group", code)
 
-    def __aiter__(self) -> GroupReader:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Frame:
@@ -103,13 +224,7 @@ class GroupReader:
             raise StopAsyncIteration from None
 
     def __repr__(self) -> str:
-        error = self._frames.error
-        if isinstance(error, StreamReset):
-            state = f"reset {error.code:#x}"
-        elif isinstance(error, LocalProtocolError):
-            state = "not entered"
-        elif error is not None:
-            state = "closed"
-        else:
-            state = "complete" if self._frames.finished else "open"
-        return f"<GroupReader {self.sequence} {state}, {self._received} frames read, {len(self._frames)} waiting>"
+        queue = self._frames
+        error = queue.error
+        state = f"reset {error.code:#x}" if isinstance(error, StreamReset) else _STATES[queue.state]
+        return f"<GroupReader {self.sequence} {state}, {self._received} frames read, {len(queue)} waiting>"

@@ -1,7 +1,9 @@
-"""The groups of one subscription as they arrive, until the application takes them or the subscription ends.
+"""GroupQueue: the groups of one subscription that arrived, and when a range or a track is complete.
 
-The streams of groups and the subscribe stream fill it; `Subscription` is what the application sees of it. It does not
-know how to subscribe.
+Theory of operation. The groups' streams add readers as headers arrive (`begin`) and tell when they are over (`end`);
+the subscribe stream adds what the publisher says (`accept`, `drop`, `end_group`, `finish_later`). Streams are not
+ordered among each other: a group may overtake the acceptance, and the publisher's FIN may overtake the last groups. So
+the queue remembers which sequences it has seen, as ranges, and is complete when nothing that was asked for is missing.
 """
 
 from __future__ import annotations
@@ -14,18 +16,18 @@ import trio
 
 from ...codes import StreamCode
 from ...model.sequences import SequenceSet
-from .group import GroupReader
-from .receive_queue import ReceiveQueue
+from .group import GroupBuffer, GroupReader
+from .receive_queue import QueueState, ReceiveQueue
 
 if TYPE_CHECKING:
+    from ...frame import Frame
     from ...limits import Limits
-    from ...wire.messages import Frame as WireFrame
-    from .group_buffer import GroupBuffer
 
 DROPS_KEPT = 256
-"""How many ranges of dropped groups are remembered: the newest ones."""
+"""How many ranges of dropped groups are remembered, the newest ones: a publisher may report ranges for ever."""
 
 _FIRST_SWEEP = 64
+"""Streams or buffers after which those that are over are looked for the first time: fewer cost next to nothing."""
 
 
 @attrs.frozen
@@ -93,7 +95,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
     """
 
     def __init__(self, limits: Limits) -> None:
-        super().__init__()
+        super().__init__("subscription")
         self.start_group: int | None = None
         self.end_group: int | None = None
         self.dropped: deque[DroppedGroups] = deque(maxlen=DROPS_KEPT)
@@ -124,7 +126,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
             reader: What the application gets.
             stream: What has to be refused when the subscription ends before the group; None for a datagram.
         """
-        if self.error is not None or reader.sequence in self._seen:
+        if self.state in (QueueState.FAILED, QueueState.CLOSED) or reader.sequence in self._seen:
             return False
         self._received += 1
         if stream is not None:
@@ -137,10 +139,10 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self._note(reader.sequence, reader.sequence)
         return True
 
-    def count(self, frames: list[WireFrame]) -> None:
-        """Counts frames that arrived."""
+    def count(self, frames: list[Frame]) -> None:
+        """Count frames that arrived."""
         self._frames += len(frames)
-        self._bytes += sum(len(frame.payload) for frame in frames)
+        self._bytes += sum(map(len, frames))
 
     def end(self, stream: GroupSource, buffer: GroupBuffer, *, reset: bool = False) -> None:
         """Forgets a stream that is over, and keeps its buffer for as long as there is something to read.

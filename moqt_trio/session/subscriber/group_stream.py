@@ -1,122 +1,118 @@
-"""Group streams and datagrams on their way in, until they reach their subscription."""
+"""A group's stream on its way in, from its first byte to its queue; the peer's SETUP comes that way, too."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import trio
 
 from ...codes import StreamCode
-from ...errors import MoqtError, RemoteProtocolError, StreamReset
+from ...errors import RemoteProtocolError, StreamReset
 from ...protocol.events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted, SetupReceived
 from ...protocol.group import GroupReceiver
 from ...protocol.machine import events_before
 from ...transport.abc import ReceiveStream, StreamHandler
 from ...wire.messages import StreamKind
-from .group import GroupReader
-from .group_buffer import GroupBuffer
+from .group import GroupBuffer, GroupReader
 
 if TYPE_CHECKING:
-    from ...wire.messages import Frame as WireFrame
+    from ...errors import MoqtError
     from ..context import SessionContext
     from .group_queue import GroupQueue
 
 
 class GroupStream(StreamHandler):
-    """A uni stream that the peer opened: a group of one of our subscriptions, or its SETUP."""
+    """A unidirectional stream that the peer opened.
+
+    Args:
+        context: The session's.
+        stream: The stream.
+        queues: The queue of each subscription, by the subscription's id.
+    """
 
     keeps_after_reset = True
-    __slots__ = ("_buffer", "_context", "_group", "_incoming", "_intake", "_spelled", "_stream")
+    __slots__ = ("_buffer", "_context", "_group", "_incoming", "_mapped", "_queue", "_queues", "_refused", "_stream")
 
-    def __init__(self, context: SessionContext, stream: ReceiveStream) -> None:
+    def __init__(self, context: SessionContext, stream: ReceiveStream, queues: Mapping[int, GroupQueue]) -> None:
         self._context = context
         self._stream = stream
+        self._queues = queues
         self._incoming = context.core.accept_uni()
         self._group: GroupReceiver | None = None
         self._buffer: GroupBuffer | None = None
-        self._intake: GroupQueue | None = None
-        self._spelled = False
+        self._queue: GroupQueue | None = None
+        self._mapped = False
+        self._refused = False
+        context.pending_streams.add(self)
 
     def data_received(self, data: bytes, fin: bool) -> None:
-        group = self._group
-        before = 0 if group is None else group.pending_bytes
+        machine = self._group or self._incoming
+        error: RemoteProtocolError | None = None
         try:
-            events = self._incoming.receive_data(data, fin) if group is None else group.receive_data(data, fin)
-        except RemoteProtocolError as error:
-            if self._take(events_before(error), data, before):
-                self._broken(error)
-            return
-        self._take(events, data, before)
+            events = machine.receive_data(data, fin)
+        except RemoteProtocolError as mistake:
+            events, error = events_before(mistake), mistake
+        received = len(data)
+        if self._group is None:
+            received = self._classify(events, received)
+        queue, buffer = self._queue, self._buffer
+        if queue is not None and buffer is not None:
+            self._deliver(queue, buffer, received, events)
+        if error is not None and not self._refused:
+            self._broken(error)
 
-    def _take(self, events: list[Event], data: bytes, before: int) -> bool:
-        """Takes what some bytes said, with how many were pending before; returns False when it refused the group."""
-        group = self._group
-        frames: list[WireFrame] = []
-        begun = finished = False
+    def _deliver(self, queue: GroupQueue, buffer: GroupBuffer, received: int, events: list[Event]) -> None:
+        finished = delivered = False
         for event in events:
             if isinstance(event, FramesReceived):
-                frames = event.frames
-            elif isinstance(event, GroupStarted):
-                if not self._begin(event):
-                    self.refuse(StreamCode.CANCELLED)
-                    return False
-                begun = True
+                queue.count(event.frames)
+                buffer.deliver(received, event.frames, event.sizes)
+                delivered = True
             elif isinstance(event, GroupFinished):
                 finished = True
-            elif isinstance(event, SetupReceived):
-                self._context.setup_received.set()
-        if group is None and self._incoming.kind is not None:
-            self._context.untyped.discard(self)
-        intake, buffer, group = self._intake, self._buffer, self._group
-        if intake is None or buffer is None or group is None:
-            # Only the stream's type and header so far, or a SETUP: small, and used at once.
-            self._stream.consumed(len(data))
-            return True
-        pending = group.pending_bytes
-        owed = pending - before
-        if begun:
-            owed += group.header_bytes
-        for frame in frames:
-            owed += frame.wire_size
-        if len(data) != owed:
-            self._stream.consumed(len(data) - owed)
-        if frames:
-            intake.count(frames)
-        buffer.deliver(frames, pending)
+        if not delivered and received:
+            buffer.deliver(received, [], [])
         if finished:
             self._incoming.release()
             buffer.finish()
-            intake.end(self, buffer)
-        return True
+            queue.end(self, buffer)
 
-    def _begin(self, event: GroupStarted) -> bool:
-        intake = self._context.subscriptions.get(event.subscribe_id)
-        if intake is None:
-            return False
-        machine = self._incoming.machine
-        assert isinstance(machine, GroupReceiver)
-        self._spell_codes()
-        buffer = GroupBuffer(self._stream, header_bytes=machine.header_bytes)
-        if not intake.begin(GroupReader(event.sequence, event.start_frame, buffer), self):
-            return False
-        self._group = machine
-        self._buffer = buffer
-        self._intake = intake
-        return True
+    def _classify(self, events: list[Event], received: int) -> int:
+        """Find out what the stream is; return how many of the bytes received come after a group's header.
+
+        Before the header of a group is whole, and on a SETUP stream, credit returns at once: it is little, and used.
+        """
+        if self._incoming.kind is not None:
+            self._context.pending_streams.discard(self)
+        for event in events:
+            if isinstance(event, SetupReceived):
+                self._context.setup_received.set()
+            elif isinstance(event, GroupStarted):
+                machine = self._incoming.machine
+                assert isinstance(machine, GroupReceiver)
+                self._map_codes()
+                # Earlier parts of the header have returned their credit.
+                header_bytes = min(machine.header_bytes, received)
+                buffer = GroupBuffer(self._stream, header_bytes=header_bytes)
+                queue = self._queues.get(event.subscribe_id)
+                if queue is None or not queue.begin(GroupReader(event.sequence, event.start_frame, buffer), self):
+                    self.refuse(StreamCode.CANCELLED)
+                    return 0
+                self._group, self._buffer, self._queue = machine, buffer, queue
+                return received - header_bytes
+        self._stream.consumed(received)
+        return 0
 
     def reset_received(self, code: int) -> None:
-        try:
-            events = self._incoming.receive_reset(code)
-        except RemoteProtocolError as error:
-            self._broken(error)
-            return
-        self._over()
+        events = self._incoming.receive_reset(code)
+        self._release()
         for event in events:
             if isinstance(event, GroupReset):
                 self._end(StreamReset(event.code), reset=True)
 
     def connection_lost(self, error: MoqtError) -> None:
-        self._over()
+        self._release()
         self._end(error, reset=False)
 
     @property
@@ -125,50 +121,35 @@ class GroupStream(StreamHandler):
         return self._stream.receive_ended
 
     def refuse(self, code: int) -> None:
-        """Refuses the rest of the stream."""
-        self._over()
-        self._spell_codes()
+        """Refuse the rest of the stream."""
+        self._refused = True
+        self._release()
+        self._map_codes()
         self._stream.stop(code)
         self._end(trio.ClosedResourceError("the subscription was closed"), reset=False)
 
     def _broken(self, error: RemoteProtocolError) -> None:
-        self._over()
+        self._release()
         if error.scope == "session":
             self._context.violated(error)
         else:
-            self._spell_codes()
+            self._map_codes()
             # The frames that came whole can be read. They keep their credit until then: else a peer could fill memory
             # with groups that it breaks.
             self._stream.stop(error.code, keep_unread=True)
         self._end(StreamReset.after(error), reset=True)
 
-    def _spell_codes(self) -> None:
-        """Has the stream's codes spelled for its kind, from when that is known or the stream is given up."""
-        if not self._spelled:
-            self._spelled = True
+    def _map_codes(self) -> None:
+        """Map the stream's codes for its kind, once that is known or the stream is given up."""
+        if not self._mapped:
+            self._mapped = True
             self._context.map_codes(self._stream, "group" if self._incoming.kind is StreamKind.GROUP else "stream")
 
-    def _over(self) -> None:
+    def _release(self) -> None:
         self._incoming.release()
-        self._context.untyped.discard(self)
+        self._context.pending_streams.discard(self)
 
     def _end(self, error: Exception, *, reset: bool) -> None:
-        if self._intake is not None and self._buffer is not None:
+        if self._queue is not None and self._buffer is not None:
             self._buffer.fail(error)
-            self._intake.end(self, self._buffer, reset=reset)
-
-
-def deliver_datagram(context: SessionContext, data: bytes) -> None:
-    """Hands a datagram to the subscription that it belongs to; unknown ones are dropped and counted."""
-    event = context.core.receive_datagram(data)
-    if event is None:
-        return
-    intake = context.subscriptions.get(event.subscribe_id)
-    if intake is None or len(intake) >= context.limits.max_datagrams:
-        return
-    buffer = GroupBuffer()
-    event.frame.wire_size = 0
-    if intake.begin(GroupReader(event.sequence, 0, buffer, datagram=True)):
-        buffer.deliver([event.frame], 0)
-        buffer.finish()
-        intake.count([event.frame])
+            self._queue.end(self, self._buffer, reset=reset)

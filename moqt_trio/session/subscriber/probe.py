@@ -10,11 +10,9 @@ import trio
 from ...errors import StreamReset
 from ...protocol.events import Event, ProbeReported, RequestFinished, RequestRefused
 from .receive_queue import ReceiveQueue
-from .request import Request, RequestStreamHandler
+from .request import Request
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ..context import SessionContext
 
 
@@ -31,49 +29,37 @@ class ProbeReport:
     rtt: float | None
 
 
-class Probe:
+class Probe(Request[ProbeReport]):
     """The peer's reports. Use it as `async with session.probe() as probe`, and iterate it.
 
-    Only the newest report is kept: who reads slowly misses those in between.
+    Only the newest report is kept: a slow reader misses those in between.
     """
 
+    _block = "probe"
+
     def __init__(self, context: SessionContext, bitrate: int | None) -> None:
-        self._context = context
+        super().__init__(context, ReceiveQueue(self._block))
         self._machine = context.core.probe(bitrate)
-        self._reports: ReceiveQueue[ProbeReport] = ReceiveQueue()
-        self._request = Request(context, self._reports, "probe")
         self._last: ProbeReport | None = None
 
-    def _handle(self, event: Event) -> None:
+    async def _open(self) -> None:
+        await self._open_stream(self._machine)
+
+    def _on_event(self, event: Event) -> None:
         match event:
             case ProbeReported():
                 self._last = ProbeReport(event.bitrate, None if event.rtt_ms is None else event.rtt_ms / 1000)
-                self._reports.items.clear()
-                self._reports.put(self._last)
+                self._queue.items.clear()
+                self._queue.put(self._last)
             case RequestFinished():
-                self._reports.finish()
+                self._queue.finish()
             case RequestRefused():
-                self._reports.fail(StreamReset(event.code))
+                self._queue.fail(StreamReset(event.code))
             case _:
                 pass
 
-    async def __aenter__(self) -> Probe:
-        with self._request.entering():
-            await self._request.open(
-                "stream",
-                lambda stream: RequestStreamHandler(
-                    self._context, stream, self._machine, self._handle, self._reports.fail
-                ),
-            )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._request.leave()
-
     async def receive(self) -> ProbeReport:
-        """Waits for a report that was not read yet. Cancelling loses nothing.
+        """Wait for a report that was not read yet. Cancelling loses nothing.
 
         Raises:
             trio.EndOfChannel: The peer reports no more.
@@ -84,27 +70,18 @@ class Probe:
             trio.ClosedResourceError: This side closed the probe.
             trio.BusyResourceError: Another task is receiving.
         """
-        return await self._reports.receive()
+        return await self._queue.receive()
 
     async def update(self, bitrate: int) -> None:
-        """Tells the peer another target in bits per second.
+        """Tell the peer another target in bits per second.
 
         Raises:
             LocalProtocolError: The block was not entered.
             Otherwise why the probe is over, as `receive`.
         """
         await trio.lowlevel.checkpoint()
-        self._request.check_running()
-        self._request.send(self._machine.update(bitrate))
-
-    def __aiter__(self) -> Probe:
-        return self
-
-    async def __anext__(self) -> ProbeReport:
-        try:
-            return await self.receive()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
+        self._check_running()
+        self._send(self._machine.update(bitrate))
 
     def __repr__(self) -> str:
         return f"<Probe, last report {self._last}>"

@@ -1,10 +1,16 @@
-"""What has arrived for one reader, and how that reader waits for more.
+"""A queue of received items with one reader, and its end: clean, failed or closed.
 
-It knows nothing of streams, messages or sessions: whoever fills it says what came and how it ended.
+    UNOPENED ──open()──▶ OPEN ──finish()──▶ FINISHED ──close()──▶ CLOSED
+       │                  ├─────fail()───▶ FAILED ────close()──▶ CLOSED
+       └──────────────────┴─────close()──▶ CLOSED
+
+The task that reads the socket fills it and never waits; one task of the application reads it. An item is taken out
+after the reader's last await: cancelling a receive loses nothing.
 """
 
 from __future__ import annotations
 
+import enum
 import math
 from collections import deque
 from collections.abc import Callable
@@ -12,75 +18,96 @@ from typing import Generic, TypeVar
 
 import trio
 
+from ...errors import LocalProtocolError
+
 T = TypeVar("T")
 
 
-class ReceiveQueue(Generic[T]):
-    """Items in the order in which they came, for one task at a time, and behind them their end.
+class QueueState(enum.Enum):
+    """How a queue stands."""
 
-    An item is taken out after the reader's last await: cancelling a receive loses nothing.
+    UNOPENED = enum.auto()
+    OPEN = enum.auto()
+    FINISHED = enum.auto()
+    FAILED = enum.auto()
+    CLOSED = enum.auto()
+
+
+class ReceiveQueue(Generic[T]):
+    """Items in the order in which they came, for one task at a time, and after them their end.
+
+    Args:
+        block: What the application enters before it may read, for messages; None for a queue that is open from the
+            start.
 
     Attributes:
         items: What waits to be received.
-        error: What a reader gets once the items are read: why no more will come, or that nothing comes yet.
-        finished: True once it is known that no more will come, and that this is as it should be.
+        state: How the queue stands.
+        error: What a reader gets once the items are read, in the states FAILED and CLOSED.
     """
 
-    __slots__ = ("_busy", "_deadline", "_give_up", "_waiter", "error", "finished", "items")
+    __slots__ = ("_block", "_busy", "_deadline", "_on_deadline", "_waiter", "error", "items", "state")
 
-    def __init__(self) -> None:
+    def __init__(self, block: str | None = None) -> None:
         self.items: deque[T] = deque()
+        self.state = QueueState.OPEN if block is None else QueueState.UNOPENED
         self.error: Exception | None = None
-        self.finished = False
+        self._block = block
         self._busy = False
         self._waiter: trio.Event | None = None
         self._deadline = math.inf
-        self._give_up: Callable[[], None] | None = None
+        self._on_deadline: Callable[[], None] | None = None
 
     # -- filling -------------------------------------------------------------------------------------------
 
+    def open(self) -> None:
+        """Let readers in: the block was entered."""
+        self.state = QueueState.OPEN
+
     def put(self, item: T) -> None:
-        """Adds an item."""
+        """Add an item."""
         self.items.append(item)
         self._wake()
 
     def finish(self) -> None:
-        """Ends it cleanly."""
-        self.finished = True
+        """End it cleanly."""
+        if self.state in (QueueState.OPEN, QueueState.FINISHED):
+            self.state = QueueState.FINISHED
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """Ends it with an error. What has ended stays as it is."""
+        """End it with an error. What has ended stays as it is."""
         if not self.ended:
+            self.state = QueueState.FAILED
             self.error = error
             self._wake()
 
     def close(self, reason: str) -> None:
-        """Drops what was not read: from here on readers get `trio.ClosedResourceError`, or the error that came first.
+        """Drop what was not read: from here on readers get `trio.ClosedResourceError`, or the error that came first.
 
         Args:
             reason: What the error says.
         """
         self.items.clear()
-        self.finished = False
         if self.error is None:
             self.error = trio.ClosedResourceError(reason)
+        self.state = QueueState.CLOSED
         self._wake()
 
-    def expect_by(self, deadline: float, give_up: Callable[[], None]) -> None:
-        """Bounds how long a reader waits.
+    def expect_by(self, deadline: float, on_deadline: Callable[[], None]) -> None:
+        """Bound how long a reader waits.
 
         Args:
             deadline: On trio's clock.
-            give_up: Called for a reader that has waited until then; it has to end the inbox.
+            on_deadline: Called for a reader that has waited until then; it has to end the queue.
         """
         self._deadline = deadline
-        self._give_up = give_up
-        # Whoever waits already, waits without the bound.
+        self._on_deadline = on_deadline
+        # A reader that waits already waits without the bound.
         self._wake()
 
     def wait_on(self) -> None:
-        """Lifts the bound of `expect_by`."""
+        """Lift the bound of `expect_by`."""
         self._deadline = math.inf
 
     def __len__(self) -> int:
@@ -89,11 +116,16 @@ class ReceiveQueue(Generic[T]):
     @property
     def ended(self) -> bool:
         """True once no more will come."""
-        return self.finished or self.error is not None
+        return self.state is not QueueState.OPEN and self.state is not QueueState.UNOPENED
+
+    @property
+    def finished(self) -> bool:
+        """True once it ended cleanly."""
+        return self.state is QueueState.FINISHED
 
     @property
     def complete(self) -> bool:
-        """True when there is nothing to wait for: it has ended, or whoever fills it knows for now that it has all."""
+        """True when there is nothing to wait for: it has ended, or everything that can come for now has come."""
         return self.ended
 
     @property
@@ -109,12 +141,13 @@ class ReceiveQueue(Generic[T]):
     # -- reading -------------------------------------------------------------------------------------------
 
     async def receive(self) -> T:
-        """Waits for the next item.
+        """Wait for the next item.
 
         Raises:
             trio.EndOfChannel: It ended cleanly, and everything was read.
             trio.ClosedResourceError: This side closed it.
             trio.BusyResourceError: Another task is receiving.
+            LocalProtocolError: The block was not entered.
             Exception: What it failed with.
         """
         if self._busy:
@@ -131,11 +164,17 @@ class ReceiveQueue(Generic[T]):
             self._busy = False
 
     def check_end(self) -> None:
-        """Raises how it ended, if it has: what `receive` raises."""
+        """Raise how it ended, if it has: what `receive` raises."""
         if self.error is not None:
             raise self.error.with_traceback(None)
+        self.check_open()
         if self.complete:
             raise trio.EndOfChannel
+
+    def check_open(self) -> None:
+        """Raise `LocalProtocolError` before the block was entered."""
+        if self.state is QueueState.UNOPENED:
+            raise LocalProtocolError(f"enter the {self._block} with 'async with' first")
 
     async def _wait(self) -> None:
         self._waiter = waiter = trio.Event()
@@ -148,5 +187,5 @@ class ReceiveQueue(Generic[T]):
         finally:
             self._waiter = None
         # Meanwhile the bound may have been moved or lifted.
-        if scope.cancelled_caught and trio.current_time() >= self._deadline and self._give_up is not None:
-            self._give_up()
+        if scope.cancelled_caught and trio.current_time() >= self._deadline and self._on_deadline is not None:
+            self._on_deadline()

@@ -1,39 +1,44 @@
-"""A request of ours: a block that is entered once, and the stream that it holds open.
+"""A request of this side: a block that is entered once, its stream, its queue, and its iteration.
 
-It knows how a request begins and ends. What it asks for and what the answers mean is with whoever makes it:
-announcements, subscriptions, fetches and probes.
+Announcements, subscriptions, fetches and probes derive from `Request`: each says what opens its stream, and what the
+events of that stream mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
+import trio
+
+from ...codes import StreamCode
 from ...errors import LocalProtocolError
-from ..context import ControlStream, SessionContext
+from ..stream import ControlStream
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from ...codes import CodeSpace
     from ...errors import MoqtError
     from ...protocol.events import Event
     from ...protocol.machine import StreamMachine
     from ...transport.abc import BidiStream
+    from ..context import SessionContext
     from .receive_queue import ReceiveQueue
 
 T = TypeVar("T")
-StreamT = TypeVar("StreamT", bound=ControlStream)
+ControlT = TypeVar("ControlT", bound=ControlStream)
 
 
-class RequestStreamHandler(ControlStream):
-    """The stream of a request; what is said on it goes to whoever made the request.
+class RequestControl(ControlStream):
+    """The stream of a request; its events and its failure are passed on.
 
     Args:
         context: The session's.
         stream: The stream.
         machine: Its state.
-        handle: Takes each event.
-        failed: Takes the end of the stream before its time: a mistake of the peer's, or the end of the session.
+        on_event: Called for each event.
+        on_failure: Called when the stream ends before its time: a mistake of the peer's, or the end of the session.
     """
 
     def __init__(
@@ -41,109 +46,129 @@ class RequestStreamHandler(ControlStream):
         context: SessionContext,
         stream: BidiStream,
         machine: StreamMachine,
-        handle: Callable[[Event], None],
-        failed: Callable[[MoqtError], None],
+        on_event: Callable[[Event], None],
+        on_failure: Callable[[MoqtError], None],
     ) -> None:
         super().__init__(context, stream, machine)
-        self._handle = handle
-        self._failed = failed
+        self._on_event = on_event
+        self._on_failure = on_failure
 
     def handle(self, event: Event) -> None:
-        self._handle(event)
+        self._on_event(event)
 
     def failed(self, error: MoqtError) -> None:
-        self._failed(error)
+        self._on_failure(error)
 
 
-async def open_request(context: SessionContext, codes: CodeSpace, attach: Callable[[BidiStream], StreamT]) -> StreamT:
-    """Opens a stream and sends what its machine opens it with. Cancelled, nothing was sent.
+async def open_control(context: SessionContext, codes: CodeSpace, make: Callable[[BidiStream], ControlT]) -> ControlT:
+    """Open a stream, and send what its machine opens it with. Cancelled, nothing was sent.
 
     Args:
         context: The session's.
-        codes: Where the stream's error codes stand.
-        attach: Makes the stream's handler.
+        codes: Which numbers the version has for the error codes of this kind of stream.
+        make: Called with the stream; returns its handler.
 
     Raises:
         SessionClosed: The session ended.
     """
     stream = await context.connection.open_bidi()
-    handler = attach(stream)
+    control = make(stream)
     context.map_codes(stream, codes)
-    stream.write(handler.machine.opening)
-    stream.handler = handler
-    return handler
+    stream.write(control.machine.opening)
+    stream.handler = control
+    return control
 
 
 class Request(Generic[T]):
-    """The block of one request, and the inbox for what it brings.
+    """One request: use it as `async with`, once, and iterate it inside."""
 
-    Before the block a reader of the inbox is told to enter it, after it that this side has closed it.
+    _codes: ClassVar[CodeSpace] = "stream"
+    _block: ClassVar[str] = "request"
+    """What the application calls the request, for messages."""
 
-    Args:
-        context: The session's.
-        inbox: Where the answers go.
-        noun: What the application calls the request, for messages.
-    """
-
-    def __init__(self, context: SessionContext, inbox: ReceiveQueue[T], noun: str) -> None:
+    def __init__(self, context: SessionContext, queue: ReceiveQueue[T]) -> None:
         self._context = context
-        self._inbox = inbox
-        self._noun = noun
+        self._queue = queue
         self._entered = False
-        self._handler: ControlStream | None = None
-        inbox.error = LocalProtocolError(f"enter the {noun} with 'async with' first")
+        self._control: ControlStream | None = None
 
-    @contextmanager
-    def entering(self) -> Iterator[None]:
-        """Surrounds what enters the block; leaves it again when that fails.
+    # -- what a kind of request adds -----------------------------------------------------------------------
 
-        Raises:
-            LocalProtocolError: The block was entered before, which is left undisturbed.
-            SessionClosed: The session ended.
-            GoingAway: The peer asked us to leave.
-        """
+    async def _open(self) -> None:
+        """Make the request, by `_open_stream`."""
+        raise NotImplementedError
+
+    def _on_event(self, event: Event) -> None:
+        """Called for each event of the request's stream."""
+        raise NotImplementedError
+
+    def _on_failure(self, error: MoqtError) -> None:
+        """Called when the stream ends before its time."""
+        self._queue.fail(error)
+
+    def _leave(self) -> None:
+        """End the request from this side: cancel what is not over, and close the queue."""
+        self._cancel()
+        self._queue.close(f"this side closed the {self._block}")
+
+    # -- what every request has ----------------------------------------------------------------------------
+
+    async def _open_stream(self, machine: StreamMachine) -> None:
+        self._control = await open_control(
+            self._context,
+            self._codes,
+            lambda stream: RequestControl(self._context, stream, machine, self._on_event, self._on_failure),
+        )
+
+    def _check_running(self) -> None:
+        """Raise why the request is not running, unless it is or the peer has finished it."""
+        queue = self._queue
+        queue.check_open()
+        if queue.error is not None:
+            raise queue.error.with_traceback(None)
+
+    def _send(self, data: bytes) -> None:
+        """Send more on the request's stream."""
+        if self._control is not None:
+            self._control.stream.write(data)
+
+    def _finish(self) -> None:
+        """Finish this side's half of the stream: the peer has finished its own."""
+        if self._control is not None:
+            self._control.stream.finish()
+
+    def _cancel(self, code: int = StreamCode.CANCELLED) -> None:
+        """Cancel the stream with a code; the queue stays as it is."""
+        if self._control is not None:
+            self._control.cancel(code)
+
+    async def __aenter__(self) -> Self:
         if self._entered:
-            raise LocalProtocolError(f"this {self._noun} was entered before: it can be entered only once")
+            raise LocalProtocolError(f"this {self._block} was entered before: it can be entered only once")
         self._context.check_may_ask()
         self._entered = True
-        self._inbox.error = None
+        self._queue.open()
         try:
-            yield
+            await self._open()
         except BaseException:
-            self.leave()
+            self._leave()
             raise
+        return self
 
-    async def open(self, codes: CodeSpace, attach: Callable[[BidiStream], ControlStream]) -> None:
-        """Opens the request's stream; see `open_request`."""
-        self._handler = await open_request(self._context, codes, attach)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave()
 
-    def check_entered(self) -> None:
-        """Raises LocalProtocolError before the block was entered."""
-        if not self._entered:
-            self._inbox.check_end()
+    async def receive(self) -> T:
+        """Wait for the next item. Cancelling loses nothing."""
+        return await self._queue.receive()
 
-    def check_running(self) -> None:
-        """Raises why the request is not running, unless it is or the peer has finished it."""
-        if self._inbox.error is not None:
-            raise self._inbox.error.with_traceback(None)
+    def __aiter__(self) -> Self:
+        return self
 
-    def send(self, data: bytes) -> None:
-        """Sends more on the request's stream."""
-        if self._handler is not None:
-            self._handler.stream.write(data)
-
-    def finish(self) -> None:
-        """Ends our half of the stream: the peer has finished its own."""
-        if self._handler is not None:
-            self._handler.stream.finish()
-
-    def cancel(self, code: int) -> None:
-        """Gives the stream up with a code; the inbox stays as it is."""
-        if self._handler is not None:
-            self._handler.cancel(code)
-
-    def leave(self) -> None:
-        """Ends the request from this side: cancels what is not over, and closes the inbox."""
-        if self._handler is not None:
-            self._handler.cancel()
-        self._inbox.close(f"this side closed the {self._noun}")
+    async def __anext__(self) -> T:
+        try:
+            return await self.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None

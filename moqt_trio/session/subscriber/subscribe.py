@@ -1,13 +1,9 @@
-"""A track of the peer's that we subscribe to, as the application reads it.
-
-Its groups come by `group_queue.py`; this file owns the subscribe stream.
-"""
+"""A track of the peer's that this side subscribes to, as the application reads it."""
 
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 import trio
@@ -23,19 +19,19 @@ from ...protocol.events import (
     SubscribeAccepted,
     SubscribeEnded,
 )
+from .group import GroupReader
 from .group_queue import DroppedGroups, GroupQueue, SubscriptionStatistics
-from .request import Request, RequestStreamHandler
+from .receive_queue import QueueState
+from .request import Request, RequestControl, open_control
 from .track import TrackInfoRequest, TrackProperties
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
+    from ...codes import CodeSpace
     from ...errors import MoqtError
     from ...path import BroadcastPath
     from ...protocol.subscribe import SubscribeRequester
     from ...transport.abc import BidiStream
     from ..context import SessionContext
-    from .group import GroupReader
 
 
 @attrs.frozen
@@ -51,7 +47,7 @@ class SubscribeOptions:
     end_frame: int | None
 
 
-class Subscription:
+class Subscription(Request[GroupReader]):
     """A track as it arrives. Use it as `async with session.subscribe(path, track) as subscription`.
 
     Iterate it for groups, in the order in which they arrive; late and missing groups are normal. Iteration ends when
@@ -63,14 +59,24 @@ class Subscription:
         track: The track's name.
     """
 
-    def __init__(self, context: SessionContext, path: BroadcastPath, track: str, options: SubscribeOptions) -> None:
+    _codes: ClassVar[CodeSpace] = "subscribe"
+    _block = "subscription"
+    _queue: GroupQueue
+
+    def __init__(
+        self,
+        context: SessionContext,
+        queues: dict[int, GroupQueue],
+        path: BroadcastPath,
+        track: str,
+        options: SubscribeOptions,
+    ) -> None:
+        super().__init__(context, GroupQueue(context.limits))
         self.path = path
         self.track = track
-        self._context = context
+        self._queues = queues
         self._options = options
-        self._groups = GroupQueue(context.limits)
-        self._groups.want(options.start_group, options.end_group)
-        self._request = Request(context, self._groups, "subscription")
+        self._queue.want(options.start_group, options.end_group)
         self._machine: SubscribeRequester | None = None
         self._info: TrackInfoRequest | None = None
         self._accepted = trio.Event()
@@ -78,54 +84,7 @@ class Subscription:
 
     # -- from the stream -----------------------------------------------------------------------------------
 
-    def _handle(self, event: Event) -> None:
-        match event:
-            case SubscribeAccepted():
-                self._groups.accept(event.start_group)
-                self._accepted.set()
-            case SubscribeEnded():
-                self._groups.end_group = event.end_group
-            case GroupsDropped():
-                self._groups.drop(event.first, event.last, event.code)
-            case RequestFinished():
-                self._groups.finish_later()
-                self._accepted.set()
-                self._request.finish()
-            case RequestRefused() if event.code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):
-                self._failed(NotFound(str(self.path), self.track, f"code {event.code:#x}"))
-            case RequestRefused():
-                self._failed(StreamReset(event.code))
-            case _:
-                pass
-
-    def _failed(self, error: MoqtError) -> None:
-        self._groups.fail(error)
-        self._accepted.set()
-
-    def _give_up(self) -> None:
-        """Ends a subscription that was not answered in time. A group says as much as an answer."""
-        if self._accepted.is_set():
-            # Somebody asked only after the time was over.
-            return
-        if self._groups.statistics().groups_received:
-            self._groups.accept(None)
-            self._accepted.set()
-        else:
-            self._failed(StreamReset(StreamCode.CONTROL_TIMEOUT, by_peer=False))
-            self._request.cancel(StreamCode.CONTROL_TIMEOUT)
-
-    # -- for the application -------------------------------------------------------------------------------
-
-    async def __aenter__(self) -> Subscription:
-        with self._request.entering():
-            try:
-                await self._subscribe()
-            except BaseException:
-                self._leave()
-                raise
-        return self
-
-    async def _subscribe(self) -> None:
+    async def _open(self) -> None:
         context, options = self._context, self._options
         self._machine = machine = context.core.subscribe(
             str(self.path),
@@ -141,33 +100,67 @@ class Subscription:
         if context.core.dialect.features.track_info:
             self._info = TrackInfoRequest(context)
             await self._info.open(self.path, self.track)
-        await self._request.open("subscribe", partial(self._attach, machine))
-        context.subscriptions[machine.subscribe_id] = self._groups
 
-    def _attach(self, machine: SubscribeRequester, stream: BidiStream) -> RequestStreamHandler:
-        context = self._context
-        if not context.core.dialect.features.subscribe_ok_needs_group:
-            # Elsewhere the answer waits for the first group, which may be long in coming.
-            self._answer_by = trio.current_time() + context.limits.reply_timeout
-            self._groups.expect_by(self._answer_by, self._give_up)
-        return RequestStreamHandler(context, stream, machine, self._handle, self._failed)
+        def attach(stream: BidiStream) -> RequestControl:
+            # Groups may overtake the answer: they find their subscription from the moment it is sent.
+            self._queues[machine.subscribe_id] = self._queue
+            if not context.core.dialect.features.subscribe_ok_needs_group:
+                # Elsewhere the answer waits for the first group, which may be long in coming.
+                self._answer_by = trio.current_time() + context.limits.reply_timeout
+                self._queue.expect_by(self._answer_by, self._on_timeout)
+            return RequestControl(context, stream, machine, self._on_event, self._on_failure)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._leave()
+        self._control = await open_control(context, self._codes, attach)
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case SubscribeAccepted():
+                self._queue.accept(event.start_group)
+                self._accepted.set()
+            case SubscribeEnded():
+                self._queue.end_group = event.end_group
+            case GroupsDropped():
+                self._queue.drop(event.first, event.last, event.code)
+            case RequestFinished():
+                self._queue.finish_later()
+                self._accepted.set()
+                self._finish()
+            case RequestRefused() if event.code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):
+                self._on_failure(NotFound(str(self.path), self.track, f"code {event.code:#x}"))
+            case RequestRefused():
+                self._on_failure(StreamReset(event.code))
+            case _:
+                pass
+
+    def _on_failure(self, error: MoqtError) -> None:
+        self._queue.fail(error)
+        self._accepted.set()
+
+    def _on_timeout(self) -> None:
+        """End a subscription that was not answered in time. A group says as much as an answer."""
+        if self._accepted.is_set():
+            # The reader began to wait only after the time was over.
+            return
+        if self._queue.statistics().groups_received:
+            self._queue.accept(None)
+            self._accepted.set()
+        else:
+            self._on_failure(StreamReset(StreamCode.CONTROL_TIMEOUT, by_peer=False))
+            self._cancel(StreamCode.CONTROL_TIMEOUT)
+
+    # -- for the application -------------------------------------------------------------------------------
 
     def _leave(self) -> None:
         if self._info is not None:
             self._info.cancel()
         if self._machine is not None:
             self._machine.release()
-            self._context.subscriptions.pop(self._machine.subscribe_id, None)
-        self._request.leave()
+            self._queues.pop(self._machine.subscribe_id, None)
+        super()._leave()
         self._accepted.set()
 
     async def receive(self) -> GroupReader:
-        """Waits for the next group. Cancelling loses nothing.
+        """Wait for the next group. Cancelling loses nothing.
 
         Raises:
             trio.EndOfChannel: The track has ended, or the range that was asked for, and every group was received.
@@ -180,31 +173,22 @@ class Subscription:
             trio.ClosedResourceError: This side closed the subscription.
             trio.BusyResourceError: Another task is receiving.
         """
-        return await self._groups.receive()
-
-    def __aiter__(self) -> Subscription:
-        return self
-
-    async def __anext__(self) -> GroupReader:
-        try:
-            return await self.receive()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
+        return await self._queue.receive()
 
     async def wait_accepted(self) -> None:
-        """Waits until the publisher has accepted; from moq-lite-05 on that is when the first group exists.
+        """Wait until the publisher has accepted; from moq-lite-05 on that is when the first group exists.
 
         Raises: as `receive`.
         """
-        self._request.check_entered()
+        self._queue.check_open()
         with trio.CancelScope(deadline=self._answer_by) as scope:
             await self._accepted.wait()
         if scope.cancelled_caught:
-            self._give_up()
-        self._request.check_running()
+            self._on_timeout()
+        self._check_running()
 
     async def track_properties(self) -> TrackProperties | None:
-        """Returns what the publisher says of the track.
+        """Return what the publisher says of the track.
 
         None where the version has no such message, and when the publisher refused or said nothing within
         `Limits.reply_timeout`.
@@ -212,7 +196,7 @@ class Subscription:
         Raises:
             LocalProtocolError: The block was not entered.
         """
-        self._request.check_entered()
+        self._queue.check_open()
         await trio.lowlevel.checkpoint()
         return None if self._info is None else await self._info.wait()
 
@@ -225,7 +209,7 @@ class Subscription:
         start_group: int | None = None,
         end_group: int | None = None,
     ) -> None:
-        """Changes the subscription; what is left out stays as it is. Does nothing once the publisher has finished.
+        """Change the subscription; what is left out stays as it is. Does nothing once the publisher has finished.
 
         Args: as for `Session.subscribe`.
 
@@ -234,7 +218,7 @@ class Subscription:
             NotFound, StreamReset, RemoteProtocolError, SessionClosed, trio.ClosedResourceError: as for `receive`.
         """
         await trio.lowlevel.checkpoint()
-        self._request.check_running()
+        self._check_running()
         assert self._machine is not None
         options = self._options
         changed = attrs.evolve(
@@ -257,19 +241,19 @@ class Subscription:
             end_frame=changed.end_frame,
         )
         if data:
-            self._request.send(data)
+            self._send(data)
         self._options = changed
-        self._groups.want(changed.start_group, changed.end_group)
+        self._queue.want(changed.start_group, changed.end_group)
 
     @property
     def start_group(self) -> int | None:
         """The first group that the publisher will send, once it has said so."""
-        return self._groups.start_group
+        return self._queue.start_group
 
     @property
     def end_group(self) -> int | None:
         """The first sequence that will never come, once the publisher has said so."""
-        return self._groups.end_group
+        return self._queue.end_group
 
     @property
     def dropped(self) -> tuple[DroppedGroups, ...]:
@@ -279,22 +263,22 @@ class Subscription:
         `SubscriptionStatistics.groups_dropped` counts every group. Empty where the version does not tell:
         moq-lite-01 and -02.
         """
-        return tuple(self._groups.dropped)
+        return tuple(self._queue.dropped)
 
     @property
     def unread_groups(self) -> int:
         """Groups that wait to be received."""
-        return len(self._groups)
+        return len(self._queue)
 
     def statistics(self) -> SubscriptionStatistics:
-        """Returns the subscription's numbers so far."""
-        return self._groups.statistics()
+        """Return the subscription's numbers so far."""
+        return self._queue.statistics()
 
     def __repr__(self) -> str:
-        groups = self._groups
-        if isinstance(groups.error, LocalProtocolError):
+        queue = self._queue
+        if queue.state is QueueState.UNOPENED:
             state = "not entered"
         else:
-            state = "closed" if groups.error is not None else "finished" if groups.finishing else "open"
-        received = groups.statistics().groups_received
+            state = "closed" if queue.error is not None else "finished" if queue.finishing else "open"
+        received = queue.statistics().groups_received
         return f"<Subscription {self.track!r} of {str(self.path)!r} {state}, {received} groups received>"

@@ -1,7 +1,4 @@
-"""A track's properties, which some versions tell on a stream of their own.
-
-It knows nothing of subscriptions; whoever asks for a track asks here as well.
-"""
+"""Asking for a track's properties, which some versions tell on a stream of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import trio
 
 from ...codes import StreamCode
 from ...protocol.events import Event, TrackInfoReceived
-from .request import RequestStreamHandler, open_request
+from .request import RequestControl, open_control
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
@@ -36,33 +33,35 @@ class TrackProperties:
 
 
 class TrackInfoRequest:
-    """Asks for a track's properties. A refusal is no error: whoever subscribes to the track hears of it there."""
+    """Asks for a track's properties. A refusal is no error: the subscription to the same track fails with it."""
 
     def __init__(self, context: SessionContext) -> None:
         self._context = context
         self._answer_by = trio.current_time() + context.limits.reply_timeout
         self._answered = trio.Event()
         self._properties: TrackProperties | None = None
-        self._handler: RequestStreamHandler | None = None
+        self._control: RequestControl | None = None
 
     async def open(self, path: BroadcastPath, track: str) -> None:
-        """Sends the request."""
+        """Send the request."""
         context = self._context
         machine = context.core.request_track_info(str(path), track)
-        self._handler = await open_request(
-            context, "info", lambda stream: RequestStreamHandler(context, stream, machine, self._handle, self._failed)
+        self._control = await open_control(
+            context,
+            "info",
+            lambda stream: RequestControl(context, stream, machine, self._on_event, self._on_failure),
         )
 
-    def _handle(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if isinstance(event, TrackInfoReceived):
             info = event.info
             self._properties = TrackProperties(info.priority, info.max_age_ms / 1000, info.timescale)
         self._answered.set()
-        if self._handler is not None:
+        if self._control is not None:
             # Not before the answer, which a FIN would cancel; but the stream counts until then.
-            self._handler.stream.finish()
+            self._control.stream.finish()
 
-    def _failed(self, error: MoqtError) -> None:
+    def _on_failure(self, error: MoqtError) -> None:
         self._answered.set()
 
     async def wait(self) -> TrackProperties | None:
@@ -76,5 +75,5 @@ class TrackInfoRequest:
     def cancel(self, code: int = StreamCode.CANCELLED) -> None:
         """Gives the request up with a code."""
         self._answered.set()
-        if self._handler is not None:
-            self._handler.cancel(code)
+        if self._control is not None:
+            self._control.cancel(code)

@@ -19,14 +19,12 @@ import moqt_trio as moqt
 from apps.echo.conversation import Conversation
 from apps.echo.server import echo
 from apps.echo.tally import Tally
-from moqt_trio.session.handshake import negotiate
-from moqt_trio.session.session import release_held, run_session
+from moqt_trio.session.run import admit, requested_path, run_session
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
 from moqt_trio.transport.quic.server import connect_quic
-from moqt_trio.transport.stream import HTTP3_CODES, PLAIN_CODES
+from moqt_trio.transport.stream import HTTP3_CODES
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.messages import Setup
 from tests.transport.quic_pair import CERTIFICATE, client_settings
 from tests.transport.webtransport.serving import serving
 
@@ -105,38 +103,27 @@ def no_complaints(caplog):
 
 async def serve_echo(connection: MemoryConnection) -> None:
     """Runs the echo server's handler on a bare connection, after the handshake that raw QUIC has."""
-    agreed = await negotiate(connection, dialects.resolve(None), limits=LIMITS)
-    connection.code_mapping = PLAIN_CODES if agreed.dialect.features.plain_codes else HTTP3_CODES
-    async with run_session(
-        connection,
-        agreed.dialect,
-        limits=LIMITS,
-        setup=Setup(),
-        path_on_wire=False,
-        handshake=agreed.handshake,
-        held=True,
-    ) as session:
+    async with run_session(connection, dialects.resolve(None), limits=LIMITS, admitted=False) as session:
 
         @asynccontextmanager
         async def accept() -> AsyncIterator[moqt.Session]:
-            agreed.handshake.accept()
-            await release_held(session)
+            await admit(session)
             yield session
 
         await echo(
             moqt.SessionRequest(
-                path=agreed.path,
+                path=requested_path(session),
                 query="",
                 authority=None,
                 origin=None,
                 transport="memory",
-                version=agreed.dialect.name,
+                version=session.version,
                 peer=None,
                 accept=accept,
                 reject=lambda status, reason: None,
             )
         )
-    assert agreed.path == "/echo"
+    assert requested_path(session) == "/echo"
 
 
 async def converse(session: moqt.Session, tally: Tally) -> None:
@@ -154,11 +141,7 @@ async def converse(session: moqt.Session, tally: Tally) -> None:
 async def connect_echo(connection: MemoryConnection, version: str, tally: Tally) -> None:
     """Runs the echo client's conversation on a bare connection, after the handshake that raw QUIC has."""
     dialect = dialects.get(version)
-    agreed = await negotiate(connection, [dialect], path="/echo", limits=LIMITS)
-    connection.code_mapping = PLAIN_CODES if dialect.features.plain_codes else HTTP3_CODES
-    async with run_session(
-        connection, dialect, limits=LIMITS, setup=Setup(), path_on_wire=False, handshake=agreed.handshake
-    ) as session:
+    async with run_session(connection, [dialect], limits=LIMITS, path="/echo") as session:
         await converse(session, tally)
 
 

@@ -18,6 +18,7 @@ from moqt_trio.wire.messages import Group, StreamKind
 from tests.faults.dialects import BARE, LARGEST, MALFORMED_TRACK, MAX, NAMES, TIMED, vectors
 from tests.faults.hostile_peer import Peer, hostile_peer
 from tests.faults.raw_peer import code_of_stop, settled
+from tests.wire.strict import feed
 
 each_version = pytest.mark.parametrize("name", NAMES)
 FRAME_TOO_LARGE = 0x38
@@ -132,7 +133,7 @@ def test_a_frame_of_the_default_limit_is_not_allocated_before_it_comes(name):
     decoder = dialects.get(name).frame_decoder(limits)
     tracemalloc.start()
     try:
-        assert decoder.feed_untrusted(frame(name, b"x" * 1000, size=encode(limits.max_frame))) == []
+        assert feed(decoder, frame(name, b"x" * 1000, size=encode(limits.max_frame))) == []
         assert tracemalloc.get_traced_memory()[1] < 64 * 1024
     finally:
         tracemalloc.stop()

@@ -32,8 +32,9 @@ from moqt_trio.protocol.probe import ProbeRequester, ProbeResponder
 from moqt_trio.protocol.subscribe import SubscribeRequester, SubscribeResponder
 from moqt_trio.protocol.track import TrackInfoResponder
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.messages import Frame, ProbeLevel, Setup, TrackInfo
+from moqt_trio.wire.messages import ProbeLevel, Setup, TrackInfo
 from tests.faults.dialects import LIMITS, MAX, NAMES, all_vectors
+from tests.wire.strict import Frame
 
 if TYPE_CHECKING:
     from moqt_trio.protocol.events import Event

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from moqt_trio.protocol.core import SessionCore
 from moqt_trio.protocol.handshake import ClientHandshake, ServerHandshake
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.messages import Frame, ProbeLevel, Setup, TrackInfo
+from moqt_trio.wire.messages import ProbeLevel, Setup, TrackInfo
 from tests.faults.dialects import CASES, DEVELOP, LIMITS, NAMES, SHAKES, TIMED, case_id, outcome, vectors
 from tests.protocol.harness import merged
+from tests.wire.strict import Frame
 
 if TYPE_CHECKING:
     from moqt_trio.protocol.events import Event

@@ -10,12 +10,10 @@ import pytest
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.session.handshake import negotiate
-from moqt_trio.session.session import run_session
+from moqt_trio.session.run import run_session
 from moqt_trio.transport.memory import open_memory_pair
-from moqt_trio.transport.stream import HTTP3_CODES
+from moqt_trio.transport.stream import HTTP3_CODES, PLAIN_CODES
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.messages import ProbeLevel, Setup
 from tests.faults.dialects import NAMES
 
 if TYPE_CHECKING:
@@ -64,15 +62,7 @@ async def relay(source: MemoryConnection, target: MemoryConnection, size: int, n
 @asynccontextmanager
 async def run(connection: MemoryConnection, name: str) -> AsyncIterator[moqt.Session]:
     """Runs a session, with the handshake where the version has one."""
-    dialect, limits = dialects.get(name), moqt.Limits()
-    agreed = await negotiate(connection, [dialect], limits=limits) if dialect.in_band else None
-    handshake = agreed.handshake if agreed else None
-    if handshake is not None:
-        handshake.accept()
-    setup = Setup(ProbeLevel.REPORT)
-    async with run_session(
-        connection, dialect, limits=limits, setup=setup, path_on_wire=False, handshake=handshake
-    ) as session:
+    async with run_session(connection, [dialects.get(name)], limits=moqt.Limits()) as session:
         yield session
 
 
@@ -116,9 +106,14 @@ async def conversation(name: str, size: int) -> list[object]:
             finished.set()
 
     with trio.fail_after(60):
-        async with open_memory_pair() as (client, between), open_memory_pair() as (beyond, server):
-            for side in (client, between, beyond, server):
-                side.code_mapping = HTTP3_CODES
+        dialect = dialects.get(name)
+        protocol = None if dialect.in_band else name
+        async with (
+            open_memory_pair(protocol=protocol) as (client, between),
+            open_memory_pair(protocol=protocol) as (beyond, server),
+        ):
+            for side in (between, beyond):
+                side.code_mapping = PLAIN_CODES if dialect.features.plain_codes else HTTP3_CODES
             async with trio.open_nursery() as carrying:
                 carrying.start_soon(relay, between, beyond, size, carrying)
                 carrying.start_soon(relay, beyond, between, size, carrying)

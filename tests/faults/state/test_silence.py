@@ -10,7 +10,7 @@ import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.session.handshake import negotiate
-from moqt_trio.session.session import wait_peer_setup
+from moqt_trio.session.run import wait_peer_setup
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.quic.server import connect_quic
 from moqt_trio.wire import dialect as dialects

@@ -138,7 +138,7 @@ async def test_a_client_that_sends_the_server_elsewhere(version):
         stream = await peer.open_bidi()
         stream.write(b"\x05" + wire.framed(b"\x01/"))
         assert await closing(peer) == VIOLATED
-        assert session._context.goaway_uri is None
+        assert session._context.core.goaway_received is None
 
 
 @each_typed_version

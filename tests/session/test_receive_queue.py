@@ -1,4 +1,4 @@
-"""The inbox that every reader of the library waits at."""
+"""The queue that every reader of the library waits at."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from tests.api.interrupting import cancel_everywhere
 
 
 class Broken(Exception):
-    """What an inbox fails with here."""
+    """What an queue fails with here."""
 
 
 @pytest.fixture
-def inbox() -> ReceiveQueue[int]:
+def queue() -> ReceiveQueue[int]:
     return ReceiveQueue()
 
 
 @pytest.mark.parametrize("end", ["finish", "fail"])
-async def test_items_come_before_the_end(inbox, end):
+async def test_items_come_before_the_end(queue, end):
     """Items come in order, then the end, as often as one asks."""
     for number in range(3):
-        inbox.put(number)
-    inbox.finish() if end == "finish" else inbox.fail(Broken())
-    assert [await inbox.receive() for _ in range(3)] == [0, 1, 2]
+        queue.put(number)
+    queue.finish() if end == "finish" else queue.fail(Broken())
+    assert [await queue.receive() for _ in range(3)] == [0, 1, 2]
     for _ in range(2):
         with pytest.raises(trio.EndOfChannel if end == "finish" else Broken), trio.testing.assert_checkpoints():
-            await inbox.receive()
+            await queue.receive()
 
 
-async def test_the_first_end_counts(inbox):
+async def test_the_first_end_counts(queue):
     """Neither an error after a clean end nor a second error changes how it ended."""
-    inbox.finish()
-    inbox.fail(Broken())
+    queue.finish()
+    queue.fail(Broken())
     with pytest.raises(trio.EndOfChannel):
-        await inbox.receive()
+        await queue.receive()
     other: ReceiveQueue[int] = ReceiveQueue()
     other.fail(Broken("first"))
     other.fail(Broken("second"))
@@ -47,33 +47,33 @@ async def test_the_first_end_counts(inbox):
         await other.receive()
 
 
-async def test_closing(inbox):
+async def test_closing(queue):
     """Closing drops what waits, also behind a clean end, and says why."""
-    inbox.put(1)
-    inbox.finish()
-    inbox.close("left")
-    assert len(inbox) == 0
+    queue.put(1)
+    queue.finish()
+    queue.close("left")
+    assert len(queue) == 0
     with pytest.raises(trio.ClosedResourceError, match="left"):
-        await inbox.receive()
+        await queue.receive()
 
 
 async def test_cancelling_loses_nothing():
     """Whatever await of a reader is cancelled, every item comes once and in order."""
 
     async def scenario(attempt):
-        inbox: ReceiveQueue[int] = ReceiveQueue()
+        queue: ReceiveQueue[int] = ReceiveQueue()
         received = []
 
         async def fill():
             for number in range(4):
                 await trio.testing.wait_all_tasks_blocked()
-                inbox.put(number)
-            inbox.finish()
+                queue.put(number)
+            queue.finish()
 
         async def read():
             while True:
                 try:
-                    received.append(await inbox.receive())
+                    received.append(await queue.receive())
                 except trio.EndOfChannel:
                     return
 
@@ -86,80 +86,80 @@ async def test_cancelling_loses_nothing():
     await cancel_everywhere(scenario, least=5)
 
 
-async def test_one_reader_at_a_time(inbox):
+async def test_one_reader_at_a_time(queue):
     """A second reader gets BusyResourceError, and the first one its item."""
     received = []
 
     async def read():
-        received.append(await inbox.receive())
+        received.append(await queue.receive())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
-        assert inbox.awaited
+        assert queue.awaited
         with pytest.raises(trio.BusyResourceError):
-            await inbox.receive()
-        inbox.put(5)
+            await queue.receive()
+        queue.put(5)
     assert received == [5]
-    assert not inbox.awaited
+    assert not queue.awaited
 
 
 @pytest.mark.parametrize("waiting", [True, False])
-async def test_a_bound_on_waiting(inbox, waiting, autojump_clock):
+async def test_a_bound_on_waiting(queue, waiting, autojump_clock):
     """A reader that finds nothing until the bound gives up then, whether it had begun to wait before or not."""
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
 
         async def read():
             with pytest.raises(Broken):
-                await inbox.receive()
+                await queue.receive()
             assert trio.current_time() - began == pytest.approx(3)
 
         if waiting:
             nursery.start_soon(read)
             await trio.testing.wait_all_tasks_blocked()
-        inbox.expect_by(began + 3, lambda: inbox.fail(Broken()))
+        queue.expect_by(began + 3, lambda: queue.fail(Broken()))
         if not waiting:
             await trio.sleep(1)
             nursery.start_soon(read)
 
 
-async def test_a_bound_that_has_passed_before_anybody_reads(inbox, autojump_clock):
+async def test_a_bound_that_has_passed_before_anybody_reads(queue, autojump_clock):
     """What came is read although the bound has passed; behind it the reader gives up at once."""
-    inbox.expect_by(trio.current_time() + 3, inbox.finish)
-    inbox.put(1)
+    queue.expect_by(trio.current_time() + 3, queue.finish)
+    queue.put(1)
     await trio.sleep(10)
     began = trio.current_time()
-    assert await inbox.receive() == 1
+    assert await queue.receive() == 1
     with pytest.raises(trio.EndOfChannel):
-        await inbox.receive()
+        await queue.receive()
     assert trio.current_time() == began
 
 
-async def test_a_bound_that_is_lifted(inbox, autojump_clock):
+async def test_a_bound_that_is_lifted(queue, autojump_clock):
     """A reader that waits when its bound is lifted waits on."""
-    inbox.expect_by(trio.current_time() + 3, lambda: pytest.fail("the bound was lifted"))
+    queue.expect_by(trio.current_time() + 3, lambda: pytest.fail("the bound was lifted"))
     async with trio.open_nursery() as nursery:
         received = []
 
         async def read():
-            received.append(await inbox.receive())
+            received.append(await queue.receive())
 
         nursery.start_soon(read)
         await trio.sleep(1)
-        inbox.wait_on()
+        queue.wait_on()
         await trio.sleep(100)
         assert received == []
-        inbox.put(7)
+        queue.put(7)
     assert received == [7]
 
 
-async def test_asking_again_and_again_how_it_ended(inbox):
+async def test_asking_again_and_again_how_it_ended(queue):
     """The error that is raised each time does not grow: each raise would add a traceback that holds its frames."""
-    inbox.fail(Broken())
+    queue.fail(Broken())
     lengths = []
     for _ in range(20):
         with pytest.raises(Broken) as caught:
-            await inbox.receive()
+            await queue.receive()
         lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
     assert len(set(lengths)) == 1

@@ -30,7 +30,7 @@ def opened(groups, sequence, *, buffered=0, owner=None):
     """Adds a stream to the count and returns it."""
     resets: list[int] = []
     stream = SimpleNamespace(buffered=buffered, resets=resets, reset=resets.append)
-    out = SentGroup(owner or Owner(), stream, SimpleNamespace(), sequence)
+    out = SentGroup(owner or Owner(), stream, SimpleNamespace(sequence=sequence, opening=b""))
     groups.add(out)
     return out
 
@@ -57,7 +57,7 @@ def test_groups_that_are_not_acknowledged_are_bounded():
         groups.drain(opened(groups, sequence))
     assert groups.full
     assert not groups.all_writing
-    assert groups.forget(0) is not None
+    assert groups.release(0) is not None
     assert not groups.full
 
 
@@ -68,9 +68,9 @@ def test_bytes_that_drain_are_bounded():
     assert not groups.full
     groups.drain(opened(groups, 1, buffered=1))
     assert groups.full
-    groups.forget(1)
+    groups.release(1)
     assert not groups.full
-    assert groups.forget(1) is None
+    assert groups.release(1) is None
     assert groups.draining == 1
 
 
@@ -80,10 +80,10 @@ def test_forgetting_returns_the_stream():
     out = opened(groups, 7)
     assert 7 in groups
     assert groups.get(7) is out
-    assert groups.forget(7) is out
+    assert groups.release(7) is out
     assert out.stream.resets == []
     assert len(groups) == 0
-    assert groups.forget(7) is None
+    assert groups.release(7) is None
 
 
 def test_resetting_all():

@@ -8,16 +8,16 @@ from moqt_trio.session.publisher.scheduler import SendScheduler
 
 
 class Link:
-    """A connection that is congested once its room is used up."""
+    """A connection that allows nothing once its room is used up."""
 
     def __init__(self, room: int) -> None:
         self.room = room
         self.asked = False
 
     @property
-    def congested(self) -> bool:
+    def send_allowance(self) -> int:
         self.asked = self.asked or self.room <= 0
-        return self.room <= 0
+        return max(self.room, 0)
 
 
 class Source:
@@ -26,11 +26,11 @@ class Source:
     def __init__(self, name: str, bench: Bench, urgency: tuple[int, int], pieces: int) -> None:
         self.name = name
         self.bench = bench
-        self.urgency = urgency
+        self.send_priority = urgency
         self.pieces = pieces
 
     def resume(self) -> None:
-        while self.pieces and self.bench.scheduler.may_send(self):
+        while self.pieces and self.bench.scheduler.allowance(self):
             self.pieces -= 1
             self.bench.link.room -= 1
             self.bench.written.append(self.name)
@@ -53,7 +53,7 @@ class Bench:
         """Makes room and returns what was written into it."""
         self.written.clear()
         self.link.room = room
-        self.scheduler.room_made()
+        self.scheduler.resume_waiting()
         return "".join(self.written)
 
 
@@ -99,7 +99,7 @@ def test_an_equal_does_not_overtake_who_waits():
     waiting = bench.source("a", 5)
     bench.link.room = 9
     late = Source("b", bench, (5, 0), 3)
-    assert not bench.scheduler.may_send(late)
+    assert not bench.scheduler.allowance(late)
     waiting.resume()
     assert bench.written == ["a"]
     assert bench.make_room(9) == "bbbaa"
@@ -119,7 +119,7 @@ def test_a_priority_may_change_while_waiting():
     bench = Bench()
     first = bench.source("a", 200)
     bench.source("b", 100)
-    first.urgency = (1, 0)
+    first.send_priority = (1, 0)
     assert bench.make_room(3) == "bbb"
 
 
@@ -137,8 +137,8 @@ def test_who_left_is_not_resumed():
     bench = Bench()
     gone = bench.source("h", 200)
     bench.source("l", 1)
-    bench.scheduler.leave(gone)
-    bench.scheduler.leave(gone)
+    bench.scheduler.release(gone)
+    bench.scheduler.release(gone)
     assert bench.make_room(3) == "lll"
 
 
@@ -164,5 +164,5 @@ def test_a_failing_sender_does_not_keep_its_turn():
     broken.resume = fail
     bench.link.room = 3
     with pytest.raises(ValueError, match="broken"):
-        bench.scheduler.room_made()
+        bench.scheduler.resume_waiting()
     assert bench.make_room(3) == "lll"

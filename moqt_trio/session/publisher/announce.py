@@ -1,0 +1,92 @@
+"""Answering the peer's request for announcements: what is published below a prefix, and every change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ...codes import StreamCode
+from ...errors import LocalProtocolError, SessionClosed, StreamReset
+from ...path import BroadcastPath
+from ...protocol.events import AnnouncementsRequested, Event
+from ...protocol.paths import track_path_local
+from ..context import logger
+from .request import RequestServer
+
+if TYPE_CHECKING:
+    from ...model.origin import PublishedBroadcast
+    from ...protocol.announce import AnnounceResponder
+
+
+class AnnounceServer(RequestServer):
+    """Announces what the session publishes below the peer's prefix.
+
+    It sends the difference between what is published and what it announced last: a slow peer costs no memory.
+    """
+
+    codes = "announce"
+    machine: AnnounceResponder
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, AnnouncementsRequested):
+            self.context.start(self._run)
+        else:
+            super().handle(event)
+
+    async def _run(self) -> None:
+        origin = self.serving.origin
+        try:
+            prefix = BroadcastPath.parse(self.machine.prefix)
+        except ValueError:
+            self.cancel(StreamCode.INTERNAL_ERROR)
+            return
+        origin.watch(self.wakeup.set)
+        try:
+            with self.scope:
+                announced = self._available(prefix)
+                self.stream.write(
+                    self.machine.accept([(path, item.hops, item.cost, item.cost) for path, item in announced.items()])
+                )
+                while True:
+                    await self.wakeup.wait()
+                    if self.stream.writable:
+                        announced = self._announce_changes(prefix, announced)
+        except (StreamReset, SessionClosed, trio.ClosedResourceError):
+            pass
+        finally:
+            origin.unwatch(self.wakeup.set)
+            self.cancel(StreamCode.SESSION_CLOSED)
+
+    def _available(self, prefix: BroadcastPath) -> dict[str, PublishedBroadcast]:
+        """Return what to announce below a prefix, by path: broadcasts, or in the versions before moq-lite tracks."""
+        origin, dialect = self.serving.origin, self.context.core.dialect
+        if not dialect.features.announce_tracks:
+            return {str(path): item for path, item in origin.below(prefix).items()}
+        found: dict[str, PublishedBroadcast] = {}
+        for path, item in origin.below(BroadcastPath()).items():
+            for track in item.broadcast:
+                try:
+                    whole = track_path_local(str(path), track.name)
+                except LocalProtocolError as error:
+                    logger.info("a track cannot be announced in %s: %s", dialect.name, error)
+                    continue
+                if prefix.covers(BroadcastPath.parse(whole)):
+                    found[whole] = item
+        return found
+
+    def _announce_changes(
+        self, prefix: BroadcastPath, announced: dict[str, PublishedBroadcast]
+    ) -> dict[str, PublishedBroadcast]:
+        """Write what changed since the last time, and return what is announced now."""
+        machine, current = self.machine, self._available(prefix)
+        changes = [machine.unannounce(path) for path, item in announced.items() if current.get(path) is not item]
+        changes += [
+            machine.announce(path, item.hops, item.cost, item.cost)
+            for path, item in current.items()
+            if announced.get(path) is not item
+        ]
+        data = b"".join(changes)
+        if data:
+            self.stream.write(data)
+        return current

@@ -1,0 +1,73 @@
+"""Answering the peer's probe: what this side measures of its way to the peer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ...codes import StreamCode
+from ...errors import SessionClosed, StreamReset
+from ...protocol.events import Event, ProbeRequested
+from .request import RequestServer
+
+if TYPE_CHECKING:
+    from ...protocol.probe import ProbeResponder
+    from ...transport.abc import BidiStream
+    from .request import Serving
+
+_INTERVAL = 5.0
+"""Seconds between two looks at the estimate: congestion windows move within a few round trips, viewers' choices of
+quality do not."""
+
+_CHANGE = 0.25
+"""The share by which the bitrate has to change to be reported again: less is noise of the congestion control."""
+
+
+class ProbeServer(RequestServer):
+    """Reports the bitrate and the round trip at once, when asked again, and when the bitrate has changed much."""
+
+    machine: ProbeResponder
+
+    def __init__(self, serving: Serving, stream: BidiStream, machine: ProbeResponder) -> None:
+        super().__init__(serving, stream, machine)
+        self._running = False
+
+    def handle(self, event: Event) -> None:
+        if not isinstance(event, ProbeRequested):
+            super().handle(event)
+        elif self._running:
+            self.wakeup.set()
+        else:
+            self._running = True
+            self.context.start(self._run)
+
+    def send_ready(self) -> None:
+        # The next report is due when it is asked for or the interval has passed, not when there is room for it.
+        pass
+
+    async def _run(self) -> None:
+        reported: float | None = None
+        try:
+            with self.scope:
+                while True:
+                    bitrate, rtt_ms = self._estimate()
+                    if reported is None or abs(bitrate - reported) >= _CHANGE * max(reported, 1):
+                        if self.stream.writable:
+                            self.stream.write(self.machine.report(bitrate or None, rtt_ms))
+                        reported = bitrate
+                    with trio.move_on_after(_INTERVAL):
+                        await self.wakeup.wait()
+                        reported = None
+        except (StreamReset, SessionClosed, trio.ClosedResourceError):
+            pass
+        finally:
+            self.cancel(StreamCode.SESSION_CLOSED)
+
+    def _estimate(self) -> tuple[int, int | None]:
+        """Return bits per second, 0 when unknown, and the round trip in milliseconds, None when unknown."""
+        numbers = self.context.connection.statistics()
+        if not numbers.rtt:
+            return 0, None
+        # A measured round trip below a millisecond still says "measured": 0 means unknown on the wire.
+        return int(numbers.congestion_window * 8 / numbers.rtt), max(1, round(numbers.rtt * 1000))

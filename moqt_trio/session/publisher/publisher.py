@@ -1,0 +1,111 @@
+"""The half of a session that answers: what it publishes, the servers of the peer's requests, and their turns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...model.origin import Origin, PublishedBroadcast
+from ...protocol.announce import AnnounceResponder
+from ...protocol.events import Event, GoawayReceived
+from ...protocol.fetch import FetchResponder
+from ...protocol.probe import ProbeResponder
+from ...protocol.subscribe import SubscribeResponder
+from ...protocol.track import TrackInfoResponder
+from ..stream import ControlStream
+from .announce import AnnounceServer
+from .fetch import FetchServer
+from .probe import ProbeServer
+from .publish import Publication, ServedSubscription, finish_all
+from .request import RequestServer, RequestStream, Serving
+from .scheduler import SendScheduler
+from .subscribe import SubscribeServer
+from .track import TrackInfoServer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ...protocol.machine import StreamMachine
+    from ...transport.abc import BidiStream
+    from ..context import SessionContext
+
+_SERVERS: Mapping[type[StreamMachine], type[RequestServer]] = {
+    AnnounceResponder: AnnounceServer,
+    SubscribeResponder: SubscribeServer,
+    FetchResponder: FetchServer,
+    TrackInfoResponder: TrackInfoServer,
+    ProbeResponder: ProbeServer,
+}
+"""The server of each kind of request, by the machine of its stream."""
+
+
+class Publisher:
+    """Answers what the peer asks of this side's broadcasts.
+
+    Attributes:
+        origin: What the session publishes.
+        subscriptions: The peer's subscriptions that are served now.
+    """
+
+    def __init__(self, context: SessionContext) -> None:
+        self.origin = Origin()
+        self.subscriptions: set[ServedSubscription] = set()
+        self._scheduler = SendScheduler(context.connection)
+        self._serving = Serving(context, self.origin, self._scheduler, self.subscriptions)
+        # Requests that came before the session was admitted; None from then on.
+        self._not_admitted: list[BidiStream] | None = []
+
+    def publish(self, published: PublishedBroadcast) -> Publication:
+        """Return the block in which a broadcast is announced."""
+        return Publication(self._serving, published)
+
+    async def finish(self) -> None:
+        """Let every subscription end once what was written has been delivered, for at most `Limits.close_timeout`."""
+        await finish_all(self.subscriptions, self._serving.context.limits.close_timeout)
+
+    # -- from the connection -------------------------------------------------------------------------------
+
+    def stream_opened(self, stream: BidiStream) -> None:
+        """Called for each bidirectional stream that the peer opens."""
+        if self._not_admitted is not None:
+            # Its bytes wait in the stream, within the stream's window.
+            self._not_admitted.append(stream)
+        else:
+            stream.handler = RequestStream(self._serving.context, stream, self._serve)
+
+    def admit(self) -> None:
+        """Take up requests, those first that came before."""
+        waiting, self._not_admitted = self._not_admitted, None
+        for stream in waiting or ():
+            self.stream_opened(stream)
+
+    def _serve(self, stream: BidiStream, machine: StreamMachine) -> ControlStream:
+        server = _SERVERS.get(type(machine))
+        if server is None:
+            return _GoawayStream(self._serving.context, stream, machine)
+        return server(self._serving, stream, machine)
+
+    def streams_available(self) -> None:
+        """Called when the peer allows more streams."""
+        for server in self.subscriptions:
+            server.streams_available()
+
+    def send_room(self) -> None:
+        """Called when the link takes more."""
+        self._scheduler.resume_waiting()
+
+    def connection_lost(self) -> None:
+        """Called when the connection is over."""
+        for server in list(self.subscriptions):
+            server.scope.cancel()
+
+
+class _GoawayStream(ControlStream):
+    """The stream of the peer's GOAWAY."""
+
+    def __init__(self, context: SessionContext, stream: BidiStream, machine: StreamMachine) -> None:
+        super().__init__(context, stream, machine)
+        context.map_codes(stream, "stream")
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, GoawayReceived):
+            self.context.going_away.set()

@@ -1,0 +1,34 @@
+"""Answering the peer's request for the properties of a track."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...codes import StreamCode
+from ...path import BroadcastPath
+from ...protocol.events import Event, TrackInfoRequested
+from ...wire.messages import TrackInfo
+from .request import RequestServer
+
+if TYPE_CHECKING:
+    from ...protocol.track import TrackInfoResponder
+
+
+class TrackInfoServer(RequestServer):
+    """Answers at once, from the task that read the request."""
+
+    codes = "info"
+    machine: TrackInfoResponder
+
+    def handle(self, event: Event) -> None:
+        if not isinstance(event, TrackInfoRequested):
+            super().handle(event)
+            return
+        found = self.serving.origin.find(BroadcastPath.parse(event.broadcast), event.track)
+        if found is None:
+            self.cancel(StreamCode.NOT_FOUND)
+            return
+        track = found[1]
+        info = TrackInfo(priority=track.priority, max_age_ms=round(track.max_age * 1000), timescale=track.timescale)
+        self.stream.write(self.machine.reply(info), fin=True)
+        self.machine.release()

@@ -1,0 +1,87 @@
+"""A control stream and its machine: bytes go in, events come out, and the peer's mistakes end the right thing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..codes import StreamCode
+from ..errors import RemoteProtocolError
+from ..protocol.machine import events_before
+from ..transport.abc import BidiStream, StreamHandler
+from .context import SessionContext, logger
+
+if TYPE_CHECKING:
+    from ..errors import MoqtError
+    from ..protocol.events import Event
+    from ..protocol.machine import StreamMachine
+
+
+class _Resettable(Protocol):
+    def reset(self, code: int) -> None: ...
+
+    def stop(self, code: int) -> None: ...
+
+
+def reset_and_stop(stream: _Resettable, code: int) -> None:
+    """End both halves of a stream at once with the same code."""
+    stream.reset(code)
+    stream.stop(code)
+
+
+class ControlStream(StreamHandler):
+    """Feeds what arrives on one control stream to its machine, and handles the events.
+
+    Credit returns at once: control messages are bounded by `Limits.max_message` and kept as state, not as bytes.
+    """
+
+    def __init__(self, context: SessionContext, stream: BidiStream, machine: StreamMachine) -> None:
+        self.context = context
+        self.stream = stream
+        self.machine = machine
+
+    def handle(self, event: Event) -> None:
+        """Called for each event of the machine, in order."""
+        raise NotImplementedError
+
+    def failed(self, error: MoqtError) -> None:
+        """Called when the stream is over because of the peer's mistake or the connection's end."""
+
+    def data_received(self, data: bytes, fin: bool) -> None:
+        error: RemoteProtocolError | None = None
+        try:
+            events = self.machine.receive_data(data, fin)
+        except RemoteProtocolError as mistake:
+            events, error = events_before(mistake), mistake
+        self.handle_all(events, error)
+        self.stream.consumed(len(data))
+
+    def reset_received(self, code: int) -> None:
+        self.handle_all(self.machine.receive_reset(code))
+
+    def stop_received(self, code: int) -> None:
+        self.handle_all(self.machine.receive_stop(code))
+
+    def connection_lost(self, error: MoqtError) -> None:
+        self.machine.release()
+        self.failed(error)
+
+    def handle_all(self, events: list[Event], error: RemoteProtocolError | None = None) -> None:
+        """Handle what some bytes said, and then the peer's mistake that followed, if there was one."""
+        for event in events:
+            self.handle(event)
+        if error is not None:
+            self._broken(error)
+
+    def _broken(self, error: RemoteProtocolError) -> None:
+        self.machine.release()
+        if error.scope == "session":
+            self.context.violated(error)
+        else:
+            logger.info("stream %d reset, the peer broke the protocol: %s", self.stream.stream_id, error)
+            reset_and_stop(self.stream, error.code)
+        self.failed(error)
+
+    def cancel(self, code: int = StreamCode.CANCELLED) -> None:
+        """End the stream from this side."""
+        reset_and_stop(self.stream, code)
+        self.machine.release()

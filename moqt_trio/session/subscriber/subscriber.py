@@ -1,0 +1,43 @@
+"""The half of a session that asks: its subscriptions, by id, and what arrives for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .group import GroupBuffer, GroupReader
+from .group_stream import GroupStream
+
+if TYPE_CHECKING:
+    from ...transport.abc import ReceiveStream
+    from ..context import SessionContext
+    from .group_queue import GroupQueue
+
+
+class Subscriber:
+    """Leads what arrives to its subscription.
+
+    Attributes:
+        queues: The received groups of each subscription that is open, by the subscription's id.
+    """
+
+    def __init__(self, context: SessionContext) -> None:
+        self.queues: dict[int, GroupQueue] = {}
+        self._context = context
+
+    def stream_opened(self, stream: ReceiveStream) -> None:
+        """Called for each unidirectional stream that the peer opens."""
+        stream.handler = GroupStream(self._context, stream, self.queues)
+
+    def datagram_received(self, data: bytes) -> None:
+        """Called for each datagram; one that belongs to no subscription is dropped and counted."""
+        event = self._context.core.receive_datagram(data)
+        if event is None:
+            return
+        queue = self.queues.get(event.subscribe_id)
+        if queue is None or len(queue) >= self._context.limits.max_datagrams:
+            return
+        buffer = GroupBuffer()
+        if queue.begin(GroupReader(event.sequence, 0, buffer, datagram=True)):
+            queue.count([event.frame])
+            buffer.deliver(0, [event.frame], [0])
+            buffer.finish()
