@@ -9,9 +9,6 @@ import attrs
 
 from .errors import printable
 
-MAX_PARTS = 32
-MAX_BYTES = 1024
-
 
 @functools.total_ordering
 @attrs.frozen(repr=False, eq=True, hash=True, order=False)
@@ -21,8 +18,13 @@ class BroadcastPath:
     `BroadcastPath.parse("live/cam")` has the parts `("live", "cam")`. Slashes at the ends and doubled slashes are
     dropped, as every known peer does. A prefix covers whole parts: `live` covers `live/cam` but not `lively`.
 
+    How long and how deep a path may be depends on the session: `Limits.max_path` and `Limits.max_path_parts`.
+
     Attributes:
         parts: The parts, outermost first. Empty for the root prefix.
+
+    Raises:
+        ValueError: A part is empty or contains a slash.
     """
 
     parts: tuple[str, ...] = ()
@@ -31,20 +33,13 @@ class BroadcastPath:
         for part in self.parts:
             if not part or "/" in part:
                 raise ValueError(f"a path part must be non-empty and without '/', not {printable(part)!r}")
-        if len(self.parts) > MAX_PARTS:
-            raise ValueError(f"a path has at most {MAX_PARTS} parts, not {len(self.parts)}")
-        if len(str(self).encode("utf-8", "surrogatepass")) > MAX_BYTES:
-            raise ValueError(f"a path has at most {MAX_BYTES} bytes: {printable(str(self))!r}")
 
     @classmethod
     def parse(cls, text: str | BroadcastPath) -> BroadcastPath:
-        """Returns the path that a text names.
+        """Return the path that a text names.
 
         Args:
-            text: Parts separated by `/`. A `BroadcastPath` is returned as it is.
-
-        Raises:
-            ValueError: More than 32 parts, or more than 1024 bytes.
+            text: Parts separated by `/`. A `BroadcastPath` is returned unchanged.
         """
         if isinstance(text, BroadcastPath):
             return text
@@ -66,11 +61,11 @@ class BroadcastPath:
         return self.parts < other.parts
 
     def covers(self, other: BroadcastPath) -> bool:
-        """Returns True when this path, as a prefix, covers the other one; every path covers itself."""
+        """Return whether this path, as a prefix, covers another one. Every path covers itself."""
         return other.parts[: len(self.parts)] == self.parts
 
     def suffix_of(self, other: BroadcastPath) -> BroadcastPath:
-        """Returns what is left of the other path below this prefix.
+        """Return the rest of another path below this prefix.
 
         Raises:
             ValueError: This prefix does not cover the other path.
@@ -80,5 +75,5 @@ class BroadcastPath:
         return BroadcastPath(other.parts[len(self.parts) :])
 
     def join(self, suffix: BroadcastPath | str) -> BroadcastPath:
-        """Returns this path with more parts below it."""
+        """Return this path with more parts below it."""
         return BroadcastPath(self.parts + BroadcastPath.parse(suffix).parts)

@@ -153,7 +153,7 @@ class AnnounceResponder(Responder):
         return self._inside(path)
 
     def _inside(self, path: str) -> BroadcastPath:
-        full = path_local(path)
+        full = path_local(path, self._state.limits)
         if not self._prefix.covers(full):
             raise LocalProtocolError(f"{full!r} is not below the prefix {self._prefix!r}")
         return full
@@ -250,7 +250,7 @@ class AnnounceRequester(MessageMachine):
         features = state.dialect.features
         first = Expect.ANNOUNCE_REPLY if features.announce_first == "none" else Expect.ANNOUNCE_FIRST_REPLY
         super().__init__(state, first)
-        self._prefix = path_local(prefix)
+        self._prefix = path_local(prefix, state.limits)
         request = AnnounceRequest(format_prefix(self._prefix, features), state.hop_id if features.exclude_hop else 0)
         self.opening = state.dialect.stream_type(StreamKind.ANNOUNCE) + state.dialect.encode(request)
         self._with_ids = features.announce_ids

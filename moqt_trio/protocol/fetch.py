@@ -16,7 +16,7 @@ from ..wire.messages import Expect, Fetch, FetchUpdate, Message, StreamKind
 from .events import Event, FetchRequested, FetchUpdated, FramesReceived, RequestFinished, RequestRefused
 from .group import FrameWriter
 from .machine import Responder, StreamMachine, note_events
-from .paths import format_path, path_local, path_untrusted
+from .paths import format_requested, path_untrusted
 
 if TYPE_CHECKING:
     from ..frame import Frame
@@ -77,7 +77,8 @@ class FetchRequester(StreamMachine):
     """
 
     def __init__(self, state: SessionState, request: Fetch) -> None:
-        request = attrs.evolve(request, broadcast=format_path(path_local(request.broadcast), state.dialect.features))
+        broadcast = format_requested(request.broadcast, request.track, state.dialect.features, state.limits)
+        request = attrs.evolve(request, broadcast=broadcast)
         self.opening = state.dialect.stream_type(StreamKind.FETCH) + state.dialect.encode(request)
         self._dialect = state.dialect
         self._frames = state.dialect.frame_decoder(state.limits)

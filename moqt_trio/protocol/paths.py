@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..codes import StreamCode
-from ..errors import LimitExceeded, LocalProtocolError, RemoteProtocolError, printable
+from ..errors import LimitExceeded, LocalProtocolError, printable
 from ..path import BroadcastPath
 
 if TYPE_CHECKING:
@@ -32,17 +32,39 @@ def path_untrusted(text: str, limits: Limits, below: BroadcastPath | None = None
         parts = below.parts + parts
     if len(parts) > limits.max_path_parts:
         raise LimitExceeded("max_path_parts", len(parts), code=StreamCode.UNROUTABLE, scope="stream")
-    size = sum(len(part.encode()) for part in parts) + max(len(parts) - 1, 0)
+    size = _size(parts)
     if size > limits.max_path:
         raise LimitExceeded("max_path", size, code=StreamCode.UNROUTABLE, scope="stream")
-    try:
-        return BroadcastPath(parts)
-    except ValueError as error:
-        # The library's own bounds on a path hold even where `limits` was set above them.
-        raise RemoteProtocolError(str(error), code=StreamCode.UNROUTABLE, scope="stream") from error
+    return BroadcastPath(parts)
 
 
-def track_path_local(broadcast: str | BroadcastPath, track: str) -> str:
+def _size(parts: tuple[str, ...]) -> int:
+    # A caller's text may hold what UTF-8 cannot: that is refused where the path is encoded.
+    return sum(len(part.encode("utf-8", "surrogatepass")) for part in parts) + max(len(parts) - 1, 0)
+
+
+def check_path_local(path: BroadcastPath, limits: Limits, track: str | None = None) -> None:
+    """Check a caller's path against this side's bounds: a peer with the same bounds refuses what exceeds them.
+
+    Args:
+        path: The path.
+        limits: `max_path` and `max_path_parts`.
+        track: The track's name, in a version where it is the last part of the path.
+
+    Raises:
+        LocalProtocolError: The path is too long or too deep.
+    """
+    parts = path.parts if track is None else (*path.parts, track)
+    if len(parts) > limits.max_path_parts:
+        raise LocalProtocolError(
+            f"a path has at most {limits.max_path_parts} parts (Limits.max_path_parts), not {len(parts)}"
+        )
+    size = _size(parts)
+    if size > limits.max_path:
+        raise LocalProtocolError(f"a path has at most {limits.max_path} bytes (Limits.max_path), not {size}")
+
+
+def track_path_local(broadcast: str | BroadcastPath, track: str, limits: Limits) -> str:
     """Returns the path that stands for a track where announcements name tracks.
 
     Raises:
@@ -51,18 +73,25 @@ def track_path_local(broadcast: str | BroadcastPath, track: str) -> str:
     """
     if not track or "/" in track:
         raise LocalProtocolError(f"a track that is named {printable(track)!r} can't be announced by its path")
-    try:
-        return str(BroadcastPath.parse(broadcast).join(track))
-    except ValueError as error:
-        raise LocalProtocolError(str(error)) from error
+    return str(path_local(BroadcastPath.parse(broadcast).join(track), limits))
 
 
-def path_local(text: str) -> BroadcastPath:
-    """Returns the canonical form of a caller's path. Raises `LocalProtocolError` when it is too long or too deep."""
-    try:
-        return BroadcastPath.parse(text)
-    except ValueError as error:
-        raise LocalProtocolError(str(error)) from error
+def path_local(path: str | BroadcastPath, limits: Limits) -> BroadcastPath:
+    """Return the canonical form of a caller's path. Raises `LocalProtocolError` when it is too long or too deep."""
+    found = BroadcastPath.parse(path)
+    check_path_local(found, limits)
+    return found
+
+
+def format_requested(broadcast: str | BroadcastPath, track: str, features: Features, limits: Limits) -> str:
+    """Return the path of a request for a track or a group, as a version writes it.
+
+    Raises:
+        LocalProtocolError: The path is too long or too deep, in some versions together with the track's name.
+    """
+    path = BroadcastPath.parse(broadcast)
+    check_path_local(path, limits, track if features.track_in_path else None)
+    return format_path(path, features)
 
 
 def format_path(path: BroadcastPath, features: Features) -> str:

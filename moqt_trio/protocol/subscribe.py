@@ -35,7 +35,7 @@ from .events import (
     SubscribeUpdated,
 )
 from .machine import MessageMachine, Responder
-from .paths import format_path, path_local, path_untrusted
+from .paths import format_requested, path_untrusted
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -222,7 +222,7 @@ class SubscribeRequester(MessageMachine):
         problem = _range_problem(request)
         if problem is not None:
             raise LocalProtocolError(problem)
-        broadcast = format_path(path_local(request.broadcast), state.dialect.features)
+        broadcast = format_requested(request.broadcast, request.track, state.dialect.features, state.limits)
         request = attrs.evolve(request, subscribe_id=state.issued.next_id, broadcast=broadcast)
         self.opening = state.dialect.stream_type(StreamKind.SUBSCRIBE) + state.dialect.encode(request)
         self.subscribe_id = state.issued.register()

@@ -11,7 +11,7 @@ from ..errors import LocalProtocolError
 from ..wire.messages import Expect, Message, StreamKind, TrackInfo, TrackRequest
 from .events import Event, RequestRefused, TrackInfoReceived, TrackInfoRequested
 from .machine import MessageMachine, Responder
-from .paths import path_local, path_untrusted
+from .paths import format_requested, path_untrusted
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -62,7 +62,7 @@ class TrackInfoRequester(MessageMachine):
 
     def __init__(self, state: SessionState, broadcast: str, track: str) -> None:
         super().__init__(state, Expect.TRACK_INFO)
-        request = TrackRequest(str(path_local(broadcast)), track)
+        request = TrackRequest(format_requested(broadcast, track, state.dialect.features, state.limits), track)
         self.opening = state.dialect.stream_type(StreamKind.TRACK) + state.dialect.encode(request)
 
     def _on_message(self, message: Message, events: list[Event]) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
+from ..errors import LocalProtocolError
 from ..model.origin import PublishedBroadcast
 from ..model.track_state import AGE_BOUND, MAX_SEQUENCE
-from ..path import BroadcastPath
+from ..protocol.paths import path_local
 from .publisher.publisher import Publisher
 from .subscriber.announce import Announcements
 from .subscriber.fetch import FetchReader
@@ -20,6 +21,7 @@ from .subscriber.subscriber import Subscriber
 if TYPE_CHECKING:
     from ..errors import MoqtError
     from ..model.broadcast import Broadcast
+    from ..path import BroadcastPath
     from ..transport.abc import TransportStatistics
     from .context import SessionContext
     from .handshake import Negotiated
@@ -88,7 +90,7 @@ class Session:
                 published there already.
             SessionClosed: On entering: the session ended.
         """
-        where = BroadcastPath.parse(path)
+        where = self._checked_path(path)
         if not where.parts:
             raise ValueError("a broadcast needs a path of at least one part")
         for number in (*hops, cost):
@@ -113,7 +115,7 @@ class Session:
             SessionClosed: On entering: the session ended.
             GoingAway: On entering: the peer asked us to leave.
         """
-        return Announcements(self._context, BroadcastPath.parse(prefix))
+        return Announcements(self._context, self._checked_path(prefix))
 
     def subscribe(
         self,
@@ -161,7 +163,14 @@ class Session:
         if end_frame is not None and end_group is None:
             raise ValueError("end_frame needs end_group: it names a frame of that group")
         options = SubscribeOptions(priority, ordered, max_age, start_group, end_group, start_frame, end_frame)
-        return Subscription(self._context, self._subscriber.queues, BroadcastPath.parse(path), track, options)
+        return Subscription(self._context, self._subscriber.queues, self._checked_path(path), track, options)
+
+    def _checked_path(self, path: str | BroadcastPath) -> BroadcastPath:
+        # A peer with the same bounds breaks the stream for a path that exceeds them.
+        try:
+            return path_local(path, self.limits)
+        except LocalProtocolError as error:
+            raise ValueError(str(error)) from None
 
     def _check_track_name(self, track: str) -> None:
         # A peer closes the session for a name that is too long.
@@ -200,7 +209,7 @@ class Session:
             GoingAway: On entering: the peer asked us to leave.
         """
         self._check_track_name(track)
-        where = BroadcastPath.parse(path)
+        where = self._checked_path(path)
         machine = self._context.core.fetch(
             str(where), track, sequence, priority=priority, start_frame=start_frame, end_frame=end_frame
         )

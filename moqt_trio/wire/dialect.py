@@ -51,6 +51,7 @@ class Features:
         unknown_stream_closes: True when a stream of unknown type ends the session, False when only itself.
         announce_live: True when ANNOUNCE says that everything that was active has been told.
         announce_tracks: True when an announcement names a track: its path is the broadcast's and the track's name.
+        track_in_path: True when a request names a track by one path, whose last part is the track's name.
         announce_full_paths: True when known peers write a whole path where only its suffix belongs.
         subscribe_typed: True when each reply on a subscribe stream says what it is; False when the first is the
             acceptance, and the others are drops.
@@ -86,6 +87,7 @@ class Features:
     unknown_stream_closes: bool
     announce_live: bool = False
     announce_tracks: bool = False
+    track_in_path: bool = False
     announce_full_paths: bool = False
     subscribe_typed: bool = True
     update_keeps_range: bool = False

@@ -85,7 +85,7 @@ def test_the_request_for_everything(name, expected):
 
 
 def test_a_prefix_out_of_bounds_is_the_callers_mistake(name):
-    """A prefix past the library's bound is refused before anything is sent."""
+    """A prefix past the bound is refused before anything is sent."""
     with pytest.raises(LocalProtocolError, match="32 parts"):
         subscriber(name, "a/" * 33)
 
@@ -302,12 +302,13 @@ def test_a_path_is_bounded_with_its_prefix(name, limit, fits, exceeds):
     assert (caught.value.limit, caught.value.scope) == (limit, "stream")
 
 
-def test_a_path_past_the_librarys_own_bound(name):
-    """Limits above the library's bound do not lift it: a deeper path breaks the stream."""
-    machine = live(name, "a/" * 31, limits=Limits(max_path_parts=64))
-    with pytest.raises(RemoteProtocolError, match="at most 32 parts") as caught:
-        machine.receive_data(start(name, "b/c"), False)
-    assert caught.value.scope == "stream"
+def test_a_raised_bound_holds(name):
+    """Limits above the default lift the bound: a deeper path is read, and one past the new bound breaks the stream."""
+    machine = live(name, "a/" * 62, limits=Limits(max_path_parts=64))
+    assert len(machine.receive_data(start(name, "b/c"), False)) == 1
+    with pytest.raises(LimitExceeded) as caught:
+        machine.receive_data(start(name, "b/c/d"), False)
+    assert (caught.value.limit, caught.value.value, caught.value.scope) == ("max_path_parts", 65, "stream")
 
 
 @pytest.mark.parametrize("name", ["moq-lite-04", "moq-lite-05", "moq-lite-06"])

@@ -116,7 +116,7 @@ def test_echo(recording, cut, is_client):
     """Announcements, subscriptions, groups and their ends: each side writes the recording, and reads the other's."""
     session, core = negotiate(recording, cut, is_client=is_client)
     assert core.setup_stream() is None
-    where = track_path_local(BROADCAST, NAME)
+    where = track_path_local(BROADCAST, NAME, Limits())
 
     # The peer asks what is here, and we ask what is there.
     asked = core.accept_bidi()

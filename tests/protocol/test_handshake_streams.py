@@ -170,7 +170,7 @@ def test_tracks_add_up_to_broadcasts(name):
     client, server = sides(name)
     subscriber = client.request_announcements("room")
     publisher = opened(server, subscriber.opening)[2].machine
-    alice = [track_path_local("room/alice", track) for track in ("audio", ".video")]
+    alice = [track_path_local("room/alice", track, Limits()) for track in ("audio", ".video")]
     data = publisher.accept([(path, (), 0, 0) for path in alice])
     assert subscriber.receive_data(data, False) == [
         Announced("room/alice", initial=True),
@@ -178,7 +178,7 @@ def test_tracks_add_up_to_broadcasts(name):
         TrackAnnounced("room/alice", ".video"),
         InitialAnnouncementsDone(),
     ]
-    assert publisher.announce(track_path_local("room/.bob", "audio")) == b""
+    assert publisher.announce(track_path_local("room/.bob", "audio", Limits())) == b""
     data = publisher.announce("room/chat") + publisher.unannounce(alice[0]) + publisher.unannounce(alice[1])
     assert subscriber.receive_data(data, False) == [
         Announced("room"),
@@ -237,10 +237,10 @@ def test_what_cannot_be_announced(name):
     """A track's name that is no part of a path, and a path of no parts, are refused before anything is written."""
     for track in ("", "a/b"):
         with pytest.raises(LocalProtocolError, match="can't be announced"):
-            track_path_local("room", track)
+            track_path_local("room", track, Limits())
     with pytest.raises(LocalProtocolError, match="32 parts"):
-        track_path_local("/".join("a" * 32), "t")
-    assert track_path_local("", "t") == "t"
+        track_path_local("/".join("a" * 32), "t", Limits())
+    assert track_path_local("", "t", Limits()) == "t"
     client, server = sides(name)
     publisher = opened(server, client.request_announcements("").opening)[2].machine
     with pytest.raises(LocalProtocolError, match="at least one part"):

@@ -67,7 +67,7 @@ class AnnounceServer(RequestServer):
         for path, item in origin.below(BroadcastPath()).items():
             for track in item.broadcast:
                 try:
-                    whole = track_path_local(str(path), track.name)
+                    whole = track_path_local(path, track.name, self.context.limits)
                 except LocalProtocolError as error:
                     logger.info("a track cannot be announced in %s: %s", dialect.name, error)
                     continue

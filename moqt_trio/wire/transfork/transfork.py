@@ -267,6 +267,7 @@ FEATURES: Final = Features(
     subscribe_typed=False,
     update_keeps_range=True,
     fetch_update=True,
+    track_in_path=True,
     info_streams=True,
 )
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, Malformed, printable
-from ...path import MAX_BYTES, MAX_PARTS
 
 if TYPE_CHECKING:
     from ...limits import Limits
@@ -48,10 +47,6 @@ def read_parts(reader: Reader, limits: Limits) -> tuple[str, ...]:
 
 def write_parts(writer: Writer, parts: tuple[str, ...]) -> None:
     """Writes a path, a prefix or a suffix."""
-    size = sum(len(part.encode("utf-8", "surrogatepass")) for part in parts) + max(len(parts) - 1, 0)
-    if len(parts) > MAX_PARTS or size > MAX_BYTES:
-        most = f"{MAX_PARTS} parts and {MAX_BYTES} bytes"
-        raise LocalProtocolError(f"a path has at most {most}, not {len(parts)} and {size}")
     writer.varint(len(parts))
     for part in parts:
         writer.text(part)
