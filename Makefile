@@ -58,6 +58,10 @@ cov: $(VENV)/.installed ## run every test and refuse too little branch coverage
 bench: $(VENV)/.installed ## measure throughput, round trips, memory, and priorities on a slow link
 	$(RUN) -m bench
 
+.PHONY: trace
+trace: $(VENV)/.installed ## count the calls and files that one frame and one subscription pass
+	$(RUN) -m bench.trace
+
 .PHONY: fuzz
 fuzz: $(VENV)/.installed ## feed a million mutated messages to everything that reads a peer's bytes
 	$(RUN) -m fuzz
