@@ -15,11 +15,11 @@ help: ## show this list
 
 .PHONY: echo
 echo: $(VENV)/.installed ## run the echo service and its client over both transports
-	@$(RUN) -m apps.echo.demo
+	@$(RUN) -m apps.demos.echo
 
 .PHONY: echo-all
 echo-all: $(VENV)/.installed ## echo on every version over both transports, and print a table
-	@$(RUN) -m apps.echo.matrix
+	@$(RUN) -m apps.demos.versions
 
 .PHONY: test
 test: $(VENV)/.installed ## run every test

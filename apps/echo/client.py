@@ -1,311 +1,236 @@
-"""The echo client: `python -m apps.echo.client`.
+"""The echo client: `python -m apps.echo.client`. README.md, beside this file, draws its conversation with the server.
 
-Publishes messages on the track `text` of the broadcast `japan/kyoto`, one group each, subscribes to the broadcast of
-the same path that the server announces on the same session, and compares what comes back. When the server sends it to
-another port or path of the same host, it goes on there. The command line, and what people read when something fails,
-are here; the talking is in `conversation.py`, and what a move takes along in `moving.py`.
+It publishes messages on the track `text` of the broadcast `japan/kyoto`, one group each, subscribes to the broadcast of
+the same path that the server announces on the same session, and compares what comes back.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
+import math
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 from urllib.parse import urlsplit
 
 import trio
 
 import moqt_trio as moqt
 
-from .conversation import EchoFailed
-from .lines import is_pipe_or_file, read_lines
-from .moving import Journey, Talk
-from .names import PORT, ROUTE, first_of, parse_versions, versions_for_help
-from .tally import Tally
-
-_DEFAULT_COUNT = 10
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_STDIN = 0
-
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
-
-_EPILOG = f"""\
-{versions_for_help()}
-
-examples:
-  python -m apps.echo.client --url moqt://localhost:4443/echo
-  python -m apps.echo.client --message "good morning" --count 3
-  printf 'one\\ntwo\\n' | python -m apps.echo.client --interval 0
-
-Each message goes out as a group of its own. At the end a line says how many
-were sent, echoed and lost, with the median (p50) and the 99th percentile (p99)
-of the round trips.
-
-When the server sends its clients to another port or path of the same host, the
-client goes on there with what is left to send.
-
-On localhost the development certificate of a server that the same account
-runs is trusted by its fingerprint. Any other certificate has to come from one
-of the usual authorities, or be named with --fingerprint or --cafile.
-
-exit codes: 0 everything came back, 1 something was lost or failed, 2 wrong
-usage, 130 interrupted
-"""
+from .errors import EchoFailed, UsageError, describe, first_of
+from .messages import read_messages
+from .names import MAX_AGE, PREFIX, ROUTE, TRACK
+from .options import client_parser, parse_client_options, trusted_fingerprints
+from .run import EchoRun
 
 
-class UsageError(Exception):
-    """A value on the command line is no good; the message names it."""
+async def run_client(run: EchoRun, messages: AsyncGenerator[bytes, None]) -> None:
+    """Send every message, and return once all of them came back. SIGINT and SIGTERM raise KeyboardInterrupt."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(raise_interrupt, signals)
+            nursery.start_soon(run.read, messages)
+            await connect(run)
+            nursery.cancel_scope.cancel()
+    run.check()
 
 
-async def talk(options: argparse.Namespace, tally: Tally) -> None:
-    """Connects and runs until everything was sent and echoed.
+async def raise_interrupt(signals: AsyncIterator[int]) -> None:
+    """Raise KeyboardInterrupt when a signal arrives, which cancels everything beside this task."""
+    await anext(signals)
+    raise KeyboardInterrupt
 
-    Raises:
-        KeyboardInterrupt: A signal came.
-        UsageError: A value on the command line is no good.
-        EchoFailed: Not everything was echoed.
-        moqt.MoqtError: No session came about, or it ended early.
-    """
-    interrupted = False
-    trusted = _trusted(options)
-    async with trio.open_nursery() as nursery:
 
-        async def watch_signals(*, task_status: trio.TaskStatus[None]) -> None:
-            nonlocal interrupted
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                task_status.started()
-                async for _ in signals:
-                    interrupted = True
-                    nursery.cancel_scope.cancel()
-
-        await nursery.start(watch_signals)
-        journey = Journey(options.url, tally, interval=options.interval, timeout=options.timeout)
-        nursery.start_soon(journey.outbox.fill, _messages(options))
-
-        async def connect(talk: Talk, allows: Callable[[moqt.Redirect], bool]) -> None:
+async def connect(run: EchoRun) -> None:
+    """Open a session and echo on it, and on the next one when the server sends its clients elsewhere (GOAWAY)."""
+    options, trusted = run.options, trusted_fingerprints(run.options)
+    try:
+        with run.done:
             await moqt.stay_connected(
                 options.url,
-                talk,
-                redirect=allows,
-                # A session that is lost may have lost messages: that is for people to see, not to be mended.
-                retry=None,
+                partial(echo, run),
+                redirect=run.allow_redirect,
+                retry=None,  # messages are lost with a session that is lost: report that instead of connecting again
                 versions=options.version,
                 fingerprint=trusted,
                 cafile=options.cafile,
                 limits=moqt.Limits(connect_timeout=options.timeout, drain_timeout=options.timeout),
             )
+    except (ValueError, moqt.CertificateUnusable) as error:
+        if run.sessions:
+            raise
+        raise UsageError(str(error)) from error
+    except (moqt.Rejected, moqt.ConnectError, moqt.SessionClosed):
+        # A server that shuts down need not have a successor.
+        if not run.shutting_down:
+            raise
 
+
+async def echo(run: EchoRun, session: moqt.Session) -> None:
+    """Called by `stay_connected` with each session. After a GOAWAY the next call begins before the last one ends."""
+    run.note_opened(session)
+    exchange = EchoExchange(run, session)
+    await exchange.run()
+    run.note_ended(goaway_uri=exchange.goaway_uri, complete=not exchange.pending)
+
+
+class EchoExchange:
+    """The messages of one session, sent and compared with what comes back.
+
+    Attributes:
+        pending: The message and the time of sending of each group that has not come back, by its sequence.
+        goaway_uri: What the server's GOAWAY says, empty for no place in particular; None before one arrives.
+    """
+
+    def __init__(self, run: EchoRun, session: moqt.Session) -> None:
+        self.pending: dict[int, tuple[bytes, float]] = {}
+        self.goaway_uri: str | None = None
+        self._run = run
+        self._session = session
+        self._timeout = run.options.timeout
+        # Groups count from 0 on each session; what is printed is the number of the message in the whole run.
+        self._first = run.counters.sent
+        self._broadcast = moqt.Broadcast()
+        self._text = self._broadcast.track(TRACK, delivery="reliable", max_age=60.0)
+        self._sending = trio.CancelScope()
+        self._scope = trio.CancelScope()
+
+    async def run(self) -> None:
+        """Announce the broadcast, find its echo, subscribe to it, and exchange messages until no more will come."""
+        async with (
+            self._session.publish(PREFIX, self._broadcast),
+            self._session.announcements(PREFIX) as announcements,
+        ):
+            with trio.move_on_after(self._timeout) as waiting:
+                await find_echo(announcements)
+                # What is sent before the server has subscribed may not be echoed.
+                await self._text.wait_subscribed()
+            if waiting.cancelled_caught:
+                raise EchoFailed(f"no echo of {PREFIX!r} within {self._timeout:g} s; is this the echo server?")
+            async with self._session.subscribe(PREFIX, TRACK, max_age=MAX_AGE, ordered=True) as echoes:
+                with self._scope:
+                    await self._send_and_receive(echoes)
+                if self.pending and self._scope.deadline <= trio.current_time():
+                    raise EchoFailed(f"nothing has come back for {self._timeout:g} s")
+
+    async def _send_and_receive(self, echoes: moqt.Subscription) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._stop_on_goaway)
+            nursery.start_soon(self._send)
+            async with trio.open_nursery() as readers:
+                async for group in echoes:
+                    # A task for each group: one whose stream is slow or reset must not delay the next one.
+                    readers.start_soon(self._receive, group)
+            nursery.cancel_scope.cancel()
+
+    async def _stop_on_goaway(self) -> None:
+        self.goaway_uri = await self._session.wait_goaway()
+        self._sending.cancel()
+
+    async def _send(self) -> None:
+        """Write each message as a group of its own, an interval apart; after the last one the track is finished."""
+        due = trio.current_time()
+        with self._sending:
+            while (message := await self._run.next_message()) is not None:
+                await trio.sleep_until(due)
+                began = trio.current_time()
+                due = began + self._run.options.interval
+                try:
+                    sequence = await self._text.write(message)
+                except ValueError as error:
+                    raise EchoFailed(str(error)) from error
+                self._run.note_sent()
+                self.pending[sequence] = (message, began)
+                if len(self.pending) == 1:
+                    self._restart_timeout()
+        self._text.finish()
+        if not self.pending:
+            self._restart_timeout()
+
+    async def _receive(self, group: moqt.GroupReader) -> None:
+        """Compare a group's frames with the message that was sent under its sequence. A group may be reset."""
+        reason = "it came back empty"
         try:
-            await journey.run(connect)
-        except (ValueError, moqt.CertificateUnusable) as error:
-            if journey.sessions:
-                raise
-            raise UsageError(str(error)) from error
-        nursery.cancel_scope.cancel()
-    if interrupted:
-        raise KeyboardInterrupt
+            async for frame in group:
+                self._compare(group.sequence, frame)
+        except moqt.StreamReset as error:
+            reason = str(error)
+        if self.pending.pop(group.sequence, None) is not None:
+            print(f"{self._first + group.sequence}: lost: {reason}", file=sys.stderr, flush=True)
+            self._restart_timeout()
+
+    def _compare(self, sequence: int, frame: moqt.Frame) -> None:
+        message, began = self.pending.get(sequence, (None, 0.0))
+        number, text = self._first + sequence, frame.decode("utf-8", "replace")
+        if frame != message:
+            self._run.counters.wrong += 1
+            print(f"{number}: unexpected echo {text!r}", file=sys.stderr, flush=True)
+            return
+        round_trip = trio.current_time() - began
+        print(f"{number}: {text}  ({round_trip * 1000:.2f} ms)", flush=True)
+        self._run.counters.round_trips.append(round_trip)
+        del self.pending[sequence]
+        self._restart_timeout()
+
+    def _restart_timeout(self) -> None:
+        """Give the next echo its time; end the exchange when none is to come."""
+        if self.pending:
+            self._scope.deadline = trio.current_time() + self._timeout
+        elif self._text.ended:
+            self._scope.cancel()
+        else:
+            self._scope.deadline = math.inf
 
 
-async def _messages(options: argparse.Namespace) -> AsyncGenerator[bytes, None]:
-    """Yields what to send: the same text again and again, or the lines of standard input."""
-    if not options.read_stdin:
-        for number in range(options.count):
-            yield f"hello {number}".encode() if options.message is None else os.fsencode(options.message)
-        return
-    number = 0
-    async with aclosing(read_lines(_STDIN)) as lines:
-        async for line in lines:
-            yield line
-            number += 1
-            if number == options.count:
-                return
-
-
-def _trusted(options: argparse.Namespace) -> tuple[bytes, ...] | None:
-    """Returns the fingerprints to trust: the flag's, or on this machine those of our own development certificates."""
-    if options.fingerprint is not None:
-        return (options.fingerprint,)
-    if options.cafile is None and _host(options.url) in _LOOPBACK:
-        return moqt.DevelopmentCertificates().fingerprints() or None
-    return None
-
-
-def _host(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m apps.echo.client",
-        description="Sends messages to the echo server, and prints each one that comes back with its\nround-trip time.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--url",
-        default=f"https://localhost:{PORT}{ROUTE}",
-        help="https://HOST:PORT/PATH for WebTransport, moqt://HOST:PORT/PATH for raw QUIC (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--count",
-        type=_count,
-        metavar="N",
-        help=f"messages to send (default: {_DEFAULT_COUNT}, or all of standard input)",
-    )
-    parser.add_argument(
-        "--interval",
-        type=_seconds,
-        default=0.25,
-        metavar="S",
-        help="seconds from one message to the next; 0 is as fast as it goes (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--message",
-        metavar="TEXT",
-        help="the text to send (default: 'hello' and a number); '-' sends the lines of standard input, and so does "
-        "a pipe or a file on standard input when neither --message nor --count is given",
-    )
-    parser.add_argument(
-        "--version",
-        type=_versions,
-        metavar="NAME",
-        help="wire version to speak, or several with commas between, best first (default: all of those below)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=_timeout,
-        default=10.0,
-        metavar="S",
-        help="seconds to wait for a connection, and without any echo before messages count as lost (default: 10)",
-    )
-    trust = parser.add_mutually_exclusive_group()
-    trust.add_argument(
-        "--fingerprint",
-        type=_fingerprint,
-        metavar="HEX",
-        help="trust only the certificate with this SHA-256; the server prints its own",
-    )
-    trust.add_argument(
-        "--cafile",
-        type=_readable_file,
-        metavar="FILE",
-        help="trust the authorities in this PEM file instead of the usual",
-    )
-    return parser
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"a count is a whole number from 1 on, not {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e9:
-        raise argparse.ArgumentTypeError(f"give a number of seconds from 0 on, not {text!r}")
-    return seconds
-
-
-def _timeout(text: str) -> float:
-    seconds = _seconds(text)
-    if not seconds:
-        raise argparse.ArgumentTypeError(f"give a number of seconds above 0, not {text!r}")
-    return seconds
-
-
-def _versions(text: str) -> list[str]:
-    try:
-        return parse_versions(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _fingerprint(text: str) -> bytes:
-    try:
-        return moqt.parse_fingerprint(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _readable_file(text: str) -> str:
-    try:
-        with open(text, "rb"):
-            return text
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot read {text!r}: {error.strerror}") from None
+async def find_echo(announcements: moqt.Announcements) -> None:
+    """Return once the server announces the echo."""
+    wanted = moqt.BroadcastPath.parse(PREFIX)
+    async for announcement in announcements:
+        if announcement.active and announcement.path == wanted:
+            return
+    raise EchoFailed(f"the server announces no echo of {PREFIX!r}; is this the echo server?")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the client.
-
-    Returns:
-        The exit code; see `--help`.
-    """
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    unsaid = options.message is None and options.count is None
-    options.read_stdin = options.message == "-" or (unsaid and is_pipe_or_file(_STDIN))
-    if options.read_stdin and unsaid:
-        print("sending the lines of standard input", file=sys.stderr, flush=True)
-    if not options.read_stdin and options.count is None:
-        options.count = _DEFAULT_COUNT
+    """Run the client and return its exit code; see `--help`."""
+    options = parse_client_options(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # An echo with characters that this terminal cannot show is still an echo.
         sys.stdout.reconfigure(errors="backslashreplace")
-    tally = Tally()
+    run = EchoRun(options)
     failure: BaseException | None = None
     try:
-        trio.run(talk, options, tally)
-    except* (UsageError, KeyboardInterrupt, EchoFailed, moqt.MoqtError, OSError) as group:
+        trio.run(run_client, run, read_messages(options))
+    except* (UsageError, EchoFailed, KeyboardInterrupt, moqt.MoqtError, OSError) as group:
         failure = first_of(group)
-    if isinstance(failure, UsageError):
-        parser.error(str(failure))
-    try:
-        return _report(failure, options, tally)
-    except BrokenPipeError:
-        # Whoever read the output has left. The interpreter must not fail once more when it flushes what is left.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
-
-
-def _report(failure: BaseException | None, options: argparse.Namespace, tally: Tally) -> int:
-    """Prints how it ended, and returns the exit code."""
     interrupted = isinstance(failure, KeyboardInterrupt)
-    if failure is not None and not interrupted and not isinstance(failure, BrokenPipeError):
-        print(f"echo client: {_explain(failure, options)}", file=sys.stderr, flush=True)
-    if tally.sent or interrupted:
-        print(tally.summary(), flush=True)
-    if interrupted:
-        return EXIT_INTERRUPTED
-    return EXIT_FAILED if failure is not None else 0
+    if isinstance(failure, UsageError):
+        client_parser().error(str(failure))
+    try:
+        if failure is not None and not interrupted and not isinstance(failure, BrokenPipeError):
+            print(f"echo client: {explain(failure, options.url)}", file=sys.stderr, flush=True)
+        if run.counters.sent or interrupted:
+            print(run.counters.summary(), flush=True)
+    except BrokenPipeError:
+        # The reader of the output has ended, as `head` does. The interpreter must not fail when it flushes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 130 if interrupted else 0 if failure is None else 1
 
 
-def _explain(error: BaseException, options: argparse.Namespace) -> str:
-    """Returns one line that says what happened and what to do."""
+def explain(error: BaseException, url: str) -> str:
+    """Return one line that says what happened and what to do."""
     if isinstance(error, moqt.CertificateInvalid):
         return f"{error}; name it with --fingerprint HEX (the server prints it), or its authority with --cafile FILE"
     if isinstance(error, moqt.Rejected) and error.status == 404:
-        return f"the server has no path {urlsplit(options.url).path!r}; the echo service is at {ROUTE!r}"
+        return f"the server has no path {urlsplit(url).path!r}; the echo service is at {ROUTE!r}"
     if isinstance(error, moqt.HandshakeFailed | moqt.ConnectTimeout):
         return f"{error}; is the server running? Start it with: python -m apps.echo.server"
     if isinstance(error, moqt.SessionClosed) and not error.by_peer and error.local_code is None:
         return f"the connection to the server was lost: {error.reason}"
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error)
+    return describe(error)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""The echo page: an ASGI application of a few files, and of what the page has to know of its server.
+"""The echo page: an ASGI application that serves a few files, and what the page has to know about its server.
 
-The page's script is a build product of `make web`; until it is there, a page that says so takes its place. Knows
-nothing of sessions or of HTTP versions.
+The page's script is a build product of `make web`; until it is built, a page that says so takes its place.
 """
 
 from __future__ import annotations
@@ -9,12 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
 
 from .names import PREFIX, ROUTE, TRACK
+
+if TYPE_CHECKING:
+    import moqt_trio as moqt
 
 _WEB: Final = Path(__file__).parent / "web"
 _BUILT: Final = _WEB / "build" / "main.js"
@@ -52,9 +54,9 @@ class EchoPage:
     """The page, as an ASGI application.
 
     Attributes:
-        pin: Returns the SHA-256 of the certificate in hexadecimal, for a browser to pin; None where the browser is to
-            judge the certificate by its authorities. Called for each session that a page opens, so that a
-            certificate may be renewed meanwhile.
+        pin: Returns the SHA-256 of the certificate in hexadecimal, for a browser to pin; None where the browser
+            verifies the certificate by its authorities. Called for each session that a page opens, because a
+            certificate may be renewed in between.
         script: Where the page's script is, once it is built.
     """
 
@@ -67,7 +69,7 @@ class EchoPage:
         receive: Callable[[], Awaitable[Any]],
         send: Callable[[Any], Awaitable[None]],
     ) -> None:
-        """Answers one request, or takes part in the start and the end of the server."""
+        """Answer one request, or the server's start and end."""
         if scope["type"] == "http":
             answer = await self._answer(scope["method"], scope["path"])
             await _send(send, answer, with_body=scope["method"] != "HEAD")
@@ -78,6 +80,17 @@ class EchoPage:
             while (await receive())["type"] != "lifespan.shutdown":
                 await send({"type": "lifespan.startup.complete"})
             await send({"type": "lifespan.shutdown.complete"})
+
+    def pin_certificate_of(self, listener: moqt.Listener, certificate: moqt.CertificateFiles | None) -> None:
+        """Have browsers pin a self-signed certificate, which no authority vouches for.
+
+        Args:
+            listener: The server.
+            certificate: Its certificate files; None when it uses a development certificate.
+        """
+        x509 = certificate().certificate if certificate is not None else None
+        if x509 is None or x509.issuer == x509.subject:
+            self.pin = lambda: listener.fingerprint
 
     async def _answer(self, method: str, path: str) -> _Answer:
         if method not in ("GET", "HEAD"):

@@ -1,5 +1,5 @@
 """The echo's own programs against recorded peers that write their bytes by hand, in the versions that name tracks by
-tuples: the server's handler and the client's conversation, each over the link in memory, raw QUIC and WebTransport.
+tuples: the server's handler and the client, each over the link in memory, raw QUIC and WebTransport.
 
 The conversations stand in `conversations/`; what is said here is how they are played.
 """
@@ -16,9 +16,11 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
-from apps.echo.conversation import Conversation
+from apps.echo import client
+from apps.echo.messages import read_messages
+from apps.echo.options import parse_client_options
+from apps.echo.run import EchoRun
 from apps.echo.server import echo
-from apps.echo.tally import Tally
 from moqt_trio.session.run import admit, requested_path, run_session
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
 from moqt_trio.transport.quic.server import connect_quic
@@ -126,28 +128,30 @@ async def serve_echo(connection: MemoryConnection) -> None:
     assert requested_path(session) == "/echo"
 
 
-async def converse(session: moqt.Session, tally: Tally) -> None:
-    """Has the echo client's conversation, with two messages."""
-
-    async def messages():
-        for number in range(2):
-            yield f"hello {number}".encode()
-
-    conversation = Conversation(session, messages(), tally, interval=0.0, timeout=10.0)
-    await conversation.run()
-    conversation.check()
+def new_run() -> EchoRun:
+    """Returns a run of the echo client with two messages, as fast as they go."""
+    return EchoRun(parse_client_options(["--count", "2", "--interval", "0"]))
 
 
-async def connect_echo(connection: MemoryConnection, version: str, tally: Tally) -> None:
-    """Runs the echo client's conversation on a bare connection, after the handshake that raw QUIC has."""
+async def converse(session: moqt.Session, run: EchoRun) -> None:
+    """Runs the echo client on a session."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run.read, read_messages(run.options))
+        await client.echo(run, session)
+    run.check()
+
+
+async def connect_echo(connection: MemoryConnection, version: str, run: EchoRun) -> None:
+    """Runs the echo client on a bare connection, after the handshake that raw QUIC has."""
     dialect = dialects.get(version)
     async with run_session(connection, [dialect], limits=LIMITS, path="/echo") as session:
-        await converse(session, tally)
+        await converse(session, run)
 
 
-def check(tally: Tally) -> None:
+def check(run: EchoRun) -> None:
     """Both messages came back as they were."""
-    assert (tally.sent, len(tally.round_trips), tally.lost, tally.wrong) == (2, 2, 0, 0)
+    counters = run.counters
+    assert (counters.sent, len(counters.round_trips), counters.lost, counters.wrong) == (2, 2, 0, 0)
 
 
 # -- over the link in memory ----------------------------------------------------------------------------------
@@ -167,12 +171,12 @@ async def test_server_in_memory(recording, by_bytes, autojump_clock):
 @written
 async def test_client_in_memory(recording, by_bytes, autojump_clock):
     """The echo client writes what was recorded, and finds that every message came back."""
-    tally = Tally()
+    run = new_run()
     async with open_memory_pair(protocol=ALPN) as (client, server), trio.open_nursery() as nursery:
-        nursery.start_soon(connect_echo, client, recording.version, tally)
+        nursery.start_soon(connect_echo, client, recording.version, run)
         replay = Replay(TransportPeer(server), by_bytes=by_bytes, watch_silence=True, codes=recording.codes)
         await replay.run(recording.lines(we_serve=False))
-    check(tally)
+    check(run)
 
 
 # -- over raw QUIC --------------------------------------------------------------------------------------------
@@ -209,20 +213,20 @@ async def test_server_over_quic(recording, by_bytes):
 @written
 async def test_client_over_quic(recording, by_bytes):
     """The same over raw QUIC, with a server of which no line is of this library."""
-    tally = Tally()
+    run = new_run()
 
     async def connect(port: int) -> None:
         url = f"moqt://127.0.0.1:{port}/echo"
         trusted = CERTIFICATE.fingerprint
         async with moqt.connect(url, versions=[recording.version], fingerprint=trusted) as session:
-            await converse(session, tally)
+            await converse(session, run)
 
     async with aioquic_peer(is_client=False) as (recorded, port), trio.open_nursery() as nursery:
         nursery.start_soon(connect, port)
         with trio.fail_after(5):
             await recorded.ready.wait()
         await play(recorded, recording, we_serve=False, by_bytes=by_bytes, webtransport=False)
-    check(tally)
+    check(run)
 
 
 # -- over WebTransport ----------------------------------------------------------------------------------------
@@ -247,7 +251,7 @@ async def test_server_over_webtransport(recording):
 @connected
 async def test_client_over_webtransport(recording):
     """The same over WebTransport, from the other side."""
-    tally = Tally()
+    run = new_run()
 
     async def accept(request) -> None:
         assert (request.path, request.protocols) == ("/echo", ())
@@ -259,6 +263,6 @@ async def test_client_over_webtransport(recording):
         url = f"https://127.0.0.1:{server.port}/echo"
         trusted = CERTIFICATE.fingerprint
         async with moqt.connect(url, versions=[recording.version], fingerprint=trusted) as session:
-            await converse(session, tally)
-    check(tally)
+            await converse(session, run)
+    check(run)
     assert not server.failures

@@ -1,8 +1,4 @@
-"""The echo server and its clients as child processes, started as they would be by hand.
-
-For the programs that show the service at work: they start it on a free port, and stop it with an interrupt. Nothing
-of the library is used here.
-"""
+"""The echo server as a child process, started as it is by hand: on a free port, and stopped by an interrupt."""
 
 from __future__ import annotations
 
@@ -20,27 +16,27 @@ SERVER = (sys.executable, "-m", "apps.echo.server")
 CLIENT = (sys.executable, "-m", "apps.echo.client")
 PORT = 4443
 TRANSPORTS = {"https": "WebTransport", "moqt": "raw QUIC"}
-"""What the URLs of the service start with, and what that stands for."""
+"""The schemes of the URLs, and the transport of each."""
 
 START_TIMEOUT = 30.0
-"""Seconds that the server has to print its URLs."""
+"""Seconds that the server has to print its URLs. A busy machine takes a while to start an interpreter."""
 CLIENT_TIMEOUT = 60.0
-"""Seconds that one client has for its messages."""
+"""Seconds that one client has for its messages: its own timeouts are shorter, so it can say what went wrong."""
 STOP_TIMEOUT = 15.0
-"""Seconds that the server has to drain and end."""
+"""Seconds that the server has to end: more than it gives its clients to leave."""
 
 
 class ProcessFailed(Exception):
-    """A process did not do its part; the message says which."""
+    """A process failed or took too long; the message says which."""
 
 
 def url(scheme: str, port: int) -> str:
-    """Returns where the service is."""
+    """Return the URL of the service."""
     return f"{scheme}://localhost:{port}/echo"
 
 
 def is_free(port: int) -> bool:
-    """Returns True when nothing on this machine uses the port, over UDP or TCP, on any of its loopback addresses."""
+    """Return True when no process uses the port, over UDP or TCP, on any loopback address of this machine."""
     hosts = {socket.AF_INET: "127.0.0.1"}
     if _has_ipv6():
         hosts[socket.AF_INET6] = "::1"
@@ -48,7 +44,7 @@ def is_free(port: int) -> bool:
         for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
             with socket.socket(family, kind) as probe:
                 if kind == socket.SOCK_STREAM:
-                    # Connections of an earlier run that still wait to expire are not in the way.
+                    # Connections of an earlier run in TIME_WAIT do not count as a use.
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((host, port))
@@ -67,7 +63,7 @@ def _has_ipv6() -> bool:
 
 
 def choose_port(preferred: int = PORT) -> int:
-    """Returns the preferred port when it is free, and otherwise one that is; says so when it is another."""
+    """Return the preferred port when it is free, and otherwise another one, which is printed."""
     port = preferred
     while not is_free(port):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -79,18 +75,18 @@ def choose_port(preferred: int = PORT) -> int:
 
 
 def show(line: str) -> None:
-    """Prints a line of the server's."""
+    """Print a line of the server."""
     print(f"server | {line}", end="", flush=True)
 
 
 @contextmanager
 def running_server(port: int, *options: str, heard: Callable[[str], object] = show) -> Iterator[None]:
-    """Runs the echo server: on entry it listens, on exit it was interrupted and ended by itself.
+    """Run the echo server: the block is entered once it listens; at its end the server is interrupted and waited for.
 
     Args:
-        port: Where it listens.
-        options: More of its command line.
-        heard: Is given each line of its standard output, in a thread of its own.
+        port: The port that it listens on.
+        options: More flags of its command line.
+        heard: Called with each line of its standard output, in a thread of its own.
 
     Raises:
         ProcessFailed: It ended early, printed no URL in time, or did not exit with 0.
@@ -115,7 +111,7 @@ def running_server(port: int, *options: str, heard: Callable[[str], object] = sh
 
 
 def _interrupt(server: subprocess.Popen[str]) -> bool:
-    """Interrupts the server and waits for its end; kills it, and returns False, when that takes too long."""
+    """Interrupt the server and wait until it ends; kill it and return False when that takes too long."""
     server.send_signal(signal.SIGINT)
     try:
         server.wait(STOP_TIMEOUT)
@@ -127,7 +123,7 @@ def _interrupt(server: subprocess.Popen[str]) -> bool:
 
 
 class _Output(threading.Thread):
-    """Reads what the server prints for as long as it lives: a full pipe would stop it."""
+    """Reads what the server prints until it ends: a full pipe would block it."""
 
     def __init__(self, server: subprocess.Popen[str], heard: Callable[[str], object]) -> None:
         super().__init__()
@@ -150,7 +146,7 @@ class _Output(threading.Thread):
         self._known.set()
 
     def wait_until_listening(self) -> None:
-        """Returns once the server has printed both of its URLs. Raises `ProcessFailed` when it does not."""
+        """Return once the server has printed both of its URLs. Raises `ProcessFailed` when it does not."""
         if not self._known.wait(START_TIMEOUT):
             raise ProcessFailed(f"the server printed no URLs within {START_TIMEOUT:.0f} seconds")
         if not self._listening:

@@ -1,7 +1,4 @@
-"""The echo service and its client, run once over each transport: what `make echo` shows.
-
-Both run as processes of their own, just as they would be started by hand; nothing of the library is used here.
-"""
+"""The echo server and its client, run once over each transport: what `make echo` runs (`python -m apps.demos.echo`)."""
 
 from __future__ import annotations
 
@@ -14,10 +11,11 @@ from . import processes
 from .processes import ProcessFailed, choose_port, running_server, url
 
 MESSAGES = 5
+"""Messages of each client: the demonstration ends within seconds."""
 
 
 def run_client(where: str) -> None:
-    """Runs the echo client against a URL; what it prints appears as it comes.
+    """Run the echo client against a URL; its output appears as it is printed.
 
     Raises:
         ProcessFailed: A message was lost, or the client did not end in time.
@@ -35,9 +33,9 @@ def run_client(where: str) -> None:
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Runs the demonstration and returns its exit code: 0 only when every message came back over both transports."""
+    """Run the demonstration and return its exit code: 0 only when every message came back over both transports."""
     parser = argparse.ArgumentParser(
-        prog="python -m apps.echo.demo",
+        prog="python -m apps.demos.echo",
         description="Starts the echo server, runs the echo client over WebTransport and over raw QUIC, and ends.",
         epilog="exit codes: 0 every message came back, 1 something failed, 2 wrong usage, 130 interrupted",
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.echo import demo, processes
+from apps.demos import echo as demo
+from apps.demos import processes
 
 ROOT = Path(__file__).parents[3]
 LISTENS = "print('https://localhost:1/echo', 'moqt://localhost:1/echo', flush=True)"
@@ -57,7 +58,7 @@ class TestMain:
     def test_for_real(self, tmp_path, monkeypatch):
         """The real server and client echo over both transports, and everything ends by itself with exit code 0."""
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-        command = [sys.executable, "-m", "apps.echo.demo"]
+        command = [sys.executable, "-m", "apps.demos.echo"]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
         assert result.returncode == 0, result.stdout + result.stderr
         assert re.findall(r"client \| (\w+)://", result.stdout) == ["https", "moqt"]

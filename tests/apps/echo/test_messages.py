@@ -1,4 +1,4 @@
-"""Reading lines without holding anybody up."""
+"""Reading the lines of standard input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 import trio
 
-from apps.echo.lines import is_pipe_or_file, read_lines
+from apps.echo.messages import is_pipe_or_file, read_lines
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from apps.echo import processes
+from apps.demos import processes
 
 LISTENS = "print('https://localhost:1/echo', 'moqt://localhost:1/echo', flush=True)"
 BLOCKS = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import attrs
 import pytest
 import trio
 
 import moqt_trio as moqt
-from apps.echo.conversation import Conversation, EchoFailed
-from apps.echo.names import first_of
-from apps.echo.server import EchoSession
-from apps.echo.tally import Tally
+from apps.echo import client
+from apps.echo.errors import EchoFailed, first_of
+from apps.echo.options import parse_client_options
+from apps.echo.run import EchoRun
+from apps.echo.server import echo_session
 from moqt_trio.testing import LossyLink, session_pair
+
+if TYPE_CHECKING:
+    from apps.echo.counters import Counters
 
 Server = Callable[[moqt.Session], Awaitable[None]]
 
@@ -23,32 +28,44 @@ async def messages(*payloads: bytes) -> AsyncGenerator[bytes, None]:
         yield payload
 
 
+async def send(
+    server: Server,
+    source: AsyncGenerator[bytes, None],
+    *,
+    version: str = "moq-lite-06",
+    interval: float = 0.25,
+    link: LossyLink | None = None,
+) -> Counters:
+    """Sends the messages to a server; returns the counters, or raises the client's failure with them as a note."""
+    run = EchoRun(parse_client_options(["--count", "1", "--interval", str(interval), "--timeout", "10"]))
+    try:
+        async with session_pair(version, link=link) as (session, other), trio.open_nursery() as nursery:
+            nursery.start_soon(server, other)
+            nursery.start_soon(run.read, source)
+            await client.echo(run, session)
+            nursery.cancel_scope.cancel()
+        run.check()
+    except Exception as error:
+        failure = first_of(error) if isinstance(error, ExceptionGroup) else error
+        failure.add_note(run.counters.summary())
+        raise failure from None
+    return run.counters
+
+
 async def converse(
     server: Server,
     *payloads: bytes,
     version: str = "moq-lite-06",
     interval: float = 0.25,
     link: LossyLink | None = None,
-) -> Tally:
-    """Sends the payloads to a server; returns the count, or raises what `check` does with the count as a note."""
-    tally = Tally()
-    try:
-        async with session_pair(version, link=link) as (client, other), trio.open_nursery() as nursery:
-            nursery.start_soon(server, other)
-            conversation = Conversation(client, messages(*payloads), tally, interval=interval, timeout=10.0)
-            await conversation.run()
-            nursery.cancel_scope.cancel()
-        conversation.check()
-    except Exception as error:
-        failure = first_of(error) if isinstance(error, ExceptionGroup) else error
-        failure.add_note(tally.summary())
-        raise failure from None
-    return tally
+) -> Counters:
+    """Sends the payloads to a server, as `send` does."""
+    return await send(server, messages(*payloads), version=version, interval=interval, link=link)
 
 
 async def honest(session: moqt.Session) -> None:
     """The echo server's own session."""
-    await EchoSession(session).run()
+    await echo_session(session)
 
 
 Reply = Callable[[moqt.Track, int, list[bytes]], Awaitable[None]]
@@ -81,27 +98,29 @@ async def give_back(text: moqt.Track, sequence: int, frames: list[bytes]) -> Non
 @pytest.mark.parametrize("version", moqt.version_names())
 async def test_everything_comes_back(autojump_clock, version, capsys):
     """Each message is printed once with its round-trip time, and what is empty or no text comes back as well."""
-    tally = await converse(honest, b"one", b"", b"\xff", version=version)
-    assert tally.summary().startswith("sent 3, echoed 3, lost 0, round trip p50 ")
+    counters = await converse(honest, b"one", b"", b"\xff", version=version)
+    assert counters.summary().startswith("sent 3, echoed 3, lost 0, round trip p50 ")
     printed = capsys.readouterr()
     # The publisher of gomoqt's develop holds its first groups back for a round trip: not every time is zero.
-    said = [line.rpartition("  (")[0] for line in printed.out.splitlines()]
+    connected, *lines = printed.out.splitlines()
+    assert connected == f"connected to https://localhost:4443/echo: {version} over memory"
+    said = [line.rpartition("  (")[0] for line in lines]
     assert said == ["0: one", "1: ", "2: \ufffd"]
     assert not printed.err
 
 
 async def test_round_trip_is_measured(autojump_clock, capsys):
     """On a path of 20 ms each way the round trip is 40 ms."""
-    tally = await converse(honest, b"one", b"two", link=LossyLink(delay=0.020))
-    assert tally.round_trips == pytest.approx([0.040, 0.040])
+    counters = await converse(honest, b"one", b"two", link=LossyLink(delay=0.020))
+    assert counters.round_trips == pytest.approx([0.040, 0.040])
     assert "0: one  (40.00 ms)" in capsys.readouterr().out
 
 
 async def test_a_lossy_path(autojump_clock):
     """On a path that loses, delays and reorders, everything comes back all the same."""
     path = LossyLink(delay=0.020, jitter=0.010, loss=0.2, reorder=0.2, seed=1)
-    tally = await converse(honest, *[b"%d" % number for number in range(50)], interval=0.0, link=path)
-    assert len(tally.round_trips) == 50
+    counters = await converse(honest, *[b"%d" % number for number in range(50)], interval=0.0, link=path)
+    assert len(counters.round_trips) == 50
 
 
 @attrs.define(eq=False)
@@ -133,24 +152,14 @@ async def test_interval(autojump_clock, pauses, times):
         arrivals.append(trio.current_time())
         await give_back(text, sequence, frames)
 
-    async with session_pair() as (client, other), trio.open_nursery() as nursery:
-        nursery.start_soon(replying(note), other)
-        conversation = Conversation(client, Slow(pauses)(), Tally(), interval=0.25, timeout=10.0)
-        await conversation.run()
-        nursery.cancel_scope.cancel()
-    conversation.check()
+    await send(replying(note), Slow(pauses)())
     assert [at - arrivals[0] for at in arrivals] == pytest.approx(times)
 
 
 async def test_a_long_silence_of_the_sender(autojump_clock):
     """A sender that has nothing to say for longer than the timeout loses nothing: there is no echo to wait for."""
-    async with session_pair() as (client, other), trio.open_nursery() as nursery:
-        nursery.start_soon(honest, other)
-        conversation = Conversation(client, Slow([0, 60, 60])(), tally := Tally(), interval=0.0, timeout=10.0)
-        await conversation.run()
-        nursery.cancel_scope.cancel()
-    conversation.check()
-    assert tally.summary().startswith("sent 3, echoed 3, lost 0")
+    counters = await send(honest, Slow([0, 60, 60])(), interval=0.0)
+    assert counters.summary().startswith("sent 3, echoed 3, lost 0")
 
 
 async def test_no_echo_server(autojump_clock):
@@ -209,6 +218,50 @@ async def test_echo_ends(autojump_clock):
     assert trio.current_time() - began < 4.0
 
 
+@pytest.mark.parametrize(
+    ("sequence", "frames"),
+    [(0, [b"b"]), (0, [b""]), (7, [b"a"])],
+    ids=["changed", "emptied", "never sent"],
+)
+async def test_an_echo_of_nothing_that_was_sent(autojump_clock, sequence, frames, capsys):
+    """A payload that is not what was sent under its sequence is wrong, and the message stays lost."""
+
+    async def answer(text: moqt.Track, _: int, __: list[bytes]) -> None:
+        await give_back(text, sequence, frames)
+        text.finish()
+
+    with pytest.raises(EchoFailed) as failure:
+        await converse(replying(answer), b"a")
+    assert failure.value.__notes__ == ["sent 1, echoed 0, lost 1, wrong 1"]
+    assert f"{sequence}: unexpected echo {frames[0].decode()!r}" in capsys.readouterr().err
+
+
+async def test_twice(autojump_clock, capsys):
+    """A second echo of one message is wrong, even when everything has come back."""
+
+    async def repeat(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
+        await give_back(text, sequence, frames * (1 + (sequence == 0)))
+
+    with pytest.raises(EchoFailed, match="not everything came back as it was sent") as failure:
+        await converse(replying(repeat), b"a", b"")
+    assert failure.value.__notes__[0].startswith("sent 2, echoed 2, lost 0, wrong 1, round trip p50")
+    assert "0: unexpected echo 'a'" in capsys.readouterr().err
+
+
+async def test_a_group_is_reset_after_its_message(autojump_clock, capsys):
+    """A message that has come back is not lost, however its group ends."""
+
+    async def reset_late(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
+        group = text.open_group(sequence)
+        await group.send(frames[0])
+        await trio.sleep(0.1)
+        group.reset(77)
+
+    counters = await converse(replying(reset_late), b"a", b"b")
+    assert counters.summary().startswith("sent 2, echoed 2, lost 0, round trip")
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("how", ["reset", "empty"])
 async def test_a_message_is_lost(autojump_clock, how, capsys):
     """An echo that is reset or empty is lost at once; the others come back, and nobody waits for the timeout."""
@@ -249,7 +302,7 @@ async def test_goaway(autojump_clock):
 
     async def leave(session: moqt.Session) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(EchoSession(session).run)
+            nursery.start_soon(echo_session, session)
             await trio.sleep(1.1)
             await session.goaway()
 
@@ -269,8 +322,8 @@ async def test_goaway_at_the_end(autojump_clock):
 
         await replying(say_goodbye)(session)
 
-    tally = await converse(leave_late, b"one")
-    assert tally.summary().startswith("sent 1, echoed 1, lost 0")
+    counters = await converse(leave_late, b"one")
+    assert counters.summary().startswith("sent 1, echoed 1, lost 0")
 
 
 async def test_nothing_to_send(autojump_clock):

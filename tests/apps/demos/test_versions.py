@@ -9,8 +9,8 @@ import sys
 import pytest
 
 import moqt_trio as moqt
-from apps.echo import matrix, processes
-from apps.echo.matrix import Cell, heading, read_cell, row
+from apps.demos import processes, versions
+from apps.demos.versions import Cell, heading, read_cell, row
 from tests.interop.processes import Child
 
 LISTENS = "print('https://localhost:1/echo', 'moqt://localhost:1/echo', flush=True)"
@@ -77,7 +77,7 @@ class TestMain:
     def test_complete(self, programs, capfd):
         """When every message came back it exits with 0, and each cell was a client with its version and transport."""
         programs("import sys; print(sys.argv[1:], file=sys.stderr)", f"print({SUMMARY!r})")
-        assert matrix.main(["--count", "2", "--versions", "moq-lite-06,gomoqt-develop"]) == 0
+        assert versions.main(["--count", "2", "--versions", "moq-lite-06,gomoqt-develop"]) == 0
         printed = capfd.readouterr()
         assert re.findall(r"^(\S+) +2/2 +1\.50 ms +2/2 +1\.50 ms$", printed.out, re.MULTILINE) == [
             "moq-lite-06",
@@ -88,7 +88,7 @@ class TestMain:
     def test_all_versions(self, programs, capfd):
         """Without a choice there is a row for every version that exists, those that have to be named included."""
         programs(f"print({SUMMARY!r})")
-        assert matrix.main(["--count", "2"]) == 0
+        assert versions.main(["--count", "2"]) == 0
         rows = capfd.readouterr().out.splitlines()[-9:]
         assert [line.split()[0] for line in rows] == [*moqt.version_names(), "moq-lite-06-wip"]
 
@@ -101,7 +101,7 @@ class TestMain:
             "assert sys.argv[1:7:2] == ['--url', '--version', '--count']",
             f"print({SUMMARY!r})",
         )
-        assert matrix.main(["--count", "2", "--versions", "moq-lite-06,moq-lite-05,moq-lite-04"]) == 1
+        assert versions.main(["--count", "2", "--versions", "moq-lite-06,moq-lite-05,moq-lite-04"]) == 1
         printed = capfd.readouterr()
         assert re.search(r"^moq-lite-05 +2/2 +1\.50 ms +0/2 +failed$", printed.out, re.MULTILINE)
         assert re.search(r"^moq-lite-04 +2/2 +1\.50 ms +2/2 +1\.50 ms$", printed.out, re.MULTILINE)
@@ -115,15 +115,15 @@ class TestMain:
         """A client that does not end is killed, and its cell has failed."""
         monkeypatch.setattr(processes, "CLIENT_TIMEOUT", 0.05)
         programs(BLOCKS, WAITS)
-        assert matrix.main(["--versions", "moq-lite-06"]) == 1
+        assert versions.main(["--versions", "moq-lite-06"]) == 1
         assert "did not end within" in capfd.readouterr().err
 
     def test_no_server(self, programs, capfd, monkeypatch):
         """A server that does not listen is a failure in one line."""
         programs("")
         monkeypatch.setattr(processes, "SERVER", (sys.executable, "-c", "raise SystemExit(7)"))
-        assert matrix.main(["--versions", "moq-lite-06"]) == 1
-        assert capfd.readouterr().err == "matrix: the server ended with exit code 7 before it listened\n"
+        assert versions.main(["--versions", "moq-lite-06"]) == 1
+        assert capfd.readouterr().err == "versions: the server ended with exit code 7 before it listened\n"
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
@@ -136,14 +136,14 @@ class TestMain:
     def test_bad_values(self, arguments, said, capsys):
         """A bad value ends the program with 2, and the last line names it."""
         with pytest.raises(SystemExit) as end:
-            matrix.main(arguments)
+            versions.main(arguments)
         assert end.value.code == 2
         assert said in capsys.readouterr().err.splitlines()[-1]
 
     def test_for_real(self):
         """The real server and clients fill every cell: one old version, and one that has to be named."""
         options = ["--count", "3", "--versions", "gomoqt-develop,moq-lite-06-wip"]
-        with Child("-m", "apps.echo.matrix", *options) as process:
+        with Child("-m", "apps.demos.versions", *options) as process:
             assert process.wait_ended(60) == 0, process.output
             last = process.lines[-2:]
         assert [re.sub(r"\d+\.\d\d ms", "_", line).split() for line in last] == [
@@ -153,7 +153,7 @@ class TestMain:
 
     def test_interrupted(self):
         """An interrupt ends the program with 130 and without a traceback, and with it its children."""
-        with Child("-m", "apps.echo.matrix", "--count", "100000", "--versions", "moq-lite-06") as process:
+        with Child("-m", "apps.demos.versions", "--count", "100000", "--versions", "moq-lite-06") as process:
             process.wait_line(lambda line: line.startswith("version "))
             process.send_signal(signal.SIGINT)
             assert process.wait_ended(30) == 130, process.output

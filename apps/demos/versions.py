@@ -1,7 +1,7 @@
-"""The echo on every wire version over both transports, as a table: what `make echo-all` shows.
+"""The echo on every wire version over both transports, as a table: what `make echo-all` runs.
 
-One server offers all of them; a client for each cell names the version that it wants, so that every row is a
-negotiation, too. A cell that fails says why at the end, and keeps none of the others from running.
+It is also a command, `python -m apps.demos.versions`. One server offers every version; the client of each cell offers
+one, so that each cell is a version negotiation, too. The errors of the cells that failed follow the table.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import attrs
 
 import moqt_trio as moqt
 
+from ..echo.options import parse_count, parse_versions
 from . import processes
-from .names import parse_versions
 from .processes import ProcessFailed, choose_port, running_server, url
 
 EXIT_FAILED = 1
@@ -25,16 +25,16 @@ EXIT_INTERRUPTED = 130
 
 _DEFAULT_COUNT = 10
 _INTERVAL = "0.02"
-"""Seconds from one message to the next: enough for each to come back before the next one leaves."""
+"""Seconds from one message to the next: each comes back before the next one leaves, so none waits for another."""
 _LAST_LINES = 5
-"""Lines of what a failing client said that are worth showing."""
+"""The last lines of a failed client's standard error that are shown: the cause is among them."""
 _WIDTHS = {"echoed": 9, "p50": 12}
 _GAP = "   "
 
 _EPILOG = """\
 examples:
-  python -m apps.echo.matrix
-  python -m apps.echo.matrix --count 100 --versions moq-lite-06,gomoqt-develop
+  python -m apps.demos.versions
+  python -m apps.demos.versions --count 100 --versions moq-lite-06,gomoqt-develop
 
 exit codes: 0 every message of every cell came back, 1 some did not,
 2 wrong usage, 130 interrupted
@@ -43,11 +43,11 @@ exit codes: 0 every message of every cell came back, 1 some did not,
 
 @attrs.frozen
 class Cell:
-    """How one version did over one transport.
+    """The outcome of one version over one transport.
 
     Attributes:
         sent: Messages, each a group of one frame, that the client was asked to send.
-        echoed: Those that came back as they were.
+        echoed: Those that came back unchanged.
         p50_ms: The median of their round trips in milliseconds; None when none came back.
         problem: Why it failed, in lines; empty when every message came back.
     """
@@ -59,7 +59,7 @@ class Cell:
 
 
 def read_cell(count: int, code: int, output: str, errors: str) -> Cell:
-    """Returns the cell of a client that has ended, from what it printed.
+    """Return the cell of a client that has ended, from what it printed.
 
     Args:
         count: Messages that it was asked to send.
@@ -78,7 +78,7 @@ def read_cell(count: int, code: int, output: str, errors: str) -> Cell:
 
 
 def run_cell(version: str, scheme: str, port: int, count: int) -> Cell:
-    """Runs one client to its end."""
+    """Run one client to its end."""
     command = [*processes.CLIENT, "--url", url(scheme, port), "--version", version]
     command += ["--count", str(count), "--interval", _INTERVAL]
     timeout = processes.CLIENT_TIMEOUT
@@ -90,14 +90,14 @@ def run_cell(version: str, scheme: str, port: int, count: int) -> Cell:
 
 
 def heading(versions: Sequence[str]) -> str:
-    """Returns the two lines above the table."""
+    """Return the two lines above the table."""
     names = [name.rjust(sum(_WIDTHS.values())) for name in processes.TRANSPORTS.values()]
     units = "echoed".rjust(_WIDTHS["echoed"]) + "p50".rjust(_WIDTHS["p50"])
     return _line("", names, versions) + "\n" + _line("version", [units] * len(names), versions)
 
 
 def row(version: str, cells: Sequence[Cell], versions: Sequence[str]) -> str:
-    """Returns the line of one version, aligned with the lines of all the versions."""
+    """Return the line of one version, aligned with the lines of all the versions."""
     return _line(version, [_columns(cell) for cell in cells], versions)
 
 
@@ -111,10 +111,10 @@ def _line(first: str, rest: Sequence[str], versions: Sequence[str]) -> str:
 
 
 def run(versions: Sequence[str], count: int) -> bool:
-    """Runs every cell, prints the table as it grows and then what went wrong; returns True when nothing did.
+    """Run every cell, print the table row by row and then what went wrong; return True when no cell failed.
 
     Raises:
-        ProcessFailed: The server did not do its part.
+        ProcessFailed: The server failed, or took too long.
     """
     port = choose_port()
     problems: list[str] = []
@@ -133,9 +133,9 @@ def run(versions: Sequence[str], count: int) -> bool:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m apps.echo.matrix",
+        prog="python -m apps.demos.versions",
         description="Runs the echo on each wire version over both transports, and prints for each how\n"
         "many messages came back and the median of the round trips.",
         epilog=_EPILOG,
@@ -143,44 +143,27 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--count",
-        type=_count,
+        type=parse_count,
         default=_DEFAULT_COUNT,
         metavar="N",
         help="messages to send in each cell (default: %(default)s)",
     )
     parser.add_argument(
         "--versions",
-        type=_versions,
+        type=parse_versions,
         metavar="NAMES",
         help="the rows, with commas between (default: every version that there is)",
     )
     return parser
 
 
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"a count is a whole number from 1 on, not {text!r}")
-    return int(text)
-
-
-def _versions(text: str) -> list[str]:
-    try:
-        return parse_versions(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the table.
-
-    Returns:
-        The exit code; see `--help`.
-    """
+    """Run every cell and return the exit code; see `--help`."""
     options = build_parser().parse_args(arguments)
     try:
         complete = run(options.versions or moqt.version_names(opt_in=True), options.count)
     except ProcessFailed as error:
-        print(f"matrix: {error}", file=sys.stderr)
+        print(f"versions: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

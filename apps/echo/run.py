@@ -1,0 +1,106 @@
+"""What the echo client keeps while its server redirects it from session to session, and how the whole run ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import trio
+
+from .counters import Counters
+from .errors import EchoFailed
+from .options import Options, host_of
+
+if TYPE_CHECKING:
+    import moqt_trio as moqt
+
+
+class EchoRun:
+    """One run of the client.
+
+    Attributes:
+        options: The command line.
+        counters: What was sent and what came back, over all sessions.
+        sessions: Sessions that were opened.
+        all_sent: Whether the last message was sent.
+        shutting_down: Whether the server sent GOAWAY before the last message was sent, and named no other place.
+        done: The scope around everything that connects. It is cancelled when nothing is left for the next session.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.counters = Counters()
+        self.sessions = 0
+        self.all_sent = False
+        self.shutting_down = False
+        self.done = trio.CancelScope()
+        self._complete = False
+        self._url = options.url
+        self._unsent: bytes | None = None
+        # Without a buffer: a line of standard input is read when the one before it was sent.
+        self._input, self._messages = trio.open_memory_channel[bytes](0)
+
+    # -- the messages ------------------------------------------------------------------------------------------
+
+    async def read(self, messages: AsyncGenerator[bytes, None]) -> None:
+        """Hand each message to the session that sends. It is a task of its own, which outlives a session."""
+        async with self._input, aclosing(messages):
+            async for message in messages:
+                await self._input.send(message)
+
+    async def next_message(self) -> bytes | None:
+        """Return the message to send next, the same one until `note_sent` is called; None when all were sent.
+
+        A session that ends between the two leaves the message to the next session.
+        """
+        if self._unsent is None:
+            try:
+                self._unsent = await self._messages.receive()
+            except trio.EndOfChannel:
+                self.all_sent = True
+        return self._unsent
+
+    def note_sent(self) -> None:
+        """Count the message as sent."""
+        self._unsent = None
+        self.counters.sent += 1
+
+    # -- the sessions ------------------------------------------------------------------------------------------
+
+    def allow_redirect(self, redirect: moqt.Redirect) -> bool:
+        """Return True for another port, path or transport of the same host."""
+        if redirect.host != host_of(self.options.url):
+            return False
+        self._url = redirect.to_url
+        return True
+
+    def note_opened(self, session: moqt.Session) -> None:
+        """Count a session and print where it is."""
+        self.sessions += 1
+        how = "connected" if self.sessions == 1 else "moved"
+        print(f"{how} to {self._url}: {session.version} over {session.transport}", flush=True)
+
+    def note_ended(self, *, goaway_uri: str | None, complete: bool) -> None:
+        """Take the outcome of a session whose handler returns.
+
+        Args:
+            goaway_uri: What the server's GOAWAY said; None when there was none.
+            complete: Whether everything that was sent on the session came back.
+        """
+        self.shutting_down = goaway_uri == "" and not self.all_sent
+        self._complete = self.all_sent and complete
+        if goaway_uri is not None and self.all_sent:
+            # After a GOAWAY `stay_connected` opens the next session, whatever a handler returns.
+            self.done.cancel()
+
+    def check(self) -> None:
+        """Raise `EchoFailed` unless everything was sent and came back."""
+        if self.shutting_down:
+            raise EchoFailed(f"the server is shutting down; stopped after {self.counters.sent} messages")
+        if not self._complete:
+            raise EchoFailed("the server ended the echo before everything came back")
+        if not self.counters.sent:
+            raise EchoFailed("there is nothing to send: standard input is empty")
+        if self.counters.lost or self.counters.wrong:
+            raise EchoFailed("not everything came back as it was sent")
