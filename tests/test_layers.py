@@ -1,4 +1,4 @@
-"""The layers of `docs/topics/design.md`, enforced by reading every import; nothing is run or imported here."""
+"""The layers of `docs/topics/architecture.md`, enforced by reading every import; nothing is run or imported here."""
 
 from __future__ import annotations
 
