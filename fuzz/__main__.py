@@ -41,7 +41,7 @@ def samples() -> dict[str, list[bytes]]:
     found: dict[str, list[bytes]] = {}
     for vector in json.loads(VECTORS.read_text())["vectors"]:
         found.setdefault(NAMES.get(vector["dialect"], vector["dialect"]), []).append(bytes.fromhex(vector["hex"]))
-    return {name: found[name] for name in (*dialects.names(), "moq-lite-06-wip") if name in found}
+    return {name: found[name] for name in (*dialects.version_names(), "moq-lite-06-wip") if name in found}
 
 
 def read(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:

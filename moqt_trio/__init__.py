@@ -1,67 +1,81 @@
 """Media over QUIC for Trio: live publish/subscribe over raw QUIC and WebTransport.
 
-Connect with `connect` or `stay_connected`, listen with `serve`; publish a `Broadcast` of `Track`s with
-`Session.publish`, discover what the peer offers with `Session.announcements`, and read it with `Session.subscribe`.
-Every public name is here.
+Five calls carry an application:
+
+    async with moqt_trio.connect(url) as session:               a client: one session for as long as the block lasts
+    await nursery.start(moqt_trio.serve, handler, host, port)   a server: a handler for each session
+    async with session.publish(path, broadcast):                announce a Broadcast of Tracks
+    async with session.announcements(prefix) as announcements:  iterate over what the peer announces
+    async with session.subscribe(path, track) as subscription:  iterate over the groups of a track as they arrive
+
+`stay_connected` is `connect` for a client that follows a GOAWAY and reconnects. Every public name is here, and for
+tests in `moqt_trio.testing`; all other modules are private.
+
+A name is imported when it is first used: a client loads no web server, and a program that needs neither loads no QUIC.
 """
 
 from __future__ import annotations
 
-from .certificates import (
-    Certificate,
-    CertificateFiles,
-    DevelopmentCertificates,
-    development_certificate,
-    parse_fingerprint,
-)
-from .client.backoff import Backoff
-from .client.connect import connect
-from .client.reconnect import stay_connected
-from .client.redirect import Redirect, allow_same_authority
-from .codes import SessionCode, StreamCode
-from .errors import (
-    CertificateInvalid,
-    CertificateUnusable,
-    ConnectError,
-    ConnectTimeout,
-    GoingAway,
-    HandshakeFailed,
-    LimitExceeded,
-    LocalProtocolError,
-    Malformed,
-    MoqtError,
-    NotFound,
-    ProtocolError,
-    RedirectRefused,
-    Rejected,
-    RemoteProtocolError,
-    SessionClosed,
-    StreamReset,
-    Unauthorized,
-    VersionUnsupported,
-)
-from .frame import Frame
-from .http.asyncio_app import asyncio_app
-from .limits import Limits
-from .model.broadcast import Broadcast
-from .model.group import GroupWriter
-from .model.track import Track
-from .path import BroadcastPath
-from .server.identity import CertificateSource
-from .server.routing import Router, SessionHandler, SessionRequest
-from .server.serve import Listener, ListenerStatistics, serve
-from .session.publisher.publish import Publication
-from .session.session import Session, SessionStatistics
-from .session.subscriber.announce import Announcement, Announcements
-from .session.subscriber.fetch import FetchReader
-from .session.subscriber.group import GroupReader
-from .session.subscriber.group_queue import DroppedGroups, SubscriptionStatistics
-from .session.subscriber.probe import Probe, ProbeReport
-from .session.subscriber.subscribe import Subscription
-from .session.subscriber.track import TrackProperties
-from .transport.abc import TransportStatistics
-from .wire.dialect import names as version_names
+import sys
+from importlib import import_module
+from types import FunctionType
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from .certificates import (
+        Certificate,
+        CertificateFiles,
+        DevelopmentCertificates,
+        development_certificate,
+        parse_fingerprint,
+    )
+    from .client.backoff import Backoff
+    from .client.connect import connect
+    from .client.reconnect import stay_connected
+    from .client.redirect import Redirect, allow_same_authority
+    from .codes import SessionCode, StreamCode
+    from .errors import (
+        CertificateInvalid,
+        CertificateUnusable,
+        ConnectError,
+        ConnectTimeout,
+        GoingAway,
+        HandshakeFailed,
+        LimitExceeded,
+        LocalProtocolError,
+        Malformed,
+        MoqtError,
+        NotFound,
+        ProtocolError,
+        RedirectRefused,
+        Rejected,
+        RemoteProtocolError,
+        SessionClosed,
+        StreamReset,
+        Unauthorized,
+        VersionUnsupported,
+    )
+    from .frame import Frame
+    from .http.asyncio_app import asyncio_app
+    from .limits import Limits
+    from .model.broadcast import Broadcast
+    from .model.group import GroupWriter
+    from .model.track import Track
+    from .path import BroadcastPath
+    from .server.identity import CertificateSource
+    from .server.routing import Router, SessionHandler, SessionRequest
+    from .server.serve import Listener, ListenerStatistics, serve
+    from .session.publisher.publish import Publication
+    from .session.session import Session, SessionStatistics
+    from .session.subscriber.announce import Announcement, Announcements
+    from .session.subscriber.fetch import FetchReader
+    from .session.subscriber.group import GroupReader
+    from .session.subscriber.group_queue import DroppedGroups, SubscriptionStatistics
+    from .session.subscriber.probe import Probe, ProbeReport
+    from .session.subscriber.subscribe import Subscription
+    from .session.subscriber.track import TrackProperties
+    from .transport.abc import TransportStatistics
+    from .wire.dialect import version_names
 __version__ = "0.1.0"
 
 __all__ = [
@@ -126,3 +140,72 @@ __all__ = [
     "stay_connected",
     "version_names",
 ]
+
+_HOMES = {
+    "certificates": "Certificate CertificateFiles DevelopmentCertificates development_certificate parse_fingerprint",
+    "client.backoff": "Backoff",
+    "client.connect": "connect",
+    "client.reconnect": "stay_connected",
+    "client.redirect": "Redirect allow_same_authority",
+    "codes": "SessionCode StreamCode",
+    "errors": (
+        "CertificateInvalid CertificateUnusable ConnectError ConnectTimeout GoingAway HandshakeFailed "
+        "LimitExceeded LocalProtocolError Malformed MoqtError NotFound ProtocolError RedirectRefused Rejected "
+        "RemoteProtocolError SessionClosed StreamReset Unauthorized VersionUnsupported"
+    ),
+    "frame": "Frame",
+    "http.asyncio_app": "asyncio_app",
+    "limits": "Limits",
+    "model.broadcast": "Broadcast",
+    "model.group": "GroupWriter",
+    "model.track": "Track",
+    "path": "BroadcastPath",
+    "server.identity": "CertificateSource",
+    "server.routing": "Router SessionHandler SessionRequest",
+    "server.serve": "Listener ListenerStatistics serve",
+    "session.publisher.publish": "Publication",
+    "session.session": "Session SessionStatistics",
+    "session.subscriber.announce": "Announcement Announcements",
+    "session.subscriber.fetch": "FetchReader",
+    "session.subscriber.group": "GroupReader",
+    "session.subscriber.group_queue": "DroppedGroups SubscriptionStatistics",
+    "session.subscriber.probe": "Probe ProbeReport",
+    "session.subscriber.subscribe": "Subscription",
+    "session.subscriber.track": "TrackProperties",
+    "transport.abc": "TransportStatistics",
+    "wire.dialect": "version_names",
+}
+"""The module below this package where each name is defined; the imports above, as they are carried out."""
+
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+
+def _publish() -> None:
+    """Give every name whose module is loaded a place here, and have it say that it lives here.
+
+    So a traceback, `help()` and a pickle name an object as the application imports it.
+    """
+    for home, names in _HOMES.items():
+        module = sys.modules.get(f"{__name__}.{home}")
+        for name in names.split():
+            # A module that is being imported, by another thread say, does not have all of its names yet.
+            if name in globals() or not hasattr(module, name):
+                continue
+            value = getattr(module, name)
+            if isinstance(value, type | FunctionType):
+                value.__module__ = __name__
+            globals()[name] = value
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import_module(f"{__name__}.{_HOME_OF[name]}")
+        _publish()
+        return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -76,12 +76,10 @@ class CodeTable:
 
     Attributes:
         numbers: For each space that has numbers of its own: from a code of this library to the one on the wire.
-        names: For each of these spaces: the names of the numbers on the wire.
         fallback: For each of these spaces: what stands for a code of this library that has no number there.
     """
 
     numbers: Mapping[CodeSpace, Mapping[int, int]] = attrs.field(factory=dict)
-    names: Mapping[CodeSpace, Mapping[int, str]] = attrs.field(factory=dict)
     fallback: Mapping[CodeSpace, int] = attrs.field(factory=dict)
 
     def to_wire(self, space: CodeSpace, code: int) -> int:
@@ -100,13 +98,6 @@ class CodeTable:
     def duplicate(self, space: CodeSpace) -> int:
         """Returns the code for something that is there twice, an internal error for want of a better."""
         return DUPLICATE if DUPLICATE in self.numbers.get(space, {}) else StreamCode.INTERNAL_ERROR
-
-    def name(self, space: CodeSpace, number: int) -> str:
-        """Returns the name of a number on the wire, or the number in hexadecimal when it has none."""
-        names = self.names.get(space)
-        if names is not None:
-            return names.get(number, f"{number:#x}")
-        return session_code_name(number) if space == "session" else stream_code_name(number)
 
 
 MOQ_LITE = CodeTable()
@@ -145,41 +136,6 @@ DEVELOP = CodeTable(
         },
         "stream": {StreamCode.INTERNAL_ERROR: 0x0, StreamCode.CANCELLED: 0x10},
     },
-    names={
-        "session": {
-            0x0: "NO_ERROR",
-            0x1: "INTERNAL_ERROR",
-            0x2: "UNAUTHORIZED",
-            0x3: "PROTOCOL_VIOLATION",
-            0x5: "PARAMETER_LENGTH_MISMATCH",
-            0x6: "TOO_MANY_SUBSCRIBES",
-            0x10: "GOAWAY_TIMEOUT",
-        },
-        "announce": {0x0: "INTERNAL_ERROR", 0x1: "DUPLICATED_PATH", 0x2: "DUPLICATED_INTEREST"},
-        "subscribe": {
-            0x0: "INTERNAL_ERROR",
-            0x1: "INVALID_RANGE",
-            0x2: "DUPLICATE_ID",
-            0x3: "NO_TRACK",
-            0x4: "UNAUTHORIZED",
-            0x5: "TIMEOUT",
-            0x6: "UPDATE",
-            0x7: "PRIORITY",
-            0x8: "ORDER",
-        },
-        "fetch": {0x0: "INTERNAL_ERROR", 0x1: "NO_GROUP", 0x2: "FRAME"},
-        "info": {0x0: "INTERNAL_ERROR", 0x1: "NO_TRACK"},
-        "group": {
-            0x0: "INTERNAL_ERROR",
-            0x1: "INTERRUPTED",
-            0x2: "RANGE",
-            0x3: "EXPIRED",
-            0x4: "TIMEOUT",
-            0x5: "NO_TRACK",
-            0x10: "DUPLICATE",
-        },
-        "stream": {0x0: "INTERNAL_ERROR", 0x10: "BAD_STREAM_TYPE"},
-    },
     fallback={
         "session": 0x1,
         "announce": 0x0,
@@ -193,20 +149,14 @@ DEVELOP = CodeTable(
 """The numbers of gomoqt's develop version: each kind of stream has a space of its own."""
 
 
-def session_code_name(code: int) -> str:
-    """Returns a session code's name, or its number in hexadecimal when it has none."""
-    try:
-        return SessionCode(code).name
-    except ValueError:
-        return f"{code:#x}"
+def describe_session_code(code: int) -> str:
+    """Return a session code for a text or a log, with its name where it has one: `0x2 (UNAUTHORIZED)`."""
+    return f"{code:#x} ({SessionCode(code).name})" if code in _SESSION_CODES else f"{code:#x}"
 
 
-def stream_code_name(code: int) -> str:
-    """Returns a stream code's name, or its number in hexadecimal when it has none."""
-    try:
-        return StreamCode(code).name
-    except ValueError:
-        return f"{code:#x}"
+def describe_stream_code(code: int) -> str:
+    """Return a stream code for a text or a log, with its name where it has one: `0x33 (NOT_FOUND)`."""
+    return f"{code:#x} ({StreamCode(code).name})" if code in _STREAM_CODES else f"{code:#x}"
 
 
 # WebTransport puts its 32-bit stream codes into a reserved range of HTTP/3's 62-bit space, stepping over

@@ -3,46 +3,61 @@
 MoqtError
 ├─ ProtocolError(code)            abstract
 │   ├─ LocalProtocolError         the caller misused the API; state is unchanged
-│   │    └─ GoingAway             the peer asked us to leave: nothing new can be asked for on this session
 │   └─ RemoteProtocolError        the peer broke the specification
 │        ├─ Malformed             undecodable bytes
-│        └─ LimitExceeded         a peer went past a bound of `Limits`
-├─ SessionClosed                  the session is over, with both sides' codes
+│        └─ LimitExceeded         a peer exceeded a bound of `Limits`
+├─ SessionClosed                  the session ended, with both sides' codes
+├─ GoingAway(uri)                 the peer sent GOAWAY: new requests need a new session
 ├─ StreamReset(code)              one stream was reset; a trio.BrokenResourceError too
-├─ ConnectError                   no session came about
-│   ├─ HandshakeFailed            the QUIC or HTTP/3 handshake was refused
+├─ ConnectError                   no session was opened
+│   ├─ HandshakeFailed            the QUIC or HTTP/3 handshake failed
 │   ├─ CertificateInvalid         the server's certificate is not trusted
 │   ├─ VersionUnsupported         both sides speak MoQ, but share no version
-│   ├─ ConnectTimeout             nobody answered in time
-│   └─ RedirectRefused            a GOAWAY led to where this client does not go
+│   ├─ ConnectTimeout             no session in time
+│   └─ RedirectRefused            a GOAWAY leads to a URL that this client does not go to
 ├─ Rejected(status)               the server refused the session
 ├─ Unauthorized(path)             the peer may not use this path
 ├─ NotFound(path, track)          the publisher has no such broadcast, track or group
 └─ CertificateUnusable            a certificate, a key or their store cannot be used
+
+Each can be copied and pickled: what it knows travels along, its cause and its traceback do not.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import trio
+
+from .codes import SessionCode, describe_session_code, describe_stream_code
 
 Scope = Literal["stream", "session"]
 """The smallest thing that a peer's mistake breaks."""
 
 _TEXT_LIMIT = 256
+"""Characters of a peer's text that are shown: enough for a sentence, too few to fill a log."""
+
+ErrorT = TypeVar("ErrorT", bound="MoqtError")
 
 
 def printable(text: str | bytes) -> str:
-    """Returns a peer's text in a form that is safe to log: ASCII only, escaped, at most 256 characters."""
+    """Return a peer's text in a form that is safe to log: ASCII only, escaped, at most 256 characters."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
     shown = ascii(text)[1:-1]
     return shown if len(shown) <= _TEXT_LIMIT else shown[: _TEXT_LIMIT - 1] + "~"
 
 
+def _restore(kind: type[ErrorT], arguments: tuple[object, ...]) -> ErrorT:
+    """Return an exception without its `__init__`, which takes other arguments than `args` has."""
+    return kind.__new__(kind, *arguments)
+
+
 class MoqtError(Exception):
     """The base of every exception that this library defines."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.args), self.__dict__.copy()
 
 
 class ProtocolError(MoqtError):
@@ -52,27 +67,13 @@ class ProtocolError(MoqtError):
         code: The error code that goes (or would go) on the wire.
     """
 
-    def __init__(self, message: str, *, code: int = 0) -> None:
+    def __init__(self, message: str, *, code: int = SessionCode.NO_ERROR) -> None:
         super().__init__(message)
         self.code = code
 
 
 class LocalProtocolError(ProtocolError):
     """The caller asked for something that the protocol forbids. Nothing was sent and no state changed."""
-
-
-class GoingAway(LocalProtocolError):
-    """The peer asked us to leave with GOAWAY: what runs may end in peace, and nothing new may be asked for here.
-
-    Attributes:
-        uri: Where the peer sends us; empty when it names no place.
-
-    Spec: draft-lcurley-moq-lite-06, section 5.1.6.
-    """
-
-    def __init__(self, uri: str = "") -> None:
-        super().__init__("the peer asked us to leave (GOAWAY): ask on a new session; stay_connected opens it")
-        self.uri = uri
 
 
 class RemoteProtocolError(ProtocolError):
@@ -85,7 +86,7 @@ class RemoteProtocolError(ProtocolError):
             events where a session's machine does. Else how a stream is cut would decide what is heard of it.
     """
 
-    def __init__(self, message: str, *, code: int = 3, scope: Scope = "session") -> None:
+    def __init__(self, message: str, *, code: int = SessionCode.PROTOCOL_VIOLATION, scope: Scope = "session") -> None:
         super().__init__(message, code=code)
         self.scope: Scope = scope
         self.said_before: tuple[object, ...] = ()
@@ -96,21 +97,23 @@ class Malformed(RemoteProtocolError):
 
 
 class LimitExceeded(RemoteProtocolError):
-    """The peer went past a bound.
+    """The peer exceeded a bound.
 
     Attributes:
         limit: The name of the field of `Limits`.
         value: What the peer asked for, in that field's unit.
     """
 
-    def __init__(self, limit: str, value: int, *, code: int = 3, scope: Scope = "session") -> None:
+    def __init__(
+        self, limit: str, value: int, *, code: int = SessionCode.PROTOCOL_VIOLATION, scope: Scope = "session"
+    ) -> None:
         super().__init__(f"the peer exceeded {limit}: {value}", code=code, scope=scope)
         self.limit = limit
         self.value = value
 
 
 class SessionClosed(MoqtError):
-    """The session is over.
+    """The session ended.
 
     Attributes:
         local_code: The code that this side closed with, or None when this side did not close.
@@ -131,43 +134,58 @@ class SessionClosed(MoqtError):
         self.remote_code = remote_code
         self.reason = printable(reason)
         self.by_peer = by_peer
-        who = "the peer" if by_peer else "this side"
+        closer = "the peer" if by_peer else "this side"
         code = remote_code if by_peer else local_code
-        text = f"the session was closed by {who}"
+        text = f"the session was closed by {closer}"
         if code is not None:
-            text += f" with code {code:#x}"
+            text += f" with code {describe_session_code(code)}"
         if self.reason:
             text += f": {self.reason}"
         super().__init__(text)
 
 
+class GoingAway(MoqtError):
+    """The peer sent GOAWAY. Running requests may finish; new requests need a new session.
+
+    Attributes:
+        uri: Where the peer asks this side to connect instead; empty when it names no URI.
+
+    Spec: draft-lcurley-moq-lite-06, section 5.1.6.
+    """
+
+    def __init__(self, uri: str = "") -> None:
+        super().__init__("the peer asked us to leave (GOAWAY): ask on a new session; stay_connected opens it")
+        self.uri = uri
+
+
 class StreamReset(MoqtError, trio.BrokenResourceError):
-    """One stream was given up before its end. The session goes on.
+    """One stream ended before it was complete. The session goes on.
 
     Attributes:
         code: The error code, in the negotiated version's stream code space; an unknown code stays an int.
-        by_peer: True when the peer gave up (RESET_STREAM or STOP_SENDING).
+        by_peer: True when the peer ended it (RESET_STREAM or STOP_SENDING).
     """
 
     def __init__(self, code: int, *, by_peer: bool = True) -> None:
         self.code = code
         self.by_peer = by_peer
-        super().__init__(f"the stream was reset by {'the peer' if by_peer else 'this side'} with code {code:#x}")
+        closer = "the peer" if by_peer else "this side"
+        super().__init__(f"the stream was reset by {closer} with code {describe_stream_code(code)}")
 
     @classmethod
     def after(cls, mistake: ProtocolError) -> StreamReset:
-        """Returns what a reader sees of a stream that this side gave up for the peer's mistake, which is the cause."""
+        """Return what a reader sees of a stream that this side reset for the peer's mistake, which is the cause."""
         reset = cls(mistake.code, by_peer=False)
         reset.__cause__ = mistake
         return reset
 
 
 class ConnectError(MoqtError):
-    """No session came about."""
+    """No session was opened."""
 
 
 class HandshakeFailed(ConnectError):
-    """The peer, or nobody at all, refused the QUIC or HTTP/3 handshake."""
+    """The QUIC or HTTP/3 handshake failed, or no server was listening."""
 
 
 class CertificateInvalid(ConnectError):
@@ -187,11 +205,11 @@ class VersionUnsupported(ConnectError):
 
 
 class ConnectTimeout(ConnectError):
-    """Nobody answered within `Limits.connect_timeout`."""
+    """No session was opened within `Limits.connect_timeout`."""
 
 
 class RedirectRefused(ConnectError):
-    """A server asked this client to go to a place that the client does not go to; see `stay_connected`.
+    """A server asked this client to move to a URL that the client does not go to; see `stay_connected`.
 
     Attributes:
         uri: What the server's GOAWAY says, made safe to log and without its query.
@@ -219,7 +237,10 @@ class Rejected(MoqtError):
 
 
 class Unauthorized(MoqtError):
-    """The peer may not publish or subscribe under this path. For handlers to raise; the library itself never does.
+    """The peer may not publish or subscribe under this path. For the handlers of a server to raise.
+
+    Raised before the request was accepted, it is answered with status 403; afterwards the session closes with
+    UNAUTHORIZED. The library itself never raises it.
 
     Attributes:
         path: The broadcast path.

@@ -58,12 +58,12 @@ def test_stream_codes_are_stable():
 
 
 def test_names():
-    """A known code has its name, in its own space; an unknown one is shown in hexadecimal."""
-    assert codes.session_code_name(3) == "PROTOCOL_VIOLATION"
-    assert codes.stream_code_name(3) == "SESSION_CLOSED"
-    assert codes.session_code_name(0x40) == "0x40"
-    assert codes.stream_code_name(0x33) == "NOT_FOUND"
-    assert codes.stream_code_name(99) == "0x63"
+    """A known code is shown with its name, in its own space; an unknown one is shown in hexadecimal."""
+    assert codes.describe_session_code(3) == "0x3 (PROTOCOL_VIOLATION)"
+    assert codes.describe_stream_code(3) == "0x3 (SESSION_CLOSED)"
+    assert codes.describe_session_code(0x40) == "0x40"
+    assert codes.describe_stream_code(0x33) == "0x33 (NOT_FOUND)"
+    assert codes.describe_stream_code(99) == "0x63"
 
 
 @pytest.mark.parametrize(("code", "codepoint"), VECTORS)
@@ -100,11 +100,10 @@ SPACES = ("session", "announce", "subscribe", "fetch", "info", "group", "stream"
 
 @pytest.mark.parametrize("space", SPACES)
 def test_moq_lite_numbers_its_codes_as_this_library_does(space):
-    """In the versions of moq-lite a code goes out and comes in as it is, and has the name of its space."""
+    """In the versions of moq-lite a code goes out and comes in as it is."""
     for code in (0, 1, 3, 0x33, 64, 404, (1 << 62) - 1):
         assert codes.MOQ_LITE.to_wire(space, code) == code
         assert codes.MOQ_LITE.from_wire(space, code) == code
-    assert codes.MOQ_LITE.name(space, 3) == ("PROTOCOL_VIOLATION" if space == "session" else "SESSION_CLOSED")
 
 
 @pytest.mark.parametrize(
@@ -134,14 +133,12 @@ def test_every_code_goes_somewhere_and_unknown_ones_are_kept(space):
     known = codes.SessionCode if space == "session" else codes.StreamCode
     for code in known:
         number = codes.DEVELOP.to_wire(space, code)
-        assert not codes.DEVELOP.name(space, number).startswith("0x")
+        assert number in {*codes.DEVELOP.numbers[space].values(), codes.DEVELOP.fallback[space]}
     for code in (64, 404, 1 << 40):
         assert codes.DEVELOP.to_wire(space, code) == code
         assert codes.DEVELOP.from_wire(space, code) == code
-        assert codes.DEVELOP.name(space, code) == f"{code:#x}"
     assert codes.DEVELOP.to_wire("session", codes.SessionCode.CONTROL_MESSAGE_TIMEOUT) == 1
     assert codes.DEVELOP.to_wire("announce", codes.StreamCode.NOT_FOUND) == 0
-    assert codes.DEVELOP.name("subscribe", 3) == "NO_TRACK"
 
 
 @pytest.mark.parametrize(("space", "number"), [("announce", 1), ("subscribe", 2)])

@@ -47,7 +47,8 @@ def test_the_tree():
     tree = {
         errors.ProtocolError: errors.MoqtError,
         errors.LocalProtocolError: errors.ProtocolError,
-        errors.GoingAway: errors.LocalProtocolError,
+        errors.GoingAway: errors.MoqtError,
+        errors.CertificateUnusable: errors.MoqtError,
         errors.RemoteProtocolError: errors.ProtocolError,
         errors.Malformed: errors.RemoteProtocolError,
         errors.LimitExceeded: errors.RemoteProtocolError,
@@ -86,9 +87,15 @@ def test_limit_exceeded_names_the_limit():
         (errors.SessionClosed(), "the session was closed by this side"),
         (
             errors.SessionClosed(local_code=3, reason="bad\n"),
-            "the session was closed by this side with code 0x3: bad\\n",
+            "the session was closed by this side with code 0x3 (PROTOCOL_VIOLATION): bad\\n",
         ),
-        (errors.SessionClosed(remote_code=0, by_peer=True), "the session was closed by the peer with code 0x0"),
+        (
+            errors.SessionClosed(remote_code=0, by_peer=True),
+            "the session was closed by the peer with code 0x0 (NO_ERROR)",
+        ),
+        (errors.SessionClosed(remote_code=99, by_peer=True), "the session was closed by the peer with code 0x63"),
+        (errors.StreamReset(5), "the stream was reset by the peer with code 0x5 (TOO_FAR_BEHIND)"),
+        (errors.StreamReset(64, by_peer=False), "the stream was reset by this side with code 0x40"),
         (errors.Rejected(404), "the server refused the session with status 404"),
         (errors.Rejected(403, "no\x1b"), "the server refused the session with status 403: no\\x1b"),
         (errors.Unauthorized("a\nb"), "not allowed: a\\nb"),

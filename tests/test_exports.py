@@ -7,9 +7,9 @@ import importlib
 import importlib.resources
 import inspect
 import itertools
+import pickle
 import pkgutil
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -39,6 +39,8 @@ DESIGNED = {
     "development_certificate",
     "serve",
 }
+ALIASES = {"CertificateSource", "SessionHandler"}
+"""Names of types, which are no objects of their own."""
 ERRORS = {
     "MoqtError",
     "ProtocolError",
@@ -90,13 +92,19 @@ def test_complete():
 
 
 def test_nothing_else():
-    """What is importable from `moqt_trio` without an underscore is exported, but for its own modules."""
-    visible = {
-        name
-        for name, value in vars(moqt_trio).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType) and name != "annotations"
-    }
-    assert visible == {name for name in NAMES if not isinstance(getattr(moqt_trio, name), ModuleType)} - {"__version__"}
+    """`dir` lists what is exported and nothing else, and what is not exported is not there."""
+    assert dir(moqt_trio) == NAMES
+    with pytest.raises(AttributeError, match="no attribute 'asyncio'"):
+        _ = moqt_trio.asyncio
+
+
+def test_imports_agree():
+    """What a type checker sees imported, what is imported at run time and what is exported are the same."""
+    tree = ast.parse(Path(moqt_trio.__file__).read_text(encoding="utf-8"))
+    [seen] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    imports = {node.module: " ".join(name.name for name in node.names) for node in seen.body}
+    assert imports == moqt_trio._HOMES
+    assert sorted(" ".join(imports.values()).split()) == NAMES
 
 
 def test_listed_once():
@@ -118,10 +126,13 @@ def test_documented(name):
         assert not missing, missing
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if inspect.isclass(getattr(moqt_trio, name))])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ALIASES])
 def test_home(name):
-    """A public class says that it lives in this package, where its docstring can be found."""
-    assert getattr(moqt_trio, name).__module__.partition(".")[0] == "moqt_trio"
+    """A public class or function says that it lives where it is imported from, under the name that it has there."""
+    value = getattr(moqt_trio, name)
+    assert value.__module__ == "moqt_trio"
+    assert value.__qualname__ == name
+    assert pickle.loads(pickle.dumps(value)) is value
 
 
 def modules():

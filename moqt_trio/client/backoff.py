@@ -11,6 +11,12 @@ _MAX_DOUBLINGS = 64
 """Steps after which a delay has long reached its bound; keeps the power within a float."""
 
 
+def _random() -> float:
+    # A function of this module is pickled by name; `random.random` takes its generator's state along, and every
+    # client that is given the copy would wait as long as the others.
+    return random.random()
+
+
 @attrs.frozen(kw_only=True)
 class Backoff:
     """The delays between attempts: each longer than the one before up to a bound, and all a little random, so that the
@@ -30,7 +36,7 @@ class Backoff:
     factor: float = attrs.field(default=2.0)
     maximum: float = attrs.field(default=30.0)
     jitter: float = attrs.field(default=0.5)
-    random: Callable[[], float] = attrs.field(default=random.random, repr=False)
+    random: Callable[[], float] = attrs.field(default=_random, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.retries < 0:

@@ -67,7 +67,7 @@ class Redirect:
         return SessionUrl.parse(self.to_url).port
 
     @property
-    def allow_same_authority(self) -> bool:
+    def same_authority(self) -> bool:
         """Whether scheme, host and port stay what they are, so that only the path changes."""
         return _authority(SessionUrl.parse(self.from_url)) == _authority(SessionUrl.parse(self.to_url))
 
@@ -78,7 +78,7 @@ RedirectPolicy = Callable[[Redirect], bool]
 
 def allow_same_authority(redirect: Redirect) -> bool:
     """Allows a server to change the path, and nothing else: scheme, host and port stay. The default policy."""
-    return redirect.allow_same_authority
+    return redirect.same_authority
 
 
 def _authority(where: SessionUrl) -> tuple[str, str, int]:

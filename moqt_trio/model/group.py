@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from ..codes import describe_stream_code
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -59,7 +61,9 @@ class Group:
         return self.frames[-1].timestamp if self.frames else None
 
     def __repr__(self) -> str:
-        state = "complete" if self.complete else "open" if self.aborted is None else f"aborted {self.aborted:#x}"
+        state = "complete" if self.complete else "open"
+        if not self.complete and self.aborted is not None:
+            state = f"aborted {describe_stream_code(self.aborted)}"
         return f"<Group {self.sequence} {state}, {self.length} frames, {self.size} bytes kept>"
 
 

@@ -247,7 +247,7 @@ def get(name: str) -> Dialect:
         raise ValueError(f"unknown version {name!r}; this library speaks: {known}") from None
 
 
-def names(*, opt_in: bool = False) -> tuple[str, ...]:
+def version_names(*, opt_in: bool = False) -> tuple[str, ...]:
     """Returns the names of the versions that are offered without being named, newest first.
 
     Args:
@@ -258,13 +258,13 @@ def names(*, opt_in: bool = False) -> tuple[str, ...]:
 
 
 def resolve(versions: Iterable[str] | None) -> tuple[Dialect, ...]:
-    """Returns the versions of these names in this order; those of `names()` for None.
+    """Returns the versions of these names in this order; those of `version_names()` for None.
 
     Raises:
         ValueError: An unknown name, or no name at all.
     """
     if versions is None:
-        versions = names()
+        versions = version_names()
     if isinstance(versions, str):
         raise ValueError(f"versions is a sequence of names, not the text {versions!r}; write [{versions!r}]")
     chosen = tuple(get(name) for name in versions)

@@ -161,7 +161,7 @@ async def test_nothing_there(version):
     broadcast.track("t")
     async with session_pair(version) as (client, server), server.publish("b", broadcast):
         async with client.subscribe("b", "other") as subscription:
-            with pytest.raises(moqt.NotFound, match="'other' of 'b'"):
+            with pytest.raises(moqt.NotFound, match=r"'other' of 'b'.*0x33 \(NOT_FOUND\)"):
                 await subscription.wait_accepted()
         for track, sequence in (("t", 3), ("other", 0)):
             async with client.fetch("b", track, sequence) as reader:

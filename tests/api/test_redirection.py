@@ -113,7 +113,7 @@ class TestPolicy:
             Redirect(HOME, "moqt://Two.example/b", 1),
             Redirect("moqt://Two.example/b", "moqt://[2001:DB8::3]:4443/c", 2),
         ]
-        assert [(each.host, each.port, each.allow_same_authority) for each in seen] == [
+        assert [(each.host, each.port, each.same_authority) for each in seen] == [
             ("two.example", 443, False),
             ("2001:db8::3", 4443, False),
         ]

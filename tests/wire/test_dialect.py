@@ -12,7 +12,7 @@ NEWEST_FIRST = ("moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03")
 def test_versions_are_offered_newest_first():
     """Without a choice of one's own, every version but the drafts is offered, the newest first."""
     everything = (*NEWEST_FIRST, "moq-lite-02", "moq-lite-01", "moq-transfork-03", "gomoqt-develop")
-    assert dialects.names() == everything
+    assert dialects.version_names() == everything
     assert tuple(dialect.name for dialect in dialects.resolve(None)) == everything
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 import trio
 
-from ...codes import StreamCode
+from ...codes import StreamCode, describe_stream_code
 from ...errors import StreamReset
 from ...frame import Frame
 from .receive_queue import QueueState, ReceiveQueue
@@ -226,5 +226,5 @@ class GroupReader:
     def __repr__(self) -> str:
         queue = self._frames
         error = queue.error
-        state = f"reset {error.code:#x}" if isinstance(error, StreamReset) else _STATES[queue.state]
+        state = f"reset {describe_stream_code(error.code)}" if isinstance(error, StreamReset) else _STATES[queue.state]
         return f"<GroupReader {self.sequence} {state}, {self._received} frames read, {len(queue)} waiting>"

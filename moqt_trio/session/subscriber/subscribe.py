@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 import trio
 
-from ...codes import StreamCode
+from ...codes import StreamCode, describe_stream_code
 from ...errors import LocalProtocolError, NotFound, StreamReset
 from ...model.track_state import AGE_BOUND
 from ...protocol.events import (
@@ -126,7 +126,7 @@ class Subscription(Request[GroupReader]):
                 self._accepted.set()
                 self._finish()
             case RequestRefused() if event.code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):
-                self._on_failure(NotFound(str(self.path), self.track, f"code {event.code:#x}"))
+                self._on_failure(NotFound(str(self.path), self.track, f"code {describe_stream_code(event.code)}"))
             case RequestRefused():
                 self._on_failure(StreamReset(event.code))
             case _:
