@@ -39,12 +39,12 @@ from .events import (
     Unannounced,
 )
 from .machine import MessageMachine, Responder
-from .paths import format_prefix, path_local, path_untrusted
+from .paths import format_prefix, joined_untrusted, path_local, path_untrusted
 
 if TYPE_CHECKING:
     from .state import SessionState
 
-Available: TypeAlias = tuple[str, tuple[int, ...], int, int]
+Available: TypeAlias = tuple[BroadcastPath | str, tuple[int, ...], int, int]
 """What is available here: path, hops up to this side without its own, warm cost, cold cost."""
 
 
@@ -61,21 +61,17 @@ class AnnounceResponder(Responder):
     `paths.track_path_local` makes it.
 
     Attributes:
-        prefix: The canonical prefix; empty until the request arrived.
+        prefix: The prefix; empty until the request arrived.
     """
 
     def __init__(self, state: SessionState) -> None:
         super().__init__(state, Expect.ANNOUNCE_REQUEST)
-        self._prefix = BroadcastPath()
+        self.prefix = BroadcastPath()
         self._exclude_hop = 0
         self._accepted = False
         self._next_ordinal = 0
         # By full path: the announcement's ordinal on this stream, or None for one that is withheld from the peer.
         self._active: dict[BroadcastPath, int | None] = {}
-
-    @property
-    def prefix(self) -> str:
-        return str(self._prefix)
 
     def accept(self, active: Iterable[Available] = ()) -> bytes:
         """Returns what opens the replies: the version's opening message, and everything that is available now.
@@ -106,7 +102,7 @@ class AnnounceResponder(Responder):
         self._next_ordinal = len(starts)
         return data
 
-    def announce(self, path: str, hops: tuple[int, ...] = (), warm: int = 0, cold: int = 0) -> bytes:
+    def announce(self, path: BroadcastPath | str, hops: tuple[int, ...] = (), warm: int = 0, cold: int = 0) -> bytes:
         """Returns what announces a path, or replaces what was said of it; b"" when there is nothing to say.
 
         Args:
@@ -133,7 +129,7 @@ class AnnounceResponder(Responder):
         self._next_ordinal += 1
         return data
 
-    def unannounce(self, path: str) -> bytes:
+    def unannounce(self, path: BroadcastPath | str) -> bytes:
         """Returns what ends an announcement; b"" for one that was withheld.
 
         Raises:
@@ -147,20 +143,20 @@ class AnnounceResponder(Responder):
         ordinal = self._active.pop(full)
         return b"" if ordinal is None else self._encode_end(full, ordinal)
 
-    def _announceable(self, path: str) -> BroadcastPath:
+    def _announceable(self, path: BroadcastPath | str) -> BroadcastPath:
         if not self._accepted:
             raise LocalProtocolError("the announce request is not accepted")
         return self._inside(path)
 
-    def _inside(self, path: str) -> BroadcastPath:
+    def _inside(self, path: BroadcastPath | str) -> BroadcastPath:
         full = path_local(path, self._state.limits)
-        if not self._prefix.covers(full):
-            raise LocalProtocolError(f"{full!r} is not below the prefix {self._prefix!r}")
+        if not self.prefix.covers(full):
+            raise LocalProtocolError(f"{full!r} is not below the prefix {self.prefix!r}")
         return full
 
     def _start(self, full: BroadcastPath, hops: tuple[int, ...], warm: int, cold: int) -> AnnounceStart | None:
         """Returns the message that announces a path, or None for a path that is withheld."""
-        suffix = self._prefix.suffix_of(full)
+        suffix = self.prefix.suffix_of(full)
         state = self._state
         segments = suffix.parts
         if state.dialect.features.announce_tracks:
@@ -195,7 +191,7 @@ class AnnounceResponder(Responder):
     def _encode_end(self, full: BroadcastPath, ordinal: int) -> bytes:
         if self._state.dialect.features.announce_ids:
             return self._state.dialect.encode(AnnounceEnd(announce_id=ordinal))
-        return self._state.dialect.encode(AnnounceEnd(suffix=str(self._prefix.suffix_of(full))))
+        return self._state.dialect.encode(AnnounceEnd(suffix=str(self.prefix.suffix_of(full))))
 
     def _encode_again(self, full: BroadcastPath, ordinal: int, start: AnnounceStart) -> bytes:
         """Returns what replaces an announcement that is active."""
@@ -209,11 +205,11 @@ class AnnounceResponder(Responder):
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, AnnounceRequest)
-        self._prefix = path_untrusted(message.prefix, self._state.limits)
+        self.prefix = path_untrusted(message.prefix, self._state.limits)
         self._exclude_hop = message.exclude_hop
         self._asked = True
         self._expect = None
-        events.append(AnnouncementsRequested(message.prefix, message.exclude_hop, message.parameters))
+        events.append(AnnouncementsRequested(self.prefix, message))
 
     def _on_release(self) -> None:
         self._active.clear()
@@ -225,12 +221,12 @@ class _Route:
     """One announcement of the peer's that has not ended.
 
     Attributes:
-        path: The full path, canonical.
+        path: The full path.
         shown: True when it was told to the caller; False when it came back to us in a loop.
         whole: True when the suffix that announced it was taken for a whole path.
     """
 
-    path: str
+    path: BroadcastPath
     shown: bool
     whole: bool = False
 
@@ -243,31 +239,27 @@ class AnnounceRequester(MessageMachine):
     tracks, `TrackAnnounced` and `TrackUnannounced` tell of each, and the others of the broadcasts that they add up to.
 
     Attributes:
-        prefix: The canonical prefix.
+        prefix: The prefix.
     """
 
-    def __init__(self, state: SessionState, prefix: str) -> None:
+    def __init__(self, state: SessionState, prefix: BroadcastPath | str) -> None:
         features = state.dialect.features
         first = Expect.ANNOUNCE_REPLY if features.announce_first == "none" else Expect.ANNOUNCE_FIRST_REPLY
         super().__init__(state, first)
-        self._prefix = path_local(prefix, state.limits)
-        request = AnnounceRequest(format_prefix(self._prefix, features), state.hop_id if features.exclude_hop else 0)
+        self.prefix = path_local(prefix, state.limits)
+        request = AnnounceRequest(format_prefix(self.prefix, features), state.hop_id if features.exclude_hop else 0)
         self.opening = state.dialect.stream_type(StreamKind.ANNOUNCE) + state.dialect.encode(request)
         self._with_ids = features.announce_ids
         self._may_restart = features.announce_first == "ok" and not features.announce_ids
         self._tracks = AnnouncedTracks() if features.announce_tracks else None
-        self._habit = FullPathQuirk(self._prefix, possible=features.announce_full_paths)
+        self._habit = FullPathQuirk(self.prefix, possible=features.announce_full_paths)
         self._live = not features.announce_live
         self._sender_hop: tuple[int, ...] = ()
         self._initial_left = 0
         self._next_ordinal = 0
-        self._by_path: dict[str, _Route] = {}
+        self._by_path: dict[BroadcastPath, _Route] = {}
         self._by_ordinal: dict[int, _Route] = {}
         self._bytes = 0
-
-    @property
-    def prefix(self) -> str:
-        return str(self._prefix)
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:
@@ -306,12 +298,12 @@ class AnnounceRequester(MessageMachine):
         if self._habit.is_disproved_by(suffix):
             self._read_again(tracks, events)
         whole = self._habit.is_whole(suffix)
-        path = suffix if whole else path_untrusted(message.suffix, limits, self._prefix)
+        path = suffix if whole else joined_untrusted(self.prefix, suffix, limits)
         if not path.parts:
             raise self._broken("an announcement of a track without a name")
-        if str(path) in self._by_path:
+        if path in self._by_path:
             raise self._announced_twice()
-        self._remember(_Route(str(path), True, whole))
+        self._remember(_Route(path, True, whole))
         tracks.start(path, events, initial=not self._live)
 
     def _read_again(self, tracks: AnnouncedTracks, events: list[Event]) -> None:
@@ -320,17 +312,17 @@ class AnnounceRequester(MessageMachine):
         # All of them go first: what one of them meant may be what another was taken for.
         for route in routes:
             self._forget(route)
-            tracks.end(BroadcastPath.parse(route.path), events)
+            tracks.end(route.path, events)
         for route in routes:
-            path = path_untrusted(route.path, self._state.limits, self._prefix)
-            self._remember(_Route(str(path), True))
+            path = joined_untrusted(self.prefix, route.path, self._state.limits)
+            self._remember(_Route(path, True))
             tracks.start(path, events, initial=not self._live)
 
     def _on_track_end(self, suffix_text: str, tracks: AnnouncedTracks, events: list[Event]) -> None:
         limits = self._state.limits
         suffix = path_untrusted(suffix_text, limits)
-        path = suffix if self._habit.is_whole(suffix) else path_untrusted(suffix_text, limits, self._prefix)
-        route = self._by_path.get(str(path))
+        path = suffix if self._habit.is_whole(suffix) else joined_untrusted(self.prefix, suffix, limits)
+        route = self._by_path.get(path)
         if route is not None:
             self._forget(route)
             tracks.end(path, events)
@@ -339,7 +331,7 @@ class AnnounceRequester(MessageMachine):
         if self._tracks is not None:
             self._on_track(message, self._tracks, events)
             return
-        path = str(path_untrusted(message.suffix, self._state.limits, self._prefix))
+        path = path_untrusted(message.suffix, self._state.limits, self.prefix)
         hops = message.hops + self._sender_hop
         shown = not self._looped(hops)
         route = self._by_path.get(path)
@@ -382,8 +374,8 @@ class AnnounceRequester(MessageMachine):
             self._on_track_end(message.suffix or "", self._tracks, events)
             return
         else:
-            path = path_untrusted(message.suffix or "", self._state.limits, self._prefix)
-            route = self._by_path.get(str(path))
+            path = path_untrusted(message.suffix or "", self._state.limits, self.prefix)
+            route = self._by_path.get(path)
             if route is None:
                 # The end of something that was dropped as a loop, here or by the sender.
                 return
@@ -396,7 +388,7 @@ class AnnounceRequester(MessageMachine):
 
     def _announced(
         self,
-        path: str,
+        path: BroadcastPath,
         hops: tuple[int, ...],
         message: AnnounceStart | AnnounceUpdate,
         *,
@@ -410,7 +402,7 @@ class AnnounceRequester(MessageMachine):
         count = len(self._by_path) + 1
         if count > limits.max_announcements:
             raise LimitExceeded("max_announcements", count, code=StreamCode.NO_CAPACITY, scope="stream")
-        size = self._bytes + len(route.path.encode())
+        size = self._bytes + len(str(route.path).encode())
         if size > limits.max_announcement_bytes:
             raise LimitExceeded("max_announcement_bytes", size, code=StreamCode.NO_CAPACITY, scope="stream")
         self._bytes = size
@@ -421,7 +413,7 @@ class AnnounceRequester(MessageMachine):
 
     def _forget(self, route: _Route) -> None:
         del self._by_path[route.path]
-        self._bytes -= len(route.path.encode())
+        self._bytes -= len(str(route.path).encode())
 
     def _announced_twice(self) -> RemoteProtocolError:
         code = self._state.dialect.codes.duplicate("announce")

@@ -16,7 +16,7 @@ class AnnouncedTracks:
     """Counts the announced tracks of each broadcast."""
 
     def __init__(self) -> None:
-        self._tracks: dict[str, int] = {}
+        self._tracks: dict[BroadcastPath, int] = {}
 
     def start(self, path: BroadcastPath, events: list[Event], *, initial: bool) -> None:
         """Adds a track by its full path, which has at least one part, and tells what that means."""
@@ -69,5 +69,5 @@ class FullPathQuirk:
         return self._assumed and self._prefix.covers(suffix)
 
 
-def _split(path: BroadcastPath) -> tuple[str, str]:
-    return str(BroadcastPath(path.parts[:-1])), path.parts[-1]
+def _split(path: BroadcastPath) -> tuple[BroadcastPath, str]:
+    return BroadcastPath(path.parts[:-1]), path.parts[-1]

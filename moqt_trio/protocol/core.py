@@ -12,13 +12,15 @@ import attrs
 from ..errors import LocalProtocolError, Malformed
 from ..frame import Frame
 from ..limits import Limits
-from ..wire.messages import Datagram, Fetch, Setup, StreamKind, Subscribe
+from ..path import BroadcastPath
+from ..wire.messages import Datagram, Fetch, Setup, StreamKind, SubscribeUpdate
 from .announce import AnnounceRequester
 from .events import DatagramReceived
 from .fetch import FetchRequester
 from .goaway import GoawaySender
 from .group import GroupSender
 from .incoming import IncomingBidi, IncomingUni
+from .paths import format_requested
 from .probe import ProbeRequester
 from .setup import check_setup
 from .state import SessionState
@@ -127,13 +129,13 @@ class SessionCore:
             return None
         return self.dialect.stream_type(StreamKind.SETUP) + self.dialect.encode(self.setup)
 
-    def request_announcements(self, prefix: str) -> AnnounceRequester:
+    def request_announcements(self, prefix: BroadcastPath | str) -> AnnounceRequester:
         """Asks what is available below a prefix; "" for everything."""
         return AnnounceRequester(self._state, prefix)
 
     def subscribe(
         self,
-        broadcast: str,
+        broadcast: BroadcastPath | str,
         track: str,
         *,
         priority: int = 0,
@@ -145,23 +147,12 @@ class SessionCore:
         end_frame: int | None = None,
     ) -> SubscribeRequester:
         """Subscribes to a track; the arguments are the fields of `Subscribe`. The id is in use when this returns."""
-        request = Subscribe(
-            self._state.issued.next_id,
-            broadcast,
-            track,
-            priority,
-            ordered,
-            max_age_ms,
-            start_group,
-            end_group,
-            start_frame,
-            end_frame,
-        )
-        return SubscribeRequester(self._state, request)
+        wanted = SubscribeUpdate(priority, ordered, max_age_ms, start_group, end_group, start_frame, end_frame)
+        return SubscribeRequester(self._state, BroadcastPath.parse(broadcast), track, wanted)
 
     def fetch(
         self,
-        broadcast: str,
+        broadcast: BroadcastPath | str,
         track: str,
         group: int,
         *,
@@ -170,9 +161,10 @@ class SessionCore:
         end_frame: int | None = None,
     ) -> FetchRequester:
         """Fetches one group; the arguments are the fields of `Fetch`."""
-        return FetchRequester(self._state, Fetch(broadcast, track, priority, group, start_frame, end_frame))
+        path = format_requested(broadcast, track, self.dialect.features, self.limits)
+        return FetchRequester(self._state, Fetch(path, track, priority, group, start_frame, end_frame))
 
-    def request_track_info(self, broadcast: str, track: str) -> TrackInfoRequester:
+    def request_track_info(self, broadcast: BroadcastPath | str, track: str) -> TrackInfoRequester:
         """Asks for a track's properties."""
         return TrackInfoRequester(self._state, broadcast, track)
 

@@ -1,4 +1,9 @@
-"""What the session machines tell their driver: one value for each thing that happened on a stream."""
+"""What happened on a stream, as its machine says it.
+
+Where a message says all there is to say, the message itself is the event: `SubscribeOk`, `SubscribeUpdate`, `Setup`
+and the others in `Event`, with the fields that the wire had. The classes here are for the rest: what a stream's end
+means, and what names a path, which is decoded once and is a `BroadcastPath` from here on.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,26 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
+from ..wire.messages import (
+    FetchUpdate,
+    Goaway,
+    Probe,
+    SessionUpdate,
+    Setup,
+    SubscribeDrop,
+    SubscribeEnd,
+    SubscribeOk,
+    SubscribeUpdate,
+    TrackInfo,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..frame import Frame
+    from ..path import BroadcastPath
     from ..wire.dialect import Dialect
-    from ..wire.messages import Fetch, Parameters, Setup, Subscribe, SubscribeUpdate, TrackInfo
+    from ..wire.messages import AnnounceRequest, Fetch, Parameters, Subscribe
 
 
 def _with_timestamps(frames: Iterable[Frame]) -> list[tuple[bytes, int | None]]:
@@ -35,17 +54,6 @@ class SessionNegotiated:
 
 
 @attrs.frozen
-class BitrateReported:
-    """The peer's estimate of the connection (SESSION_UPDATE).
-
-    Attributes:
-        bitrate: Bits per second; None when unknown.
-    """
-
-    bitrate: int | None
-
-
-@attrs.frozen
 class SessionStreamEnded:
     """The peer ended the stream of the handshake, and with it the session.
 
@@ -57,25 +65,16 @@ class SessionStreamEnded:
 
 
 @attrs.frozen
-class SetupReceived:
-    """The peer's capabilities are known."""
-
-    setup: Setup
-
-
-@attrs.frozen
 class AnnouncementsRequested:
     """The peer wants announcements below a prefix.
 
     Attributes:
-        prefix: The prefix as it was spelled on the wire.
-        exclude_hop: Announcements that passed this hop are not wanted; 0 for none.
-        parameters: What gomoqt's develop version says beside that; None for nothing.
+        prefix: The prefix.
+        request: The message, with the prefix as the peer wrote it.
     """
 
-    prefix: str
-    exclude_hop: int
-    parameters: Parameters | None = None
+    prefix: BroadcastPath
+    request: AnnounceRequest
 
 
 @attrs.frozen
@@ -83,7 +82,7 @@ class Announced:
     """The peer offers a broadcast.
 
     Attributes:
-        path: The full path, canonical: parts joined by single slashes.
+        path: The full path.
         hops: Hop ids from the origin to the peer, the peer's own included where it is known; 0 is unknown.
         warm_cost: As the peer gave it.
         cold_cost: As the peer gave it.
@@ -91,7 +90,7 @@ class Announced:
         updated: True when the path was offered before, and this replaces what was known of it.
     """
 
-    path: str
+    path: BroadcastPath
     hops: tuple[int, ...] = ()
     warm_cost: int = 0
     cold_cost: int = 0
@@ -103,7 +102,7 @@ class Announced:
 class Unannounced:
     """The peer no longer offers a broadcast. Subscriptions that run are not disturbed."""
 
-    path: str
+    path: BroadcastPath
 
 
 @attrs.frozen
@@ -117,21 +116,21 @@ class TrackAnnounced:
         track: The track's name.
     """
 
-    path: str
+    path: BroadcastPath
     track: str
 
 
 @attrs.frozen
 class TrackUnannounced:
-    """The peer no longer offers a track. Behind the last one of a broadcast comes the broadcast's own `Unannounced`."""
+    """The peer no longer offers a track. The broadcast's own `Unannounced` follows the last one of a broadcast."""
 
-    path: str
+    path: BroadcastPath
     track: str
 
 
 @attrs.frozen
 class InitialAnnouncementsDone:
-    """Everything that was there before we asked has been told; only in versions that say so."""
+    """Everything that was available before we asked was announced; only in versions that say so."""
 
 
 @attrs.frozen
@@ -141,21 +140,20 @@ class AnnouncementsEnded:
 
 @attrs.frozen
 class SubscribeRequested:
-    """The peer asks for a track."""
+    """The peer asks for a track.
 
+    Attributes:
+        path: The broadcast's path.
+        request: The message, with the path as the peer wrote it.
+    """
+
+    path: BroadcastPath
     request: Subscribe
 
 
 @attrs.frozen
-class SubscribeUpdated:
-    """The peer changed its subscription."""
-
-    update: SubscribeUpdate
-
-
-@attrs.frozen
 class RequestCancelled:
-    """The peer withdrew its request, by FIN or by reset.
+    """The peer cancelled its request, by FIN or by reset.
 
     Attributes:
         code: The reset's code; None for a FIN.
@@ -165,47 +163,8 @@ class RequestCancelled:
 
 
 @attrs.frozen
-class SubscribeAccepted:
-    """The publisher accepted.
-
-    Attributes:
-        start_group: The first group that will come; None where the version or the publisher does not say.
-        latest_group: The newest group that the publisher has; None where the version or the publisher does not say.
-    """
-
-    start_group: int | None
-    latest_group: int | None = None
-
-
-@attrs.frozen
-class SubscribeEnded:
-    """The track ended: no group at or after `end_group` will come.
-
-    Attributes:
-        end_group: The first sequence that will never come; None where the version does not say.
-    """
-
-    end_group: int | None
-
-
-@attrs.frozen
-class GroupsDropped:
-    """The publisher will not deliver some groups.
-
-    Attributes:
-        first: The first sequence.
-        last: The last sequence, inclusive.
-        code: Why; 0 for no particular reason.
-    """
-
-    first: int
-    last: int
-    code: int
-
-
-@attrs.frozen
 class RequestFinished:
-    """The publisher has said all there is to say on this request (FIN)."""
+    """The publisher has sent everything on this request (FIN)."""
 
 
 @attrs.frozen
@@ -257,66 +216,23 @@ class GroupReset:
 
 @attrs.frozen
 class FetchRequested:
-    """The peer asks for one group."""
+    """The peer asks for one group.
 
+    Attributes:
+        path: The broadcast's path.
+        request: The message, with the path as the peer wrote it.
+    """
+
+    path: BroadcastPath
     request: Fetch
-
-
-@attrs.frozen
-class FetchUpdated:
-    """The peer changed the priority of its fetch."""
-
-    priority: int
 
 
 @attrs.frozen
 class TrackInfoRequested:
     """The peer asks for a track's properties."""
 
-    broadcast: str
+    path: BroadcastPath
     track: str
-
-
-@attrs.frozen
-class TrackInfoReceived:
-    """The properties that we asked for."""
-
-    info: TrackInfo
-
-
-@attrs.frozen
-class ProbeRequested:
-    """The peer wants to know our estimate, or set a target.
-
-    Attributes:
-        bitrate: The target in bits per second; None for none.
-    """
-
-    bitrate: int | None
-
-
-@attrs.frozen
-class ProbeReported:
-    """The publisher's estimate.
-
-    Attributes:
-        bitrate: Bits per second; None when unknown.
-        rtt_ms: The smoothed round trip in milliseconds; None when unknown.
-    """
-
-    bitrate: int | None
-    rtt_ms: int | None
-
-
-@attrs.frozen
-class GoawayReceived:
-    """The peer asks us to leave.
-
-    Attributes:
-        uri: Where to go instead; empty for nowhere in particular.
-    """
-
-    uri: str
 
 
 @attrs.frozen
@@ -330,9 +246,9 @@ class DatagramReceived:
 
 Event: TypeAlias = (
     SessionNegotiated
-    | BitrateReported
+    | SessionUpdate
     | SessionStreamEnded
-    | SetupReceived
+    | Setup
     | AnnouncementsRequested
     | Announced
     | Unannounced
@@ -341,11 +257,11 @@ Event: TypeAlias = (
     | TrackAnnounced
     | TrackUnannounced
     | SubscribeRequested
-    | SubscribeUpdated
+    | SubscribeUpdate
     | RequestCancelled
-    | SubscribeAccepted
-    | SubscribeEnded
-    | GroupsDropped
+    | SubscribeOk
+    | SubscribeEnd
+    | SubscribeDrop
     | RequestFinished
     | RequestRefused
     | GroupStarted
@@ -353,11 +269,10 @@ Event: TypeAlias = (
     | GroupFinished
     | GroupReset
     | FetchRequested
-    | FetchUpdated
+    | FetchUpdate
     | TrackInfoRequested
-    | TrackInfoReceived
-    | ProbeRequested
-    | ProbeReported
-    | GoawayReceived
+    | TrackInfo
+    | Probe
+    | Goaway
     | DatagramReceived
 )

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-import attrs
-
 from ..codes import StreamCode
 from ..errors import LocalProtocolError, Malformed, ProtocolError
 from ..wire.messages import Expect, Fetch, FetchUpdate, Message, StreamKind
-from .events import Event, FetchRequested, FetchUpdated, FramesReceived, RequestFinished, RequestRefused
+from .events import Event, FetchRequested, FramesReceived, RequestFinished, RequestRefused
 from .group import FrameWriter
 from .machine import Responder, StreamMachine, note_events
-from .paths import format_requested, path_untrusted
+from .paths import path_untrusted
 
 if TYPE_CHECKING:
     from ..frame import Frame
@@ -26,10 +24,10 @@ if TYPE_CHECKING:
 class FetchResponder(Responder):
     """The peer fetches one group of ours. The driver finishes the stream after the last frame, or resets it.
 
-    Events: `FetchRequested`, `FetchUpdated` where the version has updates, `RequestCancelled`.
+    Events: `FetchRequested`, `FetchUpdate` where the version has updates, `RequestCancelled`.
 
     Attributes:
-        request: What the peer asked for; None until it arrived. Its path is canonical.
+        request: What the peer asked for, as it wrote it; None until it arrived.
     """
 
     _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
@@ -57,14 +55,14 @@ class FetchResponder(Responder):
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         if isinstance(message, FetchUpdate):
-            events.append(FetchUpdated(message.priority))
+            events.append(message)
             return
         assert isinstance(message, Fetch)
         path = path_untrusted(message.broadcast, self._state.limits)
-        self.request = attrs.evolve(message, broadcast=str(path))
+        self.request = message
         self._asked = True
         self._expect = Expect.FETCH_UPDATE if self._state.dialect.features.fetch_update else None
-        events.append(FetchRequested(self.request))
+        events.append(FetchRequested(path, message))
 
     def _on_release(self) -> None:
         self._state.requests.give_back()
@@ -77,8 +75,6 @@ class FetchRequester(StreamMachine):
     """
 
     def __init__(self, state: SessionState, request: Fetch) -> None:
-        broadcast = format_requested(request.broadcast, request.track, state.dialect.features, state.limits)
-        request = attrs.evolve(request, broadcast=broadcast)
         self.opening = state.dialect.stream_type(StreamKind.FETCH) + state.dialect.encode(request)
         self._dialect = state.dialect
         self._frames = state.dialect.frame_decoder(state.limits)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from ..codes import SessionCode
 from ..errors import LocalProtocolError, RemoteProtocolError
 from ..wire.messages import Expect, Goaway, Message, StreamKind
-from .events import Event, GoawayReceived
 from .machine import MessageMachine, StreamMachine
 
 if TYPE_CHECKING:
+    from .events import Event
     from .state import SessionState
 
 
 class GoawayReceiver(MessageMachine):
-    """The peer asks us to leave. Event: `GoawayReceived`."""
+    """The peer asks us to leave. Event: `Goaway`."""
 
     def __init__(self, state: SessionState) -> None:
         super().__init__(state, Expect.GOAWAY)
@@ -31,7 +31,7 @@ class GoawayReceiver(MessageMachine):
         if message.uri and not state.is_client:
             raise RemoteProtocolError("a client may not send a server elsewhere", code=SessionCode.PROTOCOL_VIOLATION)
         state.goaway_received = message.uri
-        events.append(GoawayReceived(message.uri))
+        events.append(message)
 
     def _on_fin(self, events: list[Event]) -> None:
         if self._state.goaway_received is None:

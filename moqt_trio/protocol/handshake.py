@@ -4,7 +4,7 @@
     ──────                                        ──────
     writes `opening` on a new bidi stream   ───▶  receive_data → SessionNegotiated
     receive_data → SessionNegotiated        ◀───  writes accept()
-    update(), BitrateReported               ◀──▶  update(), BitrateReported
+    update(), SessionUpdate                 ◀──▶  update(), SessionUpdate
     SessionStreamEnded                      ◀──▶  SessionStreamEnded
 
 Every mistake here ends the session. `negotiation.py` decides which versions take part.
@@ -22,7 +22,7 @@ from ..errors import LocalProtocolError, Malformed, ProtocolError, RemoteProtoco
 from ..wire import handshake
 from ..wire.buffer import StreamBuffer
 from ..wire.messages import Expect, Parameters, SessionClient, SessionServer, SessionUpdate
-from .events import BitrateReported, Event, SessionNegotiated, SessionStreamEnded
+from .events import Event, SessionNegotiated, SessionStreamEnded
 from .machine import StreamMachine, note_events
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _names(dialects: tuple[Dialect, ...]) -> str:
 class HandshakeMachine(StreamMachine, abc.ABC):
     """One side of the handshake's stream.
 
-    Events: `SessionNegotiated` once, `BitrateReported` for each SESSION_UPDATE, `SessionStreamEnded`.
+    Events: `SessionNegotiated` once, `SessionUpdate` for each of the peer's, `SessionStreamEnded`.
 
     Attributes:
         offered: The versions that this side can negotiate on, best first.
@@ -100,7 +100,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
             if update is None:
                 break
             assert isinstance(update, SessionUpdate)
-            events.append(BitrateReported(update.bitrate))
+            events.append(update)
         if fin:
             if buffer or self.dialect is None:
                 raise Malformed("FIN inside the handshake", code=SessionCode.PROTOCOL_VIOLATION)

@@ -27,9 +27,16 @@ def path_untrusted(text: str, limits: Limits, below: BroadcastPath | None = None
     Raises:
         LimitExceeded: The path is too long or too deep; scope `"stream"`.
     """
-    parts = tuple(part for part in text.split("/") if part)
-    if below is not None:
-        parts = below.parts + parts
+    parts = tuple([part for part in text.split("/") if part])
+    return _path_of_untrusted(parts if below is None else below.parts + parts, limits)
+
+
+def joined_untrusted(prefix: BroadcastPath, suffix: BroadcastPath, limits: Limits) -> BroadcastPath:
+    """Return the path that a peer's suffix makes below a prefix. Raises as `path_untrusted` does."""
+    return _path_of_untrusted(prefix.parts + suffix.parts, limits)
+
+
+def _path_of_untrusted(parts: tuple[str, ...], limits: Limits) -> BroadcastPath:
     if len(parts) > limits.max_path_parts:
         raise LimitExceeded("max_path_parts", len(parts), code=StreamCode.UNROUTABLE, scope="stream")
     size = _size(parts)
@@ -40,7 +47,7 @@ def path_untrusted(text: str, limits: Limits, below: BroadcastPath | None = None
 
 def _size(parts: tuple[str, ...]) -> int:
     # A caller's text may hold what UTF-8 cannot: that is refused where the path is encoded.
-    return sum(len(part.encode("utf-8", "surrogatepass")) for part in parts) + max(len(parts) - 1, 0)
+    return len("/".join(parts).encode("utf-8", "surrogatepass"))
 
 
 def check_path_local(path: BroadcastPath, limits: Limits, track: str | None = None) -> None:
@@ -64,7 +71,7 @@ def check_path_local(path: BroadcastPath, limits: Limits, track: str | None = No
         raise LocalProtocolError(f"a path has at most {limits.max_path} bytes (Limits.max_path), not {size}")
 
 
-def track_path_local(broadcast: str | BroadcastPath, track: str, limits: Limits) -> str:
+def track_path_local(broadcast: BroadcastPath | str, track: str, limits: Limits) -> BroadcastPath:
     """Returns the path that stands for a track where announcements name tracks.
 
     Raises:
@@ -73,17 +80,17 @@ def track_path_local(broadcast: str | BroadcastPath, track: str, limits: Limits)
     """
     if not track or "/" in track:
         raise LocalProtocolError(f"a track that is named {printable(track)!r} can't be announced by its path")
-    return str(path_local(BroadcastPath.parse(broadcast).join(track), limits))
+    return path_local(BroadcastPath.parse(broadcast).join(track), limits)
 
 
-def path_local(path: str | BroadcastPath, limits: Limits) -> BroadcastPath:
+def path_local(path: BroadcastPath | str, limits: Limits) -> BroadcastPath:
     """Return the canonical form of a caller's path. Raises `LocalProtocolError` when it is too long or too deep."""
     found = BroadcastPath.parse(path)
     check_path_local(found, limits)
     return found
 
 
-def format_requested(broadcast: str | BroadcastPath, track: str, features: Features, limits: Limits) -> str:
+def format_requested(broadcast: BroadcastPath | str, track: str, features: Features, limits: Limits) -> str:
     """Return the path of a request for a track or a group, as a version writes it.
 
     Raises:

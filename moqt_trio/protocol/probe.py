@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import LocalProtocolError, RemoteProtocolError
 from ..wire.messages import Expect, Message, Probe, ProbeLevel, StreamKind
-from .events import Event, ProbeReported, ProbeRequested, RequestFinished, RequestRefused
+from .events import Event, RequestFinished, RequestRefused
 from .machine import MessageMachine, Responder, note_events
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class ProbeResponder(Responder):
     """The peer wants our estimates. Opening the stream is the request; a PROBE message on it sets a target.
 
-    Events: `ProbeRequested` when the stream opens and for each message, `RequestCancelled`.
+    Events: `Probe` when the stream opens, without a target, and for each message; `RequestCancelled`.
     """
 
     def __init__(self, state: SessionState) -> None:
@@ -44,7 +44,7 @@ class ProbeResponder(Responder):
             return super().receive_data(data, fin)
         # Peers open the stream with its type alone; waiting for a message would leave them without an answer.
         self._told = True
-        asked = ProbeRequested(None)
+        asked = Probe()
         try:
             return [asked, *super().receive_data(data, fin)]
         except RemoteProtocolError as error:
@@ -53,14 +53,14 @@ class ProbeResponder(Responder):
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, Probe)
-        events.append(ProbeRequested(message.bitrate))
+        events.append(message)
 
     def _on_release(self) -> None:
         self._state.requests.give_back()
 
 
 class ProbeRequester(MessageMachine):
-    """We want the peer's estimates. Events: `ProbeReported`, `RequestFinished`, `RequestRefused`."""
+    """We want the peer's estimates. Events: `Probe`, `RequestFinished`, `RequestRefused`."""
 
     def __init__(self, state: SessionState, bitrate: int | None) -> None:
         super().__init__(state, Expect.PROBE)
@@ -78,7 +78,7 @@ class ProbeRequester(MessageMachine):
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, Probe)
-        events.append(ProbeReported(message.bitrate, message.rtt_ms))
+        events.append(message)
 
     def _on_fin(self, events: list[Event]) -> None:
         events.append(RequestFinished())

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from ..codes import SessionCode
 from ..errors import LocalProtocolError, Malformed, RemoteProtocolError
 from ..wire.messages import Expect, Message, Role, Setup
-from .events import Event, SetupReceived
 from .machine import MessageMachine
 
 if TYPE_CHECKING:
+    from .events import Event
     from .state import SessionState
 
 
@@ -34,7 +34,7 @@ def check_setup(setup: Setup, *, from_client: bool, path_on_wire: bool) -> None:
 
 
 class SetupReceiver(MessageMachine):
-    """The peer says what it can do. Event: `SetupReceived`.
+    """The peer says what it can do. Event: `Setup`.
 
     Every mistake here ends the session: without a SETUP, or with two, nothing after it can be relied on.
     """
@@ -53,7 +53,7 @@ class SetupReceiver(MessageMachine):
             raise self._broken(problem)
         state.peer_setup = message
         self._expect = None
-        events.append(SetupReceived(message))
+        events.append(message)
 
     def _on_fin(self, events: list[Event]) -> None:
         if self._expect is not None:

@@ -24,20 +24,12 @@ from ..wire.messages import (
     SubscribeOk,
     SubscribeUpdate,
 )
-from .events import (
-    Event,
-    GroupsDropped,
-    RequestFinished,
-    RequestRefused,
-    SubscribeAccepted,
-    SubscribeEnded,
-    SubscribeRequested,
-    SubscribeUpdated,
-)
+from .events import Event, RequestFinished, RequestRefused, SubscribeRequested
 from .machine import MessageMachine, Responder
 from .paths import format_requested, path_untrusted
 
 if TYPE_CHECKING:
+    from ..path import BroadcastPath
     from .state import SessionState
 
 
@@ -68,11 +60,11 @@ def _range_problem(wanted: Subscribe | SubscribeUpdate) -> str | None:
 class SubscribeResponder(Responder):
     """The peer subscribes to a track of ours.
 
-    Events: `SubscribeRequested` once, `SubscribeUpdated` for each update, `RequestCancelled`.
+    Events: `SubscribeRequested` once, `SubscribeUpdate` for each update, `RequestCancelled`.
     The methods return b"" once the peer has cancelled: there is nobody left to tell.
 
     Attributes:
-        request: What the peer asked for; None until it arrived. Its path is canonical.
+        request: What the peer asked for, as it wrote it; None until it arrived.
         accepted: True once `accept` was called.
     """
 
@@ -170,7 +162,7 @@ class SubscribeResponder(Responder):
         if self._state.dialect.features.update_keeps_range:
             message = self._with_range_kept(message)
         self._check(message)
-        events.append(SubscribeUpdated(message))
+        events.append(message)
 
     def _with_range_kept(self, update: SubscribeUpdate) -> SubscribeUpdate:
         """Returns an update with the bounds in force where it names none."""
@@ -185,11 +177,11 @@ class SubscribeResponder(Responder):
         path = path_untrusted(message.broadcast, self._state.limits)
         self._state.peers.admit_untrusted(message.subscribe_id)
         self._admitted = True
-        self.request = attrs.evolve(message, broadcast=str(path))
+        self.request = message
         self._range = message.start_group, message.end_group
         self._asked = True
         self._expect = Expect.SUBSCRIBE_UPDATE
-        events.append(SubscribeRequested(self.request))
+        events.append(SubscribeRequested(path, message))
 
     def _check(self, wanted: Subscribe | SubscribeUpdate) -> None:
         problem = _range_problem(wanted)
@@ -208,7 +200,7 @@ class SubscribeRequester(MessageMachine):
     Its id is registered when this object is made: groups may arrive before the answer. Late groups of a released
     subscription are refused without harm.
 
-    Events: `SubscribeAccepted`, `GroupsDropped`, `SubscribeEnded`, then `RequestFinished` (FIN) or `RequestRefused`.
+    Events: `SubscribeOk`, `SubscribeDrop`, `SubscribeEnd`, then `RequestFinished` (FIN) or `RequestRefused`.
 
     Attributes:
         subscribe_id: The number that its groups carry.
@@ -216,25 +208,28 @@ class SubscribeRequester(MessageMachine):
 
     _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
 
-    def __init__(self, state: SessionState, request: Subscribe) -> None:
-        typed = state.dialect.features.subscribe_typed
-        super().__init__(state, Expect.SUBSCRIBE_REPLY if typed else Expect.SUBSCRIBE_FIRST_REPLY)
-        problem = _range_problem(request)
+    def __init__(self, state: SessionState, path: BroadcastPath, track: str, wanted: SubscribeUpdate) -> None:
+        dialect, features = state.dialect, state.dialect.features
+        super().__init__(state, Expect.SUBSCRIBE_REPLY if features.subscribe_typed else Expect.SUBSCRIBE_FIRST_REPLY)
+        problem = _range_problem(wanted)
         if problem is not None:
             raise LocalProtocolError(problem)
-        broadcast = format_requested(request.broadcast, request.track, state.dialect.features, state.limits)
-        request = attrs.evolve(request, subscribe_id=state.issued.next_id, broadcast=broadcast)
-        self.opening = state.dialect.stream_type(StreamKind.SUBSCRIBE) + state.dialect.encode(request)
-        self.subscribe_id = state.issued.register()
-        self._current = SubscribeUpdate(
-            priority=request.priority,
-            ordered=request.ordered,
-            max_age_ms=request.max_age_ms,
-            start_group=request.start_group,
-            end_group=request.end_group,
-            start_frame=request.start_frame,
-            end_frame=request.end_frame,
+        request = Subscribe(
+            state.issued.next_id,
+            format_requested(path, track, features, state.limits),
+            track,
+            wanted.priority,
+            wanted.ordered,
+            wanted.max_age_ms,
+            wanted.start_group,
+            wanted.end_group,
+            wanted.start_frame,
+            wanted.end_frame,
         )
+        self.opening = dialect.stream_type(StreamKind.SUBSCRIBE) + dialect.encode(request)
+        # The id counts as used from here on: a request that can't be written takes none.
+        self.subscribe_id = state.issued.register()
+        self._current = wanted
         self._accepted = False
         self._ended = False
 
@@ -278,18 +273,18 @@ class SubscribeRequester(MessageMachine):
                 self._accepted = True
                 if not features.subscribe_typed:
                     self._expect = Expect.SUBSCRIBE_REPLY if features.subscribe_drop else None
-                events.append(SubscribeAccepted(message.start_group, message.latest_group))
+                events.append(message)
             case SubscribeEnd():
                 # A track that ends before its first group has an END and no OK.
                 if self._ended:
                     raise self._broken("SUBSCRIBE_END twice")
                 self._ended = True
-                events.append(SubscribeEnded(message.group))
+                events.append(message)
             case SubscribeDrop():
                 if not self._accepted:
                     raise self._broken("SUBSCRIBE_DROP before SUBSCRIBE_OK")
                 code = self._state.dialect.codes.from_wire("group", message.code)
-                events.append(GroupsDropped(message.start, message.end, code))
+                events.append(message if code == message.code else attrs.evolve(message, code=code))
             case _:
                 raise self._broken(f"{type(message).__name__} as a reply")
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import LocalProtocolError
 from ..wire.messages import Expect, Message, StreamKind, TrackInfo, TrackRequest
-from .events import Event, RequestRefused, TrackInfoReceived, TrackInfoRequested
+from .events import Event, RequestRefused, TrackInfoRequested
 from .machine import MessageMachine, Responder
 from .paths import format_requested, path_untrusted
 
 if TYPE_CHECKING:
+    from ..path import BroadcastPath
     from .state import SessionState
 
 
@@ -48,7 +49,7 @@ class TrackInfoResponder(Responder):
         path = path_untrusted(message.broadcast, self._state.limits)
         self._asked = True
         self._expect = None
-        events.append(TrackInfoRequested(str(path), message.track))
+        events.append(TrackInfoRequested(path, message.track))
 
     def _on_release(self) -> None:
         self._state.requests.give_back()
@@ -57,10 +58,10 @@ class TrackInfoResponder(Responder):
 class TrackInfoRequester(MessageMachine):
     """We ask for the properties of a track of the peer's. Our half stays open until the reply: a FIN would cancel.
 
-    Events: `TrackInfoReceived` or `RequestRefused`. What ends the stream after the reply says nothing.
+    Events: `TrackInfo` or `RequestRefused`. What ends the stream after the reply says nothing.
     """
 
-    def __init__(self, state: SessionState, broadcast: str, track: str) -> None:
+    def __init__(self, state: SessionState, broadcast: BroadcastPath | str, track: str) -> None:
         super().__init__(state, Expect.TRACK_INFO)
         request = TrackRequest(format_requested(broadcast, track, state.dialect.features, state.limits), track)
         self.opening = state.dialect.stream_type(StreamKind.TRACK) + state.dialect.encode(request)
@@ -68,7 +69,7 @@ class TrackInfoRequester(MessageMachine):
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, TrackInfo)
         self._expect = None
-        events.append(TrackInfoReceived(message))
+        events.append(message)
 
     def _on_fin(self, events: list[Event]) -> None:
         if self._expect is not None:

@@ -211,7 +211,7 @@ class Session:
         self._check_track_name(track)
         where = self._checked_path(path)
         machine = self._context.core.fetch(
-            str(where), track, sequence, priority=priority, start_frame=start_frame, end_frame=end_frame
+            where, track, sequence, priority=priority, start_frame=start_frame, end_frame=end_frame
         )
         return FetchReader(self._context, where, track, machine, sequence, start_frame)
 

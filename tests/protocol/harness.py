@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import moqt_trio.wire  # noqa: F401  (registers the versions)
 from moqt_trio.errors import RemoteProtocolError
+from moqt_trio.path import BroadcastPath
 from moqt_trio.protocol.core import SessionCore
 from moqt_trio.protocol.events import Event, FramesReceived
 from moqt_trio.wire import dialect
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 NAMES = ("moq-lite-03", "moq-lite-04", "moq-lite-05", "moq-lite-06")
 OLD = NAMES[:2]
 NEW = NAMES[2:]
+
+path_of = BroadcastPath.parse
 
 PEER_HOP = 77
 OWN_HOP = 11

@@ -9,8 +9,8 @@ from moqt_trio.errors import LimitExceeded, LocalProtocolError, RemoteProtocolEr
 from moqt_trio.limits import Limits
 from moqt_trio.protocol.announce import AnnounceResponder
 from moqt_trio.protocol.events import AnnouncementsRequested, RequestCancelled
-from moqt_trio.wire.messages import Setup
-from tests.protocol.harness import core
+from moqt_trio.wire.messages import AnnounceRequest, Setup
+from tests.protocol.harness import core, path_of
 
 # The whole opening of an announce stream: the type, then the request.
 ROOT = {"moq-lite-03": "010100", "moq-lite-04": "01020000", "moq-lite-05": "01020000", "moq-lite-06": "010100"}
@@ -67,8 +67,8 @@ def test_the_request_names_a_prefix(name):
     side = core(name)
     stream = side.accept_bidi()
     raw = bytes.fromhex(LIVE[name]).replace(b"\x04live", b"\x04/li/")
-    assert stream.receive_data(raw, False) == [AnnouncementsRequested("/li/", 0)]
-    assert stream.machine.prefix == "li"
+    assert stream.receive_data(raw, False) == [AnnouncementsRequested(path_of("/li/"), AnnounceRequest("/li/"))]
+    assert stream.machine.prefix == path_of("li")
 
 
 def test_what_is_available_at_first_answers_the_request(name):

@@ -16,7 +16,7 @@ from moqt_trio.protocol.events import (
 )
 from moqt_trio.protocol.fetch import FetchResponder
 from moqt_trio.wire.messages import Fetch
-from tests.protocol.harness import NEW, OLD, core
+from tests.protocol.harness import NEW, OLD, core, path_of
 from tests.wire.strict import Frame
 
 # As moq-rs sends it, the stream type in front.
@@ -38,7 +38,7 @@ def publisher(name: str) -> FetchResponder:
     """Returns a publisher's machine with the request above."""
     stream = core(name, is_client=False).accept_bidi()
     assert stream.receive_data(bytes.fromhex(REQUEST[name]), False) == [
-        FetchRequested(Fetch("demo/cam", "events", 0, 1))
+        FetchRequested(path_of("demo/cam"), Fetch("demo/cam", "events", 0, 1))
     ]
     assert isinstance(stream.machine, FetchResponder)
     return stream.machine

@@ -17,14 +17,12 @@ from moqt_trio.protocol.events import (
     AnnouncementsRequested,
     FramesReceived,
     GroupFinished,
-    GroupsDropped,
     GroupStarted,
     InitialAnnouncementsDone,
     RequestCancelled,
     RequestFinished,
     SessionNegotiated,
     SessionStreamEnded,
-    SubscribeAccepted,
     SubscribeRequested,
     TrackAnnounced,
     TrackUnannounced,
@@ -33,8 +31,8 @@ from moqt_trio.protocol.events import (
 from moqt_trio.protocol.negotiation import Negotiation
 from moqt_trio.protocol.paths import track_path_local
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.messages import StreamKind, Subscribe
-from tests.protocol.harness import by_bytes
+from moqt_trio.wire.messages import AnnounceRequest, StreamKind, Subscribe, SubscribeDrop, SubscribeOk
+from tests.protocol.harness import by_bytes, path_of
 from tests.wire.strict import Frame
 
 PREFIX = "02" + "056a6170616e" + "056b796f746f"
@@ -42,6 +40,7 @@ TRACK = "03" + "056a6170616e" + "056b796f746f" + "0474657874"
 SUFFIX = "01" + "0474657874"
 HELLO = "0568656c6c6f"
 BROADCAST, NAME = "japan/kyoto", "text"
+PATH = path_of(BROADCAST)
 
 
 def bytes_of(text: str) -> bytes:
@@ -120,14 +119,14 @@ def test_echo(recording, cut, is_client):
 
     # The peer asks what is here, and we ask what is there.
     asked = core.accept_bidi()
-    assert take(asked, recording.please, cut) == [AnnouncementsRequested(BROADCAST, 0)]
+    assert take(asked, recording.please, cut) == [AnnouncementsRequested(PATH, AnnounceRequest(BROADCAST))]
     assert asked.kind is StreamKind.ANNOUNCE
     announcements = core.request_announcements(BROADCAST)
     assert announcements.opening == recording.please
     assert asked.machine.accept([(where, (), 0, 0)]) == recording.active + recording.live
     assert take(announcements, recording.active + recording.live, cut) == [
-        Announced(BROADCAST, initial=True),
-        TrackAnnounced(BROADCAST, NAME),
+        Announced(PATH, initial=True),
+        TrackAnnounced(PATH, NAME),
         InitialAnnouncementsDone(),
     ]
 
@@ -135,11 +134,11 @@ def test_echo(recording, cut, is_client):
     subscribed = core.accept_bidi()
     age = 5000 if recording.dialect.features.max_age else 0
     (request,) = take(subscribed, recording.subscribe, cut)
-    assert request == SubscribeRequested(Subscribe(0, BROADCAST, NAME, ordered=None, max_age_ms=age))
+    assert request == SubscribeRequested(PATH, Subscribe(0, BROADCAST, NAME, ordered=None, max_age_ms=age))
     subscription = core.subscribe(BROADCAST, NAME, ordered=None, max_age_ms=5000)
     assert subscription.opening == recording.subscribe
     assert subscribed.machine.accept(1) == recording.info
-    assert take(subscription, recording.info, cut) == [SubscribeAccepted(None, latest_group=1)]
+    assert take(subscription, recording.info, cut) == [SubscribeOk(latest_group=1)]
 
     # Groups travel on streams of their own, and one is missing.
     for sequence in (1, 3):
@@ -153,14 +152,14 @@ def test_echo(recording, cut, is_client):
             GroupFinished(),
         ]
     assert subscribed.machine.drop(2, 2, StreamCode.OLD) == recording.gap
-    assert take(subscription, recording.gap, cut) == [GroupsDropped(2, 2, StreamCode.OLD)]
+    assert take(subscription, recording.gap, cut) == [SubscribeDrop(2, 2, StreamCode.OLD)]
 
     # The end: of the tracks, of the lists, of the session.
     assert subscribed.machine.end(4) == b""
     assert take(subscription, b"", cut, fin=True) == [RequestFinished()]
     assert take(subscribed, b"", cut, fin=True) == [RequestCancelled(None)]
     assert asked.machine.unannounce(where) == recording.ended
-    assert take(announcements, recording.ended, cut) == [TrackUnannounced(BROADCAST, NAME), Unannounced(BROADCAST)]
+    assert take(announcements, recording.ended, cut) == [TrackUnannounced(PATH, NAME), Unannounced(PATH)]
     assert take(announcements, b"", cut, fin=True) == [AnnouncementsEnded()]
     assert take(asked, b"", cut, fin=True) == [RequestCancelled(None)]
     assert take(session, b"", cut, fin=True) == [SessionStreamEnded(None)]
@@ -181,18 +180,18 @@ def test_what_the_go_client_writes(cut):
     core = SessionCore(session.dialect, is_client=False)
     announcements = core.request_announcements(BROADCAST)
     assert take(announcements, recording.active_in_full, cut) == [
-        Announced(BROADCAST, initial=True),
-        TrackAnnounced(BROADCAST, NAME),
+        Announced(PATH, initial=True),
+        TrackAnnounced(PATH, NAME),
     ]
     assert take(announcements, bytes_of("010200"), cut) == [InitialAnnouncementsDone()]
     asked = core.accept_bidi()
-    assert take(asked, bytes_of("01" + "0000"), cut) == [AnnouncementsRequested("", 0)]
+    assert take(asked, bytes_of("01" + "0000"), cut) == [AnnouncementsRequested(path_of(""), AnnounceRequest(""))]
     assert asked.machine.accept([]) == recording.live
     subscribed = core.accept_bidi()
     (request,) = take(subscribed, bytes_of("02" + "17" + "00" + TRACK + "00000000"), cut)
-    assert request == SubscribeRequested(Subscribe(0, BROADCAST, NAME, ordered=None))
+    assert request == SubscribeRequested(PATH, Subscribe(0, BROADCAST, NAME, ordered=None))
     assert core.dialect.features.accept_before_groups
     assert take(announcements, b"\x00" + recording.ended_in_full + b"\x00", cut) == [
-        TrackUnannounced(BROADCAST, NAME),
-        Unannounced(BROADCAST),
+        TrackUnannounced(PATH, NAME),
+        Unannounced(PATH),
     ]

@@ -6,11 +6,12 @@ import pytest
 
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError, VersionUnsupported
 from moqt_trio.limits import Limits
-from moqt_trio.protocol.events import BitrateReported, SessionNegotiated, SessionStreamEnded
+from moqt_trio.protocol.events import SessionNegotiated, SessionStreamEnded
 from moqt_trio.protocol.handshake import ClientHandshake, ServerHandshake
 from moqt_trio.protocol.negotiation import Negotiation, candidates, protocols
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.handshake import HandshakeForm
+from moqt_trio.wire.messages import SessionUpdate
 from tests.protocol.harness import by_bytes
 
 LIMITS = Limits()
@@ -92,7 +93,7 @@ def test_both_roles(dialect):
     assert client.dialect is server.dialect is dialect
     for one, other in ((client, server), (server, client)):
         assert one.update(1000000).hex() == updates(dialect)
-        assert feed(other, updates(dialect)) == [BitrateReported(1000000)]
+        assert feed(other, updates(dialect)) == [SessionUpdate(1000000)]
     assert feed(server, "", fin=True) == [SessionStreamEnded(None)]
     assert feed(client, "", fin=True) == [SessionStreamEnded(None)]
 
@@ -107,8 +108,8 @@ def test_cut_makes_no_difference(dialect):
         at_once = feed(make(), wire, fin=True)
         assert [type(event) for event in at_once] == [
             SessionNegotiated,
-            BitrateReported,
-            BitrateReported,
+            SessionUpdate,
+            SessionUpdate,
             SessionStreamEnded,
         ]
         machine = make()

@@ -15,7 +15,7 @@ from moqt_trio.protocol.core import SessionCore
 from moqt_trio.protocol.events import Announced, InitialAnnouncementsDone
 from moqt_trio.wire.lite import versions as lite
 from moqt_trio.wire.messages import AnnounceInit, Expect, Goaway, StreamKind
-from tests.protocol.harness import version
+from tests.protocol.harness import path_of, version
 
 
 class _InitDialect(lite.TableDialect):
@@ -64,8 +64,8 @@ def test_announce_init(paths):
     stream.receive_data(subscriber.opening, False)
     data = stream.machine.accept([(path, (3,), 0, 0) for path in paths])
     events = subscriber.receive_data(data, False)
-    assert events == [*(Announced(path, initial=True) for path in paths), InitialAnnouncementsDone()]
-    assert subscriber.receive_data(stream.machine.announce("later", (3,)), False) == [Announced("later", (3,))]
+    assert events == [*(Announced(path_of(path), initial=True) for path in paths), InitialAnnouncementsDone()]
+    assert subscriber.receive_data(stream.machine.announce("later", (3,)), False) == [Announced(path_of("later"), (3,))]
 
 
 def test_what_a_version_lacks_on_the_subscribe_stream_is_nothing():

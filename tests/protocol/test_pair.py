@@ -31,6 +31,7 @@ from tests.protocol.harness import NAMES, NEW, core
 from tests.wire.strict import Frame
 
 if TYPE_CHECKING:
+    from moqt_trio.path import BroadcastPath
     from moqt_trio.protocol.core import SessionCore
 
 HOPS = (11, 77)  # of the client and of the server
@@ -67,8 +68,8 @@ class Stream:
     sent: list[Frame] = attrs.Factory(list)
     received: list[Frame] = attrs.Factory(list)
     said: dict[type, list[object]] = attrs.Factory(lambda: defaultdict(list))
-    offered: dict[str, bool] = attrs.Factory(dict)  # what the publisher announced: is it for the peer's eyes?
-    seen: set[str] = attrs.Factory(set)
+    offered: dict[BroadcastPath, bool] = attrs.Factory(dict)  # what the publisher announced: is it for the peer's eyes?
+    seen: set[BroadcastPath] = attrs.Factory(set)
     accepted: bool = False
     answered: bool = False
 
@@ -254,7 +255,7 @@ class Pair(RuleBasedStateMachine):
             stream, side, machine = picked
             if not stream.said[told.AnnouncementsRequested]:
                 return
-            path = f"{machine.prefix}/{suffix}".strip("/")
+            path = machine.prefix.join(suffix)
             hidden = "." in suffix
             # moq-lite-03 names no hops, so nobody but the publisher itself can see a loop.
             unseen = {HOPS[side]} if self.name == "moq-lite-03" else set(HOPS)
@@ -404,11 +405,11 @@ class Pair(RuleBasedStateMachine):
             if not stream.released[1 - side]:
                 assert stream.seen == offered
         for stream, side in self._of(SubscribeResponder, live=False):
-            updates = stream.said[told.SubscribeUpdated]
+            updates = stream.said[told.SubscribeUpdate]
             subscriber = stream.machine(1 - side)
             if updates and stream.halves[1 - side].open and not stream.released[side]:
                 assert isinstance(subscriber, SubscribeRequester)
-                assert updates[-1].update == subscriber._current
+                assert updates[-1] == subscriber._current
         assert all(core.dropped_datagrams == core.stray_groups == 0 for core in self.cores)
 
     @invariant()

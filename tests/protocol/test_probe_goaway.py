@@ -8,15 +8,12 @@ from moqt_trio.codes import SessionCode
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError
 from moqt_trio.limits import Limits
 from moqt_trio.protocol.events import (
-    GoawayReceived,
-    ProbeReported,
-    ProbeRequested,
     RequestCancelled,
     RequestFinished,
     RequestRefused,
 )
 from moqt_trio.protocol.probe import ProbeResponder
-from moqt_trio.wire.messages import ProbeLevel, Setup
+from moqt_trio.wire.messages import Goaway, Probe, ProbeLevel, Setup
 from tests.protocol.harness import NEW, OLD, core
 
 REPORT = {"moq-lite-03": "04800f4240", **dict.fromkeys(("moq-lite-04", *NEW), "05800f424028")}
@@ -31,7 +28,7 @@ GOAWAY = "05141368747470733a2f2f622e6578616d706c652f78"
 def publisher(name: str) -> ProbeResponder:
     """Returns a publisher's machine for a stream with only its type."""
     stream = core(name, is_client=False).accept_bidi()
-    assert stream.receive_data(b"\x04", False) == [ProbeRequested(None)]
+    assert stream.receive_data(b"\x04", False) == [Probe(None)]
     assert isinstance(stream.machine, ProbeResponder)
     return stream.machine
 
@@ -41,7 +38,7 @@ def test_a_probe_opens_with_its_type_alone(name):
     assert core(name).probe().opening == b"\x04"
     target = core(name).probe(1_000_000)
     [first, second] = core(name).accept_bidi().receive_data(target.opening, False)
-    assert (first, second) == (ProbeRequested(None), ProbeRequested(1_000_000))
+    assert (first, second) == (Probe(None), Probe(1_000_000))
 
 
 def test_reports(name):
@@ -52,8 +49,8 @@ def test_reports(name):
     subscriber = core(name).probe()
     events = subscriber.receive_data(bytes.fromhex(REPORT[name] + UNKNOWN[name]), False)
     assert events == [
-        ProbeReported(1_000_000, None if name == "moq-lite-03" else 40),
-        ProbeReported(None, None),
+        Probe(1_000_000, None if name == "moq-lite-03" else 40),
+        Probe(None, None),
     ]
 
 
@@ -61,8 +58,8 @@ def test_targets(name):
     """Each PROBE from the subscriber is a new target."""
     subscriber, machine = core(name).probe(), publisher(name)
     assert machine.receive_data(subscriber.update(5) + subscriber.update(None), False) == [
-        ProbeRequested(5),
-        ProbeRequested(None),
+        Probe(5),
+        Probe(None),
     ]
 
 
@@ -84,7 +81,7 @@ def test_the_peer_may_end_it(name, cancel, code):
 
 def test_type_and_fin_at_once(name):
     """A stream with only its type and FIN asked and withdrew."""
-    assert core(name).accept_bidi().receive_data(b"\x04", True) == [ProbeRequested(None), RequestCancelled(None)]
+    assert core(name).accept_bidi().receive_data(b"\x04", True) == [Probe(None), RequestCancelled(None)]
 
 
 def test_the_publisher_may_end_it(name):
@@ -142,7 +139,7 @@ def test_goaway(name):
     client = core(name)
     assert client.goaway_received is None
     stream = client.accept_bidi()
-    assert stream.receive_data(sender.opening, False) == [GoawayReceived("https://b.example/x")]
+    assert stream.receive_data(sender.opening, False) == [Goaway("https://b.example/x")]
     assert client.goaway_received == "https://b.example/x"
     assert stream.receive_data(b"", True) == []
 
@@ -151,7 +148,7 @@ def test_goaway(name):
 def test_a_client_may_leave_without_a_place(name):
     """A client's GOAWAY has no URI: the server takes it, and a URI is refused on both sides."""
     server = core(name, is_client=False)
-    assert server.accept_bidi().receive_data(core(name).goaway().opening, True) == [GoawayReceived("")]
+    assert server.accept_bidi().receive_data(core(name).goaway().opening, True) == [Goaway("")]
     assert server.goaway_received == ""
     with pytest.raises(LocalProtocolError, match="elsewhere"):
         core(name).goaway("https://b.example/x")

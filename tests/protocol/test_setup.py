@@ -6,7 +6,6 @@ import pytest
 
 from moqt_trio.codes import SessionCode
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
-from moqt_trio.protocol.events import SetupReceived
 from moqt_trio.wire.messages import ProbeLevel, Role, Setup
 from tests.protocol.harness import NEW, OLD, core
 
@@ -59,7 +58,7 @@ def test_setup_tells_what_the_peer_can_do(name):
     stream = server.accept_uni()
     assert server.peer_setup is None
     expected = Setup(ProbeLevel.REPORT, "/room/1?jwt=tok", hop_id=5345699471034882)
-    assert stream.receive_data(FULL, False) == [SetupReceived(expected)]
+    assert stream.receive_data(FULL, False) == [expected]
     assert server.peer_setup == expected
     assert stream.receive_data(b"", True) == []
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
-from moqt_trio.protocol.events import RequestCancelled, RequestRefused, TrackInfoReceived, TrackInfoRequested
+from moqt_trio.protocol.events import RequestCancelled, RequestRefused, TrackInfoRequested
 from moqt_trio.protocol.track import TrackInfoResponder
 from moqt_trio.wire.messages import TrackInfo
-from tests.protocol.harness import NEW, OLD, core
+from tests.protocol.harness import NEW, OLD, core, path_of
 
 # As moq-rs sends them, the stream type in front of the request.
 REQUEST = "06100864656d6f2f63616d066576656e7473"
@@ -19,7 +19,7 @@ INFO = TrackInfo(127, False, 5000, 1_000_000)
 def publisher(name: str) -> TrackInfoResponder:
     """Returns a publisher's machine with the request above."""
     stream = core(name, is_client=False).accept_bidi()
-    assert stream.receive_data(bytes.fromhex(REQUEST), False) == [TrackInfoRequested("demo/cam", "events")]
+    assert stream.receive_data(bytes.fromhex(REQUEST), False) == [TrackInfoRequested(path_of("demo/cam"), "events")]
     assert isinstance(stream.machine, TrackInfoResponder)
     return stream.machine
 
@@ -31,7 +31,7 @@ def test_question_and_answer(name):
     assert subscriber.opening.hex() == REQUEST
     data = publisher(name).reply(INFO)
     assert data.hex() == REPLY[name]
-    assert subscriber.receive_data(data, False) == [TrackInfoReceived(INFO)]
+    assert subscriber.receive_data(data, False) == [INFO]
     assert subscriber.receive_stop(0) == []
     assert subscriber.receive_data(b"", True) == []
     assert subscriber.receive_reset(0) == []
@@ -42,7 +42,7 @@ def test_stop_before_the_answer_says_nothing(name):
     """moq-rs stops reading before its answer is on the way, so the answer still counts, and so does a reset."""
     subscriber = core(name).request_track_info("a", "t")
     assert subscriber.receive_stop(0) == []
-    assert subscriber.receive_data(bytes.fromhex(REPLY[name]), True) == [TrackInfoReceived(INFO)]
+    assert subscriber.receive_data(bytes.fromhex(REPLY[name]), True) == [INFO]
     subscriber = core(name).request_track_info("a", "t")
     subscriber.receive_stop(0)
     assert subscriber.receive_reset(0x33) == [RequestRefused(0x33)]

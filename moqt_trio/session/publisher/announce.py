@@ -35,12 +35,7 @@ class AnnounceServer(RequestServer):
             super().handle(event)
 
     async def _run(self) -> None:
-        origin = self.serving.origin
-        try:
-            prefix = BroadcastPath.parse(self.machine.prefix)
-        except ValueError:
-            self.cancel(StreamCode.INTERNAL_ERROR)
-            return
+        origin, prefix = self.serving.origin, self.machine.prefix
         origin.watch(self.wakeup.set)
         try:
             with self.scope:
@@ -58,12 +53,12 @@ class AnnounceServer(RequestServer):
             origin.unwatch(self.wakeup.set)
             self.cancel(StreamCode.SESSION_CLOSED)
 
-    def _available(self, prefix: BroadcastPath) -> dict[str, PublishedBroadcast]:
+    def _available(self, prefix: BroadcastPath) -> dict[BroadcastPath, PublishedBroadcast]:
         """Return what to announce below a prefix, by path: broadcasts, or in the versions before moq-lite tracks."""
         origin, dialect = self.serving.origin, self.context.core.dialect
         if not dialect.features.announce_tracks:
-            return {str(path): item for path, item in origin.below(prefix).items()}
-        found: dict[str, PublishedBroadcast] = {}
+            return origin.below(prefix)
+        found: dict[BroadcastPath, PublishedBroadcast] = {}
         for path, item in origin.below(BroadcastPath()).items():
             for track in item.broadcast:
                 try:
@@ -71,13 +66,13 @@ class AnnounceServer(RequestServer):
                 except LocalProtocolError as error:
                     logger.info("a track cannot be announced in %s: %s", dialect.name, error)
                     continue
-                if prefix.covers(BroadcastPath.parse(whole)):
+                if prefix.covers(whole):
                     found[whole] = item
         return found
 
     def _announce_changes(
-        self, prefix: BroadcastPath, announced: dict[str, PublishedBroadcast]
-    ) -> dict[str, PublishedBroadcast]:
+        self, prefix: BroadcastPath, announced: dict[BroadcastPath, PublishedBroadcast]
+    ) -> dict[BroadcastPath, PublishedBroadcast]:
         """Write what changed since the last time, and return what is announced now."""
         machine, current = self.machine, self._available(prefix)
         changes = [machine.unannounce(path) for path, item in announced.items() if current.get(path) is not item]

@@ -11,13 +11,14 @@ from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset
 from ...model.cursor import GroupRange
 from ...model.track import state_of
-from ...path import BroadcastPath
-from ...protocol.events import Event, FetchRequested, FetchUpdated
+from ...protocol.events import Event, FetchRequested
+from ...wire.messages import FetchUpdate
 from ..context import logger
 from .group import GroupServer
 
 if TYPE_CHECKING:
     from ...model.track import Track
+    from ...path import BroadcastPath
     from ...protocol.fetch import FetchResponder
     from ...wire.messages import Fetch
 
@@ -31,15 +32,15 @@ class FetchServer(GroupServer):
     def handle(self, event: Event) -> None:
         match event:
             case FetchRequested():
-                self._start(event.request)
-            case FetchUpdated():
+                self._start(event.path, event.request)
+            case FetchUpdate():
                 self._priority = event.priority
             case _:
                 super().handle(event)
 
-    def _start(self, request: Fetch) -> None:
+    def _start(self, path: BroadcastPath, request: Fetch) -> None:
         self._priority = request.priority
-        found = self._find(request)
+        found = self._find(path, request)
         if found is None:
             self.cancel(StreamCode.NOT_FOUND)
             return
@@ -48,12 +49,8 @@ class FetchServer(GroupServer):
         self._read(found, wanted, priority=request.priority, max_age=math.inf, replay=False)
         self.context.start(self._run)
 
-    def _find(self, request: Fetch) -> Track | None:
+    def _find(self, path: BroadcastPath, request: Fetch) -> Track | None:
         """Return the track, if it has the group and the first frame asked for, or may still get that frame."""
-        try:
-            path = BroadcastPath.parse(request.broadcast)
-        except ValueError:
-            return None
         found = self.serving.origin.find(path, request.track)
         if found is None:
             return None

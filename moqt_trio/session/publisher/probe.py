@@ -8,10 +8,11 @@ import trio
 
 from ...codes import StreamCode
 from ...errors import SessionClosed, StreamReset
-from ...protocol.events import Event, ProbeRequested
+from ...wire.messages import Probe
 from .request import RequestServer
 
 if TYPE_CHECKING:
+    from ...protocol.events import Event
     from ...protocol.probe import ProbeResponder
     from ...transport.abc import BidiStream
     from .request import Serving
@@ -34,7 +35,7 @@ class ProbeServer(RequestServer):
         self._running = False
 
     def handle(self, event: Event) -> None:
-        if not isinstance(event, ProbeRequested):
+        if not isinstance(event, Probe):
             super().handle(event)
         elif self._running:
             self.wakeup.set()

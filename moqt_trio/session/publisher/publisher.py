@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from ...model.origin import Origin, PublishedBroadcast
 from ...protocol.announce import AnnounceResponder
-from ...protocol.events import Event, GoawayReceived
 from ...protocol.fetch import FetchResponder
 from ...protocol.probe import ProbeResponder
 from ...protocol.subscribe import SubscribeResponder
 from ...protocol.track import TrackInfoResponder
+from ...wire.messages import Goaway
 from ..stream import ControlStream
 from .announce import AnnounceServer
 from .fetch import FetchServer
@@ -24,6 +24,7 @@ from .track import TrackInfoServer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ...protocol.events import Event
     from ...protocol.machine import StreamMachine
     from ...transport.abc import BidiStream
     from ..context import SessionContext
@@ -107,5 +108,5 @@ class _GoawayStream(ControlStream):
         context.map_codes(stream, "stream")
 
     def handle(self, event: Event) -> None:
-        if isinstance(event, GoawayReceived):
+        if isinstance(event, Goaway):
             self.context.going_away.set()

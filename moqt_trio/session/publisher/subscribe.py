@@ -26,9 +26,9 @@ import trio
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
 from ...model.cursor import GroupCursor, GroupRange
-from ...path import BroadcastPath
-from ...protocol.events import Event, SubscribeRequested, SubscribeUpdated
+from ...protocol.events import Event, SubscribeRequested
 from ...tasks import Wakeup
+from ...wire.messages import SubscribeUpdate
 from ..context import logger
 from .group import GroupServer, SentGroup, SentGroups, StreamOwner
 from .replies import Replies
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from ...model.track import Track
     from ...protocol.subscribe import SubscribeResponder
     from ...transport.abc import BidiStream
-    from ...wire.messages import Subscribe, SubscribeUpdate
     from .request import Serving
 
 _EXPIRY_STEP = 1 / 8
@@ -87,53 +86,47 @@ class SubscribeServer(GroupServer, StreamOwner):
     def handle(self, event: Event) -> None:
         match event:
             case SubscribeRequested():
-                self._start(event.request)
-            case SubscribeUpdated():
+                self._start(event)
+            case SubscribeUpdate():
                 if self._state in (_State.SERVING, _State.FINISHING):
-                    self._update(event.update)
+                    self._update(event)
                 else:
-                    self._early_update = event.update
+                    self._early_update = event
             case _:
                 super().handle(event)
 
-    def _start(self, request: Subscribe) -> None:
-        found = self._find(request)
+    def _start(self, event: SubscribeRequested) -> None:
+        found = self.serving.origin.find(event.path, event.request.track)
         if found is None and self._features.subscribes_early:
             self._state = _State.WAITING
-            self.context.start(self._wait_published, request)
+            self.context.start(self._wait_published, event)
         else:
-            self._answer(request, found)
+            self._answer(event, found)
 
-    def _find(self, request: Subscribe) -> tuple[PublishedBroadcast, Track] | None:
-        try:
-            path = BroadcastPath.parse(request.broadcast)
-        except ValueError:
-            return None
-        return self.serving.origin.find(path, request.track)
-
-    async def _wait_published(self, request: Subscribe) -> None:
+    async def _wait_published(self, event: SubscribeRequested) -> None:
         """Answer once the track is published, or when `Limits.track_wait_timeout` has passed."""
         changed = Wakeup()
         found: tuple[PublishedBroadcast, Track] | None = None
         self.serving.origin.watch(changed.set)
         try:
             with self.scope, trio.move_on_after(self.context.limits.track_wait_timeout):
-                while (found := self._find(request)) is None:
+                while (found := self.serving.origin.find(event.path, event.request.track)) is None:
                     await changed.wait()
         finally:
             self.serving.origin.unwatch(changed.set)
         if not self.scope.cancel_called:
             # A scope serves one block only, and the task that serves enters its own.
             self.scope = trio.CancelScope()
-            self._answer(request, found)
+            self._answer(event, found)
 
-    def _answer(self, request: Subscribe, found: tuple[PublishedBroadcast, Track] | None) -> None:
+    def _answer(self, event: SubscribeRequested, found: tuple[PublishedBroadcast, Track] | None) -> None:
         if found is None or self.context.going_away.is_set():
-            logger.info("refused track %s of %s", printable(request.track), printable(request.broadcast))
+            logger.info("refused track %s of %s", printable(event.request.track), printable(str(event.path)))
             self._state = _State.ENDED
             self.cancel(StreamCode.NOT_FOUND if found is None else StreamCode.GOING_AWAY)
             return
         self.publication, track = found
+        request = event.request
         self._subscribe_id = request.subscribe_id
         self._state = _State.SERVING
         wish = self._early_update or request

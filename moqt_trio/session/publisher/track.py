@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...codes import StreamCode
-from ...path import BroadcastPath
 from ...protocol.events import Event, TrackInfoRequested
 from ...wire.messages import TrackInfo
 from .request import RequestServer
@@ -24,7 +23,7 @@ class TrackInfoServer(RequestServer):
         if not isinstance(event, TrackInfoRequested):
             super().handle(event)
             return
-        found = self.serving.origin.find(BroadcastPath.parse(event.broadcast), event.track)
+        found = self.serving.origin.find(event.path, event.track)
         if found is None:
             self.cancel(StreamCode.NOT_FOUND)
             return

@@ -8,7 +8,6 @@ import attrs
 import trio
 
 from ...errors import SessionClosed, StreamReset
-from ...path import BroadcastPath
 from ...protocol.events import (
     Announced,
     AnnouncementsEnded,
@@ -23,6 +22,7 @@ from .request import Request
 if TYPE_CHECKING:
     from ...codes import CodeSpace
     from ...errors import MoqtError
+    from ...path import BroadcastPath
     from ..context import SessionContext
 
 
@@ -66,19 +66,17 @@ class Announcements(Request[Announcement]):
     # -- from the stream -----------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        await self._open_stream(self._context.core.request_announcements(str(self._prefix)))
+        await self._open_stream(self._context.core.request_announcements(self._prefix))
 
     def _on_event(self, event: Event) -> None:
         match event:
             case Announced():
-                path = BroadcastPath.parse(event.path)
-                change = Announcement(path, True, event.hops, event.warm_cost, event.updated)
-                self._active[path] = change
+                change = Announcement(event.path, True, event.hops, event.warm_cost, event.updated)
+                self._active[event.path] = change
                 self._add(change)
             case Unannounced():
-                path = BroadcastPath.parse(event.path)
-                if self._active.pop(path, None) is not None:
-                    self._add(Announcement(path, False))
+                if self._active.pop(event.path, None) is not None:
+                    self._add(Announcement(event.path, False))
             case InitialAnnouncementsDone():
                 self._initial.set()
             case AnnouncementsEnded():

@@ -9,11 +9,11 @@ import trio
 
 from ...codes import StreamCode
 from ...errors import RemoteProtocolError, StreamReset
-from ...protocol.events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted, SetupReceived
+from ...protocol.events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted
 from ...protocol.group import GroupReceiver
 from ...protocol.machine import events_before
 from ...transport.abc import ReceiveStream, StreamHandler
-from ...wire.messages import StreamKind
+from ...wire.messages import Setup, StreamKind
 from .group import GroupBuffer, GroupReader
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class GroupStream(StreamHandler):
         if self._incoming.kind is not None:
             self._context.pending_streams.discard(self)
         for event in events:
-            if isinstance(event, SetupReceived):
+            if isinstance(event, Setup):
                 self._context.setup_received.set()
             elif isinstance(event, GroupStarted):
                 machine = self._incoming.machine

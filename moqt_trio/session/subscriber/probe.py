@@ -8,7 +8,8 @@ import attrs
 import trio
 
 from ...errors import StreamReset
-from ...protocol.events import Event, ProbeReported, RequestFinished, RequestRefused
+from ...protocol.events import Event, RequestFinished, RequestRefused
+from ...wire import messages
 from .receive_queue import ReceiveQueue
 from .request import Request
 
@@ -47,7 +48,7 @@ class Probe(Request[ProbeReport]):
 
     def _on_event(self, event: Event) -> None:
         match event:
-            case ProbeReported():
+            case messages.Probe():
                 self._last = ProbeReport(event.bitrate, None if event.rtt_ms is None else event.rtt_ms / 1000)
                 self._queue.items.clear()
                 self._queue.put(self._last)

@@ -11,14 +11,8 @@ import trio
 from ...codes import StreamCode, describe_stream_code
 from ...errors import LocalProtocolError, NotFound, StreamReset
 from ...model.track_state import AGE_BOUND
-from ...protocol.events import (
-    Event,
-    GroupsDropped,
-    RequestFinished,
-    RequestRefused,
-    SubscribeAccepted,
-    SubscribeEnded,
-)
+from ...protocol.events import Event, RequestFinished, RequestRefused
+from ...wire.messages import SubscribeDrop, SubscribeEnd, SubscribeOk
 from .group import GroupReader
 from .group_queue import DroppedGroups, GroupQueue, SubscriptionStatistics
 from .receive_queue import QueueState
@@ -87,7 +81,7 @@ class Subscription(Request[GroupReader]):
     async def _open(self) -> None:
         context, options = self._context, self._options
         self._machine = machine = context.core.subscribe(
-            str(self.path),
+            self.path,
             self.track,
             priority=options.priority,
             ordered=options.ordered,
@@ -114,13 +108,13 @@ class Subscription(Request[GroupReader]):
 
     def _on_event(self, event: Event) -> None:
         match event:
-            case SubscribeAccepted():
+            case SubscribeOk():
                 self._queue.accept(event.start_group)
                 self._accepted.set()
-            case SubscribeEnded():
-                self._queue.end_group = event.end_group
-            case GroupsDropped():
-                self._queue.drop(event.first, event.last, event.code)
+            case SubscribeEnd():
+                self._queue.end_group = event.group
+            case SubscribeDrop():
+                self._queue.drop(event.start, event.end, event.code)
             case RequestFinished():
                 self._queue.finish_later()
                 self._accepted.set()

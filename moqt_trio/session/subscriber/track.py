@@ -8,12 +8,13 @@ import attrs
 import trio
 
 from ...codes import StreamCode
-from ...protocol.events import Event, TrackInfoReceived
+from ...wire.messages import TrackInfo
 from .request import RequestControl, open_control
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...path import BroadcastPath
+    from ...protocol.events import Event
     from ..context import SessionContext
 
 
@@ -45,7 +46,7 @@ class TrackInfoRequest:
     async def open(self, path: BroadcastPath, track: str) -> None:
         """Send the request."""
         context = self._context
-        machine = context.core.request_track_info(str(path), track)
+        machine = context.core.request_track_info(path, track)
         self._control = await open_control(
             context,
             "info",
@@ -53,9 +54,8 @@ class TrackInfoRequest:
         )
 
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, TrackInfoReceived):
-            info = event.info
-            self._properties = TrackProperties(info.priority, info.max_age_ms / 1000, info.timescale)
+        if isinstance(event, TrackInfo):
+            self._properties = TrackProperties(event.priority, event.max_age_ms / 1000, event.timescale)
         self._answered.set()
         if self._control is not None:
             # Not before the answer, which a FIN would cancel; but the stream counts until then.
