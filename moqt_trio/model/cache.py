@@ -59,14 +59,20 @@ class GroupCache:
         self._frames += len(group.frames)
         self._retire(group.born)
 
-    def append(self, group: Group, frame: Frame, size: int) -> None:
-        """Append a frame of so many bytes to a group that is kept."""
+    def append(self, group: Group, frame: Frame, size: int) -> bool:
+        """Append a frame of so many bytes to a group that is kept; return whether `keep_bounds` has something to do."""
         group.frames.append(frame)
         group.size += size
         if group.first + len(group.frames) == 1:
             _insert(self._timed, group.sequence)
         self._bytes += size
         self._frames += 1
+        limits = self._limits
+        return (
+            (len(self._order) > 1 and not self._reliable)
+            or self._bytes > limits.cache_bytes
+            or self._frames > limits.cache_frames
+        )
 
     def keep_bounds(self) -> None:
         """Bring the cache back within its bounds, and drop for each cursor the groups that it finds too old."""

@@ -84,14 +84,15 @@ class TrackState:
         """Add a frame to a group, and tell every cursor."""
         if group.complete or group.aborted is not None or self.aborted is not None:
             raise trio.ClosedResourceError("the group has ended")
-        self._check_size(payload)
-        frame = Frame(payload, self._stamp(timestamp))
-        size = len(frame)
-        self._cache.append(group, frame, size)
+        size = len(payload)
+        if size > self._limits.max_frame:
+            self._check_size(payload)
+        due = self._cache.append(group, Frame(payload, self._stamp(timestamp)), size)
         # A cursor that loses a group may end its subscription: the set changes while it is walked.
         for cursor in tuple(self._cursors):
             cursor.on_frame(group, size)
-        self._cache.keep_bounds()
+        if due:
+            self._cache.keep_bounds()
 
     def _whole_group(self, sequence: int, frame: Frame, *, datagram: bool = False) -> Group:
         group = Group(sequence, trio.current_time(), datagram=datagram)

@@ -12,7 +12,6 @@ from ..codes import StreamCode
 from ..errors import LocalProtocolError, Malformed, ProtocolError
 from ..wire.messages import Expect, Fetch, FetchUpdate, Message, StreamKind
 from .events import Event, FetchRequested, FramesReceived, RequestFinished, RequestRefused
-from .group import FrameWriter
 from .machine import Responder, StreamMachine, note_events
 from .paths import path_untrusted
 
@@ -35,7 +34,7 @@ class FetchResponder(Responder):
     def __init__(self, state: SessionState) -> None:
         super().__init__(state, Expect.FETCH)
         self.request: Fetch | None = None
-        self._writer = FrameWriter(state.dialect)
+        self._encoder = state.dialect.frame_encoder()
 
     def frames(self, frames: Sequence[Frame]) -> bytes:
         """Returns the bytes of some frames, in order; b"" once the peer has cancelled.
@@ -47,7 +46,7 @@ class FetchResponder(Responder):
             raise LocalProtocolError("there is no fetch to answer yet")
         if self._settled:
             return b""
-        return self._writer.frames(frames)
+        return self._encoder.encode(frames)
 
     def finish(self) -> None:
         """Notes that this side finished the stream: the peer's FIN or reset is no cancellation any more."""

@@ -5,7 +5,6 @@ Spec: draft-lcurley-moq-lite-06, section 7 (GROUP and FRAME).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..codes import StreamCode
@@ -17,23 +16,8 @@ from .machine import StreamMachine, note_events
 
 if TYPE_CHECKING:
     from ..frame import Frame
-    from ..wire.dialect import Dialect, FrameDecoder
+    from ..wire.dialect import FrameDecoder
     from .state import SessionState
-
-
-class FrameWriter:
-    """Writes the frames of one group or fetch reply, each timestamp relative to the one before."""
-
-    __slots__ = ("_dialect", "_previous")
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-        self._previous = 0
-
-    def frames(self, frames: Sequence[Frame]) -> bytes:
-        """Returns the bytes of some frames. After a `LocalProtocolError` it is as if none had been given."""
-        data, self._previous = self._dialect.encode_frames(frames, self._previous)
-        return data
 
 
 class GroupSender(StreamMachine):
@@ -42,6 +26,8 @@ class GroupSender(StreamMachine):
     Attributes:
         subscribe_id: The peer's subscription that it serves.
         sequence: The group's number.
+        frames: Called with some frames, in order; returns their bytes. Raises `LocalProtocolError` when a frame can't
+            be carried; none of them counts as sent.
     """
 
     def __init__(self, state: SessionState, subscribe_id: int, sequence: int, start_frame: int) -> None:
@@ -53,15 +39,7 @@ class GroupSender(StreamMachine):
         )
         self.subscribe_id = subscribe_id
         self.sequence = sequence
-        self._writer = FrameWriter(dialect)
-
-    def frames(self, frames: Sequence[Frame]) -> bytes:
-        """Returns the bytes of some frames, in order.
-
-        Raises:
-            LocalProtocolError: A frame can't be carried; none of them counts as sent.
-        """
-        return self._writer.frames(frames)
+        self.frames = dialect.frame_encoder().encode
 
 
 class GroupReceiver(StreamMachine):

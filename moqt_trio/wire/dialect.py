@@ -7,7 +7,7 @@ for everything that is not a matter of layout.
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
 
@@ -99,6 +99,14 @@ class Features:
     outer_slashes: bool = False
     stray_zeros: bool = False
     plain_codes: bool = False
+
+
+class FrameEncoder(Protocol):
+    """Writes the frames of one group stream or fetch reply."""
+
+    def encode(self, frames: Sequence[Frame]) -> bytes:
+        """Return the bytes of some frames, in order. Raises `LocalProtocolError` for a frame that can't be carried."""
+        ...
 
 
 class FrameDecoder(abc.ABC):
@@ -195,19 +203,9 @@ class Dialect(abc.ABC):
             previous_timestamp: That of the frame before on the same stream; 0 for the first.
         """
 
-    def encode_frames(self, frames: Sequence[Frame], previous_timestamp: int) -> tuple[bytes, int]:
-        """Returns the bytes of many frames, and the timestamp that the next frame on the stream counts from.
-
-        Args:
-            frames: The frames, in order.
-            previous_timestamp: As in `encode_frame`.
-        """
-        parts: list[bytes] = []
-        for frame in frames:
-            parts.append(self.encode_frame(frame.payload, frame.timestamp, previous_timestamp))
-            if self.features.timestamps and frame.timestamp is not None:
-                previous_timestamp = frame.timestamp
-        return b"".join(parts), previous_timestamp
+    @abc.abstractmethod
+    def frame_encoder(self) -> FrameEncoder:
+        """Return a writer for one stream's frames."""
 
     @abc.abstractmethod
     def frame_decoder(self, limits: Limits) -> FrameDecoder:

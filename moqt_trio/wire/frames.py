@@ -19,6 +19,8 @@ from ..frame import Frame
 from .dialect import FrameDecoder
 
 _MAX = varint.MAX
+_SHORT = tuple(bytes((value,)) for value in range(0x40))
+"""The varints of one byte."""
 
 
 def timestamp_delta(timestamp: int, previous_timestamp: int) -> bytes:
@@ -43,26 +45,44 @@ def encode_timed_frame(payload: bytes, timestamp: int | None, previous_timestamp
     return delta + varint.encode(len(payload)) + payload
 
 
-def encode_frames(frames: Sequence[Frame]) -> bytes:
-    """Returns many frames without timestamps."""
-    parts: list[bytes] = []
-    for frame in frames:
-        parts += (varint.encode(len(frame)), frame)
-    return b"".join(parts)
+class FrameEncoder:
+    """Writes the frames of one group stream or fetch reply, each timestamp relative to the one before.
 
+    Args:
+        timed: True when a timestamp delta heads each frame.
+    """
 
-def encode_timed_frames(frames: Sequence[Frame], previous_timestamp: int) -> tuple[bytes, int]:
-    """Returns many frames with timestamps, and the last one's timestamp. Raises as `timestamp_delta` does."""
-    parts: list[bytes] = []
-    encode = varint.encode
-    for frame in frames:
-        timestamp = frame.timestamp
-        if timestamp is None or timestamp == previous_timestamp:
-            parts += (b"\x00", encode(len(frame)), frame)
-        else:
-            parts += (timestamp_delta(timestamp, previous_timestamp), encode(len(frame)), frame)
-            previous_timestamp = timestamp
-    return b"".join(parts), previous_timestamp
+    __slots__ = ("_previous", "_timed")
+
+    def __init__(self, *, timed: bool) -> None:
+        self._timed = timed
+        self._previous = 0
+
+    def encode(self, frames: Sequence[Frame]) -> bytes:
+        """Return the bytes of some frames, in order; a timestamp of None counts as the one before.
+
+        Raises:
+            LocalProtocolError: A timestamp is not in 0 … 2**62-1, or 2**61 or more away from the one before; it is as
+                if no frame had been given.
+        """
+        # Short varints are written in line: they are nearly all of them, and a call costs as much as a small frame.
+        parts: list[bytes] = []
+        previous = self._previous
+        for frame in frames:
+            if self._timed:
+                timestamp = frame.timestamp
+                if timestamp is None or timestamp == previous:
+                    parts.append(b"\x00")
+                else:
+                    delta = (timestamp - previous) << 1 if timestamp > previous else ((previous - timestamp) << 1) - 1
+                    short = delta < 0x40 and 0 <= timestamp <= _MAX
+                    parts.append(_SHORT[delta] if short else timestamp_delta(timestamp, previous))
+                    previous = timestamp
+            size = len(frame)
+            parts.append(_SHORT[size] if size < 0x40 else varint.encode(size))
+            parts.append(frame)
+        self._previous = previous
+        return b"".join(parts)
 
 
 class StreamFrameDecoder(FrameDecoder):

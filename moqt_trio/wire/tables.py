@@ -12,7 +12,7 @@ Spec: draft-lcurley-moq-lite-03 to -06.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .. import varint
@@ -24,7 +24,6 @@ from .dialect import Dialect, Features
 from .messages import Datagram, Expect, Message, StreamKind
 
 if TYPE_CHECKING:
-    from ..frame import Frame
     from ..limits import Limits
     from .handshake import HandshakeForm
 
@@ -164,10 +163,8 @@ class TableDialect(Dialect):
             return framing.encode_timed_frame(payload, timestamp, previous_timestamp)
         return framing.encode_frame(payload)
 
-    def encode_frames(self, frames: Sequence[Frame], previous_timestamp: int) -> tuple[bytes, int]:
-        if self.features.timestamps:
-            return framing.encode_timed_frames(frames, previous_timestamp)
-        return framing.encode_frames(frames), previous_timestamp
+    def frame_encoder(self) -> framing.FrameEncoder:
+        return framing.FrameEncoder(timed=self.features.timestamps)
 
     def frame_decoder(self, limits: Limits) -> framing.StreamFrameDecoder:
         return framing.StreamFrameDecoder(limits.max_frame, timed=self.features.timestamps)

@@ -75,7 +75,8 @@ def _scripts_of(name: str) -> list[Script]:
 
     def frames(*timestamps: int) -> bytes:
         payloads = (b"", b"x" * 63, b"y" * 64, b"z" * 20_000)
-        return dialect.encode_frames([Frame(p, t) for p, t in zip(payloads, timestamps, strict=False)], 0)[0]
+        frames = [Frame(p, t) for p, t in zip(payloads, timestamps, strict=False)]
+        return dialect.frame_encoder().encode(frames)
 
     group = dialect.stream_type(StreamKind.GROUP) + said(Group(0, 70_000)) + frames(5000, 4000, 4000, 9000)
     subscribe = peer.subscribe("demo/cam", "events", priority=3, max_age_ms=70_000, start_group=3, end_group=80)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 import tracemalloc
+from typing import TYPE_CHECKING
 
 import attrs
 import pytest
@@ -15,8 +16,10 @@ from moqt_trio import varint
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed
 from moqt_trio.limits import Limits
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.dialect import Dialect
-from tests.wire.strict import Frame, feed
+from tests.wire.strict import Frame, encode, encoder_at, feed
+
+if TYPE_CHECKING:
+    from moqt_trio.wire.dialect import Dialect
 
 LIMITS = Limits()
 TIMED = dialects.get("moq-lite-06")
@@ -35,7 +38,7 @@ def _split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def _round_trip(dialect: Dialect, frames: list[Frame], cuts: list[int]) -> None:
-    wire, _ = dialect.encode_frames(frames, 0)
+    wire = encode(dialect, frames)
     decoder = dialect.frame_decoder(LIMITS)
     read, fed = [], 0
     for piece in _split(wire, cuts):
@@ -65,11 +68,11 @@ def test_many_frames_are_written_as_one_by_one(frames):
     for frame in frames:
         parts.append(TIMED.encode_frame(frame.payload, frame.timestamp, previous))
         previous = frame.timestamp
-    assert TIMED.encode_frames(frames, 0) == (b"".join(parts), previous)
-    assert Dialect.encode_frames(TIMED, frames, 0) == (b"".join(parts), previous)
+    encoder = TIMED.frame_encoder()
+    assert encoder.encode(frames) == b"".join(parts)
+    assert encoder.encode([Frame(b"", previous)]) == b"\x00\x00"
     plain = b"".join(PLAIN.encode_frame(frame.payload, frame.timestamp, 0) for frame in frames)
-    assert PLAIN.encode_frames(frames, 9) == (plain, 9)
-    assert Dialect.encode_frames(PLAIN, frames, 9) == (plain, 9)
+    assert encode(PLAIN, frames, 9) == plain
 
 
 def test_every_byte_alone():
@@ -96,8 +99,9 @@ def test_pending_bytes():
 def test_a_frame_without_a_timestamp_takes_the_one_before():
     """None counts as the timestamp before; at the start that is 0."""
     assert TIMED.encode_frame(b"a", None, 5000) == b"\x00\x01a"
-    wire, last = TIMED.encode_frames([Frame(b"a"), Frame(b"b", 7), Frame(b"c")], 0)
-    assert last == 7
+    encoder = TIMED.frame_encoder()
+    wire = encoder.encode([Frame(b"a"), Frame(b"b", 7), Frame(b"c")])
+    assert encoder.encode([Frame(b"", 7)]) == b"\x00\x00"
     assert [frame.timestamp for frame in feed(TIMED.frame_decoder(LIMITS), wire)] == [0, 7, 7]
 
 
@@ -136,10 +140,9 @@ def test_timestamps_that_leave_their_range(numbers):
 
 def test_the_highest_timestamp_is_reached():
     """2^62-1 is a timestamp."""
-    wire, last = TIMED.encode_frames(
-        [Frame(b"", varint.SIGNED_MAX), Frame(b"", varint.MAX - 1), Frame(b"", varint.MAX)], 0
-    )
-    assert last == varint.MAX
+    encoder = TIMED.frame_encoder()
+    wire = encoder.encode([Frame(b"", varint.SIGNED_MAX), Frame(b"", varint.MAX - 1), Frame(b"", varint.MAX)])
+    assert encoder.encode([Frame(b"", varint.MAX)]) == b"\x00\x00"
     assert feed(TIMED.frame_decoder(LIMITS), wire)[-1].timestamp == varint.MAX
 
 
@@ -148,8 +151,11 @@ def test_timestamps_that_cannot_be_written(timestamp, previous):
     """A timestamp out of range, or too far from the one before, is the caller's mistake."""
     with pytest.raises(LocalProtocolError):
         TIMED.encode_frame(b"", timestamp, previous)
+    encoder = encoder_at(TIMED, previous)
     with pytest.raises(LocalProtocolError):
-        TIMED.encode_frames([Frame(b"", timestamp)], previous)
+        encoder.encode([Frame(b"", timestamp)])
+    # It is as if nothing had been given.
+    assert encoder.encode([Frame(b"", previous)]) == b"\x00\x00"
 
 
 def test_a_claimed_length_costs_nothing():

@@ -16,7 +16,7 @@ from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import ProbeLevel, Setup, TrackInfo
 from tests.faults.dialects import CASES, DEVELOP, LIMITS, NAMES, SHAKES, TIMED, case_id, outcome, vectors
 from tests.protocol.harness import merged
-from tests.wire.strict import Frame
+from tests.wire.strict import Frame, encode
 
 if TYPE_CHECKING:
     from moqt_trio.protocol.events import Event
@@ -104,7 +104,7 @@ def test_a_mistake_is_the_same_in_pieces(name):
 def test_frames_in_front_of_a_broken_one_are_read_however_they_are_cut(name):
     """A group whose third frame is broken has two frames, whether it came in one piece or in many."""
     dialect = dialects.get(name)
-    good = dialect.encode_frames([Frame(b"one", 5), Frame(b"two", 9)], 0)[0]
+    good = encode(dialect, [Frame(b"one", 5), Frame(b"two", 9)])
     bad = (b"\x00" if name in TIMED else b"") + b"\xff" * 8
     place = next(place for place, _ in CASES if place.version == name and not place.control)
     header = vectors(name, "GROUP")[0]
