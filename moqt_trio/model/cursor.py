@@ -63,16 +63,18 @@ class GroupCursor:
         start: The index of the first frame to deliver.
         position: The index of the next frame to deliver.
         stop: The index after the last frame wanted; None for all.
+        left: Frames that the last `take` left.
         waiting: Bytes that were written, are wanted, and were not taken.
     """
 
-    __slots__ = ("group", "position", "start", "stop", "waiting")
+    __slots__ = ("group", "left", "position", "start", "stop", "waiting")
 
     def __init__(self, group: Group, start: int, stop: int | None) -> None:
         self.group = group
         self.start = start
         self.position = start
         self.stop = stop
+        self.left = 0
         end = None if stop is None else max(stop - group.first, 0)
         self.waiting = sum(len(frame) for frame in group.frames[start - group.first : end])
 
@@ -270,9 +272,12 @@ class Cursor:
         ready = self._ready
         if not ready:
             return ()
-        numbers = sorted(ready, reverse=newest_first) if len(ready) > 1 else list(ready)
-        ready.clear()
         pending = self.pending
+        if len(ready) == 1:
+            entry = pending.get(ready.pop())
+            return () if entry is None else (entry,)
+        numbers = sorted(ready, reverse=newest_first)
+        ready.clear()
         return [pending[number] for number in numbers if number in pending]
 
     def requeue(self, entry: GroupCursor) -> None:
@@ -309,8 +314,9 @@ class Cursor:
         entry.waiting -= size
         self.backlog -= size
         self.backlog_frames -= count
+        entry.left = end - index
         if index >= end:
-            if entry.finished:
+            if (entry.stop is not None and entry.position >= entry.stop) or (group.complete and index >= len(frames)):
                 del self.pending[group.sequence]
                 self._ready.discard(group.sequence)
                 self._backlogged.discard(group.sequence)

@@ -143,8 +143,9 @@ class StreamFrameDecoder(FrameDecoder):
             self._read_frames(data, offset, frames, sizes)
 
     def _read_frames(self, data: bytes, offset: int, frames: list[Frame], sizes: list[int]) -> None:
-        # Varints of one and two bytes are read in line: they are nearly all of them, and a call costs as much as the
-        # rest of a small frame.
+        # Varints of one and two bytes are read in line, and so is a frame made: a call costs as much as the rest of a
+        # small frame.
+        new = bytes.__new__
         decode, max_frame, timed, maximum = varint.decode, self._max_frame, self._timed, _MAX
         timestamp = self._timestamp
         shown = None
@@ -193,7 +194,9 @@ class StreamFrameDecoder(FrameDecoder):
                 self._head_size = offset - start
                 self._timestamp = timestamp
                 return
-            frames.append(Frame(data[offset:stop], shown))
+            frame = new(Frame, data[offset:stop])
+            frame.timestamp = shown
+            frames.append(frame)
             sizes.append(stop - start)
             start = stop
         self._timestamp = timestamp

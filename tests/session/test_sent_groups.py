@@ -79,7 +79,7 @@ def test_forgetting_returns_the_stream():
     groups = SentGroups(Limits())
     out = opened(groups, 7)
     assert 7 in groups
-    assert groups.get(7) is out
+    assert groups.streams.get(7) is out
     assert groups.release(7) is out
     assert out.stream.resets == []
     assert len(groups) == 0

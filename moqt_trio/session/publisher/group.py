@@ -105,7 +105,7 @@ class GroupServer(RequestServer):
                 return allowance - len(data), True
             allowance -= len(data)
             opening = b""
-            if not entry.has_frames:
+            if entry.left <= 0:
                 return allowance, False
             if allowance <= 0 and (allowance := self.serving.scheduler.allowance(self)) == 0:
                 cursor.requeue(entry)
@@ -164,45 +164,42 @@ class SentGroups:
         limits: For `max_open_groups`, `max_unacknowledged_groups` and `connection_window`.
 
     Attributes:
+        streams: The streams, by the group's sequence.
         draining: How many drain.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._streams: dict[int, SentGroup] = {}
+        self.streams: dict[int, SentGroup] = {}
         self._draining_bytes = 0
         self.draining = 0
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return len(self.streams)
 
     def __iter__(self) -> Iterator[SentGroup]:
-        return iter(self._streams.values())
+        return iter(self.streams.values())
 
     def __contains__(self, sequence: int) -> bool:
-        return sequence in self._streams
-
-    def get(self, sequence: int) -> SentGroup | None:
-        """Return the stream of a group, or None."""
-        return self._streams.get(sequence)
+        return sequence in self.streams
 
     @property
     def all_writing(self) -> bool:
         """True when as many groups are being written as may be at once."""
-        return len(self._streams) - self.draining >= self._limits.max_open_groups
+        return len(self.streams) - self.draining >= self._limits.max_open_groups
 
     @property
     def full(self) -> bool:
         """True when no further stream may be opened now."""
         return (
             self.all_writing
-            or len(self._streams) >= self._limits.max_unacknowledged_groups
+            or len(self.streams) >= self._limits.max_unacknowledged_groups
             or self._draining_bytes >= self._limits.connection_window
         )
 
     def add(self, sent: SentGroup) -> None:
         """Add a stream that was just opened."""
-        self._streams[sent.sequence] = sent
+        self.streams[sent.sequence] = sent
 
     def drain(self, sent: SentGroup) -> None:
         """Record that all of a group was written."""
@@ -212,7 +209,7 @@ class SentGroups:
 
     def release(self, sequence: int) -> SentGroup | None:
         """Forget a group, and return its stream; None when it has none."""
-        sent = self._streams.pop(sequence, None)
+        sent = self.streams.pop(sequence, None)
         if sent is not None and sent.draining is not None:
             self._draining_bytes -= sent.draining
             self.draining -= 1
@@ -226,7 +223,7 @@ class SentGroups:
 
     def reset_all(self, code: int) -> None:
         """Reset the streams of every group."""
-        for sent in self._streams.values():
+        for sent in self.streams.values():
             sent.stream.reset(code)
-        self._streams.clear()
+        self.streams.clear()
         self._draining_bytes = self.draining = 0

@@ -263,7 +263,7 @@ class SubscribeServer(GroupServer, StreamOwner):
             for entry in list(cursor.pending.values()):
                 if not entry.has_frames and not entry.group.ended:
                     self._cancel_group(entry.group.sequence)
-        if not self._replies.accepted and cursor.pending:
+        if not self.machine.accepted and cursor.pending:
             self._replies.accept(min(cursor.pending))
         self._short_of_streams = False
         entries = cursor.ready(newest_first=not self._ordered)
@@ -279,12 +279,11 @@ class SubscribeServer(GroupServer, StreamOwner):
 
     def _serve(self, entry: GroupCursor, allowance: int) -> int:
         """Write what is ready of a group; return what is left of the allowance."""
-        has_frames = entry.has_frames
-        if not has_frames and not entry.finished:
-            return allowance
         sequence = entry.group.sequence
-        sent = self._groups.get(sequence)
+        sent = self._groups.streams.get(sequence)
         if sent is None:
+            if not entry.has_frames and not entry.finished:
+                return allowance
             if self._short_of_streams:
                 # No further stream can be opened now; those that are open go on.
                 self._cursor.requeue(entry)
@@ -297,11 +296,11 @@ class SubscribeServer(GroupServer, StreamOwner):
             sent = self._open(entry)
             if sent is None:
                 return allowance
-        elif has_frames and allowance <= 0 and (allowance := self.serving.scheduler.allowance(self)) == 0:
+        elif allowance <= 0 and entry.has_frames and (allowance := self.serving.scheduler.allowance(self)) == 0:
+            # The end of a group that is open would cost the link nothing.
             self._cursor.requeue(entry)
             return 0
         try:
-            # The end of a group that is open costs the link nothing.
             allowance, finished = self._write_frames(
                 entry, sent.stream, sent.sender.frames, allowance, opening=sent.opening, fin=True
             )

@@ -34,6 +34,21 @@ _STATES = {
 }
 
 
+class FrameCounts:
+    """Frames that arrived for one subscription.
+
+    Attributes:
+        frames: Their number.
+        bytes: The bytes of their payloads.
+    """
+
+    __slots__ = ("bytes", "frames")
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.bytes = 0
+
+
 class GroupBuffer(ReceiveQueue[Frame]):
     """Frames that arrived whole and were not read, and the credit that they hold.
 
@@ -41,16 +56,26 @@ class GroupBuffer(ReceiveQueue[Frame]):
         stream: Where they come from; None for a datagram, and for a fetch that is not open yet.
         header_bytes: Bytes of the group's header.
         block: As for `ReceiveQueue`.
+        counts: Where the frames that arrive are counted; None for nowhere.
 
     Attributes:
         stream: As above.
+        counts: As above.
     """
 
-    __slots__ = ("_advanced", "_partial", "_sizes", "stream")
+    __slots__ = ("_advanced", "_partial", "_sizes", "counts", "stream")
 
-    def __init__(self, stream: ReceiveStream | None = None, *, header_bytes: int = 0, block: str | None = None) -> None:
+    def __init__(
+        self,
+        stream: ReceiveStream | None = None,
+        *,
+        header_bytes: int = 0,
+        block: str | None = None,
+        counts: FrameCounts | None = None,
+    ) -> None:
         super().__init__(block)
         self.stream = stream
+        self.counts = counts
         # The bytes to return for each item, in the same order.
         self._sizes: deque[int] = deque()
         # Bytes of an unfinished frame for which credit was returned early; below zero while the header's are owed.
@@ -76,8 +101,14 @@ class GroupBuffer(ReceiveQueue[Frame]):
             sizes = [self._unadvanced(size) for size in sizes]
         self.items.extend(frames)
         self._sizes.extend(sizes)
-        if self._waiter is not None:
-            self._wake()
+        counts = self.counts
+        if counts is not None:
+            counts.frames += len(frames)
+            counts.bytes += sum(map(len, frames))
+        waiter = self._waiter
+        if waiter is not None:
+            waiter.set()
+            self._waiter = None
 
     def _unadvanced(self, size: int) -> int:
         """Return what is left to return of a frame's size, with the header's for the first frame."""
@@ -85,12 +116,12 @@ class GroupBuffer(ReceiveQueue[Frame]):
         self._advanced -= early
         return size - early
 
-    def consume_one(self) -> None:
-        """Return the credit of the item that is taken out."""
-        if self._sizes:
-            size = self._sizes.popleft()
-            if size and self.stream is not None:
-                self.stream.consumed(size)
+    def take(self) -> Frame:
+        """Take the next frame out, and return its credit."""
+        size = self._sizes.popleft()
+        if size and self.stream is not None:
+            self.stream.consumed(size)
+        return self.items.popleft()
 
     def fail(self, error: Exception) -> None:
         """End the group before its end. Frames that arrived whole stay readable."""
@@ -166,10 +197,9 @@ class GroupReader:
         frames = self._frames
         if not frames.items:
             frames.advance()
-        frame = await frames.receive()
+        await frames.wait_item()
         self._received += 1
-        frames.consume_one()
-        return frame
+        return frames.take()
 
     def receive_nowait(self) -> Frame:
         """Return the next frame if it is there.
@@ -181,8 +211,7 @@ class GroupReader:
         frames = self._frames
         if frames.items:
             self._received += 1
-            frames.consume_one()
-            return frames.items.popleft()
+            return frames.take()
         if frames.ended:
             frames.advance()
         frames.check_end()

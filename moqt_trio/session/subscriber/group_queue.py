@@ -16,11 +16,10 @@ import trio
 
 from ...codes import StreamCode
 from ...model.sequences import SequenceSet
-from .group import GroupBuffer, GroupReader
+from .group import FrameCounts, GroupBuffer, GroupReader
 from .receive_queue import QueueState, ReceiveQueue
 
 if TYPE_CHECKING:
-    from ...frame import Frame
     from ...limits import Limits
 
 DROPS_KEPT = 256
@@ -92,6 +91,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         first_wanted: The first group that was asked for; None for the latest.
         last_wanted: The last group that was asked for, inclusive; None for no end.
         finishing: True once the publisher has finished the subscription; groups may still be on their way.
+        counts: The frames that arrived.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -114,8 +114,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self._dropped = 0
         self._expired = 0
         self._reset = 0
-        self._frames = 0
-        self._bytes = 0
+        self.counts = FrameCounts()
 
     # -- from the groups' streams --------------------------------------------------------------------------
 
@@ -138,11 +137,6 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self.put(reader)
         self._note(reader.sequence, reader.sequence)
         return True
-
-    def count(self, frames: list[Frame]) -> None:
-        """Count frames that arrived."""
-        self._frames += len(frames)
-        self._bytes += sum(map(len, frames))
 
     def end(self, stream: GroupSource, buffer: GroupBuffer, *, reset: bool = False) -> None:
         """Forgets a stream that is over, and keeps its buffer for as long as there is something to read.
@@ -222,7 +216,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
     def statistics(self) -> SubscriptionStatistics:
         """Returns the numbers so far."""
         return SubscriptionStatistics(
-            self._received, self._dropped, self._reset, self._frames, self._bytes, self._expired
+            self._received, self._dropped, self._reset, self.counts.frames, self.counts.bytes, self._expired
         )
 
     def _note(self, first: int, last: int) -> None:

@@ -66,7 +66,6 @@ class GroupStream(StreamHandler):
         finished = delivered = False
         for event in events:
             if isinstance(event, FramesReceived):
-                queue.count(event.frames)
                 buffer.deliver(received, event.frames, event.sizes)
                 delivered = True
             elif isinstance(event, GroupFinished):
@@ -94,9 +93,12 @@ class GroupStream(StreamHandler):
                 self._map_codes()
                 # Earlier parts of the header have returned their credit.
                 header_bytes = min(machine.header_bytes, received)
-                buffer = GroupBuffer(self._stream, header_bytes=header_bytes)
                 queue = self._queues.get(event.subscribe_id)
-                if queue is None or not queue.begin(GroupReader(event.sequence, event.start_frame, buffer), self):
+                if queue is None:
+                    self.refuse(StreamCode.CANCELLED)
+                    return 0
+                buffer = GroupBuffer(self._stream, header_bytes=header_bytes, counts=queue.counts)
+                if not queue.begin(GroupReader(event.sequence, event.start_frame, buffer), self):
                     self.refuse(StreamCode.CANCELLED)
                     return 0
                 self._group, self._buffer, self._queue = machine, buffer, queue

@@ -126,7 +126,7 @@ class ReceiveQueue(Generic[T]):
     @property
     def complete(self) -> bool:
         """True when there is nothing to wait for: it has ended, or everything that can come for now has come."""
-        return self.ended
+        return self.state is not QueueState.OPEN and self.state is not QueueState.UNOPENED
 
     @property
     def awaited(self) -> bool:
@@ -150,16 +150,28 @@ class ReceiveQueue(Generic[T]):
             LocalProtocolError: The block was not entered.
             Exception: What it failed with.
         """
+        await self.wait_item()
+        return self.items.popleft()
+
+    async def wait_item(self) -> None:
+        """Wait until an item can be taken out of `items`; always a checkpoint. Raises what `receive` raises."""
         if self._busy:
             raise trio.BusyResourceError("another task is receiving here")
         self._busy = True
         try:
-            if self.items or self.complete:
+            if self.items or self.state is not QueueState.OPEN or self.complete:
                 await trio.lowlevel.checkpoint()
             while not self.items:
-                self.check_end()
-                await self._wait()
-            return self.items.popleft()
+                if self.state is not QueueState.OPEN or self.complete:
+                    self.check_end()
+                if self._deadline != math.inf:
+                    await self._wait_until_deadline()
+                    continue
+                self._waiter = waiter = trio.Event()
+                try:
+                    await waiter.wait()
+                finally:
+                    self._waiter = None
         finally:
             self._busy = False
 
@@ -176,12 +188,9 @@ class ReceiveQueue(Generic[T]):
         if self.state is QueueState.UNOPENED:
             raise LocalProtocolError(f"enter the {self._block} with 'async with' first")
 
-    async def _wait(self) -> None:
+    async def _wait_until_deadline(self) -> None:
         self._waiter = waiter = trio.Event()
         try:
-            if self._deadline == math.inf:
-                await waiter.wait()
-                return
             with trio.CancelScope(deadline=self._deadline) as scope:
                 await waiter.wait()
         finally:

@@ -36,8 +36,7 @@ class Subscriber:
         queue = self.queues.get(event.subscribe_id)
         if queue is None or len(queue) >= self._context.limits.max_datagrams:
             return
-        buffer = GroupBuffer()
+        buffer = GroupBuffer(counts=queue.counts)
         if queue.begin(GroupReader(event.sequence, 0, buffer, datagram=True)):
-            queue.count([event.frame])
             buffer.deliver(0, [event.frame], [0])
             buffer.finish()
