@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from .session.subscriber.probe import Probe, ProbeReport
     from .session.subscriber.subscribe import Subscription
     from .session.subscriber.track import TrackProperties
-    from .transport.abc import TransportStatistics
+    from .transport.connection import TransportStatistics
     from .wire.dialect import version_names
 __version__ = "0.1.0"
 
@@ -172,7 +172,7 @@ _HOMES = {
     "session.subscriber.probe": "Probe ProbeReport",
     "session.subscriber.subscribe": "Subscription",
     "session.subscriber.track": "TrackProperties",
-    "transport.abc": "TransportStatistics",
+    "transport.connection": "TransportStatistics",
     "wire.dialect": "version_names",
 }
 """The module below this package where each name is defined; the imports above, as they are carried out."""

@@ -157,29 +157,3 @@ def describe_session_code(code: int) -> str:
 def describe_stream_code(code: int) -> str:
     """Return a stream code for a text or a log, with its name where it has one: `0x33 (NOT_FOUND)`."""
     return f"{code:#x} ({StreamCode(code).name})" if code in _STREAM_CODES else f"{code:#x}"
-
-
-# WebTransport puts its 32-bit stream codes into a reserved range of HTTP/3's 62-bit space, stepping over
-# every codepoint that HTTP/3 keeps for greasing (draft-ietf-webtrans-http3, section 4.4).
-_HTTP3_FIRST = 0x52E4A40FA8DB
-_HTTP3_LAST = 0x52E5AC983162
-_MAX_APPLICATION_CODE = 0xFFFFFFFF
-
-
-def stream_code_to_http3(code: int) -> int:
-    """Returns the HTTP/3 codepoint that carries a WebTransport stream code.
-
-    Raises:
-        ValueError: The code is not in 0 … 2**32-1.
-    """
-    if not 0 <= code <= _MAX_APPLICATION_CODE:
-        raise ValueError(f"a stream code must fit in 32 bits, not {code}")
-    return _HTTP3_FIRST + code + code // 0x1E
-
-
-def stream_code_from_http3(codepoint: int) -> int | None:
-    """Returns the WebTransport stream code that an HTTP/3 codepoint carries, or None when it carries none."""
-    if not _HTTP3_FIRST <= codepoint <= _HTTP3_LAST or (codepoint - 0x21) % 0x1F == 0:
-        return None
-    shifted = codepoint - _HTTP3_FIRST
-    return shifted - shifted // 0x1F

@@ -1,22 +1,10 @@
-"""Error codes: their numbers are the wire's, so they never change; and how HTTP/3 carries them."""
+"""Error codes: their numbers are the wire's, so they never change."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from moqt_trio import codes
-
-VECTORS = [
-    (vector["fields"]["code"], int(vector["fields"]["h3"], 16))
-    for vector in json.loads((Path(__file__).parent / "vectors" / "moq-lite.json").read_text())["vectors"]
-    if vector["dialect"] == "webtransport-code"
-]
-FIRST, LAST = VECTORS[0][1], VECTORS[-1][1]
 
 
 def test_session_codes_are_stable():
@@ -64,35 +52,6 @@ def test_names():
     assert codes.describe_session_code(0x40) == "0x40"
     assert codes.describe_stream_code(0x33) == "0x33 (NOT_FOUND)"
     assert codes.describe_stream_code(99) == "0x63"
-
-
-@pytest.mark.parametrize(("code", "codepoint"), VECTORS)
-def test_http3_vectors(code, codepoint):
-    """A stream code is carried by the codepoint of its vector, and read back from it."""
-    assert codes.stream_code_to_http3(code) == codepoint
-    assert codes.stream_code_from_http3(codepoint) == code
-
-
-@given(st.integers(0, 0xFFFFFFFF))
-def test_http3_round_trip(code):
-    """Every stream code comes back, and no codepoint that HTTP/3 keeps for greasing is used."""
-    codepoint = codes.stream_code_to_http3(code)
-    assert FIRST <= codepoint <= LAST
-    assert (codepoint - 0x21) % 0x1F != 0
-    assert codes.stream_code_from_http3(codepoint) == code
-
-
-@pytest.mark.parametrize("codepoint", [0, 0x100, FIRST - 1, LAST + 1, FIRST + 0x1E, FIRST + 0x1E + 0x1F])
-def test_http3_codepoints_that_carry_no_code(codepoint):
-    """A codepoint outside the range, or one of the greased ones within it, carries no stream code."""
-    assert codes.stream_code_from_http3(codepoint) is None
-
-
-@pytest.mark.parametrize("code", [-1, 1 << 32])
-def test_stream_codes_fit_in_32_bits(code):
-    """A stream code that WebTransport can't carry is refused."""
-    with pytest.raises(ValueError, match="32 bits"):
-        codes.stream_code_to_http3(code)
 
 
 SPACES = ("session", "announce", "subscribe", "fetch", "info", "group", "stream")

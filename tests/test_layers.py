@@ -298,7 +298,9 @@ def test_no_circles():
 
 LONGEST = 500
 SHORTEST = 60
-SHORT_FILES: dict[str, str] = {}
+SHORT_FILES: dict[str, str] = {
+    "moqt_trio.transport.stream": "a seam: both halves in one stream, which the two halves must not know",
+}
 """Files under `SHORTEST` lines, each with its reason."""
 
 

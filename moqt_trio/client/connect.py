@@ -25,7 +25,7 @@ from ..wire import dialect as dialects
 
 if TYPE_CHECKING:
     from ..session.session import Session
-    from ..transport.base import BaseConnection
+    from ..transport.connection import Connection
     from ..transport.quic.client import AddressFilter
     from ..transport.quic.connection import QuicConnection
     from ..transport.webtransport.session import WebTransportSession
@@ -203,7 +203,7 @@ def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]
 
 
 @asynccontextmanager
-async def _negotiated(carrier: BaseConnection, where: SessionUrl, terms: ConnectOptions) -> AsyncIterator[Session]:
+async def _negotiated(carrier: Connection, where: SessionUrl, terms: ConnectOptions) -> AsyncIterator[Session]:
     """Run the session, and say in the client's words what keeps it from agreeing on a version with the server."""
     path = where.path if where.transport == "quic" else None
     async with AsyncExitStack() as stack:

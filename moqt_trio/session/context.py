@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 import trio
 
 from ..codes import CodeSpace, StreamCode
 from ..errors import GoingAway, RemoteProtocolError
-from ..transport.stream import CodeMapping, Stream
+from ..transport.code_mapping import CodeMapping
 
 if TYPE_CHECKING:
     from ..limits import Limits
     from ..protocol.core import SessionCore
-    from ..transport.abc import AnyStream, Connection
+    from ..transport.connection import Connection
+    from ..transport.interface import AnyStream
 
 logger = logging.getLogger("moqt_trio")
 
@@ -58,13 +60,8 @@ class SessionContext:
     def map_codes(self, stream: AnyStream, space: CodeSpace) -> None:
         """Map a stream's error codes to the numbers that the version has for streams of this kind."""
         table = self.core.dialect.codes
-        if space not in table.numbers or not isinstance(stream, Stream):
-            return
-        below = stream.codes
-        stream.codes = CodeMapping(
-            lambda code: below.to_wire(table.to_wire(space, code)),
-            lambda number: table.from_wire(space, below.from_wire(number)),
-        )
+        if space in table.numbers:
+            stream.map_codes(CodeMapping(partial(table.to_wire, space), partial(table.from_wire, space)))
 
     def check_open(self) -> None:
         """Raise how the session ended, if it has ended."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..limits import Limits
-    from ..transport.abc import BidiStream, Connection
+    from ..transport.connection import Connection
+    from ..transport.stream import BidiStream
     from ..wire.dialect import Dialect
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -22,9 +22,8 @@ from ..codes import SessionCode
 from ..errors import LocalProtocolError, SessionClosed
 from ..protocol.core import SessionCore
 from ..tasks import consists_of, open_bare_nursery
-from ..transport.abc import BidiStream, Connection, ConnectionHandler, ReceiveStream
-from ..transport.base import is_unidirectional
-from ..transport.stream import HTTP3_CODES, PLAIN_CODES
+from ..transport.code_mapping import HTTP3_CODES, PLAIN_CODES
+from ..transport.connection import Connection, ConnectionHandler
 from ..wire.messages import ProbeLevel, Setup
 from .context import SessionContext
 from .handshake import HandshakeControl, negotiate
@@ -33,6 +32,8 @@ from .session import Session
 if TYPE_CHECKING:
     from ..errors import MoqtError
     from ..limits import Limits
+    from ..transport.receive_stream import ReceiveStream
+    from ..transport.stream import BidiStream
     from ..wire.dialect import Dialect
 
 
@@ -49,11 +50,11 @@ class Dispatcher(ConnectionHandler):
         self._publisher = session._publisher
         self._subscriber = session._subscriber
 
-    def stream_opened(self, stream: ReceiveStream) -> None:
-        if is_unidirectional(stream.stream_id):
-            self._subscriber.stream_opened(stream)
-        else:
-            self._publisher.stream_opened(cast("BidiStream", stream))
+    def bidi_opened(self, stream: BidiStream) -> None:
+        self._publisher.stream_opened(stream)
+
+    def uni_opened(self, stream: ReceiveStream) -> None:
+        self._subscriber.stream_opened(stream)
 
     def datagram_received(self, data: bytes) -> None:
         self._subscriber.datagram_received(data)

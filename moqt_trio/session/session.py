@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..errors import MoqtError
     from ..model.broadcast import Broadcast
     from ..path import BroadcastPath
-    from ..transport.abc import TransportStatistics
+    from ..transport.connection import TransportStatistics
     from .context import SessionContext
     from .handshake import Negotiated
     from .publisher.publish import Publication

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 from ..codes import StreamCode
 from ..errors import RemoteProtocolError
 from ..protocol.machine import events_before
-from ..transport.abc import BidiStream, StreamHandler
+from ..transport.interface import StreamHandler
 from .context import SessionContext, logger
 
 if TYPE_CHECKING:
     from ..errors import MoqtError
     from ..protocol.events import Event
     from ..protocol.machine import StreamMachine
+    from ..transport.stream import BidiStream
 
 
 class _Resettable(Protocol):

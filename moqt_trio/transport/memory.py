@@ -12,19 +12,16 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import attrs
 import trio
 
 from ..errors import SessionClosed
 from ..limits import Limits
-from .abc import TransportStatistics
-from .base import StreamHost, is_client_initiated, is_unidirectional
+from .connection import StreamHost, TransportStatistics, cut_reason
+from .interface import AnyStream, is_client_initiated, is_unidirectional
 from .link import Link, LossyLink
-
-if TYPE_CHECKING:
-    from .stream import Stream
 
 __all__ = ["Link", "LossyLink", "MemoryConnection", "open_memory_pair"]
 
@@ -117,7 +114,6 @@ class MemoryConnection(StreamHost):
 
     def __init__(self, event_queue: _Courier, *, is_client: bool, limits: Limits) -> None:
         super().__init__(is_client=is_client, limits=limits)
-        self.peer: tuple[str, int] | None = None
         self._courier = event_queue
         self._other: MemoryConnection
         self._halves: dict[int, _SendHalf] = {}
@@ -148,19 +144,26 @@ class MemoryConnection(StreamHost):
 
     # -- streams that we open ------------------------------------------------------------------------------
 
-    def _open_nowait(self, *, unidirectional: bool) -> Stream:
+    def _open_id(self, *, unidirectional: bool) -> int:
         stream_id = self._next_id[unidirectional]
         if stream_id // 4 >= self._streams_allowed[unidirectional]:
             raise trio.WouldBlock
         self._next_id[unidirectional] += 4
-        return self._add(stream_id, can_receive=not unidirectional, can_send=True)
+        self._add(stream_id)
+        return stream_id
 
-    def _add(self, stream_id: int, *, can_receive: bool, can_send: bool) -> Stream:
-        if can_send:
+    def _stream(self, stream_id: int) -> AnyStream:
+        if stream_id not in self._streams:
+            self._add(stream_id)
+        return super()._stream(stream_id)
+
+    def _add(self, stream_id: int) -> None:
+        """Make room for the state of a stream's halves."""
+        ours = is_client_initiated(stream_id) == self.is_client
+        if ours or not is_unidirectional(stream_id):
             self._halves[stream_id] = _SendHalf(self._other.limits.stream_window)
-        if can_receive:
+        if not ours or not is_unidirectional(stream_id):
             self._stream_granted[stream_id] = self.limits.stream_window
-        return super()._add(stream_id, can_receive=can_receive, can_send=can_send)
 
     # -- sending -------------------------------------------------------------------------------------------
 
@@ -262,7 +265,7 @@ class MemoryConnection(StreamHost):
     def _receive_data(self, stream_id: int, data: bytes, fin: bool) -> None:
         self._bytes_received += len(data)
         if self._closed is None and stream_id not in self._gone:
-            self._stream(stream_id).deliver_data(data, fin)
+            self._stream(stream_id).deliver(data, fin)
 
     def _receive_reset(self, stream_id: int, code: int) -> None:
         if self._closed is None and stream_id not in self._gone:
@@ -361,7 +364,7 @@ class MemoryConnection(StreamHost):
 
     def close(self, code: int = 0, reason: str = "") -> None:
         if self._closed is None:
-            reason = reason.encode()[:1024].decode(errors="ignore")
+            reason = cut_reason(reason)
             self._deliver_lost(SessionClosed(local_code=code, reason=reason))
             self._post(lambda: self._receive_close(code, reason))
 

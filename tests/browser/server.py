@@ -23,8 +23,9 @@ from moqt_trio.transport.quic.settings import ServerIdentity, ServerSettings
 from moqt_trio.transport.webtransport.server import serve_http3
 
 if TYPE_CHECKING:
-    from moqt_trio.transport.abc import BidiStream, ReceiveStream
     from moqt_trio.transport.quic.connection import QuicConnection
+    from moqt_trio.transport.receive_stream import ReceiveStream
+    from moqt_trio.transport.stream import BidiStream
     from moqt_trio.transport.webtransport.request import WebTransportRequest
     from moqt_trio.transport.webtransport.session import WebTransportSession
 

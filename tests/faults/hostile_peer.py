@@ -14,8 +14,8 @@ import trio
 
 import moqt_trio as moqt
 from moqt_trio.session.run import run_session
+from moqt_trio.transport.code_mapping import HTTP3_CODES, PLAIN_CODES
 from moqt_trio.transport.memory import open_memory_pair
-from moqt_trio.transport.stream import HTTP3_CODES, PLAIN_CODES
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import AnnounceRequest, Expect, Group, StreamKind
 from tests.faults.dialects import Place, client_opening, server_answer
@@ -23,7 +23,7 @@ from tests.faults.raw_peer import settled
 
 if TYPE_CHECKING:
     from moqt_trio.transport.memory import MemoryConnection
-    from moqt_trio.transport.stream import Stream
+    from moqt_trio.transport.stream import BidiStream
     from moqt_trio.wire.dialect import Dialect
 
 SETUP = bytes.fromhex("01 04 01010101")
@@ -47,11 +47,11 @@ class Peer:
 
     connection: MemoryConnection
     session: moqt.Session
-    control: Stream | None
+    control: BidiStream | None
     dialect: Dialect
     _ours: AsyncExitStack
 
-    async def reach(self, place: Place) -> Stream:
+    async def reach(self, place: Place) -> BidiStream:
         """Returns the peer's end of a stream on which everything before a place has been said.
 
         Raises:
@@ -72,7 +72,7 @@ class Peer:
             stream.write(place.before)
         return stream
 
-    async def _ask(self, expect: Expect) -> Stream:
+    async def _ask(self, expect: Expect) -> BidiStream:
         """Has our session make a request; returns the stream to answer on."""
         match expect:
             case Expect.ANNOUNCE_FIRST_REPLY | Expect.ANNOUNCE_REPLY:
@@ -96,7 +96,7 @@ class Peer:
         """Has our session subscribe to a track; its groups are numbered from 0 on in the order of the calls."""
         return await self._ours.enter_async_context(self.session.subscribe("a", track))
 
-    async def group(self, subscribe_id: int, sequence: int, data: bytes = b"", *, fin: bool = False) -> Stream:
+    async def group(self, subscribe_id: int, sequence: int, data: bytes = b"", *, fin: bool = False) -> BidiStream:
         """Opens a group stream with these bytes behind its header."""
         stream = await self.connection.open_uni()
         head = self.dialect.stream_type(StreamKind.GROUP) + self.dialect.encode(Group(subscribe_id, sequence))
@@ -142,7 +142,7 @@ async def hostile_peer(
     async with open_memory_pair(client_limits=first, limits=second, protocol=protocol) as (at_client, at_server):
         own, peer = (at_client, at_server) if client else (at_server, at_client)
         peer.code_mapping = PLAIN_CODES if dialect.features.plain_codes else HTTP3_CODES
-        control: Stream | None = None
+        control: BidiStream | None = None
 
         async def run_handshake() -> None:
             nonlocal control

@@ -10,8 +10,8 @@ import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.session.run import run_session
+from moqt_trio.transport.code_mapping import HTTP3_CODES
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
-from moqt_trio.transport.stream import HTTP3_CODES
 from moqt_trio.wire import dialect as dialects
 
 SETUP = bytes.fromhex("01 01 00")

@@ -11,10 +11,10 @@ import trio
 
 import moqt_trio as moqt
 from moqt_trio.session.run import run_session
+from moqt_trio.transport.code_mapping import HTTP3_CODES
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
 from moqt_trio.transport.quic.server import connect_quic
 from moqt_trio.transport.quic.settings import ClientSettings
-from moqt_trio.transport.stream import HTTP3_CODES
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.wire import dialect as dialects
 from tests.faults.raw_peer import code_of_reset
@@ -23,7 +23,7 @@ from tests.faults.state_wire import IN_BAND, PROTOCOL_VIOLATION, TUPLES, WITH_SE
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from moqt_trio.transport.abc import Connection
+    from moqt_trio.transport.connection import Connection
     from moqt_trio.transport.link import Link
 
 VIOLATED = (PROTOCOL_VIOLATION, True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import attrs
 
-from moqt_trio.transport.stream import HTTP3_CODES, PLAIN_CODES, CodeMapping
+from moqt_trio.transport.code_mapping import HTTP3_CODES, PLAIN_CODES, CodeMapping
 
 LITE_06, LITE_06_WIP, LITE_05 = "moq-lite-06", "moq-lite-06-wip", "moq-lite-05"
 LITE_04, LITE_03, LITE_02, LITE_01 = "moq-lite-04", "moq-lite-03", "moq-lite-02", "moq-lite-01"

@@ -14,16 +14,19 @@ import trio
 
 from moqt_trio.certificates import development_certificate
 from moqt_trio.limits import Limits
-from moqt_trio.transport.abc import BidiStream, Connection, ConnectionHandler, ReceiveStream, StreamHandler
+from moqt_trio.transport.code_mapping import HTTP3_CODES
+from moqt_trio.transport.connection import Connection, ConnectionHandler
+from moqt_trio.transport.interface import StreamHandler
 from moqt_trio.transport.quic.server import connect_quic, serve_quic
 from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity, ServerSettings
-from moqt_trio.transport.stream import HTTP3_CODES
+from moqt_trio.transport.stream import BidiStream
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.server import WebTransportRequest, serve_http3
 from tests.interop.wheel import SECONDS, Pairing, Wheel, WheelSession
 
 if TYPE_CHECKING:
     from moqt_trio.transport.quic.connection import QuicConnection
+    from moqt_trio.transport.receive_stream import ReceiveStream
 
 LIMITS = Limits()
 ANNOUNCE, SUBSCRIBE, FETCH, TRACK = 1, 2, 3, 6
@@ -108,7 +111,13 @@ class RawLink(ConnectionHandler):
         self._changed = trio.Event()
         connection.handler = self
 
-    def stream_opened(self, stream: ReceiveStream) -> None:
+    def bidi_opened(self, stream: BidiStream) -> None:
+        self._opened(stream)
+
+    def uni_opened(self, stream: ReceiveStream) -> None:
+        self._opened(stream)
+
+    def _opened(self, stream: ReceiveStream) -> None:
         self.opened.append(Recorded(self, stream))
         self.changed()
 

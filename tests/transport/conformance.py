@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -16,7 +17,13 @@ from trio.testing import assert_checkpoints
 
 from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.limits import KIB, MIB, Limits
-from moqt_trio.transport.abc import Connection, ConnectionHandler, ReceiveStream, SendStream, StreamHandler
+from moqt_trio.transport.connection import Connection, ConnectionHandler
+from moqt_trio.transport.interface import StreamHandler
+
+if TYPE_CHECKING:
+    from moqt_trio.transport.receive_stream import ReceiveStream
+    from moqt_trio.transport.send_stream import SendStream
+    from moqt_trio.transport.stream import BidiStream
 
 Factory = Callable[[Limits], AbstractAsyncContextManager[tuple[Connection, Connection]]]
 
@@ -75,7 +82,10 @@ class Acceptor(ConnectionHandler):
         self.changed.set()
         self.changed = trio.Event()
 
-    def stream_opened(self, stream: ReceiveStream) -> None:
+    def bidi_opened(self, stream: BidiStream) -> None:
+        self.uni_opened(stream)
+
+    def uni_opened(self, stream: ReceiveStream) -> None:
         recorder = Recorder()
         self.streams.append((stream, recorder))
         stream.handler = recorder

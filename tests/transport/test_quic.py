@@ -21,10 +21,10 @@ from moqt_trio.errors import (
     VersionUnsupported,
 )
 from moqt_trio.limits import KIB, Limits
+from moqt_trio.transport.code_mapping import HTTP3_CODES
 from moqt_trio.transport.quic.server import connect_quic, serve_quic
 from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity
 from moqt_trio.transport.quic.udp import packet_size
-from moqt_trio.transport.stream import HTTP3_CODES
 from tests.transport import conformance
 from tests.transport.conformance import eventually
 from tests.transport.quic_pair import (
@@ -314,7 +314,7 @@ class TestOwnership:
         """An exception in a handler is logged and closes that connection; another one lives on."""
 
         class Broken(conformance.ConnectionHandler):
-            def stream_opened(self, stream):
+            def uni_opened(self, stream):
                 raise RuntimeError("handler bug")
 
         connections = []

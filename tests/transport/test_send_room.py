@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from moqt_trio.limits import Limits
-from moqt_trio.transport.abc import ConnectionHandler
+from moqt_trio.transport.connection import ConnectionHandler
 from moqt_trio.transport.http3.demux import Demux
 from moqt_trio.transport.link import LossyLink
 from moqt_trio.transport.memory import open_memory_pair

@@ -15,7 +15,7 @@ import trio
 
 from ...errors import SessionClosed, StreamReset
 from ...model.track import state_of
-from ...transport.abc import SendStream, StreamHandler
+from ...transport.interface import StreamHandler
 from .request import RequestServer
 from .scheduler import TURN
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ...model.track import Track
     from ...model.track_state import TrackState
     from ...protocol.group import GroupSender
+    from ...transport.send_stream import SendStream
 
 
 class GroupServer(RequestServer):

@@ -14,7 +14,7 @@ from .request import RequestServer
 if TYPE_CHECKING:
     from ...protocol.events import Event
     from ...protocol.probe import ProbeResponder
-    from ...transport.abc import BidiStream
+    from ...transport.stream import BidiStream
     from .request import Serving
 
 _INTERVAL = 5.0

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ...protocol.events import Event
     from ...protocol.machine import StreamMachine
-    from ...transport.abc import BidiStream
+    from ...transport.stream import BidiStream
     from ..context import SessionContext
 
 _SERVERS: Mapping[type[StreamMachine], type[RequestServer]] = {

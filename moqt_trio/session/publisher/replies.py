@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ...model.cursor import Cursor
     from ...model.track_state import TrackState
     from ...protocol.subscribe import SubscribeResponder
-    from ...transport.abc import BidiStream
+    from ...transport.stream import BidiStream
     from ...wire.dialect import Features
 
 

@@ -18,7 +18,7 @@ from ...errors import RemoteProtocolError
 from ...protocol.events import Event, RequestCancelled
 from ...protocol.machine import events_before
 from ...tasks import Wakeup
-from ...transport.abc import StreamHandler
+from ...transport.interface import StreamHandler
 from ..context import logger
 from ..stream import ControlStream, reset_and_stop
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...model.origin import Origin
     from ...protocol.machine import StreamMachine
-    from ...transport.abc import BidiStream
+    from ...transport.stream import BidiStream
     from ..context import SessionContext
     from .publish import ServedSubscription
     from .scheduler import SendScheduler

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from ...transport.abc import Connection
+    from ...transport.connection import Connection
 
 TURN = 4 * 1024
 """Bytes that a server writes before an equal gets its turn: enough to fill packets, little enough to let others go

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ...model.origin import PublishedBroadcast
     from ...model.track import Track
     from ...protocol.subscribe import SubscribeResponder
-    from ...transport.abc import BidiStream
+    from ...transport.stream import BidiStream
     from .request import Serving
 
 _EXPIRY_STEP = 1 / 8

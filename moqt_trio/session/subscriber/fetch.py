@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...codes import CodeSpace
     from ...path import BroadcastPath
     from ...protocol.fetch import FetchRequester
-    from ...transport.abc import BidiStream
+    from ...transport.stream import BidiStream
     from ..context import SessionContext
 
 

@@ -23,7 +23,7 @@ from ...frame import Frame
 from .receive_queue import QueueState, ReceiveQueue
 
 if TYPE_CHECKING:
-    from ...transport.abc import ReceiveStream
+    from ...transport.receive_stream import ReceiveStream
 
 _STATES = {
     QueueState.UNOPENED: "not entered",

@@ -12,12 +12,13 @@ from ...errors import RemoteProtocolError, StreamReset
 from ...protocol.events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted
 from ...protocol.group import GroupReceiver
 from ...protocol.machine import events_before
-from ...transport.abc import ReceiveStream, StreamHandler
+from ...transport.interface import StreamHandler
 from ...wire.messages import Setup, StreamKind
 from .group import GroupBuffer, GroupReader
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
+    from ...transport.receive_stream import ReceiveStream
     from ..context import SessionContext
     from .group_queue import GroupQueue
 

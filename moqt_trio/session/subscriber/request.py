@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...protocol.events import Event
     from ...protocol.machine import StreamMachine
-    from ...transport.abc import BidiStream
+    from ...transport.stream import BidiStream
     from ..context import SessionContext
     from .receive_queue import ReceiveQueue
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...path import BroadcastPath
     from ...protocol.subscribe import SubscribeRequester
-    from ...transport.abc import BidiStream
+    from ...transport.stream import BidiStream
     from ..context import SessionContext
 
 

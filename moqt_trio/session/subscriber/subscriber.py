@@ -8,7 +8,7 @@ from .group import GroupBuffer, GroupReader
 from .group_stream import GroupStream
 
 if TYPE_CHECKING:
-    from ...transport.abc import ReceiveStream
+    from ...transport.receive_stream import ReceiveStream
     from ..context import SessionContext
     from .group_queue import GroupQueue
 

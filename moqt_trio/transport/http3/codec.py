@@ -27,8 +27,8 @@ from .constants import (
 from .varint import write_varint
 
 if TYPE_CHECKING:
-    from ..abc import Connection
-    from ..stream import Stream
+    from ..connection import Connection
+    from ..send_stream import SendStream
     from .fields import Headers
 
 _logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class _Quic:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.configuration = _Configuration(connection.is_client)
-        self.streams: dict[int, Stream] = {}
+        self.streams: dict[int, SendStream] = {}
 
     @property
     def _remote_max_datagram_frame_size(self) -> int | None:
@@ -80,7 +80,7 @@ class _Quic:
 
     def get_next_available_stream_id(self, is_unidirectional: bool = False) -> int:
         opened = self._connection.open_uni_nowait() if is_unidirectional else self._connection.open_bidi_nowait()
-        self.streams[opened.stream_id] = cast("Stream", opened)
+        self.streams[opened.stream_id] = opened
         return opened.stream_id
 
     def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
@@ -147,8 +147,8 @@ class Http3:
         """The peer's SETTINGS, or None before they arrived."""
         return self._h3.received_settings
 
-    def add(self, stream: Stream) -> None:
-        """Makes a request stream or a peer's unidirectional stream known."""
+    def add(self, stream: SendStream) -> None:
+        """Makes a request stream known, so that HTTP/3 can write on it."""
         self._quic.streams[stream.stream_id] = stream
 
     def receive(self, stream_id: int, data: bytes, fin: bool) -> list[Event]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
-from ..abc import ConnectionHandler, StreamHandler
-from ..stream import PLAIN_CODES, Stream
+from ..code_mapping import PLAIN_CODES
+from ..connection import ConnectionHandler
+from ..interface import StreamHandler, is_unidirectional
 from .codec import HeadersTooLarge, Http3
 from .constants import (
     BIDI_WEBTRANSPORT,
@@ -33,7 +34,9 @@ from .varint import read_varint
 if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...limits import Limits
-    from ..abc import Connection, ReceiveStream
+    from ..connection import Connection
+    from ..receive_stream import ReceiveStream
+    from ..stream import BidiStream
     from ..webtransport.session import WebTransportSession
 
 _REMEMBERED_SESSIONS = 64
@@ -44,7 +47,7 @@ class _Undecided(StreamHandler):
 
     __slots__ = ("_demux", "_head", "since", "stream")
 
-    def __init__(self, demux: Demux, stream: Stream) -> None:
+    def __init__(self, demux: Demux, stream: ReceiveStream) -> None:
         self._demux = demux
         self.stream = stream
         self._head = b""
@@ -57,7 +60,7 @@ class _Undecided(StreamHandler):
             if fin:
                 self._demux.abandoned(self.stream)
             return
-        wanted = BIDI_WEBTRANSPORT if self.stream.writes else UNI_WEBTRANSPORT
+        wanted = UNI_WEBTRANSPORT if is_unidirectional(self.stream.stream_id) else BIDI_WEBTRANSPORT
         if kind[0] != wanted:
             self.stream.unread(head, fin)
             self._demux.decided(self.stream, kind[0])
@@ -78,12 +81,25 @@ class _Undecided(StreamHandler):
         self._demux.undecided.pop(self.stream.stream_id, None)
 
 
-class _CriticalStream(StreamHandler):
-    """The control stream or a QPACK stream, of either side."""
+class _LocalCritical(StreamHandler):
+    """The control stream or a QPACK stream of this side."""
+
+    __slots__ = ("_demux", "_stream_id")
+
+    def __init__(self, demux: Demux, stream_id: int) -> None:
+        self._demux = demux
+        self._stream_id = stream_id
+
+    def stop_received(self, code: int) -> None:
+        self._demux.http3.sending_ended(self._stream_id)
+
+
+class _PeerCritical(StreamHandler):
+    """The control stream or a QPACK stream of the peer."""
 
     __slots__ = ("_demux", "_stream")
 
-    def __init__(self, demux: Demux, stream: Stream) -> None:
+    def __init__(self, demux: Demux, stream: ReceiveStream) -> None:
         self._demux = demux
         self._stream = stream
 
@@ -93,9 +109,6 @@ class _CriticalStream(StreamHandler):
 
     def reset_received(self, code: int) -> None:
         self._demux.http3.receiving_ended(self._stream.stream_id)
-
-    def stop_received(self, code: int) -> None:
-        self._demux.http3.sending_ended(self._stream.stream_id)
 
 
 class Demux(ConnectionHandler):
@@ -133,7 +146,7 @@ class Demux(ConnectionHandler):
     def attach(self) -> None:
         """Starts to hear of what arrives, beginning with what has arrived already."""
         for stream in self.http3.local_streams:
-            stream.handler = _CriticalStream(self, stream)
+            stream.handler = _LocalCritical(self, stream.stream_id)
         self.connection.handler = self
 
     @property
@@ -212,11 +225,16 @@ class Demux(ConnectionHandler):
 
     # -- from the connection -------------------------------------------------------------------------------
 
-    def stream_opened(self, stream: ReceiveStream) -> None:
-        opened = cast("Stream", stream)
-        opened.codes = PLAIN_CODES
-        undecided = self.undecided[opened.stream_id] = _Undecided(self, opened)
-        opened.handler = undecided
+    def bidi_opened(self, stream: BidiStream) -> None:
+        self._opened(stream)
+
+    def uni_opened(self, stream: ReceiveStream) -> None:
+        self._opened(stream)
+
+    def _opened(self, stream: ReceiveStream) -> None:
+        stream.codes = PLAIN_CODES
+        undecided = self.undecided[stream.stream_id] = _Undecided(self, stream)
+        stream.handler = undecided
         if self.undecided:
             self._stale.set()
 
@@ -251,20 +269,19 @@ class Demux(ConnectionHandler):
 
     # -- from the streams ----------------------------------------------------------------------------------
 
-    def abandoned(self, stream: Stream) -> None:
+    def abandoned(self, stream: ReceiveStream) -> None:
         """A stream ended, or waited too long, before its first bytes said what it is."""
         self.undecided.pop(stream.stream_id, None)
         refuse(stream, H3Error.REQUEST_CANCELLED)
 
-    def decided(self, stream: Stream, kind: int, session_id: int | None = None) -> None:
+    def decided(self, stream: ReceiveStream, kind: int, session_id: int | None = None) -> None:
         """A stream's first integer is known, and for WebTransport its session."""
         self.undecided.pop(stream.stream_id, None)
         if session_id is not None:
             self._session_stream(stream, session_id)
-        elif not stream.writes:
+        elif is_unidirectional(stream.stream_id):
             if kind in HTTP3_UNI_TYPES:
-                self.http3.add(stream)
-                stream.handler = _CriticalStream(self, stream)
+                stream.handler = _PeerCritical(self, stream)
             else:
                 refuse(stream, H3Error.STREAM_CREATION_ERROR)
         elif self._requests is None:
@@ -274,7 +291,7 @@ class Demux(ConnectionHandler):
         else:
             self._next_request = max(self._next_request, stream.stream_id + 4)
             self._unsettled.add(stream.stream_id)
-            exchange = Exchange(self.http3, stream, self._requests)
+            exchange = Exchange(self.http3, cast("BidiStream", stream), self._requests)
             exchange.when_settled = partial(self._request_settled, stream.stream_id)
             if not exchange.started:
                 if len(self._silent) > 2 * self._limits.max_streams:
@@ -288,7 +305,7 @@ class Demux(ConnectionHandler):
             self._settled.set()
             self._settled = trio.Event()
 
-    def _session_stream(self, stream: Stream, session_id: int) -> None:
+    def _session_stream(self, stream: ReceiveStream, session_id: int) -> None:
         session = self.sessions.get(session_id)
         if session_id % 4:
             self.connection.close(H3Error.ID_ERROR, "a session id is that of a client's bidirectional stream")

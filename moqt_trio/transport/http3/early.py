@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ..abc import StreamHandler
-from ..stream import PLAIN_CODES
+from ..interface import StreamHandler
 from .constants import H3Error
 
 if TYPE_CHECKING:
@@ -22,14 +21,13 @@ if TYPE_CHECKING:
 
     from ...errors import MoqtError
     from ...limits import Limits
-    from ..stream import Stream
+    from ..interface import AnyStream
+    from ..receive_stream import ReceiveStream
 
 
-def refuse(stream: Stream, code: int) -> None:
+def refuse(stream: AnyStream, code: int) -> None:
     """Gives up both halves of a stream with a code as it stands on the wire."""
-    stream.codes = PLAIN_CODES
-    stream.reset(code)
-    stream.stop(code)
+    stream.cancel(code)
 
 
 class _Held(StreamHandler):
@@ -37,7 +35,7 @@ class _Held(StreamHandler):
 
     __slots__ = ("_early", "chunks", "fin", "session_id", "since", "stream")
 
-    def __init__(self, early: EarlyArrivals, stream: Stream, session_id: int, since: float) -> None:
+    def __init__(self, early: EarlyArrivals, stream: ReceiveStream, session_id: int, since: float) -> None:
         self._early = early
         self.stream = stream
         self.session_id = session_id
@@ -77,7 +75,7 @@ class EarlyArrivals:
     def __bool__(self) -> bool:
         return bool(self._streams or self._datagrams)
 
-    def hold_stream(self, stream: Stream, session_id: int, now: float) -> None:
+    def hold_stream(self, stream: ReceiveStream, session_id: int, now: float) -> None:
         """Keeps a stream whose prefix was read, or refuses it when there is no room."""
         if len(self._streams) >= self._limits.max_early_streams:
             refuse(stream, H3Error.WEBTRANSPORT_BUFFERED_STREAM_REJECTED)
@@ -94,7 +92,7 @@ class EarlyArrivals:
             self._bytes += len(data)
             self._datagrams.append(_Datagram(session_id, data, now))
 
-    def take(self, session_id: int) -> tuple[list[Stream], list[bytes]]:
+    def take(self, session_id: int) -> tuple[list[ReceiveStream], list[bytes]]:
         """Hands over what waits for a session: streams in order of arrival, without a handler, and datagrams."""
         streams = []
         for held in [held for held in self._streams.values() if held.session_id == session_id]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ..abc import StreamHandler
-from ..stream import PLAIN_CODES
+from ..code_mapping import PLAIN_CODES
+from ..interface import StreamHandler
 from .codec import DataReceived, HeadersReceived, HeadersTooLarge
 from .constants import H3Error
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...errors import MoqtError
-    from ..stream import Stream
+    from ..stream import BidiStream
     from .codec import Http3
     from .fields import Headers
 
@@ -60,7 +60,7 @@ class Exchange(StreamHandler):
         "when_settled",
     )
 
-    def __init__(self, http3: Http3, stream: Stream, owner: ExchangeOwner) -> None:
+    def __init__(self, http3: Http3, stream: BidiStream, owner: ExchangeOwner) -> None:
         self._http3 = http3
         self._stream = stream
         self._final_headers = False

@@ -16,14 +16,13 @@ import attrs
 import trio
 
 from ...codes import SessionCode
-from ..base import StreamHost
+from ..connection import StreamHost
 from .engine import Address, Credit, Engine, EngineHandler, Termination
 from .udp import UdpSocket, plain_address
 
 if TYPE_CHECKING:
     from ...limits import Limits
-    from ..abc import TransportStatistics
-    from ..stream import Stream
+    from ..connection import TransportStatistics
 
 
 _LOG = logging.getLogger(__name__)
@@ -365,7 +364,7 @@ class QuicConnection(StreamHost, EngineHandler):
         self._owner.connection_ready(self)
 
     def data_arrived(self, stream_id: int, data: bytes, fin: bool) -> None:
-        self._stream(stream_id).deliver_data(data, fin)
+        self._stream(stream_id).deliver(data, fin)
 
     def reset_arrived(self, stream_id: int, code: int) -> None:
         self._stream(stream_id).deliver_reset(code)
@@ -383,7 +382,7 @@ class QuicConnection(StreamHost, EngineHandler):
 
     def stream_gone(self, stream_id: int) -> None:
         if (stream := self._streams.pop(stream_id, None)) is not None:
-            stream.deliver_gone()
+            stream.deliver_released()
 
     def streams_available(self) -> None:
         self._deliver_streams_available()
@@ -399,11 +398,11 @@ class QuicConnection(StreamHost, EngineHandler):
 
     # -- from the streams ----------------------------------------------------------------------------------
 
-    def _open_nowait(self, *, unidirectional: bool) -> Stream:
+    def _open_id(self, *, unidirectional: bool) -> int:
         stream_id = self._engine.open_stream(unidirectional=unidirectional)
         if stream_id is None:
             raise trio.WouldBlock
-        return self._add(stream_id, can_receive=not unidirectional, can_send=True)
+        return stream_id
 
     def stream_write(self, stream_id: int, data: bytes, fin: bool) -> None:
         self._engine.write(stream_id, data, fin)
@@ -421,12 +420,14 @@ class QuicConnection(StreamHost, EngineHandler):
         self._engine.watch(stream_id, self.send_high // 2)
 
     def stream_reset(self, stream_id: int, code: int) -> None:
-        self._engine.reset(stream_id, code)
-        self.wake()
+        if self._closed is None:
+            self._engine.reset(stream_id, code)
+            self.wake()
 
     def stream_stop(self, stream_id: int, code: int) -> None:
-        self._engine.stop(stream_id, code)
-        self.wake()
+        if self._closed is None:
+            self._engine.stop(stream_id, code)
+            self.wake()
 
     def stream_consumed(self, stream_id: int, count: int) -> None:
         if self._closed is None and self._engine.consumed(stream_id, count):

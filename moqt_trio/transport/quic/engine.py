@@ -16,7 +16,7 @@ import attrs
 from ...errors import SessionClosed
 
 if TYPE_CHECKING:
-    from ..abc import TransportStatistics
+    from ..connection import TransportStatistics
     from .settings import ClientSettings, ServerSettings
 
 Address = tuple[Any, ...]

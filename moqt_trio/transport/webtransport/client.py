@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from ...limits import Limits
-    from ..abc import Connection
+    from ..connection import Connection
     from ..http3.fields import Headers
-    from ..stream import Stream
+    from ..stream import BidiStream
 
 _MAX_EXPLANATION = 256
 
@@ -95,7 +95,7 @@ async def _ask(
         request.append((b"origin", origin.encode("ascii")))
     if protocols:
         request.append((AVAILABLE_PROTOCOLS, encode_protocols(protocols)))
-    asked = _Asked(demux, cast("Stream", stream), request, tuple(protocols), limits)
+    asked = _Asked(demux, stream, request, tuple(protocols), limits)
     return await asked.wait()
 
 
@@ -112,7 +112,7 @@ class _Asked:
     """Owns the CONNECT exchange until it is answered."""
 
     def __init__(
-        self, demux: Demux, stream: Stream, request: Headers, protocols: tuple[str, ...], limits: Limits
+        self, demux: Demux, stream: BidiStream, request: Headers, protocols: tuple[str, ...], limits: Limits
     ) -> None:
         self._demux = demux
         self._request = request

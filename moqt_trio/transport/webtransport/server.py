@@ -25,7 +25,7 @@ from .session import WebTransportSession
 if TYPE_CHECKING:
     from ...http.asgi import AsgiApplication, HttpConfig
     from ...limits import Limits
-    from ..abc import Connection
+    from ..connection import Connection
     from ..http3.exchange import Exchange
     from ..http3.fields import Headers
 

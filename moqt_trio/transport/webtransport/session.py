@@ -8,31 +8,34 @@ Spec: draft-ietf-webtrans-http3, sections 4 to 6.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import trio
 
-from ...codes import stream_code_from_http3
 from ...errors import Malformed, MoqtError, SessionClosed, printable
-from ..base import BaseConnection
+from ..code_mapping import HTTP3_CODES, stream_code_from_http3
+from ..connection import Connection
 from ..http3.constants import BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT, H3Error
 from ..http3.fields import text
 from ..http3.varint import write_varint
-from ..stream import HTTP3_CODES, Stream
 from .capsule import CapsuleReader, CloseSession, DrainSession, encode_close, encode_drain
 
 if TYPE_CHECKING:
     from ...limits import Limits
-    from ..abc import TransportStatistics
+    from ..connection import TransportStatistics
     from ..http3.demux import Demux
     from ..http3.exchange import Exchange
     from ..http3.fields import Headers
+    from ..interface import AnyStream
+    from ..receive_stream import ReceiveStream
+    from ..send_stream import SendStream
+    from ..stream import BidiStream
 
 _FIRST_SWEEP = 64
 
 
-class WebTransportSession(BaseConnection):
+class WebTransportSession(Connection):
     """One session.
 
     Made by `WebTransportRequest.accept` on a server and by `open_webtransport` on a client. Its streams are the QUIC
@@ -69,7 +72,7 @@ class WebTransportSession(BaseConnection):
         self._sweep_at = _FIRST_SWEEP
         self._told = trio.Event()
         self._close_received = False
-        self._abandoned: list[Stream] = []
+        self._abandoned: list[AnyStream] = []
         exchange.when_acknowledged = self._peer_knows
 
     def __repr__(self) -> str:
@@ -89,7 +92,7 @@ class WebTransportSession(BaseConnection):
         for datagram in datagrams:
             self.deliver_datagram(datagram)
 
-    def deliver_stream(self, stream: Stream) -> None:
+    def deliver_stream(self, stream: ReceiveStream) -> None:
         """Takes a stream of the peer whose prefix was read and which has no handler."""
         self._adopt(stream)
         self._announce(stream)
@@ -172,7 +175,7 @@ class WebTransportSession(BaseConnection):
         if self._connection.closed is None:
             self._abandoned = list(self._streams.values())
             for stream in self._abandoned:
-                stream.deliver_abandoned(error)
+                stream.deliver_session_lost(error)
         self._deliver_lost(error)
 
     def _peer_knows(self) -> None:
@@ -181,23 +184,28 @@ class WebTransportSession(BaseConnection):
         abandoned, self._abandoned = self._abandoned, []
         if self._connection.closed is None:
             for stream in abandoned:
-                stream.give_up(H3Error.WEBTRANSPORT_SESSION_GONE)
+                stream.cancel(H3Error.WEBTRANSPORT_SESSION_GONE)
 
     # -- streams and datagrams -----------------------------------------------------------------------------
 
-    def _adopt(self, stream: Stream) -> None:
+    def _adopt(self, stream: AnyStream) -> None:
         stream.codes = HTTP3_CODES
         if len(self._streams) >= self._sweep_at:
             # Streams do not report that they ended; sweeping at twice what was left costs a constant each.
-            self._streams = {k: s for k, s in self._streams.items() if not (s.receive_ended and s.send_ended)}
+            self._streams = {k: s for k, s in self._streams.items() if not s.ended}
             self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._streams))
         self._streams[stream.stream_id] = stream
 
-    def _open_nowait(self, *, unidirectional: bool) -> Stream:
-        opened = self._connection.open_uni_nowait() if unidirectional else self._connection.open_bidi_nowait()
-        stream = cast("Stream", opened)
+    def _open_bidi(self) -> BidiStream:
+        stream = self._connection.open_bidi_nowait()
         self._adopt(stream)
-        stream.write(self._uni_prefix if unidirectional else self._bidi_prefix)
+        stream.write(self._bidi_prefix)
+        return stream
+
+    def _open_uni(self) -> SendStream:
+        stream = self._connection.open_uni_nowait()
+        self._adopt(stream)
+        stream.write(self._uni_prefix)
         return stream
 
     @property

@@ -11,19 +11,19 @@ import trio
 
 import moqt_trio as moqt
 from moqt_trio.session.run import run_session
+from moqt_trio.transport.code_mapping import HTTP3_CODES, PLAIN_CODES
 from moqt_trio.transport.memory import open_memory_pair
-from moqt_trio.transport.stream import HTTP3_CODES, PLAIN_CODES
 from moqt_trio.wire import dialect as dialects
 from tests.faults.dialects import NAMES
 
 if TYPE_CHECKING:
     from moqt_trio.transport.memory import MemoryConnection
-    from moqt_trio.transport.stream import Stream
+    from moqt_trio.transport.stream import BidiStream
 
 PAYLOADS = (b"", b"x" * 63, b"y" * 64, b"z" * 500)
 
 
-async def pump(source: Stream, target: Stream, size: int) -> None:
+async def pump(source: BidiStream, target: BidiStream, size: int) -> None:
     """Carries one half of a stream over, in pieces."""
     try:
         while data := await source.receive_some():

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.codes import stream_code_to_http3
 from moqt_trio.limits import KIB
+from moqt_trio.transport.code_mapping import stream_code_to_http3
 from tests.faults.raw_peer import SETUP, group, subscribe
 from tests.peers.aioquic_http3 import Http3Peer, connect_http3
 from tests.transport.conformance import eventually

@@ -6,9 +6,9 @@ import attrs
 import pytest
 import trio
 
-from moqt_trio.codes import stream_code_to_http3
 from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.limits import Limits
+from moqt_trio.transport.code_mapping import stream_code_to_http3
 from tests.peers.aioquic_http3 import connect_http3
 from tests.transport.webtransport.serving import read_all, send_forever, serving
 

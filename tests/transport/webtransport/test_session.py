@@ -9,8 +9,9 @@ import trio.testing
 
 from moqt_trio.errors import HandshakeFailed, Rejected, SessionClosed, StreamReset, VersionUnsupported
 from moqt_trio.limits import Limits
-from moqt_trio.transport.abc import ConnectionHandler, StreamHandler
+from moqt_trio.transport.connection import ConnectionHandler
 from moqt_trio.transport.http3.fields import PROTOCOL
+from moqt_trio.transport.interface import StreamHandler
 from moqt_trio.transport.quic.server import serve_quic
 from moqt_trio.transport.quic.settings import ServerSettings
 from moqt_trio.transport.webtransport.client import open_webtransport
@@ -309,7 +310,10 @@ class Recorder(ConnectionHandler, StreamHandler):
         self.told = []
         self.stream = None
 
-    def stream_opened(self, stream):
+    def bidi_opened(self, stream):
+        self.uni_opened(stream)
+
+    def uni_opened(self, stream):
         self.told.append("stream")
         self.stream = stream
         stream.handler = self

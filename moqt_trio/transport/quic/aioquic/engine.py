@@ -18,7 +18,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicProtocolVersio
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ....errors import printable
-from ...abc import TransportStatistics
+from ...connection import TransportStatistics, cut_reason
 from ..engine import CONNECTION_ID_BYTES, Address, Credit, Engine, EngineHandler, LongHeader, Termination, Validated
 from .patched import PatchedConnection
 
@@ -39,7 +39,6 @@ _SHORT_HEADER_BYTES = 1 + 2 + 16
 """The flags, the packet number and the authentication tag around a short packet's connection id and payload."""
 _DATAGRAM_HEADER_BYTES = 1 + 2
 _IDLE = "Idle timeout"
-_CLOSE_REASON_BYTES = 1024
 
 
 def client_engine(settings: ClientSettings, packet_size: int, handler: EngineHandler) -> Engine:
@@ -260,8 +259,7 @@ class AioquicEngine(Engine):
 
     def close(self, code: int, reason: str, *, application: bool = True) -> None:
         if self.termination is None:
-            reason = reason.encode()[:_CLOSE_REASON_BYTES].decode(errors="ignore")
-            self._quic.close(code, None if application else QuicFrameType.CRYPTO, reason)
+            self._quic.close(code, None if application else QuicFrameType.CRYPTO, cut_reason(reason))
             self._note_end()
 
     # -- streams -------------------------------------------------------------------------------------------

@@ -29,12 +29,15 @@ from aioquic.quic.events import (
 from aioquic.quic.packet import pull_quic_header
 
 from moqt_trio.errors import SessionClosed
-from moqt_trio.transport.abc import ConnectionHandler, ReceiveStream, StreamHandler
+from moqt_trio.transport.connection import ConnectionHandler
+from moqt_trio.transport.interface import StreamHandler
 from tests.transport.quic_pair import CERTIFICATE
 
 if TYPE_CHECKING:
     from moqt_trio.errors import MoqtError
-    from moqt_trio.transport.abc import Connection
+    from moqt_trio.transport.connection import Connection
+    from moqt_trio.transport.receive_stream import ReceiveStream
+    from moqt_trio.transport.stream import BidiStream
 
 ALPN = "moq-00"
 
@@ -145,7 +148,10 @@ class TransportPeer(Peer, ConnectionHandler):
         self._streams = {}
         connection.handler = self
 
-    def stream_opened(self, stream: ReceiveStream) -> None:
+    def bidi_opened(self, stream: BidiStream) -> None:
+        self._keep(stream)
+
+    def uni_opened(self, stream: ReceiveStream) -> None:
         self._keep(stream)
 
     def _keep(self, stream) -> None:

@@ -1,0 +1,371 @@
+"""A connection: streams both ways, and datagrams. What every transport does in the same way.
+
+`Connection` owns the queues of what arrives before there is a handler, the waiting, and the end. A transport derives
+from it, calls its `_deliver_*` methods and `_announce` as the peer acts, and implements the abstract methods. A
+transport that carries the streams itself derives from `StreamHost`, which makes them, and implements `StreamBackend`.
+
+There are two ways to use a connection. The session attaches a handler, which is called synchronously from the task that
+reads the socket. Until then, `accept_bidi` waits for a stream of the peer.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections import deque
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
+
+import attrs
+import trio
+
+from .code_mapping import PLAIN_CODES, CodeMapping
+from .interface import AnyStream, StreamBackend, is_unidirectional
+from .receive_stream import ReceiveStream
+from .send_stream import SendStream
+from .stream import BidiStream
+
+if TYPE_CHECKING:
+    from ..errors import MoqtError
+    from ..limits import Limits
+
+T = TypeVar("T")
+
+_UNCONGESTED_WRITE = 4 * 1024
+"""Bytes that may be written at a time on a transport that cannot say how much would queue up: a few packets' worth, so
+that the question is asked again before much has been written."""
+
+MAX_CLOSE_REASON = 1024
+"""Bytes of the text that a connection is closed with: what a WebTransport capsule may carry
+(draft-ietf-webtrans-http3, section 6), and what fits in a QUIC packet."""
+
+
+def cut_reason(reason: str) -> str:
+    """Return the part of a text that a connection can be closed with."""
+    return reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore")
+
+
+class ConnectionHandler:
+    """Called with what happens on a connection. Every method has a default that does nothing."""
+
+    __slots__ = ()
+
+    def bidi_opened(self, stream: BidiStream) -> None:
+        """Called when the peer opened a bidirectional stream. What arrives on it waits for `stream.handler`."""
+
+    def uni_opened(self, stream: ReceiveStream) -> None:
+        """Called when the peer opened a unidirectional stream. What arrives on it waits for `stream.handler`."""
+
+    def datagram_received(self, data: bytes) -> None:
+        """Called when a datagram arrived."""
+
+    def streams_available(self) -> None:
+        """Called when the peer allows more streams than before; `open_*_nowait` may succeed now."""
+
+    def send_room(self) -> None:
+        """Called when the connection, which had been `congested`, takes more."""
+
+    def connection_lost(self, error: MoqtError) -> None:
+        """Called when the connection has ended, after the handler of each open stream."""
+
+
+@attrs.frozen(kw_only=True)
+class TransportStatistics:
+    """Numbers of one connection. WebTransport sessions on one connection share them.
+
+    Attributes:
+        bytes_sent: UDP payload bytes written.
+        bytes_received: UDP payload bytes read.
+        datagrams_lost: Datagrams thrown away here because a queue was full.
+        rtt: Smoothed round trip in seconds; 0.0 before the first sample.
+        congestion_window: Bytes that may be in flight.
+        bytes_in_flight: Bytes sent and not acknowledged.
+    """
+
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    datagrams_lost: int = 0
+    rtt: float = 0.0
+    congestion_window: int = 0
+    bytes_in_flight: int = 0
+
+
+class Connection(abc.ABC):
+    """A connection: streams both ways, and datagrams. The transport enforces the limits on the peer's streams.
+
+    Attributes:
+        is_client: True on the side that connected.
+        limits: The bounds of the connection.
+        kind: What carries it.
+        protocol: The negotiated application protocol: an ALPN token, a WebTransport subprotocol, or None.
+        path: The request path with its query, where the transport has one (WebTransport); None elsewhere.
+        authority: The host and port that the client asked for, where known.
+        peer: The peer's address and port, where there is one.
+        send_high: Bytes in a stream's send buffer at which it stops being writable.
+    """
+
+    kind: Literal["quic", "webtransport", "memory"]
+
+    def __init__(self, *, is_client: bool, limits: Limits) -> None:
+        self.is_client = is_client
+        self.limits = limits
+        self.send_high = limits.send_high
+        self.protocol: str | None = None
+        self.path: str | None = None
+        self.authority: str | None = None
+        self.peer: tuple[str, int] | None = None
+        self._streams: dict[int, AnyStream] = {}
+        self._handler: ConnectionHandler | None = None
+        self._codes = PLAIN_CODES
+        self._new_bidi: deque[BidiStream] = deque()
+        self._new_uni: deque[ReceiveStream] = deque()
+        self._datagrams: deque[bytes] = deque()
+        self._datagrams_lost = 0
+        self._bidi_readers = trio.lowlevel.ParkingLot()
+        self._uni_readers = trio.lowlevel.ParkingLot()
+        self._datagram_readers = trio.lowlevel.ParkingLot()
+        self._openers = trio.lowlevel.ParkingLot()
+        self._closed: MoqtError | None = None
+        self._over = trio.Event()
+
+    def __repr__(self) -> str:
+        side = "client" if self.is_client else "server"
+        state = "open" if self._closed is None else "closed"
+        return f"<{type(self).__name__} {side} {self.protocol} {state} streams={len(self._streams)}>"
+
+    # -- for the transport ---------------------------------------------------------------------------------
+
+    def _announce(self, stream: ReceiveStream) -> None:
+        """Hand over a stream that the peer opened."""
+        if is_unidirectional(stream.stream_id):
+            if self._handler is not None:
+                self._handler.uni_opened(stream)
+            else:
+                self._new_uni.append(stream)
+                self._uni_readers.unpark()
+        else:
+            bidi = cast("BidiStream", stream)
+            if self._handler is not None:
+                self._handler.bidi_opened(bidi)
+            else:
+                self._new_bidi.append(bidi)
+                self._bidi_readers.unpark()
+
+    def _deliver_datagram(self, data: bytes) -> None:
+        if self._handler is not None:
+            self._handler.datagram_received(data)
+            return
+        if len(self._datagrams) >= self.limits.max_datagrams:
+            self._datagrams.popleft()
+            self._datagrams_lost += 1
+        self._datagrams.append(data)
+        self._datagram_readers.unpark()
+
+    def _deliver_streams_available(self) -> None:
+        self._openers.unpark_all()
+        if self._handler is not None:
+            self._handler.streams_available()
+
+    def _deliver_send_room(self) -> None:
+        if self._handler is not None:
+            self._handler.send_room()
+
+    def _deliver_lost(self, error: MoqtError) -> None:
+        """End every stream and wake every waiting task. The first error counts."""
+        if self._closed is not None:
+            return
+        self._closed = error
+        self._over.set()
+        for lot in (self._bidi_readers, self._uni_readers, self._datagram_readers, self._openers):
+            lot.unpark_all()
+        streams = list(self._streams.values())
+        self._streams.clear()
+        for stream in streams:
+            stream.deliver_lost(error)
+        if self._handler is not None:
+            self._handler.connection_lost(error)
+
+    # -- settings ------------------------------------------------------------------------------------------
+
+    @property
+    def code_mapping(self) -> CodeMapping:
+        """How stream error codes are written on the wire. A change also holds for the streams that are open."""
+        return self._codes
+
+    @code_mapping.setter
+    def code_mapping(self, mapping: CodeMapping) -> None:
+        self._codes = mapping
+        for stream in self._streams.values():
+            stream.codes = mapping
+
+    @property
+    def handler(self) -> ConnectionHandler | None:
+        """What is called with new streams and datagrams; None while they wait for `accept_bidi` or for a handler.
+
+        Streams and datagrams that arrived before are handed to a new handler at once, in order.
+        """
+        return self._handler
+
+    @handler.setter
+    def handler(self, handler: ConnectionHandler | None) -> None:
+        self._handler = handler
+        if handler is None:
+            return
+        # Streams of both kinds are handed over in the order of their ids: the order of arrival is not kept.
+        waiting = sorted((*self._new_bidi, *self._new_uni), key=lambda stream: stream.stream_id)
+        self._new_bidi.clear()
+        self._new_uni.clear()
+        for stream in waiting:
+            self._announce(stream)
+        while self._datagrams:
+            handler.datagram_received(self._datagrams.popleft())
+        if self._closed is not None:
+            handler.connection_lost(self._closed)
+
+    # -- streams -------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def _open_bidi(self) -> BidiStream:
+        """Return a new stream, or raise `trio.WouldBlock`."""
+
+    @abc.abstractmethod
+    def _open_uni(self) -> SendStream:
+        """Return a new stream, or raise `trio.WouldBlock`."""
+
+    def open_bidi_nowait(self) -> BidiStream:
+        """Return a new stream. Raises `trio.WouldBlock` at the peer's limit, else what `SendStream.write` raises."""
+        if self._closed is not None:
+            raise self._closed.with_traceback(None)
+        return self._open_bidi()
+
+    def open_uni_nowait(self) -> SendStream:
+        """Return a new stream. Raises `trio.WouldBlock` at the peer's limit, else what `SendStream.write` raises."""
+        if self._closed is not None:
+            raise self._closed.with_traceback(None)
+        return self._open_uni()
+
+    async def open_bidi(self) -> BidiStream:
+        """Return a new stream, waiting for the peer to allow one."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self.open_bidi_nowait()
+            except trio.WouldBlock:
+                await self._openers.park()
+
+    async def open_uni(self) -> SendStream:
+        """Return a new stream, waiting for the peer to allow one."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self.open_uni_nowait()
+            except trio.WouldBlock:
+                await self._openers.park()
+
+    async def accept_bidi(self) -> BidiStream:
+        """Wait for a stream that the peer opens, while there is no handler. Raises `SessionClosed`."""
+        return await self._next(self._new_bidi, self._bidi_readers)
+
+    async def accept_uni(self) -> ReceiveStream:
+        """Wait for a stream that the peer opens. Raises `SessionClosed`."""
+        return await self._next(self._new_uni, self._uni_readers)
+
+    async def receive_datagram(self) -> bytes:
+        """Wait for a datagram. Raises `SessionClosed`."""
+        return await self._next(self._datagrams, self._datagram_readers)
+
+    async def _next(self, queue: deque[T], readers: trio.lowlevel.ParkingLot) -> T:
+        await trio.lowlevel.checkpoint()
+        while not queue:
+            if self._closed is not None:
+                raise self._closed.with_traceback(None)
+            await readers.park()
+        return queue.popleft()
+
+    @property
+    def send_allowance(self) -> int:
+        """Bytes that may be written now without queueing up: 0 once enough waits to keep the link busy.
+
+        Once it has been 0, the handler's `send_room` follows.
+        """
+        return 0 if self.congested else _UNCONGESTED_WRITE
+
+    @property
+    def congested(self) -> bool:
+        """True while enough bytes wait to leave to keep the link busy; what is written now only queues up after them.
+
+        Once it has been True, the handler's `send_room` follows. Where the link never is the bottleneck it is False.
+        """
+        return False
+
+    # -- datagrams -----------------------------------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def max_datagram_size(self) -> int:
+        """Bytes of the longest datagram that can be sent now; 0 when the peer takes none."""
+
+    @abc.abstractmethod
+    def send_datagram(self, data: bytes) -> None:
+        """Queue a datagram. The queue is bounded: when it is full the oldest is thrown away and counted.
+
+        Raises:
+            ValueError: It is longer than `max_datagram_size`.
+            SessionClosed: The connection ended.
+        """
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def close(self, code: int = 0, reason: str = "") -> None:
+        """Start closing: the peer is informed, every stream ends at once. Does nothing the second time.
+
+        Args:
+            code: A session error code.
+            reason: A text for the peer's log; cut at `MAX_CLOSE_REASON` bytes.
+        """
+
+    @property
+    def closed(self) -> MoqtError | None:
+        """How the connection ended (`SessionClosed`), or None while it lives."""
+        return self._closed
+
+    async def wait_closed(self) -> MoqtError:
+        """Wait until the connection has ended, and return how."""
+        await self._over.wait()
+        assert self._closed is not None
+        return self._closed
+
+    @abc.abstractmethod
+    async def aclose(self, code: int = 0, reason: str = "") -> None:
+        """Close and wait until the peer was informed. Finishes even when cancelled, and may be called again."""
+
+    @abc.abstractmethod
+    def statistics(self) -> TransportStatistics:
+        """Return the connection's numbers."""
+
+
+class StreamHost(Connection, StreamBackend):
+    """A connection that carries streams itself, and makes them as either side opens one."""
+
+    @abc.abstractmethod
+    def _open_id(self, *, unidirectional: bool) -> int:
+        """Return the id of a new stream, or raise `trio.WouldBlock`."""
+
+    def _open_bidi(self) -> BidiStream:
+        stream_id = self._open_id(unidirectional=False)
+        stream = self._streams[stream_id] = BidiStream(self, stream_id, self._codes)
+        return stream
+
+    def _open_uni(self) -> SendStream:
+        stream_id = self._open_id(unidirectional=True)
+        stream = self._streams[stream_id] = SendStream(self, stream_id, self._codes)
+        return stream
+
+    def _stream(self, stream_id: int) -> AnyStream:
+        """Return a stream; one that the peer just opened is announced."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            return stream
+        kind = ReceiveStream if is_unidirectional(stream_id) else BidiStream
+        opened = self._streams[stream_id] = kind(self, stream_id, self._codes)
+        self._announce(opened)
+        return opened
