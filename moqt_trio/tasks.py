@@ -54,11 +54,8 @@ async def open_bare_nursery() -> AsyncIterator[trio.Nursery]:
 class Wakeup:
     """Lets any number of callers wake one task. A wake-up while nobody sleeps is kept; several count as one."""
 
-    __slots__ = ("_pending", "_task")
-
-    def __init__(self) -> None:
-        self._pending = False
-        self._task: trio.lowlevel.Task | None = None
+    _pending = False
+    _task: trio.lowlevel.Task | None = None
 
     def set(self) -> None:
         """Wakes the sleeper, or the next one that comes."""

@@ -32,6 +32,7 @@ class SessionContext:
     Attributes:
         connection: What carries the session.
         core: The sans-IO state.
+        dialect: The version that the session speaks.
         nursery: Owns every task of the session.
         limits: The bounds.
         going_away: Set once the peer asked this side to leave, or the session ended.
@@ -42,6 +43,7 @@ class SessionContext:
     def __init__(self, connection: Connection, core: SessionCore, nursery: trio.Nursery, limits: Limits) -> None:
         self.connection = connection
         self.core = core
+        self.dialect = core.dialect
         self.nursery = nursery
         self.limits = limits
         self.going_away = trio.Event()
@@ -55,11 +57,11 @@ class SessionContext:
 
     def close(self, code: int, reason: str = "") -> None:
         """Start closing the session, with a code of this library's numbers."""
-        self.connection.close(self.core.dialect.codes.to_wire("session", code), reason)
+        self.connection.close(self.dialect.codes.to_wire("session", code), reason)
 
     def map_codes(self, stream: AnyStream, space: CodeSpace) -> None:
         """Map a stream's error codes to the numbers that the version has for streams of this kind."""
-        table = self.core.dialect.codes
+        table = self.dialect.codes
         if space in table.numbers:
             stream.map_codes(CodeMapping(partial(table.to_wire, space), partial(table.from_wire, space)))
 

@@ -170,7 +170,7 @@ async def wait_peer_setup(session: Session) -> None:
         LocalProtocolError: The peer did not say anything within `Limits.setup_timeout`.
     """
     context = session._context
-    if context.core.dialect.features.setup != "uni":
+    if context.dialect.features.setup != "uni":
         return
     async with open_bare_nursery() as nursery:
 

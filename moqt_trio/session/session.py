@@ -64,7 +64,7 @@ class Session:
         self._negotiated = negotiated
         self._publisher = Publisher(context)
         self._subscriber = Subscriber(context)
-        self.version = context.core.dialect.name
+        self.version = context.dialect.name
         self.transport: Literal["quic", "webtransport", "memory"] = context.connection.kind
         self.peer = context.connection.peer
         self.limits = context.limits

@@ -71,9 +71,10 @@ class ControlStream(StreamHandler):
         for event in events:
             self.handle(event)
         if error is not None:
-            self._broken(error)
+            self.broken(error)
 
-    def _broken(self, error: RemoteProtocolError) -> None:
+    def broken(self, error: RemoteProtocolError) -> None:
+        """End the stream, or the session, after a mistake of the peer."""
         self.machine.release()
         if error.scope == "session":
             self.context.violated(error)

@@ -65,7 +65,8 @@ class FrameEncoder:
             LocalProtocolError: A timestamp is not in 0 … 2**62-1, or 2**61 or more away from the one before; it is as
                 if no frame had been given.
         """
-        # Short varints are written in line: they are nearly all of them, and a call costs as much as a small frame.
+        # Varints of one and two bytes are written in line: they are nearly all of them, and a call costs as much as a
+        # small frame.
         parts: list[bytes] = []
         previous = self._previous
         for frame in frames:
@@ -75,11 +76,16 @@ class FrameEncoder:
                     parts.append(b"\x00")
                 else:
                     delta = (timestamp - previous) << 1 if timestamp > previous else ((previous - timestamp) << 1) - 1
-                    short = delta < 0x40 and 0 <= timestamp <= _MAX
-                    parts.append(_SHORT[delta] if short else timestamp_delta(timestamp, previous))
+                    if delta < 0x4000 and 0 <= timestamp <= _MAX:
+                        parts.append(_SHORT[delta] if delta < 0x40 else (delta | 0x4000).to_bytes(2, "big"))
+                    else:
+                        parts.append(timestamp_delta(timestamp, previous))
                     previous = timestamp
             size = len(frame)
-            parts.append(_SHORT[size] if size < 0x40 else varint.encode(size))
+            if size < 0x4000:
+                parts.append(_SHORT[size] if size < 0x40 else (size | 0x4000).to_bytes(2, "big"))
+            else:
+                parts.append(varint.encode(size))
             parts.append(frame)
         self._previous = previous
         return b"".join(parts)

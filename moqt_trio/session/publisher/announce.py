@@ -55,7 +55,7 @@ class AnnounceServer(RequestServer):
 
     def _available(self, prefix: BroadcastPath) -> dict[BroadcastPath, PublishedBroadcast]:
         """Return what to announce below a prefix, by path: broadcasts, or in the versions before moq-lite tracks."""
-        origin, dialect = self.serving.origin, self.context.core.dialect
+        origin, dialect = self.serving.origin, self.context.dialect
         if not dialect.features.announce_tracks:
             return origin.below(prefix)
         found: dict[BroadcastPath, PublishedBroadcast] = {}

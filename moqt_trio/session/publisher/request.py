@@ -116,7 +116,10 @@ class RequestStream(StreamHandler):
             self._context.pending_streams.discard(self)
             server = self._serve(self._stream, machine)
             self._stream.handler = server
-            server.handle_all(events, error)
+            for event in events:
+                server.handle(event)
+            if error is not None:
+                server.broken(error)
         elif error is not None:
             self._broken(error)
         elif fin:

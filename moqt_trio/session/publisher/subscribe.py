@@ -70,7 +70,7 @@ class SubscribeServer(GroupServer, StreamOwner):
 
     def __init__(self, serving: Serving, stream: BidiStream, machine: SubscribeResponder) -> None:
         super().__init__(serving, stream, machine)
-        self._features = self.context.core.dialect.features
+        self._features = self.context.dialect.features
         self._state = _State.IDLE
         self._early_update: SubscribeUpdate | None = None
         self._groups = SentGroups(self.context.limits)

@@ -91,14 +91,14 @@ class Subscription(Request[GroupReader]):
             start_frame=options.start_frame,
             end_frame=options.end_frame,
         )
-        if context.core.dialect.features.track_info:
+        if context.dialect.features.track_info:
             self._info = TrackInfoRequest(context)
             await self._info.open(self.path, self.track)
 
         def attach(stream: BidiStream) -> RequestControl:
             # Groups may overtake the answer: they find their subscription from the moment it is sent.
             self._queues[machine.subscribe_id] = self._queue
-            if not context.core.dialect.features.subscribe_ok_needs_group:
+            if not context.dialect.features.subscribe_ok_needs_group:
                 # Elsewhere the answer waits for the first group, which may be long in coming.
                 self._answer_by = trio.current_time() + context.limits.reply_timeout
                 self._queue.expect_by(self._answer_by, self._on_timeout)
