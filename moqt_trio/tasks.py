@@ -1,4 +1,4 @@
-"""What the tasks of every layer share: a nursery whose single failure is raised bare, and a flag to sleep on."""
+"""What tasks on every layer use: a nursery whose single failure is raised bare, and a flag that one task waits for."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import trio
 
 
 def consists_of(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
-    """Returns True for an exception of these kinds, and for a group that holds nothing else."""
+    """Return whether an exception is of these kinds, or is a group that holds nothing else."""
     if isinstance(error, BaseExceptionGroup):
         return all(consists_of(item, kinds) for item in error.exceptions)
     return isinstance(error, kinds)
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return the exceptions in a group and in the groups within it; an exception that is no group is the only one."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for item in error.exceptions for leaf in leaves(item)]
+    return [error]
+
+
 def _lone(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """Returns the one exception in a group, or None when several tasks really failed."""
+    """Return the one exception in a group, or None when several tasks failed."""
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
         if len(found.exceptions) != 1:
@@ -27,7 +34,7 @@ def _lone(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
 
 @asynccontextmanager
 async def open_bare_nursery() -> AsyncIterator[trio.Nursery]:
-    """Opens a nursery; an `ExceptionGroup` leaves it only when several tasks failed.
+    """Open a nursery; an `ExceptionGroup` leaves it only when several tasks failed.
 
     Cancellations that travel together with one failure do not count as failures of their own.
     """
@@ -52,13 +59,13 @@ async def open_bare_nursery() -> AsyncIterator[trio.Nursery]:
 
 
 class Wakeup:
-    """Lets any number of callers wake one task. A wake-up while nobody sleeps is kept; several count as one."""
+    """Lets any number of callers wake one task. A wake-up while no task waits is kept; several count as one."""
 
     _pending = False
     _task: trio.lowlevel.Task | None = None
 
     def set(self) -> None:
-        """Wakes the sleeper, or the next one that comes."""
+        """Wake the waiting task, or the next one that waits."""
         if self._task is not None:
             task, self._task = self._task, None
             trio.lowlevel.reschedule(task)
@@ -66,10 +73,10 @@ class Wakeup:
             self._pending = True
 
     async def wait(self) -> None:
-        """Sleeps until `set`; always a checkpoint. Cancelled, a wake-up is kept for the next caller.
+        """Wait until `set`; always a checkpoint. When cancelled, a wake-up is kept for the next caller.
 
         Raises:
-            trio.BusyResourceError: Another task sleeps here.
+            trio.BusyResourceError: Another task waits here.
         """
         if self._pending:
             await trio.lowlevel.checkpoint()

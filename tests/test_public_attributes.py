@@ -39,7 +39,7 @@ MEMBERS = {
     "HandshakeFailed": "",
     "LimitExceeded": "code limit said_before scope value",
     "Listener": "aclose addresses fingerprint host port statistics urls",
-    "ListenerStatistics": "sessions sessions_accepted sessions_rejected",
+    "ListenerStatistics": "half_open refused retried sessions sessions_accepted sessions_rejected",
     "LocalProtocolError": "code",
     "Malformed": "code said_before scope",
     "MoqtError": "",
@@ -52,7 +52,7 @@ MEMBERS = {
     "RedirectRefused": "chain uri",
     "Rejected": "reason status",
     "RemoteProtocolError": "code said_before scope",
-    "Router": "default find",
+    "Router": "default find paths",
     "Session": (
         "aclose announcements close closed fetch goaway limits peer probe publish statistics subscribe "
         "transport version wait_closed wait_goaway"

@@ -1,4 +1,4 @@
-"""Who may ask for a session at all: by the web page it comes from, and by the host it was meant for.
+"""Which requests a handler sees: by the web page that they come from, and by the host that they are meant for.
 
 Spec: RFC 6454 section 6.2 (origins); RFC 9110 section 7.4 (misdirected requests).
 """
@@ -6,15 +6,13 @@ Spec: RFC 6454 section 6.2 (origins); RFC 9110 section 7.4 (misdirected requests
 from __future__ import annotations
 
 from collections.abc import Collection
+from http import HTTPStatus
 
 import attrs
 
-_FORBIDDEN = 403
-_MISDIRECTED = 421
-
 
 def _refuse_text(values: Collection[str]) -> None:
-    # A string is a collection of strings, too: of its letters.
+    # A string is a collection of strings, too: of its characters.
     if isinstance(values, str):
         raise TypeError(f"a list is needed here, even of one: [{values!r}]")
 
@@ -44,7 +42,7 @@ def _authorities(values: Collection[str] | None) -> frozenset[str] | None:
 
 @attrs.frozen
 class Admission:
-    """What a server asks of a request before its handler sees it.
+    """What a server requires of a request before its handler sees it.
 
     Attributes:
         origins: The web pages that may connect, in lower case; None lets all of them.
@@ -55,16 +53,16 @@ class Admission:
     authorities: frozenset[str] | None = attrs.field(default=None, converter=_authorities)
 
     def refusal(self, authority: str | None, origin: str | None) -> int | None:
-        """Returns the HTTP status to refuse with, or None.
+        """Return the HTTP status to refuse with, or None.
 
         Args:
-            authority: What the client asked for; None when its transport does not say.
-            origin: The page; None for a client that is no browser, which no list of origins keeps out.
+            authority: The host that the client asked for; None when its transport does not say.
+            origin: The page; None for a client that is no browser, which is never refused for its origin.
         """
         if authority is not None and not self._answers_to(authority.lower()):
-            return _MISDIRECTED
+            return HTTPStatus.MISDIRECTED_REQUEST
         if origin is not None and self.origins is not None and origin.lower() not in self.origins:
-            return _FORBIDDEN
+            return HTTPStatus.FORBIDDEN
         return None
 
     def _answers_to(self, authority: str) -> bool:

@@ -1,27 +1,31 @@
-"""Which certificate a server shows, now: it may be renewed while the server runs."""
+"""Which certificate a server shows at the moment: it may be renewed while the server runs."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeAlias
 
 import trio
 
 from ..certificates import Certificate, DevelopmentCertificates
-from ..session.context import logger
 from ..transport.quic.settings import ServerIdentity
 
+logger = logging.getLogger("moqt_trio")
+
 CertificateSource: TypeAlias = Callable[[], Certificate]
-"""Returns the certificate to show; called for each connection that begins, so it must be quick."""
+"""Return the certificate to show. Called for each connection that begins, in the task that reads the socket: it must
+not block."""
 
 _CHECK_S = 60.0
-"""Seconds for which a development certificate is taken as it is before its remaining days are looked at again."""
+"""Seconds after which the remaining days of a development certificate are checked again. The check reads the store's
+files, which would be too much for each connection; a certificate is renewed days before it expires."""
 
 
 class Identity:
     """The certificate of a server: a given one, what a function returns, or this account's development certificate.
 
-    A source that fails once the server runs changes nothing: the certificate from before is shown, and the failure
+    When a source fails while the server runs, the certificate that it returned before is shown, and the failure is
     logged.
 
     Raises:
@@ -41,14 +45,14 @@ class Identity:
         self._checked = trio.current_time()
 
     def current(self) -> Certificate:
-        """Returns the certificate for a connection that begins now."""
+        """Return the certificate for a connection that begins now."""
         now = trio.current_time()
         if not self._development or now - self._checked >= _CHECK_S:
             self._checked = now
             try:
                 self._certificate = self._source()
             except Exception:
-                logger.exception("no new certificate; the one from before is shown: %r", self._certificate)
+                logger.exception("no new certificate; the previous one is shown: %r", self._certificate)
         return self._certificate
 
     def __call__(self) -> ServerIdentity:

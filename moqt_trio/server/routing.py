@@ -1,11 +1,12 @@
-"""What a server's application sees of a session before it exists: the request for it, and the routes that it takes.
+"""What a server's application sees of a session before it exists: the request for it, and the routes to handlers.
 
-Knows nothing of connections: whoever makes a request says how it is answered.
+Independent of transports: the acceptor passes the callbacks that accept and reject.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import trio
@@ -17,20 +18,17 @@ if TYPE_CHECKING:
 
     from ..session.session import Session
 
-_FORBIDDEN = 403
-
 
 class SessionRequest:
-    """A session that a client asks for, not yet answered. Answer with `accept` or `reject`, once.
+    """A session that a client asks for. Answer it with `accept` or `reject`, once.
 
     Attributes:
         path: The path without its query; the router's default for versions that carry none over raw QUIC.
         query: The query, without the `?`; often a credential, so never log it.
         authority: Host and port that the client asked for, where the transport says so. One that is not among the
             server's `authorities` was answered with 421 before.
-        origin: The page that a browser asks for, as its `Origin` header says; None elsewhere. One that is not among
-            the server's `origins` was answered with 403 before. A program can say what it likes here: it tells
-            honest browsers apart, and is no proof.
+        origin: The origin of the web page, as a browser's `Origin` header says; None elsewhere. One that is not among
+            the server's `origins` was answered with 403 before. It is no proof: a program can write anything here.
         transport: `"webtransport"` or `"quic"`.
         version: The wire version that an accepted session will speak. Over WebTransport the versions that negotiate by
             a handshake within the session (those up to moq-lite-02) do so after `accept`: until then this is the
@@ -45,7 +43,7 @@ class SessionRequest:
         query: str,
         authority: str | None,
         origin: str | None,
-        transport: Literal["quic", "webtransport", "memory"],
+        transport: Literal["quic", "webtransport"],
         version: str,
         peer: tuple[str, int] | None,
         accept: Callable[[], AbstractAsyncContextManager[Session]],
@@ -68,7 +66,7 @@ class SessionRequest:
         return self._answered
 
     def accept(self) -> AbstractAsyncContextManager[Session]:
-        """Accepts. Use it as `async with request.accept() as session`; leaving the block closes the session.
+        """Accept. Use it as `async with request.accept() as session`; leaving the block closes the session.
 
         Raises:
             LocalProtocolError: The request was answered before.
@@ -76,8 +74,8 @@ class SessionRequest:
         self._answer()
         return self._accept()
 
-    async def reject(self, status: int = _FORBIDDEN, reason: str = "") -> None:
-        """Refuses.
+    async def reject(self, status: int = HTTPStatus.FORBIDDEN, reason: str = "") -> None:
+        """Refuse.
 
         Args:
             status: 400 … 599, as in HTTP; raw QUIC carries the same number as the session's close code.
@@ -103,7 +101,11 @@ class SessionRequest:
 
 
 SessionHandler: TypeAlias = Callable[[SessionRequest], Awaitable[None]]
-"""What serves a session: an async function in a task and cancel scope of its own."""
+"""What serves a session: an async function in a task and cancel scope of its own.
+
+An exception of it closes the session with INTERNAL_ERROR and is logged, but for `Unauthorized`: status 403 before
+`accept`, and UNAUTHORIZED afterwards.
+"""
 
 
 class Router:
@@ -111,7 +113,7 @@ class Router:
 
     Args:
         routes: Handlers by exact path, such as `{"/echo": echo}`.
-        default: The path that stands in when the client's handshake carries none: moq-lite-03 and -04 over raw QUIC.
+        default: The path of a client whose handshake carries none: moq-lite-03 and -04 over raw QUIC.
 
     Raises:
         ValueError: A path without its leading slash, or a default that is no route.
@@ -126,8 +128,13 @@ class Router:
         self._routes = dict(routes)
         self.default = default
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths that have a handler, in the order in which they were given."""
+        return tuple(self._routes)
+
     def find(self, path: str) -> SessionHandler | None:
-        """Returns the handler of a path, or None."""
+        """Return the handler of a path, or None."""
         return self._routes.get(path)
 
     def __repr__(self) -> str:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
 
 from ..codes import SessionCode
-from ..errors import LocalProtocolError, SessionClosed
+from ..errors import LocalProtocolError, SessionClosed, Unauthorized
 from ..protocol.core import SessionCore
 from ..tasks import consists_of, open_bare_nursery
 from ..transport.code_mapping import HTTP3_CODES, PLAIN_CODES
@@ -79,7 +79,11 @@ async def closed_by_block(session: Session) -> AsyncIterator[None]:
         # A nursery of the application may have put what it saw into groups.
         if consists_of(error, trio.Cancelled):
             session.close(SessionCode.NO_ERROR)
-        elif not consists_of(error, (trio.Cancelled, SessionClosed)):
+        elif consists_of(error, (trio.Cancelled, SessionClosed)):
+            pass
+        elif consists_of(error, (trio.Cancelled, SessionClosed, Unauthorized)):
+            session.close(SessionCode.UNAUTHORIZED, "unauthorized")
+        else:
             session.close(SessionCode.INTERNAL_ERROR, "internal error")
         raise
     else:
@@ -99,7 +103,7 @@ async def run_session(
     """Run a session on a connection for as long as the block lasts; its nursery owns every task of the session.
 
     Leaving the block cleanly delivers what was written, then closes with NO_ERROR. An exception closes with
-    INTERNAL_ERROR, a cancellation with NO_ERROR, both at once.
+    INTERNAL_ERROR (`Unauthorized` with UNAUTHORIZED), a cancellation with NO_ERROR, both at once.
 
     Args:
         connection: A connection whose handshake is complete, without a handler: what the peer sends waits.
@@ -154,6 +158,21 @@ async def admit(session: Session) -> None:
         stream = await context.connection.open_uni()
         stream.write(own, fin=True)
     session._publisher.admit()
+
+
+async def ask_to_leave(session: Session) -> None:
+    """Ask the peer to leave; in a version that cannot ask, deliver what is published and close."""
+    if not session._context.core.dialect.features.goaway:
+        await session.aclose()
+        return
+    # The application may have asked before.
+    with suppress(LocalProtocolError, SessionClosed):
+        await session.goaway()
+
+
+def start_leaving(session: Session) -> None:
+    """Start `ask_to_leave` as a task of the session."""
+    session._context.start(ask_to_leave, session)
 
 
 def requested_path(session: Session) -> str | None:

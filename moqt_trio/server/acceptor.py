@@ -1,0 +1,304 @@
+"""The acceptor: takes each connection of a listener to its handler, and keeps the sessions that were accepted.
+
+A raw QUIC connection is one session, an HTTP/3 connection carries any number of WebTransport sessions. Either way the
+application gets a `SessionRequest`. Raw QUIC has negotiated the version by then, because the path may stand in the
+peer's SETUP or handshake; over WebTransport the versions that negotiate within the session do so in `accept`.
+
+Who is blamed. What a handler raises is the application's failure, and is logged with its traceback, but for three
+kinds: `SessionClosed`, the end of its session; `Unauthorized`, the application's refusal; and the exception by which
+`accept` says that the peer broke, refused or never finished the negotiation. The last is recognized by identity and
+not by type, because a handler may raise the same types from connections of its own. Each of them may be wrapped in
+the groups of the handler's nurseries.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from ..codes import SessionCode
+from ..errors import (
+    ConnectTimeout,
+    LocalProtocolError,
+    RemoteProtocolError,
+    SessionClosed,
+    Unauthorized,
+    VersionUnsupported,
+    printable,
+)
+from ..protocol.negotiation import candidates, protocols
+from ..session.run import (
+    admit,
+    ask_to_leave,
+    closed_by_block,
+    random_hop_id,
+    requested_path,
+    run_session,
+    start_leaving,
+    wait_peer_setup,
+)
+from ..tasks import consists_of, leaves, open_bare_nursery
+from ..transport.webtransport.server import serve_http3
+from .routing import Router, SessionRequest
+
+if TYPE_CHECKING:
+    from ..http.asgi import AsgiApplication, HttpConfig
+    from ..limits import Limits
+    from ..session.session import Session
+    from ..transport.connection import Connection
+    from ..transport.quic.connection import QuicConnection
+    from ..transport.webtransport.server import WebTransportRequest
+    from ..wire.dialect import Dialect
+    from .admission import Admission
+
+logger = logging.getLogger("moqt_trio")
+
+_NO_SESSION = (VersionUnsupported, ConnectTimeout, RemoteProtocolError, SessionClosed)
+"""How a negotiation fails that the peer broke, refused, or did not finish."""
+
+
+@attrs.frozen
+class WebApplication:
+    """What answers ordinary HTTP/3 requests.
+
+    Attributes:
+        app: The ASGI application.
+        config: Hypercorn's settings, as HTTP/3 takes them.
+        state: The lifespan state.
+    """
+
+    app: AsgiApplication
+    config: HttpConfig
+    state: dict[str, Any]
+
+
+class Acceptor:
+    """Takes connections to the handlers of a router.
+
+    Args:
+        router: Which handler serves which path.
+        offered: The wire versions, best first.
+        limits: The bounds of each session.
+        admission: What a request has to fulfil before its handler sees it.
+
+    Attributes:
+        router: As above.
+        web: Answers ordinary HTTP/3 requests; None answers them with 404.
+        sessions: The sessions that run now.
+        accepted: How many sessions were accepted so far.
+        rejected: How many requests were refused so far.
+        draining: Set once new sessions are refused.
+    """
+
+    def __init__(self, router: Router, offered: tuple[Dialect, ...], limits: Limits, admission: Admission) -> None:
+        self.router = router
+        self.web: WebApplication | None = None
+        self.sessions: set[Session] = set()
+        self.accepted = 0
+        self.rejected = 0
+        self.draining = trio.Event()
+        self._offered = offered
+        self._limits = limits
+        self._admission = admission
+        self._hop_id = random_hop_id()
+        self._http3_connections = 0
+        self._ended = trio.Event()
+
+    # -- shutting down -------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Refuse new sessions, ask every client to leave, and wait until all have."""
+        self.draining.set()
+        async with open_bare_nursery() as nursery:
+            for session in self.sessions:
+                nursery.start_soon(ask_to_leave, session)
+        while self.sessions or self._http3_connections:
+            await self._ended.wait()
+
+    def _notify_end(self) -> None:
+        self._ended.set()
+        self._ended = trio.Event()
+
+    @contextmanager
+    def _counted(self, session: Session) -> Iterator[None]:
+        """Keep a session among those of the listener for as long as the block lasts."""
+        self.accepted += 1
+        self.sessions.add(session)
+        if self.draining.is_set():
+            # It was requested before the drain began, and accepted afterwards: the others were asked already.
+            start_leaving(session)
+        try:
+            yield
+        finally:
+            self.sessions.discard(session)
+            self._notify_end()
+
+    # -- one connection ------------------------------------------------------------------------------------
+
+    async def handle(self, connection: QuicConnection) -> None:
+        """Serve one QUIC connection until it ends, or the one session on it."""
+        if connection.protocol == "h3":
+            await self._serve_http3(connection)
+        else:
+            await self._serve_quic(connection)
+
+    async def _serve_http3(self, connection: QuicConnection) -> None:
+        late = self.draining.is_set()
+        web = self.web
+        self._http3_connections += not late
+        try:
+            await serve_http3(
+                connection,
+                self._serve_webtransport,
+                app=None if web is None else web.app,
+                config=None if web is None else web.config,
+                limits=self._limits,
+                state=None if web is None else web.state,
+                # A connection that begins during the drain: its sessions are refused one by one, with a status.
+                draining=None if late else self.draining,
+            )
+        finally:
+            self._http3_connections -= not late
+            self._notify_end()
+
+    async def _serve_quic(self, connection: QuicConnection) -> None:
+        async with AsyncExitStack() as stack:
+            running = run_session(connection, self._offered, limits=self._limits, hop_id=self._hop_id, admitted=False)
+            try:
+                session = await stack.enter_async_context(running)
+            except _NO_SESSION as error:
+                _log_no_session(connection, error)
+                return
+            try:
+                await wait_peer_setup(session)
+            except LocalProtocolError as error:
+                session.close(SessionCode.CONTROL_MESSAGE_TIMEOUT, str(error))
+                return
+            except SessionClosed:
+                return
+            path, _, query = (requested_path(session) or "").partition("?")
+
+            @asynccontextmanager
+            async def accept() -> AsyncIterator[Session]:
+                with self._counted(session):
+                    async with closed_by_block(session):
+                        await admit(session)
+                        yield session
+
+            await self._dispatch(
+                SessionRequest(
+                    path=path or self.router.default or "/",
+                    query=query,
+                    authority=connection.authority,
+                    origin=None,
+                    transport="quic",
+                    version=session.version,
+                    peer=connection.peer,
+                    accept=accept,
+                    reject=partial(self._reject, connection.close),
+                )
+            )
+
+    async def _serve_webtransport(self, request: WebTransportRequest) -> None:
+        names = protocols(self._offered, webtransport=True)
+        chosen = next((name for name in names if name in request.protocols), None)
+        possible = candidates(self._offered, chosen, webtransport=True)
+        if not possible or (chosen is None and request.protocols):
+            logger.info("refused a WebTransport client: no version shared with %s", printable(str(request.protocols)))
+            self.rejected += 1
+            request.reject(HTTPStatus.NOT_ACCEPTABLE, b"this server speaks " + ", ".join(names).encode())
+            return
+        failed: list[Exception] = []
+
+        @asynccontextmanager
+        async def accept() -> AsyncIterator[Session]:
+            connection = request.accept(chosen)
+            async with AsyncExitStack() as stack:
+                running = run_session(connection, self._offered, limits=self._limits, hop_id=self._hop_id)
+                try:
+                    session = await stack.enter_async_context(running)
+                except _NO_SESSION as error:
+                    _log_no_session(connection, error)
+                    failed.append(error)
+                    raise
+                with self._counted(session):
+                    yield session
+
+        await self._dispatch(
+            SessionRequest(
+                path=request.path,
+                query=request.query,
+                authority=request.authority,
+                origin=request.origin,
+                transport="webtransport",
+                # Without a subprotocol, or with one of several versions, the handshake on the session decides.
+                version=possible[0].name,
+                peer=request.peer,
+                accept=accept,
+                reject=partial(self._reject, lambda status, reason: request.reject(status, reason.encode())),
+            ),
+            failed,
+        )
+
+    def _reject(self, reject: Callable[[int, str], None], status: int, reason: str) -> None:
+        self.rejected += 1
+        reject(status, reason)
+
+    # -- one request ---------------------------------------------------------------------------------------
+
+    async def _dispatch(self, request: SessionRequest, failed: list[Exception] | None = None) -> None:
+        """Run the handler of a request. Its failure ends this session and no other.
+
+        Args:
+            request: The request.
+            failed: Where `accept` leaves the exception of a negotiation that failed.
+        """
+        if self.draining.is_set():
+            await request.reject(HTTPStatus.SERVICE_UNAVAILABLE)
+            return
+        status = self._admission.refusal(request.authority, request.origin)
+        if status is not None:
+            logger.info("refused %r: it asks for %r, from %r", request, request.authority, request.origin)
+            await request.reject(status)
+            return
+        handler = self.router.find(request.path)
+        if handler is None:
+            await request.reject(HTTPStatus.NOT_FOUND, "no such path")
+            return
+        try:
+            await handler(request)
+        except Exception as error:
+            await _settle(request, error, failed or ())
+        else:
+            if not request.answered:
+                logger.warning("the handler of %r neither accepted nor rejected it", request)
+                await request.reject(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+async def _settle(request: SessionRequest, error: Exception, failed: list[Exception] | tuple[()]) -> None:
+    """Answer a request whose handler raised, if it was not answered, and log the reason."""
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    reasons = [found for found in leaves(error) if found not in failed]
+    if consists_of(error, SessionClosed):
+        logger.debug("%r ended: %s", request, error)
+        return
+    if all(isinstance(reason, Unauthorized | SessionClosed) for reason in reasons):
+        refusals = [reason for reason in reasons if isinstance(reason, Unauthorized)]
+        if refusals:
+            logger.info("refused %r: %s", request, refusals[0])
+            status = HTTPStatus.FORBIDDEN
+    else:
+        logger.exception("the handler of %r failed", request)
+    if not request.answered:
+        await request.reject(status)
+
+
+def _log_no_session(connection: Connection, error: Exception) -> None:
+    logger.info("no session with %s: %s", connection.peer, error)
