@@ -63,7 +63,7 @@ async def connect(run: EchoRun) -> None:
             raise
         raise UsageError(str(error)) from error
     except (moqt.Rejected, moqt.ConnectError, moqt.SessionClosed):
-        # A server that shuts down need not have a successor.
+        # After a GOAWAY that names no place, the server that shuts down may have been the last one.
         if not run.shutting_down:
             raise
 
@@ -78,6 +78,9 @@ async def echo(run: EchoRun, session: moqt.Session) -> None:
 
 class EchoExchange:
     """The messages of one session, sent and compared with what comes back.
+
+    One task sends, one for each group that comes back receives, and one waits for a GOAWAY, after which nothing more is
+    sent. The scope around them ends at a deadline that each echo moves, or as soon as no echo is to come.
 
     Attributes:
         pending: The message and the time of sending of each group that has not come back, by its sequence.
@@ -126,6 +129,7 @@ class EchoExchange:
             nursery.cancel_scope.cancel()
 
     async def _stop_on_goaway(self) -> None:
+        """Leave what is not sent yet to the next session."""
         self.goaway_uri = await self._session.wait_goaway()
         self._sending.cancel()
 
@@ -139,7 +143,7 @@ class EchoExchange:
                 due = began + self._run.options.interval
                 try:
                     sequence = await self._text.write(message)
-                except ValueError as error:
+                except ValueError as error:  # it is longer than a frame may be
                     raise EchoFailed(str(error)) from error
                 self._run.note_sent()
                 self.pending[sequence] = (message, began)

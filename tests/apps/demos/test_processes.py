@@ -80,7 +80,7 @@ class TestServer:
         with pytest.raises(processes.ProcessFailed, match="exit code 3"), processes.running_server(1):
             pass
 
-    def test_deaf(self, serves, monkeypatch):
+    def test_does_not_end(self, serves, monkeypatch):
         """A server that does not end when interrupted is killed, and is a failure."""
         monkeypatch.setattr(processes, "STOP_TIMEOUT", 0.05)
         serves(BLOCKS, LISTENS, "signal.pause()")

@@ -1,4 +1,4 @@
-"""The echo server and client as people start them: child processes, and what they printed."""
+"""The echo server and client as child processes, and what they printed."""
 
 from __future__ import annotations
 

@@ -63,8 +63,8 @@ async def converse(
     return await send(server, messages(*payloads), version=version, interval=interval, link=link)
 
 
-async def honest(session: moqt.Session) -> None:
-    """The echo server's own session."""
+async def echo_server(session: moqt.Session) -> None:
+    """The real echo server."""
     await echo_session(session)
 
 
@@ -72,7 +72,7 @@ Reply = Callable[[moqt.Track, int, list[bytes]], Awaitable[None]]
 
 
 def replying(reply: Reply) -> Server:
-    """Returns a server that publishes an echo, and does as it is told with each group."""
+    """Returns a server that publishes an echo, and replies to each group with a function."""
 
     async def server(session: moqt.Session) -> None:
         echo = moqt.Broadcast()
@@ -98,7 +98,7 @@ async def give_back(text: moqt.Track, sequence: int, frames: list[bytes]) -> Non
 @pytest.mark.parametrize("version", moqt.version_names())
 async def test_everything_comes_back(autojump_clock, version, capsys):
     """Each message is printed once with its round-trip time, and what is empty or no text comes back as well."""
-    counters = await converse(honest, b"one", b"", b"\xff", version=version)
+    counters = await converse(echo_server, b"one", b"", b"\xff", version=version)
     assert counters.summary().startswith("sent 3, echoed 3, lost 0, round trip p50 ")
     printed = capsys.readouterr()
     # The publisher of gomoqt's develop holds its first groups back for a round trip: not every time is zero.
@@ -111,7 +111,7 @@ async def test_everything_comes_back(autojump_clock, version, capsys):
 
 async def test_round_trip_is_measured(autojump_clock, capsys):
     """On a path of 20 ms each way the round trip is 40 ms."""
-    counters = await converse(honest, b"one", b"two", link=LossyLink(delay=0.020))
+    counters = await converse(echo_server, b"one", b"two", link=LossyLink(delay=0.020))
     assert counters.round_trips == pytest.approx([0.040, 0.040])
     assert "0: one  (40.00 ms)" in capsys.readouterr().out
 
@@ -119,7 +119,7 @@ async def test_round_trip_is_measured(autojump_clock, capsys):
 async def test_a_lossy_path(autojump_clock):
     """On a path that loses, delays and reorders, everything comes back all the same."""
     path = LossyLink(delay=0.020, jitter=0.010, loss=0.2, reorder=0.2, seed=1)
-    counters = await converse(honest, *[b"%d" % number for number in range(50)], interval=0.0, link=path)
+    counters = await converse(echo_server, *[b"%d" % number for number in range(50)], interval=0.0, link=path)
     assert len(counters.round_trips) == 50
 
 
@@ -158,7 +158,7 @@ async def test_interval(autojump_clock, pauses, times):
 
 async def test_a_long_silence_of_the_sender(autojump_clock):
     """A sender that has nothing to say for longer than the timeout loses nothing: there is no echo to wait for."""
-    counters = await send(honest, Slow([0, 60, 60])(), interval=0.0)
+    counters = await send(echo_server, Slow([0, 60, 60])(), interval=0.0)
     assert counters.summary().startswith("sent 3, echoed 3, lost 0")
 
 
@@ -264,7 +264,7 @@ async def test_a_group_is_reset_after_its_message(autojump_clock, capsys):
 
 @pytest.mark.parametrize("how", ["reset", "empty"])
 async def test_a_message_is_lost(autojump_clock, how, capsys):
-    """An echo that is reset or empty is lost at once; the others come back, and nobody waits for the timeout."""
+    """An echo that is reset or empty is lost at once; the others come back, and no timeout is waited for."""
     began = trio.current_time()
 
     async def lose_one(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
@@ -286,7 +286,7 @@ async def test_a_message_is_lost(autojump_clock, how, capsys):
 
 
 async def test_something_else_comes_back(autojump_clock, capsys):
-    """An echo that was changed is told apart from one that is missing."""
+    """An echo that was changed is counted apart from one that is missing."""
 
     async def shout(text: moqt.Track, sequence: int, frames: list[bytes]) -> None:
         await give_back(text, sequence, [frame.upper() for frame in frames])
@@ -329,13 +329,13 @@ async def test_goaway_at_the_end(autojump_clock):
 async def test_nothing_to_send(autojump_clock):
     """An empty input is a failure that says so."""
     with pytest.raises(EchoFailed, match="nothing to send: standard input is empty"):
-        await converse(honest)
+        await converse(echo_server)
 
 
 async def test_too_long(autojump_clock):
     """A message that is longer than a frame may be is a failure that says how long one may be."""
     with pytest.raises(EchoFailed, match="a frame has at most 16777216 bytes, not 16777217"):
-        await converse(honest, bytes(2**24 + 1))
+        await converse(echo_server, bytes(2**24 + 1))
 
 
 async def test_the_session_ends(autojump_clock):

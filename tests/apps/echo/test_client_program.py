@@ -1,4 +1,4 @@
-"""The echo client as people run it: what it prints, whom it trusts, and how it fails."""
+"""The echo client as a program: what it prints, which certificates it trusts, and how it fails."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Authority:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory) -> Authority:
-    """An authority that nobody has heard of."""
+    """An authority that no system trusts."""
     directory: Path = tmp_path_factory.mktemp("authority")
     now = dt.datetime.now(dt.UTC)
     own_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -199,11 +199,9 @@ class TestFailure:
             yield holder.getsockname()[1]
 
     def test_no_server(self, closed_port):
-        """Where nothing listens the client says so at once, not after the timeout."""
-        began = time.monotonic()
+        """Where nothing listens the client says so, and does not wait for its timeout: the test is over before that."""
         urls = [f"{scheme}://localhost:{closed_port}/echo" for scheme in SCHEMES]
-        results = run_clients(*(["--url", url, "--count", "1"] for url in urls))
-        assert time.monotonic() - began < 6.0
+        results = run_clients(*(["--url", url, "--count", "1", "--timeout", "60"] for url in urls))
         for result in results:
             assert (result.code, result.lines) == (1, [])
             assert result.errors == [
@@ -213,9 +211,9 @@ class TestFailure:
 
     def test_no_answer(self):
         """Where something listens that does not answer, the client gives up after its timeout."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
-            deaf.bind(("127.0.0.1", 0))
-            where = f"127.0.0.1:{deaf.getsockname()[1]}"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            where = f"127.0.0.1:{silent.getsockname()[1]}"
             result = run_client("--url", f"moqt://{where}/echo", "--count", "1", "--timeout", "0.5")
         assert (result.code, result.lines, len(result.errors)) == (1, [], 1)
         assert re.search(rf"{where} .*within 0\.5 s.*; is the server running\?", result.errors[0])
@@ -261,7 +259,7 @@ class TestFailure:
         assert time.monotonic() - began < 8.0
 
     def test_server_frozen(self):
-        """A server that is there but does nothing any more is given up after the timeout, in the middle of sending."""
+        """A server that answers no more is given up after the timeout, in the middle of sending."""
         with (
             running_server() as server,
             running_client(
@@ -279,8 +277,8 @@ class TestFailure:
         sent, echoed, lost = map(int, re.fullmatch(SUMMARY, result.summary).groups())
         assert 0 < lost == sent - echoed < 100
 
-    def test_output_that_nobody_reads(self, server):
-        """When whoever reads the output leaves, as `head` does, the client ends without a word."""
+    def test_output_whose_reader_has_ended(self, server):
+        """When the reader of the output ends, as `head` does, the client ends too, and prints no error."""
         command = [sys.executable, "-m", "apps.echo.client", "--url", server.urls["moqt"]]
         with subprocess.Popen(
             [*command, "--count", "1000", "--interval", "0.01"],
@@ -317,11 +315,11 @@ class TestInterrupt:
 
     def test_while_connecting(self):
         """A client that still connects ends at once."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
-            deaf.bind(("127.0.0.1", 0))
-            with running_client("--url", f"moqt://127.0.0.1:{deaf.getsockname()[1]}/echo", "--count", "1") as client:
-                deaf.settimeout(10.0)
-                deaf.recv(2000)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            with running_client("--url", f"moqt://127.0.0.1:{silent.getsockname()[1]}/echo", "--count", "1") as client:
+                silent.settimeout(10.0)
+                silent.recv(2000)
                 client.send_signal(signal.SIGINT)
                 result = outcome(client, timeout=5.0)
         assert (result.code, result.errors, result.lines) == (130, [], ["sent 0, echoed 0, lost 0"])

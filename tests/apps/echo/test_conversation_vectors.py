@@ -1,4 +1,4 @@
-"""The recorded conversations are the vectors, told anew: the same messages with the echo's names and numbers."""
+"""The recorded conversations are the vectors: the same messages, with the echo's names and numbers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def retold(body: bytes, numbers: dict[str, str]) -> bytes:
 
 
 def stands_in(expected: bytes, lines: list[bytes]) -> bool:
-    """Whether a message opens a line, alone or behind a stream's type."""
+    """Whether a message opens a line, alone or after a stream's type."""
     return any(line[at:].startswith(expected) for line in lines for at in (0, 1))
 
 

@@ -66,7 +66,7 @@ async def test_cancelled_while_nothing_comes(pipe):
         with trio.fail_after(5), trio.move_on_after(0.01) as scope:
             await anext(lines)
     assert scope.cancelled_caught
-    # The thread that was left behind ends with the pipe.
+    # The abandoned thread ends with the pipe.
     writing.close()
 
 
@@ -81,7 +81,7 @@ async def test_unreadable(tmp_path):
         os.close(descriptor)
 
 
-def test_who_has_something_to_send(tmp_path, pipe):
+def test_which_descriptors_have_something_to_send(tmp_path, pipe):
     """A pipe and a file have lines to send; the null device, a directory and a closed descriptor have none."""
     assert is_pipe_or_file(pipe[0])
     path = tmp_path / "lines"

@@ -104,7 +104,7 @@ async def test_other_paths_are_not_found(page, path):
 
 
 async def test_only_reading_is_allowed(page):
-    """Another method is refused, and told which ones are not."""
+    """Another method is refused, with a list of those that are not."""
     answer = await ask(page, "/", "POST")
     assert (answer.status, answer.fields[b"allow"]) == (405, b"GET, HEAD")
 

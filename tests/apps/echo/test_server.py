@@ -220,8 +220,8 @@ async def test_an_announcement_that_is_replaced_at_once(listener, scheme):
             assert await (await echo.group()).read_all() == [b"new"]
 
 
-async def test_an_echo_that_nobody_heard(listener, scheme):
-    """The echo of a broadcast that ended before anybody listened ends with it, and does not return with the next."""
+async def test_an_echo_without_a_subscriber(listener, scheme):
+    """An echo without a subscriber ends with its broadcast, and does not return with the next one."""
     async with connected(listener, scheme) as session, session.announcements("japan") as announcements:
         broadcast = moqt.Broadcast()
         text = broadcast.track("text", delivery="reliable")
@@ -284,8 +284,8 @@ async def test_a_group_that_is_given_up(listener, scheme):
         assert await (await echo.group()).read_all() == [b"next"]
 
 
-async def test_messages_wait_for_a_listener(listener, scheme):
-    """What is sent before anybody listens to the echo is not lost: it comes back once somebody does."""
+async def test_messages_wait_for_a_subscriber(listener, scheme):
+    """What is sent before the client subscribes to the echo is not lost: it comes back once it does."""
     broadcast = moqt.Broadcast()
     text = broadcast.track("text", delivery="reliable")
     async with (
@@ -303,7 +303,7 @@ async def test_messages_wait_for_a_listener(listener, scheme):
 
 
 async def test_a_client_that_breaks_off(listener, scheme):
-    """A client that closes in the middle of a group ends its own session and nobody else's."""
+    """A client that closes in the middle of a group ends its own session and no other."""
 
     async def break_off() -> None:
         async with connected(listener, scheme) as session, echoing(session) as echo, echo.text.open_group() as group:

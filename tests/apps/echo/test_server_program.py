@@ -1,4 +1,4 @@
-"""The echo server as people run it: what it prints, how it ends, and how it fails."""
+"""The echo server as a program: what it prints, how it ends, and how it fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 import pytest
 
 import moqt_trio as moqt
-from tests.apps.echo.programs import SCHEMES, outcome, running_client, running_server
+from tests.apps.echo.programs import SCHEMES, outcome, run_client, running_client, running_server
 from tests.interop.processes import ROOT, Child
 
 ENDLESS = ["--count", "100000", "--interval", "0.05"]
@@ -58,12 +58,12 @@ def test_stops_with_clients(number):
             assert time.monotonic() - began < 4.0
             assert (result.code, result.errors) == (0, [])
             for client in (web, raw):
-                told = outcome(client)
-                assert told.code == 1
-                (line,) = told.errors
+                ended = outcome(client)
+                assert ended.code == 1
+                (line,) = ended.errors
                 stopped = re.fullmatch(r"echo client: the server is shutting down; stopped after (\d+) messages", line)
                 assert stopped is not None, line
-                assert told.summary.startswith(f"sent {stopped[1]}, echoed {stopped[1]}, lost 0, ")
+                assert ended.summary.startswith(f"sent {stopped[1]}, echoed {stopped[1]}, lost 0, ")
 
 
 def test_stops_with_clients_that_cannot_be_asked():
@@ -80,9 +80,9 @@ def test_stops_with_clients_that_cannot_be_asked():
             assert result.code == 0
             assert not [line for line in result.errors if "ERROR" in line or "WARNING" in line]
             for client in (web, raw):
-                told = outcome(client)
-                assert told.code == 1
-                (line,) = told.errors
+                ended = outcome(client)
+                assert ended.code == 1
+                (line,) = ended.errors
                 assert re.match("echo client: the (session was closed by the peer|server ended the echo)", line)
 
 
@@ -115,6 +115,33 @@ def test_versions_and_log():
         log = "\n".join(outcome(server.process).errors)
     assert re.search(r"INFO apps\.echo\.server: session moq-lite-0[45] over webtransport from \('", log)
     assert re.search(r"INFO apps\.echo\.server: session moq-lite-0[45] over quic from \('", log)
+
+
+def test_certificate_files_are_read_again(tmp_path):
+    """SIGHUP makes it use the certificate that its files have now; files that cannot be used change nothing."""
+    first, second = (moqt.development_certificate(["localhost"]) for _ in range(2))
+    paths = [tmp_path / name for name in ("server.crt", "server.key")]
+
+    def write(certificate):
+        paths[0].write_bytes(certificate.certificate_pem())
+        paths[1].write_bytes(certificate.private_key_pem())
+
+    def is_used(certificate):
+        pin = certificate.fingerprint.hex()
+        return run_client("--url", server.urls["moqt"], "--count", "1", "--fingerprint", pin).code == 0
+
+    write(first)
+    with running_server("--cert", str(paths[0]), "--key", str(paths[1])) as server:
+        assert is_used(first)
+        write(second)
+        server.process.send_signal(signal.SIGHUP)
+        assert is_used(second)
+        paths[0].write_text("hello")
+        server.process.send_signal(signal.SIGHUP)
+        assert is_used(second)
+        server.process.send_signal(signal.SIGTERM)
+        (line,) = outcome(server.process).errors
+    assert f"ERROR apps.echo.server: the certificate stays as it was: {paths[0]} holds no certificate in PEM" in line
 
 
 def test_port_in_use():

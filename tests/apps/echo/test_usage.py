@@ -1,4 +1,4 @@
-"""The command lines: what `--help` teaches, and what a bad value is told."""
+"""The command lines: what `--help` says, and the error for a bad value."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import { watchGoaway } from "./goaway.js";
 /** The versions that @moq/net and the server share, best first. */
 export const VERSIONS = ["moq-lite-05", "moq-lite-04", "moq-lite-03"];
 
-/** Milliseconds that a message may wait for somebody who reads it. */
+/** Milliseconds that a message waits until it is read, at most. */
 const PATIENCE_MS = 60_000;
 
 /** Milliseconds that messages on their way have to come back, once the server has asked to leave. */

@@ -1,4 +1,4 @@
-// Hears the server's GOAWAY, which @moq/net takes and tells nobody of. Knows nothing of the page.
+// Reports the server's GOAWAY, which @moq/net reads and does not report.
 
 /** The type of a GOAWAY stream in moq-lite-04 and later: the first byte of a bidirectional stream of the server's. */
 const GOAWAY = 5;
@@ -6,17 +6,17 @@ const GOAWAY = 5;
 /**
  * Looks at the first byte of each stream that the server opens.
  *
- * @param {WebTransport} transport A session that nobody has read streams from.
+ * @param {WebTransport} transport A session from which no stream has been read.
  * @returns {{transport: WebTransport, asked: Promise<void>}} What to use in the session's place, and what resolves when
  *   the server asks to leave.
  */
 export function watchGoaway(transport) {
-  let tell;
-  const asked = new Promise((resolve) => (tell = resolve));
+  let report;
+  const asked = new Promise((resolve) => (report = resolve));
   const incoming = transport.incomingBidirectionalStreams.pipeThrough(
     new TransformStream({
       transform({ readable, writable }, controller) {
-        controller.enqueue({ readable: watchFirst(readable, (byte) => byte === GOAWAY && tell()), writable });
+        controller.enqueue({ readable: watchFirst(readable, (byte) => byte === GOAWAY && report()), writable });
       },
     }),
   );

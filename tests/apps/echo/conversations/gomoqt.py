@@ -3,9 +3,9 @@
 Its client and its server do the same two things side by side: wait to be asked for announcements, and ask and
 subscribe themselves. What is unlike `develop.py`:
 
-- a subscription follows the question at once, before anybody has announced the track;
-- an announcement has the whole path where its suffix belongs, and nobody says that the list is live, or says it in the
-  form `01 02 00`, with a zero left over behind the message;
+- a subscription follows the question at once, before the track is announced;
+- an announcement has the whole path where its suffix belongs, and no message says that the list is live, or one says it
+  in the form `01 02 00`, with a zero left over after the message;
 - parameters are not even counted; the path over raw QUIC may have its slash twice;
 - groups count from 1, and the numbers have gaps; a group 0 of ours is taken like any other, as gomoqt only hands the
   numbers on: 0 means "none" in INFO and in the bounds of a subscription alone;
@@ -21,7 +21,7 @@ from .script import Close, Script, Silence, ours, ours_either, ours_leaves, peer
 HELLO = '00 11 01 c0000000ffffff00 01 01 05 "/echo"'
 """Stream type 0, SESSION_CLIENT with the PATH parameter."""
 HELLO_WITH_TWO_SLASHES = '00 12 01 c0000000ffffff00 01 01 06 "//echo"'
-"""The same from whoever writes for a server that puts a slash in front."""
+"""The same from a client written for a server that puts a slash in front."""
 HELLO_WITHOUT_PATH = "00 09 01 c0000000ffffff00"
 """Over WebTransport: parameters that were never made are not counted."""
 
@@ -29,7 +29,7 @@ GO_CLIENT: Script = (
     ours("session", "09 c0000000ffffff00 00", "SESSION_SERVER"),
     peer("echoes", "01", "stream type: announcements"),
     peer("echoes", '0d 02 05 "japan" 05 "kyoto"', "ANNOUNCE_PLEASE"),
-    peer("copies", "02", "stream type: a subscription, to what nobody has announced"),
+    peer("copies", "02", "stream type: a subscription, to what is not announced"),
     peer("copies", '17 00 03 05 "japan" 05 "kyoto" 04 "text" 00 00 00 00', "SUBSCRIBE 0: zeros mean no preferences"),
     ours("offers", '01 0d 02 05 "japan" 05 "kyoto"', "ANNOUNCE_PLEASE"),
     ours("echoes", "02 02 00", "ANNOUNCE live: nothing yet"),
@@ -39,7 +39,7 @@ GO_CLIENT: Script = (
     ours("texts", '02 18 00 03 05 "japan" 05 "kyoto" 04 "text" 407f 01 00 00', "SUBSCRIBE 0"),
     peer("texts", "03 00 00 00", "INFO: no group yet"),
     peer("group-1", "00", "stream type: a group"),
-    peer("group-1", "02 00 01", "GROUP 1, right behind INFO"),
+    peer("group-1", "02 00 01", "GROUP 1, right after INFO"),
     peer("group-1", '05 "hello"', "FRAME", fin=True),
     ours("echoes", '07 01 01 04 "text"', "ANNOUNCE active: the echo"),
     ours("copies", "03 00 00 02", "INFO, the answer to the subscription that waited"),
@@ -56,7 +56,7 @@ GO_SERVER: Script = (
     peer("session", "08 c0000000ffffff00", "SESSION_SERVER, parameters not counted"),
     peer("offers", "01", "stream type: announcements"),
     peer("offers", '0d 02 05 "japan" 05 "kyoto"', "ANNOUNCE_PLEASE"),
-    peer("texts", "02", "stream type: a subscription, to what nobody has announced"),
+    peer("texts", "02", "stream type: a subscription, to what is not announced"),
     peer("texts", '17 00 03 05 "japan" 05 "kyoto" 04 "text" 00 00 00 00', "SUBSCRIBE 0: zeros mean no preferences"),
     ours_either(
         "offers",
@@ -66,7 +66,7 @@ GO_SERVER: Script = (
     ),
     ours("texts", "03 00 00 02", "INFO: no group yet, newest first"),
     ours("echoes", '01 0d 02 05 "japan" 05 "kyoto"', "ANNOUNCE_PLEASE"),
-    Silence("without an echo nobody sends"),
+    Silence("without an echo the client sends nothing"),
     peer("echoes", '13 01 03 05 "japan" 05 "kyoto" 04 "text"', "ANNOUNCE active: the whole path, and never live"),
     ours("copies", '02 18 00 03 05 "japan" 05 "kyoto" 04 "text" 407f 01 00 00', "SUBSCRIBE 0"),
     peer("copies", "03 00 00 00", "INFO: no group yet"),
@@ -86,7 +86,7 @@ GO_SERVER: Script = (
     ours("texts", "", "the client's track has ended", fin=True, last=True),
     peer_leaves("texts", "gomoqt gives up both halves where it wanted an update", 0),
     ours_leaves("copies", "the client has enough", 0, last=True),
-    ours_leaves("echoes", "and needs no more news", 0, last=True),
+    ours_leaves("echoes", "and needs no more announcements", 0, last=True),
     ours("offers", '07 00 01 04 "text"', "ANNOUNCE ended", last=True),
     Close("ours", 0),
 )

@@ -90,7 +90,7 @@ class Peer(abc.ABC):
         self._changed = trio.Event()
 
     def changed(self) -> None:
-        """Wakes whoever waits for something to arrive."""
+        """Wakes the tasks that wait for something to arrive."""
         self._changed.set()
         self._changed = trio.Event()
 
@@ -216,7 +216,7 @@ class AioquicPeer(Peer):
                     self._quic.handle_timer(trio.current_time())
                 while (event := self._quic.next_event()) is not None:
                     self._handle(event)
-                # aioquic tells of the end only when everything that may still come has had its time.
+                # aioquic reports the end only after its closing period.
                 ended = self._quic._close_event
                 if ended is not None:
                     self.closed = ended.error_code

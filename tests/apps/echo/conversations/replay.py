@@ -23,7 +23,7 @@ class Replay:
     Args:
         peer: The bare transport of the recorded side.
         by_bytes: True to write, and send off, each byte by itself.
-        watch_silence: True where the clock is virtual: only there it can be told that nothing comes.
+        watch_silence: True where the clock is virtual: only there can a test wait until nothing more comes.
         codes: From a stream code of the version's to what stands for it on the transport.
     """
 

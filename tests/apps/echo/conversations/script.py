@@ -1,8 +1,8 @@
 """How a recorded conversation is written down: lines that say who writes what on which stream.
 
-A stream has a name of the conversation's own. One whose name starts with "group" goes one way; whoever is first to
-write on a stream has opened it. Bytes are in hexadecimal, and what is text on the wire stands in quotation marks:
-`05 "japan"` is a length and five letters.
+A stream has a name of the conversation's own. One whose name starts with "group" goes one way; the side that
+writes first on a stream has opened it. Bytes are in hexadecimal, and what is text on the wire stands in quotation
+marks: `05 "japan"` is a length and five letters.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Line:
         who: `"peer"` for the recorded side, which the test plays; `"ours"` for the side under test.
         stream: The stream's name.
         choices: The bytes that are written; several where the order of events on the way decides.
-        fin: True when the half ends behind the bytes.
+        fin: True when the half ends after the bytes.
         reset: The code with which the half is given up, as the version numbers it; None where it is not.
         stop: The code with which the other half is refused; None where it is not.
         whole: True when the bytes have to come in one piece.

@@ -1,6 +1,6 @@
 """The echo of the README in moq-transfork-03, with a peer that keeps to the rules.
 
-No message has a length: each ends behind its last field. Put together by hand from the layouts of the vectors
+No message has a length: each ends after its last field. Put together by hand from the layouts of the vectors
 (`tests/vectors/moq-lite.json`, dialect `transfork-03`).
 """
 
@@ -48,7 +48,7 @@ WE_SERVE: Script = (
     ours_leaves("group-4-copy", "the copy ends as the group did", 1, half=True),
     ours("copies", "04 00 01", "SUBSCRIBE_GAP: from group 4, no further one, cancelled"),
     peer("copies", "", "the client has enough", fin=True),
-    ours_leaves("copies", "the server sees that nobody listens", 1, half=True),
+    ours_leaves("copies", "the server sees that the client does not subscribe", 1, half=True),
     peer("texts", "", "the client's track has ended", fin=True),
     ours("texts", "", "so has the subscription", fin=True),
     ours("echoes", '00 01 04 "text"', "ANNOUNCE ended: the echo is over"),
@@ -67,7 +67,7 @@ WE_CONNECT: Script = (
     peer("echoes", "02", "ANNOUNCE live: nothing yet"),
     peer("texts", '02 00 03 05 "japan" 05 "kyoto" 04 "text" 407f 01 00 00 00', "SUBSCRIBE 0: priority 127, ascending"),
     ours("texts", "407f 00 02 00", "INFO: priority 127, no group yet, newest first"),
-    Silence("without an echo nobody sends"),
+    Silence("without an echo the client sends nothing"),
     peer("echoes", '01 01 04 "text"', "ANNOUNCE active: the echo has the same path"),
     ours("copies", '02 00 03 05 "japan" 05 "kyoto" 04 "text" 407f 01 8036ee80 00 00', "SUBSCRIBE 0: the echo"),
     peer("copies", "407f 00 00 00", "INFO: no group yet"),
@@ -77,7 +77,7 @@ WE_CONNECT: Script = (
     peer("group-1-copy", '00 00 01 07 "hello 1"', "the same", fin=True),
     ours("texts", "", "the client's track has ended", fin=True, last=True),
     ours_leaves("copies", "the client has enough", 1, last=True),
-    ours_leaves("echoes", "and needs no more news", 1, last=True),
+    ours_leaves("echoes", "and needs no more announcements", 1, last=True),
     ours("offers", '00 01 04 "text"', "ANNOUNCE ended", last=True),
     Close("ours", 0),
 )
