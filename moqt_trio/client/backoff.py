@@ -1,4 +1,4 @@
-"""How long to wait before trying again. A value: it knows no clock, and chance is a parameter."""
+"""How long to wait before another attempt: a value, whose randomness is a parameter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import attrs
 
 _MAX_DOUBLINGS = 64
-"""Steps after which a delay has long reached its bound; keeps the power within a float."""
+"""The greatest exponent: a factor of 2 has passed any bound by then, and one of 100 still gives a float."""
 
 
 def _random() -> float:
@@ -19,15 +19,15 @@ def _random() -> float:
 
 @attrs.frozen(kw_only=True)
 class Backoff:
-    """The delays between attempts: each longer than the one before up to a bound, and all a little random, so that the
-    clients of a server that was restarted do not come back at the same moment.
+    """The delays between attempts: exponential up to a bound, and partly random, so that the clients of a server that
+    was restarted do not reconnect at the same moment.
 
     Attributes:
         retries: How many times in a row a lost session or a failed attempt is followed by another attempt.
         initial: Seconds before the first of them.
         factor: By how much each delay is longer than the one before.
         maximum: Seconds that no delay exceeds.
-        jitter: The share of a delay that chance may take away, from 0 to 1.
+        jitter: The share of a delay that is random, from 0 to 1.
         random: Returns a number from 0 to 1; a test gives its own.
     """
 
@@ -49,7 +49,7 @@ class Backoff:
             raise ValueError(f"Backoff.jitter is from 0 to 1, not {self.jitter!r}")
 
     def delay(self, retry: int) -> float:
-        """Returns the seconds to wait.
+        """Return the seconds to wait.
 
         Args:
             retry: Which of the attempts in a row this is for; the first one is 0.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from ..transport.webtransport.session import WebTransportSession
     from ..wire.dialect import Dialect
 
-_NOT_ACCEPTABLE = 406
-"""The HTTP status that refuses a WebTransport client for want of a version that both sides speak."""
-
 Fingerprints = str | bytes | Collection[str | bytes]
 """SHA-256 digests of certificates: 32 bytes, or hexadecimal text with or without colons; one or several."""
 
@@ -54,25 +52,48 @@ def _digests(fingerprint: Fingerprints | None) -> tuple[bytes, ...]:
     return tuple(digests)
 
 
+def _or_default(limits: Limits | None) -> Limits:
+    return limits or Limits()
+
+
 @attrs.frozen
 class ConnectOptions:
-    """What a client offers to a server, and whom it trusts.
+    """What a client offers to a server, and what it trusts: the arguments of `connect`, checked.
 
     Attributes:
-        offered: The wire versions, best first.
-        digests: SHA-256 digests of the certificates to trust; when there are none, authorities vouch.
-        cafile: A PEM file of these authorities; None for the usual ones.
-        verify: False accepts any certificate.
-        origin: The `Origin` header of a WebTransport request.
+        versions, fingerprint, cafile, verify, origin: As for `connect`.
         limits: The bounds of the session.
+        offered: The wire versions, best first.
+        digests: SHA-256 digests of the certificates to trust; when there are none, authorities are trusted.
+
+    Raises:
+        ValueError: A version or fingerprint that is none, or two kinds of trust at once.
+        CertificateUnusable: There is no certificate in `cafile`.
     """
 
-    offered: tuple[Dialect, ...]
-    digests: tuple[bytes, ...]
+    versions: Sequence[str] | None
+    fingerprint: Fingerprints | None
     cafile: str | None
     verify: bool
     origin: str | None
-    limits: Limits
+    limits: Limits = attrs.field(converter=_or_default)
+    offered: tuple[Dialect, ...] = attrs.field(init=False)
+    digests: tuple[bytes, ...] = attrs.field(init=False)
+
+    @offered.default
+    def _resolve_versions(self) -> tuple[Dialect, ...]:
+        return dialects.resolve(self.versions)
+
+    @digests.default
+    def _read_fingerprint(self) -> tuple[bytes, ...]:
+        return _digests(self.fingerprint)
+
+    def __attrs_post_init__(self) -> None:
+        if self.digests and (self.cafile is not None or not self.verify):
+            raise ValueError("fingerprint pins the certificate: it goes neither with cafile nor with verify=False")
+        if self.cafile is not None:
+            # The engine opens it only in the middle of the handshake, too late for an error that names the file.
+            read_certificates(Path(self.cafile))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,32 +104,6 @@ class ConnectOptions:
     def listed(self) -> str:
         """The same, as a message lists them."""
         return ", ".join(self.names)
-
-    @classmethod
-    def check(
-        cls,
-        *,
-        versions: Sequence[str] | None,
-        fingerprint: Fingerprints | None,
-        cafile: str | None,
-        verify: bool,
-        origin: str | None,
-        limits: Limits | None,
-    ) -> ConnectOptions:
-        """Returns what the arguments of `connect` ask for.
-
-        Raises:
-            ValueError: A version or fingerprint that is none, or two kinds of trust at once.
-            CertificateUnusable: There is no certificate in `cafile`.
-        """
-        offered = dialects.resolve(versions)
-        digests = _digests(fingerprint)
-        if digests and (cafile is not None or not verify):
-            raise ValueError("fingerprint pins the certificate: it goes neither with cafile nor with verify=False")
-        if cafile is not None:
-            # The engine opens it only in the middle of the handshake, too late for an error that names the file.
-            read_certificates(Path(cafile))
-        return cls(offered, digests, cafile, verify, origin, limits or Limits())
 
 
 @asynccontextmanager
@@ -122,17 +117,17 @@ async def connect(
     origin: str | None = None,
     limits: Limits | None = None,
 ) -> AsyncIterator[Session]:
-    """Connects, and runs a session for as long as the block lasts.
+    """Connect, and run a session for as long as the block lasts.
 
     Leaving the block cleanly delivers what was published (for at most `Limits.close_timeout`) and closes the session;
-    no task outlives the block. An exception of the block closes the session with INTERNAL_ERROR and goes on.
+    no task outlives the block. An exception of the block closes the session with INTERNAL_ERROR and propagates.
 
     Args:
         url: `https://host:port/path` for WebTransport, `moqt://host:port/path` for raw QUIC.
         versions: The wire versions to offer, best first, such as `["moq-lite-06"]`; None offers all of them.
         fingerprint: Trust exactly the certificates with these SHA-256 digests, and no others.
         cafile: A PEM file of the authorities to trust instead of the usual ones.
-        verify: False accepts any certificate, and with it anybody between you and the server.
+        verify: False accepts any certificate, and so anyone who intercepts the connection.
         origin: The `Origin` header of a WebTransport request.
         limits: The bounds of the session.
 
@@ -141,7 +136,7 @@ async def connect(
 
     Raises:
         ValueError: A URL, version or fingerprint that is none.
-        ConnectTimeout: Nobody answered within `Limits.connect_timeout`.
+        ConnectTimeout: No session was opened within `Limits.connect_timeout`.
         HandshakeFailed: There is no server, or it refused the handshake.
         CertificateInvalid: The server's certificate is not trusted.
         CertificateUnusable: There is no certificate in `cafile`.
@@ -152,39 +147,37 @@ async def connect(
         SessionClosed: The connection was lost on the way.
     """
     where = SessionUrl.parse(url)
-    terms = ConnectOptions.check(
-        versions=versions, fingerprint=fingerprint, cafile=cafile, verify=verify, origin=origin, limits=limits
-    )
-    async with open_session(where, terms) as session:
+    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits)
+    async with open_session(where, options) as session:
         yield session
 
 
 @asynccontextmanager
 async def open_session(
-    where: SessionUrl, terms: ConnectOptions, *, choose: AddressFilter | None = None
+    where: SessionUrl, options: ConnectOptions, *, choose: AddressFilter | None = None
 ) -> AsyncIterator[Session]:
-    """Runs a session for as long as the block lasts; see `connect`.
+    """Run a session for as long as the block lasts; see `connect`.
 
     Args:
         where: The server and the path.
-        terms: What to offer, and whom to trust.
-        choose: Which of the host's addresses to try; what it raises comes out as it is.
+        options: What to offer and what to trust.
+        choose: Which of the host's addresses to try; what it raises propagates.
     """
-    limits, offered = terms.limits, terms.offered
+    limits, offered = options.limits, options.offered
     web = where.transport == "webtransport"
     settings = ClientSettings(
         alpns=("h3",) if web else protocols(offered, webtransport=False),
         server_name=where.host,
         limits=limits,
-        verify=terms.verify,
-        cafile=terms.cafile,
-        fingerprints=terms.digests,
-        offered=() if web else terms.names,
+        verify=options.verify,
+        cafile=options.cafile,
+        fingerprints=options.digests,
+        offered=() if web else options.names,
     )
     with _connecting(where, limits) as scope:
-        async with connect_quic(where.host, where.port, settings, choose=choose) as connection:
-            carried = _open_carrier(connection, where, terms) if web else nullcontext(connection)
-            async with carried as carrier, _negotiated(carrier, where, terms) as session:
+        async with connect_quic(where.host, where.port, settings, choose=choose) as quic:
+            opening = _open_webtransport(quic, where, options) if web else nullcontext(quic)
+            async with opening as connection, _negotiated(connection, where, options) as session:
                 if not web:
                     await _wait_admitted(session)
                 scope.deadline = math.inf
@@ -193,7 +186,7 @@ async def open_session(
 
 @contextmanager
 def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]:
-    """Times what happens until the scope's deadline is lifted."""
+    """Raise `ConnectTimeout` unless the scope's deadline is lifted in time."""
     with trio.move_on_after(limits.connect_timeout) as scope:
         yield scope
     if scope.cancelled_caught:
@@ -203,17 +196,18 @@ def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]
 
 
 @asynccontextmanager
-async def _negotiated(carrier: Connection, where: SessionUrl, terms: ConnectOptions) -> AsyncIterator[Session]:
-    """Run the session, and say in the client's words what keeps it from agreeing on a version with the server."""
+async def _negotiated(connection: Connection, where: SessionUrl, options: ConnectOptions) -> AsyncIterator[Session]:
+    """Run the session; when the negotiation of the version fails, raise an error that names the server."""
     path = where.path if where.transport == "quic" else None
     async with AsyncExitStack() as stack:
-        running = run_session(carrier, terms.offered, limits=terms.limits, path=path)
+        running = run_session(connection, options.offered, limits=options.limits, path=path)
         try:
             session = await stack.enter_async_context(running)
         except VersionUnsupported as error:
             # A server may also ignore ALPN altogether (RFC 7301, section 3.2), or choose no WebTransport protocol.
             raise VersionUnsupported(
-                f"{where.authority} chose none of the offered versions ({terms.listed}): {error}", offered=terms.names
+                f"{where.authority} chose none of the offered versions ({options.listed}): {error}",
+                offered=options.names,
             ) from None
         except SessionClosed as error:
             raise _refusal(error) from None
@@ -221,37 +215,37 @@ async def _negotiated(carrier: Connection, where: SessionUrl, terms: ConnectOpti
 
 
 @asynccontextmanager
-async def _open_carrier(
-    connection: QuicConnection, where: SessionUrl, terms: ConnectOptions
+async def _open_webtransport(
+    quic: QuicConnection, where: SessionUrl, options: ConnectOptions
 ) -> AsyncIterator[WebTransportSession]:
-    """Opens a WebTransport session."""
-    names = protocols(terms.offered, webtransport=True)
+    """Open a WebTransport session."""
+    names = protocols(options.offered, webtransport=True)
     async with AsyncExitStack() as stack:
         try:
-            carrier = await stack.enter_async_context(
-                open_webtransport(
-                    connection, where.authority, where.path, names, origin=terms.origin, limits=terms.limits
-                )
+            opening = open_webtransport(
+                quic, where.authority, where.path, names, origin=options.origin, limits=options.limits
             )
+            connection = await stack.enter_async_context(opening)
         except Rejected as error:
-            if error.status != _NOT_ACCEPTABLE:
+            if error.status != HTTPStatus.NOT_ACCEPTABLE:
                 raise
             theirs = f": {error.reason}" if error.reason else ""
             raise VersionUnsupported(
-                f"{where.authority} speaks none of the offered versions ({terms.listed}){theirs}", offered=terms.names
+                f"{where.authority} speaks none of the offered versions ({options.listed}){theirs}",
+                offered=options.names,
             ) from None
-        yield carrier
+        yield connection
 
 
 def _refusal(error: SessionClosed) -> MoqtError:
-    """Returns what a session that was closed before its time means: over raw QUIC a refusal looks like this."""
+    """Return what it means that a session was closed while it was opened: over raw QUIC a refusal looks like this."""
     if error.by_peer and error.remote_code is not None and 400 <= error.remote_code < 600:
         return Rejected(error.remote_code, error.reason)
     return error
 
 
 async def _wait_admitted(session: Session) -> None:
-    """Waits for the server's first word: over raw QUIC that is how a client learns that its path was accepted."""
+    """Wait for the server's SETUP: over raw QUIC that is how a client learns that its path was accepted."""
     try:
         await wait_peer_setup(session)
     except SessionClosed as error:

@@ -1,30 +1,61 @@
-"""Staying connected: a handler for one session after another, wherever the server sends this client.
+"""Staying connected: a handler for one session after another, wherever the server moves this client.
 
-This file joins the parts: `succession.py` has the tasks, `redirection.py` says where a GOAWAY may lead, `backoff.py`
-how long to wait, and `client.py` opens a session.
+Theory of operation. `stay_connected` runs a loop in one nursery. Each session is an attempt: a task that opens the
+session at a candidate URL, runs the handler in a cancel scope, and watches for the reason why a next session is needed,
+a GOAWAY or the session's end. Only the first reason counts. Then
+
+- the loop opens the next session, at the URL that `redirect.py` derives from the GOAWAY or at the same one, with the
+  delays of `backoff.py` between failures, and starts its handler;
+- the previous attempt drains: it is cancelled `Limits.drain_timeout` after the next one runs or its session ended.
+
+So two handlers may run at a time, and never more are started than sessions are opened. The loop ends when a handler
+returns on a session that was not asked to end, or when no next session can be opened; in the second case it waits for
+the drain first, because a handler may still return.
+
+Spec: draft-lcurley-moq-lite-06, section 5.1.6.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from itertools import cycle
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
+import trio
 
+from ..codes import SessionCode
+from ..errors import (
+    ConnectError,
+    ConnectTimeout,
+    GoingAway,
+    HandshakeFailed,
+    MoqtError,
+    Rejected,
+    SessionClosed,
+    StreamReset,
+    printable,
+)
+from ..session.run import received_goaway
+from ..session.session import Session
+from ..tasks import consists_of, open_bare_nursery
 from ..url import SessionUrl
 from .backoff import Backoff
 from .connect import ConnectOptions, Fingerprints, open_session
-from .redirect import RedirectPolicy, Target, Trail, allow_same_authority
-from .succession import Succession
+from .redirect import Candidate, RedirectChain, RedirectPolicy, allow_same_authority, without_query
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from ..limits import Limits
-    from ..session.session import Session
+
+logger = logging.getLogger("moqt_trio")
 
 T = TypeVar("T")
+
+SessionOpener = Callable[[Candidate], AbstractAsyncContextManager[Session]]
+"""Returns a block that runs a session at a candidate URL."""
 
 _DEFAULT_BACKOFF = Backoff()
 
@@ -44,26 +75,26 @@ async def stay_connected(
     origin: str | None = None,
     limits: Limits | None = None,
 ) -> T:
-    """Runs a handler on a session, and on the next one when the server asks to leave or the session is lost.
+    """Run a handler on a session, and on the next one after a GOAWAY or when the session is lost.
 
     `await handler(session)` runs in a task and a cancel scope of its own for each session. What belongs to a session
-    ends with it, so the handler announces and subscribes anew each time; a `Broadcast` may be published again as it is.
+    ends with it, so the handler announces and subscribes again each time. A `Broadcast` may be published again.
 
-    - On GOAWAY the next session is opened and its handler started first. Then the handler before it has
+    - On GOAWAY the next session is opened and its handler started first. Then the previous handler has
       `Limits.drain_timeout` to end by itself, before it is cancelled and its session closed; until then both run. It
-      can `await session.wait_goaway()` to know that it should begin nothing new.
+      can `await session.wait_goaway()` to know that it should start nothing new.
     - When a session is lost without GOAWAY, its handler has as long to read what has arrived, and the next session is
       opened at the same URL after the delays of `retry`.
     - A handler that returns ends the call, which returns what the handler returned, unless the server had asked for
-      this session to end: then only the session ends, because a server that leaves ends its tracks, too, and that looks
-      like a job that is done. A handler that knows better cancels a scope around the call.
-    - An exception of a handler cancels everything and is raised bare. Only what says no more than that the session is
-      ending does not count: `SessionClosed` on one that was lost, and `SessionClosed`, `StreamReset` or `GoingAway` on
-      one that the server had asked to end.
-    - The first session's failure to open is raised at once. Later ones are retried while they may pass: no answer, no
-      server there, a status of 500 and above, a lost connection. A refusal (status 4xx), an untrusted certificate and
-      a missing version are raised. So is the last error when the retries are used up.
-    - When no next session can be had, the handler has `Limits.drain_timeout` before the error is raised.
+      this session to end: then only the session ends, because a server that leaves ends its tracks too, which looks
+      like a job that is done. A handler that is really done cancels a scope around the call.
+    - An exception of a handler cancels everything and is raised bare. Exempt is what only says that the session ends:
+      `SessionClosed` on one that was lost, and `SessionClosed`, `StreamReset` or `GoingAway` on one that the server had
+      asked to end.
+    - The first session's failure to open is raised at once. Later ones are retried while another attempt may succeed:
+      no answer, no server, a status of 500 and above, a lost connection. A refusal (status 4xx), an untrusted
+      certificate and a missing version are raised. So is the last error when the retries are used up.
+    - When no next session can be opened, the handler has `Limits.drain_timeout` before the error is raised.
 
     A GOAWAY without a URI leads to the same URL again. One with a URI is followed if it is a whole `https:` or `moqt:`
     URI and `redirect` allows it; by default only the path may change. To another scheme, host or port, when allowed,
@@ -75,26 +106,26 @@ async def stay_connected(
       those of the same kind (loopback, private, …) as the address of the server that sent the GOAWAY, and those in
       `redirect_networks`.
 
-    When a redirect's place does not answer, the attempts alternate between it and the place before it.
+    When a redirect target does not answer, the attempts alternate between it and the previous URL.
 
     Args:
         url: As for `connect`; here the first session is opened.
-        handler: What to do with a session. It does not have to close it.
-        redirect: Says which moves to another place are allowed.
+        handler: Called with each session. It does not have to close it.
+        redirect: Says which moves to another URL are allowed.
         max_redirects: How many GOAWAYs are followed in a row, with or without a URI, until a session lasts for
             `Limits.settle_time`.
         redirect_networks: Networks to which a redirect to another authority may lead, such as `["10.0.0.0/8"]`.
         retry: The delays, and how many attempts may follow each other until a session lasts for `Limits.settle_time`;
-            None tries nothing twice: a lost session ends the call, and so does a redirect to where nobody answers.
+            None tries nothing twice: a lost session ends the call, and so does a redirect target that does not answer.
         versions: As for `connect`, and so the arguments that follow.
 
     Returns:
         What the handler returned.
 
     Raises:
-        RedirectRefused: A GOAWAY leads to where this client does not go, or the redirects lead nowhere.
-        SessionClosed: A session was lost, and there are no retries left or they would not help.
-        ConnectError: No next session came about.
+        RedirectRefused: A GOAWAY leads to a URL that this client does not go to, or there were too many in a row.
+        SessionClosed: A session was lost, and no retries are left or they would not help.
+        ConnectError: No next session was opened.
         Rejected: A server refused.
         ValueError: As for `connect`, or a value of the redirects is out of range.
         TypeError: `redirect` is an async function, whose every answer would count as yes.
@@ -103,15 +134,251 @@ async def stay_connected(
 
     Limits: `drain_timeout`, `settle_time`, `connect_timeout`, `close_timeout`.
     """
-    terms = ConnectOptions.check(
-        versions=versions, fingerprint=fingerprint, cafile=cafile, verify=verify, origin=origin, limits=limits
-    )
-    trail = Trail(url, policy=redirect, max_redirects=max_redirects, networks=redirect_networks)
+    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits)
+    redirects = RedirectChain(url, policy=redirect, max_redirects=max_redirects, networks=redirect_networks)
 
-    def open_target(target: Target) -> AbstractAsyncContextManager[Session]:
-        where = SessionUrl.parse(target.url)
-        if not target.foreign:
-            return open_session(where, terms)
-        return open_session(where, attrs.evolve(terms, verify=True), choose=partial(trail.choose_addresses, target))
+    def open_candidate(candidate: Candidate) -> AbstractAsyncContextManager[Session]:
+        where = SessionUrl.parse(candidate.url)
+        if not candidate.foreign:
+            return open_session(where, options)
+        choose = partial(redirects.choose_addresses, candidate)
+        return open_session(where, attrs.evolve(options, verify=True), choose=choose)
 
-    return await Succession(open_target, handler, trail=trail, retry=retry, limits=terms.limits).run(Target(url))
+    loop = ReconnectLoop(open_candidate, handler, redirects=redirects, retry=retry, limits=options.limits)
+    return await loop.run(Candidate(url))
+
+
+_FINAL_CODES = frozenset(
+    {
+        SessionCode.UNAUTHORIZED,
+        SessionCode.PROTOCOL_VIOLATION,
+        SessionCode.KEY_VALUE_FORMATTING_ERROR,
+        SessionCode.VERSION_NEGOTIATION_FAILED,
+    }
+)
+"""Codes with which a peer would close the next session too, so that another attempt is useless."""
+
+
+@attrs.frozen
+class _Goaway:
+    uri: str
+
+
+@attrs.frozen
+class _Lost:
+    error: MoqtError
+
+
+@attrs.define(eq=False)
+class _Attempt:
+    """One session and its handler.
+
+    Attributes:
+        candidate: The URL of the session.
+        session: The session.
+        opened: When it was opened.
+        scope: Around the handler.
+        reason: Why a next session is needed; None while it is not.
+        decided: Set once there is a reason, or the handler has returned.
+        replaced: Whether the next session runs.
+        finished: Set once the handler has ended and the session is closed.
+    """
+
+    candidate: Candidate
+    session: Session
+    opened: float
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    reason: _Goaway | _Lost | None = None
+    decided: trio.Event = attrs.field(factory=trio.Event)
+    replaced: bool = False
+    finished: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def asked_to_leave(self) -> bool:
+        """Whether the server sent a GOAWAY, even if `wait_goaway` has not returned yet."""
+        return received_goaway(self.session) is not None
+
+    def record_reason(self) -> None:
+        """Record why a next session is needed: a GOAWAY or the end of this one. Only the first reason counts."""
+        if self.reason is None:
+            uri, closed = received_goaway(self.session), self.session.closed
+            if uri is not None:
+                self.reason = _Goaway(uri)
+            else:
+                assert closed is not None
+                self.reason = _Lost(closed)
+            self.decided.set()
+
+    def start_drain(self) -> None:
+        """Cancel the handler after `Limits.drain_timeout`, counted from the first call."""
+        deadline = trio.current_time() + self.session.limits.drain_timeout
+        self.scope.deadline = min(self.scope.deadline, deadline)
+
+    def tolerates(self, error: Exception) -> bool:
+        """Return whether a failure of the handler only says that the session ended."""
+        if self.asked_to_leave or self.replaced:
+            return consists_of(error, (GoingAway, SessionClosed, StreamReset))
+        closed = self.session.closed
+        return consists_of(error, SessionClosed) and closed is not None and is_temporary(closed)
+
+
+class ReconnectLoop(Generic[T]):
+    """The sessions of one call of `stay_connected`.
+
+    Args:
+        open_candidate: Returns a block that runs a session at a candidate URL.
+        handler: Called with each session.
+        redirects: Says where a GOAWAY leads.
+        retry: How often to try again, and after how long.
+        limits: The bounds.
+    """
+
+    def __init__(
+        self,
+        open_candidate: SessionOpener,
+        handler: Callable[[Session], Awaitable[T]],
+        *,
+        redirects: RedirectChain,
+        retry: Backoff | None,
+        limits: Limits,
+    ) -> None:
+        self._open = open_candidate
+        self._handler = handler
+        self._redirects = redirects
+        self._retry = retry
+        self._limits = limits
+        self._failures = 0
+        self._attempts: set[_Attempt] = set()
+        self._results: list[T] = []
+        self._search = trio.CancelScope()
+
+    async def run(self, candidate: Candidate) -> T:
+        """Run one session after another until a handler's return ends it."""
+        async with open_bare_nursery() as nursery:
+            attempt: _Attempt = await nursery.start(self._run_attempt, candidate)
+            await attempt.decided.wait()
+            while not self._results:
+                following: _Attempt | None = None
+                try:
+                    with trio.CancelScope() as self._search:
+                        following = await self._open_next(nursery, attempt)
+                except Exception:
+                    await self._drain()
+                    if self._results:
+                        break
+                    raise
+                attempt.replaced = True
+                attempt.start_drain()
+                # A result cancels the search for the next session.
+                if following is not None and not self._results:
+                    attempt = following
+                    await attempt.decided.wait()
+            for attempt in self._attempts:
+                if not attempt.replaced:
+                    # The handler of the previous session returned while this one was being opened.
+                    attempt.scope.cancel()
+        return self._results[0]
+
+    async def _run_attempt(self, candidate: Candidate, *, task_status: trio.TaskStatus[_Attempt]) -> None:
+        attempt: _Attempt | None = None
+        try:
+            async with self._open(candidate) as session:
+                attempt = _Attempt(candidate, session, trio.current_time())
+                self._attempts.add(attempt)
+                task_status.started(attempt)
+                async with open_bare_nursery() as nursery:
+                    nursery.start_soon(_watch, attempt)
+                    with attempt.scope:
+                        self._handler_returned(attempt, await self._handler(session))
+                    nursery.cancel_scope.cancel()
+        except Exception as error:
+            if attempt is None or not attempt.tolerates(error):
+                raise
+            logger.debug("the handler of %s ended: %s", without_query(candidate.url), error)
+            attempt.record_reason()
+        finally:
+            if attempt is not None:
+                self._attempts.discard(attempt)
+                attempt.finished.set()
+
+    def _handler_returned(self, attempt: _Attempt, value: T) -> None:
+        if attempt.asked_to_leave or attempt.replaced:
+            attempt.record_reason()
+        else:
+            self._results.append(value)
+            self._search.cancel()
+            attempt.decided.set()
+
+    async def _drain(self) -> None:
+        """Give every handler `Limits.drain_timeout`, and wait until all have ended."""
+        attempts = list(self._attempts)
+        for attempt in attempts:
+            attempt.start_drain()
+        for attempt in attempts:
+            await attempt.finished.wait()
+
+    async def _open_next(self, nursery: trio.Nursery, previous: _Attempt) -> _Attempt:
+        """Open the next session, and start its handler.
+
+        Raises:
+            MoqtError: None can be opened.
+        """
+        if trio.current_time() - previous.opened >= self._limits.settle_time:
+            self._failures = 0
+            self._redirects.reset()
+        candidates = [previous.candidate]
+        error: MoqtError | None = None
+        if isinstance(previous.reason, _Goaway):
+            sender = previous.session.peer
+            current, uri = previous.candidate, previous.reason.uri
+            target = self._redirects.follow(current, uri, sender=sender[0] if sender else None)
+            if target != current:
+                candidates.insert(0, target)
+            logger.info("asked to leave %s for %s", without_query(current.url), without_query(target.url))
+        else:
+            assert previous.reason is not None
+            error = previous.reason.error
+        # When the redirect target does not answer, the previous URL is tried in turn.
+        for candidate in cycle(candidates):
+            if error is not None:
+                await self._pause(error, candidate)
+            try:
+                following: _Attempt = await nursery.start(self._run_attempt, candidate)
+            except (ConnectError, Rejected, SessionClosed) as failed:
+                error = failed
+            else:
+                return following
+        raise AssertionError("a cycle does not end")
+
+    async def _pause(self, error: MoqtError, candidate: Candidate) -> None:
+        """Wait before the attempt that follows a failure; raise the failure when no attempt is to follow."""
+        self._failures += 1
+        if not is_temporary(error) or self._retry is None or self._failures > self._retry.retries:
+            raise error
+        seconds = self._retry.delay(self._failures - 1)
+        url = without_query(candidate.url)
+        logger.info("trying %s in %.2f s, attempt %d: %s", url, seconds, self._failures, printable(str(error)))
+        await trio.sleep(seconds)
+
+
+async def _watch(attempt: _Attempt) -> None:
+    """Record the reason for a next session, and drain the handler once the session has ended."""
+    with suppress(SessionClosed):
+        await attempt.session.wait_goaway()
+        attempt.record_reason()
+    await attempt.session.wait_closed()
+    attempt.record_reason()
+    attempt.start_drain()
+
+
+def is_temporary(error: MoqtError) -> bool:
+    """Return whether the next attempt may succeed, after a failure to open a session or the end of one."""
+    if isinstance(error, Rejected):
+        return error.status >= 500
+    if isinstance(error, SessionClosed):
+        if not error.by_peer:
+            # Without a code the connection was lost; with one, this side closed it and had its reason.
+            return error.local_code is None
+        # Over raw QUIC the versions that cannot refuse a session close it with the status.
+        return error.remote_code not in _FINAL_CODES and not 400 <= (error.remote_code or 0) < 500
+    return isinstance(error, ConnectTimeout | HandshakeFailed)

@@ -1,7 +1,7 @@
-"""What the URI of a GOAWAY means to a client: where it may lead, how often, and what goes along.
+"""What the URI of a GOAWAY means to a client: where it may lead, how often, and what is taken along.
 
-Pure policy: it takes texts and addresses and returns a `Target`, or raises `RedirectRefused`. It knows nothing of
-sessions, sockets or time; `reconnecting.py` acts on what it says.
+Pure policy: it takes texts and addresses and returns a `Candidate`, or raises `RedirectRefused`. `reconnect.py` acts on
+the answer.
 
 Spec: draft-lcurley-moq-lite-06, sections 7.18 and 10.2; draft-ietf-moq-transport-14, section 9.4 for an empty URI.
 """
@@ -21,10 +21,11 @@ from ..url import SessionUrl
 _MAX_URI = 8192
 """Bytes of a URI that a GOAWAY may carry (draft-lcurley-moq-lite-06, section 7.18)."""
 _MAX_HOST = 253
+"""Characters of a DNS name (RFC 1035, section 2.3.4, without the length bytes at both ends)."""
 
 _SCHEMES = ("https", "moqt", "moql")
 _URI = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
-"""The characters of a URI (RFC 3986, section 2). What is none of them is where parsers begin to disagree."""
+"""The characters of a URI (RFC 3986, section 2). Parsers disagree about all others."""
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -36,7 +37,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def without_query(url: str) -> str:
-    """Returns a URL as it may be logged: escaped, cut, and without the query, which may be a credential."""
+    """Return a URL as it may be logged: escaped, cut, and without the query, which may be a credential."""
     head, mark, _ = url.partition("?")
     return printable(head) + ("?..." if mark else "")
 
@@ -73,11 +74,11 @@ class Redirect:
 
 
 RedirectPolicy = Callable[[Redirect], bool]
-"""Returns True for a move that is allowed."""
+"""Return True for a move that is allowed."""
 
 
 def allow_same_authority(redirect: Redirect) -> bool:
-    """Allows a server to change the path, and nothing else: scheme, host and port stay. The default policy."""
+    """Allow a server to change the path, and nothing else: scheme, host and port stay. The default policy."""
     return redirect.same_authority
 
 
@@ -86,14 +87,14 @@ def _authority(where: SessionUrl) -> tuple[str, str, int]:
 
 
 @attrs.frozen
-class Target:
-    """A place for the next session.
+class Candidate:
+    """A candidate URL for the next session.
 
     Attributes:
-        url: Its URL.
+        url: The URL.
         foreign: Whether it is on another authority than the one that the caller named. What the caller permitted there
             is not permitted here, and its addresses are checked.
-        sender: The address of the server that named it; None for a place that the caller named.
+        sender: The address of the server that named it; None for a URL that the caller named.
     """
 
     url: str
@@ -101,8 +102,8 @@ class Target:
     sender: str | None = None
 
 
-class Trail:
-    """The redirects that a client has followed since the last session that worked.
+class RedirectChain:
+    """The redirects that a client has followed since a session lasted for `Limits.settle_time`.
 
     Args:
         home: The URL that the caller named.
@@ -129,19 +130,19 @@ class Trail:
         self._networks = tuple(ipaddress.ip_network(network) for network in networks)
         self._chain: list[str] = []
 
-    def settled(self) -> None:
-        """A session worked: the next redirect is the first one again."""
+    def reset(self) -> None:
+        """Start the chain anew, because a session lasted for `Limits.settle_time`."""
         self._chain.clear()
 
-    def follow(self, current: Target, uri: str, *, sender: str | None) -> Target:
-        """Returns where a GOAWAY leads.
+    def follow(self, current: Candidate, uri: str, *, sender: str | None) -> Candidate:
+        """Return where a GOAWAY leads.
 
         An empty URI means the same URL again: moq-lite says that it is no redirect, the IETF draft that the current
         URI is reused, and a client that stays connected does both. A relative reference is refused: a URI begins with
         its scheme.
 
         Args:
-            current: The place of the session that is to end.
+            current: The URL of the session that is to end.
             uri: What the GOAWAY says.
             sender: The address of the server that sent it, if it has one.
 
@@ -171,8 +172,8 @@ class Trail:
             )
         return target
 
-    def choose_addresses(self, target: Target, addresses: Sequence[str]) -> list[str]:
-        """Returns those addresses of a foreign target that may be connected to, in their order.
+    def choose_addresses(self, target: Candidate, addresses: Sequence[str]) -> list[str]:
+        """Return those addresses of a foreign target that may be connected to, in their order.
 
         Raises:
             RedirectRefused: There is none.
@@ -188,7 +189,7 @@ class Trail:
             )
         return allowed
 
-    def _target(self, current: Target, uri: str, sender: str | None) -> Target:
+    def _target(self, current: Candidate, uri: str, sender: str | None) -> Candidate:
         if not uri:
             return current
         try:
@@ -204,13 +205,13 @@ class Trail:
             url = uri if "?" in uri else uri + mark + query
             return attrs.evolve(current, url=url)
         foreign = _authority(where) != self._home
-        return Target(uri, foreign, sender if foreign else None)
+        return Candidate(uri, foreign, sender if foreign else None)
 
     def _allows(self, address: str, sender: str | None) -> bool:
         kind = kind_of(address)
         if kind == "public" or (kind in _BY_SAMENESS and sender is not None and kind == kind_of(sender)):
             return True
-        # A name for nobody or for many is not the name of a server, whatever network it is in.
+        # An unspecified or a multicast address is not the address of a server, whatever network it is in.
         found = _unwrapped(address)
         return kind not in ("unspecified", "multicast") and any(found in network for network in self._networks)
 
@@ -219,7 +220,7 @@ class Trail:
 
 
 def parse_uri(uri: str) -> SessionUrl:
-    """Returns what the URI of a GOAWAY says; stricter than what a caller may write, as it comes from a peer.
+    """Return what the URI of a GOAWAY says; stricter than what a caller may write, as it comes from a peer.
 
     Raises:
         ValueError: It is no URI of a session; the message says why, without the URI itself.
@@ -252,7 +253,7 @@ def _is_host(host: str) -> bool:
 
 
 def kind_of(address: str) -> str:
-    """Returns `"public"`, `"loopback"`, `"link-local"`, `"private"`, `"shared"` (between a provider and its customers),
+    """Return `"public"`, `"loopback"`, `"link-local"`, `"private"`, `"shared"` (between a provider and its customers),
     `"multicast"`, `"unspecified"` or `"reserved"`. An IPv4 address inside an IPv6 one counts as itself."""
     found = _unwrapped(address)
     kinds = {

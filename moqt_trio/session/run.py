@@ -160,6 +160,11 @@ async def admit(session: Session) -> None:
     session._publisher.admit()
 
 
+def received_goaway(session: Session) -> str | None:
+    """Return the URI of the peer's GOAWAY, which may be empty; None when it sent none."""
+    return session._context.core.goaway_received
+
+
 async def ask_to_leave(session: Session) -> None:
     """Ask the peer to leave; in a version that cannot ask, deliver what is published and close."""
     if not session._context.core.dialect.features.goaway:

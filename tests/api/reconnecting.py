@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.client.redirect import Target, Trail
-from moqt_trio.client.succession import Succession
+from moqt_trio.client.reconnect import ReconnectLoop
+from moqt_trio.client.redirect import Candidate, RedirectChain
 from moqt_trio.tasks import open_bare_nursery
 from moqt_trio.testing import session_pair
 
@@ -73,7 +73,7 @@ class Network:
         return round(trio.current_time() - self._began, 3)
 
     @contextlib.asynccontextmanager
-    async def open(self, target: Target):
+    async def open(self, target: Candidate):
         self.attempts.append((self.now(), target.url))
         plan = self._plans[target.url]
         step = plan.pop(0) if len(plan) > 1 else plan[0]
@@ -91,6 +91,6 @@ class Network:
 
 async def connected(network, handler, *, retry=STEADY, policy=lambda redirect: True, max_redirects=3, limits=None):
     """What `stay_connected` does, on this network."""
-    trail = Trail(A, policy=policy, max_redirects=max_redirects)
-    succession = Succession(network.open, handler, trail=trail, retry=retry, limits=limits or moqt.Limits())
-    return await succession.run(Target(A))
+    redirects = RedirectChain(A, policy=policy, max_redirects=max_redirects)
+    loop = ReconnectLoop(network.open, handler, redirects=redirects, retry=retry, limits=limits or moqt.Limits())
+    return await loop.run(Candidate(A))

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
-from moqt_trio.client.succession import is_passing
+from moqt_trio.client.reconnect import is_temporary
 from tests.api.reconnecting import (
     NO_SERVER,
     A,
@@ -204,4 +204,4 @@ class TestLosing:
 )
 def test_what_passes(error, passing):
     """No answer, no server, a server's own trouble and a lost connection may pass; a refusal does not."""
-    assert is_passing(error) is passing
+    assert is_temporary(error) is passing

@@ -6,7 +6,15 @@ import attrs
 import pytest
 
 import moqt_trio as moqt
-from moqt_trio.client.redirect import Redirect, Target, Trail, allow_same_authority, kind_of, parse_uri, without_query
+from moqt_trio.client.redirect import (
+    Candidate,
+    Redirect,
+    RedirectChain,
+    allow_same_authority,
+    kind_of,
+    parse_uri,
+    without_query,
+)
 
 HOME = "https://relay.example/live?jwt=secret"
 TOKEN = "secret"
@@ -16,16 +24,16 @@ def anywhere(redirect: Redirect) -> bool:
     return True
 
 
-def follow(uri, *, home=HOME, policy=anywhere, sender="198.51.100.7") -> Target:
+def follow(uri, *, home=HOME, policy=anywhere, sender="198.51.100.7") -> Candidate:
     """Where the first GOAWAY of a session at `home` leads."""
-    return Trail(home, policy=policy).follow(Target(home), uri, sender=sender)
+    return RedirectChain(home, policy=policy).follow(Candidate(home), uri, sender=sender)
 
 
 class TestMeaning:
     def test_empty_is_the_same_again(self):
         """An empty URI is the same URL, its query included, and no policy is asked (IETF draft-14, section 9.4)."""
         asked = []
-        assert follow("", policy=asked.append) == Target(HOME)
+        assert follow("", policy=asked.append) == Candidate(HOME)
         assert asked == []
 
     @pytest.mark.parametrize("uri", ["/other", "other", "//relay.example/other", "?jwt=x", "relay.example:443"])
@@ -45,7 +53,7 @@ class TestMeaning:
     )
     def test_the_query_stays_within_an_authority(self, uri, url):
         """On the same authority the query goes along, unless the URI has one of its own, be it empty."""
-        assert follow(uri, policy=allow_same_authority) == Target(url)
+        assert follow(uri, policy=allow_same_authority) == Candidate(url)
 
     @pytest.mark.parametrize(
         "uri",
@@ -59,23 +67,23 @@ class TestMeaning:
     def test_the_query_does_not_leave_it(self, uri):
         """Another host, port or scheme is another authority: no query goes there, and it counts as foreign."""
         target = follow(uri)
-        assert target == Target(uri, foreign=True, sender="198.51.100.7")
+        assert target == Candidate(uri, foreign=True, sender="198.51.100.7")
         assert TOKEN not in target.url
         carries = follow(uri + "?jwt=theirs")
         assert carries.url == uri + "?jwt=theirs"
 
     def test_moving_on_within_a_foreign_authority(self):
         """A path that changes on a foreign authority leaves it foreign."""
-        trail = Trail(HOME, policy=anywhere)
-        there = trail.follow(Target(HOME), "https://other.example/a?t=1", sender="198.51.100.7")
-        further = trail.follow(there, "https://other.example/b", sender="203.0.113.9")
-        assert further == Target("https://other.example/b?t=1", foreign=True, sender="198.51.100.7")
+        redirects = RedirectChain(HOME, policy=anywhere)
+        there = redirects.follow(Candidate(HOME), "https://other.example/a?t=1", sender="198.51.100.7")
+        further = redirects.follow(there, "https://other.example/b", sender="203.0.113.9")
+        assert further == Candidate("https://other.example/b?t=1", foreign=True, sender="198.51.100.7")
 
     def test_coming_home(self):
         """A redirect back to the authority that the caller named is not foreign, and gets no query from elsewhere."""
-        trail = Trail(HOME, policy=anywhere)
-        there = trail.follow(Target(HOME), "https://other.example/a?t=1", sender="198.51.100.7")
-        assert trail.follow(there, "https://relay.example/live", sender="203.0.113.9") == Target(
+        redirects = RedirectChain(HOME, policy=anywhere)
+        there = redirects.follow(Candidate(HOME), "https://other.example/a?t=1", sender="198.51.100.7")
+        assert redirects.follow(there, "https://relay.example/live", sender="203.0.113.9") == Candidate(
             "https://relay.example/live"
         )
 
@@ -106,9 +114,9 @@ class TestPolicy:
     def test_what_a_policy_sees(self):
         """A policy gets both URLs, the host and the port of the new one, and the number of the hop."""
         seen = []
-        trail = Trail(HOME, policy=lambda redirect: seen.append(redirect) or True)
-        there = trail.follow(Target(HOME), "moqt://Two.example/b", sender=None)
-        trail.follow(there, "moqt://[2001:DB8::3]:4443/c", sender=None)
+        redirects = RedirectChain(HOME, policy=lambda redirect: seen.append(redirect) or True)
+        there = redirects.follow(Candidate(HOME), "moqt://Two.example/b", sender=None)
+        redirects.follow(there, "moqt://[2001:DB8::3]:4443/c", sender=None)
         assert seen == [
             Redirect(HOME, "moqt://Two.example/b", 1),
             Redirect("moqt://Two.example/b", "moqt://[2001:DB8::3]:4443/c", 2),
@@ -154,50 +162,50 @@ class TestPolicy:
             return False
 
         with pytest.raises(TypeError, match="plain function"):
-            Trail(HOME, policy=policy)
+            RedirectChain(HOME, policy=policy)
 
 
 class TestHops:
     def test_three_in_a_row(self):
         """The fourth redirect in a row is refused, and the error shows the whole way."""
-        trail = Trail("https://a.example/", policy=anywhere)
-        place = Target("https://a.example/")
+        redirects = RedirectChain("https://a.example/", policy=anywhere)
+        place = Candidate("https://a.example/")
         for name in "bab":
-            place = trail.follow(place, f"https://{name}.example/", sender=None)
+            place = redirects.follow(place, f"https://{name}.example/", sender=None)
         with pytest.raises(moqt.RedirectRefused, match="max_redirects") as caught:
-            trail.follow(place, "https://a.example/", sender=None)
+            redirects.follow(place, "https://a.example/", sender=None)
         assert caught.value.chain == tuple(f"https://{name}.example/" for name in "ababa")
         assert " -> ".join(caught.value.chain) in str(caught.value)
 
     def test_empty_ones_count(self):
         """A server that only says "again" is left after three times, too."""
-        trail = Trail(HOME, policy=anywhere)
+        redirects = RedirectChain(HOME, policy=anywhere)
         for _ in range(3):
-            assert trail.follow(Target(HOME), "", sender=None) == Target(HOME)
+            assert redirects.follow(Candidate(HOME), "", sender=None) == Candidate(HOME)
         with pytest.raises(moqt.RedirectRefused, match="after 3 in a row"):
-            trail.follow(Target(HOME), "", sender=None)
+            redirects.follow(Candidate(HOME), "", sender=None)
 
     def test_a_session_that_worked_starts_anew(self):
         """After it the next redirect is the first one."""
         hops = []
-        trail = Trail(HOME, policy=lambda redirect: hops.append(redirect.hop) or True, max_redirects=1)
+        redirects = RedirectChain(HOME, policy=lambda redirect: hops.append(redirect.hop) or True, max_redirects=1)
         for _ in range(5):
-            trail.follow(Target(HOME), "https://relay.example/live", sender=None)
-            trail.settled()
+            redirects.follow(Candidate(HOME), "https://relay.example/live", sender=None)
+            redirects.reset()
         assert hops == [1] * 5
 
     @pytest.mark.parametrize("uri", ["", "https://relay.example/live"])
     def test_none_at_all(self, uri):
         """With max_redirects=0 no GOAWAY is followed."""
         with pytest.raises(moqt.RedirectRefused, match="after 0 in a row"):
-            Trail(HOME, policy=anywhere, max_redirects=0).follow(Target(HOME), uri, sender=None)
+            RedirectChain(HOME, policy=anywhere, max_redirects=0).follow(Candidate(HOME), uri, sender=None)
 
     def test_bad_values(self):
         """A number below 0 and a network that is none are the caller's mistakes."""
         with pytest.raises(ValueError, match="max_redirects is a number from 0 on, not -1"):
-            Trail(HOME, policy=anywhere, max_redirects=-1)
+            RedirectChain(HOME, policy=anywhere, max_redirects=-1)
         with pytest.raises(ValueError, match=r"10\.0\.0\.1/8"):
-            Trail(HOME, policy=anywhere, networks=["10.0.0.1/8"])
+            RedirectChain(HOME, policy=anywhere, networks=["10.0.0.1/8"])
 
 
 class TestAddresses:
@@ -240,8 +248,8 @@ class TestAddresses:
         assert kind_of(address) == kind
 
     def allowed(self, addresses, sender, networks=()):
-        trail = Trail(HOME, policy=anywhere, networks=networks)
-        return trail.choose_addresses(Target("https://other.example/", True, sender), addresses)
+        redirects = RedirectChain(HOME, policy=anywhere, networks=networks)
+        return redirects.choose_addresses(Candidate("https://other.example/", True, sender), addresses)
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.1.1", "10.0.0.1", "100.64.0.1", "fd00::1", "::1"])
     @pytest.mark.parametrize("sender", ["8.8.8.8", "2606:4700::1111", None])

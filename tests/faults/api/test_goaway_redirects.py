@@ -13,7 +13,7 @@ import pytest
 import trio
 
 import moqt_trio as moqt
-from moqt_trio.client.redirect import Target, Trail
+from moqt_trio.client.redirect import Candidate, RedirectChain
 from moqt_trio.transport.quic import client as dial
 from tests.faults.quic_hostile import varint
 
@@ -173,7 +173,7 @@ def test_what_is_no_place(uri):
 
     home = "https://relay.example/live?jwt=secret"
     with pytest.raises(moqt.RedirectRefused) as caught:
-        Trail(home, policy=never).follow(Target(home), uri, sender="8.8.8.8")
+        RedirectChain(home, policy=never).follow(Candidate(home), uri, sender="8.8.8.8")
     said = str(caught.value)
     assert "secret" not in said
     assert said.isascii()
