@@ -82,14 +82,11 @@ class RemoteProtocolError(ProtocolError):
     Attributes:
         code: The code that the stream or the session is closed with.
         scope: `"stream"` when only the stream is broken, `"session"` when the session has to end.
-        said_before: What the same bytes said in front of the mistake, which counts: frames where a decoder raises this,
-            events where a session's machine does. Else how a stream is cut would decide what is heard of it.
     """
 
     def __init__(self, message: str, *, code: int = SessionCode.PROTOCOL_VIOLATION, scope: Scope = "session") -> None:
         super().__init__(message, code=code)
         self.scope: Scope = scope
-        self.said_before: tuple[object, ...] = ()
 
 
 class Malformed(RemoteProtocolError):

@@ -120,7 +120,7 @@ class Limits:
     """Seconds that the peer has to answer a TRACK or a FETCH request, and up to moq-lite-04 a subscription."""
     track_wait_timeout: float = attrs.field(default=2.0, validator=_positive)
     """Seconds that a subscription waits for a track that nobody publishes yet; only before moq-lite, see
-    `Features.subscribes_early`."""
+    `Quirks.subscribes_early`."""
     late_group_timeout: float = attrs.field(default=0.5, validator=_positive)
     """Seconds that the last groups of a track have to arrive after the publisher has finished the subscription."""
     close_timeout: float = attrs.field(default=2.0, validator=_positive)

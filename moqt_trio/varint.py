@@ -76,8 +76,3 @@ def zigzag(value: int) -> int:
     if not SIGNED_MIN <= value <= SIGNED_MAX:
         raise LocalProtocolError(f"a zigzag varint holds -2**61 to 2**61-1, not {value}")
     return value << 1 if value >= 0 else (-value << 1) - 1
-
-
-def unzigzag(value: int) -> int:
-    """Returns the signed number that an unsigned one stands for. Every varint stands for one."""
-    return (value >> 1) ^ -(value & 1)

@@ -37,11 +37,11 @@ MEMBERS = {
     "GroupReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
     "GroupWriter": "finish reset send send_nowait sequence",
     "HandshakeFailed": "",
-    "LimitExceeded": "code limit said_before scope value",
+    "LimitExceeded": "code limit scope value",
     "Listener": "aclose addresses fingerprint host port statistics urls",
     "ListenerStatistics": "half_open refused retried sessions sessions_accepted sessions_rejected",
     "LocalProtocolError": "code",
-    "Malformed": "code said_before scope",
+    "Malformed": "code scope",
     "MoqtError": "",
     "NotFound": "path track",
     "Probe": "receive update",
@@ -51,7 +51,7 @@ MEMBERS = {
     "Redirect": "from_url hop host port same_authority to_url",
     "RedirectRefused": "chain uri",
     "Rejected": "reason status",
-    "RemoteProtocolError": "code said_before scope",
+    "RemoteProtocolError": "code scope",
     "Router": "default find paths",
     "Session": (
         "aclose announcements close closed fetch goaway limits peer probe publish statistics subscribe "

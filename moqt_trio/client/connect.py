@@ -16,7 +16,7 @@ from ..certificates import parse_fingerprint
 from ..certificates.pem import read_certificates
 from ..errors import ConnectTimeout, LocalProtocolError, MoqtError, Rejected, SessionClosed, VersionUnsupported
 from ..limits import Limits
-from ..protocol.negotiation import protocols
+from ..protocol.handshake import protocols
 from ..session.run import run_session, wait_peer_setup
 from ..transport.quic.server import connect_quic
 from ..transport.quic.settings import ClientSettings

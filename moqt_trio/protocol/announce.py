@@ -1,13 +1,30 @@
 """The announce stream: a prefix one way, what is available below it the other.
 
 The four forms of the replies differ in what opens them, in how an end names its announcement and in who adds the
-sender's hop; `Features` tells, and the events are the same.
+sender's hop. `Features` says which, and the events are the same.
+
+The responder is a `Responder` (`machine.py`): WAITING, PENDING, then ACCEPTED until the peer cancels. It withholds an
+announcement that the peer may not see, and keeps it in `_active` without an ordinal: so the caller announces and
+unannounces every path in the same way, and a route that becomes fit for the peer is a start.
+
+The requester follows the initial set, the announcements that were active before it asked:
+
+    state      | the replies open | a start              | "live"   | versions that begin here
+    -----------|------------------|----------------------|----------|------------------------------------
+    NOT_OPENED | ARRIVING         | –                    | –        | with an opening message: 01, 02, 05, 06
+    ARRIVING   | –                | the last one: COMPLETE | COMPLETE | that announce "live": before moq-lite
+    COMPLETE   | –                | COMPLETE             | COMPLETE | that do not say: 03, 04
+
+An opening message that counts no announcement completes the set at once. `InitialAnnouncementsDone` is the step to
+COMPLETE. Its invariant: `_by_path` holds the announcements that were started and not ended, each with the bytes that
+it counts for in `_bytes`; with ids, `_by_ordinal` names the same ones.
 
 Spec: draft-lcurley-moq-lite-06, section 7 (ANNOUNCE_REQUEST and its replies).
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -38,7 +55,7 @@ from .events import (
     RequestRefused,
     Unannounced,
 )
-from .machine import MessageMachine, Responder
+from .machine import MessageMachine, RequestState, Responder
 from .paths import format_prefix, joined_untrusted, path_local, path_untrusted
 
 if TYPE_CHECKING:
@@ -64,11 +81,10 @@ class AnnounceResponder(Responder):
         prefix: The prefix; empty until the request arrived.
     """
 
-    def __init__(self, state: SessionState) -> None:
-        super().__init__(state, Expect.ANNOUNCE_REQUEST)
+    def __init__(self, session: SessionState) -> None:
+        super().__init__(session, Expect.ANNOUNCE_REQUEST)
         self.prefix = BroadcastPath()
         self._exclude_hop = 0
-        self._accepted = False
         self._next_ordinal = 0
         # By full path: the announcement's ordinal on this stream, or None for one that is withheld from the peer.
         self._active: dict[BroadcastPath, int | None] = {}
@@ -80,9 +96,9 @@ class AnnounceResponder(Responder):
             LocalProtocolError: There is no request yet, it was accepted before, a path is outside the prefix, or the
                 same path is there twice.
         """
-        if not self._asked:
+        if self._state is RequestState.WAITING:
             raise LocalProtocolError("there is no announce request to answer yet")
-        if self._accepted:
+        if self._state is RequestState.ACCEPTED:
             raise LocalProtocolError("the announce request was answered before")
         found: dict[BroadcastPath, int | None] = {}
         starts: list[AnnounceStart] = []
@@ -95,9 +111,9 @@ class AnnounceResponder(Responder):
             if start is not None:
                 starts.append(start)
         data = self._encode_initial(starts)
-        self._accepted = True
-        if self._settled:
+        if self._over:
             return b""
+        self._state = RequestState.ACCEPTED
         self._active = found
         self._next_ordinal = len(starts)
         return data
@@ -115,7 +131,7 @@ class AnnounceResponder(Responder):
             LocalProtocolError: The request is not accepted yet, or the path is outside the prefix.
         """
         full = self._announceable(path)
-        if self._settled:
+        if self._over:
             return b""
         start = self._start(full, hops, warm, cold)
         ordinal = self._active.get(full)
@@ -124,7 +140,7 @@ class AnnounceResponder(Responder):
             return b"" if ordinal is None else self._encode_end(full, ordinal)
         if ordinal is not None:
             return self._encode_again(full, ordinal, start)
-        data = self._state.dialect.encode(start)
+        data = self._session.dialect.encode(start)
         self._active[full] = self._next_ordinal
         self._next_ordinal += 1
         return data
@@ -136,7 +152,7 @@ class AnnounceResponder(Responder):
             LocalProtocolError: The path is not announced.
         """
         full = self._announceable(path)
-        if self._settled:
+        if self._over:
             return b""
         if full not in self._active:
             raise LocalProtocolError(f"{full} is not announced")
@@ -144,12 +160,12 @@ class AnnounceResponder(Responder):
         return b"" if ordinal is None else self._encode_end(full, ordinal)
 
     def _announceable(self, path: BroadcastPath | str) -> BroadcastPath:
-        if not self._accepted:
+        if self._state in (RequestState.WAITING, RequestState.PENDING):
             raise LocalProtocolError("the announce request is not accepted")
         return self._inside(path)
 
     def _inside(self, path: BroadcastPath | str) -> BroadcastPath:
-        full = path_local(path, self._state.limits)
+        full = path_local(path, self._session.limits)
         if not self.prefix.covers(full):
             raise LocalProtocolError(f"{full!r} is not below the prefix {self.prefix!r}")
         return full
@@ -157,27 +173,27 @@ class AnnounceResponder(Responder):
     def _start(self, full: BroadcastPath, hops: tuple[int, ...], warm: int, cold: int) -> AnnounceStart | None:
         """Returns the message that announces a path, or None for a path that is withheld."""
         suffix = self.prefix.suffix_of(full)
-        state = self._state
+        session = self._session
         segments = suffix.parts
-        if state.dialect.features.announce_tracks:
+        if session.dialect.features.announce_tracks:
             if not full.parts:
                 raise LocalProtocolError("a track's path has at least one part, its name")
             # A name is no segment of a path: what hides a broadcast leaves its tracks alone.
             segments = segments[:-1]
         if any(part.startswith(".") for part in segments):
             return None
-        # Whoever is among the hops has the broadcast from a shorter route; sending it back would make a loop.
-        peer_hop = state.peer_setup.hop_id if state.peer_setup is not None else 0
-        if any(hop and hop in hops for hop in (self._exclude_hop, peer_hop, state.hop_id)):
+        # A peer among the hops has the broadcast by a shorter route: sending it back would make a loop.
+        peer_hop = session.peer_setup.hop_id if session.peer_setup is not None else 0
+        if any(hop and hop in hops for hop in (self._exclude_hop, peer_hop, session.hop_id)):
             return None
-        if state.dialect.features.sender_hop in ("sender", "count"):
-            hops = (*hops, state.hop_id)
-        if len(hops) > state.limits.max_hops:
+        if session.dialect.features.sender_hop in ("sender", "count"):
+            hops = (*hops, session.hop_id)
+        if len(hops) > session.limits.max_hops:
             return None
         return AnnounceStart(str(suffix), hops, warm, cold)
 
     def _encode_initial(self, starts: list[AnnounceStart]) -> bytes:
-        dialect = self._state.dialect
+        dialect = self._session.dialect
         first = dialect.features.announce_first
         if first == "init":
             return dialect.encode(AnnounceInit(tuple(start.suffix for start in starts)))
@@ -185,17 +201,17 @@ class AnnounceResponder(Responder):
         if dialect.features.announce_live:
             data += dialect.encode(AnnounceLive())
         if first == "ok":
-            data = dialect.encode(AnnounceOk(self._state.hop_id, len(starts))) + data
+            data = dialect.encode(AnnounceOk(self._session.hop_id, len(starts))) + data
         return data
 
     def _encode_end(self, full: BroadcastPath, ordinal: int) -> bytes:
-        if self._state.dialect.features.announce_ids:
-            return self._state.dialect.encode(AnnounceEnd(announce_id=ordinal))
-        return self._state.dialect.encode(AnnounceEnd(suffix=str(self.prefix.suffix_of(full))))
+        if self._session.dialect.features.announce_ids:
+            return self._session.dialect.encode(AnnounceEnd(announce_id=ordinal))
+        return self._session.dialect.encode(AnnounceEnd(suffix=str(self.prefix.suffix_of(full))))
 
     def _encode_again(self, full: BroadcastPath, ordinal: int, start: AnnounceStart) -> bytes:
         """Returns what replaces an announcement that is active."""
-        dialect = self._state.dialect
+        dialect = self._session.dialect
         if dialect.features.announce_ids:
             return dialect.encode(AnnounceUpdate(ordinal, start.hops, start.warm_cost, start.cold_cost))
         if dialect.features.announce_first == "ok":
@@ -205,15 +221,15 @@ class AnnounceResponder(Responder):
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, AnnounceRequest)
-        self.prefix = path_untrusted(message.prefix, self._state.limits)
+        self.prefix = path_untrusted(message.prefix, self._session.limits)
         self._exclude_hop = message.exclude_hop
-        self._asked = True
+        self._state = RequestState.PENDING
         self._expect = None
         events.append(AnnouncementsRequested(self.prefix, message))
 
     def _on_release(self) -> None:
         self._active.clear()
-        self._state.requests.give_back()
+        self._session.requests.give_back()
 
 
 @attrs.define(eq=False)
@@ -222,13 +238,21 @@ class _Route:
 
     Attributes:
         path: The full path.
-        shown: True when it was told to the caller; False when it came back to us in a loop.
-        whole: True when the suffix that announced it was taken for a whole path.
+        shown: True when the caller has seen it; False when it came back to us in a loop.
+        is_full_path: True when the suffix that announced it was taken for a full path.
     """
 
     path: BroadcastPath
     shown: bool
-    whole: bool = False
+    is_full_path: bool = False
+
+
+class InitialSet(enum.Enum):
+    """How far the announcements are that were active before this side asked; the table is at the head of this file."""
+
+    NOT_OPENED = "not opened"
+    ARRIVING = "arriving"
+    COMPLETE = "complete"
 
 
 class AnnounceRequester(MessageMachine):
@@ -242,18 +266,25 @@ class AnnounceRequester(MessageMachine):
         prefix: The prefix.
     """
 
-    def __init__(self, state: SessionState, prefix: BroadcastPath | str) -> None:
-        features = state.dialect.features
-        first = Expect.ANNOUNCE_REPLY if features.announce_first == "none" else Expect.ANNOUNCE_FIRST_REPLY
-        super().__init__(state, first)
-        self.prefix = path_local(prefix, state.limits)
-        request = AnnounceRequest(format_prefix(self.prefix, features), state.hop_id if features.exclude_hop else 0)
-        self.opening = state.dialect.stream_type(StreamKind.ANNOUNCE) + state.dialect.encode(request)
+    def __init__(self, session: SessionState, prefix: BroadcastPath | str) -> None:
+        features = session.dialect.features
+        opened = features.announce_first == "none"
+        super().__init__(session, Expect.ANNOUNCE_REPLY if opened else Expect.ANNOUNCE_FIRST_REPLY)
+        self.prefix = path_local(prefix, session.limits)
+        request = AnnounceRequest(
+            format_prefix(self.prefix, session.dialect), session.hop_id if features.exclude_hop else 0
+        )
+        self.opening = session.dialect.stream_type(StreamKind.ANNOUNCE) + session.dialect.encode(request)
         self._with_ids = features.announce_ids
         self._may_restart = features.announce_first == "ok" and not features.announce_ids
         self._tracks = AnnouncedTracks() if features.announce_tracks else None
-        self._habit = FullPathQuirk(self.prefix, possible=features.announce_full_paths)
-        self._live = not features.announce_live
+        self._full_paths = FullPathQuirk(self.prefix, possible=session.dialect.quirks.announce_full_paths)
+        if not opened:
+            self._state = InitialSet.NOT_OPENED
+        elif features.announce_live:
+            self._state = InitialSet.ARRIVING
+        else:
+            self._state = InitialSet.COMPLETE
         self._sender_hop: tuple[int, ...] = ()
         self._initial_left = 0
         self._next_ordinal = 0
@@ -270,58 +301,63 @@ class AnnounceRequester(MessageMachine):
             case AnnounceUpdate():
                 self._on_update(message, events)
             case AnnounceOk():
-                self._expect = Expect.ANNOUNCE_REPLY
                 self._sender_hop = (message.hop_id,)
-                self._initial_left = message.active_count
-                if not message.active_count:
-                    events.append(InitialAnnouncementsDone())
+                self._open(message.active_count, events)
             case AnnounceLive():
-                if self._tracks is not None and message.suffix_written and self._habit.disprove():
+                if self._tracks is not None and message.suffix_written and self._full_paths.disprove():
                     self._read_again(self._tracks, events)
                 # Nothing forbids a second one, and it says nothing new.
-                if not self._live:
-                    self._live = True
-                    events.append(InitialAnnouncementsDone())
+                if self._state is InitialSet.ARRIVING:
+                    self._complete(events)
             case AnnounceInit():
-                self._expect = Expect.ANNOUNCE_REPLY
-                self._initial_left = len(message.suffixes)
+                self._open(len(message.suffixes), events)
                 for suffix in message.suffixes:
                     self._on_start(AnnounceStart(suffix), events)
-                if not message.suffixes:
-                    events.append(InitialAnnouncementsDone())
             case _:
                 raise self._broken(f"{type(message).__name__} as a reply")
 
+    def _open(self, initial_count: int, events: list[Event]) -> None:
+        """Handle the message that opens the replies and says how many announcements were active before."""
+        self._expect = Expect.ANNOUNCE_REPLY
+        self._state = InitialSet.ARRIVING
+        self._initial_left = initial_count
+        if not initial_count:
+            self._complete(events)
+
+    def _complete(self, events: list[Event]) -> None:
+        self._state = InitialSet.COMPLETE
+        events.append(InitialAnnouncementsDone())
+
     def _on_track(self, message: AnnounceStart, tracks: AnnouncedTracks, events: list[Event]) -> None:
-        limits = self._state.limits
+        limits = self._session.limits
         suffix = path_untrusted(message.suffix, limits)
-        if self._habit.is_disproved_by(suffix):
+        if self._full_paths.is_disproved_by(suffix):
             self._read_again(tracks, events)
-        whole = self._habit.is_whole(suffix)
-        path = suffix if whole else joined_untrusted(self.prefix, suffix, limits)
+        is_full_path = self._full_paths.is_full_path(suffix)
+        path = suffix if is_full_path else joined_untrusted(self.prefix, suffix, limits)
         if not path.parts:
             raise self._broken("an announcement of a track without a name")
         if path in self._by_path:
             raise self._announced_twice()
-        self._remember(_Route(path, True, whole))
-        tracks.start(path, events, initial=not self._live)
+        self._remember(_Route(path, True, is_full_path))
+        tracks.start(path, events, initial=self._state is InitialSet.ARRIVING)
 
     def _read_again(self, tracks: AnnouncedTracks, events: list[Event]) -> None:
-        """Takes back what was told of suffixes that were taken for whole paths, and tells what they say."""
-        routes = [route for route in self._by_path.values() if route.whole]
+        """Undo the announcements of suffixes that were taken for full paths, and announce what they mean."""
+        routes = [route for route in self._by_path.values() if route.is_full_path]
         # All of them go first: what one of them meant may be what another was taken for.
         for route in routes:
             self._forget(route)
             tracks.end(route.path, events)
         for route in routes:
-            path = joined_untrusted(self.prefix, route.path, self._state.limits)
+            path = joined_untrusted(self.prefix, route.path, self._session.limits)
             self._remember(_Route(path, True))
-            tracks.start(path, events, initial=not self._live)
+            tracks.start(path, events, initial=self._state is InitialSet.ARRIVING)
 
     def _on_track_end(self, suffix_text: str, tracks: AnnouncedTracks, events: list[Event]) -> None:
-        limits = self._state.limits
+        limits = self._session.limits
         suffix = path_untrusted(suffix_text, limits)
-        path = suffix if self._habit.is_whole(suffix) else joined_untrusted(self.prefix, suffix, limits)
+        path = suffix if self._full_paths.is_full_path(suffix) else joined_untrusted(self.prefix, suffix, limits)
         route = self._by_path.get(path)
         if route is not None:
             self._forget(route)
@@ -331,7 +367,7 @@ class AnnounceRequester(MessageMachine):
         if self._tracks is not None:
             self._on_track(message, self._tracks, events)
             return
-        path = path_untrusted(message.suffix, self._state.limits, self.prefix)
+        path = path_untrusted(message.suffix, self._session.limits, self.prefix)
         hops = message.hops + self._sender_hop
         shown = not self._looped(hops)
         route = self._by_path.get(path)
@@ -344,7 +380,7 @@ class AnnounceRequester(MessageMachine):
                 self._forget(route)
                 events.append(Unannounced(path))
             return
-        initial = self._initial_left > 0
+        initial = self._state is InitialSet.ARRIVING
         if shown or self._with_ids:
             self._remember(_Route(path, shown))
         if shown:
@@ -352,7 +388,7 @@ class AnnounceRequester(MessageMachine):
         if initial:
             self._initial_left -= 1
             if not self._initial_left:
-                events.append(InitialAnnouncementsDone())
+                self._complete(events)
 
     def _on_update(self, message: AnnounceUpdate, events: list[Event]) -> None:
         route = self._by_ordinal.get(message.announce_id)
@@ -374,7 +410,7 @@ class AnnounceRequester(MessageMachine):
             self._on_track_end(message.suffix or "", self._tracks, events)
             return
         else:
-            path = path_untrusted(message.suffix or "", self._state.limits, self.prefix)
+            path = path_untrusted(message.suffix or "", self._session.limits, self.prefix)
             route = self._by_path.get(path)
             if route is None:
                 # The end of something that was dropped as a loop, here or by the sender.
@@ -384,7 +420,7 @@ class AnnounceRequester(MessageMachine):
             events.append(Unannounced(route.path))
 
     def _looped(self, hops: tuple[int, ...]) -> bool:
-        return self._state.hop_id != 0 and self._state.hop_id in hops
+        return self._session.hop_id != 0 and self._session.hop_id in hops
 
     def _announced(
         self,
@@ -398,7 +434,7 @@ class AnnounceRequester(MessageMachine):
         return Announced(path, hops, message.warm_cost, message.cold_cost, initial, updated)
 
     def _remember(self, route: _Route) -> None:
-        limits = self._state.limits
+        limits = self._session.limits
         count = len(self._by_path) + 1
         if count > limits.max_announcements:
             raise LimitExceeded("max_announcements", count, code=StreamCode.NO_CAPACITY, scope="stream")
@@ -416,7 +452,7 @@ class AnnounceRequester(MessageMachine):
         self._bytes -= len(str(route.path).encode())
 
     def _announced_twice(self) -> RemoteProtocolError:
-        code = self._state.dialect.codes.duplicate("announce")
+        code = self._session.dialect.codes.duplicate("announce")
         return RemoteProtocolError("an announcement of what is announced already", code=code, scope="stream")
 
     def _unknown(self, announce_id: int) -> RemoteProtocolError:

@@ -64,7 +64,7 @@ class FullPathQuirk:
         assumed, self._assumed = self._assumed, False
         return assumed
 
-    def is_whole(self, suffix: BroadcastPath) -> bool:
+    def is_full_path(self, suffix: BroadcastPath) -> bool:
         """Returns whether a suffix counts as a whole path."""
         return self._assumed and self._prefix.covers(suffix)
 

@@ -1,37 +1,159 @@
-"""`SessionCore`: one MoQ session without I/O. It makes the machines of streams, and routes datagrams.
+"""`SessionCore`: one MoQ session without I/O.
+
+It makes the machines of the streams that this side opens, reads the type of those that the peer opens, which decides
+their machine, and routes datagrams.
 
 Spec: draft-lcurley-moq-lite-03 to -06.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import abc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
-from ..errors import LocalProtocolError, Malformed
+from ..codes import SessionCode, StreamCode
+from ..errors import LocalProtocolError, Malformed, RemoteProtocolError
 from ..frame import Frame
 from ..limits import Limits
 from ..path import BroadcastPath
 from ..wire.messages import Datagram, Fetch, Setup, StreamKind, SubscribeUpdate
-from .announce import AnnounceRequester
+from .announce import AnnounceRequester, AnnounceResponder
 from .events import DatagramReceived
-from .fetch import FetchRequester
-from .goaway import GoawaySender
-from .group import GroupSender
-from .incoming import IncomingBidi, IncomingUni
+from .fetch import FetchRequester, FetchResponder
+from .goaway import GoawayReceiver, GoawaySender
+from .group import GroupReceiver, GroupSender
+from .machine import StreamMachine
 from .paths import format_requested
-from .probe import ProbeRequester
-from .setup import check_setup
+from .probe import ProbeRequester, ProbeResponder
+from .setup import SetupReceiver, check_setup
 from .state import SessionState
-from .subscribe import SubscribeRequester
-from .track import TrackInfoRequester
+from .subscribe import SubscribeRequester, SubscribeResponder
+from .track import TrackInfoRequester, TrackInfoResponder
 
 if TYPE_CHECKING:
     from ..wire.dialect import Dialect
+    from .events import Event
+
+_REQUESTS: Final = {
+    StreamKind.ANNOUNCE: AnnounceResponder,
+    StreamKind.FETCH: FetchResponder,
+    StreamKind.TRACK: TrackInfoResponder,
+    StreamKind.PROBE: ProbeResponder,
+}
+
 
 MAX_DATAGRAM: Final = 1200
-"""Bytes of a datagram's body that every path carries; longer ones are neither sent nor read."""
+"""Bytes of a datagram's body; longer ones are neither sent nor read. Every path carries QUIC packets of 1200 bytes
+(RFC 9000, section 14), and the drafts hold a datagram to that."""
+
+
+class _IncomingStream(StreamMachine, abc.ABC):
+    """A stream that the peer opened: its type decides the machine for the rest.
+
+    A stream that ends before its type is complete was never anything, and leaves nothing behind.
+    """
+
+    _bidirectional: ClassVar[bool]
+
+    def __init__(self, session: SessionState) -> None:
+        self.kind: StreamKind | None = None
+        self.machine: StreamMachine | None = None
+        self._session = session
+        self._head = b""
+
+    @property
+    def partial_events(self) -> list[Event]:
+        return [] if self.machine is None else self.machine.partial_events
+
+    def receive_data(self, data: bytes, fin: bool) -> list[Event]:
+        if self.machine is not None:
+            return self.machine.receive_data(data, fin)
+        if self._closed:
+            return []
+        if self._head:
+            data = self._head + data
+        dialect = self._session.dialect
+        found = dialect.split_stream_type(data)
+        if found is None:
+            self._head = data
+            self._closed = fin
+            return []
+        number, end = found
+        self._head = b""
+        # Whatever still arrives for a stream that is refused here is ignored.
+        self._closed = True
+        kind = dialect.stream_kind_untrusted(number, bidirectional=self._bidirectional)
+        machine = self._make_untrusted(kind, end) if kind is not None else None
+        if machine is None:
+            raise self._unknown(number)
+        self.kind, self.machine = kind, machine
+        return machine.receive_data(data[end:], fin)
+
+    def receive_reset(self, code: int) -> list[Event]:
+        self._closed = True
+        return [] if self.machine is None else self.machine.receive_reset(code)
+
+    def receive_stop(self, code: int) -> list[Event]:
+        self._closed = True
+        return [] if self.machine is None else self.machine.receive_stop(code)
+
+    def release(self) -> None:
+        self._closed = True
+        if self.machine is not None:
+            self.machine.release()
+
+    @abc.abstractmethod
+    def _make_untrusted(self, kind: StreamKind, type_bytes: int) -> StreamMachine | None:
+        """Returns the machine for a kind of stream, or None for a kind that has none in this direction."""
+
+    def _unknown(self, number: int) -> RemoteProtocolError:
+        problem = f"a stream of unknown type {number:#x}"
+        if self._session.dialect.features.unknown_stream_closes:
+            return RemoteProtocolError(problem, code=SessionCode.PROTOCOL_VIOLATION)
+        return RemoteProtocolError(problem, code=StreamCode.CANCELLED, scope="stream")
+
+
+class IncomingBidi(_IncomingStream):
+    """A bidirectional stream that the peer opened.
+
+    Attributes:
+        kind: What it carries; None until its type arrived.
+        machine: What handles it; None until its type arrived. It may be driven directly from then on.
+    """
+
+    _bidirectional = True
+
+    def _make_untrusted(self, kind: StreamKind, type_bytes: int) -> StreamMachine | None:
+        if kind is StreamKind.SUBSCRIBE:
+            return SubscribeResponder(self._session)
+        if kind is StreamKind.GOAWAY:
+            return GoawayReceiver(self._session)
+        make: Callable[[SessionState], StreamMachine] | None = _REQUESTS.get(kind)
+        if make is None:
+            return None
+        self._session.requests.take_untrusted()
+        return make(self._session)
+
+
+class IncomingUni(_IncomingStream):
+    """A unidirectional stream that the peer opened.
+
+    Attributes:
+        kind: What it carries; None until its type arrived.
+        machine: What handles it; None until its type arrived. It may be driven directly from then on.
+    """
+
+    _bidirectional = False
+
+    def _make_untrusted(self, kind: StreamKind, type_bytes: int) -> StreamMachine | None:
+        if kind is StreamKind.GROUP:
+            return GroupReceiver(self._session, type_bytes)
+        if kind is StreamKind.SETUP:
+            return SetupReceiver(self._session)
+        return None
 
 
 class SessionCore:
@@ -116,11 +238,6 @@ class SessionCore:
         """The URI of the peer's GOAWAY, "" for none in particular; None until it came."""
         return self._state.goaway_received
 
-    @property
-    def stray_groups(self) -> int:
-        """Group streams that came for subscriptions that never existed."""
-        return self._state.issued.strays
-
     # -- streams that this side opens ----------------------------------------------------------------------
 
     def setup_stream(self) -> bytes | None:
@@ -161,7 +278,7 @@ class SessionCore:
         end_frame: int | None = None,
     ) -> FetchRequester:
         """Fetches one group; the arguments are the fields of `Fetch`."""
-        path = format_requested(broadcast, track, self.dialect.features, self.limits)
+        path = format_requested(broadcast, track, self.dialect, self.limits)
         return FetchRequester(self._state, Fetch(path, track, priority, group, start_frame, end_frame))
 
     def request_track_info(self, broadcast: BroadcastPath | str, track: str) -> TrackInfoRequester:

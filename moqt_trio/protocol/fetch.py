@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from ..codes import StreamCode
-from ..errors import LocalProtocolError, Malformed, ProtocolError
+from ..errors import LocalProtocolError, Malformed
 from ..wire.messages import Expect, Fetch, FetchUpdate, Message, StreamKind
 from .events import Event, FetchRequested, FramesReceived, RequestFinished, RequestRefused
-from .machine import Responder, StreamMachine, note_events
+from .machine import RequestState, Responder, StreamMachine
 from .paths import path_untrusted
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ class FetchResponder(Responder):
 
     _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
 
-    def __init__(self, state: SessionState) -> None:
-        super().__init__(state, Expect.FETCH)
+    def __init__(self, session: SessionState) -> None:
+        super().__init__(session, Expect.FETCH)
         self.request: Fetch | None = None
-        self._encoder = state.dialect.frame_encoder()
+        self._encoder = session.dialect.frame_encoder()
 
     def frames(self, frames: Sequence[Frame]) -> bytes:
         """Returns the bytes of some frames, in order; b"" once the peer has cancelled.
@@ -44,27 +44,27 @@ class FetchResponder(Responder):
         """
         if self.request is None:
             raise LocalProtocolError("there is no fetch to answer yet")
-        if self._settled:
+        if self._over:
             return b""
         return self._encoder.encode(frames)
 
     def finish(self) -> None:
-        """Notes that this side finished the stream: the peer's FIN or reset is no cancellation any more."""
-        self._settled = True
+        """Note that this side finished the stream: the peer's FIN or reset is no cancellation any more."""
+        self._state = RequestState.FINISHED
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         if isinstance(message, FetchUpdate):
             events.append(message)
             return
         assert isinstance(message, Fetch)
-        path = path_untrusted(message.broadcast, self._state.limits)
+        path = path_untrusted(message.broadcast, self._session.limits)
         self.request = message
-        self._asked = True
-        self._expect = Expect.FETCH_UPDATE if self._state.dialect.features.fetch_update else None
+        self._state = RequestState.PENDING
+        self._expect = Expect.FETCH_UPDATE if self._session.dialect.features.fetch_update else None
         events.append(FetchRequested(path, message))
 
     def _on_release(self) -> None:
-        self._state.requests.give_back()
+        self._session.requests.give_back()
 
 
 class FetchRequester(StreamMachine):
@@ -73,11 +73,10 @@ class FetchRequester(StreamMachine):
     Events: `FramesReceived`, then `RequestFinished` or `RequestRefused`.
     """
 
-    def __init__(self, state: SessionState, request: Fetch) -> None:
-        self.opening = state.dialect.stream_type(StreamKind.FETCH) + state.dialect.encode(request)
-        self._dialect = state.dialect
-        self._frames = state.dialect.frame_decoder(state.limits)
-        self._deaf = False
+    def __init__(self, session: SessionState, request: Fetch) -> None:
+        self.opening = session.dialect.stream_type(StreamKind.FETCH) + session.dialect.encode(request)
+        self._dialect = session.dialect
+        self._frames = session.dialect.frame_decoder(session.limits)
 
     @property
     def pending_bytes(self) -> int:
@@ -91,36 +90,21 @@ class FetchRequester(StreamMachine):
             LocalProtocolError: The version has no such message, or the priority is not in 0 … 255.
         """
         data = self._dialect.encode(FetchUpdate(priority))
-        return b"" if self._deaf else data
+        return b"" if self._closed else data
 
-    def receive_data(self, data: bytes, fin: bool) -> list[Event]:
-        if self._deaf:
-            return []
-        events: list[Event] = []
+    def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
         frames: list[Frame] = []
         sizes: list[int] = []
         try:
             self._frames.feed_untrusted(data, frames, sizes)
+        finally:
             if frames:
                 events.append(FramesReceived(frames, sizes))
-            if fin:
-                if self._frames.pending_bytes:
-                    raise Malformed("FIN inside a frame", code=StreamCode.MALFORMED_TRACK, scope="stream")
-                self._deaf = True
-                events.append(RequestFinished())
-        except ProtocolError as error:
-            self._deaf = True
-            if frames and not events:
-                events.append(FramesReceived(frames, sizes))
-            note_events(error, events)
-            raise
-        return events
+        if fin:
+            self._closed = True
+            if self._frames.pending_bytes:
+                raise Malformed("FIN inside a frame", code=StreamCode.MALFORMED_TRACK, scope="stream")
+            events.append(RequestFinished())
 
-    def receive_reset(self, code: int) -> list[Event]:
-        if self._deaf:
-            return []
-        self._deaf = True
+    def _on_reset(self, code: int) -> list[Event]:
         return [RequestRefused(code)]
-
-    def release(self) -> None:
-        self._deaf = True

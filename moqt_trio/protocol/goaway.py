@@ -20,39 +20,36 @@ if TYPE_CHECKING:
 class GoawayReceiver(MessageMachine):
     """The peer asks us to leave. Event: `Goaway`."""
 
-    def __init__(self, state: SessionState) -> None:
-        super().__init__(state, Expect.GOAWAY)
+    def __init__(self, session: SessionState) -> None:
+        super().__init__(session, Expect.GOAWAY)
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, Goaway)
-        state = self._state
-        if state.goaway_received is not None:
+        session = self._session
+        if session.goaway_received is not None:
             raise RemoteProtocolError("a second GOAWAY", code=SessionCode.PROTOCOL_VIOLATION)
-        if message.uri and not state.is_client:
+        if message.uri and not session.is_client:
             raise RemoteProtocolError("a client may not send a server elsewhere", code=SessionCode.PROTOCOL_VIOLATION)
-        state.goaway_received = message.uri
+        session.goaway_received = message.uri
         events.append(message)
 
     def _on_fin(self, events: list[Event]) -> None:
-        if self._state.goaway_received is None:
+        if self._session.goaway_received is None:
             raise self._broken("FIN before GOAWAY")
-
-    def _on_reset(self, code: int) -> list[Event]:
-        return []
 
 
 class GoawaySender(StreamMachine):
     """We ask the peer to leave; `opening` is all there is to write. What the peer does to the stream says nothing."""
 
-    def __init__(self, state: SessionState, uri: str) -> None:
-        if state.goaway_sent:
+    def __init__(self, session: SessionState, uri: str) -> None:
+        if session.goaway_sent:
             raise LocalProtocolError("GOAWAY is sent once")
-        if uri and state.is_client:
+        if uri and session.is_client:
             raise LocalProtocolError("a client may not send a server elsewhere")
-        self.opening = state.dialect.stream_type(StreamKind.GOAWAY) + state.dialect.encode(Goaway(uri))
-        self._state = state
-        state.goaway_sent = True
+        self.opening = session.dialect.stream_type(StreamKind.GOAWAY) + session.dialect.encode(Goaway(uri))
+        self._session = session
+        session.goaway_sent = True
 
     def withdraw(self) -> None:
         """Takes the GOAWAY back; only for one of which nothing was written."""
-        self._state.goaway_sent = False
+        self._session.goaway_sent = False

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..codes import StreamCode
-from ..errors import LocalProtocolError, Malformed, ProtocolError
+from ..errors import LocalProtocolError, Malformed
 from ..wire.buffer import StreamBuffer
 from ..wire.messages import Expect, Group, StreamKind
 from .events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted
-from .machine import StreamMachine, note_events
+from .machine import StreamMachine
 
 if TYPE_CHECKING:
     from ..frame import Frame
@@ -30,10 +30,10 @@ class GroupSender(StreamMachine):
             be carried; none of them counts as sent.
     """
 
-    def __init__(self, state: SessionState, subscribe_id: int, sequence: int, start_frame: int) -> None:
-        if subscribe_id not in state.peers:
+    def __init__(self, session: SessionState, subscribe_id: int, sequence: int, start_frame: int) -> None:
+        if subscribe_id not in session.peers:
             raise LocalProtocolError(f"the peer has no subscription {subscribe_id}")
-        dialect = state.dialect
+        dialect = session.dialect
         self.opening = dialect.stream_type(StreamKind.GROUP) + dialect.encode(
             Group(subscribe_id, sequence, start_frame)
         )
@@ -53,13 +53,12 @@ class GroupReceiver(StreamMachine):
         header_bytes: How many bytes of the stream the header took, the stream type included; no frame counts them.
     """
 
-    def __init__(self, state: SessionState, header_bytes: int = 0) -> None:
+    def __init__(self, session: SessionState, header_bytes: int = 0) -> None:
         self.group: Group | None = None
         self.header_bytes = header_bytes
-        self._state = state
+        self._session = session
         self._head: StreamBuffer | None = StreamBuffer()
         self._frames: FrameDecoder | None = None
-        self._deaf = False
 
     @property
     def pending_bytes(self) -> int:
@@ -68,57 +67,45 @@ class GroupReceiver(StreamMachine):
             return self._frames.pending_bytes
         return len(self._head) if self._head is not None else 0
 
-    def receive_data(self, data: bytes, fin: bool) -> list[Event]:
-        if self._deaf:
-            return []
-        events: list[Event] = []
-        frames: list[Frame] = []
-        sizes: list[int] = []
-        try:
-            if self._frames is None:
-                data = self._read_header_untrusted(data, events)
-            if data and self._frames is not None:
+    def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
+        if self._frames is None:
+            data = self._read_header_untrusted(data, events)
+        if data and self._frames is not None:
+            frames: list[Frame] = []
+            sizes: list[int] = []
+            try:
                 self._frames.feed_untrusted(data, frames, sizes)
+            finally:
                 if frames:
                     events.append(FramesReceived(frames, sizes))
-            if fin:
-                if self._frames is None or self._frames.pending_bytes:
-                    raise Malformed("FIN inside a group", code=StreamCode.MALFORMED_TRACK, scope="stream")
-                self._deaf = True
-                events.append(GroupFinished())
-        except ProtocolError as error:
-            self._deaf = True
-            if frames and not (events and isinstance(events[-1], FramesReceived)):
-                events.append(FramesReceived(frames, sizes))
-            note_events(error, events)
-            raise
-        return events
+        if fin:
+            self._closed = True
+            if self._frames is None or self._frames.pending_bytes:
+                raise Malformed("FIN inside a group", code=StreamCode.MALFORMED_TRACK, scope="stream")
+            events.append(GroupFinished())
 
     def _read_header_untrusted(self, data: bytes, events: list[Event]) -> bytes:
-        """Reads the header, once it is whole, and returns the bytes behind it."""
+        """Reads the header, once it is whole, and returns the bytes that follow it."""
         head = self._head
         assert head is not None
         head.feed(data)
         before = len(head)
-        message = self._state.dialect.read_untrusted(Expect.GROUP, head, self._state.limits)
+        message = self._session.dialect.read_untrusted(Expect.GROUP, head, self._session.limits)
         if message is None:
             return b""
         assert isinstance(message, Group)
-        self._state.issued.check_untrusted(message.subscribe_id)
+        self._session.issued.check_untrusted(message.subscribe_id)
         self.group = message
         self.header_bytes += before - len(head)
-        self._frames = self._state.dialect.frame_decoder(self._state.limits)
+        self._frames = self._session.dialect.frame_decoder(self._session.limits)
         self._head = None
         events.append(GroupStarted(message.subscribe_id, message.sequence, message.start_frame))
         return head.take_all()
 
-    def receive_reset(self, code: int) -> list[Event]:
-        if self._deaf:
-            return []
-        self._deaf = True
-        # Without a header there is no group that anybody could have lost.
+    def _on_reset(self, code: int) -> list[Event]:
+        # Without a header there is no group that could have been lost.
         return [GroupReset(code)] if self.group is not None else []
 
     def release(self) -> None:
-        self._deaf = True
+        self._closed = True
         self._frames = self._head = None

@@ -1,4 +1,16 @@
-"""The stream of the handshake, up to moq-lite-02: the first one that the client opens, open for as long as the session.
+"""Which version a session speaks: by a protocol of the layers below where that names one, else by a handshake.
+
+| the layer below agreed on | versions |
+|---|---|
+| an ALPN or a WebTransport subprotocol of one version, as `moq-lite-06` | that one, without a handshake |
+| `moql` (raw QUIC or WebTransport) | moq-lite-02 and -01 |
+| `moql-01` (raw QUIC) | moq-lite-01, in the form of its draft |
+| `moq-00` (raw QUIC) | gomoqt-develop and moq-transfork-03, told apart by the first bytes |
+| no WebTransport subprotocol | all of those with a handshake |
+
+What a client lists in one handshake has the same form; the first version that it offers decides which.
+
+The handshake, up to moq-lite-02, has the first stream that the client opens, which is open for as long as the session:
 
     client                                        server
     ──────                                        ──────
@@ -7,7 +19,8 @@
     update(), SessionUpdate                 ◀──▶  update(), SessionUpdate
     SessionStreamEnded                      ◀──▶  SessionStreamEnded
 
-Every mistake here ends the session. `negotiation.py` decides which versions take part.
+A machine has no version until `SessionNegotiated`, one from then on, and a closed input after `SessionStreamEnded` or a
+mistake. Every mistake here ends the session.
 
 Spec: draft-lcurley-moq-transfork-03 and draft-lcurley-moq-lite-01, the session stream.
 """
@@ -18,17 +31,22 @@ import abc
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from ..codes import SessionCode
-from ..errors import LocalProtocolError, Malformed, ProtocolError, RemoteProtocolError
+from ..errors import LocalProtocolError, Malformed, RemoteProtocolError, VersionUnsupported, printable
+from ..limits import Limits
 from ..wire import handshake
 from ..wire.buffer import StreamBuffer
+from ..wire.handshake import HandshakeForm
 from ..wire.messages import Expect, Parameters, SessionClient, SessionServer, SessionUpdate
 from .events import Event, SessionNegotiated, SessionStreamEnded
-from .machine import StreamMachine, note_events
+from .machine import StreamMachine
 
 if TYPE_CHECKING:
-    from ..limits import Limits
+    from collections.abc import Iterable
+
     from ..wire.dialect import Dialect
-    from ..wire.handshake import HandshakeForm
+
+_NATIVE_ALPN: Final = "moql-01"
+"""The peers that answer to this name know no other form than that of the draft."""
 
 _FIRST_PRIVATE: Final = 0xFF00_0000
 """Version numbers from here on are drafts and programs, and are best shown in hexadecimal."""
@@ -59,7 +77,6 @@ class HandshakeMachine(StreamMachine, abc.ABC):
         self.dialect: Dialect | None = None
         self._limits = limits
         self._buffer = StreamBuffer()
-        self._deaf = False
 
     def update(self, bitrate: int | None) -> bytes:
         """Returns SESSION_UPDATE; b"" once the stream is over.
@@ -73,19 +90,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
         if self.dialect is None:
             raise LocalProtocolError("no version is agreed on yet")
         data = self.dialect.encode(SessionUpdate(bitrate))
-        return b"" if self._deaf else data
-
-    def receive_data(self, data: bytes, fin: bool) -> list[Event]:
-        if self._deaf:
-            return []
-        events: list[Event] = []
-        try:
-            self._read_untrusted(data, fin, events)
-        except ProtocolError as error:
-            self._deaf = True
-            note_events(error, events)
-            raise
-        return events
+        return b"" if self._closed else data
 
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
         buffer = self._buffer
@@ -104,24 +109,16 @@ class HandshakeMachine(StreamMachine, abc.ABC):
         if fin:
             if buffer or self.dialect is None:
                 raise Malformed("FIN inside the handshake", code=SessionCode.PROTOCOL_VIOLATION)
-            self._deaf = True
+            self._closed = True
             events.append(SessionStreamEnded(None))
 
-    def receive_reset(self, code: int) -> list[Event]:
-        return self._over(code)
-
-    def receive_stop(self, code: int) -> list[Event]:
-        return self._over(code)
-
-    def _over(self, code: int) -> list[Event]:
-        # Whichever half the peer gives up, the session is over with it.
-        if self._deaf:
-            return []
-        self._deaf = True
+    def _on_reset(self, code: int) -> list[Event]:
         return [SessionStreamEnded(code)]
 
-    def release(self) -> None:
-        self._deaf = True
+    def _on_stop(self, code: int) -> list[Event]:
+        # Whichever half the peer gives up, the session is over with it.
+        self._closed = True
+        return [SessionStreamEnded(code)]
 
     @abc.abstractmethod
     def _negotiate_untrusted(self, buffer: StreamBuffer) -> SessionNegotiated | None:
@@ -223,3 +220,91 @@ class ServerHandshake(HandshakeMachine):
         except UnicodeDecodeError as error:
             raise Malformed("a path that is not UTF-8", code=SessionCode.PROTOCOL_VIOLATION) from error
         return "/" + text.lstrip("/") if text else None
+
+
+def protocols(offered: Iterable[Dialect], *, webtransport: bool) -> tuple[str, ...]:
+    """Returns the ALPNs, or the WebTransport subprotocols, that stand for some versions: each once, best first.
+
+    Versions without a WebTransport subprotocol stand behind a request that names none of the others.
+    """
+    each = (dialect.webtransport_protocols if webtransport else dialect.alpns for dialect in offered)
+    return tuple(dict.fromkeys(name for names in each for name in names))
+
+
+def candidates(offered: Iterable[Dialect], protocol: str | None, *, webtransport: bool) -> tuple[Dialect, ...]:
+    """Returns the versions that a protocol leaves to choose from, best first; none when it stands for no offered one.
+
+    Args:
+        offered: This side's versions, best first.
+        protocol: The ALPN, or the WebTransport subprotocol; None for none.
+        webtransport: True for a WebTransport session.
+    """
+    if protocol is None:
+        return tuple(dialect for dialect in offered if dialect.in_band)
+    return tuple(
+        dialect
+        for dialect in offered
+        if protocol in (dialect.webtransport_protocols if webtransport else dialect.alpns)
+    )
+
+
+class Negotiation:
+    """How one session comes to its version.
+
+    A driver that finds `dialect` set starts the session with it. Otherwise `handshake` is the machine of the first
+    bidirectional stream of the client, to be driven like any other, and the session starts with the dialect of its
+    `SessionNegotiated`. The stream stays open as long as the session: when the machine says `SessionStreamEnded`, the
+    session is over. All other streams of the client have to wait for the version.
+
+    Attributes:
+        dialect: The version, where the protocol names it; None where the handshake does.
+        handshake: The machine of the handshake's stream; None where there is none. A client opens the stream and
+            writes `handshake.opening`; a server writes `handshake.accept()` once it has the version.
+    """
+
+    def __init__(
+        self,
+        offered: Iterable[Dialect],
+        *,
+        is_client: bool,
+        protocol: str | None,
+        webtransport: bool,
+        path: str | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Starts when the connection, or the WebTransport session, is there.
+
+        Args:
+            offered: This side's versions, best first.
+            is_client: True on the side that opened the session.
+            protocol: The ALPN, or the WebTransport subprotocol, that both sides agreed on; None for none.
+            webtransport: True for a WebTransport session, whose URI has the path.
+            path: A client's request target, `path?query`, for raw QUIC; None for `/`, as peers wait for one in vain.
+            limits: The bounds that the peer is held to.
+
+        Raises:
+            VersionUnsupported: The protocol stands for none of the versions.
+        """
+        offered = tuple(offered)
+        found = candidates(offered, protocol, webtransport=webtransport)
+        if not found:
+            names = tuple(dialect.name for dialect in offered)
+            shown = "no protocol" if protocol is None else f"the protocol {printable(protocol)!r}"
+            raise VersionUnsupported(f"{shown} stands for none of {', '.join(names)}", offered=names)
+        self.dialect: Dialect | None = None
+        self.handshake: ClientHandshake | ServerHandshake | None = None
+        limits = limits if limits is not None else Limits()
+        if not found[0].in_band:
+            self.dialect = found[0]
+        elif is_client:
+            form = HandshakeForm.PREFIXED if protocol == _NATIVE_ALPN else found[0].handshakes[0]
+            listed = tuple(dialect for dialect in found if form in dialect.handshakes)
+            self.handshake = ClientHandshake(listed, limits, form=form, path=None if webtransport else path or "/")
+        else:
+            self.handshake = ServerHandshake(found, limits, path_on_wire=not webtransport)
+
+    def __repr__(self) -> str:
+        if self.dialect is not None:
+            return f"<Negotiation settled: {self.dialect.name}>"
+        assert self.handshake is not None
+        return f"<Negotiation among {', '.join(dialect.name for dialect in self.handshake.offered)}>"

@@ -1,13 +1,28 @@
-"""What every stream's machine does alike: cutting messages out of bytes, FIN, reset, stop, release.
+"""What the machine of every stream does alike: bytes in, events out, the peer's mistakes, FIN, reset, stop, release.
 
-A machine knows its own stream and `SessionState`; it does not know the driver, other machines or the transport.
+The input of a stream is open, then closed, and never opens again. FIN, a reset, a mistake of the peer's and `release`
+close it; on some streams STOP_SENDING does. What still arrives on a closed input is ignored.
+
+A responder answers a request of the peer's. Its states, and what moves between them:
+
+    state      | request  | accept   | end   | finish, reply | FIN, reset or stop of the peer
+    -----------|----------|----------|-------|---------------|-------------------------------
+    WAITING    | PENDING  | –        | –     | –             | WAITING: nothing was asked for
+    PENDING    | –        | ACCEPTED | ENDED | FINISHED      | CANCELLED, and `RequestCancelled`
+    ACCEPTED   | –        | –        | ENDED | FINISHED      | CANCELLED, and `RequestCancelled`
+    ENDED      | –        | –        | –     | FINISHED      | CANCELLED, and `RequestCancelled`
+    FINISHED   | –        | b""      | b""   | FINISHED      | FINISHED
+    CANCELLED  | –        | b""      | b""   | FINISHED      | CANCELLED
+
+A dash is a mistake: of the caller, `LocalProtocolError`, or of the peer, `RemoteProtocolError`. Only subscriptions and
+announcements are accepted, and only subscriptions have an end that a message tells.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, cast
+import enum
+from typing import TYPE_CHECKING, ClassVar
 
 from ..codes import StreamCode
 from ..errors import Malformed, ProtocolError, RemoteProtocolError
@@ -15,21 +30,30 @@ from ..wire.buffer import StreamBuffer
 from .events import Event, RequestCancelled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..wire.messages import Expect, Message
     from .state import SessionState
 
 
 class StreamMachine:
-    """The state of one stream: bytes in, events out.
+    """The state of one stream.
 
     Attributes:
-        opening: What the driver writes first on a stream that this side opens; empty on the peer's streams.
+        opening: What the caller writes first on a stream that this side opens; empty on the peer's streams.
     """
 
     opening: bytes = b""
+    _closed: bool = False
+    _partial_events: Sequence[Event] = ()
+
+    @property
+    def partial_events(self) -> list[Event]:
+        """What the bytes in front of the peer's mistake said, once `receive_data` has raised one. It counts."""
+        return list(self._partial_events)
 
     def receive_data(self, data: bytes, fin: bool) -> list[Event]:
-        """Takes bytes that arrived and returns what they say.
+        """Return what some bytes say.
 
         How the bytes are cut makes no difference to the events, but that frames which arrive together come together.
 
@@ -39,37 +63,49 @@ class StreamMachine:
 
         Raises:
             RemoteProtocolError: The peer broke a rule; `scope` says what to end, and `code` with which code.
+                `partial_events` has what was said before.
             Malformed: The same, for bytes that do not decode.
             LimitExceeded: The same, for a bound of `Limits`.
-
-        What the bytes in front of the mistake said is not lost: `events_before` has it.
         """
-        return []
+        if self._closed:
+            return []
+        events: list[Event] = []
+        try:
+            self._read_untrusted(data, fin, events)
+        except ProtocolError:
+            self._closed = True
+            self._partial_events = events
+            raise
+        return events
 
     def receive_reset(self, code: int) -> list[Event]:
-        """Takes the peer's reset of its half of the stream. A reset is legal at any point."""
-        return []
+        """Return what the peer's reset of its half means. A reset is legal at any point: this raises nothing."""
+        if self._closed:
+            return []
+        self._closed = True
+        return self._on_reset(code)
 
     def receive_stop(self, code: int) -> list[Event]:
-        """Takes the peer's refusal to read this side's half of the stream (STOP_SENDING)."""
-        return []
+        """Return what the peer's refusal to read this side's half (STOP_SENDING) means. This raises nothing."""
+        return [] if self._closed else self._on_stop(code)
 
     def release(self) -> None:
-        """Gives back what the stream holds in the session; called once the stream is over, or given up here.
+        """Give back what the stream holds in the session; called once the stream is over, or given up here.
 
         Calling it again does nothing. Whatever still arrives afterwards is ignored.
         """
+        self._closed = True
 
+    def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
+        """Read bytes, and add what they say. After a FIN it closes the input."""
 
-def note_events(error: ProtocolError, events: Iterable[Event]) -> None:
-    """Adds to an exception what was said before it, in front of what it has."""
-    if isinstance(error, RemoteProtocolError):
-        error.said_before = (*events, *error.said_before)
+    def _on_reset(self, code: int) -> list[Event]:
+        """Return what the peer's reset means; nothing, on most streams."""
+        return []
 
-
-def events_before(error: RemoteProtocolError) -> list[Event]:
-    """Returns what the bytes said in front of the mistake for which `receive_data` raised this."""
-    return cast("list[Event]", list(error.said_before))
+    def _on_stop(self, code: int) -> list[Event]:
+        """Return what the peer's STOP_SENDING means; nothing, on most streams."""
+        return []
 
 
 class MessageMachine(StreamMachine, abc.ABC):
@@ -81,60 +117,35 @@ class MessageMachine(StreamMachine, abc.ABC):
     _error_code: ClassVar[int] = StreamCode.INTERNAL_ERROR
     """The stream code for a peer that breaks this kind of stream."""
 
-    def __init__(self, state: SessionState, expect: Expect | None) -> None:
-        self._state = state
+    def __init__(self, session: SessionState, expect: Expect | None) -> None:
+        self._session = session
         self._expect = expect
         self._buffer = StreamBuffer()
-        # Nothing that arrives matters any more: FIN, reset, an error or a local release came first.
-        self._deaf = False
         self._released = False
 
-    def receive_data(self, data: bytes, fin: bool) -> list[Event]:
-        if self._deaf:
-            return []
-        events: list[Event] = []
-        try:
-            self._read_untrusted(data, fin, events)
-        except ProtocolError as error:
-            self._deaf = True
-            note_events(error, events)
-            raise
-        return events
-
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
-        buffer = self._buffer
+        buffer, session = self._buffer, self._session
         buffer.feed(data)
         while buffer:
             if self._expect is None:
-                if self._state.dialect.features.stray_zeros:
+                if session.dialect.quirks.stray_zeros:
                     buffer.skip_zeros()
                 if buffer:
                     raise self._broken("bytes where nothing more is due")
                 break
-            message = self._state.dialect.read_untrusted(self._expect, buffer, self._state.limits)
+            message = session.dialect.read_untrusted(self._expect, buffer, session.limits)
             if message is None:
                 break
             self._on_message(message, events)
         if fin:
-            self._deaf = True
+            self._closed = True
             if buffer:
                 raise self._cut_short()
             self._on_fin(events)
 
-    def receive_reset(self, code: int) -> list[Event]:
-        if self._deaf:
-            return []
-        self._deaf = True
-        return self._on_reset(code)
-
-    def receive_stop(self, code: int) -> list[Event]:
-        if self._deaf:
-            return []
-        return self._on_stop(code)
-
     def release(self) -> None:
         if not self._released:
-            self._released = self._deaf = True
+            self._released = self._closed = True
             self._on_release()
 
     @property
@@ -142,45 +153,53 @@ class MessageMachine(StreamMachine, abc.ABC):
         return self._expect.value if self._expect is not None else "the stream"
 
     def _broken(self, problem: str) -> RemoteProtocolError:
-        """Returns the exception for a peer that broke the rules of this stream."""
+        """Return the exception for a peer that broke the rules of this stream."""
         return RemoteProtocolError(f"{type(self).__name__}: {problem}", code=self._error_code, scope="stream")
 
     def _cut_short(self) -> RemoteProtocolError:
-        """Returns the exception for a FIN inside a message."""
+        """Return the exception for a FIN inside a message."""
         return Malformed(f"FIN inside {self._name}", code=self._error_code, scope="stream")
 
     @abc.abstractmethod
     def _on_message(self, message: Message, events: list[Event]) -> None:
-        """Takes a message of the kind that `_expect` names, and adds what it means."""
+        """Handle a message of the kind that `_expect` names, and add what it means."""
 
     @abc.abstractmethod
     def _on_fin(self, events: list[Event]) -> None:
-        """Takes a FIN at a message's end, and adds what it means."""
-
-    @abc.abstractmethod
-    def _on_reset(self, code: int) -> list[Event]:
-        """Returns what the peer's reset means."""
-
-    def _on_stop(self, code: int) -> list[Event]:
-        """Returns what the peer's STOP_SENDING means; nothing, on most streams."""
-        return []
+        """Handle a FIN at a message's end, and add what it means."""
 
     def _on_release(self) -> None:
-        """Gives back what the stream holds in the session."""
+        """Give back what the stream holds in the session."""
+
+
+class RequestState(enum.Enum):
+    """How far a request is; the table is at the head of this file."""
+
+    WAITING = "waiting"
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    ENDED = "ended"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+_OVER = frozenset({RequestState.FINISHED, RequestState.CANCELLED})
 
 
 class Responder(MessageMachine):
-    """A stream on which the peer asks for something, and may withdraw it."""
+    """A stream on which the peer asks for something, and may cancel it."""
 
-    def __init__(self, state: SessionState, expect: Expect) -> None:
-        super().__init__(state, expect)
-        # The request arrived, so there is something that the peer can withdraw.
-        self._asked = False
-        # Nothing is left to withdraw: the peer did it, or the answer is complete.
-        self._settled = False
+    def __init__(self, session: SessionState, expect: Expect) -> None:
+        super().__init__(session, expect)
+        self._state = RequestState.WAITING
+
+    @property
+    def _over(self) -> bool:
+        """True when nothing is left to answer: the reply is complete, or the peer has cancelled."""
+        return self._state in _OVER
 
     def _on_fin(self, events: list[Event]) -> None:
-        if not self._asked:
+        if self._state is RequestState.WAITING:
             raise self._broken("FIN before the request")
         events.extend(self._cancelled(None))
 
@@ -188,12 +207,12 @@ class Responder(MessageMachine):
         return self._cancelled(code)
 
     def _on_stop(self, code: int) -> list[Event]:
-        # Who reads no answer has withdrawn the request, even one that is still on its way.
-        self._deaf = True
+        # A peer that reads no answer has cancelled the request, even one that is still on its way.
+        self._closed = True
         return self._cancelled(code)
 
     def _cancelled(self, code: int | None) -> list[Event]:
-        if self._settled or not self._asked:
+        if self._over or self._state is RequestState.WAITING:
             return []
-        self._settled = True
+        self._state = RequestState.CANCELLED
         return [RequestCancelled(code)]

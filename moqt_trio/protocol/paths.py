@@ -13,7 +13,7 @@ from ..path import BroadcastPath
 
 if TYPE_CHECKING:
     from ..limits import Limits
-    from ..wire.dialect import Features
+    from ..wire.dialect import Dialect
 
 
 def path_untrusted(text: str, limits: Limits, below: BroadcastPath | None = None) -> BroadcastPath:
@@ -90,24 +90,24 @@ def path_local(path: BroadcastPath | str, limits: Limits) -> BroadcastPath:
     return found
 
 
-def format_requested(broadcast: BroadcastPath | str, track: str, features: Features, limits: Limits) -> str:
+def format_requested(broadcast: BroadcastPath | str, track: str, dialect: Dialect, limits: Limits) -> str:
     """Return the path of a request for a track or a group, as a version writes it.
 
     Raises:
         LocalProtocolError: The path is too long or too deep, in some versions together with the track's name.
     """
     path = BroadcastPath.parse(broadcast)
-    check_path_local(path, limits, track if features.track_in_path else None)
-    return format_path(path, features)
+    check_path_local(path, limits, track if dialect.features.track_in_path else None)
+    return format_path(path, dialect)
 
 
-def format_path(path: BroadcastPath, features: Features) -> str:
+def format_path(path: BroadcastPath, dialect: Dialect) -> str:
     """Returns a broadcast's path as a version writes it."""
-    return f"/{path}" if features.outer_slashes else str(path)
+    return f"/{path}" if dialect.quirks.outer_slashes else str(path)
 
 
-def format_prefix(prefix: BroadcastPath, features: Features) -> str:
+def format_prefix(prefix: BroadcastPath, dialect: Dialect) -> str:
     """Returns a prefix as a version writes it."""
-    if not features.outer_slashes:
+    if not dialect.quirks.outer_slashes:
         return str(prefix)
     return f"/{prefix}/" if prefix.parts else "/"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import LocalProtocolError, RemoteProtocolError
+from ..errors import LocalProtocolError
 from ..wire.messages import Expect, Message, Probe, ProbeLevel, StreamKind
 from .events import Event, RequestFinished, RequestRefused
-from .machine import MessageMachine, Responder, note_events
+from .machine import MessageMachine, RequestState, Responder
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -22,10 +22,8 @@ class ProbeResponder(Responder):
     Events: `Probe` when the stream opens, without a target, and for each message; `RequestCancelled`.
     """
 
-    def __init__(self, state: SessionState) -> None:
-        super().__init__(state, Expect.PROBE)
-        self._asked = True
-        self._told = False
+    def __init__(self, session: SessionState) -> None:
+        super().__init__(session, Expect.PROBE)
 
     def report(self, bitrate: int | None, rtt_ms: int | None = None) -> bytes:
         """Returns PROBE; b"" once the peer has cancelled.
@@ -34,47 +32,42 @@ class ProbeResponder(Responder):
             bitrate: Bits per second; None for unknown.
             rtt_ms: The smoothed round trip in milliseconds; None for unknown. moq-lite-03 does not carry it.
         """
-        if self._state.dialect.features.probe == "bitrate":
+        if self._session.dialect.features.probe == "bitrate":
             rtt_ms = None
-        data = self._state.dialect.encode(Probe(bitrate, rtt_ms))
-        return b"" if self._settled else data
+        data = self._session.dialect.encode(Probe(bitrate, rtt_ms))
+        return b"" if self._over else data
 
-    def receive_data(self, data: bytes, fin: bool) -> list[Event]:
-        if self._deaf or self._told:
-            return super().receive_data(data, fin)
-        # Peers open the stream with its type alone; waiting for a message would leave them without an answer.
-        self._told = True
-        asked = Probe()
-        try:
-            return [asked, *super().receive_data(data, fin)]
-        except RemoteProtocolError as error:
-            note_events(error, [asked])
-            raise
+    def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
+        if self._state is RequestState.WAITING:
+            # Peers open the stream with its type alone: a responder that waited for a message would never answer.
+            self._state = RequestState.PENDING
+            events.append(Probe())
+        super()._read_untrusted(data, fin, events)
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, Probe)
         events.append(message)
 
     def _on_release(self) -> None:
-        self._state.requests.give_back()
+        self._session.requests.give_back()
 
 
 class ProbeRequester(MessageMachine):
     """We want the peer's estimates. Events: `Probe`, `RequestFinished`, `RequestRefused`."""
 
-    def __init__(self, state: SessionState, bitrate: int | None) -> None:
-        super().__init__(state, Expect.PROBE)
-        setup = state.peer_setup
+    def __init__(self, session: SessionState, bitrate: int | None) -> None:
+        super().__init__(session, Expect.PROBE)
+        setup = session.peer_setup
         if setup is not None and setup.probe is ProbeLevel.NONE:
             raise LocalProtocolError("the peer said that it answers no probe")
-        self.opening = state.dialect.stream_type(StreamKind.PROBE)
+        self.opening = session.dialect.stream_type(StreamKind.PROBE)
         if bitrate is not None:
-            self.opening += state.dialect.encode(Probe(bitrate))
+            self.opening += session.dialect.encode(Probe(bitrate))
 
     def update(self, bitrate: int | None) -> bytes:
         """Returns PROBE with a new target in bits per second, None for none; b"" once the publisher has ended it."""
-        data = self._state.dialect.encode(Probe(bitrate))
-        return b"" if self._deaf else data
+        data = self._session.dialect.encode(Probe(bitrate))
+        return b"" if self._closed else data
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, Probe)

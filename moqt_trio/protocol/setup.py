@@ -39,28 +39,25 @@ class SetupReceiver(MessageMachine):
     Every mistake here ends the session: without a SETUP, or with two, nothing after it can be relied on.
     """
 
-    def __init__(self, state: SessionState) -> None:
-        if state.setup_seen:
+    def __init__(self, session: SessionState) -> None:
+        if session.setup_seen:
             raise RemoteProtocolError("a second SETUP stream", code=SessionCode.PROTOCOL_VIOLATION)
-        super().__init__(state, Expect.SETUP)
-        state.setup_seen = True
+        super().__init__(session, Expect.SETUP)
+        session.setup_seen = True
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, Setup)
-        state = self._state
-        problem = setup_problem(message, from_client=not state.is_client, path_on_wire=state.path_on_wire)
+        session = self._session
+        problem = setup_problem(message, from_client=not session.is_client, path_on_wire=session.path_on_wire)
         if problem is not None:
             raise self._broken(problem)
-        state.peer_setup = message
+        session.peer_setup = message
         self._expect = None
         events.append(message)
 
     def _on_fin(self, events: list[Event]) -> None:
         if self._expect is not None:
             raise self._broken("FIN before SETUP")
-
-    def _on_reset(self, code: int) -> list[Event]:
-        return []
 
     def _broken(self, problem: str) -> RemoteProtocolError:
         return Malformed(f"SETUP: {problem}", code=SessionCode.PROTOCOL_VIOLATION)

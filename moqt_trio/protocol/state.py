@@ -27,14 +27,14 @@ class IssuedSubscriptions:
 
     Attributes:
         next_id: The id of the next subscription.
-        strays: Group streams that came for subscriptions that never existed.
+        unknown_groups: Group streams that came for subscriptions that never existed.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.next_id = 0
-        self.strays = 0
+        self.unknown_groups = 0
         self._live: set[int] = set()
-        self._max_strays = limits.max_strays
+        self._max_unknown_groups = limits.max_strays
 
     def __len__(self) -> int:
         return len(self._live)
@@ -43,18 +43,18 @@ class IssuedSubscriptions:
         return subscribe_id in self._live
 
     def register(self) -> int:
-        """Takes the next id into use and returns it."""
+        """Take the next id into use, and return it."""
         subscribe_id = self.next_id
         self.next_id += 1
         self._live.add(subscribe_id)
         return subscribe_id
 
     def retire(self, subscribe_id: int) -> None:
-        """Ends a subscription: its late groups are refused from now on, and are nobody's fault."""
+        """End a subscription: its late groups are refused from now on, and are no mistake."""
         self._live.discard(subscribe_id)
 
     def check_untrusted(self, subscribe_id: int) -> None:
-        """Returns when a group may come for this id.
+        """Check that a group may come for this id.
 
         Raises:
             RemoteProtocolError: It may not; scope `"stream"`.
@@ -63,9 +63,9 @@ class IssuedSubscriptions:
         if subscribe_id in self._live:
             return
         if subscribe_id >= self.next_id:
-            self.strays += 1
-            if self.strays > self._max_strays:
-                raise LimitExceeded("max_strays", self.strays, code=SessionCode.PROTOCOL_VIOLATION)
+            self.unknown_groups += 1
+            if self.unknown_groups > self._max_unknown_groups:
+                raise LimitExceeded("max_strays", self.unknown_groups, code=SessionCode.PROTOCOL_VIOLATION)
         raise RemoteProtocolError(
             f"a group for subscription {subscribe_id}, which is not open", code=StreamCode.CANCELLED, scope="stream"
         )
@@ -88,7 +88,7 @@ class PeerSubscriptions:
         return subscribe_id in self._live
 
     def admit_untrusted(self, subscribe_id: int) -> None:
-        """Takes a peer's id into use.
+        """Take a peer's id into use.
 
         Raises:
             RemoteProtocolError: The id is or was in use; scope `"stream"`.
@@ -110,7 +110,7 @@ class PeerSubscriptions:
         self._live.add(subscribe_id)
 
     def retire(self, subscribe_id: int) -> None:
-        """Ends a subscription. Its id stays refused until `Limits.max_tombstones` later ones have ended."""
+        """End a subscription. Its id stays refused until `Limits.max_tombstones` later ones have ended."""
         self._live.remove(subscribe_id)
         self._ended[subscribe_id] = None
         if len(self._ended) > self._limits.max_tombstones:
@@ -129,13 +129,13 @@ class RequestSlots:
         self._bound = limits.max_requests
 
     def take_untrusted(self) -> None:
-        """Takes one. Raises `LimitExceeded` with scope `"stream"` when there is none left."""
+        """Take one. Raises `LimitExceeded` with scope `"stream"` when there is none left."""
         if self.taken >= self._bound:
             raise LimitExceeded("max_requests", self.taken + 1, code=StreamCode.NO_CAPACITY, scope="stream")
         self.taken += 1
 
     def give_back(self) -> None:
-        """Gives one back."""
+        """Give one back."""
         self.taken -= 1
 
 

@@ -25,7 +25,7 @@ from ..wire.messages import (
     SubscribeUpdate,
 )
 from .events import Event, RequestFinished, RequestRefused, SubscribeRequested
-from .machine import MessageMachine, Responder
+from .machine import MessageMachine, RequestState, Responder
 from .paths import format_requested, path_untrusted
 
 if TYPE_CHECKING:
@@ -61,27 +61,25 @@ class SubscribeResponder(Responder):
     """The peer subscribes to a track of ours.
 
     Events: `SubscribeRequested` once, `SubscribeUpdate` for each update, `RequestCancelled`.
-    The methods return b"" once the peer has cancelled: there is nobody left to tell.
+    The methods return b"" once the peer has cancelled: the peer reads no more.
 
     Attributes:
         request: What the peer asked for, as it wrote it; None until it arrived.
-        accepted: True once `accept` was called.
+        accepted: True once `accept` was called. A subscription may end without.
     """
 
     _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
 
-    def __init__(self, state: SessionState) -> None:
-        super().__init__(state, Expect.SUBSCRIBE)
+    def __init__(self, session: SessionState) -> None:
+        super().__init__(session, Expect.SUBSCRIBE)
         self.request: Subscribe | None = None
         self.accepted = False
         self._range: tuple[int | None, int | None] = (None, None)
-        self._ended = False
-        self._admitted = False
 
     def accept(self, start_group: int | None, latest_group: int | None = None) -> bytes:
         """Returns SUBSCRIBE_OK (before moq-lite: INFO); to be called once.
 
-        Where `Features.accept_before_groups` is set, groups follow it about a round trip later.
+        Where `Quirks.accept_before_groups` is set, groups follow it about a round trip later.
 
         Args:
             start_group: The first group that will come. From moq-lite-05 on it has to be known; before that None
@@ -92,19 +90,20 @@ class SubscribeResponder(Responder):
             LocalProtocolError: There is no request yet, it was accepted or ended before, or the version wants a group.
         """
         request = self._request()
-        if self._settled:
+        if self._over:
             return b""
-        if self.accepted or self._ended:
+        if self._state is not RequestState.PENDING:
             raise LocalProtocolError("the subscription was answered before")
-        features = self._state.dialect.features
+        features = self._session.dialect.features
         if start_group is None and features.subscribe_ok_needs_group:
-            raise LocalProtocolError(f"SUBSCRIBE_OK of {self._state.dialect.name} names the first group")
+            raise LocalProtocolError(f"SUBSCRIBE_OK of {self._session.dialect.name} names the first group")
         ok = SubscribeOk(start_group)
         if not features.subscribe_ok_needs_group:
             # The older layouts tell the publisher's preferences too: the subscriber's own priority, as every peer says.
             ok = attrs.evolve(ok, priority=request.priority, latest_group=latest_group)
-        data = self._state.dialect.encode(ok)
+        data = self._session.dialect.encode(ok)
         self.accepted = True
+        self._state = RequestState.ACCEPTED
         return data
 
     def end(self, group: int) -> bytes:
@@ -117,14 +116,14 @@ class SubscribeResponder(Responder):
             LocalProtocolError: There is no request yet, or the end was told before.
         """
         self._request()
-        if self._settled:
+        if self._over:
             return b""
-        if self._ended:
+        if self._state is RequestState.ENDED:
             raise LocalProtocolError("the subscription was ended before")
         # Behind the last group that there can be stands no number: there the FIN alone tells the end.
-        tells = self._state.dialect.features.subscribe_end and group <= varint.MAX
-        data = self._state.dialect.encode(SubscribeEnd(group)) if tells else b""
-        self._ended = True
+        tells = self._session.dialect.features.subscribe_end and group <= varint.MAX
+        data = self._session.dialect.encode(SubscribeEnd(group)) if tells else b""
+        self._state = RequestState.ENDED
         return data
 
     def drop(self, first: int, last: int, code: int = 0) -> bytes:
@@ -136,18 +135,18 @@ class SubscribeResponder(Responder):
             LocalProtocolError: The subscription is not accepted, or `last` is before `first`.
         """
         self._request()
-        if self._settled:
+        if self._over:
             return b""
         if not self.accepted:
             raise LocalProtocolError("SUBSCRIBE_DROP comes after SUBSCRIBE_OK")
-        if not self._state.dialect.features.subscribe_drop:
+        if not self._session.dialect.features.subscribe_drop:
             return b""
-        dialect = self._state.dialect
+        dialect = self._session.dialect
         return dialect.encode(SubscribeDrop(first, last, dialect.codes.to_wire("group", code)))
 
     def finish(self) -> None:
-        """Notes that this side finished the stream: the peer's FIN or reset is no cancellation any more."""
-        self._settled = True
+        """Note that this side finished the stream: the peer's FIN or reset is no cancellation any more."""
+        self._state = RequestState.FINISHED
 
     def _request(self) -> Subscribe:
         if self.request is None:
@@ -159,7 +158,7 @@ class SubscribeResponder(Responder):
             self._on_subscribe(message, events)
             return
         assert isinstance(message, SubscribeUpdate)
-        if self._state.dialect.features.update_keeps_range:
+        if self._session.dialect.features.update_keeps_range:
             message = self._with_range_kept(message)
         self._check(message)
         events.append(message)
@@ -174,12 +173,11 @@ class SubscribeResponder(Responder):
 
     def _on_subscribe(self, message: Subscribe, events: list[Event]) -> None:
         self._check(message)
-        path = path_untrusted(message.broadcast, self._state.limits)
-        self._state.peers.admit_untrusted(message.subscribe_id)
-        self._admitted = True
+        path = path_untrusted(message.broadcast, self._session.limits)
+        self._session.peers.admit_untrusted(message.subscribe_id)
         self.request = message
         self._range = message.start_group, message.end_group
-        self._asked = True
+        self._state = RequestState.PENDING
         self._expect = Expect.SUBSCRIBE_UPDATE
         events.append(SubscribeRequested(path, message))
 
@@ -189,9 +187,8 @@ class SubscribeResponder(Responder):
             raise self._broken(problem)
 
     def _on_release(self) -> None:
-        if self._admitted:
-            assert self.request is not None
-            self._state.peers.retire(self.request.subscribe_id)
+        if self.request is not None:
+            self._session.peers.retire(self.request.subscribe_id)
 
 
 class SubscribeRequester(MessageMachine):
@@ -208,15 +205,15 @@ class SubscribeRequester(MessageMachine):
 
     _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
 
-    def __init__(self, state: SessionState, path: BroadcastPath, track: str, wanted: SubscribeUpdate) -> None:
-        dialect, features = state.dialect, state.dialect.features
-        super().__init__(state, Expect.SUBSCRIBE_REPLY if features.subscribe_typed else Expect.SUBSCRIBE_FIRST_REPLY)
+    def __init__(self, session: SessionState, path: BroadcastPath, track: str, wanted: SubscribeUpdate) -> None:
+        dialect, features = session.dialect, session.dialect.features
+        super().__init__(session, Expect.SUBSCRIBE_REPLY if features.subscribe_typed else Expect.SUBSCRIBE_FIRST_REPLY)
         problem = _range_problem(wanted)
         if problem is not None:
             raise LocalProtocolError(problem)
         request = Subscribe(
-            state.issued.next_id,
-            format_requested(path, track, features, state.limits),
+            session.issued.next_id,
+            format_requested(path, track, dialect, session.limits),
             track,
             wanted.priority,
             wanted.ordered,
@@ -228,15 +225,15 @@ class SubscribeRequester(MessageMachine):
         )
         self.opening = dialect.stream_type(StreamKind.SUBSCRIBE) + dialect.encode(request)
         # The id counts as used from here on: a request that can't be written takes none.
-        self.subscribe_id = state.issued.register()
+        self.subscribe_id = session.issued.register()
         self._current = wanted
+        self._state = RequestState.PENDING
         self._accepted = False
-        self._ended = False
 
     def update(self, **changes: Unpack[SubscriptionChanges]) -> bytes:
         """Returns SUBSCRIBE_UPDATE. What is not named keeps its value.
 
-        Returns b"" once the publisher has finished or refused: there is nobody left to tell.
+        Returns b"" once the publisher has finished or refused: the peer reads no more.
 
         Raises:
             LocalProtocolError: A value is out of range, or the version cannot carry it.
@@ -245,45 +242,46 @@ class SubscribeRequester(MessageMachine):
         problem = _range_problem(changed) or self._lifted(changed)
         if problem is not None:
             raise LocalProtocolError(problem)
-        data = self._state.dialect.encode(changed)
-        if self._deaf:
+        data = self._session.dialect.encode(changed)
+        if self._closed:
             return b""
         self._current = changed
         return data
 
     def _lifted(self, changed: SubscribeUpdate) -> str | None:
         """Returns what is wrong with an update that lifts a bound where the version can only move it."""
-        if not self._state.dialect.features.update_keeps_range:
+        if not self._session.dialect.features.update_keeps_range:
             return None
         before, after = self._current, changed
         for old, new in ((before.start_group, after.start_group), (before.end_group, after.end_group)):
             if old is not None and new is None:
-                return f"{self._state.dialect.name} can move the bound of a range at group {old}, but not lift it"
+                return f"{self._session.dialect.name} can move the bound of a range at group {old}, but not lift it"
         return None
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:
             case SubscribeOk():
-                features = self._state.dialect.features
+                features = self._session.dialect.features
                 if self._accepted and features.subscribe_typed and not features.subscribe_ok_needs_group:
                     # There a publisher may say it again, with what has changed on its side.
                     return
-                if self._accepted or self._ended:
+                if self._state is not RequestState.PENDING:
                     raise self._broken("SUBSCRIBE_OK after the answer")
                 self._accepted = True
+                self._state = RequestState.ACCEPTED
                 if not features.subscribe_typed:
                     self._expect = Expect.SUBSCRIBE_REPLY if features.subscribe_drop else None
                 events.append(message)
             case SubscribeEnd():
                 # A track that ends before its first group has an END and no OK.
-                if self._ended:
+                if self._state is RequestState.ENDED:
                     raise self._broken("SUBSCRIBE_END twice")
-                self._ended = True
+                self._state = RequestState.ENDED
                 events.append(message)
             case SubscribeDrop():
                 if not self._accepted:
                     raise self._broken("SUBSCRIBE_DROP before SUBSCRIBE_OK")
-                code = self._state.dialect.codes.from_wire("group", message.code)
+                code = self._session.dialect.codes.from_wire("group", message.code)
                 events.append(message if code == message.code else attrs.evolve(message, code=code))
             case _:
                 raise self._broken(f"{type(message).__name__} as a reply")
@@ -296,10 +294,10 @@ class SubscribeRequester(MessageMachine):
 
     def _on_stop(self, code: int) -> list[Event]:
         # Before the answer it is a refusal; later it only says that no update will be read.
-        if self._accepted or self._ended:
+        if self._state is not RequestState.PENDING:
             return []
-        self._deaf = True
+        self._closed = True
         return [RequestRefused(code)]
 
     def _on_release(self) -> None:
-        self._state.issued.retire(self.subscribe_id)
+        self._session.issued.retire(self.subscribe_id)

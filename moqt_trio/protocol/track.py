@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import LocalProtocolError
 from ..wire.messages import Expect, Message, StreamKind, TrackInfo, TrackRequest
 from .events import Event, RequestRefused, TrackInfoRequested
-from .machine import MessageMachine, Responder
+from .machine import MessageMachine, RequestState, Responder
 from .paths import format_requested, path_untrusted
 
 if TYPE_CHECKING:
@@ -24,9 +24,8 @@ class TrackInfoResponder(Responder):
     Events: `TrackInfoRequested`, and `RequestCancelled` when the peer withdraws before the reply.
     """
 
-    def __init__(self, state: SessionState) -> None:
-        super().__init__(state, Expect.TRACK_REQUEST)
-        self._replied = False
+    def __init__(self, session: SessionState) -> None:
+        super().__init__(session, Expect.TRACK_REQUEST)
 
     def reply(self, info: TrackInfo) -> bytes:
         """Returns TRACK_INFO; the driver writes it with FIN. Returns b"" once the peer has cancelled.
@@ -34,25 +33,25 @@ class TrackInfoResponder(Responder):
         Raises:
             LocalProtocolError: There is no request yet, it was answered before, or a value is out of range.
         """
-        if not self._asked:
+        if self._state is RequestState.WAITING:
             raise LocalProtocolError("there is no request to answer yet")
-        if self._replied:
+        if self._state is RequestState.FINISHED:
             raise LocalProtocolError("the request was answered before")
-        data = self._state.dialect.encode(info)
-        if self._settled:
+        data = self._session.dialect.encode(info)
+        if self._over:
             return b""
-        self._replied = self._settled = True
+        self._state = RequestState.FINISHED
         return data
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, TrackRequest)
-        path = path_untrusted(message.broadcast, self._state.limits)
-        self._asked = True
+        path = path_untrusted(message.broadcast, self._session.limits)
+        self._state = RequestState.PENDING
         self._expect = None
         events.append(TrackInfoRequested(path, message.track))
 
     def _on_release(self) -> None:
-        self._state.requests.give_back()
+        self._session.requests.give_back()
 
 
 class TrackInfoRequester(MessageMachine):
@@ -61,10 +60,10 @@ class TrackInfoRequester(MessageMachine):
     Events: `TrackInfo` or `RequestRefused`. What ends the stream after the reply says nothing.
     """
 
-    def __init__(self, state: SessionState, broadcast: BroadcastPath | str, track: str) -> None:
-        super().__init__(state, Expect.TRACK_INFO)
-        request = TrackRequest(format_requested(broadcast, track, state.dialect.features, state.limits), track)
-        self.opening = state.dialect.stream_type(StreamKind.TRACK) + state.dialect.encode(request)
+    def __init__(self, session: SessionState, broadcast: BroadcastPath | str, track: str) -> None:
+        super().__init__(session, Expect.TRACK_INFO)
+        request = TrackRequest(format_requested(broadcast, track, session.dialect, session.limits), track)
+        self.opening = session.dialect.stream_type(StreamKind.TRACK) + session.dialect.encode(request)
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, TrackInfo)

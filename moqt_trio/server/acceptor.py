@@ -33,7 +33,7 @@ from ..errors import (
     VersionUnsupported,
     printable,
 )
-from ..protocol.negotiation import candidates, protocols
+from ..protocol.handshake import candidates, protocols
 from ..session.run import (
     admit,
     ask_to_leave,

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from ..limits import Limits
-from ..protocol.negotiation import protocols
+from ..protocol.handshake import protocols
 from ..tasks import open_bare_nursery
 from ..transport.quic.server import QuicListener, serve_quic
 from ..transport.quic.settings import ServerSettings

@@ -10,8 +10,7 @@ import trio
 from ..codes import SessionCode
 from ..errors import ConnectTimeout, RemoteProtocolError, SessionClosed, VersionUnsupported
 from ..protocol.events import Event, SessionNegotiated, SessionStreamEnded
-from ..protocol.handshake import ClientHandshake, ServerHandshake
-from ..protocol.negotiation import Negotiation
+from ..protocol.handshake import ClientHandshake, Negotiation, ServerHandshake
 from .stream import ControlStream
 
 if TYPE_CHECKING:

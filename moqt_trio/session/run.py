@@ -117,7 +117,7 @@ async def run_session(
     """
     negotiated = await negotiate(connection, offered, path=path, limits=limits)
     dialect = negotiated.dialect
-    plain = dialect.features.plain_codes and connection.kind != "webtransport"
+    plain = dialect.quirks.plain_codes and connection.kind != "webtransport"
     connection.code_mapping = PLAIN_CODES if plain else HTTP3_CODES
     path_in_setup = connection.kind == "quic" and negotiated.handshake is None
     hop_id = random_hop_id() if hop_id is None else hop_id

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..codes import StreamCode
 from ..errors import RemoteProtocolError
-from ..protocol.machine import events_before
 from ..transport.interface import StreamHandler
 from .context import SessionContext, logger
 
@@ -52,7 +51,7 @@ class ControlStream(StreamHandler):
         try:
             events = self.machine.receive_data(data, fin)
         except RemoteProtocolError as mistake:
-            events, error = events_before(mistake), mistake
+            events, error = self.machine.partial_events, mistake
         self.handle_all(events, error)
         self.stream.consumed(len(data))
 

@@ -15,82 +15,60 @@ from ..errors import LimitExceeded, LocalProtocolError, Malformed, Scope, printa
 _VIOLATION: Final[int] = SessionCode.PROTOCOL_VIOLATION
 
 
-class StreamBuffer:
+class StreamBuffer(bytearray):
     """Bytes of one stream that have arrived and have not been read.
 
-    Each byte is copied a fixed number of times, however the stream is cut. The bound on what is held belongs to
-    the caller: it is the stream's flow-control window.
+    It is a bytearray, so that asking for its length costs no call of a Python function: the machines ask for it at
+    every message. Each byte is copied a fixed number of times, however the stream is cut. The bound on what is held
+    belongs to the caller: it is the stream's flow-control window.
     """
 
-    __slots__ = ("_data", "_wanted")
-
-    def __init__(self, data: bytes = b"") -> None:
-        self._data = bytearray(data)
-        # Fewer bytes than this hold no whole message: a message without a length is not tried again until they came.
-        self._wanted = 0
-
-    def __len__(self) -> int:
-        """Returns how many bytes wait to be read."""
-        return len(self._data)
+    # Fewer bytes than this hold no whole message: a message without a length is not tried again until they came.
+    _wanted = 0
 
     def __repr__(self) -> str:
-        return f"<StreamBuffer {len(self._data)} bytes>"
+        return f"<StreamBuffer {len(self)} bytes>"
 
     def feed(self, data: bytes) -> None:
-        """Adds bytes at the end."""
-        self._data += data
+        """Add bytes at the end."""
+        self += data
 
     def peek_varint(self, offset: int = 0) -> tuple[int, int] | None:
-        """Returns the number at an offset and the offset behind it, or None when it is not complete. Reads nothing."""
-        return varint.decode(self._data, offset)
+        """Return the number at an offset and the offset after it, or None when it is not complete. Takes nothing."""
+        return varint.decode(self, offset)
 
     def peek_u16(self, offset: int = 0) -> int | None:
-        """Returns the number in two bytes at an offset, or None when they are not there. Reads nothing."""
-        found = self._data[offset : offset + 2]
+        """Return the number in two bytes at an offset, or None when they are not there. Takes nothing."""
+        found = self[offset : offset + 2]
         return int.from_bytes(found, "big") if len(found) == 2 else None
 
-    def pull_varint(self) -> int | None:
-        """Takes a varint and returns its number; returns None and takes nothing when it is not complete."""
-        found = varint.decode(self._data)
-        if found is None:
-            return None
-        value, end = found
-        self.skip(end)
-        return value
-
-    def take(self, size: int) -> bytes:
-        """Takes exactly this many bytes.
+    def take(self, size: int, offset: int = 0) -> bytes:
+        """Take exactly this many bytes, and drop those before the offset.
 
         Raises:
             IndexError: So many are not there; check `len()` first.
         """
-        if not 0 <= size <= len(self._data):
-            raise IndexError(f"{size} bytes were asked for and {len(self._data)} are there")
-        data = self._data
+        end = offset + size
+        if not 0 <= offset <= end <= len(self):
+            raise IndexError(f"{size} bytes at {offset} were asked for and {len(self)} are there")
+        taken = bytes(self[offset:end])
+        # A bytearray gives up its front by moving a pointer and copies when it has shrunk by half: linear in all.
+        del self[:end]
         self._wanted = 0
-        if size == len(data):
-            # Handing the whole buffer over is the common case: one message to a chunk, or the rest to a frame decoder.
-            self._data = bytearray()
-            return bytes(data)
-        taken = bytes(data[:size])
-        self.skip(size)
         return taken
 
     def take_all(self) -> bytes:
-        """Takes everything that is there."""
-        return self.take(len(self._data))
+        """Take everything that is there."""
+        return self.take(len(self))
 
     def skip(self, size: int) -> None:
-        """Drops this many bytes from the front, or all of them when there are fewer."""
-        # A bytearray gives up its front by moving a pointer and copies when it has shrunk by half: linear in all.
-        del self._data[:size]
+        """Drop this many bytes from the front, or all of them when there are fewer."""
+        del self[:size]
         self._wanted = 0
 
     def skip_zeros(self) -> None:
-        """Drops the bytes of zero at the front."""
-        data, count = self._data, 0
-        while count < len(data) and not data[count]:
-            count += 1
+        """Drop the bytes of zero at the front."""
+        count = len(self) - len(self.lstrip(b"\0"))
         if count:
             self.skip(count)
 
@@ -150,8 +128,13 @@ class Reader:
         return value == 1
 
     def varint(self) -> int:
-        """Reads a varint."""
-        found = varint.decode(self._data, self._offset)
+        """Read a varint."""
+        data, offset = self._data, self._offset
+        if offset < len(data) and data[offset] < 0x40:
+            # Most varints have one byte, and a call costs more than reading it.
+            self._offset = offset + 1
+            return data[offset]
+        found = varint.decode(data, offset)
         if found is None:
             raise self.malformed("ends where a varint is due")
         value, self._offset = found
@@ -183,10 +166,11 @@ class Reader:
         if size > bound:
             raise self.exceeded(limit, size)
         start = self._offset
-        if size > len(self._data) - start:
+        end = self._offset = start + size
+        if end > len(self._data):
+            self._offset = start
             raise self.malformed(f"has a field of {size} bytes where {self.remaining} are left")
-        self._offset = start + size
-        return bytes(self._data[start : self._offset])
+        return bytes(self._data[start:end])
 
     def text(self, limit: str, bound: int) -> str:
         """Reads UTF-8 text that has its length in bytes in front. `limit` and `bound` are as in `count`."""
@@ -203,7 +187,7 @@ class Reader:
 
     def expect_end(self) -> None:
         """Refuses a message that has bytes behind its last field."""
-        if self.remaining:
+        if self._offset < len(self._data):
             raise self.malformed(f"has {self.remaining} bytes too many")
 
 
@@ -237,7 +221,7 @@ class BareReader(Reader):
         """
         if len(buffer) < buffer._wanted:
             raise Incomplete
-        super().__init__(buffer._data, what, scope, code)
+        super().__init__(buffer, what, scope, code)
         self._buffer = buffer
         self._bound = bound
 

@@ -1,7 +1,7 @@
-"""What a wire version is: a codec plus a few declared features, and the registry of those that exist.
+"""What a wire version is: a codec, what it has and what its peers need; and the registry of those that exist.
 
-The session machines are written once. They ask a `Dialect` for bytes and for messages, and look at its `Features`
-for everything that is not a matter of layout.
+The state machines are written once. They ask a `Dialect` for bytes and for messages, look at its `Features` for
+everything that is not a matter of layout, and at its `Quirks` for what known peers do beside the text.
 """
 
 from __future__ import annotations
@@ -27,76 +27,78 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Features:
-    """What a version can do, apart from how it spells it.
+    """What a version has, by its text. A version names what it has; the defaults are for what it lacks.
 
     Attributes:
         setup: `"none"`; `"uni"`, a SETUP stream each way; `"session"` or `"compat"`, a handshake on the first
             bidirectional stream.
-        path_in_handshake: True when the MoQ handshake can carry the request path over raw QUIC.
         announce_ids: True when END and UPDATE name an announcement by its ordinal.
         announce_first: What opens the replies of an announce stream: nothing, `"init"` or `"ok"`.
+        announce_live: True when ANNOUNCE says that everything that was active was announced.
+        announce_tracks: True when an announcement names a track: its path is the broadcast's and the track's name.
         sender_hop: Who puts the sender's hop id into an announcement: `"sender"` appends it, `"ok"` has it in
             ANNOUNCE_OK, `"count"` only counts, `"none"` knows no hops.
         exclude_hop: True when ANNOUNCE_REQUEST carries a hop to leave out.
+        track_in_path: True when a request names a track by one path, whose last part is the track's name.
+        subscribe_typed: True when each reply on a subscribe stream says what it is; False when the first is the
+            acceptance, and the others are drops.
+        subscribe_ok_needs_group: True when SUBSCRIBE_OK has to name the first group.
         subscribe_end: True when SUBSCRIBE_END exists.
         subscribe_drop: True when SUBSCRIBE_DROP (or SUBSCRIBE_GAP) exists.
-        subscribe_ok_needs_group: True when SUBSCRIBE_OK has to name the first group.
+        update_keeps_range: True when SUBSCRIBE_UPDATE can move the bounds of a range and not lift them.
+        max_age: True when a subscription says how old a group may get; elsewhere its `max_age_ms` says nothing.
         frame_ranges: True when a subscription or a fetch can name frames.
         timestamps: True when frames carry timestamps (and their reading needs TRACK_INFO).
-        track_info: True when TRACK streams exist.
-        fetch: True when FETCH streams exist.
+        track_info: True when a track's properties have to be asked for, on a TRACK stream, before its frames.
+        fetch_update: True when FETCH_UPDATE exists.
         probe: `"none"`, `"bitrate"` or `"rtt"`.
         goaway: True when GOAWAY streams exist.
         datagrams: True when a group may travel as a datagram.
         unknown_stream_closes: True when a stream of unknown type ends the session, False when only itself.
-        announce_live: True when ANNOUNCE says that everything that was active has been told.
-        announce_tracks: True when an announcement names a track: its path is the broadcast's and the track's name.
-        track_in_path: True when a request names a track by one path, whose last part is the track's name.
-        announce_full_paths: True when known peers write a whole path where only its suffix belongs.
-        subscribe_typed: True when each reply on a subscribe stream says what it is; False when the first is the
-            acceptance, and the others are drops.
-        update_keeps_range: True when SUBSCRIBE_UPDATE can move the bounds of a range and not lift them.
-        max_age: True when a subscription says how old a group may get; elsewhere its `max_age_ms` says nothing.
-        fetch_update: True when FETCH_UPDATE exists.
-        info_streams: True when a track's properties can be asked for, although no frame needs them to be read.
-        accept_before_groups: True when known peers refuse a group that overtakes the acceptance of its subscription:
-            the publisher holds groups back for about a round trip.
-        subscribes_early: True when known peers subscribe without waiting for an announcement, and expect that the
-            request waits for the track in turn.
-        outer_slashes: True when known peers take a path only with a slash before it, and a prefix only between two.
-        stray_zeros: True when known peers write bytes of zero between messages.
-        plain_codes: True when stream codes travel over raw QUIC as they are, and not in the form of WebTransport.
     """
 
-    setup: Literal["none", "uni", "session", "compat"]
-    path_in_handshake: bool
-    announce_ids: bool
-    announce_first: Literal["none", "init", "ok"]
-    sender_hop: Literal["none", "count", "sender", "ok"]
-    exclude_hop: bool
-    subscribe_end: bool
-    subscribe_drop: bool
-    subscribe_ok_needs_group: bool
-    frame_ranges: bool
-    timestamps: bool
-    track_info: bool
-    fetch: bool
-    probe: Literal["none", "bitrate", "rtt"]
-    goaway: bool
-    datagrams: bool
-    unknown_stream_closes: bool
+    setup: Literal["none", "uni", "session", "compat"] = "none"
+    announce_ids: bool = False
+    announce_first: Literal["none", "init", "ok"] = "none"
     announce_live: bool = False
     announce_tracks: bool = False
+    sender_hop: Literal["none", "count", "sender", "ok"] = "none"
+    exclude_hop: bool = False
     track_in_path: bool = False
-    announce_full_paths: bool = False
-    subscribe_typed: bool = True
+    subscribe_typed: bool = False
+    subscribe_ok_needs_group: bool = False
+    subscribe_end: bool = False
+    subscribe_drop: bool = False
     update_keeps_range: bool = False
-    max_age: bool = True
+    max_age: bool = False
+    frame_ranges: bool = False
+    timestamps: bool = False
+    track_info: bool = False
     fetch_update: bool = False
-    info_streams: bool = False
+    probe: Literal["none", "bitrate", "rtt"] = "none"
+    goaway: bool = False
+    datagrams: bool = False
+    unknown_stream_closes: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Quirks:
+    """What known peers of a version need, beside or against its text. The default is a peer that keeps to the text.
+
+    Attributes:
+        outer_slashes: Peers take a path only with a slash before it, and a prefix only between two.
+        announce_full_paths: Peers announce a full path where only its suffix belongs.
+        accept_before_groups: Peers refuse a group that overtakes the acceptance of its subscription: the publisher
+            holds groups back for about a round trip.
+        subscribes_early: Peers subscribe without waiting for an announcement: their request waits for the track.
+        stray_zeros: Peers write bytes of zero between messages.
+        plain_codes: Peers write stream codes over raw QUIC as they are, and not in the form of WebTransport.
+    """
+
+    outer_slashes: bool = False
+    announce_full_paths: bool = False
     accept_before_groups: bool = False
     subscribes_early: bool = False
-    outer_slashes: bool = False
     stray_zeros: bool = False
     plain_codes: bool = False
 
@@ -140,7 +142,8 @@ class Dialect(abc.ABC):
         name: The version's name, as `versions=` takes it: `"moq-lite-06"`.
         alpns: The TLS application protocols that stand for it over raw QUIC, perhaps among others.
         webtransport_protocols: The WebTransport subprotocols that stand for it, perhaps among others.
-        features: What it can do.
+        features: What it has.
+        quirks: What its known peers need.
         handshakes: The forms of the handshake that negotiates it on the first stream, the one that a client sends
             first; none where the protocols above name it.
         number: What stands for it in such a handshake; None without one.
@@ -152,6 +155,7 @@ class Dialect(abc.ABC):
     alpns: tuple[str, ...]
     webtransport_protocols: tuple[str, ...]
     features: Features
+    quirks: Quirks = Quirks()
     handshakes: tuple[HandshakeForm, ...] = ()
     number: int | None = None
     opt_in: bool = False

@@ -20,7 +20,7 @@ from ..codes import SessionCode, StreamCode
 from ..errors import LimitExceeded, LocalProtocolError, Malformed, Scope
 from . import frames as framing
 from .buffer import Reader, StreamBuffer, Writer
-from .dialect import Dialect, Features
+from .dialect import Dialect, Features, Quirks
 from .messages import Datagram, Expect, Message, StreamKind
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class TableDialect(Dialect):
         name: str,
         *,
         features: Features,
+        quirks: Quirks | None = None,
         bidirectional: Mapping[int, StreamKind],
         unidirectional: Mapping[int, StreamKind],
         reads: Reads,
@@ -67,7 +68,8 @@ class TableDialect(Dialect):
 
         Args:
             name: The name, which stands for the version in ALPN and in WebTransport too, if they are not given.
-            features: What it can do.
+            features: What it has.
+            quirks: What its known peers need; None for nothing.
             bidirectional: What the types of bidirectional streams stand for.
             unidirectional: What the types of unidirectional streams stand for.
             reads: How to read the body of each expected message; by type, where a type is written before the length.
@@ -82,6 +84,7 @@ class TableDialect(Dialect):
         self.alpns = (name,) if alpns is None else alpns
         self.webtransport_protocols = (name,) if webtransport_protocols is None else webtransport_protocols
         self.features = features
+        self.quirks = quirks if quirks is not None else Quirks()
         self.handshakes = handshakes
         self.number = number
         self.opt_in = opt_in
@@ -104,23 +107,16 @@ class TableDialect(Dialect):
         return (self._bidirectional if bidirectional else self._unidirectional).get(number)
 
     def encode(self, message: Message) -> bytes:
-        entry = self._write_for(message)
+        entry = self._writes.get(type(message))
+        if entry is None:
+            raise self._lacks(type(message).__name__)
         number, write = entry if isinstance(entry, tuple) else (None, entry)
         writer = Writer()
         write(writer, message)
         return writer.framed(number)
 
-    def _write_for(self, message: Message) -> Write | tuple[int, Write]:
-        try:
-            return self._writes[type(message)]
-        except KeyError:
-            raise LocalProtocolError(f"{self.name} has no {type(message).__name__} message") from None
-
-    def _read_for(self, expect: Expect) -> Read | Mapping[int, Read]:
-        try:
-            return self._reads[expect]
-        except KeyError:
-            raise LocalProtocolError(f"{self.name} has no {expect.value} message") from None
+    def _lacks(self, message: str) -> LocalProtocolError:
+        return LocalProtocolError(f"{self.name} has no {message} message")
 
     def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
         """Takes the next message out of a buffer, or returns None; see `Dialect.read_untrusted`.
@@ -131,11 +127,13 @@ class TableDialect(Dialect):
         Raises:
             LocalProtocolError: The version has no such place.
         """
-        read = self._read_for(expect)
+        read = self._reads.get(expect)
+        if read is None:
+            raise self._lacks(expect.value)
         scope, code = _BREAKS_STREAM if expect is _GROUP else _BREAKS_SESSION
         offset = 0
         if not callable(read):
-            found = buffer.peek_varint()
+            found = varint.decode(buffer)
             if found is None:
                 return None
             number, offset = found
@@ -144,7 +142,7 @@ class TableDialect(Dialect):
                 problem = f"{expect.value}: unknown message type {number:#x}"
                 raise Malformed(problem, code=StreamCode.INTERNAL_ERROR, scope="stream")
             read = chosen
-        found = buffer.peek_varint(offset)
+        found = varint.decode(buffer, offset)
         if found is None:
             return None
         size, offset = found
@@ -152,8 +150,7 @@ class TableDialect(Dialect):
             raise LimitExceeded("max_message", size, code=code, scope=scope)
         if len(buffer) < offset + size:
             return None
-        buffer.skip(offset)
-        reader = Reader(buffer.take(size), expect.value, scope, code)
+        reader = Reader(buffer.take(size, offset), expect.value, scope, code)
         message = read(reader, limits)
         reader.expect_end()
         return message

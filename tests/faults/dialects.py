@@ -19,13 +19,13 @@ from moqt_trio.limits import Limits
 from moqt_trio.protocol.core import SessionCore
 from moqt_trio.protocol.events import Event
 from moqt_trio.protocol.handshake import ClientHandshake, ServerHandshake
-from moqt_trio.protocol.machine import StreamMachine, events_before
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.handshake import HandshakeForm
 from moqt_trio.wire.messages import Expect, StreamKind
 from tests.protocol.harness import merged
 
 if TYPE_CHECKING:
+    from moqt_trio.protocol.machine import StreamMachine
     from moqt_trio.wire.dialect import Dialect
 
 NAMES = (
@@ -366,5 +366,5 @@ def outcome(machine: StreamMachine, pieces: Iterable[bytes], *, fin: bool = Fals
         if fin:
             events += machine.receive_data(b"", True)
     except RemoteProtocolError as error:
-        return merged([*events, *events_before(error)]), (type(error), error.code, error.scope)
+        return merged([*events, *machine.partial_events]), (type(error), error.code, error.scope)
     return merged(events), None

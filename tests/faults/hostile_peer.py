@@ -141,7 +141,7 @@ async def hostile_peer(
     protocol = None if dialect.in_band else name
     async with open_memory_pair(client_limits=first, limits=second, protocol=protocol) as (at_client, at_server):
         own, peer = (at_client, at_server) if client else (at_server, at_client)
-        peer.code_mapping = PLAIN_CODES if dialect.features.plain_codes else HTTP3_CODES
+        peer.code_mapping = PLAIN_CODES if dialect.quirks.plain_codes else HTTP3_CODES
         control: BidiStream | None = None
 
         async def run_handshake() -> None:

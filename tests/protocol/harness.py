@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import moqt_trio.wire  # noqa: F401  (registers the versions)
-from moqt_trio.errors import RemoteProtocolError
+from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.path import BroadcastPath
 from moqt_trio.protocol.core import SessionCore
 from moqt_trio.protocol.events import Event, FramesReceived
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from moqt_trio.limits import Limits
     from moqt_trio.protocol.machine import StreamMachine
     from moqt_trio.wire.dialect import Dialect
+    from moqt_trio.wire.messages import StreamKind
 
 NAMES = ("moq-lite-03", "moq-lite-04", "moq-lite-05", "moq-lite-06")
 OLD = NAMES[:2]
@@ -30,6 +31,14 @@ OWN_HOP = 11
 def version(name: str) -> Dialect:
     """Returns a version by its name."""
     return dialect.get(name)
+
+
+def has_streams(name: str, kind: StreamKind) -> bool:
+    """Returns whether a version has streams of a kind."""
+    try:
+        return bool(version(name).stream_type(kind))
+    except LocalProtocolError:
+        return False
 
 
 def core(name: str, *, is_client: bool = True, hop_id: int = 0, limits: Limits | None = None, **kwargs) -> SessionCore:

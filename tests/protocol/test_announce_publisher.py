@@ -135,7 +135,7 @@ def test_a_prefix_inside_a_hidden_part_sees_what_is_there(name):
 def test_loops_are_withheld(name, hops):
     """What passed the peer, as its SETUP names it, or this side itself, is not announced to it."""
     machine = requested(name)
-    machine._state.peer_setup = Setup(hop_id=9)
+    machine._session.peer_setup = Setup(hop_id=9)
     assert machine.accept([("live/cam", hops, 0, 0)]).hex() == NOTHING[name]
     assert machine.announce("live/cam2", hops) == b""
 

@@ -154,7 +154,7 @@ def test_late_groups_are_refused_without_harm(name):
         assert (caught.value.scope, caught.value.code) == ("stream", StreamCode.CANCELLED)
         assert stream.receive_data(b"late", True) == stream.receive_reset(0) == stream.receive_stop(0) == []
         stream.release()
-    assert side.stray_groups == 0
+    assert side._state.issued.unknown_groups == 0
 
 
 def test_as_many_strays_as_the_limit(name):
@@ -164,7 +164,7 @@ def test_as_many_strays_as_the_limit(name):
         with pytest.raises(RemoteProtocolError) as caught:
             side.accept_uni().receive_data(bytes.fromhex(GROUP[name]), True)
         assert (caught.value.scope, caught.value.code) == ("stream", StreamCode.CANCELLED)
-        assert side.stray_groups == stray
+        assert side._state.issued.unknown_groups == stray
     with pytest.raises(LimitExceeded) as caught:
         side.accept_uni().receive_data(bytes.fromhex(GROUP[name]), True)
     assert (caught.value.limit, caught.value.scope, caught.value.code) == (

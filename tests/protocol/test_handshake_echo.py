@@ -28,7 +28,7 @@ from moqt_trio.protocol.events import (
     TrackUnannounced,
     Unannounced,
 )
-from moqt_trio.protocol.negotiation import Negotiation
+from moqt_trio.protocol.handshake import Negotiation
 from moqt_trio.protocol.paths import track_path_local
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import AnnounceRequest, StreamKind, Subscribe, SubscribeDrop, SubscribeOk
@@ -190,7 +190,7 @@ def test_what_the_go_client_writes(cut):
     subscribed = core.accept_bidi()
     (request,) = take(subscribed, bytes_of("02" + "17" + "00" + TRACK + "00000000"), cut)
     assert request == SubscribeRequested(PATH, Subscribe(0, BROADCAST, NAME, ordered=None))
-    assert core.dialect.features.accept_before_groups
+    assert core.dialect.quirks.accept_before_groups
     assert take(announcements, b"\x00" + recording.ended_in_full + b"\x00", cut) == [
         TrackUnannounced(PATH, NAME),
         Unannounced(PATH),

@@ -7,8 +7,7 @@ import pytest
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed, RemoteProtocolError, VersionUnsupported
 from moqt_trio.limits import Limits
 from moqt_trio.protocol.events import SessionNegotiated, SessionStreamEnded
-from moqt_trio.protocol.handshake import ClientHandshake, ServerHandshake
-from moqt_trio.protocol.negotiation import Negotiation, candidates, protocols
+from moqt_trio.protocol.handshake import ClientHandshake, Negotiation, ServerHandshake, candidates, protocols
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.handshake import HandshakeForm
 from moqt_trio.wire.messages import SessionUpdate

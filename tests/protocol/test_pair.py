@@ -18,10 +18,10 @@ from moqt_trio.codes import StreamCode
 from moqt_trio.errors import RemoteProtocolError
 from moqt_trio.protocol import events as told
 from moqt_trio.protocol.announce import AnnounceRequester, AnnounceResponder
+from moqt_trio.protocol.core import IncomingBidi, IncomingUni
 from moqt_trio.protocol.fetch import FetchRequester, FetchResponder
 from moqt_trio.protocol.goaway import GoawaySender
 from moqt_trio.protocol.group import GroupReceiver, GroupSender
-from moqt_trio.protocol.incoming import IncomingBidi, IncomingUni
 from moqt_trio.protocol.machine import StreamMachine
 from moqt_trio.protocol.probe import ProbeRequester, ProbeResponder
 from moqt_trio.protocol.subscribe import SubscribeRequester, SubscribeResponder
@@ -410,7 +410,7 @@ class Pair(RuleBasedStateMachine):
             if updates and stream.halves[1 - side].open and not stream.released[side]:
                 assert isinstance(subscriber, SubscribeRequester)
                 assert updates[-1] == subscriber._current
-        assert all(core.dropped_datagrams == core.stray_groups == 0 for core in self.cores)
+        assert all(core.dropped_datagrams == core._state.issued.unknown_groups == 0 for core in self.cores)
 
     @invariant()
     def nothing_is_held_for_streams_that_are_over(self) -> None:

@@ -39,3 +39,13 @@ def feed(decoder, data):
         result.append(Frame(frame, frame.timestamp))
         result[-1].wire_size = size
     return result
+
+
+def pull_varint(buffer):
+    """Take a varint out of a buffer and return its number; None, and take nothing, when it is not complete."""
+    found = buffer.peek_varint()
+    if found is None:
+        return None
+    number, end = found
+    buffer.skip(end)
+    return number

@@ -19,18 +19,18 @@ def _reader(wire: str) -> Reader:
 # -- StreamBuffer -----------------------------------------------------------------------------------------------
 
 
-def test_buffer_peeks_and_pulls_varints_only_when_whole():
-    """A varint that is not complete is neither seen nor taken."""
+def test_buffer_peeks_at_varints_only_when_whole():
+    """A varint that is not complete is not seen, and looking takes nothing."""
     buffer = StreamBuffer(b"\x7b")
     assert buffer.peek_varint() is None
-    assert buffer.pull_varint() is None
     assert len(buffer) == 1
     buffer.feed(b"\xbd\x05")
     assert buffer.peek_varint() == (15293, 2)
     assert buffer.peek_varint(2) == (5, 3)
     assert buffer.peek_varint(3) is None
-    assert buffer.pull_varint() == 15293
-    assert buffer.pull_varint() == 5
+    buffer.skip(2)
+    assert buffer.peek_varint() == (5, 1)
+    buffer.skip(1)
     assert len(buffer) == 0
 
 

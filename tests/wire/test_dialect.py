@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from moqt_trio.wire import dialect as dialects
+from moqt_trio.wire.dialect import Quirks
+from moqt_trio.wire.messages import StreamKind
+from tests.protocol.harness import has_streams
 
 NEWEST_FIRST = ("moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03")
 
@@ -45,7 +48,6 @@ def test_features_of_the_versions():
         return [getattr(features, name) for features in by_version]
 
     assert column("setup") == ["none", "none", "uni", "uni"]
-    assert column("path_in_handshake") == [False, False, True, True]
     assert column("announce_ids") == [False, False, False, True]
     assert column("announce_first") == ["none", "none", "ok", "ok"]
     assert column("sender_hop") == ["count", "sender", "ok", "ok"]
@@ -56,7 +58,9 @@ def test_features_of_the_versions():
     assert column("frame_ranges") == [False, False, False, True]
     assert column("timestamps") == [False, False, True, True]
     assert column("track_info") == [False, False, True, True]
-    assert column("fetch") == [True, True, True, True]
+    assert all(has_streams(name, StreamKind.FETCH) for name in NEWEST_FIRST)
+    quirks = [dialects.get(name).quirks for name in reversed(NEWEST_FIRST)]
+    assert quirks == [Quirks(), Quirks(outer_slashes=True), Quirks(), Quirks()]
     assert column("probe") == ["bitrate", "rtt", "rtt", "rtt"]
     assert column("goaway") == [False, True, True, True]
     assert column("datagrams") == [False, False, True, True]

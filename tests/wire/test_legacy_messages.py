@@ -12,7 +12,9 @@ from moqt_trio.limits import Limits
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire import messages as m
 from moqt_trio.wire.buffer import BareReader, Incomplete, StreamBuffer
-from moqt_trio.wire.messages import Expect
+from moqt_trio.wire.dialect import Quirks
+from moqt_trio.wire.messages import Expect, StreamKind
+from tests.protocol.harness import has_streams
 
 LIMITS = Limits()
 TRANSFORK = dialects.get("moq-transfork-03")
@@ -62,12 +64,10 @@ def test_features():
         return [getattr(dialect.features, name) for dialect in LEGACY]
 
     assert column("setup") == ["session", "session", "compat", "compat"]
-    assert column("path_in_handshake") == [True] * 4
     assert column("announce_ids") == [False] * 4
     assert column("announce_first") == ["none", "none", "init", "init"]
     assert column("announce_live") == [True, True, False, False]
     assert column("announce_tracks") == [True, True, False, False]
-    assert column("announce_full_paths") == [False, True, False, False]
     assert column("sender_hop") == ["none"] * 4
     assert column("exclude_hop") == [False] * 4
     assert column("subscribe_typed") == [False] * 4
@@ -75,15 +75,15 @@ def test_features():
     assert column("subscribe_drop") == [True, True, False, False]
     assert column("update_keeps_range") == [True, False, False, False]
     assert column("max_age") == [True, False, False, False]
-    assert column("fetch") == [True, True, False, False]
+    assert [has_streams(dialect.name, StreamKind.FETCH) for dialect in LEGACY] == [True, True, False, False]
     assert column("fetch_update") == [True, True, False, False]
-    assert column("info_streams") == [True, True, False, False]
-    assert column("accept_before_groups") == [False, True, False, False]
-    assert column("stray_zeros") == [False, True, False, False]
-    assert column("plain_codes") == [False, True, False, False]
+    assert [has_streams(dialect.name, StreamKind.TRACK) for dialect in LEGACY] == [True, True, False, False]
     assert column("unknown_stream_closes") == [True] * 4
     for name in ("timestamps", "track_info", "goaway", "datagrams", "frame_ranges", "subscribe_ok_needs_group"):
         assert column(name) == [False] * 4
+    for name in ("announce_full_paths", "accept_before_groups", "stray_zeros", "plain_codes", "subscribes_early"):
+        assert [getattr(dialect.quirks, name) for dialect in LEGACY] == [False, True, False, False]
+    assert WIP.quirks == Quirks()
     assert WIP.features == attrs.evolve(dialects.get("moq-lite-05").features, announce_ids=True, exclude_hop=False)
 
 

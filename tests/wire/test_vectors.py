@@ -17,7 +17,7 @@ from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire import messages as m
 from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.messages import Expect, StreamKind
-from tests.wire.strict import Frame, feed
+from tests.wire.strict import Frame, feed, pull_varint
 
 LIMITS = Limits()
 NAMES = ("moq-lite-03", "moq-lite-04", "moq-lite-05", "moq-lite-06")
@@ -323,7 +323,7 @@ def test_streams_of_frames(vector):
         missing = 2 if head else 0
         for at in range(0, len(wire), step):
             buffer.feed(wire[at : at + step])
-            if missing == 2 and (number := buffer.pull_varint()) is not None:
+            if missing == 2 and (number := pull_varint(buffer)) is not None:
                 assert dialect.stream_kind_untrusted(number, bidirectional=False) is StreamKind.GROUP
                 missing = 1
             if missing == 1 and dialect.read_untrusted(Expect.GROUP, buffer, LIMITS) is not None:
@@ -355,7 +355,7 @@ def test_a_byte_behind_frames_begins_the_next(vector):
     dialect, wire = dialects.get(vector["dialect"]), bytes.fromhex(vector["hex"])
     if vector["message"] == "GROUP_STREAM":
         buffer = StreamBuffer(wire)
-        buffer.pull_varint()
+        pull_varint(buffer)
         assert dialect.read_untrusted(Expect.GROUP, buffer, LIMITS) is not None
         wire = buffer.take_all()
     decoder = dialect.frame_decoder(LIMITS)
@@ -374,7 +374,7 @@ def test_setup_stream(vector):
     assert dialect.stream_type(StreamKind.SETUP) + dialect.encode(m.Setup()) == wire
     buffer = StreamBuffer()
     buffer.feed(wire[:1])
-    assert dialect.stream_kind_untrusted(buffer.pull_varint(), bidirectional=False) is StreamKind.SETUP
+    assert dialect.stream_kind_untrusted(pull_varint(buffer), bidirectional=False) is StreamKind.SETUP
     for byte in wire[1:-1]:
         buffer.feed(bytes((byte,)))
         assert dialect.read_untrusted(Expect.SETUP, buffer, LIMITS) is None

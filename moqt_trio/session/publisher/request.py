@@ -16,7 +16,6 @@ import trio
 from ...codes import StreamCode
 from ...errors import RemoteProtocolError
 from ...protocol.events import Event, RequestCancelled
-from ...protocol.machine import events_before
 from ...tasks import Wakeup
 from ...transport.interface import StreamHandler
 from ..context import logger
@@ -110,7 +109,7 @@ class RequestStream(StreamHandler):
         try:
             events = self._incoming.receive_data(data, fin)
         except RemoteProtocolError as mistake:
-            events, error = events_before(mistake), mistake
+            events, error = self._incoming.partial_events, mistake
         machine = self._incoming.machine
         if machine is not None:
             self._context.pending_streams.discard(self)

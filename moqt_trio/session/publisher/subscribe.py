@@ -71,6 +71,7 @@ class SubscribeServer(GroupServer, StreamOwner):
     def __init__(self, serving: Serving, stream: BidiStream, machine: SubscribeResponder) -> None:
         super().__init__(serving, stream, machine)
         self._features = self.context.dialect.features
+        self._quirks = self.context.dialect.quirks
         self._state = _State.IDLE
         self._early_update: SubscribeUpdate | None = None
         self._groups = SentGroups(self.context.limits)
@@ -97,7 +98,7 @@ class SubscribeServer(GroupServer, StreamOwner):
 
     def _start(self, event: SubscribeRequested) -> None:
         found = self.serving.origin.find(event.path, event.request.track)
-        if found is None and self._features.subscribes_early:
+        if found is None and self._quirks.subscribes_early:
             self._state = _State.WAITING
             self.context.start(self._wait_published, event)
         else:
@@ -207,7 +208,7 @@ class SubscribeServer(GroupServer, StreamOwner):
             with self.scope:
                 # Cancelled before the task's first turn, the subscription is released already.
                 await trio.lowlevel.checkpoint_if_cancelled()
-                if self._features.accept_before_groups:
+                if self._quirks.accept_before_groups:
                     await self._wait_acceptance_read()
                 while True:
                     self._pump()

@@ -11,7 +11,6 @@ from ...codes import StreamCode
 from ...errors import MoqtError, NotFound, RemoteProtocolError, StreamReset
 from ...frame import Frame
 from ...protocol.events import Event, FramesReceived, RequestFinished, RequestRefused
-from ...protocol.machine import events_before
 from .group import GroupBuffer, GroupReader
 from .request import Request, RequestControl, open_control
 
@@ -105,7 +104,7 @@ class _FetchControl(RequestControl):
         try:
             events = self.machine.receive_data(data, fin)
         except RemoteProtocolError as mistake:
-            events, error = events_before(mistake), mistake
+            events, error = self.machine.partial_events, mistake
         arrived = next((event for event in events if isinstance(event, FramesReceived)), None)
         if arrived is None:
             self._frames.deliver(len(data), [], [])

@@ -11,7 +11,6 @@ from ...codes import StreamCode
 from ...errors import RemoteProtocolError, StreamReset
 from ...protocol.events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted
 from ...protocol.group import GroupReceiver
-from ...protocol.machine import events_before
 from ...transport.interface import StreamHandler
 from ...wire.messages import Setup, StreamKind
 from .group import GroupBuffer, GroupReader
@@ -53,7 +52,7 @@ class GroupStream(StreamHandler):
         try:
             events = machine.receive_data(data, fin)
         except RemoteProtocolError as mistake:
-            events, error = events_before(mistake), mistake
+            events, error = machine.partial_events, mistake
         received = len(data)
         if self._group is None:
             received = self._classify(events, received)

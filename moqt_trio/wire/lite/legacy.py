@@ -118,27 +118,7 @@ _BIDIRECTIONAL = {0: StreamKind.SESSION, 1: StreamKind.ANNOUNCE, 2: StreamKind.S
 _UNIDIRECTIONAL = {0: StreamKind.GROUP}
 _HANDSHAKES = (HandshakeForm.COMPAT, HandshakeForm.PREFIXED, HandshakeForm.TYPED)
 
-_FEATURES = Features(
-    setup="compat",
-    path_in_handshake=True,
-    announce_ids=False,
-    announce_first="init",
-    sender_hop="none",
-    exclude_hop=False,
-    subscribe_end=False,
-    subscribe_drop=False,
-    subscribe_ok_needs_group=False,
-    frame_ranges=False,
-    timestamps=False,
-    track_info=False,
-    fetch=False,
-    probe="none",
-    goaway=False,
-    datagrams=False,
-    unknown_stream_closes=True,
-    subscribe_typed=False,
-    max_age=False,
-)
+_FEATURES = Features(setup="compat", announce_first="init", unknown_stream_closes=True)
 
 _READS_02: Reads = {
     Expect.SESSION_UPDATE: read_session_update,

@@ -15,7 +15,7 @@ import attrs
 
 from ...codes import DEVELOP as DEVELOP_CODES
 from ...errors import LocalProtocolError
-from ..dialect import register
+from ..dialect import Quirks, register
 from ..handshake import HandshakeForm
 from ..lite import subscribe as subscribe
 from ..lite.legacy import read_session_update
@@ -261,11 +261,9 @@ class DevelopDialect(TableDialect):
 DEVELOP = register(
     DevelopDialect(
         "gomoqt-develop",
-        features=attrs.evolve(
-            transfork.FEATURES,
+        features=attrs.evolve(transfork.FEATURES, update_keeps_range=False, max_age=False),
+        quirks=Quirks(
             announce_full_paths=True,
-            update_keeps_range=False,
-            max_age=False,
             accept_before_groups=True,
             subscribes_early=True,
             stray_zeros=True,

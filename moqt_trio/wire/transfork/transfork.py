@@ -246,29 +246,14 @@ UNIDIRECTIONAL: Final = {0: StreamKind.GROUP}
 
 FEATURES: Final = Features(
     setup="session",
-    path_in_handshake=True,
-    announce_ids=False,
-    announce_first="none",
-    sender_hop="none",
-    exclude_hop=False,
-    subscribe_end=False,
-    subscribe_drop=True,
-    subscribe_ok_needs_group=False,
-    frame_ranges=False,
-    timestamps=False,
-    track_info=False,
-    fetch=True,
-    probe="none",
-    goaway=False,
-    datagrams=False,
-    unknown_stream_closes=True,
     announce_live=True,
     announce_tracks=True,
-    subscribe_typed=False,
-    update_keeps_range=True,
-    fetch_update=True,
     track_in_path=True,
-    info_streams=True,
+    subscribe_drop=True,
+    update_keeps_range=True,
+    max_age=True,
+    fetch_update=True,
+    unknown_stream_closes=True,
 )
 
 _READS: Reads = {
@@ -309,7 +294,9 @@ class TransforkDialect(TableDialect):
 
     def encode(self, message: Message) -> bytes:
         writer = Writer()
-        write = self._write_for(message)
+        write = self._writes.get(type(message))
+        if write is None:
+            raise self._lacks(type(message).__name__)
         assert not isinstance(write, tuple)
         write(writer, message)
         return writer.getvalue()
@@ -323,7 +310,9 @@ class TransforkDialect(TableDialect):
         Raises:
             LocalProtocolError: The version has no such place.
         """
-        read = self._read_for(expect)
+        read = self._reads.get(expect)
+        if read is None:
+            raise self._lacks(expect.value)
         assert callable(read)
         group = expect is Expect.GROUP
         code: int = StreamCode.MALFORMED_TRACK if group else SessionCode.PROTOCOL_VIOLATION

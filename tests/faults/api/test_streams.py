@@ -27,7 +27,7 @@ async def test_stray_groups_leave_nothing():
         await settled()
         assert session.closed is None
         assert len(session._context.connection._streams) == kept
-        assert session._context.core.stray_groups == 200
+        assert session._context.core._state.issued.unknown_groups == 200
         stream = await peer.open_uni()
         stream.write(group(9, 0))
         with trio.fail_after(1):
@@ -98,7 +98,7 @@ async def test_what_comes_after_unsubscribing():
         reset.reset(7)
         await settled()
         assert session.closed is None
-        assert session._context.core.stray_groups == 0
+        assert session._context.core._state.issued.unknown_groups == 0
         assert subscription.statistics().groups_received == 1
         assert [stream for stream in session._context.connection._streams.values() if not stream.stream_id & 1] == []
 

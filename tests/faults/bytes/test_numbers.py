@@ -38,6 +38,7 @@ from tests.faults.dialects import (
     vectors,
 )
 from tests.faults.hostile_peer import hostile_peer
+from tests.protocol.harness import has_streams
 from tests.wire.strict import Frame, feed
 
 each_version = pytest.mark.parametrize("name", NAMES)
@@ -170,7 +171,7 @@ def largest_requests(name: str) -> list[tuple[StreamKind, bytes]]:
         updates = [dialect.encode(m.SubscribeUpdate(priority=255, **other)) for other in ranges]
         opening = dialect.encode(request)
         found += [(StreamKind.SUBSCRIBE, opening + b"".join(updates)), (StreamKind.SUBSCRIBE, b"")]
-    if features.fetch:
+    if has_streams(dialect.name, StreamKind.FETCH):
         fetches = [m.Fetch(**path, priority=255, group=42), m.Fetch(**path, priority=255, group=MAX)]
         if features.frame_ranges:
             fetches.append(m.Fetch(**path, priority=255, group=42, start_frame=MAX - 1, end_frame=MAX - 1))
@@ -282,7 +283,7 @@ def test_a_group_above_the_highest_number_is_a_local_error(name):
     for number in (MAX + 1, -1):
         with pytest.raises(LocalProtocolError):
             server.group(0, number)
-        if dialect.features.fetch:
+        if has_streams(dialect.name, StreamKind.FETCH):
             with pytest.raises(LocalProtocolError):
                 client.fetch("a", "t", number)
         if dialect.features.subscribe_ok_needs_group:

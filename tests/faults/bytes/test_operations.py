@@ -22,11 +22,10 @@ from fuzz.mutation import mutate
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.protocol import events as told
 from moqt_trio.protocol.announce import AnnounceResponder
-from moqt_trio.protocol.core import SessionCore
+from moqt_trio.protocol.core import IncomingBidi, IncomingUni, SessionCore
 from moqt_trio.protocol.fetch import FetchRequester, FetchResponder
 from moqt_trio.protocol.group import GroupSender
 from moqt_trio.protocol.handshake import ClientHandshake, HandshakeMachine, ServerHandshake
-from moqt_trio.protocol.incoming import IncomingBidi, IncomingUni
 from moqt_trio.protocol.machine import StreamMachine
 from moqt_trio.protocol.probe import ProbeRequester, ProbeResponder
 from moqt_trio.protocol.subscribe import SubscribeRequester, SubscribeResponder

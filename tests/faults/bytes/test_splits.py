@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from moqt_trio.protocol.core import SessionCore
 from moqt_trio.protocol.handshake import ClientHandshake, ServerHandshake
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.messages import ProbeLevel, Setup, TrackInfo
+from moqt_trio.wire.messages import ProbeLevel, Setup, StreamKind, TrackInfo
 from tests.faults.dialects import CASES, DEVELOP, LIMITS, NAMES, SHAKES, TIMED, case_id, outcome, vectors
-from tests.protocol.harness import merged
+from tests.protocol.harness import has_streams, merged
 from tests.wire.strict import Frame, encode
 
 if TYPE_CHECKING:
@@ -151,13 +151,13 @@ class Conversation:
                 self.tell("setup", other.accept_uni(), opening, fin=True)
         self._announce(client, server)
         self._subscribe(client, server)
-        if features.fetch:
+        if has_streams(client.dialect.name, StreamKind.FETCH):
             request = client.fetch("live/cam", "video", 3)
             answer = server.accept_bidi()
             opening = request.opening + (request.update(9) if features.fetch_update else b"")
             self.tell("fetch", answer, opening)
             self.tell("fetched", request, answer.machine.frames(FRAMES), fin=True)
-        if features.track_info or features.info_streams:
+        if has_streams(client.dialect.name, StreamKind.TRACK):
             asked = client.request_track_info("live/cam", "video")
             answer = server.accept_bidi()
             self.tell("track", answer, asked.opening)

@@ -14,7 +14,9 @@ from moqt_trio.session.run import run_session
 from moqt_trio.transport.code_mapping import HTTP3_CODES, PLAIN_CODES
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.wire import dialect as dialects
+from moqt_trio.wire.messages import StreamKind
 from tests.faults.dialects import NAMES
+from tests.protocol.harness import has_streams
 
 if TYPE_CHECKING:
     from moqt_trio.transport.memory import MemoryConnection
@@ -69,7 +71,6 @@ async def run(connection: MemoryConnection, name: str) -> AsyncIterator[moqt.Ses
 async def conversation(name: str, size: int) -> list[object]:
     """Returns what a client reads from a server when no piece on the way has more bytes than this."""
     heard: list[object] = []
-    features = dialects.get(name).features
     finished = trio.Event()
 
     async def serve(connection: MemoryConnection) -> None:
@@ -96,7 +97,7 @@ async def conversation(name: str, size: int) -> list[object]:
                 heard.append(sorted(groups.items()))
                 await subscription.update(priority=3)
                 heard.append(await subscription.track_properties())
-                if features.fetch:
+                if has_streams(name, StreamKind.FETCH):
                     async with session.fetch("live/cam", "video", 1) as reader:
                         heard.append(await reader.read_all())
             async with session.subscribe("live/cam", "nothing") as subscription:
@@ -113,7 +114,7 @@ async def conversation(name: str, size: int) -> list[object]:
             open_memory_pair(protocol=protocol) as (beyond, server),
         ):
             for side in (between, beyond):
-                side.code_mapping = PLAIN_CODES if dialect.features.plain_codes else HTTP3_CODES
+                side.code_mapping = PLAIN_CODES if dialect.quirks.plain_codes else HTTP3_CODES
             async with trio.open_nursery() as carrying:
                 carrying.start_soon(relay, between, beyond, size, carrying)
                 carrying.start_soon(relay, beyond, between, size, carrying)

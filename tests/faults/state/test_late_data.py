@@ -49,7 +49,7 @@ async def test_groups_after_unsubscribing(carrier, version):
         reset.reset(7)
         await still_serves(peer, wire)
         assert session.closed is None
-        assert session._context.core.stray_groups == 0
+        assert session._context.core._state.issued.unknown_groups == 0
         assert subscription.statistics().groups_received == 1
 
 
