@@ -1,4 +1,4 @@
-"""Every bound of the library in one place: its unit, and the attack or accident that it stops."""
+"""Every bound of the library in one place: its unit, and the attack or mistake that it stops."""
 
 from __future__ import annotations
 
@@ -24,113 +24,147 @@ class Limits:
 
     # -- bytes of one message ------------------------------------------------------------------------------
     max_message: int = attrs.field(default=64 * KIB, validator=_positive)
-    """Bytes of one control message; stops a length of 2^62 from being allocated."""
+    """Bytes of one control message. Stops a peer that announces a length of 2^62 from having it buffered."""
     max_announce_init: int = attrs.field(default=1 * MIB, validator=_positive)
-    """Bytes of the batch message that opens an announce stream in moq-lite-01 and -02."""
+    """Bytes of the message that opens an announce stream in moq-lite-01 and -02. It lists every broadcast at once, so
+    it may be longer than `max_message`; stops a list without an end."""
     max_frame: int = attrs.field(default=16 * MIB, validator=_positive)
-    """Bytes of one frame's payload; stops a frame that never ends from filling memory."""
+    """Bytes of one frame's payload. Stops a frame without an end from filling memory."""
     max_path: int = attrs.field(default=1 * KIB, validator=_positive)
-    """Bytes of a broadcast path in UTF-8."""
+    """Bytes of a broadcast path in UTF-8, this side's and the peer's. Stops long names, of which a peer may have
+    `max_announcements` kept, from filling memory."""
     max_path_parts: int = attrs.field(default=32, validator=_positive)
-    """Parts of a broadcast path."""
+    """Parts of a broadcast path, this side's and the peer's. Stops a path of a thousand slashes, whose parts cost far
+    more memory than its bytes."""
     max_track_name: int = attrs.field(default=1 * KIB, validator=_positive)
-    """Bytes of a track's name in UTF-8."""
+    """Bytes of a track's name in UTF-8. Stops long names from filling memory, one for each open subscription."""
     max_hops: int = attrs.field(default=32, validator=_positive)
-    """Hop ids of one announcement; stops a loop between relays that ignore hop ids."""
+    """Hop ids of one announcement. Stops announcements that go round between relays that ignore hop ids."""
     max_parameters: int = attrs.field(default=64, validator=_positive)
-    """Parameters of one SETUP message."""
+    """Parameters of one SETUP message. Stops a message of many tiny parameters, each of which becomes an object."""
     max_uri: int = attrs.field(default=8 * KIB, validator=_positive)
-    """Bytes of the URI in a GOAWAY message."""
+    """Bytes of the URI in a GOAWAY message, and of a path in a handshake. Stops a URI that no server would take."""
 
     # -- state that a peer can make us keep ----------------------------------------------------------------
     max_subscriptions: int = attrs.field(default=1024, validator=_positive)
-    """Subscriptions that one peer may hold open on a session."""
+    """Subscriptions that one peer may hold open on a session. Stops a peer from starting tasks without end."""
     max_announcements: int = attrs.field(default=1024, validator=_positive)
-    """Announcements that one peer may hold open on one announce stream."""
+    """Announcements that one peer may hold open on one announce stream. Stops a peer from announcing without end."""
     max_announcement_bytes: int = attrs.field(default=1 * MIB, validator=_positive)
-    """Bytes of paths that one peer may hold announced on one announce stream."""
+    """Bytes of the paths that one peer may hold announced on one announce stream. Stops what `max_announcements` and
+    `max_path` allow together, should both be raised."""
     max_requests: int = attrs.field(default=256, validator=_positive)
-    """Announce, fetch, track and probe streams that one peer may hold open at once."""
+    """Announce, fetch, track and probe streams that one peer may hold open at once. Stops a peer from starting tasks
+    without end."""
     max_strays: int = attrs.field(default=1000, validator=_positive)
-    """Group streams for subscriptions that never existed, before the session is closed."""
+    """Group streams for subscriptions that never existed, before the session is closed. A few are in order, as a
+    group may arrive after the end of its subscription; stops a peer that sends nothing else."""
     max_tombstones: int = attrs.field(default=1024, validator=_positive)
-    """Ended subscriptions of the peer's whose ids are still refused a second time."""
+    """Ids of the peer's ended subscriptions that are remembered, so as to refuse them a second time. Stops a list
+    that grows for as long as the session lasts."""
     max_streams: int = attrs.field(default=1024, validator=_positive)
-    """Streams of each kind that the peer may have open; credit returns as they end *and* are read. A browser's
-    library drops a group that finds no stream, so a burst should fit."""
+    """Streams of each kind that the peer may have open; credit returns as they end *and* are read. Stops streams that
+    the application does not read from filling memory. A browser's library drops a group that finds no stream, so a
+    burst should fit."""
     max_queued_announcements: int = attrs.field(default=2048, validator=_positive)
-    """Announcement changes that wait for the application to read them."""
+    """Announcement changes that wait for the application to read them. Stops a peer that announces and unannounces
+    one path faster than the application reads."""
 
     # -- receiving -----------------------------------------------------------------------------------------
     stream_window: int = attrs.field(default=256 * KIB, validator=_positive)
-    """Bytes that a peer may send on one stream before the application reads."""
+    """Bytes that a peer may send on one stream before the application reads. Stops a fast sender from filling the
+    memory of a slow reader; a larger window lets one stream use a faster or longer path."""
     connection_window: int = attrs.field(default=4 * MIB, validator=_positive)
-    """Bytes that a peer may send on one connection before the application reads."""
+    """Bytes that a peer may send on one connection before the application reads. Stops what many streams with a
+    window each would hold."""
     max_gaps: int = attrs.field(default=256, validator=_positive)
-    """Gaps in one stream's reassembly; past it the connection is closed, as each costs CPU."""
+    """Gaps in one stream's reassembly; the connection is closed when there are more. Stops a peer that sends every
+    other byte: each gap costs time with every packet."""
     max_datagrams: int = attrs.field(default=256, validator=_positive)
-    """Datagrams that wait, in each direction; a further one pushes out the oldest."""
+    """Datagrams that wait, in each direction; a further one replaces the oldest. Stops datagrams, which have no flow
+    control, from filling memory."""
     max_early_streams: int = attrs.field(default=16, validator=_positive)
-    """WebTransport streams that wait for their session's CONNECT."""
+    """WebTransport streams that wait for their session's CONNECT. Stops streams of sessions that are never
+    requested."""
     max_early_bytes: int = attrs.field(default=64 * KIB, validator=_positive)
-    """Bytes that such early streams and datagrams may hold."""
+    """Bytes that such early streams and datagrams may hold. Stops the same with few large ones."""
 
     # -- sending -------------------------------------------------------------------------------------------
     send_high: int = attrs.field(default=256 * KIB, validator=_positive)
-    """Bytes in one stream's send buffer above which a writer waits; it goes on below half of this."""
+    """Bytes in one stream's send buffer above which a writer waits; it continues below half of this. Stops a peer
+    that does not read from filling this side's memory."""
     live_backlog: int = attrs.field(default=8 * MIB, validator=_positive)
-    """Bytes that a subscriber of a live track may lag behind before it loses its oldest groups."""
+    """Bytes that a subscriber of a live track may be behind before its oldest groups are dropped. Stops a slow
+    subscriber from keeping old media in memory."""
     live_backlog_groups: int = attrs.field(default=64, validator=_positive)
-    """Groups that a subscriber of a live track may lag behind before it loses its oldest groups."""
+    """Groups that a subscriber of a live track may be behind before its oldest groups are dropped. Stops the same
+    with groups that are small."""
     reliable_backlog: int = attrs.field(default=1 * MIB, validator=_positive)
-    """Bytes that the slowest subscriber of a reliable track may lag behind before the writer waits."""
+    """Bytes that the slowest subscriber of a reliable track may be behind before the writer waits. Stops a writer
+    that is faster than the network from filling memory."""
     reliable_backlog_groups: int = attrs.field(default=64, validator=_positive)
-    """Groups that the slowest subscriber of a reliable track may lag behind before the writer waits."""
+    """Groups that the slowest subscriber of a reliable track may be behind before the writer waits. Stops the same
+    with groups that are small."""
     reliable_backlog_frames: int = attrs.field(default=16 * 1024, validator=_positive)
-    """Frames that the slowest subscriber of a reliable track may lag behind before the writer waits."""
+    """Frames that the slowest subscriber of a reliable track may be behind before the writer waits. Stops the same
+    with frames that are small."""
     cache_bytes: int = attrs.field(default=16 * MIB, validator=_positive)
-    """Bytes that one track keeps for late subscribers and fetches."""
+    """Bytes that one track keeps for late subscribers and fetches. Stops a track that runs for days from filling
+    memory."""
     cache_groups: int = attrs.field(default=4096, validator=_positive)
-    """Groups that one track keeps."""
+    """Groups that one track keeps. Stops the same with groups that are small."""
     cache_frames: int = attrs.field(default=64 * 1024, validator=_positive)
-    """Frames that one track keeps; stops tiny frames, each of which costs far more than its payload."""
+    """Frames that one track keeps. Stops the same with frames that are small, each of which costs more than its
+    payload."""
     max_open_groups: int = attrs.field(default=32, validator=_positive)
-    """Group streams that one served subscription writes at once; aioquic slows down with many."""
+    """Group streams that one served subscription writes at once. Stops a subscriber on a slow link from having
+    hundreds of streams half written, with which aioquic slows down."""
     max_unacknowledged_groups: int = attrs.field(default=1024, validator=_positive)
-    """Group streams of one served subscription, those included that wait for the peer's acknowledgement."""
+    """Group streams of one served subscription, including those that wait for the peer's acknowledgement. Stops a
+    peer that reads and never acknowledges from filling memory."""
 
     # -- connections ---------------------------------------------------------------------------------------
     max_connections: int = attrs.field(default=4096, validator=_positive)
-    """QUIC connections that one listener holds."""
+    """QUIC connections that one listener holds. Stops clients without number from filling memory."""
     max_half_open: int = attrs.field(default=512, validator=_positive)
-    """Unfinished handshakes that one listener holds; past half of it new clients must prove their address."""
+    """Incomplete handshakes that one listener holds; from half of it on new clients must prove their address. Stops a
+    flood from spoofed addresses."""
     max_sessions: int = attrs.field(default=16, validator=_positive)
-    """WebTransport sessions on one connection."""
+    """WebTransport sessions on one connection. Stops one client from running as many handlers as it likes."""
     max_header_bytes: int = attrs.field(default=64 * KIB, validator=_positive)
-    """Bytes of one HTTP/3 request's headers."""
+    """Bytes of one HTTP/3 request's headers. Stops headers without an end."""
 
     # -- times ---------------------------------------------------------------------------------------------
     connect_timeout: float = attrs.field(default=10.0, validator=_positive)
-    """Seconds that a client waits for a session, name look-up included."""
+    """Seconds that a client waits for a session, including the look-up of the name. Stops a client from waiting for a
+    server that is not there."""
     handshake_timeout: float = attrs.field(default=10.0, validator=_positive)
-    """Seconds that a server gives a client for its handshake."""
+    """Seconds that a server gives a client for its handshake. Stops clients that never finish from holding their
+    places."""
     setup_timeout: float = attrs.field(default=5.0, validator=_positive)
-    """Seconds that the peer has for its SETUP, and a new stream for its type."""
+    """Seconds that the peer has for its SETUP, and for the type of a new stream. Stops a silent peer from holding a
+    session or a stream."""
     reply_timeout: float = attrs.field(default=10.0, validator=_positive)
-    """Seconds that the peer has to answer a TRACK or a FETCH request, and up to moq-lite-04 a subscription."""
+    """Seconds that the peer has to answer a TRACK or a FETCH request, and up to moq-lite-04 a subscription. Stops the
+    application from waiting for a peer that never answers."""
     track_wait_timeout: float = attrs.field(default=2.0, validator=_positive)
-    """Seconds that a subscription waits for a track that nobody publishes yet; only before moq-lite, see
-    `Quirks.subscribes_early`."""
+    """Seconds that a subscription waits for a track that is not published yet, in versions whose peers subscribe
+    without waiting for an announcement (gomoqt-develop). Stops such subscriptions from waiting forever."""
     late_group_timeout: float = attrs.field(default=0.5, validator=_positive)
-    """Seconds that the last groups of a track have to arrive after the publisher has finished the subscription."""
+    """Seconds that the last groups of a track have to arrive after the publisher has finished the subscription. Stops
+    groups that were lost or never sent from keeping the subscription open."""
     close_timeout: float = attrs.field(default=2.0, validator=_positive)
-    """Seconds that closing may take before it is forced."""
+    """Seconds that closing may take before it is forced. Stops a peer that does not answer from holding up the end of
+    a block."""
     drain_timeout: float = attrs.field(default=5.0, validator=_positive)
-    """Seconds that the handler of `stay_connected` has to end once its session was replaced or lost."""
+    """Seconds that the handler of `stay_connected` has to end once its session was replaced or lost. Stops a handler
+    that ignores the end of its session from running forever."""
     settle_time: float = attrs.field(default=10.0, validator=_positive)
-    """Seconds after which a session counts as one that works: redirects and retries are counted anew from there.
-    Stops servers that send a client to and fro, and one that lets it in only to drop it, from keeping it busy."""
+    """Seconds that a session must last to reset the redirect and retry counts. Stops servers that keep a client in a
+    redirect loop, and one that accepts a client only to drop it."""
     idle_timeout: float = attrs.field(default=30.0, validator=_positive)
-    """Seconds of silence after which a connection counts as lost, on both sides."""
+    """Seconds of silence after which a connection counts as lost, on both sides. Stops connections to peers that
+    vanished from lasting."""
     keep_alive: float = attrs.field(default=10.0, validator=_positive)
-    """Seconds after which a client with nothing to say sends a ping."""
+    """Seconds after which a client that has nothing to send sends a PING. Stops a quiet session from ending by
+    `idle_timeout`, its own or that of a NAT on the way."""

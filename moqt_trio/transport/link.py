@@ -32,7 +32,7 @@ class Link(Protocol):
 
 @attrs.define(kw_only=True, eq=False)
 class LossyLink:
-    """A path with one delay and one rate in each direction. Give it to `open_memory_pair(link=…)`.
+    """A path with one delay and one rate in each direction. Give it to `session_pair(link=…)`.
 
     Stream bytes that are lost arrive late, by the time that a sender needs to notice and send again; a datagram that
     is lost is lost.
