@@ -12,6 +12,8 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from functools import partial
 
 import trio
 
@@ -129,24 +131,20 @@ async def echo_group(group: moqt.GroupReader, copy: moqt.GroupWriter) -> None:
 
 async def serve(options: Options) -> None:
     """Listen until SIGINT or SIGTERM, then give the clients time to leave; a second signal ends that at once."""
-    router = moqt.Router({ROUTE: echo}, default=ROUTE)
     page = EchoPage()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-
-            async def listen(*, task_status: trio.TaskStatus[moqt.Listener]) -> None:
-                await moqt.serve(
-                    router,
+            listener = await nursery.start(
+                partial(
+                    moqt.serve,
+                    moqt.Router({ROUTE: echo}, default=ROUTE),
                     options.host,
                     options.port,
                     certificate=options.certificate,
                     versions=options.versions,
                     app=page,
-                    task_status=task_status,
                 )
-                nursery.cancel_scope.cancel()
-
-            listener = await nursery.start(listen)
+            )
             page.pin_certificate_of(listener, options.certificate)
             nursery.start_soon(reload_on_hangup, options.certificate)
             for url in listener.urls:
@@ -155,9 +153,15 @@ async def serve(options: Options) -> None:
             print(f"page for browsers {listener.urls[0].removesuffix(ROUTE)}/", flush=True)
             await anext(signals)
             print(f"shutting down; clients have {GRACE:g} s to leave", flush=True)
-            nursery.start_soon(listener.aclose, GRACE)
-            await anext(signals)
+            nursery.start_soon(cancel_on_signal, nursery.cancel_scope, signals)
+            await listener.aclose(GRACE)
             nursery.cancel_scope.cancel()
+
+
+async def cancel_on_signal(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
+    """Cancel a scope when a signal arrives."""
+    await anext(signals)
+    scope.cancel()
 
 
 async def reload_on_hangup(certificate: moqt.CertificateFiles | None) -> None:
