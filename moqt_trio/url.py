@@ -30,7 +30,7 @@ class SessionUrl:
 
     @classmethod
     def parse(cls, url: str) -> SessionUrl:
-        """Returns what a URL says.
+        """Return what a URL says.
 
         Args:
             url: `https://…` for WebTransport, `moqt://…` or `moql://…` for raw QUIC. The port is 443 when left out.

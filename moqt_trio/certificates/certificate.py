@@ -1,6 +1,6 @@
 """A certificate with its key: loading one, making a short-lived one for development, naming it by its SHA-256.
 
-Knows nothing of where certificates are kept, of QUIC or of tasks; it blocks only for small files.
+Nothing here waits for more than a small file. `store.py` says where certificates are kept.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 """The names that a development certificate covers unless told otherwise."""
 
 MAX_DEVELOPMENT_DAYS = 14
-"""Browsers refuse to pin a certificate that is valid for longer."""
+"""Days that a certificate may be valid in all: browsers refuse to pin one that is valid for longer."""
 
 _CLOCK_SKEW = dt.timedelta(hours=1)
 _DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 
 
 def utc_now() -> dt.datetime:
-    """Returns the wall clock's time."""
+    """Return the wall clock's time."""
     return dt.datetime.now(dt.UTC)
 
 
 @attrs.frozen(repr=False)
 class Certificate:
-    """A certificate with its private key: what a server shows, and proves to own.
+    """A certificate with its private key, as a server shows it.
 
     Attributes:
         certificate: The server's own certificate.
@@ -55,7 +55,7 @@ class Certificate:
 
     @classmethod
     def load(cls, certfile: str | os.PathLike[str], keyfile: str | os.PathLike[str]) -> Certificate:
-        """Returns a certificate from two PEM files. Whether it has expired is not looked at: see `days_left`.
+        """Return a certificate from two PEM files. Whether it has expired is not checked: see `days_left`.
 
         Args:
             certfile: The server's certificate first, then its chain.
@@ -81,7 +81,7 @@ class Certificate:
 
     @property
     def fingerprint_text(self) -> str:
-        """The fingerprint as people write it: `ab:cd:…`."""
+        """The fingerprint in pairs of digits: `ab:cd:…`."""
         return self.fingerprint.hex(":")
 
     @property
@@ -95,7 +95,7 @@ class Certificate:
         return hosts_of(self.certificate)
 
     def days_left(self, now: dt.datetime | None = None) -> float:
-        """Returns the days until the certificate expires; below zero once it has.
+        """Return the days until the certificate expires; below zero once it has.
 
         Args:
             now: An aware time; the clock's when left out.
@@ -103,11 +103,11 @@ class Certificate:
         return (self.not_after - (now or utc_now())) / dt.timedelta(days=1)
 
     def certificate_pem(self) -> bytes:
-        """Returns the certificate and its chain in PEM."""
+        """Return the certificate and its chain in PEM."""
         return b"".join(certificate_to_pem(certificate) for certificate in (self.certificate, *self.chain))
 
     def private_key_pem(self) -> bytes:
-        """Returns the private key in PEM (PKCS #8), not encrypted."""
+        """Return the private key in PEM (PKCS #8), not encrypted."""
         return key_to_pem(self.private_key)
 
     def __repr__(self) -> str:
@@ -118,7 +118,7 @@ class Certificate:
 def development_certificate(
     hosts: Sequence[str] = LOCAL_HOSTS, *, days: float = 13, now: dt.datetime | None = None
 ) -> Certificate:
-    """Returns a new self-signed ECDSA P-256 certificate of the kind that browsers let a page pin.
+    """Return a new self-signed ECDSA P-256 certificate of the kind that browsers let a page pin.
 
     Args:
         hosts: The DNS names and IP addresses that it is for.
@@ -167,7 +167,7 @@ def development_certificate(
 
 
 def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Returns the DNS names and IP addresses that a certificate is for."""
+    """Return the DNS names and IP addresses that a certificate is for."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -177,7 +177,7 @@ def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def parse_fingerprint(text: str) -> bytes:
-    """Returns the 32 bytes of a SHA-256 fingerprint.
+    """Return the 32 bytes of a SHA-256 fingerprint.
 
     Args:
         text: 64 hexadecimal digits in either case, or 32 pairs of them with colons between.
@@ -195,7 +195,7 @@ def parse_fingerprint(text: str) -> bytes:
 
 
 def general_name(host: str) -> x509.DNSName | x509.IPAddress:
-    """Returns a host as a certificate spells it.
+    """Return a host as a certificate spells it.
 
     Raises:
         ValueError: It is neither a DNS name in ASCII nor an IP address.

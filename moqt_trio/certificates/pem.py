@@ -1,7 +1,4 @@
-"""PEM files of certificates and keys: read with errors that name the remedy, written whole or not at all.
-
-This file does not look into a certificate, and knows nothing of who uses it.
-"""
+"""PEM files of certificates and keys: read with errors that name the remedy, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ def _read(path: Path, what: str) -> bytes:
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:
-    """Returns the certificates in a file, in its order.
+    """Return the certificates in a file, in its order.
 
     Raises:
         CertificateUnusable: The file cannot be read, or holds none.
@@ -49,7 +46,7 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
 
 
 def read_key(path: Path) -> PrivateKey:
-    """Returns the private key in a file.
+    """Return the private key in a file.
 
     Raises:
         CertificateUnusable: The file cannot be read, holds none, or one that is encrypted or of another kind.
@@ -72,19 +69,19 @@ def read_key(path: Path) -> PrivateKey:
 
 
 def certificate_to_pem(certificate: x509.Certificate) -> bytes:
-    """Returns a certificate in PEM."""
+    """Return a certificate in PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def key_to_pem(key: PrivateKey) -> bytes:
-    """Returns a private key in PEM (PKCS #8), not encrypted."""
+    """Return a private key in PEM (PKCS #8), not encrypted."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Puts a file in place, readable by its owner only; a reader sees all of it or none."""
+    """Put a file in place, readable by its owner only; a reader sees all of it or none."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")  # with mode 0600
     try:
         with open(descriptor, "wb") as file:
@@ -98,5 +95,5 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def unusable(verb: str, path: Path, error: OSError) -> CertificateUnusable:
-    """Returns the exception for an operating system error on a path."""
+    """Return the exception for an operating system error on a path."""
     return CertificateUnusable(f"cannot {verb} {printable(str(path))}: {error.strerror}")

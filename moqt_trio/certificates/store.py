@@ -1,8 +1,8 @@
 """Where certificates are kept: the account's store of development certificates, and a pair of files that may change.
 
 Two machines never share a development certificate. On one machine the server of an account keeps its certificates in
-a store, and a client of the same account trusts exactly what lies there. Who is allowed to ask the store (clients that
-connect to a loopback address) is decided by the client, not here. Knows nothing of TLS handshakes or of tasks.
+a store, and a client of the same account trusts exactly those. The client decides when to trust the store: only when
+it connects to a loopback address.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import datetime as dt
 
 RENEW_BEFORE_DAYS = 2
-"""A development certificate with less than this left is replaced."""
+"""A development certificate with fewer days left is replaced: enough for clients that pinned it to learn the next one,
+few enough to make use of the fourteen that a browser allows."""
 
 _STORED_NAME = re.compile(r"[0-9a-f]{64}\.pem")
 
@@ -50,14 +51,14 @@ class CertificateFiles:
         self._certificate = Certificate.load(certfile, keyfile)
 
     def __call__(self) -> Certificate:
-        """Returns the certificate that was loaded last."""
+        """Return the certificate that was loaded last."""
         return self._certificate
 
     def reload(self) -> Certificate:
-        """Loads the files again and returns their certificate.
+        """Load the files again, and return their certificate.
 
         Raises:
-            CertificateUnusable: They cannot be used; the certificate from before stays in place.
+            CertificateUnusable: They cannot be used; the previous certificate stays in place.
         """
         self._certificate = Certificate.load(self._certfile, self._keyfile)
         return self._certificate
@@ -71,7 +72,7 @@ class DevelopmentCertificates:
 
     A server takes `current()`; it is made when there is none and renewed when less than two days are left. A client
     on the same account pins `fingerprints()` for `localhost`. Only the account itself can write there: the directory
-    has mode 0700, a key 0600, and a directory that somebody else owns or can write to is refused. Files are written
+    has mode 0700, a key 0600, and a directory that another account owns or can write to is refused. Files are written
     whole or not at all, so that any number of servers and clients may use one store at once.
 
     Args:
@@ -92,7 +93,7 @@ class DevelopmentCertificates:
         return f"<DevelopmentCertificates in {str(self.directory)!r} for {', '.join(self.hosts)}>"
 
     def current(self, now: dt.datetime | None = None) -> Certificate:
-        """Returns the certificate to serve with: the stored one that lasts longest, or a new one.
+        """Return the certificate to serve with: the stored one that lasts longest, or a new one.
 
         The one that it replaces stays in `fingerprints()` for as long as it is valid.
 
@@ -100,19 +101,19 @@ class DevelopmentCertificates:
             now: An aware time; the clock's when left out.
 
         Raises:
-            CertificateUnusable: The directory cannot be used, or belongs to somebody else.
+            CertificateUnusable: The directory cannot be used, or belongs to another account.
         """
         now = now or utc_now()
         return self.stored(now) or self.renew(now)
 
     def stored(self, now: dt.datetime | None = None) -> Certificate | None:
-        """Returns the stored certificate that a server would show, or None when it would make a new one.
+        """Return the stored certificate that a server would show, or None when it would make a new one.
 
         Args:
             now: An aware time; the clock's when left out.
 
         Raises:
-            CertificateUnusable: The directory cannot be used, or belongs to somebody else.
+            CertificateUnusable: The directory cannot be used, or belongs to another account.
         """
         now = now or utc_now()
         pairs = [Certificate(certificate, key) for certificate, key in self._pairs(now)]
@@ -124,13 +125,13 @@ class DevelopmentCertificates:
         return max(fit, key=lambda certificate: (certificate.not_after, certificate.fingerprint), default=None)
 
     def renew(self, now: dt.datetime | None = None) -> Certificate:
-        """Makes a certificate, stores it and returns it. What has expired is removed from the store.
+        """Make a certificate, store it and return it. What has expired is removed from the store.
 
         Args:
             now: An aware time; the clock's when left out.
 
         Raises:
-            CertificateUnusable: The directory cannot be used, or belongs to somebody else.
+            CertificateUnusable: The directory cannot be used, or belongs to another account.
         """
         now = now or utc_now()
         certificate = development_certificate(self.hosts, now=now)
@@ -139,19 +140,19 @@ class DevelopmentCertificates:
         return certificate
 
     def fingerprints(self, now: dt.datetime | None = None) -> tuple[bytes, ...]:
-        """Returns the SHA-256 of every stored certificate that is valid now. No key is read.
+        """Return the SHA-256 of every stored certificate that is valid now. No key is read.
 
         Args:
             now: An aware time; the clock's when left out.
 
         Raises:
-            CertificateUnusable: The directory cannot be used, or belongs to somebody else.
+            CertificateUnusable: The directory cannot be used, or belongs to another account.
         """
         now = now or utc_now()
         return tuple(certificate.fingerprint(hashes.SHA256()) for _, certificate in self._valid(now))
 
     def _files(self) -> list[Path]:
-        """Returns the certificate files; none when the directory does not exist."""
+        """Return the certificate files; none when the directory does not exist."""
         try:
             self._refuse_foreign_directory()
             return sorted(path for path in self.directory.iterdir() if _STORED_NAME.fullmatch(path.name))
@@ -161,7 +162,7 @@ class DevelopmentCertificates:
             raise unusable("read", self.directory, error) from error
 
     def _refuse_foreign_directory(self) -> None:
-        # Who can write here decides what this account's clients trust.
+        # Whatever is written here is trusted by this account's clients.
         status = self.directory.stat()
         if not stat.S_ISDIR(status.st_mode):
             raise CertificateUnusable(f"{printable(str(self.directory))} is not a directory: move it away")
@@ -205,7 +206,7 @@ class DevelopmentCertificates:
             raise unusable("write", self.directory, error) from error
 
     def _remove_outdated(self, now: dt.datetime) -> None:
-        """Removes what has expired or does not decode, and its keys."""
+        """Remove what has expired or does not decode, and its keys."""
         for path in self._files():
             certificate = _stored_certificate(path)
             if certificate is None or certificate.not_valid_after_utc < now:
@@ -225,7 +226,7 @@ def _default_directory() -> Path:
 
 
 def _stored_certificate(path: Path) -> x509.Certificate | None:
-    """Returns a certificate of the store; None when the file is gone, damaged, or not what its name says."""
+    """Return a certificate of the store; None when the file was removed, is damaged, or has another's name."""
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):

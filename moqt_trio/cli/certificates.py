@@ -1,4 +1,4 @@
-"""The command line for certificates: `python -m moqt_trio.certificates`. Knows nothing that the package does not."""
+"""The command line for certificates: `python -m moqt_trio.certificates`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ exit codes: 0 done, 1 the certificate has expired or has too few days left,
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m moqt_trio.certificates",
         description=_DESCRIPTION,
@@ -194,7 +194,7 @@ def _print(certificate: x509.Certificate) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command.
+    """Run a command.
 
     Returns:
         The exit code; see `--help`.

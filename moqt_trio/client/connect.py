@@ -36,7 +36,16 @@ Fingerprints = str | bytes | Collection[str | bytes]
 """SHA-256 digests of certificates: 32 bytes, or hexadecimal text with or without colons; one or several."""
 
 
-def _digests(fingerprint: Fingerprints | None) -> tuple[bytes, ...]:
+def _or_default(limits: Limits | None) -> Limits:
+    return limits or Limits()
+
+
+def _offered(options: ConnectOptions) -> tuple[Dialect, ...]:
+    return dialects.resolve(options.versions)
+
+
+def _digests(options: ConnectOptions) -> tuple[bytes, ...]:
+    fingerprint = options.fingerprint
     if fingerprint is None:
         return ()
     if isinstance(fingerprint, str | bytes):
@@ -50,10 +59,6 @@ def _digests(fingerprint: Fingerprints | None) -> tuple[bytes, ...]:
     if not digests:
         raise ValueError("fingerprint is an empty collection; leave it out to verify by authorities")
     return tuple(digests)
-
-
-def _or_default(limits: Limits | None) -> Limits:
-    return limits or Limits()
 
 
 @attrs.frozen
@@ -77,16 +82,8 @@ class ConnectOptions:
     verify: bool
     origin: str | None
     limits: Limits = attrs.field(converter=_or_default)
-    offered: tuple[Dialect, ...] = attrs.field(init=False)
-    digests: tuple[bytes, ...] = attrs.field(init=False)
-
-    @offered.default
-    def _resolve_versions(self) -> tuple[Dialect, ...]:
-        return dialects.resolve(self.versions)
-
-    @digests.default
-    def _read_fingerprint(self) -> tuple[bytes, ...]:
-        return _digests(self.fingerprint)
+    offered: tuple[Dialect, ...] = attrs.field(init=False, default=attrs.Factory(_offered, takes_self=True))
+    digests: tuple[bytes, ...] = attrs.field(init=False, default=attrs.Factory(_digests, takes_self=True))
 
     def __attrs_post_init__(self) -> None:
         if self.digests and (self.cafile is not None or not self.verify):
