@@ -57,7 +57,7 @@ APPLICATION_CODES_START = 64
 
 
 DUPLICATE: Final = 1 << 32
-"""What says that something is there twice, where the version has a number for that; see `CodeTable.duplicate`.
+"""The code of something that is there twice, where the version has a number for that; see `CodeTable.duplicate`.
 
 It stands only inside this library: the codes of moq-lite have 32 bits.
 """
@@ -83,7 +83,7 @@ class CodeTable:
     fallback: Mapping[CodeSpace, int] = attrs.field(factory=dict)
 
     def to_wire(self, space: CodeSpace, code: int) -> int:
-        """Returns the number that goes onto the wire; a code that this library has no name for stays what it is."""
+        """Return the number that goes onto the wire; a code that this library has no name for stays what it is."""
         numbers = self.numbers.get(space)
         if numbers is None:
             return code
@@ -91,62 +91,17 @@ class CodeTable:
         return numbers.get(code, self.fallback[space] if code in known else code)
 
     def from_wire(self, space: CodeSpace, number: int) -> int:
-        """Returns the code of this library that a number stands for, or the number itself when it stands for none."""
+        """Return the code of this library that a number stands for, or the number itself when it stands for none."""
         numbers = self.numbers.get(space, {})
         return next((code for code, found in numbers.items() if found == number), number)
 
     def duplicate(self, space: CodeSpace) -> int:
-        """Returns the code for something that is there twice, an internal error for want of a better."""
+        """Return the code for something that is there twice: an internal error where the version has no code for it."""
         return DUPLICATE if DUPLICATE in self.numbers.get(space, {}) else StreamCode.INTERNAL_ERROR
 
 
 MOQ_LITE = CodeTable()
 """The numbers of moq-lite-06, which its peers use in every version of moq-lite."""
-
-DEVELOP = CodeTable(
-    numbers={
-        "session": {
-            SessionCode.NO_ERROR: 0x0,
-            SessionCode.INTERNAL_ERROR: 0x1,
-            SessionCode.UNAUTHORIZED: 0x2,
-            SessionCode.PROTOCOL_VIOLATION: 0x3,
-            SessionCode.KEY_VALUE_FORMATTING_ERROR: 0x5,
-            SessionCode.GOAWAY_TIMEOUT: 0x10,
-        },
-        "announce": {StreamCode.INTERNAL_ERROR: 0x0, DUPLICATE: 0x1},
-        # The first code that has a number is what the number stands for on its way in.
-        "subscribe": {
-            StreamCode.INTERNAL_ERROR: 0x0,
-            DUPLICATE: 0x2,
-            StreamCode.NOT_FOUND: 0x3,
-            StreamCode.UNROUTABLE: 0x3,
-            StreamCode.CONTROL_TIMEOUT: 0x5,
-            StreamCode.DELIVERY_TIMEOUT: 0x5,
-        },
-        "fetch": {StreamCode.INTERNAL_ERROR: 0x0, StreamCode.NOT_FOUND: 0x1, StreamCode.EVICTED: 0x1},
-        "info": {StreamCode.INTERNAL_ERROR: 0x0, StreamCode.NOT_FOUND: 0x1, StreamCode.UNROUTABLE: 0x1},
-        "group": {
-            StreamCode.INTERNAL_ERROR: 0x0,
-            StreamCode.CANCELLED: 0x1,
-            StreamCode.OLD: 0x3,
-            StreamCode.TOO_FAR_BEHIND: 0x3,
-            StreamCode.EVICTED: 0x3,
-            StreamCode.DELIVERY_TIMEOUT: 0x4,
-            StreamCode.NOT_FOUND: 0x5,
-        },
-        "stream": {StreamCode.INTERNAL_ERROR: 0x0, StreamCode.CANCELLED: 0x10},
-    },
-    fallback={
-        "session": 0x1,
-        "announce": 0x0,
-        "subscribe": 0x0,
-        "fetch": 0x0,
-        "info": 0x0,
-        "group": 0x0,
-        "stream": 0x0,
-    },
-)
-"""The numbers of gomoqt's develop version: each kind of stream has a space of its own."""
 
 
 def describe_session_code(code: int) -> str:

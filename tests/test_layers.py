@@ -301,6 +301,7 @@ SHORTEST = 60
 SHORT_FILES: dict[str, str] = {
     "moqt_trio.client.backoff": "a subject of its own: a public value that the reconnect loop is given",
     "moqt_trio.frame": "a seam: the one type that passes from the decoder to the application",
+    "moqt_trio.protocol.goaway": "a subject that has its file beside the other kinds of streams",
     "moqt_trio.transport.stream": "a seam: both halves in one stream, which the two halves must not know",
 }
 """Files under `SHORTEST` lines, each with its reason."""

@@ -1,10 +1,10 @@
-"""The sans-IO session: one state machine for each stream, and the ids and limits that they share.
+"""The rules of a session without I/O: one state machine for each stream, and the ids and limits that they share.
 
-Bytes go in and typed events come out; a method call returns the bytes that the driver writes on that machine's
-stream. Nothing here waits, reads a clock, opens a stream or knows what carries it.
+Bytes go in and events come out; a method call returns the bytes that the caller writes on that machine's stream.
+Nothing here waits, reads a clock or opens a stream.
 
-    driver                                      this package
-    ──────                                      ────────────
+    session/                                    this package
+    ────────                                    ────────────
     a stream of ours is wanted                  core.subscribe(…), core.group(…) …  → a machine
     writes machine.opening first
     the peer opened a stream                    core.accept_bidi() / core.accept_uni()  → a machine
@@ -14,20 +14,23 @@ stream. Nothing here waits, reads a clock, opens a stream or knows what carries 
 
 | file | what it owns |
 |---|---|
-| `core.py` | `SessionCore`: makes the machines, routes datagrams |
-| `incoming.py` | the first bytes of a stream that the peer opened |
+| `core.py` | `SessionCore`: makes the machines, reads the type of the peer's streams, routes datagrams |
 | `state.py` | what the machines of one session share: ids, counts, what the peer said once |
-| `machine.py` | what every machine does alike: cutting messages, FIN, reset, release |
-| `paths.py` | a peer's spelling of a path, made canonical and bounded |
+| `machine.py` | what every machine does alike: messages out of bytes, FIN, reset, release, the states of an answer |
+| `events.py` | what happened on a stream |
+| `handshake.py` | which version a session speaks, and the stream of the in-band handshake |
+| `paths.py` | a path as a peer or the caller wrote it, made canonical and bounded |
 | `announce.py` `subscribe.py` `group.py` `fetch.py` | one kind of stream each, both ends of it |
 | `track.py` `probe.py` `goaway.py` `setup.py` | the same |
 | `announced_tracks.py` | announcements that name tracks: which broadcasts they add up to |
-| `negotiation.py` | which version a session speaks, before there is a core |
-| `handshake.py` | the stream of the handshake, in the versions that have one |
-| `events.py` | what the machines tell |
 
-Three exceptions leave a machine because of a peer: `RemoteProtocolError`, `Malformed` and `LimitExceeded`. Their
-`scope` says what the driver ends with their `code`: the stream (reset *and* stop it), or the session. What the
-bytes said in front of the mistake is in `machine.events_before`: the driver tells it first, so that it makes no
-difference how the stream was cut. After that a machine ignores whatever still arrives.
+A machine is named for its end of the stream: a `…Requester` opens it and asks, a `…Responder` answers.
+
+`receive_data` raises `RemoteProtocolError`, `Malformed` or `LimitExceeded` for a mistake of the peer's; nothing else
+here raises because of a peer. The `scope` of the exception says what the caller ends with its `code`: the stream, whose
+sending half it resets and whose receiving half it stops, or the session. What the bytes in front of the mistake said
+is in `machine.partial_events`: the caller handles it first, so that it makes no difference how the stream was cut.
+After that a machine ignores whatever still arrives.
+
+`LocalProtocolError` is raised for a mistake of the caller's; the machine's state is then as it was before.
 """

@@ -10,4 +10,3 @@ from .lite import versions as versions
 from .lite import legacy as legacy
 from .transfork import transfork as transfork
 from .transfork import develop as develop
-from .lite import draft as draft

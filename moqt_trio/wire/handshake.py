@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from ..codes import SessionCode
 from ..errors import LimitExceeded, LocalProtocolError, Malformed
 from .buffer import BareReader, Incomplete, Reader, Writer
-from .messages import Parameters, SessionClient, SessionServer
+from .messages import Parameters, SessionClient, SessionServer, SessionUpdate
 
 if TYPE_CHECKING:
     from ..limits import Limits
@@ -245,3 +245,16 @@ def _read_parameters(reader: Reader, form: HandshakeForm, limits: Limits) -> Par
         else:
             values.append((number, reader.data("max_message", limits.max_message)))
     return tuple(values)
+
+
+# -- on the stream of the handshake, once there is a version ---------------------------------------------------
+
+
+def read_session_update(reader: Reader, limits: Limits) -> SessionUpdate:
+    """Reads `i bitrate`, 0 for unknown."""
+    return SessionUpdate(reader.varint() or None)
+
+
+def write_session_update(writer: Writer, message: SessionUpdate) -> None:
+    """Writes `i bitrate`; a rate that was measured as 0 goes out as 1."""
+    writer.varint(0 if message.bitrate is None else message.bitrate or 1)

@@ -1,7 +1,7 @@
 """moq-lite-01 and -02: the bodies that only they have, and their tables.
 
 They know broadcasts, subscriptions and groups, and nothing else: no ranges, no fetch, no hops. They are negotiated by
-a handshake (`handshake.py`), whose stream stays open. `lite_dialect.py` frames the bodies. In the layouts `i` is a
+a handshake (`wire/handshake.py`), whose stream stays open. `wire/tables.py` frames the bodies. In the layouts `i` is a
 varint, `u8` a byte and `s` text with its length in front.
 
 Spec: draft-lcurley-moq-lite-01 and -02.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ...codes import StreamCode
 from ...errors import LimitExceeded, LocalProtocolError
 from ..dialect import Features, register
-from ..handshake import HandshakeForm
+from ..handshake import HandshakeForm, read_session_update, write_session_update
 from ..messages import (
     AnnounceEnd,
     AnnounceInit,
@@ -35,16 +35,6 @@ from . import subscribe as subscribe
 if TYPE_CHECKING:
     from ...limits import Limits
     from ..buffer import Reader, Writer
-
-
-def read_session_update(reader: Reader, limits: Limits) -> SessionUpdate:
-    """Reads `i bitrate`, 0 for unknown."""
-    return SessionUpdate(reader.varint() or None)
-
-
-def write_session_update(writer: Writer, message: SessionUpdate) -> None:
-    """Writes `i bitrate`; a rate that was measured as 0 goes out as 1."""
-    writer.varint(0 if message.bitrate is None else message.bitrate or 1)
 
 
 def _read_init(reader: Reader, limits: Limits) -> AnnounceInit:

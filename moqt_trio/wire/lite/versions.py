@@ -1,7 +1,7 @@
-"""The moq-lite versions: which layout each one uses for each message, and what its streams are called.
+"""The moq-lite versions from 03 on: which layout each one uses for each message, and what its streams are called.
 
-A version is a table. What a message's bytes are is in `lite_announce.py`, `lite_subscribe.py`, `lite_session.py`
-and `frames.py`; `lite_dialect.py` puts those bodies into messages. Nothing here knows of sessions.
+A version is a table. What a message's bytes are is in `announce.py`, `subscribe.py` and `session.py` beside this file,
+and in `wire/frames.py`; `wire/tables.py` puts those bodies into messages.
 
 A field that a version lacks is left out when it is a preference, a cost or a hint (`ordered`, costs, a round trip).
 It is a `LocalProtocolError` when leaving it out would ask for something else (ranges of frames, a hop to exclude).
@@ -10,6 +10,8 @@ Spec: draft-lcurley-moq-lite-03 to -06.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -39,6 +41,10 @@ from ..tables import Reads, TableDialect, Writes
 from . import announce as announce
 from . import session as session
 from . import subscribe as subscribe
+
+if TYPE_CHECKING:
+    from ...limits import Limits
+    from ..buffer import Reader, Writer
 
 # -- moq-lite-03 ----------------------------------------------------------------------------------------------
 
@@ -102,10 +108,10 @@ _WRITES_04: Writes = {
 
 # -- moq-lite-05: SETUP, ANNOUNCE_OK, TRACK, timestamps, datagrams, the end of a subscription --------------------
 
-BIDIRECTIONAL_05 = {**_BIDIRECTIONAL_04, 6: StreamKind.TRACK}
-UNIDIRECTIONAL_05 = {**_UNIDIRECTIONAL_03, 1: StreamKind.SETUP}
+_BIDIRECTIONAL_05 = {**_BIDIRECTIONAL_04, 6: StreamKind.TRACK}
+_UNIDIRECTIONAL_05 = {**_UNIDIRECTIONAL_03, 1: StreamKind.SETUP}
 
-FEATURES_05 = attrs.evolve(
+_FEATURES_05 = attrs.evolve(
     _FEATURES_04,
     setup="uni",
     announce_first="ok",
@@ -117,7 +123,7 @@ FEATURES_05 = attrs.evolve(
     datagrams=True,
 )
 
-READS_05: Reads = {
+_READS_05: Reads = {
     **_READS_04,
     Expect.SETUP: session.read_setup,
     Expect.ANNOUNCE_FIRST_REPLY: announce.read_ok,
@@ -127,7 +133,7 @@ READS_05: Reads = {
     Expect.TRACK_INFO: subscribe.read_ordered_track_info,
 }
 
-WRITES_05: Writes = {
+_WRITES_05: Writes = {
     **_WRITES_04,
     Setup: session.write_setup,
     AnnounceOk: announce.write_ok,
@@ -140,10 +146,10 @@ WRITES_05: Writes = {
 
 # -- moq-lite-06: announcements by id, costs, ranges of frames ----------------------------------------------------
 
-_FEATURES_06 = attrs.evolve(FEATURES_05, announce_ids=True, exclude_hop=False, frame_ranges=True)
+_FEATURES_06 = attrs.evolve(_FEATURES_05, announce_ids=True, exclude_hop=False, frame_ranges=True)
 
 _READS_06: Reads = {
-    **READS_05,
+    **_READS_05,
     Expect.ANNOUNCE_REQUEST: announce.read_request,
     Expect.ANNOUNCE_REPLY: {0: announce.read_start, 1: announce.read_end, 2: announce.read_update},
     Expect.SUBSCRIBE: subscribe.read_subscribe_frames,
@@ -154,7 +160,7 @@ _READS_06: Reads = {
 }
 
 _WRITES_06: Writes = {
-    **WRITES_05,
+    **_WRITES_05,
     AnnounceRequest: announce.write_request,
     AnnounceStart: (0, announce.write_start),
     AnnounceEnd: (1, announce.write_end),
@@ -166,14 +172,44 @@ _WRITES_06: Writes = {
     TrackInfo: subscribe.write_track_info,
 }
 
+# -- moq-lite-06-wip: on the way to -06, one cost to an announcement; everything else as -05 has it ----------------
+
+# Its peers were built from the draft's working tree, so it is offered only when it is named.
+
+
+def _read_wip_start(reader: Reader, limits: Limits) -> AnnounceStart:
+    """Reads `s suffix, hops, i cost`."""
+    return AnnounceStart(announce.read_path(reader, limits), announce.read_hops(reader, limits), reader.varint())
+
+
+def _write_wip_start(writer: Writer, message: AnnounceStart) -> None:
+    """Writes `s suffix, hops, i cost`."""
+    announce.refuse_restart(message)
+    writer.text(message.suffix)
+    announce.write_hops(writer, message.hops)
+    writer.varint(message.warm_cost)
+
+
+def _read_wip_update(reader: Reader, limits: Limits) -> AnnounceUpdate:
+    """Reads `i announce_id, hops, i cost`."""
+    return AnnounceUpdate(reader.varint(), announce.read_hops(reader, limits), reader.varint())
+
+
+def _write_wip_update(writer: Writer, message: AnnounceUpdate) -> None:
+    """Writes `i announce_id, hops, i cost`."""
+    writer.varint(message.announce_id)
+    announce.write_hops(writer, message.hops)
+    writer.varint(message.warm_cost)
+
+
 # Registered newest first: this is the order in which a client offers them.
 
 MOQ_LITE_06 = register(
     TableDialect(
         "moq-lite-06",
         features=_FEATURES_06,
-        bidirectional=BIDIRECTIONAL_05,
-        unidirectional=UNIDIRECTIONAL_05,
+        bidirectional=_BIDIRECTIONAL_05,
+        unidirectional=_UNIDIRECTIONAL_05,
         reads=_READS_06,
         writes=_WRITES_06,
     )
@@ -181,11 +217,11 @@ MOQ_LITE_06 = register(
 MOQ_LITE_05 = register(
     TableDialect(
         "moq-lite-05",
-        features=FEATURES_05,
-        bidirectional=BIDIRECTIONAL_05,
-        unidirectional=UNIDIRECTIONAL_05,
-        reads=READS_05,
-        writes=WRITES_05,
+        features=_FEATURES_05,
+        bidirectional=_BIDIRECTIONAL_05,
+        unidirectional=_UNIDIRECTIONAL_05,
+        reads=_READS_05,
+        writes=_WRITES_05,
     )
 )
 MOQ_LITE_04 = register(
@@ -208,5 +244,26 @@ MOQ_LITE_03 = register(
         unidirectional=_UNIDIRECTIONAL_03,
         reads=_READS_03,
         writes=_WRITES_03,
+    )
+)
+MOQ_LITE_06_WIP = register(
+    TableDialect(
+        "moq-lite-06-wip",
+        features=attrs.evolve(_FEATURES_05, announce_ids=True, exclude_hop=False),
+        bidirectional=_BIDIRECTIONAL_05,
+        unidirectional=_UNIDIRECTIONAL_05,
+        reads={
+            **_READS_05,
+            Expect.ANNOUNCE_REQUEST: announce.read_request,
+            Expect.ANNOUNCE_REPLY: {0: _read_wip_start, 1: announce.read_end, 2: _read_wip_update},
+        },
+        writes={
+            **_WRITES_05,
+            AnnounceRequest: announce.write_request,
+            AnnounceStart: (0, _write_wip_start),
+            AnnounceEnd: (1, announce.write_end),
+            AnnounceUpdate: (2, _write_wip_update),
+        },
+        opt_in=True,
     )
 )

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from ...codes import DEVELOP as DEVELOP_CODES
+from ...codes import DUPLICATE, CodeTable, SessionCode, StreamCode
 from ...errors import LocalProtocolError
 from ..dialect import Quirks, register
-from ..handshake import HandshakeForm
+from ..handshake import HandshakeForm, read_session_update
 from ..lite import subscribe as subscribe
-from ..lite.legacy import read_session_update
 from ..messages import (
     AnnounceEnd,
     AnnounceLive,
@@ -243,10 +242,56 @@ _WRITES: Writes = {
 }
 
 
+CODES: Final = CodeTable(
+    numbers={
+        "session": {
+            SessionCode.NO_ERROR: 0x0,
+            SessionCode.INTERNAL_ERROR: 0x1,
+            SessionCode.UNAUTHORIZED: 0x2,
+            SessionCode.PROTOCOL_VIOLATION: 0x3,
+            SessionCode.KEY_VALUE_FORMATTING_ERROR: 0x5,
+            SessionCode.GOAWAY_TIMEOUT: 0x10,
+        },
+        "announce": {StreamCode.INTERNAL_ERROR: 0x0, DUPLICATE: 0x1},
+        # The first code that has a number is what the number stands for on its way in.
+        "subscribe": {
+            StreamCode.INTERNAL_ERROR: 0x0,
+            DUPLICATE: 0x2,
+            StreamCode.NOT_FOUND: 0x3,
+            StreamCode.UNROUTABLE: 0x3,
+            StreamCode.CONTROL_TIMEOUT: 0x5,
+            StreamCode.DELIVERY_TIMEOUT: 0x5,
+        },
+        "fetch": {StreamCode.INTERNAL_ERROR: 0x0, StreamCode.NOT_FOUND: 0x1, StreamCode.EVICTED: 0x1},
+        "info": {StreamCode.INTERNAL_ERROR: 0x0, StreamCode.NOT_FOUND: 0x1, StreamCode.UNROUTABLE: 0x1},
+        "group": {
+            StreamCode.INTERNAL_ERROR: 0x0,
+            StreamCode.CANCELLED: 0x1,
+            StreamCode.OLD: 0x3,
+            StreamCode.TOO_FAR_BEHIND: 0x3,
+            StreamCode.EVICTED: 0x3,
+            StreamCode.DELIVERY_TIMEOUT: 0x4,
+            StreamCode.NOT_FOUND: 0x5,
+        },
+        "stream": {StreamCode.INTERNAL_ERROR: 0x0, StreamCode.CANCELLED: 0x10},
+    },
+    fallback={
+        "session": 0x1,
+        "announce": 0x0,
+        "subscribe": 0x0,
+        "fetch": 0x0,
+        "info": 0x0,
+        "group": 0x0,
+        "stream": 0x0,
+    },
+)
+"""The error codes: each kind of stream has numbers of its own."""
+
+
 class DevelopDialect(TableDialect):
     """gomoqt's develop version, made from its tables."""
 
-    codes = DEVELOP_CODES
+    codes = CODES
 
     def split_stream_type(self, data: bytes) -> tuple[int, int] | None:
         """Returns the number of a stream's type, which is one byte, and the offset behind it."""

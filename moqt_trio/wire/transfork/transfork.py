@@ -17,10 +17,9 @@ from ...codes import SessionCode, StreamCode
 from ...errors import LocalProtocolError
 from ..buffer import BareReader, Incomplete, Writer
 from ..dialect import Features, register
-from ..handshake import HandshakeForm
+from ..handshake import HandshakeForm, read_session_update, write_session_update
 from ..lite import subscribe as subscribe
 from ..lite.announce import refuse_restart
-from ..lite.legacy import read_session_update, write_session_update
 from ..messages import (
     AnnounceEnd,
     AnnounceLive,
