@@ -30,7 +30,7 @@ web: $(WEB)/node_modules/.installed ## bundle the script of the echo page
 	npm --prefix $(WEB) run --silent build
 
 .PHONY: browser
-browser: web ## install Chromium and what else the browser tests need
+browser: web ## install Chromium and the packages of the browser tests
 	@command -v chromium >/dev/null || test "$$(id -u)" = 0 || { echo "make: there is no Chromium here, and only root may install it: sudo apt install chromium" >&2; exit 1; }
 	@command -v chromium >/dev/null || command -v apt-get >/dev/null || { echo "make: there is no Chromium here, and no apt-get to install it; install it as 'chromium' on PATH" >&2; exit 1; }
 	command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
@@ -49,13 +49,13 @@ types: $(VENV)/.installed ## check types, with mypy and pyright
 	$(RUN) -m pyright --pythonpath $(RUN)
 
 .PHONY: cov
-cov: $(VENV)/.installed ## run every test and refuse too little branch coverage
+cov: $(VENV)/.installed ## run every test, and fail if branch coverage is too low
 	$(RUN) -m pytest --cov --cov-report=
 	$(RUN) -m coverage json -q -o .coverage.json
 	$(RUN) tests/coverage_gate.py .coverage.json
 
 .PHONY: bench
-bench: $(VENV)/.installed ## measure throughput, round trips, memory, and priorities on a slow link
+bench: $(VENV)/.installed ## measure throughput, round trips, memory, and priorities on a slow link, beside baselines
 	$(RUN) -m bench
 
 .PHONY: trace
@@ -63,7 +63,7 @@ trace: $(VENV)/.installed ## count the calls and files that one frame and one su
 	$(RUN) -m bench.trace
 
 .PHONY: fuzz
-fuzz: $(VENV)/.installed ## feed a million mutated messages to everything that reads a peer's bytes
+fuzz: $(VENV)/.installed ## feed a million mutated messages to every reader of a peer's bytes
 	$(RUN) -m fuzz
 
 .PHONY: docs
@@ -71,7 +71,7 @@ docs: $(VENV)/.installed-docs ## build the documentation into site/
 	$(RUN) -m zensical build --strict --config-file mkdocs.yml
 
 .PHONY: clean
-clean: ## remove everything that was made here
+clean: ## remove everything that these targets made
 	rm -rf $(VENV) $(WEB)/build $(WEB)/node_modules .cache site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -89,7 +89,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
-# A Python of pyenv is not on PATH while another version is chosen.
+# pyenv puts only the selected versions on PATH.
 PEERS_PYTHONS := $(PYTHON) python3.14 python3.13 python3.12 $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[2-9]*/bin/python)
 
 $(VENV)/peers/.installed: tests/peers/requirements.txt | $(VENV)/bin/python
