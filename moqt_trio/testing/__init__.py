@@ -1,4 +1,4 @@
-"""For tests, this project's and yours: a pair of sessions in one process, over a link that can misbehave.
+"""For the tests of applications: a pair of sessions in one process, over a link that can delay and lose.
 
 Nothing here opens a socket; with `trio.testing.MockClock` delays cost no time.
 """
@@ -17,6 +17,8 @@ from ..wire import dialect as dialects
 if TYPE_CHECKING:
     from ..session.session import Session
 
+__all__ = ["LossyLink", "session_pair"]
+
 
 @asynccontextmanager
 async def session_pair(
@@ -26,7 +28,7 @@ async def session_pair(
     client_limits: Limits | None = None,
     link: LossyLink | None = None,
 ) -> AsyncIterator[tuple[Session, Session]]:
-    """Runs two sessions that are connected to each other for as long as the block lasts.
+    """Run two sessions that are connected to each other for as long as the block lasts.
 
     Args:
         version: The wire version that both speak.
@@ -45,6 +47,3 @@ async def session_pair(
         run_session(server, [dialect], limits=limits) as server_session,
     ):
         yield client_session, server_session
-
-
-__all__ = ["LossyLink", "session_pair"]
