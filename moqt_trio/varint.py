@@ -22,7 +22,7 @@ _ONE_BYTE = tuple(bytes((value,)) for value in range(64))
 
 
 def encode(value: int) -> bytes:
-    """Returns the shortest varint that holds a number.
+    """Return the shortest varint that holds a number.
 
     Raises:
         LocalProtocolError: The number is not in 0 … 2**62-1.
@@ -41,7 +41,7 @@ def encode(value: int) -> bytes:
 
 
 def decode(data: bytes | bytearray, offset: int = 0) -> tuple[int, int] | None:
-    """Returns a varint's number and the offset behind it, or None when the varint is not complete.
+    """Return a varint's number and the offset after it, or None when the varint is not complete.
 
     A number that is spelled with more bytes than it needs is accepted.
 
@@ -68,7 +68,7 @@ def decode(data: bytes | bytearray, offset: int = 0) -> tuple[int, int] | None:
 
 
 def zigzag(value: int) -> int:
-    """Returns the unsigned number that stands for a signed one: 0, -1, 1, -2 … become 0, 1, 2, 3 …
+    """Return the unsigned number that stands for a signed one: 0, -1, 1, -2 … become 0, 1, 2, 3 …
 
     Raises:
         LocalProtocolError: The number is not in -2**61 … 2**61-1, so its zigzag form fits in no varint.

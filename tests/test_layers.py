@@ -91,6 +91,7 @@ FILES_OF = {
         "moqt_trio.transport.http3.codec",
     },
     "pylsqpack": {"moqt_trio.transport.http3.codec"},
+    "http_sf": {"moqt_trio.transport.webtransport.subprotocols"},
     "trio_asyncio": {"moqt_trio.http.asyncio_app"},
     "hypercorn": {
         "moqt_trio.http.asgi",
@@ -302,6 +303,8 @@ SHORT_FILES: dict[str, str] = {
     "moqt_trio.client.backoff": "a subject of its own: a public value that the reconnect loop is given",
     "moqt_trio.frame": "a seam: the one type that passes from the decoder to the application",
     "moqt_trio.protocol.goaway": "a subject that has its file beside the other kinds of streams",
+    "moqt_trio.transport.http3.constants": "the wire's numbers, for files on both sides that share nothing else",
+    "moqt_trio.transport.http3.fields": "a header section, for both sides of a request and for ASGI, without a codec",
     "moqt_trio.transport.stream": "a seam: both halves in one stream, which the two halves must not know",
 }
 """Files under `SHORTEST` lines, each with its reason."""

@@ -48,6 +48,24 @@ def test_zigzag_vectors(value, wire):
     assert varint.encode(varint.zigzag(value)) == wire
 
 
+@pytest.mark.parametrize(
+    ("wire", "value"),
+    [("c2197c5eff14e88c", 151_288_809_941_952_652), ("9d7f3e7d", 494_878_333), ("7bbd", 15_293), ("25", 37)],
+)
+def test_varint_examples(wire, value):
+    """The examples of RFC 9000, appendix A.1, decode and encode; each truncation is incomplete."""
+    data = bytes.fromhex(wire)
+    assert varint.decode(b"\x00" + data + b"\xff", 1) == (value, 1 + len(data))
+    assert varint.encode(value) == data
+    for cut in range(len(data)):
+        assert varint.decode(data[:cut]) is None
+
+
+def test_largest_varint():
+    """The largest number fits in eight bytes."""
+    assert varint.decode(varint.encode(2**62 - 1)) == (2**62 - 1, 8)
+
+
 @pytest.mark.parametrize("wire", ["4025", "80000025", "c000000000000025"])
 def test_long_spellings_are_accepted(wire):
     """A number that is spelled with more bytes than it needs still is that number."""
@@ -57,7 +75,7 @@ def test_long_spellings_are_accepted(wire):
 @pytest.mark.parametrize("value", [-1, 1 << 62, 1 << 64])
 def test_varint_range(value):
     """A number that no varint holds is the caller's mistake."""
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(LocalProtocolError, match="varint"):
         varint.encode(value)
 
 

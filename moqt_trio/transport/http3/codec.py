@@ -17,6 +17,7 @@ from aioquic.h3 import events as h3_events
 from aioquic.h3.connection import FrameType, H3Connection, Setting, encode_frame
 from aioquic.quic.events import StopSendingReceived, StreamDataReceived, StreamReset
 
+from ... import varint
 from .constants import (
     SETTING_ENABLE_CONNECT_PROTOCOL,
     SETTING_H3_DATAGRAM,
@@ -24,7 +25,6 @@ from .constants import (
     WEBTRANSPORT_SETTINGS,
     H3Error,
 )
-from .varint import write_varint
 
 if TYPE_CHECKING:
     from ..connection import Connection
@@ -190,7 +190,7 @@ class Http3:
         """Says that requests from this stream id on will not be answered (RFC 9114, section 5.2)."""
         control = self._h3._local_control_stream_id
         assert control is not None
-        self._quic.send_stream_data(control, encode_frame(FrameType.GOAWAY, write_varint(stream_id)))
+        self._quic.send_stream_data(control, encode_frame(FrameType.GOAWAY, varint.encode(stream_id)))
 
     def receiving_ended(self, stream_id: int) -> None:
         """Forgets the receiving half: the peer reset it, or this side stopped it."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
+from ... import varint
 from ..code_mapping import PLAIN_CODES
 from ..connection import ConnectionHandler
 from ..interface import StreamHandler, is_unidirectional
@@ -29,7 +30,6 @@ from .constants import (
 )
 from .early import EarlyArrivals, refuse
 from .exchange import Exchange, ExchangeOwner
-from .varint import read_varint
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
@@ -55,7 +55,7 @@ class _Undecided(StreamHandler):
 
     def data_received(self, data: bytes, fin: bool) -> None:
         head = self._head = self._head + data
-        kind = read_varint(head)
+        kind = varint.decode(head)
         if kind is None:
             if fin:
                 self._demux.abandoned(self.stream)
@@ -65,7 +65,7 @@ class _Undecided(StreamHandler):
             self.stream.unread(head, fin)
             self._demux.decided(self.stream, kind[0])
             return
-        session = read_varint(head, kind[1])
+        session = varint.decode(head, kind[1])
         if session is not None:
             self.stream.consumed(session[1])
             self.stream.unread(head[session[1] :], fin)
@@ -239,7 +239,7 @@ class Demux(ConnectionHandler):
             self._stale.set()
 
     def datagram_received(self, data: bytes) -> None:
-        quarter = read_varint(data)
+        quarter = varint.decode(data)
         if quarter is None:
             return
         session_id = 4 * quarter[0]

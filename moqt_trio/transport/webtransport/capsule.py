@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import attrs
 
+from ... import varint
 from ...errors import Malformed
 from ..http3.constants import H3Error
-from ..http3.varint import read_varint, write_varint
 
 CLOSE = 0x2843
 DRAIN = 0x78AE
@@ -45,12 +45,12 @@ def encode_close(code: int, reason: str) -> bytes:
     """
     text = reason.encode("utf-8", "replace")[:MAX_REASON].decode("utf-8", "ignore").encode()
     body = min(code, 0xFFFFFFFF).to_bytes(_CODE_BYTES, "big") + text
-    return write_varint(CLOSE) + write_varint(len(body)) + body
+    return varint.encode(CLOSE) + varint.encode(len(body)) + body
 
 
 def encode_drain() -> bytes:
     """Returns a DRAIN_WEBTRANSPORT_SESSION capsule."""
-    return write_varint(DRAIN) + write_varint(0)
+    return varint.encode(DRAIN) + varint.encode(0)
 
 
 class CapsuleReader:
@@ -86,8 +86,8 @@ class CapsuleReader:
     def _next(self, found: list[CloseSession | DrainSession]) -> bool:
         buffer = self._buffer
         if self._wanted is None:
-            kind = read_varint(buffer)
-            length = read_varint(buffer, kind[1]) if kind is not None else None
+            kind = varint.decode(buffer)
+            length = varint.decode(buffer, kind[1]) if kind is not None else None
             if kind is None or length is None:
                 return False
             self._type, size = kind[0], length[0]

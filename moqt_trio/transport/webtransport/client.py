@@ -16,8 +16,9 @@ from ...errors import HandshakeFailed, MoqtError, Rejected, SessionClosed, Versi
 from ..http3.constants import CONNECT_PROTOCOLS, NEWEST_WEBTRANSPORT_SETTING, WEBTRANSPORT_SETTINGS, H3Error
 from ..http3.demux import Demux
 from ..http3.exchange import Exchange
-from ..http3.fields import AVAILABLE_PROTOCOLS, chosen_protocol_untrusted, encode_protocols, field
+from ..http3.fields import field
 from .session import WebTransportSession
+from .subprotocols import AVAILABLE_PROTOCOLS, chosen_protocol_untrusted, encode_protocols
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ..http3.fields import PROTOCOL, encode_protocol
+from .subprotocols import PROTOCOL, encode_protocol
 
 if TYPE_CHECKING:
     from ..http3.exchange import Exchange

@@ -18,9 +18,10 @@ from ...errors import MoqtError, SessionClosed
 from ...http.asgi import AsgiServer
 from ..http3.constants import CONNECT_PROTOCOLS, H3Error
 from ..http3.demux import Demux
-from ..http3.fields import field, offered_protocols_untrusted
+from ..http3.fields import field
 from .request import WebTransportRequest
 from .session import WebTransportSession
+from .subprotocols import offered_protocols_untrusted
 
 if TYPE_CHECKING:
     from ...http.asgi import AsgiApplication, HttpConfig

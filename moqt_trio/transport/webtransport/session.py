@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import trio
 
+from ... import varint
 from ...errors import Malformed, MoqtError, SessionClosed, printable
 from ..code_mapping import HTTP3_CODES, stream_code_from_http3
 from ..connection import Connection
 from ..http3.constants import BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT, H3Error
 from ..http3.fields import text
-from ..http3.varint import write_varint
 from .capsule import CapsuleReader, CloseSession, DrainSession, encode_close, encode_drain
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ class WebTransportSession(Connection):
         self.headers = request
         self.draining = False
         self.established = False
-        prefix = write_varint(self.session_id)
-        self._bidi_prefix = write_varint(BIDI_WEBTRANSPORT) + prefix
-        self._uni_prefix = write_varint(UNI_WEBTRANSPORT) + prefix
-        self._datagram_prefix = write_varint(self.session_id // 4)
+        prefix = varint.encode(self.session_id)
+        self._bidi_prefix = varint.encode(BIDI_WEBTRANSPORT) + prefix
+        self._uni_prefix = varint.encode(UNI_WEBTRANSPORT) + prefix
+        self._datagram_prefix = varint.encode(self.session_id // 4)
         self._capsules = CapsuleReader()
         self._sweep_at = _FIRST_SWEEP
         self._told = trio.Event()
