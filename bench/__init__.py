@@ -1,1 +1,1 @@
-"""Benchmarks: the library against a bare aioquic driver on Trio, in one run on one machine."""
+"""Benchmarks: the library against aioquic alone on Trio, in one run on one machine."""

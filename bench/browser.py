@@ -25,7 +25,7 @@ async ({ count }) => {
   for (let sequence = 0; sequence < count; sequence++) {
     const began = performance.now();
     const whole = await moq.echo({ groups: 1, frames: 1, size: 100, first: sequence });
-    if (whole[0] !== sequence) throw new Error(`group ${sequence} came back otherwise`);
+    if (whole[0] !== sequence) throw new Error(`group ${sequence} did not come back`);
     seconds.push((performance.now() - began) / 1000);
   }
   return seconds;
@@ -34,13 +34,13 @@ async ({ count }) => {
 
 
 def missing() -> str | None:
-    """Returns what there is not, and how to get it, or None."""
+    """Return what is missing, and how to install it; None when nothing is."""
     reason = chromium.missing()
     return None if reason is None else f"{reason}: run `make browser`"
 
 
 def echo_p50(quick: bool) -> float:
-    """Returns the median time in µs from publishing a group of one frame of 100 bytes to having it back, end included.
+    """Return the median time in µs from publishing a group of one frame of 100 bytes until all of its echo is here.
 
     Raises: what the browser tests raise, `AssertionError` above all.
     """

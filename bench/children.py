@@ -1,6 +1,6 @@
-"""The benchmark's child processes: started, spoken to by JSON lines, and never left behind.
+"""The benchmark's child processes: started, read by JSON lines, and always ended.
 
-It knows nothing of what they measure.
+What they measure is in their own modules.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# A child that says nothing for this long has hung: the longest of them counts for two seconds.
+# A child that reports nothing for this long has hung: the longest measurement takes two seconds.
 DEADLINE_SECONDS = 60.0
 
 
 class ChildFailed(Exception):
-    """A child ended, or hung, before it said what it had to; the text is its standard error."""
+    """A child ended, or hung, before it reported; the text is its standard error."""
 
 
 class Child:
@@ -31,8 +31,8 @@ class Child:
         self._reader = threading.Thread(target=self.errors.extend, args=(process.stderr,), daemon=True)
         self._reader.start()
 
-    def hear(self) -> dict[str, float | str]:
-        """Returns the next line that the child says. Raises `ChildFailed`."""
+    def read_report(self) -> dict[str, float | str]:
+        """Return the next line of the child's output. Raises `ChildFailed`."""
         assert self._process.stdout is not None
         watchdog = threading.Timer(DEADLINE_SECONDS, self._process.kill)
         watchdog.start()
@@ -43,23 +43,17 @@ class Child:
         if not line:
             self._process.wait()
             self._reader.join()
-            raise ChildFailed("".join(self.errors[-30:]) or f"it ended with {self._process.returncode} and no word")
+            raise ChildFailed("".join(self.errors[-30:]) or f"it ended with {self._process.returncode} and no report")
         return json.loads(line)
 
-    def tell(self, line: str) -> None:
-        """Writes a line to the child."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-
     def resident_bytes(self) -> int:
-        """Returns the memory that the child has resident now."""
+        """Return the memory that the child has resident now."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) * 1024
 
     def close(self) -> None:
-        """Ends the child: its standard input closes, and if that is not enough it is killed."""
+        """End the child: its standard input closes, and if that is not enough it is killed."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -72,7 +66,7 @@ class Child:
 
 @contextmanager
 def child(module: str, *arguments: str) -> Iterator[Child]:
-    """Runs `python -m module arguments` for as long as the block lasts."""
+    """Run `python -m module arguments` for as long as the block lasts."""
     with subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,

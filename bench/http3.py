@@ -1,7 +1,7 @@
-"""HTTP/3 requests: one ASGI application under our server or stock hypercorn's, and bare aioquic as the client.
+"""HTTP/3 requests: one ASGI application on this library's server or on hypercorn's own, and aioquic as the client.
 
-`python -m bench.http3 moqt` and `python -m bench.http3 hypercorn` serve; both show the same certificate. `load` keeps
-several requests under way on each of several connections, and counts the answers that came whole.
+`python -m bench.http3 moqt` and `python -m bench.http3 hypercorn` serve, both with the same certificate. `load` keeps
+several requests open on each of several connections, and counts the complete responses.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from hypercorn.config import Config
 
 import moqt_trio as moqt
 
-from .bare import Driver, client_configuration, open_socket, tune
+from .baseline import Driver, client_configuration, open_socket, tune
 from .workloads import Window, add_child_options, run_child, say, until_stdin_ends
 
 BODY = b"x" * 1024
 CONNECTIONS = 4
-REQUESTS_UNDER_WAY = 8
+OPEN_REQUESTS = 8
 """On each connection."""
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Answers every request with 1 KiB."""
+    """Answer every request with 1 KiB."""
     if scope["type"] == "lifespan":
         for _ in range(2):
             event = await receive()
@@ -54,7 +54,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 @contextmanager
 def certificate_files() -> Iterator[tuple[str, str]]:
-    """Writes the certificate that the library shows, and its key, to files for the length of the block."""
+    """Write the library's certificate and its key to files, and yield their paths; the files go with the block."""
     certificate = moqt.DevelopmentCertificates().current()
     with tempfile.TemporaryDirectory() as directory:
         certfile, keyfile = Path(directory, "certificate.pem"), Path(directory, "key.pem")
@@ -64,7 +64,7 @@ def certificate_files() -> Iterator[tuple[str, str]]:
 
 
 async def serve_moqt() -> None:
-    """Serves the application with the library until the parent is done."""
+    """Serve the application with the library until standard input ends."""
 
     async def no_sessions(request: moqt.SessionRequest) -> None:
         await request.reject(404)
@@ -82,9 +82,9 @@ async def serve_moqt() -> None:
 
 
 async def serve_hypercorn() -> None:
-    """Serves the application with hypercorn's own QUIC listener until the parent is done.
+    """Serve the application with hypercorn's own QUIC listener until standard input ends.
 
-    On hypercorn's worker for asyncio: the one that it uses unless told otherwise, and faster here than that for Trio.
+    On hypercorn's worker for asyncio: its default, and faster here than its worker for Trio.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
@@ -96,17 +96,17 @@ async def serve_hypercorn() -> None:
         config.bind = ["127.0.0.1:0"]
         config.quic_bind = [f"127.0.0.1:{port}"]
         config.certfile, config.keyfile = certfile, keyfile
-        # Before it listens: the client sends its first packet again until it is answered.
+        # Reported before it listens: the client repeats its first packet until there is a reply.
         say(port=port, fingerprint="")
         ended = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
         await hypercorn.asyncio.serve(application, config, shutdown_trigger=lambda: ended)
 
 
 class Http3Client(Driver):
-    """One connection that asks again as soon as it is answered.
+    """One connection that sends the next request as soon as it has a response.
 
     Attributes:
-        answered: Answers with status 200 and the whole body.
+        answered: Responses with status 200 and the whole body.
     """
 
     def __init__(self, sock: socket.socket, quic: QuicConnection) -> None:
@@ -119,7 +119,7 @@ class Http3Client(Driver):
         super().handle(event)
         if isinstance(event, HandshakeCompleted):
             self._http = H3Connection(self.quic)
-            for _ in range(REQUESTS_UNDER_WAY):
+            for _ in range(OPEN_REQUESTS):
                 self._request()
         elif isinstance(event, ConnectionTerminated):
             raise RuntimeError(f"the server closed the connection: {event.error_code:#x} {event.reason_phrase}")
@@ -154,13 +154,13 @@ class Http3Client(Driver):
     def _finish(self, stream_id: int) -> None:
         size = self._bodies.pop(stream_id)
         if size != len(BODY):
-            raise RuntimeError(f"an answer has {size} bytes, not {len(BODY)}")
+            raise RuntimeError(f"a response has {size} bytes, not {len(BODY)}")
         self.answered += 1
         self._request()
 
 
 async def load(port: int, window: Window) -> None:
-    """Loads a server, and says how many requests it answers in a second."""
+    """Load a server, and report how many requests it answers in a second."""
     clients: list[Http3Client] = []
     async with trio.open_nursery() as nursery:
         for _ in range(CONNECTIONS):
@@ -177,7 +177,7 @@ async def load(port: int, window: Window) -> None:
 
 
 def main() -> None:
-    """Runs a server or the client."""
+    """Run a server or the client."""
     parser = argparse.ArgumentParser(description="A server for HTTP/3, or the client that loads it.")
     parser.add_argument("role", choices=["moqt", "hypercorn", "load"])
     add_child_options(parser)

@@ -29,7 +29,7 @@ print(time.perf_counter() - start, len(sys.modules) - before)
 
 
 def measure(statement: str, runs: int) -> tuple[float, int]:
-    """Returns the seconds that a statement takes in a new process, and how many modules it loads."""
+    """Return the seconds that a statement takes in a new process, and how many modules it loads."""
     found = []
     for _ in range(runs):
         command = [sys.executable, "-c", _PROGRAM.format(statement=statement)]
@@ -39,7 +39,7 @@ def measure(statement: str, runs: int) -> tuple[float, int]:
 
 
 def main() -> None:
-    """Prints one line for each row."""
+    """Print one line for each row."""
     parser = argparse.ArgumentParser(prog="python -m bench.imports", description=__doc__)
     parser.add_argument("--runs", type=int, default=7, help="processes for each row (default: 7)")
     runs: int = parser.parse_args().runs

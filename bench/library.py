@@ -1,4 +1,4 @@
-"""The same workloads with moqt_trio's public API, written as an application would write them.
+"""The same workloads with moqt_trio's public API, written as an application writes them.
 
 Throughput is measured in `reliable` delivery, where every frame arrives; the ping-pong in `live` delivery. It imports
 public names only.
@@ -33,7 +33,7 @@ PATH = "bench"
 
 
 async def publish_groups(track: moqt.Track, frame: bytes, frames_per_group: int) -> None:
-    """Writes groups of several frames for as long as somebody listens, waiting only where there is no room."""
+    """Write groups of several frames while there are subscribers, and wait only where there is no room."""
     while track.subscribers:
         async with track.open_group() as group:
             for _ in range(frames_per_group):
@@ -44,7 +44,7 @@ async def publish_groups(track: moqt.Track, frame: bytes, frames_per_group: int)
 
 
 async def publish_single_frames(track: moqt.Track, frame: bytes) -> None:
-    """Writes groups of one frame for as long as somebody listens, waiting only where there is no room."""
+    """Write groups of one frame while there are subscribers, and wait only where there is no room."""
     while track.subscribers:
         try:
             track.write_nowait(frame)
@@ -53,13 +53,13 @@ async def publish_single_frames(track: moqt.Track, frame: bytes) -> None:
 
 
 async def wait_announced(session: moqt.Session, path: str) -> None:
-    """Waits until the peer offers a broadcast: before that, a subscription is refused."""
+    """Wait until the peer announces a broadcast: before that, a subscription is refused."""
     async with session.announcements(path) as announcements:
         await anext(announcements)
 
 
 async def answer_pings(session: moqt.Session) -> None:
-    """Answers every frame of the client's with a group of its own."""
+    """Answer every frame of the client with a group of its own."""
     broadcast = moqt.Broadcast()
     pong = broadcast.track("pong")
     async with session.publish("pong", broadcast):
@@ -71,7 +71,7 @@ async def answer_pings(session: moqt.Session) -> None:
 
 
 def handler(workload: str) -> Callable[[moqt.SessionRequest], Awaitable[None]]:
-    """Returns what serves one session of a workload."""
+    """Return the handler of a workload's session."""
 
     async def serve_session(request: moqt.SessionRequest) -> None:
         async with request.accept() as session:
@@ -95,7 +95,7 @@ def handler(workload: str) -> Callable[[moqt.SessionRequest], Awaitable[None]]:
 
 
 async def publish(workload: str) -> None:
-    """Serves until the parent is done."""
+    """Serve until standard input ends."""
     async with trio.open_nursery() as nursery:
         router = moqt.Router({"/bench": handler(workload)})
         listener = await nursery.start(moqt.serve, router, "127.0.0.1", 0)
@@ -106,7 +106,7 @@ async def publish(workload: str) -> None:
 
 
 async def count_frames(group: moqt.GroupReader) -> int:
-    """Counts the frames of a group, taking them as they come in batches."""
+    """Return the number of a group's frames, read in batches as they arrive."""
     count = 0
     while True:
         try:
@@ -116,7 +116,7 @@ async def count_frames(group: moqt.GroupReader) -> int:
 
 
 async def count_track(session: moqt.Session, workload: str, window: Window) -> dict[str, float]:
-    """Reads the track one group after the other, and counts."""
+    """Return the rate at which the track's groups are read, one after the other."""
     amount = 0
 
     async def read() -> None:
@@ -141,7 +141,7 @@ async def count_track(session: moqt.Session, workload: str, window: Window) -> d
 
 
 async def ping(session: moqt.Session, window: Window) -> dict[str, float]:
-    """Times round trips, one after the other."""
+    """Return the times of round trips, one after the other."""
     payload = os.urandom(SMALL_FRAME_BYTES)
     broadcast = moqt.Broadcast()
     track = broadcast.track("ping")
@@ -161,14 +161,14 @@ async def ping(session: moqt.Session, window: Window) -> dict[str, float]:
 
 @asynccontextmanager
 async def connected(scheme: str, port: int, fingerprint: str) -> AsyncIterator[moqt.Session]:
-    """Opens a session with the publisher."""
+    """Open a session with the publisher."""
     url = f"{scheme}://127.0.0.1:{port}/bench"
     async with moqt.connect(url, versions=[VERSION], fingerprint=fingerprint) as session:
         yield session
 
 
 async def subscribe(workload: str, scheme: str, port: int, fingerprint: str, window: Window) -> None:
-    """Measures one workload and says the figures."""
+    """Measure one workload and report the figures."""
     async with connected(scheme, port, fingerprint) as session:
         if workload == "pingpong":
             say(**await ping(session, window))
@@ -177,7 +177,7 @@ async def subscribe(workload: str, scheme: str, port: int, fingerprint: str, win
 
 
 async def hold_sessions(scheme: str, port: int, fingerprint: str, count: int) -> None:
-    """Opens sessions, says when all are open, and holds them until the parent is done."""
+    """Open sessions, report when all are open, and keep them open until standard input ends."""
     async with trio.open_nursery() as nursery:
 
         async def hold(*, task_status: trio.TaskStatus[None]) -> None:
@@ -193,7 +193,7 @@ async def hold_sessions(scheme: str, port: int, fingerprint: str, count: int) ->
 
 
 def main() -> None:
-    """Runs one side of one workload."""
+    """Run one side of one workload."""
     arguments = child_arguments("One side of one workload with moqt_trio.", extra_workloads=("memory",))
     where = ("https" if arguments.webtransport else "moqt", arguments.port, arguments.fingerprint)
     window = Window(arguments.warmup, arguments.duration)

@@ -1,6 +1,6 @@
-"""The rows of the table: what each measures, against what, and what it should reach.
+"""The rows of the table: what each measures, its baseline, and what it should reach.
 
-A figure comes from a `Pair` of processes, a server and a client, or from a function. It knows nothing of rounds.
+A figure comes from a `Pair` of processes, a server and a client, or from a function. Rounds are in `run.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Aim:
     """What a row should reach.
 
     Attributes:
-        ratio: Of the library to the yardstick: at least this, or at most when `lower_is_better`; None: no such aim.
+        ratio: Of the library to the baseline: at least this, or at most when `lower_is_better`; None for no such aim.
         absolute: In the row's unit; None where only the ratio counts.
         lower_is_better: True for a time or a size.
     """
@@ -32,7 +32,7 @@ class Aim:
     lower_is_better: bool = False
 
     def reached(self, library: float, ratio: float | None) -> bool:
-        """Returns whether the figures reach the aim."""
+        """Return whether the figures reach the aim."""
         value, wanted = (library, self.absolute) if self.ratio is None else (ratio, self.ratio)
         assert value is not None
         assert wanted is not None
@@ -48,59 +48,59 @@ class Pair:
     """A server and the client that measures it.
 
     Attributes:
-        server: Its module and arguments. It says where it is.
-        client: Its module and arguments. It says what it measured.
+        server: Its module and arguments. It reports its address.
+        client: Its module and arguments. It reports what it measured.
     """
 
     server: tuple[str, ...]
     client: tuple[str, ...]
 
     def measure(self, options: list[str]) -> float:
-        """Runs both once and returns the figure. Raises `ChildFailed`."""
-        with child(*self.server) as server, child(*self.client, *where(server.hear()), *options) as client:
-            return float(client.hear()["value"])
+        """Run both once and return the figure. Raises `ChildFailed`."""
+        with child(*self.server) as server, child(*self.client, *where(server.read_report()), *options) as client:
+            return float(client.read_report()["value"])
 
     def profile(self, options: list[str]) -> str:
-        """Runs both under the profiler and returns what they spend their time on. Raises `ChildFailed`."""
+        """Run both under the profiler and return their profiles. Raises `ChildFailed`."""
         with child(*self.server, "--profile") as server:
-            address = where(server.hear())
+            address = where(server.read_report())
             with child(*self.client, *address, "--profile", *options) as client:
-                client.hear()
+                client.read_report()
         return "\n".join(["server", "".join(server.errors), "client", "".join(client.errors)])
 
 
 def where(hello: dict[str, float | str]) -> list[str]:
-    """Returns the options that tell a client where its server is."""
+    """Return the options by which a client finds its server."""
     return ["--port", str(hello["port"]), "--fingerprint", str(hello["fingerprint"])]
 
 
-def bare(workload: str) -> Pair:
-    """Returns a workload on bare aioquic."""
-    return Pair(("bench.bare", "publish", workload), ("bench.bare", "subscribe", workload))
+def baseline(workload: str) -> Pair:
+    """Return a workload on aioquic alone."""
+    return Pair(("bench.baseline", "publish", workload), ("bench.baseline", "subscribe", workload))
 
 
 def library(workload: str, *options: str) -> Pair:
-    """Returns a workload on the library."""
+    """Return a workload on the library."""
     return Pair((LIBRARY, "publish", workload), (LIBRARY, "subscribe", workload, *options))
 
 
 def http3(server: str) -> Pair:
-    """Returns requests to one of the HTTP/3 servers."""
+    """Return the load of requests on one of the HTTP/3 servers."""
     return Pair(("bench.http3", server), ("bench.http3", "load"))
 
 
 def session_kib(quick: bool) -> float:
-    """Returns the KiB that one more idle session costs a server. Raises `ChildFailed`."""
+    """Return the KiB that one more idle session costs a server. Raises `ChildFailed`."""
     sessions = IDLE_SESSIONS // (10 if quick else 1)
     pair = library("memory")
     with child(*pair.server) as server:
-        address = where(server.hear())
-        # The first sessions pay for caches that all the others share.
+        address = where(server.read_report())
+        # The first sessions fill caches that all the others share.
         with child(*pair.client, *address, "--sessions", str(WARM_SESSIONS)) as first:
-            first.hear()
+            first.read_report()
             before = server.resident_bytes()
             with child(*pair.client, *address, "--sessions", str(sessions)) as second:
-                second.hear()
+                second.read_report()
                 return (server.resident_bytes() - before) / sessions / 1024
 
 
@@ -110,28 +110,28 @@ class Row:
 
     Attributes:
         title: What is measured, and its unit.
-        against: What the yardstick is.
-        yardstick: Measures it.
+        against: The baseline's name.
+        baseline: Measures the baseline.
         library: Measures the library.
         aim: What the library should reach.
     """
 
     title: str
     against: str
-    yardstick: Pair
+    baseline: Pair
     library: Pair
     aim: Aim
 
 
 @attrs.frozen
 class Figure:
-    """A row with nothing to compare with, measured once.
+    """A row without a baseline, measured once.
 
     Attributes:
         title: What is measured, and its unit.
         measure: Returns the figure; its argument is True for a quick one.
-        aim: What it should reach; None for a figure that is only of interest.
-        missing: Returns what it needs and does not find, and how to get that, or None.
+        aim: What it should reach; None for a figure without an aim.
+        missing: Returns what is not installed, and how to install it; None when nothing is missing.
     """
 
     title: str
@@ -140,11 +140,11 @@ class Figure:
     missing: Callable[[], str | None] = lambda: None
 
 
-AIOQUIC = "bare aioquic"
+AIOQUIC = "aioquic alone"
 
 ROWS = {
-    "bulk": Row("Mbit/s, 16 KiB frames", AIOQUIC, bare("bulk"), library("bulk"), Aim(ratio=0.85)),
-    "groups": Row("groups/s, one 100 B frame each", AIOQUIC, bare("groups"), library("groups"), Aim(ratio=0.6)),
+    "bulk": Row("Mbit/s, 16 KiB frames", AIOQUIC, baseline("bulk"), library("bulk"), Aim(ratio=0.85)),
+    "groups": Row("groups/s, one 100 B frame each", AIOQUIC, baseline("groups"), library("groups"), Aim(ratio=0.6)),
     "webtransport": Row(
         "the same over WebTransport",
         "our raw QUIC",
@@ -152,9 +152,11 @@ ROWS = {
         library("groups", "--webtransport"),
         Aim(ratio=0.85),
     ),
-    "frames": Row("frames/s of 100 B, groups of 200", AIOQUIC, bare("frames"), library("frames"), Aim(absolute=40_000)),
+    "frames": Row(
+        "frames/s of 100 B, groups of 200", AIOQUIC, baseline("frames"), library("frames"), Aim(absolute=40_000)
+    ),
     "pingpong": Row(
-        "round trip p50, µs", AIOQUIC, bare("pingpong"), library("pingpong"), Aim(ratio=1.5, lower_is_better=True)
+        "round trip p50, µs", AIOQUIC, baseline("pingpong"), library("pingpong"), Aim(ratio=1.5, lower_is_better=True)
     ),
     "http3": Row("HTTP/3 requests/s, 1 KiB answers", "hypercorn", http3("hypercorn"), http3("moqt"), Aim(ratio=1.0)),
 }

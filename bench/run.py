@@ -1,7 +1,7 @@
-"""`python -m bench`: the library and the yardsticks, turn about, and a table of the medians.
+"""`python -m bench`: measures the library and the baselines in turn, and prints a table of the medians.
 
-Each runs as two processes on loopback. A round measures every row once; the order is turned round from one round to
-the next, so that a machine that slows down tells on all alike.
+Each runs as two processes on loopback. A round measures every row once. The order is reversed from one round to the
+next, so that a machine that slows down affects all rows alike.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ QUICK_OPTIONS = ["--warmup", "0.2", "--duration", "0.4"]
 
 
 def compare(rows: list[Row], rounds: int, options: list[str]) -> dict[Pair, list[float]]:
-    """Returns every figure, by what it was measured with. What serves two rows is measured once a round."""
-    figures: dict[Pair, list[float]] = {pair: [] for row in rows for pair in (row.yardstick, row.library)}
+    """Return the figures of each pair of processes. A pair that belongs to two rows is measured once a round."""
+    figures: dict[Pair, list[float]] = {pair: [] for row in rows for pair in (row.baseline, row.library)}
     for turn in range(rounds):
         for pair in list(figures) if turn % 2 == 0 else reversed(list(figures)):
             try:
@@ -35,32 +35,32 @@ def compare(rows: list[Row], rounds: int, options: list[str]) -> dict[Pair, list
 
 
 def show_line(*cells: str) -> None:
-    """Prints one line of the table."""
-    what, against, yardstick, library, ratio, spread, aim, reached = cells
+    """Print one line of the table."""
+    what, against, baseline, library, ratio, spread, aim, reached = cells
     print(
-        f"{what:<36}{against:<14}{yardstick:>10}{library:>11}{ratio:>7}  {spread:<17}{aim:<15}{reached}".rstrip(),
+        f"{what:<36}{against:<14}{baseline:>10}{library:>11}{ratio:>7}  {spread:<17}{aim:<15}{reached}".rstrip(),
         flush=True,
     )
 
 
 def show_head() -> None:
-    """Prints the heads of the columns."""
+    """Print the heads of the columns."""
     print()
-    show_line("what", "yardstick", "", "library", "ratio", "spread", "aim", "reached")
+    show_line("what", "baseline", "", "library", "ratio", "spread", "aim", "reached")
 
 
 def show_row(row: Row, figures: dict[Pair, list[float]]) -> None:
-    """Prints the medians of a row."""
-    yardstick, library = figures[row.yardstick], figures[row.library]
-    if not yardstick or not library:
+    """Print the medians of a row."""
+    baseline, library = figures[row.baseline], figures[row.library]
+    if not baseline or not library:
         print(f"{row.title:<36}not measured")
         return
     middle = statistics.median(library)
-    ratio = middle / statistics.median(yardstick)
+    ratio = middle / statistics.median(baseline)
     show_line(
         row.title,
         row.against,
-        f"{statistics.median(yardstick):,.0f}",
+        f"{statistics.median(baseline):,.0f}",
         f"{middle:,.0f}",
         f"{ratio:.2f}",
         f"{min(library):,.0f}-{max(library):,.0f}",
@@ -70,7 +70,7 @@ def show_row(row: Row, figures: dict[Pair, list[float]]) -> None:
 
 
 def show_figure(figure: Figure, quick: bool) -> bool:
-    """Measures and prints a row without a yardstick. Returns False when it failed."""
+    """Measure and print a row without a baseline. Returns False when it failed."""
     absent = figure.missing()
     if absent is not None:
         print(f"{figure.title:<36}not measured: {absent}", flush=True)
@@ -87,13 +87,13 @@ def show_figure(figure: Figure, quick: bool) -> bool:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     titles = {**{name: row.title for name, row in ROWS.items()}, **{name: row.title for name, row in FIGURES.items()}}
     titles[SCHEDULING] = "two tracks at twice a slow link's rate, by priority"
     listed = "\n".join(f"  {name:<14}{title}" for name, title in titles.items())
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="The library against bare aioquic, against hypercorn, and against itself over raw QUIC.\n"
+        description="The library against aioquic alone, against hypercorn, and against itself over raw QUIC.\n"
         "Everything runs on loopback, a process for each side. Look at the ratios: both\n"
         "sides of one are measured in the same minutes, and the figures alone depend on\n"
         "the machine and on what else it does. All of it takes less than four minutes.",
@@ -121,7 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Reads the command line, measures, and returns the exit code."""
+    """Read the command line, measure, and return the exit code."""
     arguments = build_parser().parse_args()
     quick: bool = arguments.quick
     options = QUICK_OPTIONS if quick else []

@@ -2,10 +2,10 @@
 
 One session over real QUIC through `bench.slow_link`; publisher, link and subscriber share this process and its clock.
 Both tracks send a group of a few frames at a time, live. One is subscribed to with a high priority, one with a low
-one. "Without" replaces `SendScheduler.may_send` by a yes, so that everything is written as soon as it exists and QUIC
-serves the streams in turn, old ones first.
+one. "Without" replaces `SendScheduler.allowance` by one without a bound, so that everything is written as soon as it
+exists and QUIC serves the streams in turn, old ones first.
 
-Counted are the frames and groups that were written early enough to have their whole `max_age` before the end.
+The rows count the frames and groups that were written early enough to have their whole `max_age` before the end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SECONDS = 12.0
 FRAMES_PER_GROUP = 10
 GROUP_SECONDS = 0.25
 PRIORITIES = {"high": 200, "low": 50}
-# Of what both tracks offer together. The high one must fit the link, which also carries headers and repeats.
+# Shares of what both tracks send together. The high one must fit the link, which also carries headers and repeats.
 SHARES = {"high": 0.4, "low": 0.6}
 OVERLOAD = 2.0
 MAX_AGE = 1.5
@@ -45,7 +45,7 @@ _STAMP = struct.Struct("!d")
 
 @attrs.define(eq=False)
 class Tally:
-    """What one track offered and what arrived of it.
+    """What one track sent, and what arrived of it.
 
     Attributes:
         name: The track's name.
@@ -54,8 +54,8 @@ class Tally:
         latencies: Seconds from writing to arrival, by group and index.
         complete: Groups that arrived whole.
         resets: The code that each other group was reset with after it had begun to arrive, by sequence.
-        behind: For each frame that arrived, how many groups its group was behind the newest.
-        dropped: Groups that the publisher said it gives up.
+        lags: For each frame that arrived, how many groups its group was older than the newest.
+        dropped: Groups that the publisher reported as dropped.
         expired: Of those, groups that were too old.
     """
 
@@ -65,12 +65,12 @@ class Tally:
     latencies: dict[tuple[int, int], float] = attrs.field(factory=dict)
     complete: set[int] = attrs.field(factory=set)
     resets: dict[int, int] = attrs.field(factory=dict)
-    behind: list[int] = attrs.field(factory=list)
+    lags: list[int] = attrs.field(factory=list)
     dropped: int = 0
     expired: int = 0
 
     async def publish(self, track: moqt.Track, frame_bytes: int, until: float) -> None:
-        """Writes groups at a steady pace; the pace does not depend on the link."""
+        """Write groups at a steady pace; the pace does not depend on the link."""
         step = GROUP_SECONDS / FRAMES_PER_GROUP
         at = trio.current_time()
         while trio.current_time() < until:
@@ -84,7 +84,7 @@ class Tally:
                     await trio.sleep_until(at)
 
     async def subscribe(self, session: moqt.Session, *, task_status: trio.TaskStatus[None]) -> None:
-        """Reads the track, each group in a task of its own, and counts until cancelled."""
+        """Read the track, each group in a task of its own, and count until cancelled."""
         priority = PRIORITIES[self.name]
         async with (
             session.subscribe(PATH, self.name, priority=priority, max_age=MAX_AGE) as subscription,
@@ -103,7 +103,7 @@ class Tally:
         try:
             async for frame in group:
                 self.latencies[group.sequence, index] = time.perf_counter() - _STAMP.unpack_from(frame.payload)[0]
-                self.behind.append(max(self.begun) - group.sequence)
+                self.lags.append(max(self.begun) - group.sequence)
                 index += 1
             self.complete.add(group.sequence)
         except moqt.StreamReset as error:
@@ -126,10 +126,10 @@ class Row:
 
     @classmethod
     def of(cls, tally: Tally, since: float, until: float) -> Row:
-        """Returns the figures of what was written within a span of `time.perf_counter`."""
-        offered = [place for place, at in tally.offered.items() if since <= at < until]
+        """Return the figures of what was written within a span of `time.perf_counter`."""
+        offered = [index for index, at in tally.offered.items() if since <= at < until]
         groups = [sequence for sequence, at in tally.begun.items() if since <= at < until]
-        latencies = sorted(tally.latencies[place] for place in offered if place in tally.latencies)
+        latencies = sorted(tally.latencies[index] for index in offered if index in tally.latencies)
         cut = {sequence: tally.resets[sequence] for sequence in groups if sequence in tally.resets}
         complete = sum(sequence in tally.complete for sequence in groups)
         names = Counter(_name(code) for code in cut.values())
@@ -142,7 +142,7 @@ class Row:
             codes=", ".join(f"{count} {name}" for name, count in names.items()) or "-",
             p50=_quantile(latencies, 0.5) * 1000,
             p99=_quantile(latencies, 0.99) * 1000,
-            newest=sum(lag == 0 for lag in tally.behind) / max(len(tally.behind), 1),
+            newest=sum(lag == 0 for lag in tally.lags) / max(len(tally.lags), 1),
         )
 
     def __str__(self) -> str:
@@ -171,17 +171,17 @@ def _quantile(ordered: list[float], share: float) -> float:
 
 @contextmanager
 def without_scheduling() -> Iterator[None]:
-    """Lets everybody write at once, whatever the link takes."""
+    """Let every sender write at once, whatever the link takes."""
 
-    def always(scheduler: SendScheduler, sender: object) -> bool:
-        return True
+    def unbounded(scheduler: SendScheduler, sender: object) -> int:
+        return sys.maxsize
 
-    with mock.patch.object(SendScheduler, "may_send", always):
+    with mock.patch.object(SendScheduler, "allowance", unbounded):
         yield
 
 
 async def measure(mbits: float, seconds: float) -> tuple[list[Row], list[Tally], SlowLink]:
-    """Runs both tracks over one session for some seconds."""
+    """Run both tracks over one session for some seconds."""
     rate = mbits * 1e6 / 8
     broadcast = moqt.Broadcast()
     tracks = {name: broadcast.track(name) for name in PRIORITIES}
@@ -212,7 +212,7 @@ async def measure(mbits: float, seconds: float) -> tuple[list[Row], list[Tally],
                             writers.start_soon(tally.publish, tracks[name], frame_bytes, until)
                     since, before = began + WARMUP_SECONDS, began + seconds - MAX_AGE
                     rows = [Row.of(tally, since, before) for tally in tallies.values()]
-                    # What is newest when the writers stop can only have been kept from arriving by a mistake.
+                    # The newest group is never dropped: it has to arrive once the writers have stopped.
                     await trio.sleep(MAX_AGE)
                     readers.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
@@ -220,7 +220,7 @@ async def measure(mbits: float, seconds: float) -> tuple[list[Row], list[Tally],
 
 
 def report(mbits: float, seconds: float, *, scheduled: bool) -> bool:
-    """Measures and prints one half of the comparison. Returns whether every newest group arrived."""
+    """Measure and print one half of the comparison. Return whether every newest group arrived."""
     with nullcontext() if scheduled else without_scheduling():
         rows, tallies, link = trio.run(measure, mbits, seconds)
     carried = link.down.carried * 8 / 1e6 / (seconds + MAX_AGE)
@@ -229,14 +229,14 @@ def report(mbits: float, seconds: float, *, scheduled: bool) -> bool:
     for row in rows:
         print(row)
     for tally in tallies:
-        print(f"  {tally.name}: {tally.dropped} groups reported as given up, {tally.expired} of them for their age")
+        print(f"  {tally.name}: {tally.dropped} groups reported as dropped, {tally.expired} of them for their age")
     arrived = all(max(tally.begun) in tally.complete for tally in tallies)
     print(f"  the newest group of each track arrived: {'yes' if arrived else 'no'}", flush=True)
     return arrived
 
 
 def compare(mbits: float, seconds: float) -> bool:
-    """Prints the comparison. Returns whether every newest group arrived with scheduling."""
+    """Print the comparison. Return whether every newest group arrived with scheduling."""
     offered = ", ".join(f"{OVERLOAD * share * mbits:.1f} Mbit/s {name}" for name, share in SHARES.items())
     print(f"\na link of {mbits:g} Mbit/s, offered {offered}; groups of {GROUP_SECONDS:g} s, max age {MAX_AGE:g} s")
     print("(newest: frames that belonged to the newest group when they arrived)")
@@ -246,7 +246,7 @@ def compare(mbits: float, seconds: float) -> bool:
 
 
 def main() -> int:
-    """Reads the command line and returns the exit code."""
+    """Read the command line and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.scheduling", description="Two tracks at twice a link's rate, by priority."
     )

@@ -1,6 +1,6 @@
-"""A slow link on loopback: a UDP proxy with a rate, a delay and a queue that is bounded and drops what does not fit.
+"""A slow link on loopback: a UDP proxy with a rate, a delay and a bounded queue that drops what does not fit.
 
-It knows nothing of what the datagrams mean. One client, one server; time is trio's.
+One client and one server. The time is trio's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-# What IPv4 and UDP add to a payload: a link carries it too.
+# Bytes that IPv4 and UDP add to a payload; the link carries them, too.
 HEADER_BYTES = 28
 
 _MAX_PAYLOAD = 65535
@@ -27,9 +27,9 @@ class Pipe:
     Attributes:
         rate: Bytes per second.
         delay: Seconds from one end to the other, once a datagram has left the queue.
-        queue_bytes: Bytes that may wait; a datagram that finds no room is dropped.
+        queue_bytes: Bytes that may wait; a datagram for which there is no room is dropped.
         carried: Bytes that went through, headers included.
-        dropped: Datagrams that found no room.
+        dropped: Datagrams for which there was no room.
     """
 
     rate: float
@@ -40,7 +40,7 @@ class Pipe:
     _free_at: float = 0.0
 
     def arrival(self, now: float, size: int) -> float | None:
-        """Takes a datagram of so many bytes; returns when it arrives, or None when it was dropped."""
+        """Take a datagram of so many bytes; return when it arrives, or None when it was dropped."""
         size += HEADER_BYTES
         begins = max(now, self._free_at)
         if (begins - now) * self.rate + size > self.queue_bytes:
@@ -52,7 +52,7 @@ class Pipe:
 
 
 class SlowLink:
-    """What lies between a client and a server; see `slow_link`.
+    """The proxy between a client and a server; see `slow_link`.
 
     Attributes:
         port: The port that the client connects to.
@@ -70,13 +70,13 @@ class SlowLink:
         self.port: int = self._front.getsockname()[1]
 
     async def run(self) -> None:
-        """Carries datagrams until cancelled."""
+        """Carry datagrams until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._carry, self._front, self._back, self.up)
             nursery.start_soon(self._carry, self._back, self._front, self.down)
 
     def close(self) -> None:
-        """Closes both sockets."""
+        """Close both sockets."""
         self._front.close()
         self._back.close()
 
@@ -113,7 +113,7 @@ class SlowLink:
 async def slow_link(
     server_port: int, *, rate: float, delay: float = 0.01, queue_seconds: float = 0.05
 ) -> AsyncIterator[SlowLink]:
-    """Runs a link in front of a server for as long as the block lasts.
+    """Run a link to a server for as long as the block lasts.
 
     Args:
         server_port: The server's UDP port on 127.0.0.1.

@@ -146,14 +146,14 @@ class Recorder(trio.abc.Instrument):
         self.events.append(Event("woken", self.task, other=task))
 
     def start(self) -> None:
-        """Start to record. The task that calls this is the one that runs."""
+        """Start recording, in the task that calls this."""
         self.task = trio.lowlevel.current_task()
         self.clock.rate = CLOCK_RATE
         trio.lowlevel.add_instrument(self)
         sys.setprofile(self._profile)
 
     def stop(self) -> None:
-        """Stop to record."""
+        """Stop recording."""
         sys.setprofile(None)
         trio.lowlevel.remove_instrument(self)
         self.clock.rate = 1

@@ -1,6 +1,6 @@
 """What is measured: the sizes that both sides of a comparison share, and how a child process runs and reports.
 
-It knows neither aioquic nor moqt_trio, so that both programs measure by the same rules. In every workload the server
+Both programs share it, so that they measure by the same rules. In every workload the server
 publishes and the client subscribes and counts; in the ping-pong the client also times.
 """
 
@@ -23,15 +23,15 @@ import trio
 BULK_FRAME_BYTES = 16 * 1024
 BULK_FRAMES_PER_GROUP = 64
 
-# Small messages: what a chat line or a sensor reading takes.
+# Small messages: the size of a chat line or a sensor reading.
 SMALL_FRAME_BYTES = 100
 SMALL_FRAMES_PER_GROUP = 200
 
-# aioquic walks every open stream for every packet, so neither side keeps more than this many open.
+# aioquic walks over every open stream for every packet, so neither program keeps more than this many open.
 MAX_OPEN_STREAMS = 64
 LOW_OPEN_STREAMS = 48
 
-# Bytes that a writer may have queued and unacknowledged on one stream before it waits, and where it goes on.
+# Bytes that a writer may have queued and unacknowledged on one stream before it waits, and below which it continues.
 HIGH_WATER_BYTES = 512 * 1024
 LOW_WATER_BYTES = 256 * 1024
 
@@ -53,7 +53,7 @@ class Window:
     duration: float
 
     async def rate(self, count: Callable[[], int]) -> float:
-        """Returns how much `count` grows in a second."""
+        """Return how much `count` grows in a second."""
         await trio.sleep(self.warmup)
         before, began = count(), time.perf_counter()
         await trio.sleep(self.duration)
@@ -61,7 +61,7 @@ class Window:
 
 
 def round_trip_report(seconds: list[float]) -> dict[str, float]:
-    """Returns the figures of a ping-pong in microseconds."""
+    """Return the figures of a ping-pong in microseconds."""
     ordered = sorted(seconds)
     return {
         "value": statistics.median(ordered) * 1e6,
@@ -71,17 +71,17 @@ def round_trip_report(seconds: list[float]) -> dict[str, float]:
 
 
 def say(**fields: object) -> None:
-    """Prints one JSON line for the process that compares."""
+    """Print one line of JSON for the parent process."""
     print(json.dumps(fields), flush=True)
 
 
 async def until_stdin_ends() -> None:
-    """Returns when the parent closes the pipe or dies, so that no child outlives it."""
+    """Return when the parent closes the pipe or dies, so that no child outlives it."""
     await trio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
 
 
 def child_arguments(description: str, extra_workloads: tuple[str, ...] = ()) -> argparse.Namespace:
-    """Returns the command line of `python -m bench.bare` or `python -m bench.library`."""
+    """Return the command line of `python -m bench.baseline` or `python -m bench.library`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("role", choices=["publish", "subscribe"])
     parser.add_argument("workload", choices=[*WORKLOADS, *extra_workloads])
@@ -92,7 +92,7 @@ def child_arguments(description: str, extra_workloads: tuple[str, ...] = ()) -> 
 
 
 def add_child_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what every child understands; a server ignores where it is, and when to count."""
+    """Add the options of every child. A server ignores the port, the fingerprint and the times."""
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--fingerprint", default="")
     parser.add_argument("--warmup", type=float, default=0.5)
@@ -101,7 +101,7 @@ def add_child_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_child(profiled: bool, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-    """Runs a side, and prints the profile's top lines to standard error when asked to."""
+    """Run a side, and print the profile's top lines to standard error when asked to."""
     if not profiled:
         trio.run(function, *arguments)
         return

@@ -1,1 +1,1 @@
-"""Hostile bytes for everything that reads a peer's: `python -m fuzz`."""
+"""Mutated bytes for every reader of a peer's bytes: `python -m fuzz`."""

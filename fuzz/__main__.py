@@ -1,8 +1,8 @@
-"""`python -m fuzz`: feeds mutated messages of every version to the codecs and to the session's machines.
+"""`python -m fuzz`: feeds mutated messages of every version to the codecs and to the session's state machines.
 
-Each input is read at one place of a stream by a codec, or fed to a side of a session, cut at random: as a stream that
-the peer opened, as the reply to a request, or as a handshake. Only the documented exceptions may come out, and no input
-may take long. Exit code 0 when both held.
+Each input is read by a codec at one place of a stream, or fed to one side of a session in random pieces: as a stream
+that the peer opened, as the reply to a request, or as a handshake. Only the documented exceptions may be raised, and no
+input may take long. The exit code is 0 when both held.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LIMITS = Limits()
 
 
 def samples() -> dict[str, list[bytes]]:
-    """Returns the bytes of the known messages of each version."""
+    """Return the bytes of the messages in the test vectors, by version."""
     found: dict[str, list[bytes]] = {}
     for vector in json.loads(VECTORS.read_text())["vectors"]:
         found.setdefault(NAMES.get(vector["dialect"], vector["dialect"]), []).append(bytes.fromhex(vector["hex"]))
@@ -45,7 +45,7 @@ def samples() -> dict[str, list[bytes]]:
 
 
 def read(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
-    """Has a codec read all it can at a random place."""
+    """Let a codec read all that it can, at a random place of a stream."""
     buffer = StreamBuffer()
     buffer.feed(data)
     expect = chance.choice(list(Expect))
@@ -61,7 +61,7 @@ def read(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
 
 
 def open_stream(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
-    """Feeds a stream that the peer opened to one side of a session."""
+    """Feed a stream that the peer opened to one side of a session."""
     core = SessionCore(dialect, is_client=bool(chance.randrange(2)), limits=LIMITS)
     core.subscribe("a", "t")
     if not chance.randrange(4):
@@ -70,7 +70,7 @@ def open_stream(dialect: dialects.Dialect, data: bytes, chance: random.Random) -
 
 
 def reply(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
-    """Feeds the answer to a request of ours to the side that made it."""
+    """Feed the answer to a request of ours to the side that made it."""
     core = SessionCore(dialect, is_client=bool(chance.randrange(2)), limits=LIMITS, hop_id=3)
     requests = (
         lambda: core.request_announcements("live"),
@@ -87,7 +87,7 @@ def reply(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
 
 
 def run_handshake(dialect: dialects.Dialect, data: bytes, chance: random.Random) -> str:
-    """Feeds the stream of the handshake to one side of it, in a version that has one."""
+    """Feed the stream of the handshake to one side of it, in a version that has one."""
     if chance.randrange(2):
         server = ServerHandshake((dialect,), LIMITS, path_on_wire=bool(chance.randrange(2)))
         return feed(server, data if chance.randrange(2) else b"\x00" + data, chance)
@@ -96,11 +96,11 @@ def run_handshake(dialect: dialects.Dialect, data: bytes, chance: random.Random)
 
 
 TARGETS = (read, open_stream, reply, run_handshake)
-"""What an input is tried on; the last one only where the version agrees in band."""
+"""What an input is tried on; the last one only where the version has a handshake."""
 
 
 def feed(machine: StreamMachine, data: bytes, chance: random.Random) -> str:
-    """Feeds a stream to its machine in random pieces, and ends it in some way."""
+    """Feed a stream to its machine in random pieces, and end it in some way."""
     try:
         while data:
             size = chance.randint(1, len(data))
@@ -121,7 +121,7 @@ def feed(machine: StreamMachine, data: bytes, chance: random.Random) -> str:
 
 
 def run(count: int, seed: int) -> int:
-    """Tries so many inputs; prints what came of them, and everything that should not have."""
+    """Try so many inputs; print a count of the outcomes, and each failure. Return the exit code."""
     chance = random.Random(seed)
     known = samples()
     versions = [(dialects.get(name), known[name]) for name in known]
@@ -174,10 +174,10 @@ def _time(target: object, dialect: dialects.Dialect, data: bytes, seed: int) -> 
 
 
 def main() -> int:
-    """Reads the command line."""
+    """Read the command line, try the inputs, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=1_000_000, help="inputs to try (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="where the chance begins (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random numbers (default: %(default)s)")
     options = parser.parse_args()
     return run(options.count, options.seed)
 

@@ -1,4 +1,4 @@
-"""Making hostile bytes out of good ones."""
+"""Makes hostile messages out of valid ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INTERESTING = (
 
 
 def mutate(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
-    """Returns a sample with one to four changes; now and then, what came out is cut short."""
+    """Return a sample with one to four changes; one in eight is cut short as well."""
     changed = bytearray(data)
     for _ in range(chance.randint(1, 4)):
         place = chance.randint(0, len(changed))

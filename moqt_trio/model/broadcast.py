@@ -30,7 +30,7 @@ class Broadcast:
         max_age: float = 5.0,
         timescale: int = 1000,
     ) -> Track:
-        """Makes a track.
+        """Make a track.
 
         Args:
             name: Its name; opaque text of at most 1 KiB in UTF-8.
@@ -68,7 +68,7 @@ class Broadcast:
         return iter(list(self._tracks.values()))
 
     def finish(self) -> None:
-        """Ends every track cleanly."""
+        """End every track cleanly."""
         for track in self:
             track.finish()
 
@@ -77,10 +77,10 @@ class Broadcast:
 
 
 def watch_tracks(broadcast: Broadcast, changed: Callable[[], None]) -> None:
-    """Asks to be told of each new track of a broadcast."""
+    """Ask to be told of each new track of a broadcast."""
     broadcast._watchers.add(changed)
 
 
 def unwatch_tracks(broadcast: Broadcast, changed: Callable[[], None]) -> None:
-    """Ends `watch_tracks`."""
+    """End `watch_tracks`."""
     broadcast._watchers.discard(changed)

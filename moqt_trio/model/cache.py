@@ -46,11 +46,11 @@ class GroupCache:
         self._frames = 0
 
     def get(self, sequence: int) -> Group | None:
-        """Returns a group that is kept, or None."""
+        """Return a group that is kept, or None."""
         return self._groups.get(sequence)
 
     def add(self, group: Group) -> None:
-        """Keeps a new group, empty or whole; older ones leave that its coming makes too many or too old."""
+        """Keep a new group, empty or whole, and drop the older groups that are now too many or too old."""
         self._groups[group.sequence] = group
         _insert(self._order, group.sequence)
         if group.frames:
@@ -85,7 +85,7 @@ class GroupCache:
                 cursor.expire(newest, self._reach)
 
     def forget(self, group: Group) -> None:
-        """Stops keeping a group; the cursors are told by whoever decided it."""
+        """Stop keeping a group. The caller informs the cursors."""
         del self._groups[group.sequence]
         del self._order[bisect.bisect_left(self._order, group.sequence)]
         if group.frames:
@@ -107,7 +107,7 @@ class GroupCache:
                 return
 
     def initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[Group]:
-        """Returns the groups that a new cursor starts with; the arguments are those of `TrackState.attach`."""
+        """Return the groups that a new cursor starts with; the arguments are those of `TrackState.attach`."""
         chosen: list[Group] = []
         for sequence in self._order:
             group = self._groups[sequence]
@@ -122,7 +122,7 @@ class GroupCache:
         return chosen
 
     def after(self, sequence: int, wanted: GroupRange) -> list[Group]:
-        """Returns the groups of a range that come after a sequence and are kept from their first frame wanted on."""
+        """Return the groups of a range that come after a sequence and are kept from their first frame wanted on."""
         found = (self._groups[number] for number in self._order[bisect.bisect_right(self._order, sequence) :])
         return [
             group
@@ -136,17 +136,17 @@ class GroupCache:
         return self._groups[self._timed[-1]].last_timestamp or 0 if self._timed else -1
 
     def too_old(self, sequence: int, max_age: float) -> bool:
-        """Returns True when a group lies wholly outside `max_age`; the latest one never does."""
+        """Return True when a group lies wholly outside `max_age`; the latest one never does."""
         reach = self._reach(sequence)
         return reach is not None and self.newest - reach >= max_age * self._timescale
 
     def _reach(self, sequence: int) -> int | None:
-        """Returns where the frames after a group begin: it cannot reach past them (moq-lite-06, section 6.2)."""
+        """Return where the frames after a group begin: it cannot reach past them (moq-lite-06, section 6.2)."""
         index = bisect.bisect_right(self._timed, sequence)
         return self._groups[self._timed[index]].first_timestamp if index < len(self._timed) else None
 
     def _retire(self, now: float) -> None:
-        """Drops groups that a newer one replaced more than `max_age` ago, and those beyond the count."""
+        """Drop groups that a newer one replaced more than `max_age` ago, and those beyond the count."""
         index = 0
         while index + 1 < len(self._order):
             group, successor = self._groups[self._order[index]], self._groups[self._order[index + 1]]
@@ -165,7 +165,7 @@ class GroupCache:
         return self._bytes > self._limits.cache_bytes or self._frames > self._limits.cache_frames
 
     def _drop(self, group: Group) -> None:
-        """Removes a whole group; a cursor that has not read it all loses it."""
+        """Remove a whole group, and drop it for each cursor that has not read all of it."""
         self.forget(group)
         group.first = group.length
         group.frames = []
@@ -173,7 +173,7 @@ class GroupCache:
         self._tell_trimmed(group)
 
     def _trim(self, group: Group) -> None:
-        """Cuts frames off the front of a group, never the newest, so that an endless group stays bounded.
+        """Cut frames off the front of a group, never the newest, so that an endless group stays bounded.
 
         Cuts a little more than is needed: what remains is moved in memory, which is too dear for every frame.
         """

@@ -45,13 +45,13 @@ class GroupRange:
     end_frame: int | None = None
 
     def holds(self, sequence: int) -> bool:
-        """Returns True when a group lies within the range."""
+        """Return True when a group lies within the range."""
         return (self.start_group is None or sequence >= self.start_group) and (
             self.end_group is None or sequence <= self.end_group
         )
 
     def first_frame(self, sequence: int) -> int:
-        """Returns the index of the first frame wanted of a group."""
+        """Return the index of the first frame wanted of a group."""
         return self.start_frame if sequence == self.start_group else 0
 
 

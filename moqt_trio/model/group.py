@@ -81,20 +81,20 @@ class GroupHome(Protocol):
         ...
 
     def has_room(self) -> bool:
-        """Returns True when every subscriber is within the bound."""
+        """Return True when every subscriber is within the bound."""
         ...
 
     async def wait_room(self) -> None:
-        """Waits until `has_room`."""
+        """Wait until `has_room`."""
 
     def append(self, group: Group, payload: bytes, timestamp: int | None) -> None:
-        """Adds a frame and tells every cursor."""
+        """Add a frame and tell every cursor."""
 
     def complete(self, group: Group) -> None:
-        """Ends the group cleanly."""
+        """End the group cleanly."""
 
     def abort_group(self, group: Group, code: int) -> None:
-        """Gives the group up."""
+        """Give the group up."""
 
 
 class GroupWriter:
@@ -114,7 +114,7 @@ class GroupWriter:
         return self._group.sequence
 
     async def send(self, payload: bytes, timestamp: int | None = None) -> None:
-        """Appends a frame.
+        """Append a frame.
 
         On a reliable track this waits until the slowest subscriber is within the bound; on a live track it only
         lets other tasks run. Cancelled, nothing of the frame was written.
@@ -143,7 +143,7 @@ class GroupWriter:
             self._busy = False
 
     def send_nowait(self, payload: bytes, timestamp: int | None = None) -> None:
-        """Appends a frame without waiting.
+        """Append a frame without waiting.
 
         Raises:
             trio.WouldBlock: The track is reliable and its slowest subscriber is behind the bound.
@@ -155,11 +155,11 @@ class GroupWriter:
         self._track.append(self._group, payload, timestamp)
 
     def finish(self) -> None:
-        """Completes the group. Does nothing once it has ended."""
+        """Complete the group. Does nothing once it has ended."""
         self._track.complete(self._group)
 
     def reset(self, code: int = 1) -> None:
-        """Gives the group up for every subscriber. Does nothing once it has ended.
+        """Give the group up for every subscriber. Does nothing once it has ended.
 
         Args:
             code: A stream error code; `StreamCode.CANCELLED` by default, 64 and above are the application's.

@@ -43,7 +43,7 @@ class Origin:
         return len(self._publications)
 
     def add(self, publication: PublishedBroadcast) -> None:
-        """Publishes. Raises ValueError when the path is taken: one broadcast never silently replaces another."""
+        """Publish. Raises ValueError when the path is taken: one broadcast never silently replaces another."""
         if publication.path in self._publications:
             raise ValueError(f"{str(publication.path)!r} is published on this session already")
         self._publications[publication.path] = publication
@@ -51,7 +51,7 @@ class Origin:
         self._changed()
 
     def remove(self, publication: PublishedBroadcast) -> None:
-        """Withdraws; does nothing when it was withdrawn."""
+        """Withdraw; does nothing when it was withdrawn."""
         if self._publications.get(publication.path) is publication:
             del self._publications[publication.path]
             if not any(other.broadcast is publication.broadcast for other in self._publications.values()):
@@ -59,11 +59,11 @@ class Origin:
             self._changed()
 
     def below(self, prefix: BroadcastPath) -> dict[BroadcastPath, PublishedBroadcast]:
-        """Returns the publications that a prefix covers."""
+        """Return the publications that a prefix covers."""
         return {path: item for path, item in self._publications.items() if prefix.covers(path)}
 
     def find(self, path: BroadcastPath, track: str) -> tuple[PublishedBroadcast, Track] | None:
-        """Returns the track of this name, and the publication that has it."""
+        """Return the track of this name, and the publication that has it."""
         publication = self._publications.get(path)
         if publication is None:
             return None
@@ -71,11 +71,11 @@ class Origin:
         return None if found is None else (publication, found)
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Asks to be told of every change."""
+        """Ask to be told of every change."""
         self._watchers.add(changed)
 
     def unwatch(self, changed: Callable[[], None]) -> None:
-        """Ends `watch`."""
+        """End `watch`."""
         self._watchers.discard(changed)
 
     def _changed(self) -> None:

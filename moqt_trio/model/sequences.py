@@ -24,7 +24,7 @@ class SequenceSet:
         return index >= 0 and number < self._stops[index]
 
     def covers(self, first: int, last: int) -> bool:
-        """Returns whether every number between two, inclusive, is in the set."""
+        """Return whether every number between two, inclusive, is in the set."""
         index = bisect.bisect_right(self._starts, first) - 1
         return first > last or (index >= 0 and last < self._stops[index])
 
@@ -34,7 +34,7 @@ class SequenceSet:
         return self._starts[0] if self._starts else None
 
     def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Returns the ranges between two numbers, inclusive, of which nothing is in the set."""
+        """Return the ranges between two numbers, inclusive, of which nothing is in the set."""
         found: list[tuple[int, int]] = []
         index = bisect.bisect_right(self._stops, first)
         for start, stop in zip(self._starts[index:], self._stops[index:], strict=True):
@@ -48,11 +48,11 @@ class SequenceSet:
         return found
 
     def add(self, number: int) -> None:
-        """Adds a number."""
+        """Add a number."""
         self.add_range(number, number)
 
     def add_range(self, first: int, last: int) -> None:
-        """Adds every number between two, inclusive; any of them may be in the set."""
+        """Add every number between two, inclusive; any of them may be in the set."""
         stop = last + 1
         # The ranges that overlap it or touch it become one with it.
         low, high = bisect.bisect_left(self._stops, first), bisect.bisect_right(self._starts, stop)

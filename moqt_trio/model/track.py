@@ -71,7 +71,7 @@ class Track:
         return f"<Track {self.name!r} {state}, next group {log.next}, {log.subscribers} subscribers>"
 
     def open_group(self, sequence: int | None = None) -> GroupWriter:
-        """Opens a group.
+        """Open a group.
 
         Args:
             sequence: Its number; None takes the next one.
@@ -86,7 +86,7 @@ class Track:
         return GroupWriter(self._log, self._log.open(sequence))
 
     async def write(self, payload: bytes, timestamp: int | None = None) -> int:
-        """Writes a group of one frame.
+        """Write a group of one frame.
 
         Returns:
             The group's sequence.
@@ -102,7 +102,7 @@ class Track:
         return sequence
 
     def write_nowait(self, payload: bytes, timestamp: int | None = None) -> int:
-        """Writes a group of one frame without waiting.
+        """Write a group of one frame without waiting.
 
         Raises: `trio.WouldBlock` when the track is reliable and a subscriber is behind the bound.
         """
@@ -112,7 +112,7 @@ class Track:
         return log.write(payload, timestamp)
 
     def send_datagram(self, payload: bytes, timestamp: int | None = None) -> int:
-        """Sends a group of one frame as a datagram: not repeated when lost, and not kept.
+        """Send a group of one frame as a datagram: not repeated when lost, and not kept.
 
         A subscriber whose connection cannot carry it that way gets it on a stream.
 
@@ -131,11 +131,11 @@ class Track:
         return self._log.write_datagram(payload, timestamp)
 
     def finish(self) -> None:
-        """Ends the track: no group after the last one will come. Groups that are open may still be written."""
+        """End the track: no group after the last one will come. Groups that are open may still be written."""
         self._log.finish()
 
     def abort(self, *, code: int = StreamCode.CANCELLED) -> None:
-        """Gives the whole track up: every subscription is reset with the code."""
+        """Give the whole track up: every subscription is reset with the code."""
         self._log.abort(code)
 
     @property
@@ -154,14 +154,14 @@ class Track:
         return self._log.next - 1 if self._log.next else None
 
     async def wait_subscribed(self) -> None:
-        """Waits until somebody subscribes; returns at once while somebody does."""
+        """Wait until somebody subscribes; return at once while somebody does."""
         await self._log.wait_subscribed()
 
     async def wait_unsubscribed(self) -> None:
-        """Waits until nobody is subscribed."""
+        """Wait until nobody is subscribed."""
         await self._log.wait_unsubscribed()
 
 
 def state_of(track: Track) -> TrackState:
-    """Returns what is written on a track, for those who serve it to subscribers."""
+    """Return what is written on a track, for those who serve it to subscribers."""
     return track._log

@@ -116,14 +116,14 @@ class TrackState:
             raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
 
     def complete(self, group: Group) -> None:
-        """Ends a group cleanly."""
+        """End a group cleanly."""
         if not group.ended:
             group.complete = True
             for cursor in list(self._cursors):
                 cursor.on_end(group)
 
     def abort_group(self, group: Group, code: int) -> None:
-        """Gives a group up for every subscriber, and forgets it."""
+        """Give a group up for every subscriber, and forget it."""
         if not group.ended:
             group.aborted = code
             self._cache.forget(group)
@@ -131,14 +131,14 @@ class TrackState:
                 cursor.on_end(group)
 
     def finish(self) -> None:
-        """Ends the track: see `Track.finish`."""
+        """End the track: see `Track.finish`."""
         if not self.ended:
             self.final = self.next
             for cursor in list(self._cursors):
                 cursor.finish(self.final)
 
     def abort(self, code: int) -> None:
-        """Gives the track up: see `Track.abort`."""
+        """Give the track up: see `Track.abort`."""
         if self.aborted is None:
             self.aborted = code
             for cursor in list(self._cursors):
@@ -158,19 +158,19 @@ class TrackState:
         return len(self._cursors)
 
     async def wait_subscribed(self) -> None:
-        """Waits until there is a cursor."""
+        """Wait until there is a cursor."""
         await trio.lowlevel.checkpoint()
         while not self._cursors:
             await self._demand.wait()
 
     async def wait_unsubscribed(self) -> None:
-        """Waits until there is none."""
+        """Wait until there is none."""
         await trio.lowlevel.checkpoint()
         while self._cursors:
             await self._idle.wait()
 
     def has_room(self) -> bool:
-        """Returns True when every subscriber is within the bound of reliable delivery."""
+        """Return True when every subscriber is within the bound of reliable delivery."""
         limits = self._limits
         return all(
             cursor.backlog < limits.reliable_backlog
@@ -180,7 +180,7 @@ class TrackState:
         )
 
     async def wait_room(self) -> None:
-        """Waits until `has_room`, or until the track was given up. A checkpoint only when it waits."""
+        """Wait until `has_room`, or until the track was given up. A checkpoint only when it waits."""
         while not self.has_room() and self.aborted is None:
             if self._room is None:
                 self._room = trio.Event()
@@ -191,11 +191,11 @@ class TrackState:
     # -- what a subscription or a fetch asks ---------------------------------------------------------------
 
     def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Returns which groups from `first` to `last` the track has not had, as ranges with both ends included."""
+        """Return which groups from `first` to `last` the track has not had, as ranges with both ends included."""
         return self._used.gaps(first, last)
 
     def cursor(self, wake: Callable[[], None], *, range: GroupRange, max_age: float) -> Cursor:
-        """Returns a cursor with this track's bounds; `attach` places it."""
+        """Return a cursor with this track's bounds; `attach` places it."""
         return Cursor(
             wake,
             limits=self._limits,
@@ -206,7 +206,7 @@ class TrackState:
         )
 
     def attach(self, cursor: Cursor, *, replay: bool) -> None:
-        """Places a cursor at its start and keeps it informed from now on.
+        """Place a cursor at its start and keep it informed from now on.
 
         Args:
             cursor: A new cursor.
@@ -228,12 +228,12 @@ class TrackState:
             self._idle = trio.Event()
 
     def extend(self, cursor: Cursor) -> None:
-        """Gives a cursor whose range ends later now the groups that it was past."""
+        """Give a cursor whose range ends later now the groups that it was past."""
         for group in self._cache.after(cursor.latest, cursor.range):
             cursor.add(group)
 
     def detach(self, cursor: Cursor) -> None:
-        """Forgets a cursor."""
+        """Forget a cursor."""
         self._cursors.discard(cursor)
         cursor.watch_room(None)
         if not self._cursors and self._demand.is_set():
@@ -242,7 +242,7 @@ class TrackState:
         self._made_room()
 
     def group(self, sequence: int) -> Group | None:
-        """Returns a group that is kept, or None."""
+        """Return a group that is kept, or None."""
         return self._cache.get(sequence)
 
     @property
@@ -251,7 +251,7 @@ class TrackState:
         return self._cache.newest
 
     def too_old(self, sequence: int, max_age: float) -> bool:
-        """Returns True when a group lies wholly outside `max_age` seconds; the latest one never does.
+        """Return True when a group lies wholly outside `max_age` seconds; the latest one never does.
 
         Spec: moq-lite-06, section 6.2.
         """

@@ -35,7 +35,7 @@ class HandshakeStream:
     machine: ClientHandshake | ServerHandshake
 
     def accept(self) -> None:
-        """Tells the client the version; a server says nothing else before."""
+        """Tell the client the version; a server says nothing else before."""
         if isinstance(self.machine, ServerHandshake):
             self.stream.write(self.machine.accept())
 

@@ -74,7 +74,7 @@ class Session:
     def publish(
         self, path: str | BroadcastPath, broadcast: Broadcast, *, hops: Collection[int] = (), cost: int = 0
     ) -> Publication:
-        """Announces a broadcast for as long as the returned block lasts.
+        """Announce a broadcast for as long as the returned block lasts.
 
         Leaving the block cleanly withdraws the announcement and lets running subscriptions finish what was written,
         for at most `Limits.close_timeout`; an exception or a cancellation cuts them off.
@@ -101,7 +101,7 @@ class Session:
     # -- subscribing ---------------------------------------------------------------------------------------
 
     def announcements(self, prefix: str | BroadcastPath = "") -> Announcements:
-        """Asks the peer what it offers below a prefix.
+        """Ask the peer what it offers below a prefix.
 
         Args:
             prefix: Whole parts, separated by `/`; empty for everything.
@@ -130,7 +130,7 @@ class Session:
         start_frame: int = 0,
         end_frame: int | None = None,
     ) -> Subscription:
-        """Asks the peer for a track.
+        """Ask the peer for a track.
 
         Args:
             path: The broadcast's path.
@@ -187,7 +187,7 @@ class Session:
         start_frame: int = 0,
         end_frame: int | None = None,
     ) -> FetchReader:
-        """Asks the peer for one group, live or past.
+        """Ask the peer for one group, live or past.
 
         Args:
             path: The broadcast's path.
@@ -216,7 +216,7 @@ class Session:
         return FetchReader(self._context, where, track, machine, sequence, start_frame)
 
     def probe(self, bitrate: int | None = None) -> Probe:
-        """Asks the peer what it measures of its way to us.
+        """Ask the peer what it measures of its way to us.
 
         Args:
             bitrate: A target in bits per second for peers that can raise their rate to it; None asks for reports.
@@ -235,7 +235,7 @@ class Session:
     # -- the session itself --------------------------------------------------------------------------------
 
     async def goaway(self, uri: str = "") -> None:
-        """Asks the peer to leave.
+        """Ask the peer to leave.
 
         Args:
             uri: Where to go instead; only a server may name a place.
@@ -254,7 +254,7 @@ class Session:
         stream.write(machine.opening)
 
     async def wait_goaway(self) -> str:
-        """Waits until the peer asks us to leave; returns where to, or an empty text. Raises `SessionClosed`."""
+        """Wait until the peer asks us to leave; return where to, or an empty text. Raises `SessionClosed`."""
         await self._context.going_away.wait()
         uri = self._context.core.goaway_received
         if uri is None:
@@ -267,11 +267,11 @@ class Session:
         return self._context.connection.closed
 
     async def wait_closed(self) -> MoqtError:
-        """Waits until the session is over, and returns how."""
+        """Wait until the session is over, and return how."""
         return await self._context.connection.wait_closed()
 
     def close(self, code: int = 0, reason: str = "") -> None:
-        """Starts closing at once; what was not yet delivered is lost. Does nothing the second time.
+        """Start closing at once; what was not yet delivered is lost. Does nothing the second time.
 
         Args:
             code: A session error code.
@@ -280,7 +280,7 @@ class Session:
         self._context.close(code, reason)
 
     async def aclose(self, code: int = 0, reason: str = "") -> None:
-        """Lets subscriptions finish for at most `Limits.close_timeout`, then closes.
+        """Let subscriptions finish for at most `Limits.close_timeout`, then close.
 
         It may be called again, and finishes even when cancelled (forcefully then).
         """
@@ -291,7 +291,7 @@ class Session:
             await self._context.connection.aclose(code, reason)
 
     def statistics(self) -> SessionStatistics:
-        """Returns the session's numbers."""
+        """Return the session's numbers."""
         return SessionStatistics(
             transport=self._context.connection.statistics(),
             publications=len(self._publisher.origin),

@@ -49,7 +49,7 @@ class _Interrupter(trio.abc.Instrument):
 
 
 async def cancel_everywhere(scenario: Callable[[Attempt], Awaitable[object]], *, least: int = 1) -> int:
-    """Runs a scenario again and again, and cancels what it attempts one await later each time.
+    """Run a scenario again and again, and cancel what it attempts one await later each time.
 
     Args:
         scenario: Called with `attempt`; `await attempt(work)` runs the work, and returns True when it was cancelled.
@@ -133,7 +133,7 @@ class Pair:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits for what tasks on the other side of a socket are about to do."""
+    """Wait for what tasks on the other side of a socket are about to do."""
     with trio.fail_after(10):
         while not condition():  # noqa: ASYNC110 - nothing announces what happens behind a socket
             await trio.sleep(0.001)

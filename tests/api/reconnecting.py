@@ -35,7 +35,7 @@ async def stay_to_the_end(session: moqt.Session) -> None:
 
 
 def asks_to_leave(uri: str = "", after: float = 0.0) -> Server:
-    """Returns a server that sends a GOAWAY, and serves on."""
+    """Return a server that sends a GOAWAY, and serves on."""
 
     async def server(session: moqt.Session) -> None:
         await trio.sleep(after)
@@ -46,7 +46,7 @@ def asks_to_leave(uri: str = "", after: float = 0.0) -> Server:
 
 
 def closes(code: int = 0, after: float = 0.0) -> Server:
-    """Returns a server that closes the session."""
+    """Return a server that closes the session."""
 
     async def server(session: moqt.Session) -> None:
         await trio.sleep(after)

@@ -30,7 +30,7 @@ CHUNK = 64 * 1024
 
 @contextlib.asynccontextmanager
 async def publishing(scheme: str, limits: moqt.Limits, broadcast: moqt.Broadcast, *, clients: int = 1):
-    """Serves a broadcast on each session of a listener; yields that many clients' sessions."""
+    """Serve a broadcast on each session of a listener; yield so many clients' sessions."""
 
     async def handler(request: moqt.SessionRequest) -> None:
         async with request.accept() as session, session.publish("b", broadcast):
@@ -53,7 +53,7 @@ async def publishing(scheme: str, limits: moqt.Limits, broadcast: moqt.Broadcast
 
 
 async def at_rest(count) -> int:
-    """Waits until a number of bytes no longer grows, and returns it."""
+    """Wait until a number of bytes no longer grows, and return it."""
     last = -1
     quiet = 0
     while quiet < 5:
@@ -80,7 +80,7 @@ class Writer:
 
 
 async def read_some(subscription: moqt.Subscription, count: int) -> int:
-    """Reads at least so many bytes of the next group."""
+    """Read at least so many bytes of the next group."""
     total = 0
     async for frame in await subscription.receive():
         total += len(frame)

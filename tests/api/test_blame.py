@@ -57,7 +57,7 @@ async def fails_like_a_peer(request):
 
 
 async def fails_beside(request):
-    """Fails by itself while the negotiation fails."""
+    """Fail by itself while the negotiation fails."""
     try:
         async with request.accept():
             pass
@@ -83,7 +83,7 @@ async def listening(handler, limits=None):
 
 
 async def break_negotiation(port, data):
-    """Asks for a session without a subprotocol, so that a handshake decides, and sends these bytes or nothing."""
+    """Ask for a session without a subprotocol, so that a handshake decides, and send these bytes or nothing."""
     async with connect_http3(port) as peer:
         session = peer.connect("/")
         assert await peer.status(session) == 200
@@ -93,7 +93,7 @@ async def break_negotiation(port, data):
 
 
 async def end_of(url, **options):
-    """Returns how a session ended, if only while it was opened."""
+    """Return how a session ended, if only while it was opened."""
     try:
         async with moqt.connect(url, fingerprint=CERTIFICATE.fingerprint, **options) as session:
             return await session.wait_closed()

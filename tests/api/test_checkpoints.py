@@ -15,13 +15,13 @@ VERSIONS = pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-03"])
 
 
 async def checked(function, *arguments, **options):
-    """Calls an async function, asserts that it was a checkpoint, and returns what it returned."""
+    """Call an async function, assert that it was a checkpoint, and return what it returned."""
     with trio.testing.assert_checkpoints():
         return await function(*arguments, **options)
 
 
 async def settled() -> None:
-    """Lets everything that is on its way arrive."""
+    """Let everything that is on its way arrive."""
     await trio.testing.wait_all_tasks_blocked()
 
 

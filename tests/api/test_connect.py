@@ -25,7 +25,7 @@ async def hold(request: moqt.SessionRequest) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(handler=hold, host="127.0.0.1", **options):
-    """Runs a listener for the length of the block."""
+    """Run a listener for the length of the block."""
     async with trio.open_nursery() as nursery:
         listener = await nursery.start(partial(moqt.serve, handler, host, 0, **options))
         yield listener
@@ -37,7 +37,7 @@ def url_of(listener: moqt.Listener, scheme: str, path: str = "/", host: str = "1
 
 
 async def failure(url: str, **options) -> BaseException:
-    """Returns what connecting raises, or how the session was ended by the peer at once."""
+    """Return what connecting raises, or how the session was ended by the peer at once."""
     with trio.fail_after(5):
         try:
             async with moqt.connect(url, **options) as session:

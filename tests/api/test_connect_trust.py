@@ -30,7 +30,7 @@ async def hold(request: moqt.SessionRequest) -> None:
 
 
 async def outcome(certificate: moqt.Certificate, scheme: str, host: str = "127.0.0.1", **options) -> Exception | None:
-    """Connects to a server that shows a certificate; returns what that raises, None when a session came about."""
+    """Connect to a server that shows a certificate; return what that raises, None when a session came about."""
     async with trio.open_nursery() as nursery:
         listener = await nursery.start(partial(moqt.serve, hold, host, 0, certificate=certificate))
         result: Exception | None = None

@@ -31,7 +31,7 @@ EACH_VERSION = pytest.mark.parametrize("version", DIALECTS)
 
 
 def vector(version: str, *messages: str, **fields: object) -> bytes:
-    """Returns the bytes of the first vector of one of these messages that has these fields."""
+    """Return the bytes of the first vector of one of these messages that has these fields."""
     for entry in VECTORS:
         wanted = entry["dialect"] == DIALECTS[version] and entry["message"] in messages
         if wanted and fields.items() <= entry["fields"].items():
@@ -46,7 +46,7 @@ def says_dropped(version: str) -> bytes:
 
 
 async def accepted(peer, version):
-    """Takes the requests of a subscription, and accepts it; returns its stream."""
+    """Take the requests of a subscription, and accept it; return its stream."""
     if version in WITH_END:
         await peer.accept_bidi()  # for the track's properties
     stream = await peer.accept_bidi()

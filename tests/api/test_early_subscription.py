@@ -12,14 +12,14 @@ VERSION = "gomoqt-develop"
 
 
 def broadcast_of_one(payload: bytes) -> moqt.Broadcast:
-    """Returns a broadcast whose track `text` has one group of one frame."""
+    """Return a broadcast whose track `text` has one group of one frame."""
     broadcast = moqt.Broadcast()
     broadcast.track("text", delivery="reliable", max_age=60).write_nowait(payload)
     return broadcast
 
 
 async def first_frame(session: moqt.Session, **options: object) -> bytes:
-    """Subscribes to `japan/kyoto`, `text`, and returns the first frame."""
+    """Subscribe to `japan/kyoto`, `text`, and return the first frame."""
     async with session.subscribe("japan/kyoto", "text", max_age=60, **options) as subscription:
         return bytes(await anext(await anext(subscription)))
 

@@ -16,7 +16,7 @@ SUBSCRIBE_END = bytes.fromhex("01 01 02")
 
 
 async def finished_subscription(peer):
-    """Accepts a subscription of moq-lite-06, says that groups 0 and 1 are all, and finishes its stream."""
+    """Accept a subscription of moq-lite-06, announce groups 0 and 1 as the last, and finish its stream."""
     await peer.accept_bidi()  # for the track's properties
     stream = await peer.accept_bidi()
     stream.write(SUBSCRIBE_OK + SUBSCRIBE_END, fin=True)

@@ -16,7 +16,7 @@ from tests.transport.conformance import eventually
 
 
 def first_flight(port):
-    """Returns the first datagram of a client that never answers."""
+    """Return the first datagram of a client that never answers."""
     quic = QuicConnection(configuration=QuicConfiguration(alpn_protocols=["h3"], server_name="localhost"))
     quic.connect(("127.0.0.1", port), 0.0)
     return quic.datagrams_to_send(0.0)[0][0]

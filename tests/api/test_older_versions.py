@@ -13,7 +13,7 @@ EACH = pytest.mark.parametrize("version", OLDER)
 
 
 async def publish_one_group(request: moqt.SessionRequest) -> None:
-    """Offers `room/alice` with a track `text` that has one group of two frames."""
+    """Offer `room/alice` with a track `text` that has one group of two frames."""
     async with request.accept() as session:
         broadcast = moqt.Broadcast()
         track = broadcast.track("text")

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.parametrize(
 
 
 async def write_groups(track: moqt.Track, *sequences: int) -> None:
-    """Writes groups of one frame each."""
+    """Write groups of one frame each."""
     for sequence in sequences:
         async with track.open_group(sequence) as group:
             await group.send(b"%d" % sequence)

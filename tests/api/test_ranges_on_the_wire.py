@@ -11,7 +11,7 @@ ACCEPTED_FROM_4 = bytes.fromhex("000104")
 
 
 async def answering(peer):
-    """Takes the requests of a subscription; returns its stream."""
+    """Take the requests of a subscription; return its stream."""
     await peer.accept_bidi()  # for the track's properties
     stream = await peer.accept_bidi()
     assert (await stream.receive_some())[:1] == b"\x02"
@@ -19,7 +19,7 @@ async def answering(peer):
 
 
 async def send_group(peer, sequence):
-    """Sends one group of the first subscription, and lets it arrive."""
+    """Send one group of the first subscription, and let it arrive."""
     stream = await peer.open_uni()
     stream.write(group(0, sequence, b"x"), True)
     await settled()

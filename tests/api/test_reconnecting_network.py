@@ -47,7 +47,7 @@ class Hall:
 
 @contextlib.asynccontextmanager
 async def serving(handler, port=0, **options):
-    """Runs a listener for the length of the block."""
+    """Run a listener for the length of the block."""
     async with trio.open_nursery() as nursery:
         listener = await nursery.start(partial(moqt.serve, handler, "127.0.0.1", port, **options))
         yield listener
@@ -63,7 +63,7 @@ def anywhere(redirect: moqt.Redirect) -> bool:
 
 
 def go_to(hall: Hall) -> Callable[[moqt.Session], Awaitable[moqt.Session]]:
-    """Returns a handler that leaves when it is asked, until it is in the hall."""
+    """Return a handler that leaves when it is asked, until it is in the hall."""
 
     async def handler(session: moqt.Session) -> moqt.Session:
         if not hall.requests:

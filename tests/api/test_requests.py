@@ -33,13 +33,13 @@ async def stage():
 
 
 async def read_on(item: object) -> None:
-    """Reads until that raises."""
+    """Read until that raises."""
     while True:
         await item.receive()
 
 
 async def drain(item: object) -> None:
-    """Reads what is there, until reading waits."""
+    """Read what is there, until reading waits."""
     with trio.move_on_after(0.1):
         await read_on(item)
 

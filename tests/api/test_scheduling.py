@@ -29,7 +29,7 @@ class Log:
     _changed: trio.Event = attrs.field(factory=trio.Event)
 
     async def wait_complete(self, sequences: Iterable[int]) -> None:
-        """Waits until these groups came whole."""
+        """Wait until these groups came whole."""
         while not set(sequences) <= set(self.complete):
             self._changed = trio.Event()
             await self._changed.wait()
@@ -55,7 +55,7 @@ def congested_pair(version="moq-lite-06"):
 
 
 async def publish(track, groups, frames=2, pace=0.1):
-    """Writes groups at a steady pace."""
+    """Write groups at a steady pace."""
     for _ in range(groups):
         async with track.open_group() as group:
             for _ in range(frames):
@@ -95,7 +95,7 @@ async def test_the_high_priority_gets_what_it_needs(autojump_clock):
 
 
 async def written_at_once(client, server, *, ordered, version="moq-lite-06"):
-    """Subscribes twice, fills the link with the first, writes four groups to the second; returns their order."""
+    """Subscribe twice, fill the link with the first, write four groups to the second; return their order."""
     broadcast = moqt.Broadcast()
     filler, track = broadcast.track("filler"), broadcast.track("t")
     log = Log()

@@ -201,7 +201,7 @@ async def test_everyone_learns_of_the_end():
 
 
 def task_tree(root: trio.lowlevel.Task) -> set[trio.lowlevel.Task]:
-    """Returns a task with all that run in its nurseries, at any depth."""
+    """Return a task with all that run in its nurseries, at any depth."""
     found = {root}
     for nursery in root.child_nurseries:
         for child in nursery.child_tasks:

@@ -109,7 +109,7 @@ _STREAMS = {
 
 
 def vectors(name: str, *messages: str, quirks: bool = False) -> list[bytes]:
-    """Returns the bytes of a version's vectors of these messages."""
+    """Return the bytes of a version's vectors of these messages."""
     return [
         bytes.fromhex(vector["hex"])
         for vector in _EVERY_VECTOR
@@ -120,7 +120,7 @@ def vectors(name: str, *messages: str, quirks: bool = False) -> list[bytes]:
 
 
 def all_vectors(name: str) -> list[bytes]:
-    """Returns the bytes of every vector of a version."""
+    """Return the bytes of every vector of a version."""
     return [
         bytes.fromhex(vector["hex"])
         for vector in _EVERY_VECTOR
@@ -129,14 +129,14 @@ def all_vectors(name: str) -> list[bytes]:
 
 
 def client_opening(name: str) -> bytes:
-    """Returns what a client of a version that agrees in band writes first, its stream's type included."""
+    """Return what a client of a version that agrees in band writes first, its stream's type included."""
     if name in TUPLES:
         return b"\x00" + vectors(name, "SESSION_CLIENT")[-1]
     return vectors(name, "CLIENT_SETUP")[-1]
 
 
 def server_answer(name: str) -> bytes:
-    """Returns what a server of such a version answers."""
+    """Return what a server of such a version answers."""
     return vectors(name, "SESSION_SERVER" if name in TUPLES else "SERVER_SETUP")[-1]
 
 
@@ -183,7 +183,7 @@ class Place:
         return (b"",)
 
     def machine(self, limits: Limits = LIMITS) -> StreamMachine:
-        """Returns the machine that reads here, in a session of its own, with everything before read."""
+        """Return the machine that reads here, in a session of its own, with everything before read."""
         made = self._make(limits)
         if self.before:
             made.receive_data(self.before, False)
@@ -214,7 +214,7 @@ class Place:
         return makers[self.expect]()
 
     def vectors(self) -> list[bytes]:
-        """Returns the version's vectors of the messages that are due here."""
+        """Return the version's vectors of the messages that are due here."""
         names = [name for name, places in _PLACES_OF.items() if self.expect in places]
         # INFO_PLEASE and its like stand in one place; SUBSCRIBE_OK in the one that the version has.
         if self.expect is Expect.SUBSCRIBE_REPLY and not self.dialect.features.subscribe_typed:
@@ -304,14 +304,14 @@ class Shake:
         return f"{self.version}-{self.form.value}-{'client' if self.by_client else 'server'}"
 
     def machine(self, limits: Limits = LIMITS) -> StreamMachine:
-        """Returns the machine that reads this message."""
+        """Return the machine that reads this message."""
         offered = (dialects.get(self.version),)
         if self.by_client:
             return ServerHandshake(offered, limits, path_on_wire=True)
         return ClientHandshake(offered, limits, form=self.form, path="/")
 
     def framed(self, body: bytes) -> bytes:
-        """Returns a message of this form with another body."""
+        """Return a message of this form with another body."""
         match self.form:
             case HandshakeForm.BARE:
                 length = b""
@@ -354,7 +354,7 @@ Outcome = tuple[list[Event], tuple[type, int, str] | None]
 
 
 def outcome(machine: StreamMachine, pieces: Iterable[bytes], *, fin: bool = False) -> Outcome:
-    """Returns what a machine says to a stream in pieces: events until the end or an error, and the error.
+    """Return what a machine says to a stream in pieces: events until the end or an error, and the error.
 
     What the piece with the error said before it counts. Frames that follow each other are put together, as they come
     when nothing cuts them apart.

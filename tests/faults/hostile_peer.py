@@ -52,7 +52,7 @@ class Peer:
     _ours: AsyncExitStack
 
     async def reach(self, place: Place) -> BidiStream:
-        """Returns the peer's end of a stream on which everything before a place has been said.
+        """Return the peer's end of a stream on which everything before a place has been said.
 
         Raises:
             LookupError: The session never asks for what is due there.
@@ -97,14 +97,14 @@ class Peer:
         return await self._ours.enter_async_context(self.session.subscribe("a", track))
 
     async def group(self, subscribe_id: int, sequence: int, data: bytes = b"", *, fin: bool = False) -> BidiStream:
-        """Opens a group stream with these bytes behind its header."""
+        """Open a group stream with these bytes behind its header."""
         stream = await self.connection.open_uni()
         head = self.dialect.stream_type(StreamKind.GROUP) + self.dialect.encode(Group(subscribe_id, sequence))
         stream.write(head + data, fin=fin)
         return stream
 
     async def check_alive(self) -> None:
-        """Returns when our session still answers: it announces what it has."""
+        """Return when our session still answers: it announces what it has."""
         assert self.session.closed is None
         stream = await self.connection.open_bidi()
         stream.write(self.dialect.stream_type(StreamKind.ANNOUNCE) + self.dialect.encode(AnnounceRequest("")))
@@ -115,7 +115,7 @@ class Peer:
         assert self.session.closed is None
 
     async def check_closed(self, code: int) -> None:
-        """Returns when our session was closed with this code."""
+        """Return when our session was closed with this code."""
         with trio.fail_after(10):
             error = await self.connection.wait_closed()
         assert isinstance(error, moqt.SessionClosed)
@@ -126,7 +126,7 @@ class Peer:
 async def hostile_peer(
     name: str, *, client: bool = False, setup: bool = True, limits: moqt.Limits | None = None
 ) -> AsyncIterator[Peer]:
-    """Runs a session of ours in one version, against a bare connection.
+    """Run a session of ours in one version, against a bare connection.
 
     Args:
         name: The version.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def varint(value: int) -> bytes:
-    """Returns a QUIC varint (RFC 9000, section 16)."""
+    """Return a QUIC varint (RFC 9000, section 16)."""
     for size, prefix in ((1, 0), (2, 1), (4, 2), (8, 3)):
         if value < 1 << (8 * size - 2):
             return (value | prefix << (8 * size - 2)).to_bytes(size, "big")
@@ -30,7 +30,7 @@ def varint(value: int) -> bytes:
 
 
 def stream_frame(stream_id: int, offset: int, data: bytes) -> tuple[int, bytes]:
-    """Returns a STREAM frame with an offset and a length (RFC 9000, section 19.8)."""
+    """Return a STREAM frame with an offset and a length (RFC 9000, section 19.8)."""
     return 0x08 | 0x04 | 0x02, varint(stream_id) + varint(offset) + varint(len(data)) + data
 
 
@@ -78,17 +78,17 @@ class Hostile:
         self.before_flush: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Sends the first flight."""
+        """Send the first flight."""
         self.quic.connect(self._address, trio.current_time())
         self.flush()
 
     def flush(self) -> None:
-        """Sends what the engine has."""
+        """Send what the engine has."""
         for data, address in self.quic.datagrams_to_send(trio.current_time()):
             self._sock.sendto(data, address)
 
     async def run(self) -> None:
-        """Receives, and answers as stock aioquic does."""
+        """Receive, and answer as stock aioquic does."""
         while True:
             timer = self.quic.get_timer()
             with trio.move_on_at(timer if timer is not None else float("inf")):
@@ -109,12 +109,12 @@ class Hostile:
             self.flush()
 
     async def wait_for(self, condition) -> None:
-        """Waits until a condition holds."""
+        """Wait until a condition holds."""
         while not condition():
             await self.changed.wait()
 
     def close_socket(self) -> None:
-        """Vanishes without a word."""
+        """Vanish without a word."""
         self._sock.close()
 
 

@@ -34,7 +34,7 @@ def group(subscribe_id: int, sequence: int, *payloads: bytes) -> bytes:
 async def raw_peer(
     version: str = "moq-lite-06", *, limits: moqt.Limits | None = None, peer_limits: moqt.Limits | None = None
 ) -> AsyncIterator[tuple[MemoryConnection, moqt.Session]]:
-    """Runs a server's session; yields the bare connection of its client, and the session."""
+    """Run a server's session; yield the connection of its client, which has no session, and the session."""
     limits = limits or moqt.Limits()
     async with open_memory_pair(limits=limits, client_limits=peer_limits, protocol=version) as (peer, ours):
         peer.code_mapping = HTTP3_CODES
@@ -43,12 +43,12 @@ async def raw_peer(
 
 
 async def settled() -> None:
-    """Lets everything that is on its way arrive."""
+    """Let everything that is on its way arrive."""
     await trio.testing.wait_all_tasks_blocked()
 
 
 async def code_of_stop(stream) -> int:
-    """Waits until the other side stops a stream; returns with which code."""
+    """Wait until the other side stops a stream; return with which code."""
     with trio.fail_after(30):
         while True:
             try:
@@ -60,7 +60,7 @@ async def code_of_stop(stream) -> int:
 
 
 async def code_of_reset(stream) -> int:
-    """Reads a stream until the other side resets it; returns with which code."""
+    """Read a stream until the other side resets it; return with which code."""
     with trio.fail_after(30):
         try:
             while await stream.receive_some():

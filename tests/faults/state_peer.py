@@ -31,7 +31,7 @@ VIOLATED = (PROTOCOL_VIOLATION, True)
 
 
 async def read_exactly(stream, size: int) -> bytes:
-    """Reads so many bytes of a stream."""
+    """Read so many bytes of a stream."""
     data = b""
     with trio.fail_after(10):
         while len(data) < size:
@@ -42,7 +42,7 @@ async def read_exactly(stream, size: int) -> bytes:
 
 
 async def greet(peer, wire: Wire, *, setup: bool = True) -> None:
-    """Does the client's part in starting a session, without waiting for the server's."""
+    """Do the client's part in starting a session, without waiting for the server's."""
     if wire.version in IN_BAND:
         stream = await peer.open_bidi()
         stream.write(wire.hello)
@@ -52,7 +52,7 @@ async def greet(peer, wire: Wire, *, setup: bool = True) -> None:
 
 
 async def take_setup(peer, wire: Wire) -> None:
-    """Takes our SETUP, where there is one, so that the next unidirectional stream is a group."""
+    """Take our SETUP, where there is one, so that the next unidirectional stream is a group."""
     if wire.version in WITH_SETUP:
         stream = await peer.accept_uni()
         assert (await stream.receive_some())[:1] == b"\x01"
@@ -73,7 +73,7 @@ async def hostile(
     setup: bool = True,
     link: Link | None = None,
 ) -> AsyncIterator[tuple[MemoryConnection, moqt.Session, Wire]]:
-    """Runs a session of ours; yields the bare connection of its peer, the session, and the version's bytes.
+    """Run a session of ours; yield its peer's connection, the session, and the version's bytes.
 
     Args:
         version: What both speak.
@@ -109,7 +109,7 @@ def patient(limits: moqt.Limits | None) -> moqt.Limits:
 async def hostile_over(
     carrier: str, version: str, *, limits: moqt.Limits | None = None
 ) -> AsyncIterator[tuple[Connection, moqt.Session, Wire]]:
-    """Does what `hostile` does, for a client on loopback too: `carrier` is `memory`, `quic` or `webtransport`."""
+    """Do what `hostile` does, for a client on loopback too: `carrier` is `memory`, `quic` or `webtransport`."""
     if carrier == "memory":
         async with hostile(version, limits=limits) as triple:
             yield triple
@@ -148,14 +148,14 @@ async def hostile_over(
 
 
 async def still_serves(peer, wire: Wire, subscribe_id: int = 60) -> None:
-    """Asks for a track that is not there: only a session that lives refuses it."""
+    """Ask for a track that is not there: only a session that lives refuses it."""
     stream = await peer.open_bidi()
     stream.write(wire.subscribe(subscribe_id, "nobody", "nothing"))
     assert await code_of_reset(stream) == wire.no_track
 
 
 async def answer_subscription(peer, wire: Wire, *, accept: bool = True):
-    """Takes our request for a track of `b`, and first for its properties; returns the subscription's stream."""
+    """Take our request for a track of `b`, and first for its properties; return the subscription's stream."""
     if wire.version in WITH_SETUP:
         info = await peer.accept_bidi()
         assert (await info.receive_some())[:1] == b"\x06"
@@ -168,7 +168,7 @@ async def answer_subscription(peer, wire: Wire, *, accept: bool = True):
 
 
 def stopped_with(stream) -> int | None:
-    """Returns the code that a stream was stopped with; None while it is not stopped."""
+    """Return the code that a stream was stopped with; None while it is not stopped."""
     try:
         stream.write(b"")
     except moqt.StreamReset as error:
@@ -177,7 +177,7 @@ def stopped_with(stream) -> int | None:
 
 
 async def closing(peer) -> tuple[int | None, bool]:
-    """Waits until our session has closed; returns its code, and whether we closed it."""
+    """Wait until our session has closed; return its code, and whether we closed it."""
     with trio.fail_after(10):
         error = await peer.wait_closed()
     assert isinstance(error, moqt.SessionClosed)

@@ -51,7 +51,7 @@ def text(value: str) -> bytes:
 
 
 def numbers(*values: int) -> bytes:
-    """Varints, one behind the other."""
+    """Return the numbers as varints, one after the other."""
     return b"".join(map(varint, values))
 
 

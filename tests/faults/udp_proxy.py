@@ -29,22 +29,22 @@ class UdpProxy:
         self.forwarded = {True: 0, False: 0}
 
     def blackhole(self) -> None:
-        """Loses everything from now on."""
+        """Lose everything from now on."""
         self.forward = lambda data, from_client: []
 
     def rebind(self) -> None:
-        """Shows the server a new client address, as a NAT does."""
+        """Show the server a new client address, as a NAT does."""
         old, self._back = self._back, _socket()
         trio.lowlevel.notify_closing(old)
         old.close()
 
     def close(self) -> None:
-        """Closes both sockets."""
+        """Close both sockets."""
         for sock in (self._front, self._back):
             sock.close()
 
     async def run(self) -> None:
-        """Forwards until cancelled."""
+        """Forward until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pump, True, nursery)
             nursery.start_soon(self._pump, False, nursery)
@@ -88,7 +88,7 @@ def _socket() -> socket.socket:
 def bad_network(
     *, loss: float, duplicate: float, corrupt: float, reorder: float, delay: float, seed: int
 ) -> Callable[[bytes, bool], list[tuple[float, bytes]]]:
-    """Returns a `forward` that loses, repeats, alters and overtakes shares of the datagrams."""
+    """Return a `forward` that loses, repeats, alters and overtakes shares of the datagrams."""
     chance = random.Random(seed)
 
     def forward(data: bytes, from_client: bool) -> list[tuple[float, bytes]]:
@@ -106,7 +106,7 @@ def bad_network(
 
 @asynccontextmanager
 async def udp_proxy(server_port: int) -> AsyncIterator[UdpProxy]:
-    """Runs a proxy for as long as the block lasts."""
+    """Run a proxy for as long as the block lasts."""
     proxy = UdpProxy(server_port)
     try:
         async with trio.open_nursery() as nursery:

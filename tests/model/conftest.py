@@ -29,7 +29,7 @@ class Subscriber:
         return sorted(self.cursor.pending)
 
     def read(self, max_bytes=10**9, *, newest_first=False):
-        """Takes once from each group that has news; returns the frames by sequence, in the order served."""
+        """Take once from each group that has news; return the frames by sequence, in the order served."""
         return {
             entry.group.sequence: [bytes(frame) for frame in self.cursor.take(entry, max_bytes)[0]]
             for entry in self.cursor.ready(newest_first=newest_first)
@@ -44,7 +44,7 @@ class Subscriber:
 
 @pytest.fixture
 def make_track():
-    """Makes a track; keywords that are fields of `Limits` bound it, the others are the track's own."""
+    """Make a track; keywords that are fields of `Limits` bound it, the others are the track's own."""
     bounds = {field.name for field in attrs.fields(Limits)}
 
     def make(name="chat", **options):

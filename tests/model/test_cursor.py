@@ -9,7 +9,7 @@ from moqt_trio.model.cursor import GroupRange
 
 
 def fill(track, count, *, step=1000):
-    """Writes groups 0 … count-1, each of one byte that is its number, `step` timestamp units apart."""
+    """Write groups 0 … count-1, each of one byte that is its number, `step` timestamp units apart."""
     for number in range(count):
         track.write_nowait(bytes([number]), number * step)
 

@@ -11,7 +11,7 @@ from moqt_trio.model.track import state_of
 
 @pytest.fixture
 async def writing(nursery):
-    """Starts a write, and tells whether it still waits."""
+    """Start a write, and tell whether it still waits."""
 
     class Writing:
         def __init__(self):

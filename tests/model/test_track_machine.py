@@ -232,7 +232,7 @@ class TrackMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.readers)
     @rule(data=st.data(), budget=st.integers(0, 60), newest_first=st.booleans())
     def serve(self, data, budget, newest_first):
-        """Serves what has news, as a subscription does; what is left over goes back among the news."""
+        """Serve what has news, as a subscription does; what is left over goes back among the news."""
         cursor = (reader := data.draw(st.sampled_from(self.readers))).cursor
         reader.hear()
         entries = list(cursor.ready(newest_first=newest_first))

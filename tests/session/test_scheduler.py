@@ -50,7 +50,7 @@ class Bench:
         return source
 
     def make_room(self, room: int) -> str:
-        """Makes room and returns what was written into it."""
+        """Make room and return what was written into it."""
         self.written.clear()
         self.link.room = room
         self.scheduler.resume_waiting()

@@ -27,7 +27,7 @@ class Owner:
 
 
 def opened(groups, sequence, *, buffered=0, owner=None):
-    """Adds a stream to the count and returns it."""
+    """Add a stream to the count and return it."""
     resets: list[int] = []
     stream = SimpleNamespace(buffered=buffered, resets=resets, reset=resets.append)
     out = SentGroup(owner or Owner(), stream, SimpleNamespace(sequence=sequence, opening=b""))

@@ -75,7 +75,7 @@ class GroupSource(Protocol):
         ...
 
     def refuse(self, code: int) -> None:
-        """Refuses the rest."""
+        """Refuse the rest."""
 
 
 class GroupQueue(ReceiveQueue[GroupReader]):
@@ -119,7 +119,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
     # -- from the groups' streams --------------------------------------------------------------------------
 
     def begin(self, reader: GroupReader, stream: GroupSource | None = None) -> bool:
-        """Takes a group whose header arrived; returns False to have it refused.
+        """Take a group whose header arrived; return False to have it refused.
 
         Args:
             reader: What the application gets.
@@ -139,7 +139,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         return True
 
     def end(self, stream: GroupSource, buffer: GroupBuffer, *, reset: bool = False) -> None:
-        """Forgets a stream that is over, and keeps its buffer for as long as there is something to read.
+        """Forget a stream that is over, and keep its buffer for as long as there is something to read.
 
         Args:
             stream: The stream.
@@ -159,14 +159,14 @@ class GroupQueue(ReceiveQueue[GroupReader]):
     # -- from the subscribe stream -------------------------------------------------------------------------
 
     def accept(self, start_group: int | None) -> None:
-        """Takes the publisher's acceptance, and the first group that it will send where it says so."""
+        """Take the publisher's acceptance, and the first group that it will send where it says so."""
         self._accepted = True
         self.start_group = start_group
         self.wait_on()
         self._wake_if_complete()
 
     def drop(self, first: int, last: int, code: int) -> None:
-        """Takes what the publisher will not deliver: the groups from `first` to `last`, inclusive."""
+        """Take what the publisher will not deliver: the groups from `first` to `last`, inclusive."""
         count = last - first + 1
         self._dropped += count
         if code == StreamCode.OLD:
@@ -180,7 +180,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self._wake_if_complete()
 
     def finish_later(self) -> None:
-        """Takes the publisher's end of the subscription: what is on its way may still come.
+        """Take the publisher's end of the subscription: what is on its way may still come.
 
         The publisher finishes this stream after the groups' streams, but streams are not ordered among each other.
         """
@@ -195,7 +195,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
             super().fail(error)
 
     def close(self, reason: str) -> None:
-        """Ends the intake for good: refuses what is on its way, and drops what was not taken."""
+        """End the queue: refuse the groups that are on their way, and drop those that were not taken."""
         for stream in list(self._unfinished):
             stream.refuse(StreamCode.CANCELLED)
         for reader in self.items:
@@ -209,18 +209,18 @@ class GroupQueue(ReceiveQueue[GroupReader]):
     # -- for the subscription ------------------------------------------------------------------------------
 
     def want(self, first: int | None, last: int | None) -> None:
-        """Takes which groups are asked for from now on; see `first_wanted` and `last_wanted`."""
+        """Take which groups are asked for from now on; see `first_wanted` and `last_wanted`."""
         self.first_wanted, self.last_wanted = first, last
         self._wake_if_complete()
 
     def statistics(self) -> SubscriptionStatistics:
-        """Returns the numbers so far."""
+        """Return the numbers so far."""
         return SubscriptionStatistics(
             self._received, self._dropped, self._reset, self.counts.frames, self.counts.bytes, self._expired
         )
 
     def _note(self, first: int, last: int) -> None:
-        """Remembers groups that came, or never will."""
+        """Remember groups that came, or never will."""
         self._seen.add_range(first, last)
         if self.finishing and self._all_arrived():
             self.finish()

@@ -65,7 +65,7 @@ class TrackInfoRequest:
         self._answered.set()
 
     async def wait(self) -> TrackProperties | None:
-        """Waits for the answer; None for a refusal, and when none came within `Limits.reply_timeout`."""
+        """Wait for the answer; None for a refusal, and when none came within `Limits.reply_timeout`."""
         with trio.CancelScope(deadline=self._answer_by) as scope:
             await self._answered.wait()
         if scope.cancelled_caught and not self._answered.is_set():
@@ -73,7 +73,7 @@ class TrackInfoRequest:
         return self._properties
 
     def cancel(self, code: int = StreamCode.CANCELLED) -> None:
-        """Gives the request up with a code."""
+        """Give the request up with a code."""
         self._answered.set()
         if self._control is not None:
             self._control.cancel(code)

@@ -21,7 +21,7 @@ GOAWAY_STREAM = b"\x05"
 
 
 def goaway(uri: bytes) -> bytes:
-    """Returns a goaway stream as draft-lcurley-moq-lite-06, section 7.18, lays it out, whatever the URI is."""
+    """Return a goaway stream as draft-lcurley-moq-lite-06, section 7.18, lays it out, whatever the URI is."""
     return GOAWAY_STREAM + varint(len(varint(len(uri))) + len(uri)) + varint(len(uri)) + uri
 
 
@@ -38,7 +38,7 @@ async def serving(handler):
 
 
 def leads_to(uri: str | bytes):
-    """Returns a server that sends its clients to a place, byte for byte."""
+    """Return a server that sends its clients to a place, byte for byte."""
 
     async def handler(request: moqt.SessionRequest) -> None:
         async with request.accept() as session:
@@ -93,7 +93,7 @@ class Names(trio.abc.HostnameResolver):
 
     @contextlib.contextmanager
     def installed(self):
-        """Answers every look-up for a name for the length of the block."""
+        """Answer every look-up for a name for the length of the block."""
         before = trio.socket.set_custom_hostname_resolver(self)
         try:
             yield self
@@ -102,7 +102,7 @@ class Names(trio.abc.HostnameResolver):
 
 
 async def outcome(listener: moqt.Listener, scheme: str = "moqt", **options) -> BaseException:
-    """Returns what staying connected ends with."""
+    """Return what staying connected ends with."""
     with trio.fail_after(5), pytest.raises(moqt.MoqtError) as caught:
         await moqt.stay_connected(
             f"{scheme}://127.0.0.1:{listener.port}/?jwt=secret",

@@ -108,7 +108,7 @@ async def test_what_a_handler_does_concerns_its_own_session_only(scheme, handler
 async def busy_server(
     server: trio.Nursery, readers: trio.Nursery, clients: int
 ) -> tuple[moqt.Listener, list[moqt.MoqtError]]:
-    """Starts a server that publishes without end, and clients of both transports that read; returns how these end."""
+    """Start a server that publishes without end, and clients of both transports that read; return how these end."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
     ends: list[moqt.MoqtError] = []

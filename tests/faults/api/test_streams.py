@@ -68,7 +68,7 @@ async def test_a_subscribe_id_that_is_used_twice():
 
 
 async def answered_subscription(peer):
-    """Takes the requests for a track's properties and for a subscription; returns the latter's stream."""
+    """Take the requests for a track's properties and for a subscription; return the latter's stream."""
     info = await peer.accept_bidi()
     assert (await info.receive_some())[:1] == b"\x06"
     info.write(bytes.fromhex("05 7f 43e8 43e8"), fin=True)

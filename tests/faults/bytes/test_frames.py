@@ -27,7 +27,7 @@ LIMITS = moqt.Limits(max_frame=MAX_FRAME)
 
 
 def frame(name: str, payload: bytes, *, size: bytes | None = None) -> bytes:
-    """Returns a frame at timestamp 0, perhaps with another length than it has."""
+    """Return a frame at timestamp 0, perhaps with another length than it has."""
     delta = b"\x00" if name in TIMED else b""
     return delta + (encode(len(payload)) if size is None else size) + payload
 
@@ -143,7 +143,7 @@ def test_a_frame_of_the_default_limit_is_not_allocated_before_it_comes(name):
 
 
 def walk(name: str, wire: bytes) -> list[tuple[int, bytes]]:
-    """Returns where each frame of some whole frames ends, and its payload. Every number here has one or two bytes."""
+    """Return where each frame of some whole frames ends, and its payload. Every number here has one or two bytes."""
     found, offset = [], 0
     while offset < len(wire):
         if name in TIMED:
@@ -158,7 +158,7 @@ def walk(name: str, wire: bytes) -> list[tuple[int, bytes]]:
 
 
 def frames_of_vector(name: str) -> bytes:
-    """Returns the frames of the version's vector of a group: what stands behind its type, header and length."""
+    """Return the frames of the version's vector of a group: what stands behind its type, header and length."""
     (wire,) = vectors(name, "GROUP_STREAM")
     return wire[3 if name == BARE else 2 + wire[1] :]
 

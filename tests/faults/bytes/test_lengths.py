@@ -42,7 +42,7 @@ MILLION = bytes.fromhex("800f4240")
 
 
 def refused(machine, data: bytes) -> RemoteProtocolError:
-    """Returns what a machine refuses some bytes with, having taken less memory than a control message may have."""
+    """Return what a machine refuses some bytes with, having taken less memory than a control message may have."""
     tracemalloc.start()
     try:
         with pytest.raises((LimitExceeded, Malformed)) as caught:
@@ -65,7 +65,7 @@ def limit_of(place: Place) -> int:
 
 
 def four_bytes(number: int) -> bytes:
-    """Returns a varint of four bytes."""
+    """Return a varint of four bytes."""
     return (number | 0x8000_0000).to_bytes(4, "big")
 
 
@@ -99,12 +99,12 @@ WITH_PATH = [place for place in PLACES if place.version in TUPLES and place.expe
 
 
 def before_path(place: Place) -> bytes:
-    """Returns what stands in front of a tuple: in gomoqt's version a fetch names its subscription first."""
+    """Return what stands in front of a tuple: in gomoqt's version a fetch names its subscription first."""
     return b"\x00" if (place.version, place.expect) == (DEVELOP, Expect.FETCH) else BEFORE_PATH[place.expect]
 
 
 def message(place: Place, body: bytes) -> bytes:
-    """Returns a message without a type: its body, and a true length in front where the version has one."""
+    """Return a message without a type: its body, and a true length in front where the version has one."""
     return body if place.version == BARE else bytes((len(body),)) + body
 
 

@@ -33,7 +33,7 @@ SLOW_S = 0.010
 
 
 def feed(machine: StreamMachine, data: bytes, chance: random.Random) -> None:
-    """Feeds a stream in random pieces and ends it in some way; a mistake has to be a documented one."""
+    """Feed a stream in random pieces and end it in some way; a mistake has to be a documented one."""
     mistake: RemoteProtocolError | None = None
     try:
         while data:
@@ -59,7 +59,7 @@ def feed(machine: StreamMachine, data: bytes, chance: random.Random) -> None:
 
 
 def timed(machine: StreamMachine, data: bytes, seed: int) -> float:
-    """Feeds a stream; returns the seconds that it took."""
+    """Feed a stream; return the seconds that it took."""
     chance = random.Random(seed)
     began = time.perf_counter()
     feed(machine, data, chance)

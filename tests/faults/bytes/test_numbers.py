@@ -155,7 +155,7 @@ async def test_a_group_of_the_highest_number_is_delivered(name):
 
 
 def largest_requests(name: str) -> list[tuple[StreamKind, bytes]]:
-    """Returns every request of a version with each number as large as it goes."""
+    """Return every request of a version with each number as large as it goes."""
     dialect = dialects.get(name)
     features = dialect.features
     path = dict(zip(("broadcast", "track"), ("demo/cam", "events"), strict=True))
@@ -236,7 +236,7 @@ async def test_a_session_survives_the_largest_numbers_of_a_reply(name):
 
 
 def impossible(name: str) -> list[dict[str, object]]:
-    """Returns what no subscription of a version can say."""
+    """Return what no subscription of a version can say."""
     wanted: list[dict[str, object]] = [{"priority": 256}, {"priority": -1}]
     if name in UNTIL_02:
         return [*wanted, {"start_group": 0}, {"end_group": 3}, {"start_frame": 1}, {"end_frame": 1, "end_group": 1}]

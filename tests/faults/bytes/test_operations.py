@@ -205,7 +205,7 @@ class Operations(RuleBasedStateMachine):
     @alive
     @rule(side=sides, what=st.integers(0, 5), data=st.data())
     def request(self, side: int, what: int, data: st.DataObject) -> None:
-        """Makes a request, perhaps one that no version can say; then nothing has changed."""
+        """Make a request, perhaps one that no version can say; then nothing has changed."""
         core, draw, before = self.cores[side], data.draw, self._held()
         ranges = {
             "priority": numbers | st.just(255),
@@ -239,7 +239,7 @@ class Operations(RuleBasedStateMachine):
     @alive
     @rule(side=sides, subscribe_id=st.integers(0, 3), sequence=numbers, start=st.just(0) | numbers, content=frames)
     def group(self, side: int, subscribe_id: int, sequence: int, start: int, content: list[Frame]) -> None:
-        """Opens a group for a subscription that may be there, and writes frames that it may be able to carry."""
+        """Open a group for a subscription that may be there, and write frames that it may be able to carry."""
         try:
             machine = self.cores[side].group(subscribe_id, sequence, start)
         except LocalProtocolError:
@@ -251,7 +251,7 @@ class Operations(RuleBasedStateMachine):
     @alive
     @rule(side=sides, subscribe_id=st.integers(0, 3), sequence=numbers, payload=st.binary(max_size=1300))
     def datagram(self, side: int, subscribe_id: int, sequence: int, payload: bytes) -> None:
-        """Sends a datagram, or bytes that are none; it is delivered or dropped."""
+        """Send a datagram, or bytes that are none; it is delivered or dropped."""
         with suppress(LocalProtocolError):
             payload = self.cores[side].datagram(subscribe_id, sequence, 5, payload)
         event = self.cores[1 - side].receive_datagram(payload)
@@ -269,7 +269,7 @@ class Operations(RuleBasedStateMachine):
     @alive
     @rule(data=st.data())
     def publish(self, data: st.DataObject) -> None:
-        """Answers any request, in or out of turn."""
+        """Answer any request, in or out of turn."""
         picked = self._pick(data, (*REQUESTS, SubscribeResponder, GroupSender))
         if picked is None:
             return
@@ -306,7 +306,7 @@ class Operations(RuleBasedStateMachine):
     @alive
     @rule(data=st.data(), number=numbers)
     def update(self, data: st.DataObject, number: int) -> None:
-        """Changes a request of this side, or says the rate on the handshake's stream."""
+        """Change a request of this side, or send the rate on the handshake's stream."""
         picked = self._pick(data, (SubscribeRequester, FetchRequester, ProbeRequester, HandshakeMachine))
         if picked is None:
             return
@@ -324,7 +324,7 @@ class Operations(RuleBasedStateMachine):
     @precondition(lambda self: self.streams)
     @rule(data=st.data(), side=sides, how=st.sampled_from(["fin", "reset", "stop", "release", "give up"]))
     def end(self, data: st.DataObject, side: int, how: str) -> None:
-        """Ends a half of a stream, refuses one, or lets go of it, wherever it stands."""
+        """End a half of a stream, refuse one, or let go of it, wherever it stands."""
         stream = data.draw(st.sampled_from(self.streams))
         if how == "stop":
             self._feed(stream, side, lambda machine: machine.receive_stop(3))
@@ -340,7 +340,7 @@ class Operations(RuleBasedStateMachine):
     @precondition(lambda self: self._waiting())
     @rule(data=st.data(), seed=st.integers(0, 2**32))
     def change(self, data: st.DataObject, seed: int) -> None:
-        """Changes bytes on their way."""
+        """Change bytes on their way."""
         stream, side = data.draw(st.sampled_from(self._waiting()))
         stream.halves[side].data = mutate(stream.halves[side].data, self.known, random.Random(seed))
         self.changed = True
@@ -349,13 +349,13 @@ class Operations(RuleBasedStateMachine):
     @precondition(lambda self: self._waiting())
     @rule(data=st.data(), size=st.integers(1, 60))
     def deliver(self, data: st.DataObject, size: int) -> None:
-        """Delivers some bytes of a stream, or its end."""
+        """Deliver some bytes of a stream, or its end."""
         self._deliver(*data.draw(st.sampled_from(self._waiting())), size)
 
     @alive
     @rule()
     def deliver_all(self) -> None:
-        """Delivers everything."""
+        """Deliver everything."""
         while not self.over and (waiting := self._waiting()):
             self._deliver(*waiting[0], 1 << 20)
 

@@ -29,17 +29,17 @@ Cut = Callable[[bytes], Iterable[bytes]]
 
 
 def whole(data: bytes) -> list[bytes]:
-    """Leaves a stream in one piece."""
+    """Leave a stream in one piece."""
     return [data]
 
 
 def by_bytes(data: bytes) -> list[bytes]:
-    """Cuts a stream into its bytes, with an empty piece behind each."""
+    """Cut a stream into its bytes, with an empty piece behind each."""
     return [piece for byte in data for piece in (bytes((byte,)), b"")]
 
 
 def by_steps(steps: Sequence[int]) -> Cut:
-    """Returns what cuts a stream into pieces of these sizes, over and over."""
+    """Return what cuts a stream into pieces of these sizes, over and over."""
 
     def cut(data: bytes) -> list[bytes]:
         pieces, at, turn = [], 0, 0
@@ -128,7 +128,7 @@ class Conversation:
     heard: list[tuple[str, list[Event]]] = attrs.Factory(list)
 
     def tell(self, what: str, machine: StreamMachine, data: bytes, *, fin: bool = False) -> None:
-        """Feeds a stream's next bytes in pieces, and notes what they said."""
+        """Feed a stream's next bytes in pieces, and record their events."""
         events: list[Event] = []
         for piece in self.cut(data):
             events += machine.receive_data(piece, False)
@@ -137,7 +137,7 @@ class Conversation:
         self.heard.append((what, merged(events)))
 
     def run(self) -> list[tuple[str, list[Event]]]:
-        """Returns what each side heard, in order."""
+        """Return what each side heard, in order."""
         dialect = dialects.get(self.name)
         features = dialect.features
         setup = Setup(ProbeLevel.REPORT)

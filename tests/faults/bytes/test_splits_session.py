@@ -26,7 +26,7 @@ PAYLOADS = (b"", b"x" * 63, b"y" * 64, b"z" * 500)
 
 
 async def pump(source: BidiStream, target: BidiStream, size: int) -> None:
-    """Carries one half of a stream over, in pieces."""
+    """Carry one half of a stream over, in pieces."""
     try:
         while data := await source.receive_some():
             for at in range(0, len(data), size):
@@ -39,7 +39,7 @@ async def pump(source: BidiStream, target: BidiStream, size: int) -> None:
 
 
 async def relay(source: MemoryConnection, target: MemoryConnection, size: int, nursery: trio.Nursery) -> None:
-    """Opens on one connection what the peer opens on the other, and carries it over."""
+    """Open on one connection each stream that the peer opens on the other, and forward its bytes."""
 
     async def bidirectional() -> None:
         while True:
@@ -63,13 +63,13 @@ async def relay(source: MemoryConnection, target: MemoryConnection, size: int, n
 
 @asynccontextmanager
 async def run(connection: MemoryConnection, name: str) -> AsyncIterator[moqt.Session]:
-    """Runs a session, with the handshake where the version has one."""
+    """Run a session, with the handshake where the version has one."""
     async with run_session(connection, [dialects.get(name)], limits=moqt.Limits()) as session:
         yield session
 
 
 async def conversation(name: str, size: int) -> list[object]:
-    """Returns what a client reads from a server when no piece on the way has more bytes than this."""
+    """Return what a client reads from a server when no piece on the way has more bytes than this."""
     heard: list[object] = []
     finished = trio.Event()
 

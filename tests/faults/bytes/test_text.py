@@ -79,7 +79,7 @@ class Text:
         return f"{self.place}-{self.old.decode()}"
 
     def message(self, text: bytes) -> bytes:
-        """Returns the message with another text; its lengths are true."""
+        """Return the message with another text; its lengths are true."""
         body = self.before + encode(len(text)) + text + self.behind
         return self.kind + (body if self.place.version == BARE else encode(len(body)) + body)
 
@@ -151,7 +151,7 @@ def test_text_that_is_not_utf8_ends_the_session(text, raw):
 
 
 def said(event: object) -> list[str]:
-    """Returns the texts of an event: what the application gets to see."""
+    """Return the texts of an event: what the application gets to see."""
     match event:
         case AnnouncementsRequested():
             return [event.request.prefix]
@@ -170,7 +170,7 @@ def said(event: object) -> list[str]:
 
 
 def without_spelling(event: object) -> object:
-    """Returns an event with its path in place of what the peer wrote."""
+    """Return an event with its path in place of what the peer wrote."""
     if isinstance(event, SubscribeRequested | FetchRequested):
         return attrs.evolve(event, request=attrs.evolve(event.request, broadcast=str(event.path)))
     return event

@@ -42,7 +42,7 @@ LEFT_OUT = (*WITH_PARAMETERS, Expect.FETCH, Expect.TRACK_REQUEST)
 
 
 def cut_out(place: Place, wire: bytes) -> tuple[bytes, bytes]:
-    """Returns a message's type, if it has one, and its body. Every length in the vectors fits in one byte."""
+    """Return a message's type, if it has one, and its body. Every length in the vectors fits in one byte."""
     kind = 1 if place.types[0] else 0
     assert wire[kind] == len(wire) - kind - 1
     return wire[:kind], wire[kind + 1 :]

@@ -23,7 +23,7 @@ async def hello(scope, receive, send):
 
 @contextlib.contextmanager
 def no_descriptors():
-    """Leaves the process without a free file descriptor."""
+    """Leave the process without a free file descriptor."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
     taken = []

@@ -184,7 +184,7 @@ async def test_garbage(caplog):
 
 
 def first_flight(port: int) -> bytes:
-    """Returns the first datagram of a genuine client."""
+    """Return the first datagram of a genuine client."""
     quic = QuicConnection(configuration=QuicConfiguration(alpn_protocols=[ALPN], server_name="localhost"))
     quic.connect(("127.0.0.1", port), 0.0)
     return quic.datagrams_to_send(0.0)[0][0]

@@ -27,7 +27,7 @@ async def server_still_answers(port: int) -> None:
 
 
 async def echo(connection):
-    """Answers the first stream."""
+    """Answer the first stream."""
     stream = await connection.accept_bidi()
     stream.write(await conformance.read_all(stream), True)
     await connection.wait_closed()

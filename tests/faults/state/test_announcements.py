@@ -21,14 +21,14 @@ def broadcast(version: str, path: str) -> str:
 
 
 async def asked(peer):
-    """Takes our request for announcements; returns its stream."""
+    """Take our request for announcements; return its stream."""
     stream = await peer.accept_bidi()
     assert (await stream.receive_some())[:1] == b"\x01"
     return stream
 
 
 async def news(announcements):
-    """Returns the next news as its path and whether it is active."""
+    """Return the next news as its path and whether it is active."""
     with trio.fail_after(1):
         item = await announcements.receive()
     return str(item.path), item.active

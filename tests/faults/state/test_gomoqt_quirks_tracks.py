@@ -54,12 +54,12 @@ class SlowInfo:
         return 0.0
 
     def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float:
-        """Delivers everything else at once."""
+        """Deliver everything else at once."""
         return now + self.delay if size == INFO_BYTES + HEAD_BYTES and not from_client else now
 
 
 async def arrivals(peer, wire) -> tuple[float, float]:
-    """Subscribes to a track that has a group; returns when INFO came, and when the group did."""
+    """Subscribe to a track that has a group; return when INFO came, and when the group did."""
     stream = await peer.open_bidi()
     stream.write(wire.subscribe(0))
     times: dict[str, float] = {}

@@ -45,7 +45,7 @@ class Relay:
     offered: dict[str, object] = attrs.field(factory=dict)
 
     async def run(self) -> None:
-        """Passes announcements on until cancelled."""
+        """Pass announcements on until cancelled."""
         async with self.before.announcements() as announcements:
             async for news in announcements:
                 path = str(news.path)
@@ -59,7 +59,7 @@ class Relay:
                     await self.offer(path, news.hops)
 
     async def offer(self, path: str, hops: tuple[int, ...] = ()) -> None:
-        """Offers a broadcast to the node behind. Raises `ValueError` when it is offered already."""
+        """Announce a broadcast to the next relay. Raises `ValueError` when it was announced before."""
         broadcast = moqt.Broadcast()
         broadcast.track("t")
         published = self.behind.publish(path, broadcast, hops=hops)
@@ -69,7 +69,7 @@ class Relay:
 
 @contextlib.asynccontextmanager
 async def ring(version: str):
-    """Runs three relays: the first's announcements reach the second, the third, and would reach the first again."""
+    """Run three relays: the first's announcements reach the second, the third, and would reach the first again."""
     relays = [Relay(hop_id) for hop_id in (101, 102, 103)]
     async with AsyncExitStack() as stack:
         for number, relay in enumerate(relays):

@@ -26,7 +26,7 @@ BATCH = 500
 
 
 async def send_strays(peer, wire, count, *, subscribe_id=9):
-    """Sends groups of one frame for a subscription, and returns what their streams were stopped with."""
+    """Send groups of one frame for a subscription, and return what their streams were stopped with."""
     streams = [await peer.open_uni() for _ in range(count)]
     for number, stream in enumerate(streams):
         stream.write(wire.group(subscribe_id, number % 60, b"x"))

@@ -21,7 +21,7 @@ OFFER = (b"wt-available-protocols", b'"moq-lite-06"')
 
 @pytest.fixture
 async def start(nursery):
-    """Starts servers that accept everything on `/echo`, and counts the sessions."""
+    """Start servers that accept everything on `/echo`, and count the sessions."""
     seen = []
 
     async def handler(request):
@@ -38,7 +38,7 @@ async def start(nursery):
 
 
 async def ask(listener, *, authority="localhost", origin=None, path="/echo"):
-    """Asks for a session as a browser would, and returns the status."""
+    """Ask for a session as a browser would, and return the status."""
     headers = (OFFER,) if origin is None else (OFFER, (b"origin", origin.encode()))
     async with connect_http3(listener.port) as peer:
         stream = peer.request(

@@ -30,7 +30,7 @@ class Authority:
 
     @classmethod
     def make(cls, name: str) -> Authority:
-        """Returns an authority that signed itself."""
+        """Return an authority that signed itself."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(subject, subject, key.public_key(), NOW - 100 * DAY, NOW + 100 * DAY)
@@ -38,7 +38,7 @@ class Authority:
         return cls(subject, key, builder.sign(key, hashes.SHA256()))
 
     def sign(self, host: str, begins: dt.datetime, ends: dt.datetime) -> moqt.Certificate:
-        """Returns a certificate for a host."""
+        """Return a certificate for a host."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
         names = x509.SubjectAlternativeName([x509.DNSName(host)])
@@ -79,7 +79,7 @@ def cafile(tmp_path):
 
 
 async def failure_of(certificate: moqt.Certificate, scheme: str, **options: object) -> moqt.MoqtError | None:
-    """Connects to a server that shows a certificate; returns what that raises, None where a session came about."""
+    """Connect to a server that shows a certificate; return what that raises, None where a session came about."""
     handled = 0
 
     async def handler(request: moqt.SessionRequest) -> None:

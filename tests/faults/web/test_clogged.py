@@ -23,7 +23,7 @@ MARGIN = 1.0
 
 
 def clog(peer):
-    """Makes a client grant no further credit, neither for streams nor for the connection."""
+    """Make a client grant no further credit, neither for streams nor for the connection."""
     peer.quic._write_stream_limits = lambda *args, **kwargs: None
     peer.quic._write_connection_limits = lambda *args, **kwargs: None
 

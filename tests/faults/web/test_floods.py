@@ -48,7 +48,7 @@ def first_flight(port: int) -> bytes:
 
 
 async def drain(sock: socket.socket, patience: float) -> list[bytes]:
-    """Receives until nothing has come for a while."""
+    """Receive until nothing has come for a while."""
     found = []
     while True:
         with trio.move_on_after(patience) as waiting:

@@ -37,7 +37,7 @@ async def raises_first(request):
 
 
 async def answers_not(request):
-    """Returns without an answer."""
+    """Return without an answer."""
 
 
 async def returns(request):

@@ -72,7 +72,7 @@ async def accept(request):
 
 
 async def misbehave(source, client):
-    """Opens a stream and sends mutated bytes on it, in pieces."""
+    """Open a stream and send mutated bytes on it, in pieces."""
     both_ways = source.random() < 0.5
     stream = client.open_bidi_nowait() if both_ways else client.open_uni_nowait()
     data = mutate(source, source.choice(BIDI if both_ways else UNI))

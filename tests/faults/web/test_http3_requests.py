@@ -56,7 +56,7 @@ class Application:
         await respond(send, body=b"%d" % size)
 
     async def wait(self, receive, send):
-        """Waits for the client to go away."""
+        """Wait for the client to go away."""
         self.started.set()
         while (message := await receive())["type"] != "http.disconnect":
             self.diary.append(message["type"])
@@ -64,7 +64,7 @@ class Application:
         self.diary.append((await receive())["type"])
 
     async def flood(self, receive, send):
-        """Sends without end, and counts what was taken."""
+        """Send without end, and count what was taken."""
         await send({"type": "http.response.start", "status": 200, "headers": []})
         self.sent = 0
         try:

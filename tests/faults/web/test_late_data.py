@@ -61,7 +61,7 @@ class Publisher:
         return b"".join(getattr(event, "data", b"") for event in events)[3:]
 
     async def answer(self, kind: int, answer: bytes) -> None:
-        """Answers the next request of a kind; the answer to a subscription leaves the stream open."""
+        """Answer the next request of a kind; the answer to a subscription leaves the stream open."""
 
         def asked() -> int | None:
             for event in self.peer.quic_events:

@@ -21,7 +21,7 @@ CERTIFICATE = moqt.development_certificate()
 
 @asynccontextmanager
 async def publishing():
-    """Runs a server that publishes track `t` of broadcast `b` to everybody; yields its listener and the track."""
+    """Run a server that publishes track `t` of broadcast `b` on every session; yield its listener and the track."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
 
@@ -58,13 +58,13 @@ async def test_groups_across_new_addresses():
 
 
 async def ask_something(session: moqt.Session) -> None:
-    """Makes the client send something."""
+    """Make the client send something."""
     async with session.announcements("nothing"):
         await trio.lowlevel.checkpoint()
 
 
 async def echo(request):
-    """Echoes the streams and the datagrams of a session."""
+    """Echo the streams and the datagrams of a session."""
     session = request.accept()
 
     async def streams():
@@ -82,7 +82,7 @@ async def echo(request):
 
 
 async def app(scope, receive, send):
-    """Answers with the size of the body."""
+    """Answer with the size of the body."""
     size = 0
     while True:
         message = await receive()

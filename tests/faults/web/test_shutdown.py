@@ -27,7 +27,7 @@ OFFER = ((b"wt-available-protocols", b'"moq-lite-06"'),)
 
 @contextmanager
 def echo_server() -> Iterator[EchoServer]:
-    """Runs the echo server."""
+    """Run the echo server."""
     with Child("-m", "apps.echo.server", "--port", "0") as process:
         yield start_echo_server(process)
 
@@ -53,7 +53,7 @@ class Talker:
         self.end: moqt.MoqtError | None = None
 
     async def run(self) -> None:
-        """Echoes until it leaves, or the session has ended."""
+        """Echo until it leaves, or the session has ended."""
         async with moqt.connect(self._server.urls["https"], fingerprint=self._server.fingerprint) as session:
             try:
                 async with trio.open_nursery() as nursery:
@@ -86,7 +86,7 @@ class Talker:
 
 @contextmanager
 def clogged(peer: Http3Peer) -> Iterator[None]:
-    """Makes a client take no further bytes of its answers, for as long as the block lasts."""
+    """Make a client take no further bytes of its answers, for as long as the block lasts."""
     write_limits = peer.quic._write_stream_limits
     peer.quic._write_stream_limits = lambda *args, **kwargs: None
     yield
@@ -96,7 +96,7 @@ def clogged(peer: Http3Peer) -> Iterator[None]:
 
 
 async def wait_ended(server: EchoServer, timeout: float) -> int:
-    """Waits for the server's exit code."""
+    """Wait for the server's exit code."""
     return await trio.to_thread.run_sync(partial(server.process.wait_ended, timeout))
 
 

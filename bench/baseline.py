@@ -1,8 +1,9 @@
-"""The yardstick: aioquic driven by Trio with every technique that paid, and no line of moqt_trio.
+"""The baseline: aioquic driven by Trio with every technique that made it faster, and no line of moqt_trio.
 
-One socket and one connection on either side. A task reads the socket, up to 64 datagrams each time it wakes; another
-sleeps until it is woken or until the engine's timer, and writes what the engine has to send once a turn. Applications
-are tasks that write to streams and wait for room. Private names of aioquic are used as freely as a yardstick may.
+One socket and one connection on either side. A task reads the socket, up to 64 datagrams each time it wakes. Another
+sleeps until it is woken or until the engine's timer is due, and writes what the engine has to send, once in each step
+of the event loop. Applications are tasks that write to streams and wait for room. Private names of aioquic are used
+freely.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ DATAGRAMS_PER_WAKE = 64
 
 
 class BurstPacer(QuicPacketPacer):
-    """A pacer whose bucket holds 2 ms of sending: the stock one holds 16 packets, less than a turn of the loop."""
+    """A pacer whose bucket holds 2 ms of sending: the stock one holds 16 packets, less than one step of the loop."""
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
         super().update_rate(congestion_window, smoothed_rtt)
@@ -56,13 +57,13 @@ class BurstPacer(QuicPacketPacer):
 
 
 def tune(quic: QuicConnection) -> QuicConnection:
-    """Gives a connection the pacer above."""
+    """Return the connection, with the pacer above."""
     quic._loss._pacer = BurstPacer(max_datagram_size=quic._max_datagram_size)
     return quic
 
 
 def server_configuration() -> QuicConfiguration:
-    """Returns a server's configuration with a certificate made for this run."""
+    """Return a server's configuration with a certificate made for this run."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -80,12 +81,12 @@ def server_configuration() -> QuicConfiguration:
 
 
 def client_configuration(alpn: str = ALPN) -> QuicConfiguration:
-    """Returns a client's configuration. It trusts anyone: both ends are this program's, on loopback."""
+    """Return a client's configuration. It accepts any certificate: both ends are of this program, on loopback."""
     return QuicConfiguration(is_client=True, alpn_protocols=[alpn], server_name="localhost", verify_mode=ssl.CERT_NONE)
 
 
 def open_socket(port: int) -> socket.socket:
-    """Returns a UDP socket on loopback with large buffers."""
+    """Return a UDP socket on loopback with large buffers."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
@@ -121,7 +122,7 @@ class Driver:
         return self._quic
 
     async def read_socket(self, configuration: QuicConfiguration | None = None) -> None:
-        """Reads until the connection is over."""
+        """Read until the connection is over."""
         receive = self.sock.recvfrom
         while not self.closed.is_set():
             await trio.lowlevel.wait_readable(self.sock)
@@ -151,7 +152,7 @@ class Driver:
             self.handle(event)
 
     def handle(self, event: QuicEvent) -> None:
-        """Takes one event of the engine."""
+        """Called for each event of the engine."""
         if isinstance(event, StreamDataReceived):
             self.bytes_received += len(event.data)
             if event.end_stream:
@@ -164,7 +165,7 @@ class Driver:
             self.closed.set()
 
     def wake(self) -> None:
-        """Has the engine's output sent at the next turn."""
+        """Let the writing task send the engine's output in its next step."""
         if self._parked is None:
             self._dirty = True
         else:
@@ -172,7 +173,7 @@ class Driver:
             self._parked = None
 
     async def write_socket(self) -> None:
-        """Sends what the engine has, and keeps its timer, until the connection is over."""
+        """Send what the engine has, and keep its timer, until the connection is over."""
         while not self.closed.is_set():
             timer = self._quic.get_timer() if self._quic is not None else None
             with trio.CancelScope(deadline=math.inf if timer is None else timer) as self._scope:
@@ -211,20 +212,20 @@ class Driver:
         timer = quic.get_timer()
         if timer is not None and timer < self._scope.deadline:
             self._scope.deadline = timer
-        # Asked after the flush, because it is there that aioquic forgets the streams that are finished.
+        # Checked after the flush, because aioquic forgets finished streams there.
         if self._room is not None and self._room[0]():
             self._room[1].set()
             self._room = None
 
     async def wait_room(self, ready: Callable[[], bool]) -> None:
-        """Waits until `ready` says so, asked after every flush."""
+        """Wait until `ready` returns True; it is called after every flush."""
         self.wake()
         event = trio.Event()
         self._room = (ready, event)
         await event.wait()
 
     def send_stream(self, data: bytes) -> int:
-        """Sends a unidirectional stream of these bytes, and returns its id."""
+        """Send a unidirectional stream of these bytes, and return its id."""
         stream_id = self.quic.get_next_available_stream_id(is_unidirectional=True)
         self.quic.send_stream_data(stream_id, data, end_stream=True)
         self.wake()
@@ -232,7 +233,7 @@ class Driver:
 
 
 async def publish_streams(driver: Driver, frame: bytes, frames_per_stream: int) -> None:
-    """Writes streams of several frames for as long as the connection lives, pausing only where there is no room."""
+    """Write streams of several frames for as long as the connection lives, pausing only where there is no room."""
     quic = driver.quic
     streams = quic._streams
 
@@ -257,7 +258,7 @@ async def publish_streams(driver: Driver, frame: bytes, frames_per_stream: int) 
 
 
 async def answer_pings(driver: Driver, frame: bytes) -> None:
-    """Answers every stream with a stream, from a task of its own."""
+    """Answer every stream with a stream, from a task of its own."""
     answered = 0
     while True:
         arrived = trio.Event()
@@ -270,7 +271,7 @@ async def answer_pings(driver: Driver, frame: bytes) -> None:
 
 
 async def publish(workload: str) -> None:
-    """Serves one connection."""
+    """Serve one connection."""
     sock = open_socket(0)
     driver = Driver(sock)
     with sock:
@@ -296,7 +297,7 @@ async def publish(workload: str) -> None:
 
 
 async def ping(driver: Driver, window: Window) -> dict[str, float]:
-    """Times round trips, one after the other."""
+    """Return the times of round trips, one after the other."""
     frame = os.urandom(SMALL_FRAME_BYTES)
     seconds: list[float] = []
     start = time.perf_counter()
@@ -311,7 +312,7 @@ async def ping(driver: Driver, window: Window) -> dict[str, float]:
 
 
 async def subscribe(workload: str, port: int, window: Window) -> dict[str, float]:
-    """Connects, counts, and returns the figures."""
+    """Connect, count, and return the figures."""
     sock = open_socket(0)
     quic = tune(QuicConnection(configuration=client_configuration()))
     driver = Driver(sock, quic)
@@ -335,8 +336,8 @@ async def subscribe(workload: str, port: int, window: Window) -> dict[str, float
 
 
 def main() -> None:
-    """Runs one side of one workload."""
-    arguments = child_arguments("One side of one workload on bare aioquic.")
+    """Run one side of one workload."""
+    arguments = child_arguments("One side of one workload on aioquic alone.")
     if arguments.role == "publish":
         trio.run(publish, arguments.workload)
     else:
