@@ -1,5 +1,5 @@
-"""What is published, apart from any session: broadcasts hold tracks, tracks hold groups, groups hold frames.
+"""What is published, independent of any session: broadcasts hold tracks, tracks hold groups, groups hold frames.
 
 The application writes once; every subscription on every session reads through a cursor of its own, at its own pace.
-Nothing here knows of streams, of bytes on a wire or of peers.
+Streams and peers are the session's business.
 """

@@ -1,4 +1,4 @@
-"""A broadcast: the tracks that one publisher offers under one path."""
+"""Broadcast: the tracks that one publisher offers under one path."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Broadcast:
         max_age: float = 5.0,
         timescale: int = 1000,
     ) -> Track:
-        """Make a track.
+        """Return a new track of this broadcast.
 
         Args:
             name: Its name; opaque text of at most 1 KiB in UTF-8.
             priority: 0 … 255, higher goes first; decides between subscriptions of equal priority.
-            delivery: `"live"` (writing never waits, a slow subscriber loses its oldest groups) or `"reliable"`
-                (writing waits for the slowest subscriber).
-            max_age: Seconds that a group is kept after a newer one has come.
+            delivery: `"live"` (writing never waits; a slow subscriber gets its oldest groups dropped) or
+                `"reliable"` (writing waits for the slowest subscriber).
+            max_age: Seconds that a group is kept after a newer one was opened.
             timescale: Timestamp units per second, at least 1.
 
         Raises:
@@ -77,7 +77,7 @@ class Broadcast:
 
 
 def watch_tracks(broadcast: Broadcast, changed: Callable[[], None]) -> None:
-    """Ask to be told of each new track of a broadcast."""
+    """Have `changed` called for each new track of a broadcast."""
     broadcast._watchers.add(changed)
 
 

@@ -1,6 +1,6 @@
 """The groups of one track that are kept: bounded in bytes, frames, groups and age.
 
-It decides what leaves and tells the cursors what they lose by it. It knows nothing of writers or of waiting.
+It decides which groups leave, and drops them for the cursors that still had to read them.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from .group import Group
 
 SLACK = 16
-"""An endless group is cut back by this part of the cache at a time."""
+"""An endless group is trimmed by a sixteenth of the cache at a time: moving the frames that stay is too slow to do for
+every frame, and one sixteenth less history costs subscribers little."""
 
 
 class GroupCache:
     """Keeps a track's groups for late subscribers and fetches.
 
     Args:
-        cursors: Who reads the track; a live view.
+        cursors: The cursors on the track; a live view.
         limits: For `cache_bytes`, `cache_frames` and `cache_groups`.
-        reliable: True when nothing may leave that a cursor still has to read.
-        max_age: Seconds that a group is kept after a newer one has come.
+        reliable: True when a group stays as long as a cursor still has to read it.
+        max_age: Seconds that a group is kept after a newer one was opened.
         timescale: Timestamp units per second.
     """
 
@@ -136,12 +137,12 @@ class GroupCache:
         return self._groups[self._timed[-1]].last_timestamp or 0 if self._timed else -1
 
     def too_old(self, sequence: int, max_age: float) -> bool:
-        """Return True when a group lies wholly outside `max_age`; the latest one never does."""
+        """Return whether a group is older than `max_age` as a whole; the latest one never is."""
         reach = self._reach(sequence)
         return reach is not None and self.newest - reach >= max_age * self._timescale
 
     def _reach(self, sequence: int) -> int | None:
-        """Return where the frames after a group begin: it cannot reach past them (moq-lite-06, section 6.2)."""
+        """Return the first timestamp after a group, which the group cannot exceed (moq-lite-06, section 6.2)."""
         index = bisect.bisect_right(self._timed, sequence)
         return self._groups[self._timed[index]].first_timestamp if index < len(self._timed) else None
 
@@ -170,12 +171,12 @@ class GroupCache:
         group.first = group.length
         group.frames = []
         group.size = 0
-        self._tell_trimmed(group)
+        self._notify_trimmed(group)
 
     def _trim(self, group: Group) -> None:
-        """Cut frames off the front of a group, never the newest, so that an endless group stays bounded.
+        """Drop frames from the start of a group, never the newest, so that an endless group stays bounded.
 
-        Cuts a little more than is needed: what remains is moved in memory, which is too dear for every frame.
+        Trims by a part of the cache (`SLACK`), so that the remaining frames are not moved in memory for every new one.
         """
         limits = self._limits
         excess = self._bytes - limits.cache_bytes + limits.cache_bytes // SLACK
@@ -196,9 +197,9 @@ class GroupCache:
         group.size -= freed
         self._bytes -= freed
         self._frames -= count
-        self._tell_trimmed(group)
+        self._notify_trimmed(group)
 
-    def _tell_trimmed(self, group: Group) -> None:
+    def _notify_trimmed(self, group: Group) -> None:
         for cursor in list(self._cursors):
             cursor.on_trim(group)
 

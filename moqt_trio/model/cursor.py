@@ -1,12 +1,12 @@
-"""A cursor: one subscriber's position in a track, and what it lost.
+"""Cursor: one subscriber's position in a track, and the groups that were dropped for it.
 
 Theory of operation. A cursor copies nothing. It has an entry (`GroupCursor`) for each group that is not wholly taken,
 with the index of the next frame. The track calls it for every frame, group and end (`on_*`, `add`, `finish`, `abort`);
 the server of the subscription asks it what is ready and takes frames. An entry leaves in one of three ways:
 
     take() returns finished      everything wanted was taken
-    drop(sequence, code)         the subscriber loses the group; `take_dropped` reports it, once
-    remove(sequence)             the subscriber does not want it any more; nothing is reported
+    drop(sequence, code)         the group is dropped for this subscriber; `take_dropped` reports it, once
+    remove(sequence)             the subscriber no longer wants it; nothing is reported
 
 Three sets of numbers say what is to be done: `pending` (all entries), `_ready` (something happened since the server
 looked) and `_backlogged` (something is to be taken). The backlog in bytes, frames and groups is kept as it changes, so
@@ -45,7 +45,7 @@ class GroupRange:
     end_frame: int | None = None
 
     def holds(self, sequence: int) -> bool:
-        """Return True when a group lies within the range."""
+        """Return whether a group is within the range."""
         return (self.start_group is None or sequence >= self.start_group) and (
             self.end_group is None or sequence <= self.end_group
         )
@@ -108,12 +108,12 @@ class Cursor:
         pending: Groups that are not wholly taken, by sequence.
         backlog: Bytes that were written and not taken.
         backlog_frames: Frames that were written and not taken.
-        dropped: Groups that this subscriber loses, with the code, until `take_dropped`.
-        dropped_groups: How many were lost in all.
-        earliest: The lowest group that it took in; None while there is none.
-        latest: The highest one; -1 while there is none.
-        end: The first sequence that will never come, once the track has ended.
-        aborted: The code that the whole track was given up with.
+        dropped: Groups that were dropped for this subscriber, each with its code, until `take_dropped`.
+        dropped_groups: How many were dropped in all.
+        earliest: The lowest group that was added; None while there is none.
+        latest: The highest group that was added; -1 while there is none.
+        end: The first sequence that will never be published, once the track has ended.
+        aborted: The code that the whole track was aborted with; None while it was not.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Cursor:
         self._room_made = room_made
 
     def on_sequence(self, sequence: int) -> None:
-        """Called when the track has come to a sequence."""
+        """Called when the track has reached a sequence."""
         self._reached = max(self._reached, sequence)
 
     def add(self, group: Group) -> None:
@@ -181,7 +181,7 @@ class Cursor:
         if has_work:
             self._backlogged.add(sequence)
         self._keep_bound()
-        # A group that is still empty gives nothing to do, but for the first: a subscription is accepted with it.
+        # An empty group gives the server no work, but for the first one, with which the subscription is accepted.
         if first or has_work:
             self._wake()
 
@@ -206,7 +206,7 @@ class Cursor:
         self._wake()
 
     def on_end(self, group: Group) -> None:
-        """Called when a group is complete or was given up."""
+        """Called when a group is complete or was reset."""
         if group.sequence not in self.pending:
             return
         if group.aborted is not None:
@@ -223,17 +223,17 @@ class Cursor:
             self.drop(group.sequence, StreamCode.TOO_FAR_BEHIND)
 
     def finish(self, end: int) -> None:
-        """Called when no group at or after `end` will come."""
+        """Called when no group at or after `end` will be published."""
         self.end = end
         self._wake()
 
     def abort(self, code: int) -> None:
-        """Called when the whole track was given up."""
+        """Called when the whole track was aborted."""
         self.aborted = code
         self._wake()
 
     def expire(self, newest: int, reach_of: Callable[[int], int | None]) -> None:
-        """Drop each group that lies wholly outside `max_age`.
+        """Drop each group that is older than `max_age` as a whole.
 
         Args:
             newest: The newest frame's timestamp in the latest group that has a frame.
@@ -250,7 +250,7 @@ class Cursor:
     def _keep_bound(self) -> None:
         """Keep a live subscriber within its bound by dropping its oldest groups, never the latest.
 
-        A group of which everything was taken stays: it is no burden, however long it is open.
+        A group of which everything was taken stays: it costs no memory, however long it is open.
         """
         if self._reliable:
             return
@@ -292,8 +292,8 @@ class Cursor:
             max_bytes: Payload bytes to take at most; one frame is taken even if it is longer.
 
         Returns:
-            The frames, none where none is there, and whether everything wanted of the group was taken: then the
-            cursor has forgotten it.
+            The frames, which may be none, and whether everything wanted of the group was taken. In that case the cursor
+            has forgotten the group.
         """
         group = entry.group
         index = entry.position - group.first
@@ -345,7 +345,7 @@ class Cursor:
             self.drop_taken(sequence, code)
 
     def drop_taken(self, sequence: int, code: int) -> None:
-        """Drop a group of which everything may have been taken: it did not reach the subscriber."""
+        """Drop a group, even one of which everything was taken: it did not reach the subscriber."""
         self.remove(sequence)
         self.dropped.append((sequence, code))
         self.dropped_groups += 1
@@ -358,7 +358,7 @@ class Cursor:
 
     @property
     def done(self) -> bool:
-        """True once the track has ended or come to the end of the range, and every group was taken or dropped."""
+        """True once the track has ended or passed the range, and every group was taken or dropped and reported."""
         if self.aborted is not None:
             return True
         if self.pending or self.dropped:

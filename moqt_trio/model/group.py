@@ -1,4 +1,4 @@
-"""A group: an append-only list of frames, and the writer that the application holds."""
+"""Group: an append-only list of frames; GroupWriter: what the application writes it with."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Group:
         frames: The frames that are kept, in order.
         first: The index of the first frame that is kept; frames before it were trimmed to bound memory.
         size: Bytes of the kept frames.
-        complete: True once nothing more will come.
-        aborted: The code that it was given up with, or None.
-        datagram: True for a group of one frame that prefers to travel as a datagram.
+        complete: True once it has all of its frames.
+        aborted: The code that it was reset with, or None.
+        datagram: True for a group of one frame that is sent as a datagram where the session has datagrams.
         born: When it was opened, on trio's clock.
     """
 
@@ -47,7 +47,7 @@ class Group:
 
     @property
     def ended(self) -> bool:
-        """True once the group is complete or was given up."""
+        """True once the group is complete or was reset."""
         return self.complete or self.aborted is not None
 
     @property
@@ -68,7 +68,7 @@ class Group:
 
 
 class GroupHome(Protocol):
-    """What a writer needs of the track that its group belongs to."""
+    """The track of a group, as its writer uses it."""
 
     @property
     def name(self) -> str:
@@ -81,26 +81,26 @@ class GroupHome(Protocol):
         ...
 
     def has_room(self) -> bool:
-        """Return True when every subscriber is within the bound."""
+        """Return whether every subscriber is within the bound."""
         ...
 
     async def wait_room(self) -> None:
         """Wait until `has_room`."""
 
     def append(self, group: Group, payload: bytes, timestamp: int | None) -> None:
-        """Add a frame and tell every cursor."""
+        """Add a frame, and call every cursor."""
 
     def complete(self, group: Group) -> None:
         """End the group cleanly."""
 
     def abort_group(self, group: Group, code: int) -> None:
-        """Give the group up."""
+        """Reset the group."""
 
 
 class GroupWriter:
     """Writes one group. Use it as `async with track.open_group() as group`.
 
-    Leaving the block cleanly finishes the group; an exception or a cancellation resets it for every subscriber.
+    Leaving the block cleanly finishes the group. An exception or a cancellation resets it for every subscriber.
     """
 
     def __init__(self, track: GroupHome, group: Group) -> None:
@@ -117,12 +117,12 @@ class GroupWriter:
         """Append a frame.
 
         On a reliable track this waits until the slowest subscriber is within the bound; on a live track it only
-        lets other tasks run. Cancelled, nothing of the frame was written.
+        lets other tasks run. If it is cancelled, nothing of the frame was written.
 
         Args:
             payload: The frame's bytes; may be empty.
-            timestamp: In units of the track's timescale, at least 0. None stamps the
-                time since the track's first frame that was stamped so.
+            timestamp: In units of the track's timescale, at least 0. None for the time
+                since the first frame of the track that was written without a timestamp.
 
         Raises:
             trio.ClosedResourceError: The group has ended, or its track was aborted.
@@ -133,7 +133,7 @@ class GroupWriter:
             raise trio.BusyResourceError("another task is sending on this group")
         self._busy = True
         try:
-            # Cancelled here or not at all: what was appended is on its way before others get their turn.
+            # A cancellation is raised before the frame is appended, never after it.
             await trio.lowlevel.checkpoint_if_cancelled()
             if self._track.reliable:
                 await self._track.wait_room()
@@ -146,7 +146,7 @@ class GroupWriter:
         """Append a frame without waiting.
 
         Raises:
-            trio.WouldBlock: The track is reliable and its slowest subscriber is behind the bound.
+            trio.WouldBlock: The track is reliable and its slowest subscriber is not within the bound.
             trio.ClosedResourceError: The group has ended, or its track was aborted.
             ValueError: As for `send`.
         """
@@ -159,7 +159,7 @@ class GroupWriter:
         self._track.complete(self._group)
 
     def reset(self, code: int = 1) -> None:
-        """Give the group up for every subscriber. Does nothing once it has ended.
+        """Reset the group for every subscriber. Does nothing once it has ended.
 
         Args:
             code: A stream error code; `StreamCode.CANCELLED` by default, 64 and above are the application's.

@@ -1,4 +1,4 @@
-"""What one session publishes: the broadcasts by path, and who has to know when that changes."""
+"""Origin: the broadcasts that a session publishes, by path, and the functions to call when they change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PublishedBroadcast:
     Attributes:
         path: Where it is announced.
         broadcast: What is published.
-        hops: The hop ids that it passed before it came here, origin first; empty for a broadcast of our own.
+        hops: The hop ids of the relays that it passed on its way here, origin first; empty for a broadcast of our own.
         cost: What subscribing costs, in the deployment's units.
     """
 
@@ -43,7 +43,7 @@ class Origin:
         return len(self._publications)
 
     def add(self, publication: PublishedBroadcast) -> None:
-        """Publish. Raises ValueError when the path is taken: one broadcast never silently replaces another."""
+        """Add a publication. Raises ValueError when its path is taken: no broadcast silently replaces another."""
         if publication.path in self._publications:
             raise ValueError(f"{str(publication.path)!r} is published on this session already")
         self._publications[publication.path] = publication
@@ -51,7 +51,7 @@ class Origin:
         self._changed()
 
     def remove(self, publication: PublishedBroadcast) -> None:
-        """Withdraw; does nothing when it was withdrawn."""
+        """Remove a publication; does nothing when it was removed before."""
         if self._publications.get(publication.path) is publication:
             del self._publications[publication.path]
             if not any(other.broadcast is publication.broadcast for other in self._publications.values()):
@@ -71,7 +71,7 @@ class Origin:
         return None if found is None else (publication, found)
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Ask to be told of every change."""
+        """Have `changed` called at every change."""
         self._watchers.add(changed)
 
     def unwatch(self, changed: Callable[[], None]) -> None:

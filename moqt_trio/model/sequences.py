@@ -1,4 +1,4 @@
-"""The numbers of groups that there have been, in bounded memory."""
+"""SequenceSet: the sequences of a track's groups, in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import bisect
 
 
 class SequenceSet:
-    """A set of sequence numbers, kept as ranges: a series without gaps costs one range, however long.
+    """A set of sequences, stored as ranges: a series without gaps is one range, however long.
 
     Args:
-        most: Ranges that are kept. Past it the lowest gap is closed: its numbers count as used, being the oldest.
+        most: Ranges to store at most. Beyond that, the lowest gap is closed: its numbers, the oldest, count as used.
     """
 
     __slots__ = ("_most", "_starts", "_stops")
@@ -34,7 +34,7 @@ class SequenceSet:
         return self._starts[0] if self._starts else None
 
     def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Return the ranges between two numbers, inclusive, of which nothing is in the set."""
+        """Return the ranges between two numbers, inclusive, that have no number in the set."""
         found: list[tuple[int, int]] = []
         index = bisect.bisect_right(self._stops, first)
         for start, stop in zip(self._starts[index:], self._stops[index:], strict=True):
@@ -52,9 +52,9 @@ class SequenceSet:
         self.add_range(number, number)
 
     def add_range(self, first: int, last: int) -> None:
-        """Add every number between two, inclusive; any of them may be in the set."""
+        """Add every number between two, inclusive; some may be in the set already."""
         stop = last + 1
-        # The ranges that overlap it or touch it become one with it.
+        # The new range merges with those that it overlaps or touches.
         low, high = bisect.bisect_left(self._stops, first), bisect.bisect_right(self._starts, stop)
         if low < high:
             first, stop = min(first, self._starts[low]), max(stop, self._stops[high - 1])

@@ -1,4 +1,4 @@
-"""A track, as the application that publishes it sees it. What is written on it is in its `TrackState`."""
+"""Track: what the application writes on. Its groups and its cursors are in its `TrackState`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MAX_DATAGRAM_PAYLOAD = 1200 - 3 * 8
 class Track:
     """A named series of groups. Make one with `Broadcast.track`.
 
-    Two ways of delivery. `"live"`: writing never waits; a subscriber that falls behind loses its oldest groups, is
-    told so, and always gets the newest. `"reliable"`: writing waits until the slowest subscriber is within the
-    bound, and nobody loses anything. Either way memory is bounded in bytes.
+    There are two ways of delivery. `"live"`: writing never waits. The oldest groups are dropped for a subscriber that
+    falls behind, and reported to it; it always gets the newest group. `"reliable"`: writing waits until the slowest
+    subscriber is within the bound, and no group is dropped. Either way memory is bounded in bytes.
 
     Attributes:
         name: The track's name within its broadcast.
         priority: 0 … 255, higher goes first; decides between subscriptions of equal priority.
         delivery: `"live"` or `"reliable"`.
-        max_age: Seconds that a group is kept after a newer one has come.
+        max_age: Seconds that a group is kept after a newer one was opened.
         timescale: Timestamp units per second.
 
     Limits: `cache_bytes`, `cache_frames`, `cache_groups`, `live_backlog`, `live_backlog_groups`, `reliable_backlog`,
@@ -61,17 +61,17 @@ class Track:
         self.delivery: Delivery = delivery
         self.max_age = max_age
         self.timescale = timescale
-        self._log = TrackState(
+        self._state = TrackState(
             name, limits=limits, reliable=delivery == "reliable", max_age=max_age, timescale=timescale
         )
 
     def __repr__(self) -> str:
-        log = self._log
-        state = "finished" if log.final is not None else "aborted" if log.aborted is not None else "open"
-        return f"<Track {self.name!r} {state}, next group {log.next}, {log.subscribers} subscribers>"
+        state = self._state
+        how = "finished" if state.final is not None else "aborted" if state.aborted is not None else "open"
+        return f"<Track {self.name!r} {how}, next group {state.next}, {state.subscribers} subscribers>"
 
     def open_group(self, sequence: int | None = None) -> GroupWriter:
-        """Open a group.
+        """Return the writer of a new group.
 
         Args:
             sequence: Its number; None takes the next one.
@@ -83,10 +83,10 @@ class Track:
             ValueError: The number was used, or is out of range.
             trio.ClosedResourceError: The track has ended.
         """
-        return GroupWriter(self._log, self._log.open(sequence))
+        return GroupWriter(self._state, self._state.open(sequence))
 
     async def write(self, payload: bytes, timestamp: int | None = None) -> int:
-        """Write a group of one frame.
+        """Write a group of one frame, and return its sequence.
 
         Returns:
             The group's sequence.
@@ -94,27 +94,27 @@ class Track:
         Raises: what `open_group` and `GroupWriter.send` raise.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        log = self._log
-        if log.reliable:
-            await log.wait_room()
-        sequence = log.write(payload, timestamp)
+        state = self._state
+        if state.reliable:
+            await state.wait_room()
+        sequence = state.write(payload, timestamp)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return sequence
 
     def write_nowait(self, payload: bytes, timestamp: int | None = None) -> int:
-        """Write a group of one frame without waiting.
+        """Write a group of one frame without waiting, and return its sequence.
 
-        Raises: `trio.WouldBlock` when the track is reliable and a subscriber is behind the bound.
+        Raises: `trio.WouldBlock` when the track is reliable and a subscriber is not within the bound.
         """
-        log = self._log
-        if log.reliable and not log.has_room():
+        state = self._state
+        if state.reliable and not state.has_room():
             raise trio.WouldBlock
-        return log.write(payload, timestamp)
+        return state.write(payload, timestamp)
 
     def send_datagram(self, payload: bytes, timestamp: int | None = None) -> int:
-        """Send a group of one frame as a datagram: not repeated when lost, and not kept.
+        """Send a group of one frame as a datagram, which is not sent again when it is lost, and not kept.
 
-        A subscriber whose connection cannot carry it that way gets it on a stream.
+        A subscriber whose version or connection has no datagrams gets it on a stream.
 
         Returns:
             The group's sequence.
@@ -122,46 +122,46 @@ class Track:
         Raises:
             ValueError: The payload is longer than 1176 bytes.
             trio.ClosedResourceError: The track has ended.
-            trio.WouldBlock: The track is reliable and a subscriber is behind the bound.
+            trio.WouldBlock: The track is reliable and a subscriber is not within the bound.
         """
         if len(payload) > MAX_DATAGRAM_PAYLOAD:
             raise ValueError(
                 f"a datagram's payload has at most {MAX_DATAGRAM_PAYLOAD} bytes, not {len(payload)}; use a group"
             )
-        return self._log.write_datagram(payload, timestamp)
+        return self._state.write_datagram(payload, timestamp)
 
     def finish(self) -> None:
-        """End the track: no group after the last one will come. Groups that are open may still be written."""
-        self._log.finish()
+        """Finish the track: no new group can be opened. Groups that are open may still be written."""
+        self._state.finish()
 
     def abort(self, *, code: int = StreamCode.CANCELLED) -> None:
-        """Give the whole track up: every subscription is reset with the code."""
-        self._log.abort(code)
+        """Abort the track: every subscription is reset with the code."""
+        self._state.abort(code)
 
     @property
     def ended(self) -> bool:
-        """True once the track was finished or given up."""
-        return self._log.ended
+        """True once the track was finished or aborted."""
+        return self._state.ended
 
     @property
     def subscribers(self) -> int:
         """How many subscriptions read this track now, on all sessions."""
-        return self._log.subscribers
+        return self._state.subscribers
 
     @property
     def latest(self) -> int | None:
         """The highest sequence that was opened; None before the first."""
-        return self._log.next - 1 if self._log.next else None
+        return self._state.next - 1 if self._state.next else None
 
     async def wait_subscribed(self) -> None:
-        """Wait until somebody subscribes; return at once while somebody does."""
-        await self._log.wait_subscribed()
+        """Wait until there is a subscription; return at once while there is one."""
+        await self._state.wait_subscribed()
 
     async def wait_unsubscribed(self) -> None:
-        """Wait until nobody is subscribed."""
-        await self._log.wait_unsubscribed()
+        """Wait until there is no subscription."""
+        await self._state.wait_unsubscribed()
 
 
 def state_of(track: Track) -> TrackState:
-    """Return what is written on a track, for those who serve it to subscribers."""
-    return track._log
+    """Return the state of a track, for the servers of its subscriptions and fetches."""
+    return track._state

@@ -1,6 +1,6 @@
-"""What is written on a track: the groups that are kept, the cursors that read them, and who waits for whom.
+"""TrackState: the groups of a track that are kept, the cursors that read them, and the waiting of its writers.
 
-`Track` and `GroupWriter` are what the application holds of it. Who serves a subscription or a fetch places a cursor.
+`Track` and `GroupWriter` are the application's side of it. The server of a subscription or a fetch attaches a cursor.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_SEQUENCE = 2**62 - 1
 AGE_BOUND = 2.0**51
-"""Seconds that a max age stays below: as milliseconds it has to fit in a varint."""
+"""Seconds; every `max_age` is below it, so that its milliseconds fit in a varint."""
 
 
 class TrackState:
@@ -30,9 +30,9 @@ class TrackState:
     Attributes:
         name: The track's name.
         reliable: True when writing waits for slow subscribers.
-        final: The first sequence that will never come; None while the track has not been finished.
-        aborted: The code that the track was given up with; None while it was not.
-        next: The sequence behind the highest one that was used.
+        final: The first sequence that will never be published; None while the track has not been finished.
+        aborted: The code that the track was aborted with; None while it was not.
+        next: The sequence after the highest one that was used.
     """
 
     def __init__(self, name: str, *, limits: Limits, reliable: bool, max_age: float, timescale: int) -> None:
@@ -81,14 +81,14 @@ class TrackState:
         return sequence
 
     def append(self, group: Group, payload: bytes, timestamp: int | None) -> None:
-        """Add a frame to a group, and tell every cursor."""
+        """Add a frame to a group, and call every cursor."""
         if group.complete or group.aborted is not None or self.aborted is not None:
             raise trio.ClosedResourceError("the group has ended")
         size = len(payload)
         if size > self._limits.max_frame:
             self._check_size(payload)
         due = self._cache.append(group, Frame(payload, self._stamp(timestamp)), size)
-        # A cursor that loses a group may end its subscription: the set changes while it is walked.
+        # A cursor for which a group is dropped may end its subscription, which changes the set: iterate over a copy.
         for cursor in tuple(self._cursors):
             cursor.on_frame(group, size)
         if due:
@@ -102,7 +102,7 @@ class TrackState:
         return group
 
     def _publish(self, group: Group) -> None:
-        """Take a new group's number into use, keep the group unless it is a datagram, and tell every cursor."""
+        """Mark a new group's sequence as used, keep the group unless it is a datagram, and add it to every cursor."""
         sequence = group.sequence
         self._used.add(sequence)
         self.next = max(self.next, sequence + 1)
@@ -116,14 +116,14 @@ class TrackState:
             raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
 
     def complete(self, group: Group) -> None:
-        """End a group cleanly."""
+        """Complete a group."""
         if not group.ended:
             group.complete = True
             for cursor in list(self._cursors):
                 cursor.on_end(group)
 
     def abort_group(self, group: Group, code: int) -> None:
-        """Give a group up for every subscriber, and forget it."""
+        """Reset a group for every subscriber, and forget it."""
         if not group.ended:
             group.aborted = code
             self._cache.forget(group)
@@ -131,14 +131,14 @@ class TrackState:
                 cursor.on_end(group)
 
     def finish(self) -> None:
-        """End the track: see `Track.finish`."""
+        """Finish the track: see `Track.finish`."""
         if not self.ended:
             self.final = self.next
             for cursor in list(self._cursors):
                 cursor.finish(self.final)
 
     def abort(self, code: int) -> None:
-        """Give the track up: see `Track.abort`."""
+        """Abort the track: see `Track.abort`."""
         if self.aborted is None:
             self.aborted = code
             for cursor in list(self._cursors):
@@ -147,14 +147,14 @@ class TrackState:
 
     @property
     def ended(self) -> bool:
-        """True once the track was finished or given up."""
+        """True once the track was finished or aborted."""
         return self.final is not None or self.aborted is not None
 
-    # -- who reads, and whether they keep up ---------------------------------------------------------------
+    # -- subscribers, and waiting for them -----------------------------------------------------------------
 
     @property
     def subscribers(self) -> int:
-        """How many cursors there are."""
+        """The number of cursors."""
         return len(self._cursors)
 
     async def wait_subscribed(self) -> None:
@@ -164,13 +164,13 @@ class TrackState:
             await self._demand.wait()
 
     async def wait_unsubscribed(self) -> None:
-        """Wait until there is none."""
+        """Wait until there is no cursor."""
         await trio.lowlevel.checkpoint()
         while self._cursors:
             await self._idle.wait()
 
     def has_room(self) -> bool:
-        """Return True when every subscriber is within the bound of reliable delivery."""
+        """Return whether every subscriber is within the bounds of reliable delivery."""
         limits = self._limits
         return all(
             cursor.backlog < limits.reliable_backlog
@@ -180,7 +180,7 @@ class TrackState:
         )
 
     async def wait_room(self) -> None:
-        """Wait until `has_room`, or until the track was given up. A checkpoint only when it waits."""
+        """Wait until `has_room`, or until the track was aborted. A checkpoint only when it waits."""
         while not self.has_room() and self.aborted is None:
             if self._room is None:
                 self._room = trio.Event()
@@ -188,14 +188,14 @@ class TrackState:
                     cursor.watch_room(self._made_room)
             await self._room.wait()
 
-    # -- what a subscription or a fetch asks ---------------------------------------------------------------
+    # -- for the servers of subscriptions and fetches ------------------------------------------------------
 
     def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Return which groups from `first` to `last` the track has not had, as ranges with both ends included."""
+        """Return the groups from `first` to `last`, inclusive, that the track has not had, as inclusive ranges."""
         return self._used.gaps(first, last)
 
     def cursor(self, wake: Callable[[], None], *, range: GroupRange, max_age: float) -> Cursor:
-        """Return a cursor with this track's bounds; `attach` places it."""
+        """Return a cursor with this track's bounds, to be attached with `attach`."""
         return Cursor(
             wake,
             limits=self._limits,
@@ -206,12 +206,12 @@ class TrackState:
         )
 
     def attach(self, cursor: Cursor, *, replay: bool) -> None:
-        """Place a cursor at its start and keep it informed from now on.
+        """Give a cursor the groups that it starts with, and call it for every change from now on.
 
         Args:
             cursor: A new cursor.
             replay: True to start at the oldest group that `max_age` allows (moq-lite-06); False to start at
-                `start_group` or, without one, at the latest group (versions before).
+                `start_group` or, without one, at the latest group (other versions).
         """
         for group in self._cache.initial(cursor.range, cursor.max_age, replay=replay):
             cursor.add(group)
@@ -228,12 +228,12 @@ class TrackState:
             self._idle = trio.Event()
 
     def extend(self, cursor: Cursor) -> None:
-        """Give a cursor whose range ends later now the groups that it was past."""
+        """Give a cursor whose range was extended the groups that are new to it."""
         for group in self._cache.after(cursor.latest, cursor.range):
             cursor.add(group)
 
     def detach(self, cursor: Cursor) -> None:
-        """Forget a cursor."""
+        """Remove a cursor."""
         self._cursors.discard(cursor)
         cursor.watch_room(None)
         if not self._cursors and self._demand.is_set():
@@ -251,7 +251,7 @@ class TrackState:
         return self._cache.newest
 
     def too_old(self, sequence: int, max_age: float) -> bool:
-        """Return True when a group lies wholly outside `max_age` seconds; the latest one never does.
+        """Return whether a group is older than `max_age` seconds as a whole; the latest one never is.
 
         Spec: moq-lite-06, section 6.2.
         """
