@@ -18,7 +18,8 @@ from ..errors import ConnectTimeout, LocalProtocolError, MoqtError, Rejected, Se
 from ..limits import Limits
 from ..protocol.handshake import protocols
 from ..session.run import run_session, wait_peer_setup
-from ..transport.quic.server import connect_quic
+from ..transport.quic.aioquic.packets import AioquicFactory
+from ..transport.quic.client import connect_quic
 from ..transport.quic.settings import ClientSettings
 from ..transport.webtransport.client import open_webtransport
 from ..url import SessionUrl
@@ -172,7 +173,7 @@ async def open_session(
         offered=() if web else options.names,
     )
     with _connecting(where, limits) as scope:
-        async with connect_quic(where.host, where.port, settings, choose=choose) as quic:
+        async with connect_quic(where.host, where.port, settings, AioquicFactory(), choose=choose) as quic:
             opening = _open_webtransport(quic, where, options) if web else nullcontext(quic)
             async with opening as connection, _negotiated(connection, where, options) as session:
                 if not web:

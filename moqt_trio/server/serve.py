@@ -13,8 +13,10 @@ import trio
 from ..limits import Limits
 from ..protocol.handshake import protocols
 from ..tasks import open_bare_nursery
+from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.server import QuicListener, serve_quic
 from ..transport.quic.settings import ServerSettings
+from ..transport.sockets import bind_tcp
 from ..wire import dialect as dialects
 from .acceptor import Acceptor, WebApplication
 from .admission import Admission
@@ -221,10 +223,10 @@ async def _listen(
 ) -> tuple[QuicListener, list[socket.socket]]:
     """Start the UDP side, and bind TCP sockets on the same number when there is an application."""
     for attempt in range(_PORT_TRIES):
-        sockets = [] if acceptor.web is None else await _bind_tcp(host, port)
+        sockets = [] if acceptor.web is None else await bind_tcp(host, port)
         number = sockets[0].getsockname()[1] if sockets else port
         try:
-            return await nursery.start(serve_quic, acceptor.handle, host, number, settings), sockets
+            return await nursery.start(serve_quic, acceptor.handle, host, number, settings, AioquicFactory()), sockets
         except BaseException as error:
             for sock in sockets:
                 sock.close()
@@ -245,12 +247,6 @@ async def _open_application(
 
     async with open_lifespan(nursery, app, base, limits.close_timeout) as state:
         yield WebApplication(app, http3_settings(base), state)
-
-
-async def _bind_tcp(host: str | None, port: int) -> list[socket.socket]:
-    from ..http.sockets import bind_tcp
-
-    return await bind_tcp(host, port)
 
 
 async def _serve_tcp(

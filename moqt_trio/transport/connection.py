@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_UNCONGESTED_WRITE = 4 * 1024
+UNCONGESTED_WRITE = 4 * 1024
 """Bytes that may be written at a time on a transport that cannot say how much would queue up: a few packets' worth, so
 that the question is asked again before much has been written."""
 
@@ -284,17 +284,14 @@ class Connection(abc.ABC):
     def send_allowance(self) -> int:
         """Bytes that may be written now without queueing up: 0 once enough waits to keep the link busy.
 
-        Once it has been 0, the handler's `send_room` follows.
+        Once it has been 0, the handler's `send_room` follows. Where the link never is the bottleneck it never is 0.
         """
-        return 0 if self.congested else _UNCONGESTED_WRITE
+        return UNCONGESTED_WRITE
 
     @property
     def congested(self) -> bool:
-        """True while enough bytes wait to leave to keep the link busy; what is written now only queues up after them.
-
-        Once it has been True, the handler's `send_room` follows. Where the link never is the bottleneck it is False.
-        """
-        return False
+        """True while `send_allowance` is 0: what is written now only queues up after what waits."""
+        return self.send_allowance == 0
 
     # -- datagrams -----------------------------------------------------------------------------------------
 
@@ -343,8 +340,13 @@ class Connection(abc.ABC):
         """Return the connection's numbers."""
 
 
-class StreamHost(Connection, StreamBackend):
-    """A connection that carries streams itself, and makes them as either side opens one."""
+class StreamHost(Connection):
+    """A connection that carries streams itself, and makes them as either side opens one.
+
+    A transport sets `_backend`: what the streams write to.
+    """
+
+    _backend: StreamBackend
 
     @abc.abstractmethod
     def _open_id(self, *, unidirectional: bool) -> int:
@@ -352,12 +354,12 @@ class StreamHost(Connection, StreamBackend):
 
     def _open_bidi(self) -> BidiStream:
         stream_id = self._open_id(unidirectional=False)
-        stream = self._streams[stream_id] = BidiStream(self, stream_id, self._codes)
+        stream = self._streams[stream_id] = BidiStream(self._backend, stream_id, self._codes)
         return stream
 
     def _open_uni(self) -> SendStream:
         stream_id = self._open_id(unidirectional=True)
-        stream = self._streams[stream_id] = SendStream(self, stream_id, self._codes)
+        stream = self._streams[stream_id] = SendStream(self._backend, stream_id, self._codes)
         return stream
 
     def _stream(self, stream_id: int) -> AnyStream:
@@ -366,6 +368,6 @@ class StreamHost(Connection, StreamBackend):
         if stream is not None:
             return stream
         kind = ReceiveStream if is_unidirectional(stream_id) else BidiStream
-        opened = self._streams[stream_id] = kind(self, stream_id, self._codes)
+        opened = self._streams[stream_id] = kind(self._backend, stream_id, self._codes)
         self._announce(opened)
         return opened

@@ -19,13 +19,13 @@ import trio
 
 from ..errors import SessionClosed
 from ..limits import Limits
-from .connection import StreamHost, TransportStatistics, cut_reason
-from .interface import AnyStream, is_client_initiated, is_unidirectional
+from .connection import UNCONGESTED_WRITE, StreamHost, TransportStatistics, cut_reason
+from .interface import AnyStream, StreamBackend, is_client_initiated, is_unidirectional
 from .link import Link, LossyLink
+from .sockets import MIN_PACKET
 
 __all__ = ["Link", "LossyLink", "MemoryConnection", "open_memory_pair"]
 
-_MAX_DATAGRAM = 1200
 _CONTROL_BYTES = 16
 """What a message without a payload counts on a link with a rate."""
 
@@ -107,13 +107,14 @@ class _SendHalf:
     watched: bool = False
 
 
-class MemoryConnection(StreamHost):
+class MemoryConnection(StreamHost, StreamBackend):
     """One side of a pair; see `open_memory_pair`."""
 
     kind: Literal["quic", "webtransport", "memory"] = "memory"
 
     def __init__(self, event_queue: _Courier, *, is_client: bool, limits: Limits) -> None:
         super().__init__(is_client=is_client, limits=limits)
+        self._backend = self
         self._courier = event_queue
         self._other: MemoryConnection
         self._halves: dict[int, _SendHalf] = {}
@@ -246,14 +247,14 @@ class MemoryConnection(StreamHost):
         self._clear(stream_id)
 
     @property
-    def congested(self) -> bool:
+    def send_allowance(self) -> int:
         busy = self._courier.backlog(from_client=self.is_client)
         if self._closed is not None or busy < _AHEAD_SECONDS:
-            return False
+            return UNCONGESTED_WRITE
         if not self._room_wanted:
             self._room_wanted = True
             self._courier.call_later(busy - _AHEAD_SECONDS / 2, self._make_room)
-        return True
+        return 0
 
     def _make_room(self) -> None:
         self._room_wanted = False
@@ -334,13 +335,13 @@ class MemoryConnection(StreamHost):
 
     @property
     def max_datagram_size(self) -> int:
-        return _MAX_DATAGRAM if self._closed is None else 0
+        return MIN_PACKET if self._closed is None else 0
 
     def send_datagram(self, data: bytes) -> None:
         if self._closed is not None:
             raise self._closed.with_traceback(None)
-        if len(data) > _MAX_DATAGRAM:
-            raise ValueError(f"a datagram may have {_MAX_DATAGRAM} bytes, not {len(data)}")
+        if len(data) > MIN_PACKET:
+            raise ValueError(f"a datagram may have {MIN_PACKET} bytes, not {len(data)}")
         if len(self._datagrams_in_flight) >= self.limits.max_datagrams:
             self._datagrams_in_flight.popleft().clear()
             self._datagrams_lost += 1

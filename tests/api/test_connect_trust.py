@@ -13,8 +13,8 @@ import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.testing import session_pair
-from moqt_trio.transport.quic.server import connect_quic, serve_quic
 from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity, ServerSettings
+from tests.transport.quic_pair import connect_quic, serve_quic
 from tests.transport.webtransport.serving import serving as serving_webtransport
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import trio
 
 import moqt_trio as moqt
 from moqt_trio.limits import Limits
-from moqt_trio.transport.quic.server import serve_quic
 from moqt_trio.transport.quic.settings import ServerIdentity, ServerSettings
 from moqt_trio.transport.webtransport.server import serve_http3
+from tests.transport.quic_pair import serve_quic
 
 
 async def refuse(request: moqt.SessionRequest) -> None:

@@ -18,9 +18,9 @@ import trio
 from moqt_trio.certificates import development_certificate
 from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.limits import Limits
-from moqt_trio.transport.quic.server import serve_quic
 from moqt_trio.transport.quic.settings import ServerIdentity, ServerSettings
 from moqt_trio.transport.webtransport.server import serve_http3
+from tests.transport.quic_pair import serve_quic
 
 if TYPE_CHECKING:
     from moqt_trio.transport.quic.connection import QuicConnection

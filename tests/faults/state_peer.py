@@ -13,12 +13,12 @@ import moqt_trio as moqt
 from moqt_trio.session.run import run_session
 from moqt_trio.transport.code_mapping import HTTP3_CODES
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
-from moqt_trio.transport.quic.server import connect_quic
 from moqt_trio.transport.quic.settings import ClientSettings
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.wire import dialect as dialects
 from tests.faults.raw_peer import code_of_reset
 from tests.faults.state_wire import IN_BAND, PROTOCOL_VIOLATION, TUPLES, WITH_SETUP, Wire, protocol_of
+from tests.transport.quic_pair import connect_quic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,12 +17,12 @@ from moqt_trio.limits import Limits
 from moqt_trio.transport.code_mapping import HTTP3_CODES
 from moqt_trio.transport.connection import Connection, ConnectionHandler
 from moqt_trio.transport.interface import StreamHandler
-from moqt_trio.transport.quic.server import connect_quic, serve_quic
 from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity, ServerSettings
 from moqt_trio.transport.stream import BidiStream
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.server import WebTransportRequest, serve_http3
 from tests.interop.wheel import SECONDS, Pairing, Wheel, WheelSession
+from tests.transport.quic_pair import connect_quic, serve_quic
 
 if TYPE_CHECKING:
     from moqt_trio.transport.quic.connection import QuicConnection
@@ -250,4 +250,4 @@ async def _server(wheel: Wheel, pairing: Pairing) -> AsyncIterator[Connection]:
             yield accepted[0]
         finally:
             done.set()
-            await listener.aclose()
+            nursery.cancel_scope.cancel()

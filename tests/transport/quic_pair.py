@@ -5,20 +5,33 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
 from moqt_trio.certificates import development_certificate
 from moqt_trio.limits import Limits
+from moqt_trio.transport.quic import client, server
+from moqt_trio.transport.quic.aioquic.packets import AioquicFactory
 from moqt_trio.transport.quic.connection import QuicConnection
-from moqt_trio.transport.quic.server import QuicListener, connect_quic, serve_quic
 from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity, ServerSettings
+
+if TYPE_CHECKING:
+    from moqt_trio.transport.quic.server import QuicListener
 
 ALPN = "moq-lite-06"
 CERTIFICATE = development_certificate()
 IDENTITY = ServerIdentity(CERTIFICATE.certificate, CERTIFICATE.chain, CERTIFICATE.private_key)
 
 Handler = Callable[[QuicConnection], Awaitable[object]]
+
+connect_quic = partial(client.connect_quic, engine=AioquicFactory())
+"""`connect_quic` with the default engine."""
+
+
+async def serve_quic(*arguments: object, **options: object) -> None:
+    """`serve_quic` with a default engine of its own, whose keys no other listener has."""
+    await server.serve_quic(*arguments, **{"engine": AioquicFactory(), **options})
 
 
 def client_settings(limits: Limits | None = None, **changes: object) -> ClientSettings:
@@ -46,7 +59,7 @@ async def serving(
     async with trio.open_nursery() as nursery:
         listener = await nursery.start(partial(serve_quic, handler, host, 0, server_settings(limits, **changes)))
         yield listener
-        await listener.aclose()
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

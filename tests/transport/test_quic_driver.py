@@ -8,13 +8,12 @@ import pytest
 import trio
 
 from moqt_trio.errors import SessionClosed
-from moqt_trio.transport.quic import udp
+from moqt_trio.transport import sockets
 from moqt_trio.transport.quic.aioquic.engine import AioquicEngine
-from moqt_trio.transport.quic.server import connect_quic
-from moqt_trio.transport.quic.udp import UdpSocket, bind_ports
+from moqt_trio.transport.sockets import UdpSocket, bind_udp
 from tests.transport import conformance
 from tests.transport.conformance import eventually
-from tests.transport.quic_pair import IDENTITY, client_settings, quic_pair, serving
+from tests.transport.quic_pair import IDENTITY, client_settings, connect_quic, quic_pair, serving
 
 
 async def test_a_full_socket_buffer_only_delays(monkeypatch):
@@ -63,12 +62,12 @@ async def test_what_the_kernel_refuses_is_a_loss(monkeypatch, number):
             return getattr(self.sock, name)
 
     async with quic_pair() as (client, server):
-        client._port.socket = Socket(client._port.socket)
+        client._socket._socket = Socket(client._socket._socket)
         refuse = True
         with trio.fail_after(10):
             await conformance.ping_pong(client, server, 3)
         assert sent
-        client._port.socket = client._port.socket.sock
+        client._socket._socket = client._socket._socket.sock
 
 
 @pytest.mark.parametrize("method", ["receive_datagram_untrusted", "deliver_events", "datagrams_to_send", "has_work"])
@@ -127,17 +126,17 @@ async def test_an_identity_that_fails(caplog):
 
 async def test_one_port_number_for_all_addresses(monkeypatch):
     """When the first free port is taken on the second address another is tried."""
-    real = udp._bind
+    real = sockets._bind
     attempts = []
 
-    def bind(family, host, port):
+    def bind(family, host, port, kind):
         attempts.append((host, port))
         if host == "127.0.0.1" and len(attempts) == 2:
             raise OSError(errno.EADDRINUSE, "taken")
-        return real(family, host, port)
+        return real(family, host, port, kind)
 
-    monkeypatch.setattr(udp, "_bind", bind)
-    ports = await bind_ports("localhost", 0)
+    monkeypatch.setattr(sockets, "_bind", bind)
+    ports = await bind_udp("localhost", 0)
     assert len({port.address[1] for port in ports}) == 1
     assert len(attempts) == 4
     for port in ports:
@@ -146,14 +145,14 @@ async def test_one_port_number_for_all_addresses(monkeypatch):
 
 async def test_a_machine_without_ipv6(monkeypatch):
     """Without ::1, "localhost" is 127.0.0.1 alone."""
-    real = udp._bind
+    real = sockets._bind
 
-    def bind(family, host, port):
+    def bind(family, host, port, kind):
         if host == "::1":
             raise OSError(errno.EADDRNOTAVAIL, "no IPv6")
-        return real(family, host, port)
+        return real(family, host, port, kind)
 
-    monkeypatch.setattr(udp, "_bind", bind)
-    (port,) = await bind_ports("localhost", 0)
+    monkeypatch.setattr(sockets, "_bind", bind)
+    (port,) = await bind_udp("localhost", 0)
     assert port.address[0] == "127.0.0.1"
     port.close()

@@ -1,4 +1,4 @@
-"""Connecting: names to addresses, the race between them, and what a failed handshake is called.
+"""Connecting: names to addresses, the race between them (RFC 8305), and the exception for a failed handshake.
 
 Each attempt has a socket and tasks of its own; the first whose handshake completes wins.
 """
@@ -20,20 +20,21 @@ from ...errors import (
     VersionUnsupported,
     printable,
 )
-from .aioquic.packets import AioquicFactory
-from .connection import QuicConnection
-from .udp import MAX_PAYLOAD, UdpSocket, connect_port, packet_size
+from ..sockets import MAX_PAYLOAD, UdpSocket, connect_udp, packet_size
+from .connection import RECEIVE_BATCH, QuicConnection
 
 if TYPE_CHECKING:
-    from .engine import Address, Termination
+    from ..sockets import Address
+    from .engine import EngineFactory, Termination
     from .settings import ClientSettings
 
-_HEAD_START = 0.25
-"""Seconds that an address has for itself before the next one is tried beside it (RFC 8305, section 8)."""
-_BATCH = 64
-"""Datagrams that are read before anything else runs."""
+_ATTEMPT_DELAY = 0.25
+"""Seconds after which the next address is tried beside the one before: the connection attempt delay that RFC 8305
+recommends (section 8)."""
 _GONE_AFTER = 2.0
-"""Seconds of nothing but refusals after which an established peer counts as gone. ICMP can be forged, traffic not."""
+"""Seconds of nothing but refusals (ICMP port unreachable) after which the peer of a complete handshake is taken as
+gone. ICMP can be forged, but any packet from the peer ends the count: longer than a live peer takes to acknowledge,
+shorter than the idle timeout."""
 
 _CRYPTO_ERROR = 0x100
 _CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48})
@@ -46,9 +47,14 @@ AddressFilter = Callable[[Sequence[str]], Collection[str]]
 
 @asynccontextmanager
 async def connect_quic(
-    host: str, port: int, settings: ClientSettings, *, choose: AddressFilter | None = None
+    host: str,
+    port: int,
+    settings: ClientSettings,
+    engine: EngineFactory,
+    *,
+    choose: AddressFilter | None = None,
 ) -> AsyncIterator[QuicConnection]:
-    """Connects, and closes the connection at the end of the block. An exception of the block comes out bare.
+    """Connect, and close the connection at the end of the block. An exception of the block comes out bare.
 
     Every address of the name is tried, the first alone for a quarter of a second, so that "localhost" works
     whichever loopback address the server has.
@@ -57,26 +63,27 @@ async def connect_quic(
         host: A name or an address.
         port: The server's UDP port.
         settings: What to offer and whom to trust.
+        engine: Makes the QUIC engine of each attempt.
         choose: Which of the name's addresses to try; None tries all of them. What it chooses from is what is
             connected to: the name is looked up once. What it raises comes out as it is.
 
     Raises:
-        ConnectTimeout: Nobody answered within `Limits.connect_timeout`.
+        ConnectTimeout: There was no answer within `Limits.connect_timeout`.
         CertificateInvalid: The server's certificate is not trusted.
         VersionUnsupported: The server speaks none of `settings.alpns`.
-        HandshakeFailed: The name is unknown, nobody listens there, or the handshake failed otherwise.
+        HandshakeFailed: The name is unknown, no server listens there, or the handshake failed otherwise.
     """
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        race = _Race(host, port, settings, choose)
+        race = _Race(host, port, settings, engine, choose)
         try:
             connection = await race.run(nursery)
             yield connection
         except BaseException as error:
             failure = error
-        # Nothing waits from here on but the attempts' own tasks, which have just been told to stop.
+        # Nothing waits from here on but the attempts' own tasks, which are cancelled now.
         nursery.cancel_scope.shield = True
-        race.abandon()
+        race.cancel()
     if failure is not None:
         raise failure
 
@@ -84,22 +91,25 @@ async def connect_quic(
 class _Race:
     """The attempts to reach one name."""
 
-    def __init__(self, host: str, port: int, settings: ClientSettings, choose: AddressFilter | None) -> None:
+    def __init__(
+        self, host: str, port: int, settings: ClientSettings, engine: EngineFactory, choose: AddressFilter | None
+    ) -> None:
         self.host = host
         self.port = port
         self.settings = settings
+        self.engine = engine
         self.choose = choose
         self.attempts: list[_Attempt] = []
         self._changed = trio.Event()
 
     @property
     def target(self) -> str:
-        """What is being reached, for messages."""
+        """The host and port, for messages."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{printable(host)}:{self.port}"
 
     async def run(self, nursery: trio.Nursery) -> QuicConnection:
-        """Returns the first connection whose handshake completes; the others are given up."""
+        """Return the first connection whose handshake completes; the other attempts are cancelled."""
         seconds = self.settings.limits.connect_timeout
         with trio.move_on_after(seconds):
             addresses = await _resolve(self.host, self.port)
@@ -110,24 +120,24 @@ class _Race:
                 attempt = _Attempt(self, family, address)
                 self.attempts.append(attempt)
                 nursery.start_soon(attempt.run)
-                with trio.move_on_after(_HEAD_START if address != addresses[-1][1] else seconds):
+                with trio.move_on_after(_ATTEMPT_DELAY if address != addresses[-1][1] else seconds):
                     await self._outcome()
                 if (winner := self._winner()) is not None:
-                    self.abandon(winner)
+                    self.cancel(winner)
                     assert winner.connection is not None
                     return winner.connection
             raise self._worst()
         raise ConnectTimeout(f"no answer from {self.target} within {seconds:g} s")
 
     def changed(self) -> None:
-        """An attempt has come to its outcome."""
+        """Called when an attempt succeeded or failed."""
         self._changed.set()
 
-    def abandon(self, winner: _Attempt | None = None) -> None:
-        """Gives up every attempt but the winner."""
+    def cancel(self, winner: _Attempt | None = None) -> None:
+        """Cancel every attempt but the winner."""
         for attempt in self.attempts:
             if attempt is not winner:
-                attempt.abandon()
+                attempt.cancel()
 
     async def _outcome(self) -> None:
         while self._winner() is None and any(attempt.failure is None for attempt in self.attempts):
@@ -138,7 +148,7 @@ class _Race:
         return next((attempt for attempt in self.attempts if attempt.ready), None)
 
     def _worst(self) -> ConnectError:
-        # What a server said tells more than that another address has none.
+        # What a server said explains more than that another address has no server.
         attempts = sorted(self.attempts, key=lambda attempt: attempt.refused)
         return next(attempt.failure for attempt in attempts if attempt.failure is not None)
 
@@ -158,49 +168,50 @@ class _Attempt:
         self.failure: ConnectError | None = None
 
     async def run(self) -> None:
-        """Runs the connection until it is over. Only `abandon` cancels it: the block's clean-up may still send."""
+        """Run the connection until it has ended. Only `cancel` cancels it: the block's clean-up may still send."""
         if self._scope.cancel_called:
-            # Given up before its first step: a server that heard of it would wait for the rest of the handshake.
+            # Cancelled before its first step: a server that got a packet would wait for the rest of the handshake.
             return
         with self._scope:
             settings = self._race.settings
             try:
-                port = connect_port(self._family, self._address)
+                sock = connect_udp(self._family, self._address)
             except OSError as error:
                 self._fail(HandshakeFailed(f"{self._race.target} cannot be reached: {error.strerror}"))
                 return
             size = packet_size(settings.max_datagram_size, self._address)
             try:
                 self.connection = connection = QuicConnection(
-                    lambda handler: AioquicFactory().client(settings, size, handler),
+                    lambda handler: self._race.engine.client(settings, size, handler),
                     is_client=True,
                     limits=settings.limits,
                     owner=self,
-                    port=port,
+                    sock=sock,
                     address=self._address,
                 )
                 connection.start()
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._read, connection, port)
-                    await connection.drive()
+                    nursery.start_soon(self._read, connection, sock)
+                    await connection.run()
                     nursery.cancel_scope.cancel()
             finally:
-                port.close()
+                sock.close()
 
-    def abandon(self) -> None:
-        """Closes the connection, and ends the attempt's tasks."""
+    def cancel(self) -> None:
+        """Close the connection, and end the attempt's tasks."""
         if self.connection is not None:
             self.connection.close()
         self._scope.cancel()
 
-    async def _read(self, connection: QuicConnection, port: UdpSocket) -> None:
-        receive = port.socket.recv
+    async def _read(self, connection: QuicConnection, sock: UdpSocket) -> None:
+        receive = sock.receive
         while True:
-            await port.wait_readable()
+            await sock.wait_readable()
             now = trio.current_time()
-            for _ in range(_BATCH):
+            datagrams: list[tuple[bytes, Address]] = []
+            for _ in range(RECEIVE_BATCH):
                 try:
-                    data = receive(MAX_PAYLOAD)
+                    datagrams.append((receive(MAX_PAYLOAD), self._address))
                 except BlockingIOError:
                     break
                 except ConnectionRefusedError:
@@ -209,8 +220,8 @@ class _Attempt:
                 except OSError:
                     continue
                 self._refused_since = None
-                connection.receive_untrusted(data, self._address, port, now)
-            connection.settle()
+            if datagrams:
+                connection.receive_untrusted(datagrams, sock, now)
 
     def _refused(self, connection: QuicConnection, now: float) -> None:
         if not connection.ready:
@@ -234,12 +245,12 @@ class _Attempt:
         self._race.changed()
 
     def connection_id_issued(self, connection: QuicConnection, connection_id: bytes) -> None:
-        """The socket has one connection only."""
+        """Nothing to do: the socket has one connection only."""
 
     def connection_id_retired(self, connection: QuicConnection, connection_id: bytes) -> None:
-        """The socket has one connection only."""
+        """Nothing to do: the socket has one connection only."""
 
-    def connection_ended(self, connection: QuicConnection, farewell: list[tuple[bytes, Address]]) -> None:
+    def connection_ended(self, connection: QuicConnection, closing: list[tuple[bytes, Address]]) -> None:
         if connection.termination is not None:
             self._fail(_connect_error(connection.termination, self._race.target, self._race.settings))
 

@@ -1,7 +1,30 @@
-"""The driver of one QUIC connection: the task that sends and keeps the time, between an engine and a socket.
+"""One QUIC connection: the task that sends and keeps the time, between an engine and a socket.
 
-It knows neither packets nor how sockets are shared; `endpoint.py` and `dial.py` hand it datagrams. It owns the
-error boundary: what goes wrong in the engine or in a handler ends this connection and nothing else.
+Theory of operation
+===================
+
+Two tasks run a connection. The task that reads the socket calls `receive_untrusted`: the engine reads the datagrams and
+calls the streams, the streams call their handlers, and nothing waits. The connection's own task (`run`) sends. What
+has to be sent is the engine's to know: it calls `wake`, which sets `flush_due` and reschedules the task, and the next
+flush asks the engine for all datagrams that may leave now.
+
+When to flush decides the cost of a connection, because a packet costs far more than the bytes in it:
+
+- A task that writes once and then waits is flushed at once.
+- The writes of a busy task are coalesced into full packets: a flush that follows the one before within `_QUIET` waits
+  while more is written, up to `_MAX_DELAY`, or until `_FULL` bytes are there.
+- Credit alone is delayed (`wake_later`): one frame for each stream that was read would cost a packet for each.
+
+How much may be written ahead decides what the latest frame waits for. `send_allowance` is 0 once half a congestion
+window waits to leave, which is what the link takes in half a round trip: with less the link would fall idle before the
+writer has its turn, with more it would be too late to send something more urgent first.
+
+One timer serves the engine's timeouts, the handshake's and the keep-alive: the deadline of the cancel scope around the
+task's wait. Moving a deadline is cheap, a spurious wake-up is not; so a deadline that became later is moved only when
+it is about to fire.
+
+The error boundary is here: what goes wrong in the engine or in a handler, in either task, ends this connection and
+nothing else.
 """
 
 from __future__ import annotations
@@ -16,58 +39,75 @@ import attrs
 import trio
 
 from ...codes import SessionCode
-from ..connection import StreamHost
-from .engine import Address, Credit, Engine, EngineHandler, Termination
-from .udp import UdpSocket, plain_address
+from ..connection import UNCONGESTED_WRITE, StreamHost
+from ..sockets import plain_address
+from .engine import Engine, EngineHandler, Termination
 
 if TYPE_CHECKING:
     from ...limits import Limits
     from ..connection import TransportStatistics
+    from ..interface import AnyStream
+    from ..sockets import Address, UdpSocket
 
+logger = logging.getLogger(__name__)
 
-_LOG = logging.getLogger(__name__)
+RECEIVE_BATCH = 64
+"""Datagrams that are read from one socket before another task runs: two or three milliseconds' work, so that handlers
+and other connections are not kept waiting, and enough that a fast link is not read one datagram at a time."""
 
 _QUIET = 150e-6
-"""Seconds after a flush in which the next one waits for more to be written."""
-_PATIENCE = 250e-6
-"""Seconds for which a flush waits at most."""
-_MIN_AHEAD = 4 * 1024
-"""Bytes that may wait to leave on the slowest link."""
-_LAZY_PATIENCE = 2e-3
-"""Seconds for which credit alone waits at most."""
-_LAZY_TURNS = 4
-"""Turns of the scheduler without news from the reader, after which credit is sent."""
+"""Seconds after a flush within which the next one waits for more to be written: about what a flush costs. A task that
+writes again so soon is busy, and would have a packet made of each small write."""
+_MAX_DELAY = 250e-6
+"""Seconds for which a flush waits at most: well below the round trip of any network, so that it adds no latency that
+anything could notice."""
+_MAX_CREDIT_DELAY = 2e-3
+"""Seconds for which credit alone waits at most. It is due when a quarter of a window was used, and the peer has three
+quarters left; on a link fast enough to use them in 2 ms, the reader's pause comes first."""
+_IDLE_STEPS = 4
+"""Steps of the scheduler in which no more was read, after which credit is sent: a reader that is merely between two
+streams comes back within one or two."""
 _FULL = 16 * 1024
-"""Written bytes that are worth a flush at once."""
+"""Written bytes that are worth a flush at once: more than ten packets, of which the last alone is not full."""
+_MIN_AHEAD = 4 * 1024
+"""Bytes that may wait to leave on the slowest link: a few packets, without which there would be nothing to send between
+two turns of the writer."""
 _NEAR = 0.005
-"""Seconds before a deadline in which it is put off when it has become later."""
+"""Seconds before a deadline within which it is moved when it has become later. Packets move it every time; between two
+packets of a busy connection pass less than 5 ms, so an earlier move would mostly be for nothing."""
 _TICK = 0.001
 """Seconds until a timer that is overdue is looked at again: the least that the kernel's poll can wait."""
 
 
 class Owner(Protocol):
-    """Whoever shares a socket between connections."""
+    """Shares a socket between connections: the listener, or a connection attempt."""
 
     def connection_ready(self, connection: QuicConnection) -> None:
-        """The handshake is complete."""
+        """Called when the handshake is complete."""
 
     def connection_id_issued(self, connection: QuicConnection, connection_id: bytes) -> None:
-        """Datagrams with a further id are for this connection."""
+        """Called when datagrams with a further id belong to this connection."""
 
     def connection_id_retired(self, connection: QuicConnection, connection_id: bytes) -> None:
-        """Datagrams with this id are nobody's any more."""
+        """Called when datagrams with this id no longer belong to it."""
 
-    def connection_ended(self, connection: QuicConnection, farewell: list[tuple[bytes, Address]]) -> None:
-        """The connection is over. `farewell` tells the peer, and may be sent again; empty when it knows."""
+    def connection_ended(self, connection: QuicConnection, closing: list[tuple[bytes, Address]]) -> None:
+        """Called when the connection has ended.
+
+        Args:
+            connection: The connection.
+            closing: The datagrams that inform the peer, and may be sent again; empty when it knows.
+        """
 
 
 class QuicConnection(StreamHost, EngineHandler):
-    """A QUIC connection. The methods of `EngineHandler`, and those that say so, are for its owner and its engine.
+    """A QUIC connection. The methods of `EngineHandler` are for its engine, and those that say so for its owner.
 
     Attributes:
-        termination: How QUIC says that the connection ended; None while it lives.
         peer: The peer's address and port. It may change: peers move between networks.
         local_port: The UDP port of this side.
+        ready: True once the handshake was completed.
+        flush_due: True when something waits for the next flush.
     """
 
     kind: Literal["quic", "webtransport", "memory"] = "quic"
@@ -79,26 +119,24 @@ class QuicConnection(StreamHost, EngineHandler):
         is_client: bool,
         limits: Limits,
         owner: Owner,
-        port: UdpSocket,
+        sock: UdpSocket,
         address: Address,
     ) -> None:
         super().__init__(is_client=is_client, limits=limits)
         self.peer = plain_address(address)
-        self.local_port = port.address[1]
-        self._engine = make_engine(self)
+        self.local_port = sock.address[1]
+        self.ready = False
+        self.flush_due = True
+        self._backend = self._engine = make_engine(self)
         self._owner = owner
-        self._port = port
+        self._socket = sock
         self._address = address
         self._unsent: deque[tuple[bytes, Address]] = deque()
         self._bytes_sent = 0
         self._bytes_received = 0
-        self._ready = False
-        self._settled = trio.Event()
-        self._told = trio.Event()
-        self._dirty = True
-        self._lazy = False
+        self._close_sent = trio.Event()
+        self._delayed = False
         self._written = 0
-        self._send_ahead = _MIN_AHEAD
         self._room_wanted = False
         self._last_flush = -math.inf
         self._task: trio.lowlevel.Task | None = None
@@ -115,280 +153,220 @@ class QuicConnection(StreamHost, EngineHandler):
 
     @property
     def established(self) -> bool:
-        """True once a packet of the peer made sense."""
+        """True once a packet of the peer was authenticated."""
         return self._engine.established
 
     @property
-    def ready(self) -> bool:
-        """True once the handshake was completed."""
-        return self._ready
-
-    @property
     def termination(self) -> Termination | None:
+        """How QUIC says that the connection ended; None while it lives."""
         return self._engine.termination
 
     def start(self) -> None:
-        """Starts a client's handshake."""
+        """Start a client's handshake."""
         self._engine.connect(self._address, trio.current_time())
 
-    def receive_untrusted(self, data: bytes, address: Address, port: UdpSocket, now: float) -> None:
-        """Takes a datagram; `settle` must follow."""
-        self._bytes_received += len(data)
+    def receive_untrusted(self, datagrams: list[tuple[bytes, Address]], sock: UdpSocket, now: float) -> None:
+        """Read datagrams, act on what they bring, and have the answer sent."""
+        engine = self._engine
+        was_ready = self.ready
         self._heard_at = now
-        self._port = port
+        self._socket = sock
         try:
-            self._engine.receive_datagram_untrusted(data, address, now)
+            for data, address in datagrams:
+                self._bytes_received += len(data)
+                engine.receive_datagram_untrusted(data, address, now)
+            engine.deliver_events()
+            if engine.termination is not None:
+                self._end()
+            elif self.ready and not was_ready:
+                # At once: a block that closes straight away must not keep the end of the handshake from the server.
+                self._flush()
+            if self._closed is not None or engine.has_work(now):
+                self.wake()
+            else:
+                self._set_timer(now)
         except Exception:
-            self._fail("the QUIC engine failed")
-
-    def settle(self) -> None:
-        """Acts on what was received, and has the answer sent."""
-        was_ready = self._ready
-        try:
-            self._engine.deliver_events()
-        except Exception:
-            self._fail("a receiver failed")
-        if self._engine.termination is not None:
-            self._end()
-        elif self._ready and not was_ready:
-            # At once: a block that closes straight away must not keep the end of the handshake from the server.
-            self._flush()
-        now = trio.current_time()
-        try:
-            idle = self._closed is None and not self._engine.has_work(now)
-            address = self._engine.peer_address
-        except Exception:
-            self._fail("the QUIC engine failed")
-            return
-        if address is not None and address != self._address:
-            self._address = address
-            self.peer = plain_address(address)
-        if idle:
-            self._set_timer(now)
-        else:
-            self.wake()
+            self._fail()
 
     def lose(self, reason: str) -> None:
-        """Ends the connection for want of a peer."""
+        """End the connection because the peer is gone."""
         if self._closed is None:
             self._engine.close(0, reason, application=False)
             self._end()
 
-    async def drive(self) -> None:
-        """Sends and keeps the time until the connection is over and the peer was told."""
+    async def run(self) -> None:
+        """Send and keep the time until the connection has ended and the peer was informed."""
         try:
-            while not self._told.is_set():
-                with trio.CancelScope(deadline=self._next_deadline(trio.current_time())) as self._timer:
-                    while not self._told.is_set():
-                        await self._turn()
-                if self._timer.cancelled_caught:
-                    self._pass_time(trio.current_time())
-        except Exception:
-            self._fail("the driver failed")
+            while not self._close_sent.is_set():
+                was_closed = self._closed is not None
+                try:
+                    with trio.CancelScope() as self._timer:
+                        self._set_timer(trio.current_time())
+                        while not self._close_sent.is_set():
+                            if self.flush_due and self._closed is None:
+                                if self._delayed or trio.current_time() - self._last_flush < _QUIET:
+                                    await self._coalesce()
+                                self._flush()
+                            if self._unsent:
+                                await self._socket.wait_writable()
+                                unsent, self._unsent = self._unsent, deque()
+                                self._transmit(unsent)
+                                self._note_close_sent()
+                            elif not self.flush_due and not self._close_sent.is_set():
+                                self._task = trio.lowlevel.current_task()
+                                await trio.lowlevel.wait_task_rescheduled(self._abort)
+                    if self._timer.cancelled_caught:
+                        self._on_timeout(trio.current_time())
+                except Exception:
+                    self._fail()
+                    if was_closed:
+                        break
         finally:
-            self._told.set()
+            self._close_sent.set()
 
-    # -- the driver ----------------------------------------------------------------------------------------
-
-    async def _turn(self) -> None:
-        if self._dirty and self._closed is None:
-            if self._lazy or trio.current_time() - self._last_flush < _QUIET:
-                await self._gather()
-            self._flush()
-        if self._unsent:
-            await self._port.wait_sendable()
-            unsent, self._unsent = self._unsent, deque()
-            self._transmit(unsent)
-            self._note_told()
-        elif not self._dirty and not self._told.is_set():
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
+    # -- sending -------------------------------------------------------------------------------------------
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
 
-    def wake(self) -> None:
-        """Has the driver flush. For the owner, and for what wrote."""
-        self._lazy = False
-        self._rouse()
-
-    def _credit(self) -> None:
-        """Has the driver flush once the reader pauses: credit in small change costs a packet for each stream."""
-        self._written += 1
-        if not self._dirty:
-            self._lazy = True
-            self._rouse()
-
-    def _rouse(self) -> None:
-        self._dirty = True
+    def wake(self, written: int = 0) -> None:
+        self._written += written
+        self._delayed = False
+        self.flush_due = True
         if self._task is not None:
             task, self._task = self._task, None
             trio.lowlevel.reschedule(task)
 
-    async def _gather(self) -> None:
-        # A busy writer fills packets, and a busy reader collects credit; who acts once and waits is not kept waiting.
+    def wake_later(self) -> None:
+        self._written += 1
+        if not self.flush_due:
+            self.wake()
+            self._delayed = True
+
+    async def _coalesce(self) -> None:
+        """Wait while a busy task writes or reads more."""
         began = trio.current_time()
-        quiet = 0
+        idle = 0
         while self._written < _FULL:
-            lazy = self._lazy
+            delayed = self._delayed
             written = self._written
             await trio.lowlevel.checkpoint()
-            quiet = quiet + 1 if self._written == written else 0
-            if quiet >= (_LAZY_TURNS if lazy else 1):
+            idle = idle + 1 if self._written == written else 0
+            if idle >= (_IDLE_STEPS if delayed else 1):
                 return
-            if trio.current_time() - began >= (_LAZY_PATIENCE if lazy else _PATIENCE):
+            if trio.current_time() - began >= (_MAX_CREDIT_DELAY if delayed else _MAX_DELAY):
                 return
 
     def _flush(self) -> None:
         now = trio.current_time()
+        engine = self._engine
         # Before, so that what was just acknowledged is made up for at once; and after, to have something ready.
-        self._offer_room()
-        self._dirty = self._lazy = False
+        if self._room_wanted:
+            self._offer_room()
+        self.flush_due = self._delayed = False
         self._written = 0
-        try:
-            datagrams = self._engine.datagrams_to_send(now)
-        except Exception:
-            self._fail("the QUIC engine failed")
-            return
+        datagrams = engine.datagrams_to_send(now)
         if datagrams:
             self._transmit(datagrams)
             self._last_flush = now
-        if self._engine.termination is not None:
+        if engine.termination is not None:
             self._end()
             return
-        if self._engine.unfinished:
-            self._rouse()
+        if engine.unfinished:
+            self.wake()
         self._set_timer(now)
-        # As much as the link takes in half a round trip: less would let it idle, more would be too late to reorder.
-        self._send_ahead = min(max(self._engine.congestion_window // 2, _MIN_AHEAD), self.send_high)
-        self._offer_room()
-
-    def _offer_room(self) -> None:
-        """Lets those who wait for room write, when there is some for more than a little."""
-        if self._room_wanted and self._room_left() > self._send_ahead // 2:
-            self._room_wanted = False
-            try:
-                self._deliver_send_room()
-            except Exception:
-                self._fail("a sender failed")
-
-    def _room_left(self) -> int:
-        """Returns how many bytes may still be written: those that may leave now do not count as waiting."""
-        ahead = self._send_ahead
-        return ahead + min(self._engine.window_left, ahead) - self._engine.unsent
-
-    def _set_timer(self, now: float) -> None:
-        deadline = self._next_deadline(now)
-        earlier = self._timer.deadline
-        # Moving a deadline costs a little, one that passes in vain a lot: it is put off, but only when it is near.
-        if deadline < earlier or (earlier < now + _NEAR and deadline > earlier + _TICK):
-            self._timer.deadline = deadline
-
-    def _next_deadline(self, now: float) -> float:
-        if self._closed is not None:
-            return math.inf
-        deadline = self._engine.next_timeout()
-        deadline = math.inf if deadline is None else deadline
-        if not self._ready:
-            deadline = min(deadline, self._handshake_deadline)
-        elif self.is_client:
-            deadline = min(deadline, self._heard_at + self.limits.keep_alive)
-        return deadline if deadline > now else now + _TICK
-
-    def _pass_time(self, now: float) -> None:
-        if self._closed is not None:
-            return
-        try:
-            self._engine.handle_timeout(now)
-        except Exception:
-            self._fail("the QUIC engine failed")
-            return
-        if not self._ready and now >= self._handshake_deadline:
-            self.lose("the handshake took too long")
-        if self._engine.termination is not None:
-            self._end()
-        elif self.is_client and self._ready and now >= self._heard_at + self.limits.keep_alive:
-            self._heard_at = now
-            self._engine.ping()
-        self._dirty = True
+        if self._room_wanted:
+            self._offer_room()
 
     def _transmit(self, datagrams: list[tuple[bytes, Address]] | deque[tuple[bytes, Address]]) -> None:
         if self._unsent:
             self._unsent.extend(datagrams)
             return
-        send = self._port.send
+        send = self._socket.send
         for index, (data, address) in enumerate(datagrams):
             if not send(data, address):
                 self._unsent.extend(list(datagrams)[index:])
                 return
             self._bytes_sent += len(data)
 
-    def _fail(self, what: str) -> None:
-        _LOG.exception("%r: %s; the connection is closed", self, what)
-        self.close(SessionCode.INTERNAL_ERROR, what)
+    def _room_left(self) -> tuple[int, int]:
+        """Return how many bytes may still be written, and of how many when nothing waits."""
+        congestion_window, window_left, unsent = self._engine.send_state()
+        ahead = min(max(congestion_window // 2, _MIN_AHEAD), self.send_high)
+        # Bytes that may leave now do not count as waiting.
+        return ahead + min(window_left, ahead) - unsent, ahead
 
-    def _end(self) -> None:
-        """Tells the peer, every stream and the owner that the connection is over."""
-        termination = self._engine.termination
-        if self._closed is not None or termination is None:
+    def _offer_room(self) -> None:
+        """Call the handler that waits for room, when there is room for more than a little."""
+        room, ahead = self._room_left()
+        if room > ahead // 2:
+            self._room_wanted = False
+            self._deliver_send_room()
+
+    @property
+    def send_allowance(self) -> int:
+        """Bytes that may be written now without queueing up: 0 once enough waits to keep the link busy."""
+        if self._closed is not None or self._room_left()[0] > 0:
+            return UNCONGESTED_WRITE
+        self._room_wanted = True
+        return 0
+
+    # -- time ----------------------------------------------------------------------------------------------
+
+    def _set_timer(self, now: float) -> None:
+        deadline = math.inf
+        if self._closed is None:
+            timeout = self._engine.next_timeout()
+            if timeout is not None:
+                deadline = timeout
+            if not self.ready:
+                deadline = min(deadline, self._handshake_deadline)
+            elif self.is_client:
+                deadline = min(deadline, self._heard_at + self.limits.keep_alive)
+            if deadline <= now:
+                deadline = now + _TICK
+        earlier = self._timer.deadline
+        if deadline < earlier or (earlier < now + _NEAR and deadline > earlier + _TICK):
+            self._timer.deadline = deadline
+
+    def _on_timeout(self, now: float) -> None:
+        if self._closed is not None:
             return
-        farewell: list[tuple[bytes, Address]] = []
-        try:
-            # Who sent nothing but noise is not answered.
-            if self.is_client or self._engine.established:
-                farewell = self._engine.datagrams_to_send(trio.current_time())
-        except Exception:
-            _LOG.exception("%r: the peer could not be told of the end", self)
-        self._transmit(farewell)
-        try:
-            self._deliver_lost(termination.error())
-        except Exception:
-            _LOG.exception("%r: a receiver failed at the end of the connection", self)
-        self._settled.set()
-        self._owner.connection_ended(self, farewell)
-        self._note_told()
-        self.wake()
-
-    def _note_told(self) -> None:
-        if self._closed is not None and not self._unsent:
-            self._told.set()
+        self._engine.handle_timeout(now)
+        if not self.ready and now >= self._handshake_deadline:
+            self.lose("the handshake took too long")
+        if self._engine.termination is not None:
+            self._end()
+        elif self.is_client and self.ready and now >= self._heard_at + self.limits.keep_alive:
+            self._heard_at = now
+            self._engine.ping()
+        self.flush_due = True
 
     # -- from the engine -----------------------------------------------------------------------------------
+
+    @property
+    def streams(self) -> dict[int, AnyStream]:
+        return self._streams
+
+    def stream(self, stream_id: int) -> AnyStream:
+        return self._stream(stream_id)
 
     def handshake_completed(self, alpn: str | None, server_name: str | None) -> None:
         self.protocol = alpn
         self.authority = server_name
-        self._ready = True
-        self._settled.set()
+        self.ready = True
         self._owner.connection_ready(self)
-
-    def data_arrived(self, stream_id: int, data: bytes, fin: bool) -> None:
-        self._stream(stream_id).deliver(data, fin)
-
-    def reset_arrived(self, stream_id: int, code: int) -> None:
-        self._stream(stream_id).deliver_reset(code)
-
-    def stop_arrived(self, stream_id: int, code: int) -> None:
-        self._stream(stream_id).deliver_stop(code)
-
-    def stream_writable(self, stream_id: int) -> None:
-        if (stream := self._streams.get(stream_id)) is not None:
-            stream.deliver_send_ready()
-
-    def stream_acknowledged(self, stream_id: int) -> None:
-        if (stream := self._streams.get(stream_id)) is not None:
-            stream.deliver_send_finished()
-
-    def stream_gone(self, stream_id: int) -> None:
-        if (stream := self._streams.pop(stream_id, None)) is not None:
-            stream.deliver_released()
 
     def streams_available(self) -> None:
         self._deliver_streams_available()
 
-    def datagram_arrived(self, data: bytes) -> None:
+    def datagram_received(self, data: bytes) -> None:
         self._deliver_datagram(data)
+
+    def peer_moved(self, address: Address) -> None:
+        self._address = address
+        self.peer = plain_address(address)
 
     def connection_id_issued(self, connection_id: bytes) -> None:
         self._owner.connection_id_issued(self, connection_id)
@@ -396,58 +374,11 @@ class QuicConnection(StreamHost, EngineHandler):
     def connection_id_retired(self, connection_id: bytes) -> None:
         self._owner.connection_id_retired(self, connection_id)
 
-    # -- from the streams ----------------------------------------------------------------------------------
-
     def _open_id(self, *, unidirectional: bool) -> int:
         stream_id = self._engine.open_stream(unidirectional=unidirectional)
         if stream_id is None:
             raise trio.WouldBlock
         return stream_id
-
-    def stream_write(self, stream_id: int, data: bytes, fin: bool) -> None:
-        self._engine.write(stream_id, data, fin)
-        self._written += len(data) + 1
-        self.wake()
-
-    def stream_buffered(self, stream_id: int) -> int:
-        return self._engine.buffered(stream_id)
-
-    def stream_held_up(self, stream_id: int) -> bool:
-        # While a flush is due, what is unsent has not had its chance.
-        return self._closed is None and not self._dirty and self._engine.unsent_on(stream_id) > 0
-
-    def stream_watch(self, stream_id: int) -> None:
-        self._engine.watch(stream_id, self.send_high // 2)
-
-    def stream_reset(self, stream_id: int, code: int) -> None:
-        if self._closed is None:
-            self._engine.reset(stream_id, code)
-            self.wake()
-
-    def stream_stop(self, stream_id: int, code: int) -> None:
-        if self._closed is None:
-            self._engine.stop(stream_id, code)
-            self.wake()
-
-    def stream_consumed(self, stream_id: int, count: int) -> None:
-        if self._closed is None and self._engine.consumed(stream_id, count):
-            self.wake()
-
-    def stream_done(self, stream_id: int) -> None:
-        if self._closed is not None:
-            return
-        credit = self._engine.done(stream_id)
-        if credit is Credit.NOW:
-            self.wake()
-        elif credit is Credit.SOON:
-            self._credit()
-
-    @property
-    def congested(self) -> bool:
-        if self._closed is not None or self._room_left() > 0:
-            return False
-        self._room_wanted = True
-        return True
 
     # -- datagrams -----------------------------------------------------------------------------------------
 
@@ -467,10 +398,39 @@ class QuicConnection(StreamHost, EngineHandler):
             raise ValueError(f"a datagram may have {self._engine.max_datagram_payload} bytes, not {len(data)}")
         if not self._engine.send_datagram(data):
             self._datagrams_lost += 1
-        self._written += len(data) + 1
-        self.wake()
+        self.wake(len(data) + 1)
 
     # -- the end -------------------------------------------------------------------------------------------
+
+    def _fail(self) -> None:
+        """Called in an exception handler: log it, and close the connection."""
+        logger.exception("%r: the QUIC engine or a handler failed; the connection is closed", self)
+        self.close(SessionCode.INTERNAL_ERROR, "internal error")
+
+    def _end(self) -> None:
+        """Inform the peer, every stream and the owner that the connection has ended."""
+        termination = self._engine.termination
+        if self._closed is not None or termination is None:
+            return
+        closing: list[tuple[bytes, Address]] = []
+        try:
+            # A sender of nothing but noise gets no answer.
+            if self.is_client or self._engine.established:
+                closing = self._engine.datagrams_to_send(trio.current_time())
+        except Exception:
+            logger.exception("%r: the peer could not be informed of the end", self)
+        self._transmit(closing)
+        try:
+            self._deliver_lost(termination.error())
+        except Exception:
+            logger.exception("%r: a handler failed at the end of the connection", self)
+        self._owner.connection_ended(self, closing)
+        self._note_close_sent()
+        self.wake()
+
+    def _note_close_sent(self) -> None:
+        if self._closed is not None and not self._unsent:
+            self._close_sent.set()
 
     def close(self, code: int = 0, reason: str = "") -> None:
         if self._closed is None:
@@ -480,7 +440,7 @@ class QuicConnection(StreamHost, EngineHandler):
     async def aclose(self, code: int = 0, reason: str = "") -> None:
         self.close(code, reason)
         with trio.CancelScope(deadline=trio.current_time() + self.limits.close_timeout, shield=True):
-            await self._told.wait()
+            await self._close_sent.wait()
         await trio.lowlevel.checkpoint()
 
     def statistics(self) -> TransportStatistics:

@@ -1,8 +1,10 @@
-"""The server's UDP endpoint: sockets, the routing of datagrams by connection id, and who may come in.
+"""The server's UDP endpoint: sockets, the routing of datagrams by connection id, and the limits on handshakes.
 
 One task per socket reads; it feeds the engines synchronously and awaits nothing but the socket. Each connection has
-a task that drives it, and, once its handshake is complete, one that runs the handler. `connect_quic` is here too, so
-that both ends are found in one place.
+a task that sends and keeps the time, and, once its handshake is complete, one that runs the handler.
+
+A connection that has ended leaves a record for its closing period: packets that still arrive for its ids are answered
+with the packets that closed it, or dropped (RFC 9000, section 10.2).
 """
 
 from __future__ import annotations
@@ -10,42 +12,42 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from ...codes import SessionCode
 from ...errors import SessionClosed, printable
-from .aioquic.packets import AioquicFactory
-from .client import connect_quic
-from .connection import QuicConnection
-from .engine import CONNECTION_ID_BYTES, Address, EngineFactory, LongHeader, Validated
-from .settings import MIN_PACKET, ServerSettings
-from .udp import MAX_PAYLOAD, UdpSocket, bind_ports, packet_size, plain_address
+from ...tasks import consists_of
+from ..sockets import MAX_PAYLOAD, MIN_PACKET, Address, UdpSocket, bind_udp, packet_size, plain_address
+from .connection import RECEIVE_BATCH, QuicConnection
+from .engine import CONNECTION_ID_BYTES, EngineFactory, LongHeader, Validated
 
-__all__ = ["ListenerStatistics", "QuicListener", "connect_quic", "serve_quic"]
+if TYPE_CHECKING:
+    from .settings import ServerSettings
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Handler = Callable[[QuicConnection], Awaitable[None]]
 
-_BATCH = 64
-"""Datagrams that are read from one socket before anything else runs."""
-_LINGER = 1.0
-"""Seconds for which packets of an ended connection are answered with its end, or swallowed."""
+_CLOSING_PERIOD = 1.0
+"""Seconds of the closing period: the three probe timeouts that RFC 9000 asks for, on a path with a round trip of up to
+0.3 s. On a slower path a peer that missed the end learns of it by its idle timeout."""
 _LONG_HEADER = 0x80
+"""The bit of a packet's first byte that tells a long header (RFC 9000, section 17.2)."""
 
 
 @attrs.frozen(kw_only=True)
-class ListenerStatistics:
-    """Numbers of one listener.
+class QuicListenerStatistics:
+    """Numbers of one UDP listener.
 
     Attributes:
         connections: Connections that are open, handshakes included.
         half_open: Handshakes that are not complete.
         accepted: Handshakes that were completed since the start.
-        refused: Handshakes that were turned away because a limit was reached.
-        retried: Clients that were made to prove their address.
+        refused: First packets that were dropped because a limit was reached.
+        retried: Clients that had to prove their address first (RFC 9000, section 8.1.2).
     """
 
     connections: int = 0
@@ -56,7 +58,16 @@ class ListenerStatistics:
 
 
 @attrs.define(eq=False)
-class _Farewell:
+class _Closing:
+    """A connection in its closing period.
+
+    Attributes:
+        expires: When the period ends.
+        connection_ids: The ids whose packets are answered.
+        datagrams: The packets that closed the connection; empty when the peer knows.
+        received: Packets that arrived since.
+    """
+
     expires: float
     connection_ids: tuple[bytes, ...]
     datagrams: list[tuple[bytes, Address]]
@@ -71,22 +82,23 @@ class QuicListener:
         port: The port number, the same for all.
     """
 
-    def __init__(self, handler: Handler, ports: list[UdpSocket], settings: ServerSettings) -> None:
-        self.addresses = [plain_address(port.address) for port in ports]
+    def __init__(
+        self, handler: Handler, sockets: list[UdpSocket], settings: ServerSettings, engine: EngineFactory
+    ) -> None:
+        self.addresses = [plain_address(sock.address) for sock in sockets]
         self.port = self.addresses[0][1]
         self._handler = handler
-        self._ports = ports
+        self._sockets = sockets
         self._settings = settings
-        self._factory: EngineFactory = AioquicFactory()
+        self._engine = engine
         self._routes: dict[bytes, QuicConnection] = {}
         self._connections: dict[QuicConnection, set[bytes]] = {}
         self._half_open: set[QuicConnection] = set()
-        self._farewells: deque[_Farewell] = deque()
-        self._farewell_routes: dict[bytes, _Farewell] = {}
-        self._drivers: trio.Nursery | None = None
+        self._closing: deque[_Closing] = deque()
+        self._closing_routes: dict[bytes, _Closing] = {}
+        self._tasks: trio.Nursery | None = None
         self._handlers: trio.Nursery | None = None
-        self._closing = False
-        self._finished = trio.Event()
+        self._leaving = False
         self._accepted = 0
         self._refused = 0
         self._retried = 0
@@ -95,9 +107,9 @@ class QuicListener:
         where = ", ".join(f"{host}:{port}" for host, port in self.addresses)
         return f"<QuicListener {where} connections={len(self._connections)}>"
 
-    def statistics(self) -> ListenerStatistics:
-        """Returns the listener's numbers."""
-        return ListenerStatistics(
+    def statistics(self) -> QuicListenerStatistics:
+        """Return the listener's numbers."""
+        return QuicListenerStatistics(
             connections=len(self._connections),
             half_open=len(self._half_open),
             accepted=self._accepted,
@@ -105,51 +117,42 @@ class QuicListener:
             retried=self._retried,
         )
 
-    async def aclose(self) -> None:
-        """Cancels the handlers, closes every connection and socket, and waits until that is done."""
-        self._closing = True
-        if self._handlers is not None:
-            self._handlers.cancel_scope.cancel()
-        await self._finished.wait()
-        await trio.lowlevel.checkpoint()
-
     # -- tasks ---------------------------------------------------------------------------------------------
 
-    async def _run(self, task_status: trio.TaskStatus[QuicListener]) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[QuicListener]) -> None:
+        """Serve until cancelled; then cancel the handlers, close every connection, and close the sockets."""
         try:
             async with trio.open_nursery() as outer:
-                scope = await outer.start(self._run_drivers)
+                scope = await outer.start(self._run_connections)
                 try:
                     async with trio.open_nursery() as self._handlers:
                         task_status.started(self)
-                        if not self._closing:
-                            await trio.sleep_forever()
+                        await trio.sleep_forever()
                 finally:
-                    self._closing = True
+                    self._leaving = True
                     for connection in list(self._connections):
                         connection.close()
                     scope.cancel()
         finally:
-            for port in self._ports:
-                port.close()
-            self._finished.set()
+            for sock in self._sockets:
+                sock.close()
 
-    async def _run_drivers(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    async def _run_connections(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         # Shielded: what handlers do to clean up needs the network until they have ended.
         with trio.CancelScope(shield=True) as scope:
-            async with trio.open_nursery() as self._drivers:
-                for port in self._ports:
-                    self._drivers.start_soon(self._read, port)
+            async with trio.open_nursery() as self._tasks:
+                for sock in self._sockets:
+                    self._tasks.start_soon(self._read, sock)
                 task_status.started(scope)
 
-    async def _read(self, port: UdpSocket) -> None:
-        receive = port.socket.recvfrom
+    async def _read(self, sock: UdpSocket) -> None:
+        receive = sock.receive_from
         routes = self._routes
         while True:
-            await port.wait_readable()
+            await sock.wait_readable()
             now = trio.current_time()
-            touched: dict[QuicConnection, None] = {}
-            for _ in range(_BATCH):
+            arrived: dict[QuicConnection, list[tuple[bytes, Address]]] = {}
+            for _ in range(RECEIVE_BATCH):
                 try:
                     data, address = receive(MAX_PAYLOAD)
                 except BlockingIOError:
@@ -161,19 +164,18 @@ class QuicListener:
                 if len(data) > CONNECTION_ID_BYTES and not data[0] & _LONG_HEADER:
                     connection = routes.get(data[1 : 1 + CONNECTION_ID_BYTES])
                     if connection is None:
-                        self._repeat_farewell(port, data[1 : 1 + CONNECTION_ID_BYTES])
+                        self._answer_closed(sock, data[1 : 1 + CONNECTION_ID_BYTES])
                 elif data:
                     try:
-                        connection = self._route_long_untrusted(port, data, address, now)
+                        connection = self._route_long_untrusted(sock, data, address, now)
                     except Exception:
-                        _LOG.exception("a datagram from %s could not be read", plain_address(address))
+                        logger.exception("a datagram from %s could not be read", plain_address(address))
                 if connection is not None:
-                    connection.receive_untrusted(data, address, port, now)
-                    touched[connection] = None
-            for connection in touched:
-                connection.settle()
-                if not connection.established and connection in self._connections:
-                    # Its first packet was no handshake: nothing is kept for it.
+                    arrived.setdefault(connection, []).append((data, address))
+            for connection, datagrams in arrived.items():
+                connection.receive_untrusted(datagrams, sock, now)
+                if connection in self._half_open and not connection.established:
+                    # Its first packet began no handshake: nothing is kept for it.
                     connection.lose("no handshake")
 
     async def _handle(self, connection: QuicConnection) -> None:
@@ -182,10 +184,10 @@ class QuicListener:
             await self._handler(connection)
             code, reason = SessionCode.NO_ERROR, ""
         except Exception as error:
-            if _only_closed(error):
-                _LOG.debug("%r: %s", connection, error)
+            if consists_of(error, SessionClosed):
+                logger.debug("%r: %s", connection, error)
             else:
-                _LOG.exception("%r: the handler failed", connection)
+                logger.exception("%r: the handler failed", connection)
         except BaseException:
             code, reason = SessionCode.NO_ERROR, ""
             raise
@@ -195,76 +197,76 @@ class QuicListener:
     # -- routing -------------------------------------------------------------------------------------------
 
     def _route_long_untrusted(
-        self, port: UdpSocket, data: bytes, address: Address, now: float
+        self, sock: UdpSocket, data: bytes, address: Address, now: float
     ) -> QuicConnection | None:
-        header = self._factory.parse_header_untrusted(data)
+        header = self._engine.parse_header_untrusted(data)
         if header is None:
             return None
-        if not self._factory.supports(header.version):
+        if not self._engine.supports(header.version):
             # Only for what could be a first packet, and never for a negotiation itself: two servers that answer
             # each other's answers would not stop (RFC 9000, sections 6.1 and 14.1).
             if header.kind != "negotiation" and len(data) >= MIN_PACKET:
-                port.send(self._factory.version_negotiation(header), address)
+                sock.send(self._engine.version_negotiation(header), address)
             return None
         connection = self._routes.get(header.destination_id)
         if connection is not None:
             return connection
-        if header.destination_id in self._farewell_routes:
-            self._repeat_farewell(port, header.destination_id)
+        if header.destination_id in self._closing_routes:
+            self._answer_closed(sock, header.destination_id)
             return None
-        if header.kind != "initial" or len(data) < MIN_PACKET or self._closing:
+        if header.kind != "initial" or len(data) < MIN_PACKET or self._leaving:
             return None
-        return self._accept(port, header, address, now)
+        return self._accept(sock, header, address, now)
 
-    def _accept(self, port: UdpSocket, header: LongHeader, address: Address, now: float) -> QuicConnection | None:
+    def _accept(self, sock: UdpSocket, header: LongHeader, address: Address, now: float) -> QuicConnection | None:
         settings, limits = self._settings, self._settings.limits
         if len(self._connections) >= limits.max_connections or len(self._half_open) >= limits.max_half_open:
             self._refused += 1
             return None
         validated: Validated | None = None
         if header.token:
-            validated = self._factory.check_token_untrusted(header, address, now)
+            validated = self._engine.check_token_untrusted(header, address, now)
         if validated is None and len(self._half_open) >= limits.max_half_open // 2:
             self._retried += 1
-            port.send(self._factory.retry(header, address, now), address)
+            sock.send(self._engine.retry(header, address, now), address)
             return None
         size = packet_size(settings.max_datagram_size, plain_address(address))
         try:
             connection = QuicConnection(
-                lambda handler: self._factory.server(settings, size, handler, header, validated),
+                lambda handler: self._engine.server(settings, size, handler, header, validated),
                 is_client=False,
                 limits=limits,
                 owner=self,
-                port=port,
+                sock=sock,
                 address=address,
             )
         except Exception:
-            _LOG.exception("a connection from %s could not be set up", printable(str(plain_address(address))))
+            logger.exception("a connection from %s could not be set up", printable(str(plain_address(address))))
             return None
         self._connections[connection] = set()
         self._half_open.add(connection)
         for connection_id in (header.destination_id, connection.connection_id):
             self.connection_id_issued(connection, connection_id)
-        assert self._drivers is not None
-        self._drivers.start_soon(connection.drive)
+        assert self._tasks is not None
+        self._tasks.start_soon(connection.run)
         return connection
 
-    def _repeat_farewell(self, port: UdpSocket, connection_id: bytes) -> None:
-        farewell = self._farewell_routes.get(connection_id)
-        if farewell is None:
+    def _answer_closed(self, sock: UdpSocket, connection_id: bytes) -> None:
+        closing = self._closing_routes.get(connection_id)
+        if closing is None:
             return
-        farewell.received += 1
+        closing.received += 1
         # The first, second, fourth … packet is answered: the peer may have missed the end (RFC 9000, section 10.2.1).
-        if not farewell.received & (farewell.received - 1):
-            for data, address in farewell.datagrams:
-                port.send(data, address)
+        if not closing.received & (closing.received - 1):
+            for data, address in closing.datagrams:
+                sock.send(data, address)
 
     # -- Owner ---------------------------------------------------------------------------------------------
 
     def connection_ready(self, connection: QuicConnection) -> None:
         self._half_open.discard(connection)
         self._accepted += 1
-        if self._closing or self._handlers is None:
+        if self._leaving or self._handlers is None:
             connection.close()
         else:
             self._handlers.start_soon(self._handle, connection)
@@ -277,19 +279,19 @@ class QuicListener:
         self._routes.pop(connection_id, None)
         self._connections[connection].discard(connection_id)
 
-    def connection_ended(self, connection: QuicConnection, farewell: list[tuple[bytes, Address]]) -> None:
+    def connection_ended(self, connection: QuicConnection, closing: list[tuple[bytes, Address]]) -> None:
         self._half_open.discard(connection)
         now = trio.current_time()
-        while self._farewells and (
-            self._farewells[0].expires <= now or len(self._farewells) >= self._settings.limits.max_connections
+        while self._closing and (
+            self._closing[0].expires <= now or len(self._closing) >= self._settings.limits.max_connections
         ):
-            for connection_id in self._farewells.popleft().connection_ids:
-                self._farewell_routes.pop(connection_id, None)
-        ended = _Farewell(now + _LINGER, tuple(self._connections.pop(connection, ())), farewell)
-        self._farewells.append(ended)
+            for connection_id in self._closing.popleft().connection_ids:
+                self._closing_routes.pop(connection_id, None)
+        ended = _Closing(now + _CLOSING_PERIOD, tuple(self._connections.pop(connection, ())), closing)
+        self._closing.append(ended)
         for connection_id in ended.connection_ids:
             self._routes.pop(connection_id, None)
-            self._farewell_routes[connection_id] = ended
+            self._closing_routes[connection_id] = ended
 
 
 async def serve_quic(
@@ -297,10 +299,11 @@ async def serve_quic(
     host: str | None,
     port: int,
     settings: ServerSettings,
+    engine: EngineFactory,
     *,
     task_status: trio.TaskStatus[QuicListener] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serves QUIC until cancelled or until the listener is closed; every peer is told then.
+    """Serve QUIC until cancelled; every connection is closed then, and its peer informed.
 
     `task_status.started` is called with the `QuicListener` once the sockets are bound. For each connection whose
     handshake is complete `handler(connection)` runs in a task of its own. When it returns, the connection is closed
@@ -311,15 +314,10 @@ async def serve_quic(
         host: A name or address. "localhost" is both loopback addresses; None, "" and "::" are all addresses.
         port: The UDP port; 0 picks one.
         settings: What to offer, and the limits.
+        engine: Makes the QUIC engine of each connection.
 
     Raises:
         OSError: An address cannot be bound; the message names it.
     """
-    listener = QuicListener(handler, await bind_ports(host, port), settings)
-    await listener._run(task_status)
-
-
-def _only_closed(error: Exception) -> bool:
-    if isinstance(error, ExceptionGroup):
-        return all(_only_closed(inner) for inner in error.exceptions)
-    return isinstance(error, SessionClosed)
+    listener = QuicListener(handler, await bind_udp(host, port), settings, engine)
+    await listener.run(task_status=task_status)

@@ -1,4 +1,4 @@
-"""What a QUIC client and a QUIC server are told before they start. Values only."""
+"""The settings of a QUIC client and of a QUIC server. Values only."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ...limits import Limits
+from ..sockets import MIN_PACKET
 
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
-MIN_PACKET = 1200
-"""Bytes of UDP payload that every path must carry (RFC 9000, section 14)."""
 MAX_PACKET = 16 * 1024
-"""Bytes of UDP payload that one packet may have here: more stalls the engine."""
+"""Bytes of UDP payload that one packet may have here. Larger ones fit no network but loopback, where the engine stalls:
+its congestion window starts with ten packets, and its pacer sends in steps of one."""
 
 
 def _packet_size(instance: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:

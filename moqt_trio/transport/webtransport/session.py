@@ -209,8 +209,8 @@ class WebTransportSession(Connection):
         return stream
 
     @property
-    def congested(self) -> bool:
-        return self._demux.connection.congested
+    def send_allowance(self) -> int:
+        return self._demux.connection.send_allowance
 
     @property
     def max_datagram_size(self) -> int:

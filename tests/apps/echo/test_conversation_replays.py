@@ -24,10 +24,9 @@ from apps.echo.server import echo
 from moqt_trio.session.run import admit, requested_path, run_session
 from moqt_trio.transport.code_mapping import HTTP3_CODES
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
-from moqt_trio.transport.quic.server import connect_quic
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.wire import dialect as dialects
-from tests.transport.quic_pair import CERTIFICATE, client_settings
+from tests.transport.quic_pair import CERTIFICATE, client_settings, connect_quic
 from tests.transport.webtransport.serving import serving
 
 from .conversations import develop, gomoqt, transfork

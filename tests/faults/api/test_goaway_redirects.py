@@ -58,13 +58,13 @@ async def until_the_end(session: moqt.Session) -> None:
 def dialled(monkeypatch):
     """The addresses that sockets were connected to, in order."""
     addresses = []
-    real = dial.connect_port
+    real = dial.connect_udp
 
-    def connect_port(family, address):
+    def connect_udp(family, address):
         addresses.append(address[:2])
         return real(family, address)
 
-    monkeypatch.setattr(dial, "connect_port", connect_port)
+    monkeypatch.setattr(dial, "connect_udp", connect_udp)
     return addresses
 
 

@@ -17,12 +17,11 @@ from aioquic.quic.packet import pull_quic_header
 from moqt_trio.errors import ConnectTimeout, SessionClosed
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic import client as dial
-from moqt_trio.transport.quic.server import connect_quic
 from tests.faults.quic_hostile import Hostile
 from tests.faults.udp_proxy import bad_network, udp_proxy
 from tests.transport import conformance
 from tests.transport.conformance import eventually
-from tests.transport.quic_pair import ALPN, client_settings, quic_pair, serving
+from tests.transport.quic_pair import ALPN, client_settings, connect_quic, quic_pair, serving
 
 
 @pytest.mark.parametrize("loss", [0.05, 0.2])

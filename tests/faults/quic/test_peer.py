@@ -10,11 +10,10 @@ from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicErrorCode
 
 from moqt_trio.limits import Limits
-from moqt_trio.transport.quic.server import connect_quic
 from tests.faults.quic_hostile import Hostile, hostile_client, stream_frame
 from tests.transport import conformance
 from tests.transport.conformance import eventually
-from tests.transport.quic_pair import client_settings, quic_pair, serving
+from tests.transport.quic_pair import client_settings, connect_quic, quic_pair, serving
 
 
 async def server_still_answers(port: int) -> None:

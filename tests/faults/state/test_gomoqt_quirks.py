@@ -23,7 +23,6 @@ import trio
 import moqt_trio as moqt
 from moqt_trio.session.handshake import negotiate
 from moqt_trio.transport.memory import open_memory_pair
-from moqt_trio.transport.quic.server import connect_quic
 from moqt_trio.wire import dialect as dialects
 from tests.faults.raw_peer import settled
 from tests.faults.state_peer import (
@@ -32,7 +31,7 @@ from tests.faults.state_peer import (
     still_serves,
 )
 from tests.faults.state_wire import DEVELOP, Wire, numbers, text
-from tests.transport.quic_pair import client_settings
+from tests.transport.quic_pair import client_settings, connect_quic
 
 WIRE = Wire(DEVELOP)
 NUMBER = bytes.fromhex("c0000000ffffff00")

@@ -12,7 +12,6 @@ import moqt_trio as moqt
 from moqt_trio.session.handshake import negotiate
 from moqt_trio.session.run import wait_peer_setup
 from moqt_trio.transport.memory import open_memory_pair
-from moqt_trio.transport.quic.server import connect_quic
 from moqt_trio.wire import dialect as dialects
 from tests.faults.raw_peer import code_of_reset, code_of_stop
 from tests.faults.state_peer import answer_subscription, hostile, still_serves
@@ -30,7 +29,7 @@ from tests.faults.state_wire import (
     Wire,
     protocol_of,
 )
-from tests.transport.quic_pair import client_settings, serving
+from tests.transport.quic_pair import client_settings, connect_quic, serving
 
 each_version = pytest.mark.parametrize("version", ALL)
 each_version_with_setup = pytest.mark.parametrize("version", WITH_SETUP)

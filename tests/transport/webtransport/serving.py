@@ -12,11 +12,10 @@ import trio
 
 from moqt_trio.errors import SessionClosed
 from moqt_trio.limits import Limits
-from moqt_trio.transport.quic.server import connect_quic, serve_quic
 from moqt_trio.transport.quic.settings import ClientSettings, ServerSettings
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.server import serve_http3
-from tests.transport.quic_pair import IDENTITY
+from tests.transport.quic_pair import IDENTITY, connect_quic, serve_quic
 
 if TYPE_CHECKING:
     from moqt_trio.transport.quic.connection import QuicConnection

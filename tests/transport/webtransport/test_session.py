@@ -11,10 +11,10 @@ from moqt_trio.errors import HandshakeFailed, Rejected, SessionClosed, StreamRes
 from moqt_trio.limits import Limits
 from moqt_trio.transport.connection import ConnectionHandler
 from moqt_trio.transport.interface import StreamHandler
-from moqt_trio.transport.quic.server import serve_quic
 from moqt_trio.transport.quic.settings import ServerSettings
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.subprotocols import PROTOCOL
+from tests.transport.quic_pair import serve_quic
 from tests.transport.webtransport.serving import IDENTITY, connected, read_all, send_forever, serving, session_to
 
 

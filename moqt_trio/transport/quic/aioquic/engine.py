@@ -1,7 +1,6 @@
 """The default QUIC engine: `engine.Engine` on aioquic 1.7.
 
-It turns calls and events into each other, and checks pinned certificates. The mends of aioquic itself are in
-`aioquic_connection.py`. It knows no sockets, no clock and no tasks.
+It translates calls and events, and checks pinned certificates. The fixes of aioquic itself are in `patched.py`.
 """
 
 from __future__ import annotations
@@ -19,30 +18,34 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ....errors import printable
 from ...connection import TransportStatistics, cut_reason
-from ..engine import CONNECTION_ID_BYTES, Address, Credit, Engine, EngineHandler, LongHeader, Termination, Validated
-from .patched import PatchedConnection
+from ..engine import CONNECTION_ID_BYTES, Engine, EngineHandler, LongHeader, Termination, Validated
+from .patched import Credit, PatchedConnection
 
 if TYPE_CHECKING:
     from collections import deque
 
     from ....limits import Limits
+    from ...sockets import Address
     from ..settings import ClientSettings, ServerSettings
 
-# Its warnings are ours to tell, as errors; with logging set up they are still there.
+# Without logging set up, Python would print aioquic's warnings; what they report is raised as errors here.
 logging.getLogger("quic").addHandler(logging.NullHandler())
 
 VERSIONS: tuple[int, ...] = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
 BAD_CERTIFICATE = QuicErrorCode.CRYPTO_ERROR + 42
 
 _MAX_DATAGRAM_FRAME = 65536
+"""The `max_datagram_frame_size` that this side sends: any datagram that fits a packet (RFC 9221, section 3)."""
 _SHORT_HEADER_BYTES = 1 + 2 + 16
 """The flags, the packet number and the authentication tag around a short packet's connection id and payload."""
 _DATAGRAM_HEADER_BYTES = 1 + 2
+"""The frame type, and a length of up to 16,383 bytes."""
 _IDLE = "Idle timeout"
+"""The text by which aioquic says that the peer fell silent."""
 
 
 def client_engine(settings: ClientSettings, packet_size: int, handler: EngineHandler) -> Engine:
-    """Returns an engine for `connect`; see `engine.EngineFactory`."""
+    """Return an engine for `connect`; see `engine.EngineFactory`."""
     limits = settings.limits
     trusting = not settings.verify or bool(settings.fingerprints)
     configuration = QuicConfiguration(
@@ -60,7 +63,7 @@ def client_engine(settings: ClientSettings, packet_size: int, handler: EngineHan
 def server_engine(
     settings: ServerSettings, packet_size: int, handler: EngineHandler, header: LongHeader, validated: Validated | None
 ) -> Engine:
-    """Returns an engine for a client's first packet; see `engine.EngineFactory`."""
+    """Return an engine for a client's first packet; see `engine.EngineFactory`."""
     limits = settings.limits
     identity = settings.identity()
     configuration = QuicConfiguration(
@@ -91,7 +94,7 @@ def _apply(configuration: QuicConfiguration, limits: Limits, packet_size: int) -
 
 
 class AioquicEngine(Engine):
-    """A connection of aioquic behind the seam."""
+    """A connection of aioquic as an `Engine`."""
 
     def __init__(
         self,
@@ -102,21 +105,28 @@ class AioquicEngine(Engine):
         fingerprints: tuple[bytes, ...] = (),
         address_validated: bool = False,
     ) -> None:
+        self.send_high = limits.send_high
+        self.connection_id = quic.host_cid
+        self.termination = None
+        self.unfinished = False
         self._quic = quic
         self._handler = handler
         self._fingerprints = fingerprints
         self._address_validated = address_validated
         self._max_datagrams = limits.max_datagrams
         self._events: deque[events.QuicEvent] = quic._events
-        self._watched: dict[int, int] = {}
+        self._watched: set[int] = set()
         self._streams_allowed = (0, 0)
+        self._peer_address: Address | None = None
         self._pings = 0
-        self.connection_id = quic.host_cid
-        self.termination = None
+
+    def __repr__(self) -> str:
+        return f"<AioquicEngine {printable(self.connection_id.hex())} {self._quic._state.name}>"
 
     # -- datagrams and time --------------------------------------------------------------------------------
 
     def connect(self, address: Address, now: float) -> None:
+        self._peer_address = address
         self._quic.connect(address, now)
 
     def receive_datagram_untrusted(self, data: bytes, address: Address, now: float) -> None:
@@ -140,13 +150,13 @@ class AioquicEngine(Engine):
             elif isinstance(event, events.StreamReset):
                 quic.return_undelivered(event.stream_id)
                 quic.activate(event.stream_id)
-                handler.reset_arrived(event.stream_id, event.error_code)
+                handler.stream(event.stream_id).deliver_reset(event.error_code)
             elif isinstance(event, events.StopSendingReceived):
                 quic.activate(event.stream_id)
-                self._watched.pop(event.stream_id, None)
-                handler.stop_arrived(event.stream_id, event.error_code)
+                self._watched.discard(event.stream_id)
+                handler.stream(event.stream_id).deliver_stop(event.error_code)
             elif isinstance(event, events.DatagramFrameReceived):
-                handler.datagram_arrived(event.data)
+                handler.datagram_received(event.data)
             elif isinstance(event, events.HandshakeCompleted):
                 self._complete_handshake(event)
             elif isinstance(event, events.ConnectionIdIssued):
@@ -156,9 +166,10 @@ class AioquicEngine(Engine):
         if quic.acknowledged:
             acknowledged, quic.acknowledged = quic.acknowledged, []
             for stream_id in acknowledged:
-                handler.stream_acknowledged(stream_id)
+                if (stream := handler.streams.get(stream_id)) is not None:
+                    stream.deliver_send_finished()
         if self._watched and self.termination is None:
-            self._tell_writable()
+            self._deliver_send_ready()
         allowed = (quic._remote_max_streams_bidi, quic._remote_max_streams_uni)
         if allowed != self._streams_allowed:
             self._streams_allowed = allowed
@@ -166,13 +177,18 @@ class AioquicEngine(Engine):
                 handler.streams_available()
         if quic.active:
             quic.discard_finished()
-            self._tell_departed()
-        self._note_end()
+        if quic.departed:
+            self._release_departed()
+        if quic._network_paths and (address := quic._network_paths[0].addr) != self._peer_address:
+            self._peer_address = address
+            handler.peer_moved(address)
+        if quic._close_event is not None:
+            self._note_end()
 
     def _deliver_data(self, event: events.StreamDataReceived) -> None:
         queue, data, fin, stream_id = self._events, event.data, event.end_stream, event.stream_id
         if queue and not fin:
-            # One hand-over for a run of packets on one stream.
+            # The data of a run of packets on one stream is delivered at once.
             run = [data]
             while queue and not fin:
                 following = queue[0]
@@ -185,7 +201,10 @@ class AioquicEngine(Engine):
                 data = b"".join(run)
         if fin:
             self._quic.activate(stream_id)
-        self._handler.data_arrived(stream_id, data, fin)
+        stream = self._handler.streams.get(stream_id)
+        if stream is None:
+            stream = self._handler.stream(stream_id)
+        stream.deliver(data, fin)
 
     def _complete_handshake(self, event: events.HandshakeCompleted) -> None:
         tls = self._quic.tls
@@ -199,16 +218,19 @@ class AioquicEngine(Engine):
         name = self._quic.configuration.server_name if self._quic.configuration.is_client else None
         self._handler.handshake_completed(event.alpn_protocol, name)
 
-    def _tell_writable(self) -> None:
-        for stream_id, low in list(self._watched.items()):
-            if self.buffered(stream_id) < low and self._watched.pop(stream_id, None) is not None:
-                self._handler.stream_writable(stream_id)
+    def _deliver_send_ready(self) -> None:
+        low = self.send_high // 2
+        for stream_id in list(self._watched):
+            if self.stream_buffered(stream_id) < low and stream_id in self._watched:
+                self._watched.discard(stream_id)
+                if (stream := self._handler.streams.get(stream_id)) is not None:
+                    stream.deliver_send_ready()
 
     def _note_end(self) -> None:
         event = self._quic._close_event
         if event is None or self.termination is not None:
             return
-        # aioquic reports the end only after its closing period; everything is over from here on.
+        # aioquic reports the end only after its closing period; for the application it is now.
         self.termination = Termination(
             code=event.error_code,
             reason=event.reason_phrase,
@@ -223,23 +245,21 @@ class AioquicEngine(Engine):
             # aioquic indexes the list before the first packet has arrived.
             return []
         datagrams = quic.datagrams_to_send(now)
+        self.unfinished = quic.unfinished
         # aioquic reports an id when it writes it, and the peer may address its very next packet to it.
         while self._events and isinstance(issued := self._events[-1], events.ConnectionIdIssued):
             self._events.pop()
             self._handler.connection_id_issued(issued.connection_id)
-        self._tell_departed()
+        if quic.departed:
+            self._release_departed()
         return datagrams
 
-    @property
-    def unfinished(self) -> bool:
-        return self._quic.unfinished
-
-    def _tell_departed(self) -> None:
-        departed = self._quic.departed
+    def _release_departed(self) -> None:
+        departed, self._quic.departed = self._quic.departed, []
         for stream_id in departed:
-            self._watched.pop(stream_id, None)
-            self._handler.stream_gone(stream_id)
-        departed.clear()
+            self._watched.discard(stream_id)
+            if (stream := self._handler.streams.pop(stream_id, None)) is not None:
+                stream.deliver_released()
 
     def has_work(self, now: float) -> bool:
         return self._quic.has_work(now)
@@ -273,56 +293,59 @@ class AioquicEngine(Engine):
         quic.send_stream_data(stream_id, b"")
         return stream_id
 
-    def write(self, stream_id: int, data: bytes, fin: bool) -> None:
+    def stream_write(self, stream_id: int, data: bytes, fin: bool) -> None:
         stream = self._quic._streams.get(stream_id)
-        if stream is None or stream.sender._reset_error_code is not None or stream.sender._buffer_fin is not None:
-            return
-        stream.sender.write(data, fin)
-        self._quic.active[stream_id] = stream
+        if stream is not None and stream.sender._reset_error_code is None and stream.sender._buffer_fin is None:
+            stream.sender.write(data, fin)
+            self._quic.active[stream_id] = stream
+        self._handler.wake(len(data) + 1)
 
-    def buffered(self, stream_id: int) -> int:
+    def stream_buffered(self, stream_id: int) -> int:
         stream = self._quic._streams.get(stream_id)
         return 0 if stream is None else len(stream.sender._buffer)
 
-    def watch(self, stream_id: int, low: int) -> None:
-        self._watched[stream_id] = low
+    def stream_held_up(self, stream_id: int) -> bool:
+        stream = self._quic._streams.get(stream_id)
+        # While a flush is due, what is unsent has not had its chance.
+        if stream is None or self._handler.flush_due or self.termination is not None:
+            return False
+        sender = stream.sender
+        return sender._reset_error_code is None and sender._buffer_stop > sender.highest_offset
 
-    def reset(self, stream_id: int, code: int) -> None:
+    def stream_watch(self, stream_id: int) -> None:
+        self._watched.add(stream_id)
+
+    def stream_reset(self, stream_id: int, code: int) -> None:
         stream = self._quic._streams.get(stream_id)
         if stream is not None:
-            self._watched.pop(stream_id, None)
+            self._watched.discard(stream_id)
             stream.sender.reset(code)
             self._quic.active[stream_id] = stream
+        self._handler.wake()
 
-    def stop(self, stream_id: int, code: int) -> None:
+    def stream_stop(self, stream_id: int, code: int) -> None:
         self._quic.refuse(stream_id, code)
+        self._handler.wake()
 
-    def consumed(self, stream_id: int, count: int) -> bool:
-        due = self._quic.return_stream_data(stream_id, count)
-        return self._quic.return_data(count) or due
+    def stream_consumed(self, stream_id: int, count: int) -> None:
+        if self.termination is None and self._quic.return_credit(stream_id, count):
+            self._handler.wake()
 
-    def done(self, stream_id: int) -> Credit:
-        return self._quic.stream_read_whole(stream_id)
+    def stream_done(self, stream_id: int) -> None:
+        if self.termination is not None:
+            return
+        credit = self._quic.stream_read_whole(stream_id)
+        if credit is Credit.NOW:
+            self._handler.wake()
+        elif credit is Credit.SOON:
+            self._handler.wake_later()
 
-    @property
-    def unsent(self) -> int:
-        datagrams = self._quic._datagrams_pending
-        return self._quic.unsent + sum(map(len, datagrams)) if datagrams else self._quic.unsent
-
-    def unsent_on(self, stream_id: int) -> int:
-        stream = self._quic._streams.get(stream_id)
-        if stream is None or stream.sender._reset_error_code is not None:
-            return 0
-        return stream.sender._buffer_stop - stream.sender.highest_offset
-
-    @property
-    def congestion_window(self) -> int:
-        return self._quic._loss.congestion_window
-
-    @property
-    def window_left(self) -> int:
-        loss = self._quic._loss
-        return max(loss.congestion_window - loss.bytes_in_flight, 0)
+    def send_state(self) -> tuple[int, int, int]:
+        quic, loss = self._quic, self._quic._loss
+        congestion_window, unsent = loss.congestion_window, quic.unsent
+        if quic._datagrams_pending:
+            unsent += sum(map(len, quic._datagrams_pending))
+        return congestion_window, max(congestion_window - loss.bytes_in_flight, 0), unsent
 
     # -- datagrams -----------------------------------------------------------------------------------------
 
@@ -349,16 +372,8 @@ class AioquicEngine(Engine):
 
     # -- numbers -------------------------------------------------------------------------------------------
 
-    @property
-    def peer_address(self) -> Address | None:
-        address: Address | None = self._quic.get_peer_address()
-        return address
-
     def statistics(self) -> TransportStatistics:
         loss = self._quic._loss
         return TransportStatistics(
             rtt=loss._rtt_smoothed, congestion_window=loss.congestion_window, bytes_in_flight=loss.bytes_in_flight
         )
-
-    def __repr__(self) -> str:
-        return f"<AioquicEngine {printable(self.connection_id.hex())} {self._quic._state.name}>"

@@ -17,10 +17,11 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from ..engine import CONNECTION_ID_BYTES, Address, Engine, EngineHandler, LongHeader, Validated
+from ..engine import CONNECTION_ID_BYTES, Engine, EngineHandler, LongHeader, Validated
 from .engine import VERSIONS, client_engine, server_engine
 
 if TYPE_CHECKING:
+    from ...sockets import Address
     from ..settings import ClientSettings, ServerSettings
 
 _LONG_HEADER = 0x80

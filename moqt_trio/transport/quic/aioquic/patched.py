@@ -1,15 +1,48 @@
-"""aioquic's connection, mended: credit that follows the application, and work that follows the busy streams.
+"""aioquic's connection with our fixes: credit follows the application, and work follows the busy streams.
 
-The engine as it comes doubles its receive windows when bytes *arrive*, returns the right to open streams when a
-stream ends on the wire, accepts any number of gaps in a stream, and walks every open stream for every packet.
-The subclasses here change exactly that. They lean on private names of aioquic 1.7;
-`tests/transport/test_aioquic_contract.py` fails when one of them moves.
+Theory of operation
+===================
 
-This file and its neighbours `aioquic.py` and `aioquic_packets.py` are the only ones that know aioquic.
+Each patch below is a difference between aioquic 1.7 and what a server of many streams needs. It says what upstream
+does, what that breaks, and which test in `tests/transport/test_aioquic_contract.py` fails when upstream moves. The
+patches lean on private names; `test_private_attributes`, `test_overridden_methods` and `test_parts_of_streams` list
+them.
+
+1.  Windows. Upstream doubles its receive windows as bytes *arrive*, so a reader that stops never stops its sender, and
+    memory grows with the peer's speed. Here MAX_DATA and MAX_STREAM_DATA grow by what the application consumed
+    (`return_credit`), and a frame is sent once a quarter of the window was. Bytes that a reset keeps from being
+    delivered return to the connection's window (`return_undelivered`).
+    Tests: `test_credit_follows_consumption`, `test_what_upstream_has_not_fixed`.
+2.  Streams. Upstream lets the peer open another stream as one leaves its table, whether it was read or not: a peer
+    could open streams faster than anybody reads them. Here the application must have read it too
+    (`stream_read_whole`). Test: `test_stream_credit_follows_reading`.
+3.  Gaps. Upstream accepts any number of gaps in a stream; each costs time on every later frame, so sparse frames make
+    reassembly quadratic. `_Receiver` ends the connection past `Limits.max_gaps`.
+4.  Service. Upstream walks every open stream for every packet. Here only streams with something to send are walked:
+    `active` for frames, `credit_due` for MAX_STREAM_DATA, which `_StreamTable.values` returns in place of all streams.
+    A stream enters `active` when something is written, reset, stopped, lost or finished, and leaves it when it has
+    nothing left. Tests: `test_only_streams_with_work_are_visited`, `test_many_small_streams_share_packets`.
+5.  The end of a flush. Upstream finds that nothing is left to send by starting one more packet, which is half the cost
+    of a small flush; and it makes all packets before the first can leave, while the peer waits for it. `_Pacer` ends a
+    flush when nothing is left, and after `FLUSH_PACKETS`.
+    Tests: `test_a_flush_starts_no_empty_packet`, `test_a_flush_is_bounded`.
+6.  Pacing. Upstream's bucket holds less than a timer's delay, so that a fast link idles between two wake-ups. Here it
+    holds `PACER_BURST`. Test: `test_the_pacer_is_replaced`.
+7.  Acknowledgements. Upstream sends a delayed acknowledgement in a packet of its own even when another packet left
+    shortly before. Here any packet takes it along (`_write_application`).
+8.  Reports. Upstream does not say that a FIN was acknowledged (`acknowledged`), that a stream left its table
+    (`departed`), how much was written and not yet sent (`unsent`), or which side closed (`closed_by_peer`).
+    Tests: `test_handshake_and_data_without_a_network`, `test_the_end_is_known_at_once`.
+9.  STOP_SENDING. Upstream raises for a stream that it has forgotten; `refuse` does nothing then, and grants a stopped
+    stream no more credit. Test: `test_what_upstream_has_not_fixed`.
+10. ALPN. A client learns only that no protocol is shared. `close` adds what this server speaks.
+
+All of it runs in the task that calls the engine; nothing here waits or reads a clock.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -28,8 +61,6 @@ from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 from aioquic.tls import Epoch
 
-from ..engine import Credit
-
 if TYPE_CHECKING:
     from aioquic._buffer import Buffer
     from aioquic.quic import events
@@ -38,13 +69,24 @@ if TYPE_CHECKING:
     from ....limits import Limits
 
 PACER_BURST = 0.002
-"""Seconds of sending that may leave in one burst. Timers fire a millisecond late; with less, the link idles."""
+"""Seconds of sending that may leave in one burst. Timers fire up to a millisecond late, and the task that sends needs
+its turn: with less than two, a fast link idles between bursts."""
 FLUSH_PACKETS = 32
-"""Packets of one flush: a millisecond's work. With more, either side waits for the other in turn."""
+"""Packets of one flush: a millisecond's work. With more, the peer has nothing to do while they are made, and this side
+nothing while the peer reads them."""
 _NO_APPLICATION_PROTOCOL = QuicErrorCode.CRYPTO_ERROR + 120
 """The TLS alert of that name (RFC 7301, section 3.2), as QUIC carries it (RFC 9001, section 4.8)."""
 _LEAST_FRAME = 32
-"""Bytes left in a packet that are worth another stream frame, whose own header takes up to a third of them."""
+"""Bytes left in a packet that are worth another stream frame. Its header takes up to 13 bytes: with fewer, it would
+carry less than it costs."""
+
+
+class Credit(enum.Enum):
+    """When MAX_STREAMS that the peer has earned is to be sent."""
+
+    LATER = "later"
+    SOON = "soon"
+    NOW = "now"
 
 
 class _Receiver(QuicStreamReceiver):
@@ -80,7 +122,7 @@ class _Sender(QuicStreamSender):
         self._stream: QuicStream | None = stream
 
     def release(self) -> None:
-        """Lets go of the stream, which is over: a pair that hold each other are work for the garbage collector."""
+        """Drop the stream, which has ended: two objects that hold each other are work for the garbage collector."""
         self._stream = None
 
     @property
@@ -91,9 +133,11 @@ class _Sender(QuicStreamSender):
         return max(0, min(self._buffer_stop, self._stream.max_stream_data_remote) - self.highest_offset)
 
     def write(self, data: bytes, end_stream: bool = False) -> None:
-        before = self.sendable
+        before = self._buffer_stop
         super().write(data, end_stream)
-        self._owner.unsent += self.sendable - before
+        if self._stream is not None:
+            credit = self._stream.max_stream_data_remote
+            self._owner.unsent += min(self._buffer_stop, credit) - min(before, credit)
 
     def get_frame(self, max_size: int, max_offset: int | None = None) -> QuicStreamFrame | None:
         before = self.highest_offset
@@ -127,41 +171,37 @@ class _Sender(QuicStreamSender):
 
 
 class _StreamLimit(Limit):
-    """How many streams the peer may open in all.
+    """How many streams the peer may open in all (patch 2).
 
-    aioquic adds one as a stream leaves its table. Only `grant` counts here: the application must have read the
-    stream too.
+    aioquic adds one as a stream leaves its table, and that is ignored. Only `granted` counts: the application must have
+    read the stream too. An update is due when the peer has fewer streams left to open than it would bring; that
+    comparison is written out where it is made for every packet.
     """
 
     def __init__(self, frame_type: int, name: str, value: int) -> None:
-        self._granted = value
+        self.granted = value
         super().__init__(frame_type, name, value)
 
     @property
     def value(self) -> int:
-        return self._granted
+        return self.granted
 
     @value.setter
     def value(self, value: int) -> None:
         """Ignored: see the class."""
 
-    def grant(self) -> None:
-        self._granted += 1
 
-
-def _is_due(limit: Limit) -> bool:
-    """True when the peer has fewer streams left to open than an update would bring."""
-    return limit.sent - limit.used < limit.value - limit.sent
-
-
-def _has_frames(stream: QuicStream) -> bool:
-    """True when a stream has something to send, as far as credit allows."""
-    sender = stream.sender
-    return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending
+def _any_frames(streams: Iterable[QuicStream]) -> bool:
+    """Return whether one of the streams has something to send, whether credit allows it or not."""
+    for stream in streams:
+        sender = stream.sender
+        if not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending:
+            return True
+    return False
 
 
 class _StreamTable(dict[int, QuicStream]):
-    """The open streams. `values()` gives those whose MAX_STREAM_DATA is due, which is what aioquic asks it for."""
+    """The open streams (patch 4). `values()` returns those whose MAX_STREAM_DATA is due: aioquic uses it for that."""
 
     def __init__(self, owner: PatchedConnection) -> None:
         super().__init__()
@@ -188,11 +228,7 @@ class _StreamTable(dict[int, QuicStream]):
 
 
 class _Pacer(QuicPacketPacer):
-    """The pacer, with a bucket that holds `PACER_BURST` seconds. It also ends a flush.
-
-    aioquic asks it before every packet. It finds that there is nothing more to send by starting a packet in vain, half
-    of what a flush of one small packet costs; and it makes all packets before the first can leave, while the peer
-    waits for it.
+    """The pacer (patches 5 and 6). aioquic asks it before every packet, so it can end a flush too.
 
     Attributes:
         packets: How many packets of this flush have something in them.
@@ -221,16 +257,16 @@ class _Pacer(QuicPacketPacer):
 
 
 class PatchedConnection(QuicConnection):
-    """aioquic's connection with the mends of this file.
+    """aioquic's connection with the patches of this file.
 
     Attributes:
         active: The streams that have something to send, or to be cleared away, in the order of service.
         credit_due: The streams whose MAX_STREAM_DATA has to be sent.
-        acknowledged: The streams whose FIN was acknowledged since somebody emptied this list.
+        acknowledged: The streams whose FIN was acknowledged since the owner replaced this list.
         unsent: Bytes written on streams that were in no packet yet and that the peer's credit for them allows.
-        departed: The streams that left the table since somebody emptied this list.
+        departed: The streams that left the table since the owner replaced this list.
         closed_by_peer: True when the peer closed the connection.
-        unfinished: True when the last flush ended with its `FLUSH_PACKETS`, whatever there is more to send.
+        unfinished: True when the last flush ended with its `FLUSH_PACKETS`; there may be more to send.
     """
 
     def __init__(self, limits: Limits, *, configuration: QuicConfiguration, **ids: bytes | None) -> None:
@@ -243,15 +279,18 @@ class PatchedConnection(QuicConnection):
         self.closed_by_peer = False
         self.unfinished = False
         self._read_whole: set[int] = set()
+        # A quarter: fewer frames with more, but the peer must not run out of credit within a round trip.
         self._streams_step = max(1, limits.max_streams // 4)
         self._data_step = max(1, limits.connection_window // 4)
         self._stream_step = max(1, limits.stream_window // 4)
         self._data_unreturned = 0
         super().__init__(configuration=configuration, **ids)  # type: ignore[arg-type]
         self._streams = _StreamTable(self)
-        for name in ("_local_max_streams_bidi", "_local_max_streams_uni"):
-            stock: Limit = getattr(self, name)
-            setattr(self, name, _StreamLimit(stock.frame_type, stock.name, limits.max_streams))
+        bidi, uni = self._stream_limits = (
+            _StreamLimit(self._local_max_streams_bidi.frame_type, "max_streams_bidi", limits.max_streams),
+            _StreamLimit(self._local_max_streams_uni.frame_type, "max_streams_uni", limits.max_streams),
+        )
+        self._local_max_streams_bidi, self._local_max_streams_uni = bidi, uni
         self._pacer: _Pacer | None = None
         if type(getattr(self._loss, "_pacer", None)) is QuicPacketPacer:
             self._loss._pacer = self._pacer = _Pacer(self, configuration.max_datagram_size)
@@ -260,44 +299,41 @@ class PatchedConnection(QuicConnection):
         self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = ""
     ) -> None:
         if error_code == _NO_APPLICATION_PROTOCOL and frame_type is not None and not self._is_client:
-            # ALPN tells a client only that it failed, and not what this side would have taken.
+            # ALPN says only that it failed, and not what this side would have taken.
             reason_phrase = f"this server speaks {', '.join(self._configuration.alpn_protocols or ())}"
         super().close(error_code, frame_type, reason_phrase)
 
     # -- credit --------------------------------------------------------------------------------------------
 
-    def return_data(self, count: int) -> bool:
-        """Counts bytes that the application read. Returns True when MAX_DATA is to be sent."""
+    def return_credit(self, stream_id: int, count: int) -> bool:
+        """Count bytes of a stream that were consumed. Return True when MAX_DATA or MAX_STREAM_DATA is to be sent."""
+        due = False
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.receiver.is_finished:
+            receiver = stream.receiver
+            assert isinstance(receiver, _Receiver)
+            receiver.unreturned += count
+            if receiver.unreturned >= self._stream_step and not receiver.refused:
+                stream.max_stream_data_local += receiver.unreturned
+                receiver.unreturned = 0
+                self.credit_due[stream_id] = stream
+                due = True
         self._data_unreturned += count
         if self._data_unreturned < self._data_step:
-            return False
+            return due
         self._local_max_data.value += self._data_unreturned
         self._data_unreturned = 0
         return True
 
-    def return_stream_data(self, stream_id: int, count: int) -> bool:
-        """Counts bytes of one stream that the application read. Returns True when MAX_STREAM_DATA is to be sent."""
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.receiver.is_finished:
-            return False
-        receiver = stream.receiver
-        assert isinstance(receiver, _Receiver)
-        receiver.unreturned += count
-        if receiver.unreturned < self._stream_step or receiver.refused:
-            return False
-        stream.max_stream_data_local += receiver.unreturned
-        receiver.unreturned = 0
-        self.credit_due[stream_id] = stream
-        return True
-
     def return_undelivered(self, stream_id: int) -> None:
-        """Returns the connection's credit for the bytes that a reset keeps from ever being delivered."""
+        """Return the connection's credit for the bytes that a reset keeps from ever being delivered."""
         stream = self._streams.get(stream_id)
         if stream is not None:
-            self.return_data(stream.receiver.highest_offset - stream.receiver.starting_offset())
+            # The half has ended, so that only the connection's window grows.
+            self.return_credit(stream_id, stream.receiver.highest_offset - stream.receiver.starting_offset())
 
     def refuse(self, stream_id: int, code: int) -> None:
-        """Sends STOP_SENDING, and grants the stream no more credit. Does nothing for a half that has ended."""
+        """Send STOP_SENDING, and grant the stream no more credit. Does nothing for a half that has ended."""
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.receiver.is_finished:
             assert isinstance(stream.receiver, _Receiver)
@@ -306,18 +342,18 @@ class PatchedConnection(QuicConnection):
             self.active[stream_id] = stream
 
     def stream_read_whole(self, stream_id: int) -> Credit:
-        """Notes that the application needs a peer's stream no more. Returns when MAX_STREAMS is to be sent."""
+        """Called when the application needs a peer's stream no more. Return when MAX_STREAMS is to be sent."""
         if stream_id & 1 == int(not self._is_client):
             return Credit.LATER
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.is_finished:
             self._read_whole.add(stream_id)
             return Credit.LATER
-        # Over on the wire: it leaves the table with the next packets, but the peer need not wait for those.
+        # It has ended on the wire, and leaves the table with the next packets; the peer need not wait for those.
         return self._grant(stream_id)
 
     def stream_left(self, stream_id: int) -> None:
-        """Notes that a stream is over on the wire."""
+        """Called when a stream that has ended on the wire left the table."""
         self.active.pop(stream_id, None)
         self.credit_due.pop(stream_id, None)
         self.departed.append(stream_id)
@@ -328,18 +364,19 @@ class PatchedConnection(QuicConnection):
     def _grant(self, stream_id: int) -> Credit:
         limit = self._stream_limit(stream_id)
         assert isinstance(limit, _StreamLimit)
-        limit.grant()
-        if not _is_due(limit):
+        limit.granted += 1
+        new = limit.granted - limit.sent
+        if limit.sent - limit.used >= new:
             return Credit.LATER
         # One stream at a time would cost a packet for each.
-        return Credit.NOW if limit.value - limit.sent >= self._streams_step else Credit.SOON
+        return Credit.NOW if new >= self._streams_step else Credit.SOON
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         for limit in (self._local_max_data, self._local_max_streams_bidi, self._local_max_streams_uni):
             if limit.value == limit.sent:
                 continue
             # MAX_STREAMS waits until the peer has less left than the frame would bring.
-            if limit is not self._local_max_data and not _is_due(limit):
+            if limit is not self._local_max_data and limit.sent - limit.used >= limit.value - limit.sent:
                 continue
             frame = builder.start_frame(
                 limit.frame_type,
@@ -381,46 +418,55 @@ class PatchedConnection(QuicConnection):
     # -- service -------------------------------------------------------------------------------------------
 
     def activate(self, stream_id: int) -> None:
-        """Puts a stream on the list of those that are looked at for the next packets."""
+        """Put a stream on the list of those that are walked for the next packets."""
         stream = self._streams.get(stream_id)
         if stream is not None:
             self.active[stream_id] = stream
 
     def discard_finished(self) -> None:
-        """Forgets the streams that are over on the wire; aioquic does so only along with the next packets."""
+        """Forget the streams that have ended on the wire; aioquic does so only with the next packets."""
         for stream_id in [stream_id for stream_id, stream in self.active.items() if stream.is_finished]:
             self._streams.pop(stream_id)
 
     def has_work(self, now: float) -> bool:
-        """Returns False when there is surely nothing to send now: looking costs a fraction of trying."""
+        """Return False when there is surely nothing to send now: looking costs a fraction of trying.
+
+        It is asked once for every datagram that is received or sent, and calls nothing of its own.
+        """
         if not self._handshake_confirmed:
             return True
+        for stream in self.active.values():
+            sender = stream.sender
+            if not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending:
+                return True
+        for connection_id in self._host_cids:
+            if not connection_id.was_sent:
+                return True
         space = self._spaces[Epoch.ONE_RTT]
         path = self._network_paths[0]
+        bidi, uni = self._stream_limits
         return (
             not path.is_validated
             or bool(path.remote_challenges)
             or (space.ack_at is not None and space.ack_at <= now)
-            or any(map(_has_frames, self.active.values()))
             or bool(self.credit_due)
             or self._local_max_data.value != self._local_max_data.sent
-            or _is_due(self._local_max_streams_bidi)
-            or _is_due(self._local_max_streams_uni)
+            or bidi.sent - bidi.used < bidi.granted - bidi.sent
+            or uni.sent - uni.used < uni.granted - uni.sent
             or self._probe_pending
             or self._handshake_done_pending
             or self._streams_blocked_pending
             or bool(self._ping_pending)
             or bool(self._datagrams_pending)
             or bool(self._retire_connection_ids)
-            or not all(connection_id.was_sent for connection_id in self._host_cids)
             or not self._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
         )
 
     def _write_application(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
         self._streams_queue = list(self.active.values())
         space = self._spaces[Epoch.ONE_RTT]
-        if space.ack_at is not None and space.ack_at > now and any(map(_has_frames, self._streams_queue)):
-            # A packet goes out in any case: the acknowledgement need not cost one of its own later.
+        if space.ack_at is not None and space.ack_at > now and _any_frames(self._streams_queue):
+            # A packet leaves in any case: the acknowledgement need not cost one of its own later.
             space.ack_at = now
         pacer = self._pacer
         self.unfinished = False
@@ -433,11 +479,17 @@ class PatchedConnection(QuicConnection):
             if pacer is not None and pacer.ended:
                 self._pacing_at = None
                 self.unfinished = pacer.packets >= FLUSH_PACKETS
-            self.active = {
-                stream.stream_id: stream
-                for stream in self._streams_queue
-                if stream.stream_id is not None and (_has_frames(stream) or stream.is_finished)
-            }
+            self.active = active = {}
+            for stream in self._streams_queue:
+                sender, receiver = stream.sender, stream.receiver
+                if (
+                    not sender.buffer_is_empty
+                    or sender.reset_pending
+                    or receiver.stop_pending
+                    or (sender.is_finished and receiver.is_finished)
+                ):
+                    assert stream.stream_id is not None
+                    active[stream.stream_id] = stream
             self._streams_queue = []
 
     def _write_stream_frame(

@@ -1,0 +1,208 @@
+"""UDP and TCP sockets for every address of a host, and what a UDP socket does without a task of its own.
+
+All sockets are non-blocking. Binding a host means all of its addresses on one port number; an error names the address
+that cannot be bound.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import trio
+
+Address = tuple[Any, ...]
+"""A socket address as the `socket` module has it: host, port, and for IPv6 two more."""
+
+MIN_PACKET = 1200
+"""Bytes of UDP payload that every path must carry (RFC 9000, section 14)."""
+
+_BUFFER_BYTES = 4 * 1024 * 1024
+"""Bytes of the kernel's buffers for a UDP socket. The process may be busy elsewhere for some 30 ms, in which a link of
+1 Gbit/s brings 4 MiB; what does not fit is lost and is sent again. The kernel may grant less."""
+MAX_PAYLOAD = 65535
+"""Bytes of the longest UDP payload: its length field has 16 bits."""
+_LOOPBACK_PACKET = 1452
+"""Bytes of a packet on loopback: what an Ethernet frame leaves after IPv6 and UDP headers, which every implementation
+accepts. Fewer and larger packets cost less, but some peers cannot take them."""
+_PORT_TRIES = 16
+"""Port numbers that are tried when the one that was free on the first address is taken on another: with half of all
+numbers taken, all tries fail once in 65,536."""
+
+
+class UdpSocket:
+    """One UDP socket.
+
+    `receive` and `receive_from` take the most bytes to read: `MAX_PAYLOAD`. They raise `BlockingIOError` when no
+    datagram waits, else `OSError`: what ICMP says about datagrams that were sent earlier.
+
+    Attributes:
+        address: What it is bound to.
+        connected: True when it talks to one peer only.
+        receive: Returns the next datagram.
+        receive_from: Returns the next datagram and its sender.
+        wait_readable: Waits for a datagram.
+        wait_writable: Waits until the socket's buffer has room.
+    """
+
+    def __init__(self, sock: socket.socket, *, connected: bool = False) -> None:
+        self.connected = connected
+        self.address: Address = sock.getsockname()
+        self._socket = sock
+        # Called for each datagram: no function of ours in between.
+        self.receive: Callable[[int], bytes] = sock.recv
+        self.receive_from: Callable[[int], tuple[bytes, Address]] = sock.recvfrom
+        self.wait_readable: Callable[[], Coroutine[Any, Any, None]] = partial(trio.lowlevel.wait_readable, sock)
+        self.wait_writable: Callable[[], Coroutine[Any, Any, None]] = partial(trio.lowlevel.wait_writable, sock)
+
+    def send(self, data: bytes, address: Address) -> bool:
+        """Send a datagram. Return False when the socket's buffer is full; any other failure counts as a loss."""
+        try:
+            if self.connected:
+                try:
+                    self._socket.send(data)
+                except ConnectionRefusedError:
+                    # The answer to an earlier datagram: this one has not been sent yet.
+                    self._socket.send(data)
+            else:
+                self._socket.sendto(data, address)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # An unreachable network, a firewall, a refused port: loss recovery and timeouts deal with all of them.
+            return True
+        return True
+
+    def close(self) -> None:
+        """Close the socket. No task may be waiting for it."""
+        self._socket.close()
+
+
+def connect_udp(family: int, address: Address) -> UdpSocket:
+    """Return a socket for one peer. Raises `OSError` when there is no route to it."""
+    sock = _new_socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return UdpSocket(sock, connected=True)
+
+
+async def bind_udp(host: str | None, port: int) -> list[UdpSocket]:
+    """Return sockets for every address of a host, all on one port number.
+
+    Args:
+        host: A name or address; "localhost" is both loopback addresses; None, "" and "::" are all addresses.
+        port: The port; 0 picks one that is free on all.
+
+    Raises:
+        OSError: An address cannot be bound; the message names it.
+    """
+    for attempt in range(_PORT_TRIES):
+        try:
+            return [UdpSocket(sock) for sock in await _bind_all(host, port, socket.SOCK_DGRAM)]
+        except OSError as error:
+            # The number that was free on the first address is taken on another: try a different one.
+            if port or error.errno != errno.EADDRINUSE or attempt == _PORT_TRIES - 1:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def bind_tcp(host: str | None, port: int) -> list[socket.socket]:
+    """Return sockets for every address of a host, all on one port number, bound and not yet listening.
+
+    Args:
+        host: A name or address; "localhost" is both loopback addresses; None, "" and "::" are all addresses.
+        port: The port; 0 picks one, which may be taken on some of the addresses.
+
+    Raises:
+        OSError: An address cannot be bound; the message names it.
+    """
+    return await _bind_all(host, port, socket.SOCK_STREAM)
+
+
+async def _bind_all(host: str | None, port: int, kind: socket.SocketKind) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in await _listening_addresses(host):
+            try:
+                sockets.append(_bind(family, address, port, kind))
+            except OSError as error:
+                # A machine without IPv6 has no ::1; one address of several is enough.
+                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and host == "localhost":
+                    continue
+                raise
+            port = sockets[-1].getsockname()[1]
+        if not sockets:
+            raise OSError(errno.EADDRNOTAVAIL, f"no address to listen on for {host!r}")
+    except BaseException:
+        for bound in sockets:
+            bound.close()
+        raise
+    return sockets
+
+
+async def _listening_addresses(host: str | None) -> list[tuple[int, str]]:
+    """Return the address families and addresses to bind for a host; "" as an address is all of them."""
+    if not host or host == "::":
+        return [(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET, "")]
+    if host == "localhost":
+        return [(socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")]
+    found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    return list(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
+
+
+def _bind(family: int, host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    sock = _new_socket(family, kind)
+    try:
+        if kind == socket.SOCK_STREAM and sys.platform != "win32":
+            # A restarted server must not wait for what the kernel keeps of its old connections.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if host else 0)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        shown = f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
+        name = "TCP" if kind == socket.SOCK_STREAM else "UDP"
+        number = error.errno or 0
+        raise OSError(number, f"cannot listen on {shown} ({name}): {os.strerror(number)}") from error
+    return sock
+
+
+def _new_socket(family: int, kind: socket.SocketKind) -> socket.socket:
+    sock = socket.socket(family, kind)
+    sock.setblocking(False)
+    if kind == socket.SOCK_DGRAM:
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+    return sock
+
+
+def packet_size(setting: int | None, address: Address) -> int:
+    """Return the bytes of the largest packet for a peer: the setting, else what its path surely carries."""
+    if setting is not None:
+        return setting
+    return _LOOPBACK_PACKET if _is_loopback(str(address[0])) else MIN_PACKET
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback
+
+
+def plain_address(address: Address) -> tuple[str, int]:
+    """Return a socket address as host and port; an IPv4 address that came over IPv6 is shown as IPv4."""
+    host = str(address[0])
+    return host.removeprefix("::ffff:") if "." in host else host, int(address[1])
