@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -13,6 +13,11 @@ MIB = 1024 * KIB
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value > 0:
         raise ValueError(f"Limits.{attribute.name} must be above zero, not {value!r}")
+
+
+MAX_DATAGRAM: Final = 1200
+"""Bytes of a datagram's body; longer ones are neither sent nor read. The draft sets it (moq-lite-06, section 6.4), so
+it is no field of `Limits`."""
 
 
 @attrs.frozen(kw_only=True)

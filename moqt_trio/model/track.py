@@ -7,14 +7,14 @@ from typing import Literal
 import trio
 
 from ..codes import StreamCode
-from ..limits import Limits
+from ..limits import MAX_DATAGRAM, Limits
 from .group import GroupWriter
 from .track_state import AGE_BOUND, MAX_SEQUENCE, TrackState
 
 Delivery = Literal["live", "reliable"]
 
-MAX_DATAGRAM_PAYLOAD = 1200 - 3 * 8
-"""A datagram's body has at most 1200 bytes, of which three varints take up to eight each (moq-lite-06, 6.4)."""
+MAX_DATAGRAM_PAYLOAD = MAX_DATAGRAM - 3 * 8
+"""Bytes of a datagram's payload: before it stand three varints, of up to eight bytes each."""
 
 
 class Track:

@@ -55,7 +55,7 @@ from .events import (
     RequestRefused,
     Unannounced,
 )
-from .machine import MessageMachine, RequestState, Responder
+from .machine import CountedResponder, MessageMachine, RequestState
 from .paths import format_prefix, joined_untrusted, path_local, path_untrusted
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ Available: TypeAlias = tuple[BroadcastPath | str, tuple[int, ...], int, int]
 """What is available here: path, hops up to this side without its own, warm cost, cold cost."""
 
 
-class AnnounceResponder(Responder):
+class AnnounceResponder(CountedResponder):
     """The peer wants to know what is available below a prefix.
 
     Events: `AnnouncementsRequested`, `RequestCancelled`.
@@ -81,8 +81,10 @@ class AnnounceResponder(Responder):
         prefix: The prefix; empty until the request arrived.
     """
 
+    _first = Expect.ANNOUNCE_REQUEST
+
     def __init__(self, session: SessionState) -> None:
-        super().__init__(session, Expect.ANNOUNCE_REQUEST)
+        super().__init__(session)
         self.prefix = BroadcastPath()
         self._exclude_hop = 0
         self._next_ordinal = 0
@@ -229,7 +231,7 @@ class AnnounceResponder(Responder):
 
     def _on_release(self) -> None:
         self._active.clear()
-        self._session.requests.give_back()
+        super()._on_release()
 
 
 @attrs.define(eq=False)

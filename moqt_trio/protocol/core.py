@@ -8,8 +8,7 @@ Spec: draft-lcurley-moq-lite-03 to -06.
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
@@ -17,7 +16,7 @@ import attrs
 from ..codes import SessionCode, StreamCode
 from ..errors import LocalProtocolError, Malformed, RemoteProtocolError
 from ..frame import Frame
-from ..limits import Limits
+from ..limits import MAX_DATAGRAM, Limits
 from ..path import BroadcastPath
 from ..wire.messages import Datagram, Fetch, Setup, StreamKind, SubscribeUpdate
 from .announce import AnnounceRequester, AnnounceResponder
@@ -37,23 +36,25 @@ if TYPE_CHECKING:
     from ..wire.dialect import Dialect
     from .events import Event
 
-_REQUESTS: Final = {
+_BIDIRECTIONAL: Final[Mapping[StreamKind, Callable[[SessionState], StreamMachine]]] = {
     StreamKind.ANNOUNCE: AnnounceResponder,
+    StreamKind.SUBSCRIBE: SubscribeResponder,
     StreamKind.FETCH: FetchResponder,
     StreamKind.TRACK: TrackInfoResponder,
     StreamKind.PROBE: ProbeResponder,
+    StreamKind.GOAWAY: GoawayReceiver,
 }
+"""What a bidirectional stream of the peer's is for, by its kind."""
 
 
-MAX_DATAGRAM: Final = 1200
-"""Bytes of a datagram's body; longer ones are neither sent nor read. Every path carries QUIC packets of 1200 bytes
-(RFC 9000, section 14), and the drafts hold a datagram to that."""
-
-
-class _IncomingStream(StreamMachine, abc.ABC):
+class IncomingStream(StreamMachine):
     """A stream that the peer opened: its type decides the machine for the rest.
 
-    A stream that ends before its type is complete was never anything, and leaves nothing behind.
+    A stream that ends before its type is complete was never anything, and leaves nothing.
+
+    Attributes:
+        kind: What it carries; None until its type arrived.
+        machine: What handles it; None until its type arrived. It may be driven directly from then on.
     """
 
     _bidirectional: ClassVar[bool]
@@ -86,7 +87,7 @@ class _IncomingStream(StreamMachine, abc.ABC):
         # Whatever still arrives for a stream that is refused here is ignored.
         self._closed = True
         kind = dialect.stream_kind_untrusted(number, bidirectional=self._bidirectional)
-        machine = self._make_untrusted(kind, end) if kind is not None else None
+        machine = self._make_untrusted(kind, end)
         if machine is None:
             raise self._unknown(number)
         self.kind, self.machine = kind, machine
@@ -105,9 +106,9 @@ class _IncomingStream(StreamMachine, abc.ABC):
         if self.machine is not None:
             self.machine.release()
 
-    @abc.abstractmethod
-    def _make_untrusted(self, kind: StreamKind, type_bytes: int) -> StreamMachine | None:
-        """Returns the machine for a kind of stream, or None for a kind that has none in this direction."""
+    def _make_untrusted(self, kind: StreamKind | None, type_bytes: int) -> StreamMachine | None:
+        """Return the machine for a kind of stream, or None for a kind that has none in this direction."""
+        raise NotImplementedError
 
     def _unknown(self, number: int) -> RemoteProtocolError:
         problem = f"a stream of unknown type {number:#x}"
@@ -116,44 +117,25 @@ class _IncomingStream(StreamMachine, abc.ABC):
         return RemoteProtocolError(problem, code=StreamCode.CANCELLED, scope="stream")
 
 
-class IncomingBidi(_IncomingStream):
-    """A bidirectional stream that the peer opened.
-
-    Attributes:
-        kind: What it carries; None until its type arrived.
-        machine: What handles it; None until its type arrived. It may be driven directly from then on.
-    """
+class IncomingBidi(IncomingStream):
+    """A bidirectional stream that the peer opened."""
 
     _bidirectional = True
 
-    def _make_untrusted(self, kind: StreamKind, type_bytes: int) -> StreamMachine | None:
-        if kind is StreamKind.SUBSCRIBE:
-            return SubscribeResponder(self._session)
-        if kind is StreamKind.GOAWAY:
-            return GoawayReceiver(self._session)
-        make: Callable[[SessionState], StreamMachine] | None = _REQUESTS.get(kind)
-        if make is None:
-            return None
-        self._session.requests.take_untrusted()
-        return make(self._session)
+    def _make_untrusted(self, kind: StreamKind | None, type_bytes: int) -> StreamMachine | None:
+        make = None if kind is None else _BIDIRECTIONAL.get(kind)
+        return None if make is None else make(self._session)
 
 
-class IncomingUni(_IncomingStream):
-    """A unidirectional stream that the peer opened.
-
-    Attributes:
-        kind: What it carries; None until its type arrived.
-        machine: What handles it; None until its type arrived. It may be driven directly from then on.
-    """
+class IncomingUni(IncomingStream):
+    """A unidirectional stream that the peer opened."""
 
     _bidirectional = False
 
-    def _make_untrusted(self, kind: StreamKind, type_bytes: int) -> StreamMachine | None:
+    def _make_untrusted(self, kind: StreamKind | None, type_bytes: int) -> StreamMachine | None:
         if kind is StreamKind.GROUP:
             return GroupReceiver(self._session, type_bytes)
-        if kind is StreamKind.SETUP:
-            return SetupReceiver(self._session)
-        return None
+        return SetupReceiver(self._session) if kind is StreamKind.SETUP else None
 
 
 class SessionCore:

@@ -12,7 +12,7 @@ from ..codes import StreamCode
 from ..errors import LocalProtocolError, Malformed
 from ..wire.messages import Expect, Fetch, FetchUpdate, Message, StreamKind
 from .events import Event, FetchRequested, FramesReceived, RequestFinished, RequestRefused
-from .machine import RequestState, Responder, StreamMachine
+from .machine import CountedResponder, RequestState, StreamMachine
 from .paths import path_untrusted
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .state import SessionState
 
 
-class FetchResponder(Responder):
+class FetchResponder(CountedResponder):
     """The peer fetches one group of ours. The driver finishes the stream after the last frame, or resets it.
 
     Events: `FetchRequested`, `FetchUpdate` where the version has updates, `RequestCancelled`.
@@ -31,8 +31,10 @@ class FetchResponder(Responder):
 
     _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
 
+    _first = Expect.FETCH
+
     def __init__(self, session: SessionState) -> None:
-        super().__init__(session, Expect.FETCH)
+        super().__init__(session)
         self.request: Fetch | None = None
         self._encoder = session.dialect.frame_encoder()
 
@@ -62,9 +64,6 @@ class FetchResponder(Responder):
         self._state = RequestState.PENDING
         self._expect = Expect.FETCH_UPDATE if self._session.dialect.features.fetch_update else None
         events.append(FetchRequested(path, message))
-
-    def _on_release(self) -> None:
-        self._session.requests.give_back()
 
 
 class FetchRequester(StreamMachine):

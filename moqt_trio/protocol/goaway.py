@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 class GoawayReceiver(MessageMachine):
     """The peer asks us to leave. Event: `Goaway`."""
 
-    def __init__(self, session: SessionState) -> None:
-        super().__init__(session, Expect.GOAWAY)
+    _first = Expect.GOAWAY
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, Goaway)

@@ -117,15 +117,24 @@ class MessageMachine(StreamMachine, abc.ABC):
     _error_code: ClassVar[int] = StreamCode.INTERNAL_ERROR
     """The stream code for a peer that breaks this kind of stream."""
 
-    def __init__(self, session: SessionState, expect: Expect | None) -> None:
+    _first: ClassVar[Expect]
+    """The first message of the peer's on this kind of stream."""
+
+    def __init__(self, session: SessionState, expect: Expect | None = None) -> None:
+        """Make the machine of a stream.
+
+        Args:
+            session: What the machines of the session share.
+            expect: The first message of the peer's, where that is not the same for every version.
+        """
         self._session = session
-        self._expect = expect
+        self._expect: Expect | None = expect or self._first
         self._buffer = StreamBuffer()
         self._released = False
 
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
         buffer, session = self._buffer, self._session
-        buffer.feed(data)
+        buffer += data
         while buffer:
             if self._expect is None:
                 if session.dialect.quirks.stray_zeros:
@@ -189,9 +198,7 @@ _OVER = frozenset({RequestState.FINISHED, RequestState.CANCELLED})
 class Responder(MessageMachine):
     """A stream on which the peer asks for something, and may cancel it."""
 
-    def __init__(self, session: SessionState, expect: Expect) -> None:
-        super().__init__(session, expect)
-        self._state = RequestState.WAITING
+    _state = RequestState.WAITING
 
     @property
     def _over(self) -> bool:
@@ -216,3 +223,14 @@ class Responder(MessageMachine):
             return []
         self._state = RequestState.CANCELLED
         return [RequestCancelled(code)]
+
+
+class CountedResponder(Responder):
+    """A request that counts for `Limits.max_requests` until it is released: all but subscriptions, which have ids."""
+
+    def __init__(self, session: SessionState) -> None:
+        session.requests.take_untrusted()
+        super().__init__(session)
+
+    def _on_release(self) -> None:
+        self._session.requests.give_back()

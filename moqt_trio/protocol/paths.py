@@ -1,4 +1,4 @@
-"""A path as somebody spelled it, made canonical and held to its bounds: a peer's spelling, and the caller's own.
+"""A path as it was written, by a peer or by the caller, made canonical and held to its bounds.
 
 Peers put slashes at the ends or double them; inside this library a path has one form, so that equal paths are equal.
 """
@@ -27,27 +27,27 @@ def path_untrusted(text: str, limits: Limits, below: BroadcastPath | None = None
     Raises:
         LimitExceeded: The path is too long or too deep; scope `"stream"`.
     """
-    parts = tuple([part for part in text.split("/") if part])
-    return _path_of_untrusted(parts if below is None else below.parts + parts, limits)
+    parts = text.split("/")
+    if "" in parts:
+        parts = [part for part in parts if part]
+    whole = tuple(parts) if below is None else (*below.parts, *parts)
+    _check_untrusted(whole, limits)
+    return BroadcastPath(whole)
 
 
 def joined_untrusted(prefix: BroadcastPath, suffix: BroadcastPath, limits: Limits) -> BroadcastPath:
     """Return the path that a peer's suffix makes below a prefix. Raises as `path_untrusted` does."""
-    return _path_of_untrusted(prefix.parts + suffix.parts, limits)
-
-
-def _path_of_untrusted(parts: tuple[str, ...], limits: Limits) -> BroadcastPath:
-    if len(parts) > limits.max_path_parts:
-        raise LimitExceeded("max_path_parts", len(parts), code=StreamCode.UNROUTABLE, scope="stream")
-    size = _size(parts)
-    if size > limits.max_path:
-        raise LimitExceeded("max_path", size, code=StreamCode.UNROUTABLE, scope="stream")
+    parts = prefix.parts + suffix.parts
+    _check_untrusted(parts, limits)
     return BroadcastPath(parts)
 
 
-def _size(parts: tuple[str, ...]) -> int:
-    # A caller's text may hold what UTF-8 cannot: that is refused where the path is encoded.
-    return len("/".join(parts).encode("utf-8", "surrogatepass"))
+def _check_untrusted(parts: tuple[str, ...], limits: Limits) -> None:
+    if len(parts) > limits.max_path_parts:
+        raise LimitExceeded("max_path_parts", len(parts), code=StreamCode.UNROUTABLE, scope="stream")
+    size = len("/".join(parts).encode())
+    if size > limits.max_path:
+        raise LimitExceeded("max_path", size, code=StreamCode.UNROUTABLE, scope="stream")
 
 
 def check_path_local(path: BroadcastPath, limits: Limits, track: str | None = None) -> None:
@@ -66,7 +66,8 @@ def check_path_local(path: BroadcastPath, limits: Limits, track: str | None = No
         raise LocalProtocolError(
             f"a path has at most {limits.max_path_parts} parts (Limits.max_path_parts), not {len(parts)}"
         )
-    size = _size(parts)
+    # A caller's text may hold what UTF-8 cannot: that is refused where the path is encoded.
+    size = len("/".join(parts).encode("utf-8", "surrogatepass"))
     if size > limits.max_path:
         raise LocalProtocolError(f"a path has at most {limits.max_path} bytes (Limits.max_path), not {size}")
 

@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING
 from ..errors import LocalProtocolError
 from ..wire.messages import Expect, Message, Probe, ProbeLevel, StreamKind
 from .events import Event, RequestFinished, RequestRefused
-from .machine import MessageMachine, RequestState, Responder
+from .machine import CountedResponder, MessageMachine, RequestState
 
 if TYPE_CHECKING:
     from .state import SessionState
 
 
-class ProbeResponder(Responder):
+class ProbeResponder(CountedResponder):
     """The peer wants our estimates. Opening the stream is the request; a PROBE message on it sets a target.
 
     Events: `Probe` when the stream opens, without a target, and for each message; `RequestCancelled`.
     """
 
-    def __init__(self, session: SessionState) -> None:
-        super().__init__(session, Expect.PROBE)
+    _first = Expect.PROBE
 
     def report(self, bitrate: int | None, rtt_ms: int | None = None) -> bytes:
         """Returns PROBE; b"" once the peer has cancelled.
@@ -48,15 +47,14 @@ class ProbeResponder(Responder):
         assert isinstance(message, Probe)
         events.append(message)
 
-    def _on_release(self) -> None:
-        self._session.requests.give_back()
-
 
 class ProbeRequester(MessageMachine):
     """We want the peer's estimates. Events: `Probe`, `RequestFinished`, `RequestRefused`."""
 
+    _first = Expect.PROBE
+
     def __init__(self, session: SessionState, bitrate: int | None) -> None:
-        super().__init__(session, Expect.PROBE)
+        super().__init__(session)
         setup = session.peer_setup
         if setup is not None and setup.probe is ProbeLevel.NONE:
             raise LocalProtocolError("the peer said that it answers no probe")

@@ -39,10 +39,12 @@ class SetupReceiver(MessageMachine):
     Every mistake here ends the session: without a SETUP, or with two, nothing after it can be relied on.
     """
 
+    _first = Expect.SETUP
+
     def __init__(self, session: SessionState) -> None:
         if session.setup_seen:
             raise RemoteProtocolError("a second SETUP stream", code=SessionCode.PROTOCOL_VIOLATION)
-        super().__init__(session, Expect.SETUP)
+        super().__init__(session)
         session.setup_seen = True
 
     def _on_message(self, message: Message, events: list[Event]) -> None:

@@ -70,11 +70,11 @@ class SubscribeResponder(Responder):
 
     _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
 
-    def __init__(self, session: SessionState) -> None:
-        super().__init__(session, Expect.SUBSCRIBE)
-        self.request: Subscribe | None = None
-        self.accepted = False
-        self._range: tuple[int | None, int | None] = (None, None)
+    _first = Expect.SUBSCRIBE
+
+    request: Subscribe | None = None
+    accepted = False
+    _range: tuple[int | None, int | None] = (None, None)
 
     def accept(self, start_group: int | None, latest_group: int | None = None) -> bytes:
         """Returns SUBSCRIBE_OK (before moq-lite: INFO); to be called once.
@@ -89,18 +89,20 @@ class SubscribeResponder(Responder):
         Raises:
             LocalProtocolError: There is no request yet, it was accepted or ended before, or the version wants a group.
         """
-        request = self._request()
-        if self._over:
-            return b""
-        if self._state is not RequestState.PENDING:
+        request = self.request
+        if request is None or self._state is not RequestState.PENDING:
+            self._request()
+            if self._over:
+                return b""
             raise LocalProtocolError("the subscription was answered before")
         features = self._session.dialect.features
         if start_group is None and features.subscribe_ok_needs_group:
             raise LocalProtocolError(f"SUBSCRIBE_OK of {self._session.dialect.name} names the first group")
-        ok = SubscribeOk(start_group)
-        if not features.subscribe_ok_needs_group:
+        if features.subscribe_ok_needs_group:
+            ok = SubscribeOk(start_group)
+        else:
             # The older layouts tell the publisher's preferences too: the subscriber's own priority, as every peer says.
-            ok = attrs.evolve(ok, priority=request.priority, latest_group=latest_group)
+            ok = SubscribeOk(start_group, request.priority, latest_group=latest_group)
         data = self._session.dialect.encode(ok)
         self.accepted = True
         self._state = RequestState.ACCEPTED
@@ -154,14 +156,23 @@ class SubscribeResponder(Responder):
         return self.request
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
-        if isinstance(message, Subscribe):
-            self._on_subscribe(message, events)
+        if not isinstance(message, Subscribe):
+            assert isinstance(message, SubscribeUpdate)
+            if self._session.dialect.features.update_keeps_range:
+                message = self._with_range_kept(message)
+            self._check(message)
+            events.append(message)
             return
-        assert isinstance(message, SubscribeUpdate)
-        if self._session.dialect.features.update_keeps_range:
-            message = self._with_range_kept(message)
-        self._check(message)
-        events.append(message)
+        if message.end_group is not None:
+            self._check(message)
+        session = self._session
+        path = path_untrusted(message.broadcast, session.limits)
+        session.peers.admit_untrusted(message.subscribe_id)
+        self.request = message
+        self._range = message.start_group, message.end_group
+        self._state = RequestState.PENDING
+        self._expect = Expect.SUBSCRIBE_UPDATE
+        events.append(SubscribeRequested(path, message))
 
     def _with_range_kept(self, update: SubscribeUpdate) -> SubscribeUpdate:
         """Returns an update with the bounds in force where it names none."""
@@ -170,16 +181,6 @@ class SubscribeResponder(Responder):
         end = end if update.end_group is None else update.end_group
         self._range = start, end
         return attrs.evolve(update, start_group=start, end_group=end)
-
-    def _on_subscribe(self, message: Subscribe, events: list[Event]) -> None:
-        self._check(message)
-        path = path_untrusted(message.broadcast, self._session.limits)
-        self._session.peers.admit_untrusted(message.subscribe_id)
-        self.request = message
-        self._range = message.start_group, message.end_group
-        self._state = RequestState.PENDING
-        self._expect = Expect.SUBSCRIBE_UPDATE
-        events.append(SubscribeRequested(path, message))
 
     def _check(self, wanted: Subscribe | SubscribeUpdate) -> None:
         problem = _range_problem(wanted)

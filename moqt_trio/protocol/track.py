@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import LocalProtocolError
 from ..wire.messages import Expect, Message, StreamKind, TrackInfo, TrackRequest
 from .events import Event, RequestRefused, TrackInfoRequested
-from .machine import MessageMachine, RequestState, Responder
+from .machine import CountedResponder, MessageMachine, RequestState
 from .paths import format_requested, path_untrusted
 
 if TYPE_CHECKING:
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from .state import SessionState
 
 
-class TrackInfoResponder(Responder):
+class TrackInfoResponder(CountedResponder):
     """The peer asks for the properties of a track of ours.
 
     Events: `TrackInfoRequested`, and `RequestCancelled` when the peer withdraws before the reply.
     """
 
-    def __init__(self, session: SessionState) -> None:
-        super().__init__(session, Expect.TRACK_REQUEST)
+    _first = Expect.TRACK_REQUEST
 
     def reply(self, info: TrackInfo) -> bytes:
         """Returns TRACK_INFO; the driver writes it with FIN. Returns b"" once the peer has cancelled.
@@ -50,9 +49,6 @@ class TrackInfoResponder(Responder):
         self._expect = None
         events.append(TrackInfoRequested(path, message.track))
 
-    def _on_release(self) -> None:
-        self._session.requests.give_back()
-
 
 class TrackInfoRequester(MessageMachine):
     """We ask for the properties of a track of the peer's. Our half stays open until the reply: a FIN would cancel.
@@ -60,8 +56,10 @@ class TrackInfoRequester(MessageMachine):
     Events: `TrackInfo` or `RequestRefused`. What ends the stream after the reply says nothing.
     """
 
+    _first = Expect.TRACK_INFO
+
     def __init__(self, session: SessionState, broadcast: BroadcastPath | str, track: str) -> None:
-        super().__init__(session, Expect.TRACK_INFO)
+        super().__init__(session)
         request = TrackRequest(format_requested(broadcast, track, session.dialect, session.limits), track)
         self.opening = session.dialect.stream_type(StreamKind.TRACK) + session.dialect.encode(request)
 

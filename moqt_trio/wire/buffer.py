@@ -1,7 +1,6 @@
-"""Cursors over bytes: `StreamBuffer` for a stream that is still arriving, `Reader` and `Writer` for one whole message.
+"""Bytes, read and written: `StreamBuffer` for a stream that still arrives, `Reader` and `Writer` for one message.
 
-Messages are cut out of bytes here and nowhere else, so every bound is checked here. Nothing in this file knows
-what a message means.
+Messages are cut out of bytes here and nowhere else, so every bound is checked here.
 """
 
 from __future__ import annotations
@@ -105,23 +104,29 @@ class Reader:
         return len(self._data) - self._offset
 
     def malformed(self, problem: str) -> Malformed:
-        """Returns the exception for a problem with this message."""
+        """Return the exception for a problem with this message."""
         return Malformed(f"{self.what}: {problem}", code=self.code, scope=self.scope)
 
     def exceeded(self, limit: str, value: int) -> LimitExceeded:
-        """Returns the exception for a number in this message that goes past a field of `Limits`."""
+        """Return the exception for a number in this message that goes past a field of `Limits`."""
         return LimitExceeded(limit, value, code=self.code, scope=self.scope)
 
+    def _cut_off(self, size: int, problem: str) -> Exception:
+        """Return the exception for a message that has at least this many bytes, of which some are not there."""
+        return self.malformed(problem)
+
+    # Numbers of one byte are read in line: they are nearly all of them, and a call costs more than reading one.
+
     def u8(self) -> int:
-        """Reads one byte as a number."""
+        """Read one byte as a number."""
         offset = self._offset
         if offset >= len(self._data):
-            raise self.malformed("ends where a byte is due")
+            raise self._cut_off(offset + 1, "ends where a byte is due")
         self._offset = offset + 1
         return self._data[offset]
 
     def flag(self) -> bool:
-        """Reads one byte that has to be 0 or 1."""
+        """Read one byte that has to be 0 or 1."""
         value = self.u8()
         if value > 1:
             raise self.malformed(f"{value} where 0 or 1 is due")
@@ -131,22 +136,24 @@ class Reader:
         """Read a varint."""
         data, offset = self._data, self._offset
         if offset < len(data) and data[offset] < 0x40:
-            # Most varints have one byte, and a call costs more than reading it.
             self._offset = offset + 1
             return data[offset]
         found = varint.decode(data, offset)
         if found is None:
-            raise self.malformed("ends where a varint is due")
+            raise self._cut_off(len(data) + 1, "ends where a varint is due")
         value, self._offset = found
         return value
 
     def optional(self) -> int | None:
-        """Reads a varint that is one above its meaning, 0 for None."""
-        value = self.varint()
-        return value - 1 if value else None
+        """Read a varint that is one above its meaning, 0 for None."""
+        data, offset = self._data, self._offset
+        if offset < len(data) and not data[offset]:
+            self._offset = offset + 1
+            return None
+        return self.varint() - 1
 
     def count(self, limit: str, bound: int, item_size: int = 1) -> int:
-        """Reads how many items follow, and refuses a number that can't be true before anything is made for it.
+        """Read how many items follow, and refuses a number that can't be true before anything is made for it.
 
         Args:
             limit: The name of the field of `Limits`.
@@ -161,19 +168,24 @@ class Reader:
         return value
 
     def data(self, limit: str, bound: int) -> bytes:
-        """Reads bytes that have their length in front. `limit` and `bound` are as in `count`."""
-        size = self.varint()
+        """Read bytes that have their length in front. `limit` and `bound` are as in `count`."""
+        data, start = self._data, self._offset
+        if start < len(data) and data[start] < 0x40:
+            size = data[start]
+            start += 1
+        else:
+            size = self.varint()
+            start = self._offset
         if size > bound:
             raise self.exceeded(limit, size)
-        start = self._offset
-        end = self._offset = start + size
-        if end > len(self._data):
-            self._offset = start
-            raise self.malformed(f"has a field of {size} bytes where {self.remaining} are left")
-        return bytes(self._data[start:end])
+        end = start + size
+        if end > len(data):
+            raise self._cut_off(end, f"has a field of {size} bytes where {len(data) - start} are left")
+        self._offset = end
+        return bytes(data[start:end])
 
     def text(self, limit: str, bound: int) -> str:
-        """Reads UTF-8 text that has its length in bytes in front. `limit` and `bound` are as in `count`."""
+        """Read UTF-8 text that has its length in bytes in front. `limit` and `bound` are as in `count`."""
         raw = self.data(limit, bound)
         try:
             return raw.decode()
@@ -181,18 +193,18 @@ class Reader:
             raise self.malformed(f"text is not UTF-8: {printable(raw)}") from error
 
     def rest(self) -> bytes:
-        """Reads everything that is left."""
+        """Read everything that is left."""
         start, self._offset = self._offset, len(self._data)
         return bytes(self._data[start:])
 
     def expect_end(self) -> None:
-        """Refuses a message that has bytes behind its last field."""
+        """Refuse a message that has bytes after its last field."""
         if self._offset < len(self._data):
             raise self.malformed(f"has {self.remaining} bytes too many")
 
 
 class Incomplete(Exception):
-    """A message without a length goes on behind what has arrived. Never leaves the wire floor."""
+    """A message without a length goes on after what has arrived. Never leaves this package."""
 
 
 class BareReader(Reader):
@@ -207,7 +219,7 @@ class BareReader(Reader):
     def __init__(
         self, buffer: StreamBuffer, bound: int, what: str, scope: Scope = "session", code: int = _VIOLATION
     ) -> None:
-        """Starts to read at the front of a buffer.
+        """Start to read at the front of a buffer.
 
         Args:
             buffer: What has arrived; not to be changed before `finish`.
@@ -225,19 +237,11 @@ class BareReader(Reader):
         self._buffer = buffer
         self._bound = bound
 
-    def _wait_for(self, size: int) -> Incomplete:
-        """Returns the exception for a message that has at least this many bytes."""
+    def _cut_off(self, size: int, problem: str) -> Exception:
         if size > self._bound:
-            raise self.exceeded("max_message", size)
+            return self.exceeded("max_message", size)
         self._buffer._wanted = size
         return Incomplete()
-
-    def varint(self) -> int:
-        found = varint.decode(self._data, self._offset)
-        if found is None:
-            raise self._wait_for(len(self._data) + 1)
-        value, self._offset = found
-        return value
 
     def count(self, limit: str, bound: int, item_size: int = 1) -> int:
         value = self.varint()
@@ -245,68 +249,50 @@ class BareReader(Reader):
             raise self.exceeded(limit, value)
         return value
 
-    def data(self, limit: str, bound: int) -> bytes:
-        size = self.varint()
-        if size > bound:
-            raise self.exceeded(limit, size)
-        end = self._offset + size
-        if end > len(self._data):
-            raise self._wait_for(end)
-        start, self._offset = self._offset, end
-        return bytes(self._data[start:end])
-
     def finish(self) -> None:
-        """Takes what was read out of the buffer."""
+        """Take what was read out of the buffer."""
         if self._offset > self._bound:
             raise self.exceeded("max_message", self._offset)
         self._buffer.skip(self._offset)
 
 
-class Writer:
+class Writer(bytearray):
     """Writes the fields of one message, each in the form that `Reader` reads.
 
-    Every method raises `LocalProtocolError` for a value that its form can't hold.
+    It is a bytearray that grows at its end. Every method raises `LocalProtocolError` for a value that its form can't
+    hold.
     """
 
-    __slots__ = ("_data",)
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def __len__(self) -> int:
-        """Returns how many bytes have been written."""
-        return len(self._data)
-
     def u8(self, value: int) -> None:
-        """Writes a number of 0 to 255 as one byte."""
+        """Write a number of 0 to 255 as one byte."""
         if not 0 <= value <= 0xFF:
             raise LocalProtocolError(f"this field holds 0 to 255, not {value}")
-        self._data.append(value)
+        self.append(value)
 
     def flag(self, value: bool | None) -> None:
-        """Writes a byte that is 0 or 1; None, for "not said", counts as 0."""
-        self._data.append(1 if value else 0)
+        """Write a byte that is 0 or 1; None, for "not said", counts as 0."""
+        self.append(1 if value else 0)
 
     def varint(self, value: int) -> None:
-        """Writes a varint."""
-        self._data += varint.encode(value)
+        """Write a varint."""
+        self += varint.encode(value)
 
     def optional(self, value: int | None) -> None:
-        """Writes a varint that is one above its meaning, 0 for None."""
+        """Write a varint that is one above its meaning, 0 for None."""
         if value is None:
-            self._data.append(0)
+            self.append(0)
             return
         if value < 0:
             raise LocalProtocolError(f"this field holds no negative number, not {value}")
-        self._data += varint.encode(value + 1)
+        self += varint.encode(value + 1)
 
     def data(self, value: bytes) -> None:
-        """Writes bytes with their length in front."""
-        self._data += varint.encode(len(value))
-        self._data += value
+        """Write bytes with their length in front."""
+        self += varint.encode(len(value))
+        self += value
 
     def text(self, value: str) -> None:
-        """Writes text as UTF-8 with its length in bytes in front."""
+        """Write text as UTF-8 with its length in bytes in front."""
         try:
             raw = value.encode()
         except UnicodeEncodeError as error:
@@ -314,16 +300,16 @@ class Writer:
         self.data(raw)
 
     def raw(self, value: bytes) -> None:
-        """Writes bytes as they are."""
-        self._data += value
+        """Write bytes as they are."""
+        self += value
 
     def getvalue(self) -> bytes:
-        """Returns what was written."""
-        return bytes(self._data)
+        """Return what was written."""
+        return bytes(self)
 
     def framed(self, kind: int | None = None) -> bytes:
-        """Returns what was written with its length in front, and in front of that the message's type, if it has one."""
-        head = varint.encode(len(self._data))
+        """Return what was written with its length in front, and in front of that the message's type, if it has one."""
+        head = varint.encode(len(self))
         if kind is not None:
             head = varint.encode(kind) + head
-        return head + self._data
+        return head + self

@@ -167,8 +167,8 @@ class Dialect(abc.ABC):
         return bool(self.handshakes)
 
     def split_stream_type(self, data: bytes) -> tuple[int, int] | None:
-        """Returns the number of a stream's type and the offset behind it; None when it is not complete."""
-        return varint.decode(data)
+        """Return the number of a stream's type and the offset after it; None when it is not complete."""
+        return (data[0], 1) if data and data[0] < 0x40 else varint.decode(data)
 
     @abc.abstractmethod
     def stream_type(self, kind: StreamKind) -> bytes:

@@ -292,7 +292,7 @@ class Pair(RuleBasedStateMachine):
                 if reply == "finish":
                     machine.finish()
 
-    frame_lists = st.lists(st.tuples(st.binary(max_size=70), st.integers(0, 1 << 61)), max_size=3)
+    frame_lists = st.lists(st.tuples(st.binary(max_size=70), st.integers(0, (1 << 61) - 1)), max_size=3)
 
     def _send(self, stream: Stream, side: int, frames: list[tuple[bytes, int]], *, fin: bool) -> None:
         machine = stream.machine(side)

@@ -22,11 +22,13 @@ _RESTART: Final = 2
 
 
 def read_path(reader: Reader, limits: Limits) -> str:
-    """Reads a broadcast path, a prefix or a suffix, as it was spelled."""
+    """Reads a broadcast path, a prefix or a suffix, as the peer wrote it."""
     text = reader.text("max_path", limits.max_path)
-    parts = sum(1 for part in text.split("/") if part)
-    if parts > limits.max_path_parts:
-        raise reader.exceeded("max_path_parts", parts)
+    if text.count("/") >= limits.max_path_parts:
+        # Slashes at the ends and doubled ones make no part.
+        parts = sum(1 for part in text.split("/") if part)
+        if parts > limits.max_path_parts:
+            raise reader.exceeded("max_path_parts", parts)
     return text
 
 
