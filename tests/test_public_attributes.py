@@ -16,7 +16,7 @@ import moqt_trio
 
 MEMBERS = {
     "Announcement": "active cost hops path updated",
-    "Announcements": "active receive wait_initial",
+    "Announcements": "active receive tracks wait_initial",
     "Backoff": "delay factor initial jitter maximum random retries",
     "Broadcast": "finish track tracks",
     "BroadcastPath": "covers join parse parts suffix_of",
@@ -59,7 +59,9 @@ MEMBERS = {
     ),
     "SessionClosed": "by_peer local_code reason remote_code",
     "SessionRequest": "accept answered authority origin path peer query reject transport version",
-    "SessionStatistics": "datagrams_dropped groups_dropped publications subscriptions subscriptions_served transport",
+    "SessionStatistics": (
+        "datagrams_dropped groups_dropped peer_bitrate publications subscriptions subscriptions_served transport"
+    ),
     "StreamReset": "after by_peer code",
     "Subscription": (
         "dropped end_group path receive start_group statistics track track_properties unread_groups update "

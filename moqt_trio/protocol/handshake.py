@@ -68,6 +68,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
     Attributes:
         offered: The versions that this side can negotiate on, best first.
         dialect: The version that was agreed on; None before.
+        peer_bitrate: The peer's last estimate of the connection in bits per second; None while it is unknown.
     """
 
     def __init__(self, offered: tuple[Dialect, ...], limits: Limits) -> None:
@@ -75,6 +76,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
             raise LocalProtocolError("a handshake needs a version to negotiate on")
         self.offered = offered
         self.dialect: Dialect | None = None
+        self.peer_bitrate: int | None = None
         self._limits = limits
         self._buffer = StreamBuffer()
 
@@ -105,6 +107,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
             if update is None:
                 break
             assert isinstance(update, SessionUpdate)
+            self.peer_bitrate = update.bitrate
             events.append(update)
         if fin:
             if buffer or self.dialect is None:

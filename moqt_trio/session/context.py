@@ -23,6 +23,13 @@ logger = logging.getLogger("moqt_trio")
 
 Ts = TypeVarTuple("Ts")
 
+REPORT_INTERVAL = 5.0
+"""Seconds between two looks at the estimate that the peer gets: congestion windows move within a few round trips,
+viewers' choices of quality do not."""
+
+REPORT_CHANGE = 0.25
+"""The share by which the bitrate has to change to be reported again: less is noise of the congestion control."""
+
 
 class SessionContext:
     """One session's connection, core, nursery and limits.
@@ -77,6 +84,14 @@ class SessionContext:
         uri = self.core.goaway_received
         if uri is not None:
             raise GoingAway(uri)
+
+    def estimate(self) -> tuple[int, int | None]:
+        """Return bits per second, 0 when unknown, and the round trip in milliseconds, None when unknown."""
+        numbers = self.connection.statistics()
+        if not numbers.rtt:
+            return 0, None
+        # A measured round trip below a millisecond still says "measured": 0 means unknown on the wire.
+        return int(numbers.congestion_window * 8 / numbers.rtt), max(1, round(numbers.rtt * 1000))
 
     def violated(self, error: RemoteProtocolError) -> None:
         """End the session after a mistake of the peer that breaks all of it."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from ..codes import SessionCode
-from ..errors import ConnectTimeout, RemoteProtocolError, SessionClosed, VersionUnsupported
+from ..errors import ConnectTimeout, RemoteProtocolError, SessionClosed, StreamReset, VersionUnsupported
 from ..protocol.events import Event, SessionNegotiated, SessionStreamEnded
 from ..protocol.handshake import ClientHandshake, Negotiation, ServerHandshake
+from .context import REPORT_CHANGE, REPORT_INTERVAL, SessionContext
 from .stream import ControlStream
 
 if TYPE_CHECKING:
@@ -61,6 +63,21 @@ class HandshakeControl(ControlStream):
     def handle(self, event: Event) -> None:
         if isinstance(event, SessionStreamEnded):
             self.context.close(SessionCode.NO_ERROR)
+
+
+async def report_bitrate(context: SessionContext, handshake: HandshakeStream) -> None:
+    """Tell the peer this side's estimate of the connection, whenever it has changed much.
+
+    The versions that have a handshake have no probes: SESSION_UPDATE on the handshake's stream takes their place.
+    """
+    reported = 0
+    with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
+        while True:
+            await trio.sleep(REPORT_INTERVAL)
+            bitrate, _ = context.estimate()
+            if abs(bitrate - reported) >= REPORT_CHANGE * max(reported, 1) and handshake.stream.writable:
+                handshake.stream.write(handshake.machine.update(bitrate or None))
+                reported = bitrate
 
 
 async def negotiate(

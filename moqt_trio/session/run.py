@@ -26,7 +26,7 @@ from ..transport.code_mapping import HTTP3_CODES, PLAIN_CODES
 from ..transport.connection import Connection, ConnectionHandler
 from ..wire.messages import ProbeLevel, Setup
 from .context import SessionContext
-from .handshake import HandshakeControl, negotiate
+from .handshake import HandshakeControl, negotiate, report_bitrate
 from .session import Session
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ async def admit(session: Session) -> None:
     context, handshake = session._context, session._negotiated.handshake
     if handshake is not None:
         handshake.accept()
+        context.start(report_bitrate, context, handshake)
     own = context.core.setup_stream()
     if own is not None:
         stream = await context.connection.open_uni()

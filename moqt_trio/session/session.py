@@ -39,6 +39,8 @@ class SessionStatistics:
         subscriptions_served: Subscriptions of the peer's that are served now.
         groups_dropped: Groups that those subscribers lose because they are slow or the groups too old.
         datagrams_dropped: Datagrams from the peer that belonged to nothing or did not decode.
+        peer_bitrate: The peer's estimate of the connection in bits per second, in the versions where it comes without
+            a probe, up to moq-lite-02; None while it is unknown, and in later versions, which have `Session.probe`.
     """
 
     transport: TransportStatistics
@@ -47,6 +49,7 @@ class SessionStatistics:
     subscriptions_served: int
     groups_dropped: int
     datagrams_dropped: int
+    peer_bitrate: int | None = None
 
 
 class Session:
@@ -292,6 +295,7 @@ class Session:
 
     def statistics(self) -> SessionStatistics:
         """Return the session's numbers."""
+        handshake = self._negotiated.handshake
         return SessionStatistics(
             transport=self._context.connection.statistics(),
             publications=len(self._publisher.origin),
@@ -299,6 +303,7 @@ class Session:
             subscriptions_served=len(self._publisher.subscriptions),
             groups_dropped=sum(server.dropped_groups for server in self._publisher.subscriptions),
             datagrams_dropped=self._context.core.dropped_datagrams,
+            peer_bitrate=None if handshake is None else handshake.machine.peer_bitrate,
         )
 
     def __repr__(self) -> str:

@@ -1,94 +1,101 @@
-"""The versions that negotiate in band: moq-lite-01 and -02, moq-transfork-03 and develop, over both transports."""
+"""What only the versions before moq-lite-03 say, as the application sees it: the session's bitrate, tracks by name."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
 import pytest
 import trio
 
 import moqt_trio as moqt
+import moqt_trio.testing
+from moqt_trio.session.context import REPORT_INTERVAL
+from moqt_trio.session.run import run_session
+from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
+from moqt_trio.wire import dialect as dialects
+from tests.faults.state_wire import IN_BAND, TUPLES, protocol_of
 
-OLDER = ["moq-lite-02", "moq-lite-01", "moq-transfork-03", "gomoqt-develop"]
-SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
-EACH = pytest.mark.parametrize("version", OLDER)
-
-
-async def publish_one_group(request: moqt.SessionRequest) -> None:
-    """Offer `room/alice` with a track `text` that has one group of two frames."""
-    async with request.accept() as session:
-        broadcast = moqt.Broadcast()
-        track = broadcast.track("text")
-        async with session.publish("room/alice", broadcast):
-            await track.wait_subscribed()
-            async with track.open_group(1) as group:
-                await group.send(b"one")
-                await group.send(b"two")
-            await session.wait_closed()
+in_band = pytest.mark.parametrize("version", IN_BAND)
 
 
-@SCHEMES
-@EACH
-async def test_a_track_is_announced_and_read(scheme, version):
-    """A broadcast below a prefix is announced by its path, and a group of its track arrives whole."""
-    async with trio.open_nursery() as nursery:
-        listener = await nursery.start(moqt.serve, moqt.Router({"/a": publish_one_group}), "localhost", 0)
-        url = f"{scheme}://localhost:{listener.port}/a"
-        with trio.fail_after(10):
-            async with (
-                moqt.connect(url, versions=[version], fingerprint=listener.fingerprint) as session,
-                session.announcements("room") as announcements,
-            ):
-                assert session.version == version
-                announcement = await announcements.receive()
-                assert (str(announcement.path), announcement.active) == ("room/alice", True)
-                async with session.subscribe(announcement.path, "text") as subscription:
-                    group = await subscription.receive()
-                    assert (group.sequence, await group.read_all()) == (1, [b"one", b"two"])
-        nursery.cancel_scope.cancel()
+@asynccontextmanager
+async def two_sides(version: str) -> AsyncIterator[tuple[moqt.Session, moqt.Session]]:
+    """Yield the client's and the server's session, after their handshake."""
+    sessions: dict[bool, moqt.Session] = {}
+    both, over = trio.Event(), trio.Event()
+
+    async def run(connection: MemoryConnection) -> None:
+        path = "/a" if connection.is_client else None
+        async with run_session(connection, [dialects.get(version)], limits=moqt.Limits(), path=path) as session:
+            sessions[connection.is_client] = session
+            if len(sessions) == 2:
+                both.set()
+            await over.wait()
+
+    async with open_memory_pair(protocol=protocol_of(version)) as pair, trio.open_nursery() as nursery:
+        for connection in pair:
+            nursery.start_soon(run, connection)
+        with trio.fail_after(5):
+            await both.wait()
+        yield sessions[True], sessions[False]
+        over.set()
 
 
-@EACH
-async def test_the_path_travels_in_the_handshake(version):
-    """Over raw QUIC the handshake of these versions carries the request path: another one is refused with 404."""
-    async with trio.open_nursery() as nursery:
-        listener = await nursery.start(moqt.serve, moqt.Router({"/a": publish_one_group}), "localhost", 0)
-        url = f"moqt://localhost:{listener.port}/elsewhere"
-        connecting = moqt.connect(url, versions=[version], fingerprint=listener.fingerprint)
-        with trio.fail_after(10), pytest.raises(moqt.Rejected) as caught:
-            await connecting.__aenter__()
-        assert caught.value.status == 404
-        nursery.cancel_scope.cancel()
+@in_band
+async def test_each_side_learns_the_bitrate_that_the_other_measures(version, monkeypatch, autojump_clock):
+    """An estimate goes out once it is known and when it has changed much, and stands in the peer's statistics."""
+    async with two_sides(version) as (client, server):
+        assert client.statistics().peer_bitrate is None
+        connection = server._context.connection
+        numbers = attrs.evolve(connection.statistics(), rtt=0.1, congestion_window=125_000)
+        monkeypatch.setattr(connection, "statistics", lambda: numbers)
+        await trio.sleep(REPORT_INTERVAL + 1)
+        assert client.statistics().peer_bitrate == 10_000_000
+        assert server.statistics().peer_bitrate is None
+
+        numbers = attrs.evolve(numbers, congestion_window=130_000)
+        await trio.sleep(REPORT_INTERVAL)
+        assert client.statistics().peer_bitrate == 10_000_000
+        numbers = attrs.evolve(numbers, congestion_window=250_000)
+        await trio.sleep(REPORT_INTERVAL)
+        assert client.statistics().peer_bitrate == 20_000_000
 
 
-@SCHEMES
-async def test_no_shared_version_names_both_lists(scheme):
-    """A client and a server without a version in common both say which ones they speak."""
-    async with trio.open_nursery() as nursery:
-
-        async def listen(*, task_status: trio.TaskStatus[moqt.Listener]) -> None:
-            router = moqt.Router({"/a": publish_one_group})
-            await moqt.serve(router, "localhost", 0, versions=["moq-lite-02"], task_status=task_status)
-
-        listener = await nursery.start(listen)
-        url = f"{scheme}://localhost:{listener.port}/a"
-        with trio.fail_after(10), pytest.raises(moqt.VersionUnsupported) as caught:
-            async with moqt.connect(url, versions=["moq-lite-01"], fingerprint=listener.fingerprint):
-                pass
-        assert "moq-lite-01" in str(caught.value)
-        assert caught.value.offered == ("moq-lite-01",)
-        nursery.cancel_scope.cancel()
+async def test_a_version_with_probes_has_no_bitrate_without_one(autojump_clock):
+    """From moq-lite-03 on a probe asks for the estimate, and nothing comes by itself."""
+    async with moqt.testing.session_pair("moq-lite-06") as (client, _):
+        await trio.sleep(3 * REPORT_INTERVAL)
+        assert client.statistics().peer_bitrate is None
 
 
-@EACH
-async def test_a_refused_track_is_not_found(version):
-    """Subscribing to what is not there raises NotFound, in whatever number the version spells it."""
-    async with trio.open_nursery() as nursery:
-        listener = await nursery.start(moqt.serve, moqt.Router({"/a": publish_one_group}), "localhost", 0)
-        url = f"moqt://localhost:{listener.port}/a"
-        with trio.fail_after(10):
-            async with (
-                moqt.connect(url, versions=[version], fingerprint=listener.fingerprint) as session,
-                session.subscribe("room/alice", "nothing") as subscription,
-            ):
-                with pytest.raises(moqt.NotFound):
-                    await subscription.receive()
-        nursery.cancel_scope.cancel()
+@pytest.mark.parametrize("version", TUPLES)
+async def test_announced_tracks_have_names(version, autojump_clock):
+    """Where tracks are announced, their names can be read; they come and go with the broadcast."""
+    broadcast = moqt.Broadcast()
+    broadcast.track("video")
+    async with two_sides(version) as (client, server), client.announcements("room") as announcements:
+        assert announcements.tracks("room/a") == ()
+        async with server.publish("room/a", broadcast):
+            assert (await announcements.receive()).active
+            assert announcements.tracks("room/a") == ("video",)
+            broadcast.track("audio")
+            await trio.sleep(1)
+            assert announcements.tracks("/room/a/") == ("audio", "video")
+            assert announcements.tracks("room/b") == ()
+        assert not (await announcements.receive()).active
+        assert announcements.tracks("room/a") == ()
+
+
+async def test_announced_broadcasts_name_no_tracks(autojump_clock):
+    """In moq-lite a broadcast is announced, and its tracks are not."""
+    broadcast = moqt.Broadcast()
+    broadcast.track("video")
+    async with (
+        moqt.testing.session_pair() as (client, server),
+        client.announcements() as announcements,
+        server.publish("a", broadcast),
+    ):
+        assert (await announcements.receive()).active
+        assert announcements.tracks("a") == ()

@@ -9,6 +9,7 @@ import trio
 from ...codes import StreamCode
 from ...errors import SessionClosed, StreamReset
 from ...wire.messages import Probe
+from ..context import REPORT_CHANGE, REPORT_INTERVAL
 from .request import RequestServer
 
 if TYPE_CHECKING:
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
     from ...protocol.probe import ProbeResponder
     from ...transport.stream import BidiStream
     from .request import Serving
-
-_INTERVAL = 5.0
-"""Seconds between two looks at the estimate: congestion windows move within a few round trips, viewers' choices of
-quality do not."""
-
-_CHANGE = 0.25
-"""The share by which the bitrate has to change to be reported again: less is noise of the congestion control."""
 
 
 class ProbeServer(RequestServer):
@@ -52,23 +46,15 @@ class ProbeServer(RequestServer):
         try:
             with self.scope:
                 while True:
-                    bitrate, rtt_ms = self._estimate()
-                    if reported is None or abs(bitrate - reported) >= _CHANGE * max(reported, 1):
+                    bitrate, rtt_ms = self.context.estimate()
+                    if reported is None or abs(bitrate - reported) >= REPORT_CHANGE * max(reported, 1):
                         if self.stream.writable:
                             self.stream.write(self.machine.report(bitrate or None, rtt_ms))
                         reported = bitrate
-                    with trio.move_on_after(_INTERVAL):
+                    with trio.move_on_after(REPORT_INTERVAL):
                         await self.wakeup.wait()
                         reported = None
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass
         finally:
             self.cancel(StreamCode.SESSION_CLOSED)
-
-    def _estimate(self) -> tuple[int, int | None]:
-        """Return bits per second, 0 when unknown, and the round trip in milliseconds, None when unknown."""
-        numbers = self.context.connection.statistics()
-        if not numbers.rtt:
-            return 0, None
-        # A measured round trip below a millisecond still says "measured": 0 means unknown on the wire.
-        return int(numbers.congestion_window * 8 / numbers.rtt), max(1, round(numbers.rtt * 1000))

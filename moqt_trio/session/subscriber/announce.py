@@ -8,12 +8,15 @@ import attrs
 import trio
 
 from ...errors import SessionClosed, StreamReset
+from ...path import BroadcastPath
 from ...protocol.events import (
     Announced,
     AnnouncementsEnded,
     Event,
     InitialAnnouncementsDone,
     RequestRefused,
+    TrackAnnounced,
+    TrackUnannounced,
     Unannounced,
 )
 from .receive_queue import ReceiveQueue
@@ -22,7 +25,6 @@ from .request import Request
 if TYPE_CHECKING:
     from ...codes import CodeSpace
     from ...errors import MoqtError
-    from ...path import BroadcastPath
     from ..context import SessionContext
 
 
@@ -59,6 +61,7 @@ class Announcements(Request[Announcement]):
         super().__init__(context, ReceiveQueue(self._block))
         self._prefix = prefix
         self._active: dict[BroadcastPath, Announcement] = {}
+        self._tracks: dict[BroadcastPath, set[str]] = {}
         # What the application has read: a reader that is too slow gets the difference to it.
         self._read: dict[BroadcastPath, Announcement] = {}
         self._initial = trio.Event()
@@ -75,8 +78,13 @@ class Announcements(Request[Announcement]):
                 self._active[event.path] = change
                 self._add(change)
             case Unannounced():
+                self._tracks.pop(event.path, None)
                 if self._active.pop(event.path, None) is not None:
                     self._add(Announcement(event.path, False))
+            case TrackAnnounced():
+                self._tracks.setdefault(event.path, set()).add(event.track)
+            case TrackUnannounced():
+                self._tracks[event.path].discard(event.track)
             case InitialAnnouncementsDone():
                 self._initial.set()
             case AnnouncementsEnded():
@@ -100,6 +108,7 @@ class Announcements(Request[Announcement]):
     def _all_gone(self) -> None:
         gone = list(self._active)
         self._active.clear()
+        self._tracks.clear()
         for path in gone:
             self._add(Announcement(path, False))
 
@@ -151,6 +160,15 @@ class Announcements(Request[Announcement]):
     def active(self) -> tuple[Announcement, ...]:
         """What is available now, as far as it has arrived."""
         return tuple(self._active.values())
+
+    def tracks(self, path: str | BroadcastPath) -> tuple[str, ...]:
+        """Return the names of a broadcast's tracks that are announced now, in the versions that announce tracks.
+
+        Those are moq-transfork-03 and gomoqt-develop. A track that comes or goes while others of its broadcast are
+        announced is no change of the broadcast, so iterating does not report it. Empty in moq-lite, which announces
+        broadcasts only.
+        """
+        return tuple(sorted(self._tracks.get(BroadcastPath.parse(path), ())))
 
     def __repr__(self) -> str:
         return f"<Announcements below {str(self._prefix)!r}, {len(self._active)} active, {len(self._queue)} unread>"
