@@ -1,1 +1,1 @@
-"""One running session: joins the protocol, a connection and what is published, in one nursery."""
+"""One running session: joins the protocol, a connection and the published broadcasts in one nursery."""

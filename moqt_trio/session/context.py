@@ -1,4 +1,4 @@
-"""What the parts of a running session share: its connection, its protocol core, its nursery, and its limits."""
+"""SessionContext: what the parts of a session share. PendingStreams: the streams whose type has not arrived."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ REPORT_CHANGE = 0.25
 class SessionContext:
     """One session's connection, core, nursery and limits.
 
-    What the peer said once, its SETUP and its GOAWAY, is in the core; the events here only wake who waits for it.
+    The peer's SETUP and GOAWAY are stored in the core; the events here wake the tasks that wait for them.
 
     Attributes:
-        connection: What carries the session.
+        connection: The transport connection.
         core: The sans-IO state.
         dialect: The version that the session speaks.
         nursery: Owns every task of the session.
@@ -63,7 +63,7 @@ class SessionContext:
         self.nursery.start_soon(function, *arguments)
 
     def close(self, code: int, reason: str = "") -> None:
-        """Start closing the session, with a code of this library's numbers."""
+        """Start closing the session with a `SessionCode`, which is sent as the version numbers it."""
         self.connection.close(self.dialect.codes.to_wire("session", code), reason)
 
     def map_codes(self, stream: AnyStream, space: CodeSpace) -> None:
@@ -94,7 +94,7 @@ class SessionContext:
         return int(numbers.congestion_window * 8 / numbers.rtt), max(1, round(numbers.rtt * 1000))
 
     def violated(self, error: RemoteProtocolError) -> None:
-        """End the session after a mistake of the peer that breaks all of it."""
+        """Close the session after a mistake of the peer that breaks all of it."""
         logger.warning("session closed, the peer broke the protocol: %s", error)
         self.close(error.code, str(error))
 
@@ -107,7 +107,7 @@ class Refusable(Protocol):
 
 
 class PendingStreams:
-    """Refuses streams whose type does not come. One task does it for all of them, and sleeps while there are none.
+    """Refuses streams whose type does not arrive. One task does it for all of them, and sleeps while there are none.
 
     Args:
         timeout: Seconds that a stream has at the least; it may get up to twice as many.
@@ -126,11 +126,11 @@ class PendingStreams:
         self._some.set()
 
     def discard(self, stream: Refusable) -> None:
-        """Forget a stream: its type arrived, or it is over."""
+        """Forget a stream: its type arrived, or it has ended."""
         self._waiting.discard(stream)
 
     async def expire_forever(self) -> None:
-        """Refuse what has waited too long, until cancelled."""
+        """Refuse streams that have waited too long, until cancelled."""
         seen: set[Refusable] = set()
         while True:
             await self._some.wait()

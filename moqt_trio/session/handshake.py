@@ -1,4 +1,4 @@
-"""How a session comes to its version: by the protocol below it, or by a handshake up to moq-lite-02."""
+"""Negotiates a session's version: by the connection's protocol or, up to moq-lite-02, by a handshake in band."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class HandshakeStream:
-    """The stream of a handshake, which stays open as long as its session.
+    """The stream of a handshake, which stays open as long as the session.
 
     Attributes:
         stream: The client's first bidirectional stream.
@@ -37,19 +37,19 @@ class HandshakeStream:
     machine: ClientHandshake | ServerHandshake
 
     def accept(self) -> None:
-        """Tell the client the version; a server says nothing else before."""
+        """Send the version to the client; a server sends nothing else before."""
         if isinstance(self.machine, ServerHandshake):
             self.stream.write(self.machine.accept())
 
 
 @attrs.frozen
 class Negotiated:
-    """What the two sides came to.
+    """The result of a negotiation.
 
     Attributes:
         dialect: The version.
         path: The request target that the handshake carried; None where there was none.
-        handshake: The handshake's stream; None where the protocol below named the version.
+        handshake: The handshake's stream; None where the connection's protocol named the version.
     """
 
     dialect: Dialect
@@ -58,7 +58,7 @@ class Negotiated:
 
 
 class HandshakeControl(ControlStream):
-    """Watches the handshake's stream while the session runs: its end is the session's."""
+    """Watches the handshake's stream while the session runs, and closes the session when that stream ends."""
 
     def handle(self, event: Event) -> None:
         if isinstance(event, SessionStreamEnded):
@@ -83,10 +83,10 @@ async def report_bitrate(context: SessionContext, handshake: HandshakeStream) ->
 async def negotiate(
     connection: Connection, offered: Sequence[Dialect], *, path: str | None = None, limits: Limits
 ) -> Negotiated:
-    """Find out which version a new connection speaks: by its protocol, or by a handshake where that is needed.
+    """Return the version of a new connection: named by its protocol, or negotiated by a handshake.
 
     Args:
-        connection: Without a handler: what else the peer sends waits.
+        connection: A connection without a handler, so that everything else that the peer sends waits.
         offered: This side's versions, best first.
         path: A client's request target over raw QUIC.
         limits: The bounds.
@@ -94,7 +94,7 @@ async def negotiate(
     Raises:
         VersionUnsupported: The two sides share none; the connection is closed with VERSION_NEGOTIATION_FAILED.
         ConnectTimeout: The peer did not finish its part within `Limits.setup_timeout`.
-        RemoteProtocolError: The peer's part is no handshake; the connection is closed.
+        RemoteProtocolError: What the peer sent is no handshake; the connection is closed.
         SessionClosed: The connection ended.
     """
     named = next((dialect for dialect in offered if dialect.name == connection.protocol), None)

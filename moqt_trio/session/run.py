@@ -1,12 +1,12 @@
-"""run_session: the one place where a session is made, and the block that it lives in.
+"""run_session: the one place where a session is made, and the block in which it runs.
 
-A session begins with a connection and the versions that this side offers. The version is negotiated first, while
-everything else that the peer sends waits in the connection; then the nursery opens, the two halves are made, this side
-says who it is, and the peer's streams are handed to the halves: bidirectional ones to the publisher, unidirectional
-ones and datagrams to the subscriber.
+Theory of operation. A session begins with a connection and the versions that this side offers. The version is
+negotiated first, while everything else that the peer sends waits in the connection. Then the nursery opens, the two
+halves are made, this side sends its SETUP, and the peer's streams go to the halves: bidirectional streams to the
+publisher, unidirectional streams and datagrams to the subscriber.
 
-A server that has to know the path before it can decide holds the session back (`admitted=False`): it reads the peer's
-SETUP and nothing else, and says nothing, until `admit`.
+A server that has to know the path before it decides runs the session with `admitted=False`: until `admit`, the session
+reads the peer's SETUP and nothing else, and sends nothing.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 
 def random_hop_id() -> int:
-    """Return a hop id for this process or session: never 0, which stands for an unknown hop."""
+    """Return a random hop id, never 0, which means an unknown hop."""
     return secrets.randbelow(2**62 - 1) + 1
 
 
 class Dispatcher(ConnectionHandler):
-    """Hands what the connection brings to the session's two halves."""
+    """Passes the connection's streams, datagrams and changes to the session's two halves."""
 
     def __init__(self, session: Session) -> None:
         self._context = session._context
@@ -72,11 +72,11 @@ class Dispatcher(ConnectionHandler):
 
 @asynccontextmanager
 async def closed_by_block(session: Session) -> AsyncIterator[None]:
-    """Close a session at the end of a block, with what the block's outcome says to the peer."""
+    """Close a session at the end of a block, with a code that tells the peer how the block ended."""
     try:
         yield
     except BaseException as error:
-        # A nursery of the application may have put what it saw into groups.
+        # The application's nurseries may have wrapped the exceptions in groups.
         if consists_of(error, trio.Cancelled):
             session.close(SessionCode.NO_ERROR)
         elif consists_of(error, (trio.Cancelled, SessionClosed)):
@@ -106,12 +106,12 @@ async def run_session(
     INTERNAL_ERROR (`Unauthorized` with UNAUTHORIZED), a cancellation with NO_ERROR, both at once.
 
     Args:
-        connection: A connection whose handshake is complete, without a handler: what the peer sends waits.
-        offered: This side's versions, best first. One whose name is the connection's protocol needs no negotiation.
+        connection: A connection whose handshake is complete, without a handler, so that what the peer sends waits.
+        offered: This side's versions, best first. If one has the name of the connection's protocol, it is chosen.
         limits: The bounds.
         path: A client's request target over raw QUIC; None elsewhere.
-        hop_id: This side's hop id; None makes one up.
-        admitted: False holds the session back until `admit`.
+        hop_id: This side's hop id; None for a random one.
+        admitted: False to send nothing and serve no request until `admit`.
 
     Raises: what `negotiate` raises.
     """
@@ -148,7 +148,7 @@ async def run_session(
 
 
 async def admit(session: Session) -> None:
-    """Say who this side is, and take up the requests that came before."""
+    """Send this side's SETUP, and serve the requests that arrived before."""
     await trio.lowlevel.checkpoint()
     context, handshake = session._context, session._negotiated.handshake
     if handshake is not None:
@@ -167,11 +167,11 @@ def received_goaway(session: Session) -> str | None:
 
 
 async def ask_to_leave(session: Session) -> None:
-    """Ask the peer to leave; in a version that cannot ask, deliver what is published and close."""
+    """Send GOAWAY; in a version without it, deliver what is published and close the session."""
     if not session._context.core.dialect.features.goaway:
         await session.aclose()
         return
-    # The application may have asked before.
+    # The application may have sent it before.
     with suppress(LocalProtocolError, SessionClosed):
         await session.goaway()
 
@@ -182,7 +182,7 @@ def start_leaving(session: Session) -> None:
 
 
 def requested_path(session: Session) -> str | None:
-    """Return the client's request target over raw QUIC: from the SETUP, once it is there, or from the handshake."""
+    """Return the client's request target over raw QUIC, from its SETUP or from the handshake."""
     setup = session._context.core.peer_setup
     return session._negotiated.path if setup is None else setup.path
 
@@ -191,8 +191,8 @@ async def wait_peer_setup(session: Session) -> None:
     """Wait for the peer's SETUP, in the versions that have one.
 
     Raises:
-        SessionClosed: The session ended instead; a server refuses in this way.
-        LocalProtocolError: The peer did not say anything within `Limits.setup_timeout`.
+        SessionClosed: The session ended instead: this is how a server refuses.
+        LocalProtocolError: No SETUP arrived within `Limits.setup_timeout`.
     """
     context = session._context
     if context.dialect.features.setup != "uni":

@@ -33,12 +33,12 @@ class SessionStatistics:
     """Numbers of one session.
 
     Attributes:
-        transport: Those of the connection that carries it.
+        transport: Those of its connection.
         publications: Broadcasts published now.
         subscriptions: Subscriptions of ours that are open.
         subscriptions_served: Subscriptions of the peer's that are served now.
-        groups_dropped: Groups that those subscribers lose because they are slow or the groups too old.
-        datagrams_dropped: Datagrams from the peer that belonged to nothing or did not decode.
+        groups_dropped: Groups dropped for those subscriptions, because the peer was too slow or the group too old.
+        datagrams_dropped: Datagrams from the peer that belonged to no subscription or did not decode.
         peer_bitrate: The peer's estimate of the connection in bits per second, in the versions where it comes without
             a probe, up to moq-lite-02; None while it is unknown, and in later versions, which have `Session.probe`.
     """
@@ -53,11 +53,11 @@ class SessionStatistics:
 
 
 class Session:
-    """A live session with one peer, both publisher and subscriber. `connect` and `SessionRequest.accept` make them.
+    """A session with one peer, both publisher and subscriber. `connect` and `SessionRequest.accept` return one.
 
     Attributes:
         version: The negotiated version, such as `"moq-lite-06"`.
-        transport: What carries it: `"quic"`, `"webtransport"` or `"memory"`.
+        transport: The kind of its connection: `"quic"`, `"webtransport"` or `"memory"`.
         peer: The peer's address and port, where there is one.
         limits: The bounds.
     """
@@ -77,20 +77,20 @@ class Session:
     def publish(
         self, path: str | BroadcastPath, broadcast: Broadcast, *, hops: Collection[int] = (), cost: int = 0
     ) -> Publication:
-        """Announce a broadcast for as long as the returned block lasts.
+        """Return a block during which a broadcast is announced.
 
-        Leaving the block cleanly withdraws the announcement and lets running subscriptions finish what was written,
-        for at most `Limits.close_timeout`; an exception or a cancellation cuts them off.
+        Leaving the block cleanly unannounces the broadcast and lets running subscriptions deliver what was written,
+        for at most `Limits.close_timeout`. An exception or a cancellation resets them.
 
         Args:
             path: Where to announce it, parts separated by `/`.
             broadcast: What to publish; the same one may be published on many sessions.
-            hops: For a relay: the hop ids that the broadcast came by, origin first; each 0 … 2**62-1.
+            hops: For a relay: the hop ids of the relays that the broadcast passed, origin first; each 0 … 2**62-1.
             cost: What subscribing costs, in the deployment's units: 0 … 2**62-1.
 
         Raises:
             ValueError: The path is empty or not a path, or a number is out of range; on entering, a broadcast is
-                published there already.
+                published under this path already.
             SessionClosed: On entering: the session ended.
         """
         where = self._checked_path(path)
@@ -104,7 +104,7 @@ class Session:
     # -- subscribing ---------------------------------------------------------------------------------------
 
     def announcements(self, prefix: str | BroadcastPath = "") -> Announcements:
-        """Ask the peer what it offers below a prefix.
+        """Return a request for the peer's announcements below a prefix.
 
         Args:
             prefix: Whole parts, separated by `/`; empty for everything.
@@ -116,7 +116,7 @@ class Session:
             ValueError: The prefix is not a path.
             LocalProtocolError: On entering: the block was entered before, or the version cannot carry the prefix.
             SessionClosed: On entering: the session ended.
-            GoingAway: On entering: the peer asked us to leave.
+            GoingAway: On entering: the peer has sent GOAWAY.
         """
         return Announcements(self._context, self._checked_path(prefix))
 
@@ -133,7 +133,7 @@ class Session:
         start_frame: int = 0,
         end_frame: int | None = None,
     ) -> Subscription:
-        """Ask the peer for a track.
+        """Return a subscription to a track of the peer.
 
         Args:
             path: The broadcast's path.
@@ -156,7 +156,7 @@ class Session:
             LocalProtocolError: On entering: the block was entered before, the range ends before it starts, or the
                 version cannot carry what is asked for.
             SessionClosed: On entering: the session ended.
-            GoingAway: On entering: the peer asked us to leave.
+            GoingAway: On entering: the peer has sent GOAWAY.
         """
         self._check_track_name(track)
         if not 0 <= priority <= 255:
@@ -169,7 +169,7 @@ class Session:
         return Subscription(self._context, self._subscriber.queues, self._checked_path(path), track, options)
 
     def _checked_path(self, path: str | BroadcastPath) -> BroadcastPath:
-        # A peer with the same bounds breaks the stream for a path that exceeds them.
+        # A peer with the same bounds resets the stream for a path that exceeds them.
         try:
             return path_local(path, self.limits)
         except LocalProtocolError as error:
@@ -190,7 +190,7 @@ class Session:
         start_frame: int = 0,
         end_frame: int | None = None,
     ) -> FetchReader:
-        """Ask the peer for one group, live or past.
+        """Return a request for one group, live or past.
 
         Args:
             path: The broadcast's path.
@@ -209,7 +209,7 @@ class Session:
             LocalProtocolError: The negotiated version has no fetch or cannot name frames, or a number is out of
                 range; on entering, the block was entered before.
             SessionClosed: On entering: the session ended.
-            GoingAway: On entering: the peer asked us to leave.
+            GoingAway: On entering: the peer has sent GOAWAY.
         """
         self._check_track_name(track)
         where = self._checked_path(path)
@@ -219,7 +219,7 @@ class Session:
         return FetchReader(self._context, where, track, machine, sequence, start_frame)
 
     def probe(self, bitrate: int | None = None) -> Probe:
-        """Ask the peer what it measures of its way to us.
+        """Return a request for the bitrate and the round trip time that the peer measures towards this side.
 
         Args:
             bitrate: A target in bits per second for peers that can raise their rate to it; None asks for reports.
@@ -228,23 +228,23 @@ class Session:
             A block to be entered with `async with`, once, and iterated inside for `ProbeReport`s.
 
         Raises:
-            LocalProtocolError: The negotiated version has no probes, or the peer has said that it does not report; on
-                entering, the block was entered before.
+            LocalProtocolError: The negotiated version has no probes, or the peer's SETUP says that it does not report;
+                on entering, the block was entered before.
             SessionClosed: On entering: the session ended.
-            GoingAway: On entering: the peer asked us to leave.
+            GoingAway: On entering: the peer has sent GOAWAY.
         """
         return Probe(self._context, bitrate)
 
     # -- the session itself --------------------------------------------------------------------------------
 
     async def goaway(self, uri: str = "") -> None:
-        """Ask the peer to leave.
+        """Send GOAWAY, which asks the peer to leave.
 
         Args:
-            uri: Where to go instead; only a server may name a place.
+            uri: The URL to connect to instead; only a server may name one.
 
         Raises:
-            LocalProtocolError: The negotiated version has no GOAWAY, it was sent before, or a client names a place.
+            LocalProtocolError: The negotiated version has no GOAWAY, it was sent before, or a client names a URL.
             SessionClosed: The session ended.
         """
         self._context.check_open()
@@ -257,7 +257,7 @@ class Session:
         stream.write(machine.opening)
 
     async def wait_goaway(self) -> str:
-        """Wait until the peer asks us to leave; return where to, or an empty text. Raises `SessionClosed`."""
+        """Wait for the peer's GOAWAY, and return its URI, which may be empty. Raises `SessionClosed`."""
         await self._context.going_away.wait()
         uri = self._context.core.goaway_received
         if uri is None:
@@ -266,15 +266,15 @@ class Session:
 
     @property
     def closed(self) -> MoqtError | None:
-        """How the session ended (`SessionClosed`), or None while it lives."""
+        """How the session ended (`SessionClosed`), or None while it runs."""
         return self._context.connection.closed
 
     async def wait_closed(self) -> MoqtError:
-        """Wait until the session is over, and return how."""
+        """Wait until the session has ended, and return how."""
         return await self._context.connection.wait_closed()
 
     def close(self, code: int = 0, reason: str = "") -> None:
-        """Start closing at once; what was not yet delivered is lost. Does nothing the second time.
+        """Start closing at once, without delivering the rest. Does nothing the second time.
 
         Args:
             code: A session error code.
@@ -285,7 +285,7 @@ class Session:
     async def aclose(self, code: int = 0, reason: str = "") -> None:
         """Let subscriptions finish for at most `Limits.close_timeout`, then close.
 
-        It may be called again, and finishes even when cancelled (forcefully then).
+        It may be called again, and closes the session even when it is cancelled, without waiting.
         """
         try:
             if self.closed is None:

@@ -1,4 +1,4 @@
-"""A control stream and its machine: bytes go in, events come out, and the peer's mistakes end the right thing."""
+"""ControlStream: passes a stream's bytes to its machine, handles the events, and ends what a mistake has broken."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def reset_and_stop(stream: _Resettable, code: int) -> None:
 
 
 class ControlStream(StreamHandler):
-    """Feeds what arrives on one control stream to its machine, and handles the events.
+    """Passes the bytes of one control stream to its machine, and handles the events.
 
     Credit returns at once: control messages are bounded by `Limits.max_message` and kept as state, not as bytes.
     """
@@ -44,7 +44,7 @@ class ControlStream(StreamHandler):
         raise NotImplementedError
 
     def failed(self, error: MoqtError) -> None:
-        """Called when the stream is over because of the peer's mistake or the connection's end."""
+        """Called when the stream has ended because of the peer's mistake or the connection's end."""
 
     def data_received(self, data: bytes, fin: bool) -> None:
         error: RemoteProtocolError | None = None
@@ -66,7 +66,7 @@ class ControlStream(StreamHandler):
         self.failed(error)
 
     def handle_all(self, events: list[Event], error: RemoteProtocolError | None = None) -> None:
-        """Handle what some bytes said, and then the peer's mistake that followed, if there was one."""
+        """Handle the events of some bytes, and then the peer's mistake after them, if there is one."""
         for event in events:
             self.handle(event)
         if error is not None:

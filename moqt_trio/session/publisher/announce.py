@@ -1,4 +1,4 @@
-"""Answering the peer's request for announcements: what is published below a prefix, and every change."""
+"""AnnounceServer: answers the peer's request for announcements below a prefix, and sends every change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class AnnounceServer(RequestServer):
     """Announces what the session publishes below the peer's prefix.
 
-    It sends the difference between what is published and what it announced last: a slow peer costs no memory.
+    It sends the difference between what is published and what it announced last, so that a slow peer costs no memory.
     """
 
     codes = "announce"
@@ -73,7 +73,7 @@ class AnnounceServer(RequestServer):
     def _announce_changes(
         self, prefix: BroadcastPath, announced: dict[BroadcastPath, PublishedBroadcast]
     ) -> dict[BroadcastPath, PublishedBroadcast]:
-        """Write what changed since the last time, and return what is announced now."""
+        """Write the changes since the last time, and return what is announced now."""
         machine, current = self.machine, self._available(prefix)
         changes = [machine.unannounce(path) for path, item in announced.items() if current.get(path) is not item]
         changes += [

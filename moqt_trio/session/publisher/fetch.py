@@ -1,4 +1,4 @@
-"""Serving one fetch: the frames of one group, on the stream that asked for them."""
+"""FetchServer: answers one fetch with the frames of one group, on the stream of the request."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FetchServer(GroupServer):
         self.context.start(self._run)
 
     def _find(self, path: BroadcastPath, request: Fetch) -> Track | None:
-        """Return the track, if it has the group and the first frame asked for, or may still get that frame."""
+        """Return the track if it keeps the group and has the first frame wanted, or may still get that frame."""
         found = self.serving.origin.find(path, request.track)
         if found is None:
             return None
@@ -60,7 +60,7 @@ class FetchServer(GroupServer):
         return None if group.complete and request.start_frame >= max(group.length, 1) else found[1]
 
     async def _run(self) -> None:
-        """Serve until the group was written or is lost, or the peer or the session gave up."""
+        """Serve until the group was written or dropped, or the request or the session has ended."""
         code: int = StreamCode.CANCELLED
         cursor = self._cursor
         try:
@@ -98,7 +98,7 @@ class FetchServer(GroupServer):
             try:
                 _, finished = self._write_frames(entry, self.stream, self.machine.frames, allowance, fin=False)
             except LocalProtocolError as error:
-                # A timestamp that the version can't carry: this fetch is given up, and nothing else.
+                # A timestamp that the version cannot carry: only this fetch is reset.
                 logger.warning("fetched group %d cannot be sent: %s", entry.group.sequence, error)
                 cursor.drop_taken(entry.group.sequence, StreamCode.INTERNAL_ERROR)
                 return

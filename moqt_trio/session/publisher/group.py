@@ -1,8 +1,7 @@
-"""The groups of one request on their way to the peer: their streams, and the loop that writes frames on them.
+"""GroupServer: writes groups from a cursor to streams. SentGroups: the group streams of one subscription.
 
-A group is written first; then it drains: all of it was written, and not all of it is acknowledged. `GroupServer` is
-what serving a subscription and serving a fetch have in common: a cursor over a track, read as fast as the peer and the
-link take it.
+A group is written first; then it drains until the peer has acknowledged all of it. `GroupServer` is what the servers of
+subscriptions and fetches have in common: a cursor over a track, read as fast as the peer and the link allow.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class GroupServer(RequestServer):
-    """Writes groups of a track from a cursor. It takes its turn with the session's other servers.
+    """Writes groups of a track from a cursor, in turn with the session's other servers.
 
     Attributes:
-        ended: Set once the request is over and its streams are finished or reset.
+        ended: Set once the request has ended and its streams are finished or reset.
     """
 
     _track: Track
@@ -43,7 +42,7 @@ class GroupServer(RequestServer):
     ended: trio.Event
 
     def _read(self, track: Track, wanted: GroupRange, *, priority: int, max_age: float, replay: bool) -> None:
-        """Place a cursor on a track; see `TrackState.attach`."""
+        """Attach a cursor to a track; see `TrackState.attach`."""
         self.ended = trio.Event()
         self._track = track
         self._priority = priority
@@ -60,7 +59,7 @@ class GroupServer(RequestServer):
         """Called when the scheduler has picked this server: write at once."""
         if self.ended.is_set() or self.scope.cancel_called:
             return
-        # The task meets the same error, and ends for it.
+        # The task gets the same error, and ends with it.
         with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
             self._pump()
         self.wakeup.set()
@@ -82,11 +81,11 @@ class GroupServer(RequestServer):
         """Write a group's frames while its stream and the link take them.
 
         Args:
-            entry: The group; it has frames, or its end is there.
+            entry: The group; it has frames, or it has ended.
             stream: Where to write.
             encode: Makes the bytes of some frames.
             allowance: Bytes that may be written now, above 0.
-            opening: What goes before the first frame.
+            opening: Bytes that go before the first frame.
             fin: True to finish the stream with the group.
 
         Returns:
@@ -115,7 +114,7 @@ class GroupServer(RequestServer):
 
 
 class StreamOwner(Protocol):
-    """Is called when something happens to a group's stream."""
+    """What a group's stream calls when its state changes."""
 
     def group_refused(self, sequence: int) -> None:
         """Called when the subscriber refuses a group."""
@@ -128,14 +127,14 @@ class StreamOwner(Protocol):
 
 
 class SentGroup(StreamHandler):
-    """One group's stream on its way to the subscriber.
+    """The stream of one group to the subscriber.
 
     Attributes:
         stream: The stream.
         sender: Makes its bytes.
         sequence: The group's number.
-        opening: What has to be written first; empty once it was.
-        draining: The bytes that waited when all of it had been written; None until then.
+        opening: Bytes that have to be written first; empty once they were.
+        draining: The bytes in the send buffer when all of the group had been written; None until then.
     """
 
     __slots__ = ("_owner", "draining", "opening", "sender", "sequence", "stream")
@@ -166,7 +165,7 @@ class SentGroups:
 
     Attributes:
         streams: The streams, by the group's sequence.
-        draining: How many drain.
+        draining: How many of them drain.
     """
 
     def __init__(self, limits: Limits) -> None:

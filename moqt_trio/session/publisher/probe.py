@@ -1,4 +1,4 @@
-"""Answering the peer's probe: what this side measures of its way to the peer."""
+"""ProbeServer: answers the peer's probe with the bitrate and the round trip that this side measures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ProbeServer(RequestServer):
-    """Reports the bitrate and the round trip at once, when asked again, and when the bitrate has changed much."""
+    """Reports the bitrate and the round trip at once, on request, and when the bitrate has changed by a quarter."""
 
     machine: ProbeResponder
 
@@ -38,7 +38,7 @@ class ProbeServer(RequestServer):
             self.context.start(self._run)
 
     def send_ready(self) -> None:
-        # The next report is due when it is asked for or the interval has passed, not when there is room for it.
+        # A report is due on request or after the interval, not when the stream has room.
         pass
 
     async def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""A broadcast while it is announced on one session: what `Session.publish` returns."""
+"""Publication: a broadcast while it is announced on one session, as `Session.publish` returns it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ServedSubscription(Protocol):
-    """A subscription of the peer's that is served; the server itself is in `subscribe.py`."""
+    """A subscription of the peer that is served; the server itself is in `subscribe.py`."""
 
     publication: PublishedBroadcast
     scope: trio.CancelScope
@@ -30,14 +30,14 @@ class ServedSubscription(Protocol):
 
     @property
     def dropped_groups(self) -> int:
-        """Groups that the subscriber lost."""
+        """Groups that were dropped for this subscriber."""
         ...
 
 
 async def finish_all(subscriptions: Iterable[ServedSubscription], timeout: float) -> None:
     """End subscriptions once what was written has been delivered; cancel those that are not done in time.
 
-    Cancelled, it cancels all of them at once.
+    When it is cancelled, it cancels all of them at once.
     """
     finishing = list(subscriptions)
     for subscription in finishing:
@@ -77,7 +77,7 @@ class Publication:
 
     @property
     def path(self) -> BroadcastPath:
-        """Where it is announced."""
+        """The path under which it is announced."""
         return self._published.path
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""The half of a session that answers: what it publishes, the servers of the peer's requests, and their turns."""
+"""Publisher: the half of a session that answers, with the origin, the servers of requests and the scheduler."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SERVERS: Mapping[type[StreamMachine], type[RequestServer]] = {
 
 
 class Publisher:
-    """Answers what the peer asks of this side's broadcasts.
+    """Answers the peer's requests for this side's broadcasts.
 
     Attributes:
         origin: What the session publishes.
@@ -52,7 +52,7 @@ class Publisher:
         self.subscriptions: set[ServedSubscription] = set()
         self._scheduler = SendScheduler(context.connection)
         self._serving = Serving(context, self.origin, self._scheduler, self.subscriptions)
-        # Requests that came before the session was admitted; None from then on.
+        # Requests that arrived before the session was admitted; None from then on.
         self._not_admitted: list[BidiStream] | None = []
 
     def publish(self, published: PublishedBroadcast) -> Publication:
@@ -74,7 +74,7 @@ class Publisher:
             stream.handler = RequestStream(self._serving.context, stream, self._serve)
 
     def admit(self) -> None:
-        """Take up requests, those first that came before."""
+        """Start serving requests, first those that arrived before."""
         waiting, self._not_admitted = self._not_admitted, None
         for stream in waiting or ():
             self.stream_opened(stream)
@@ -91,11 +91,11 @@ class Publisher:
             server.streams_available()
 
     def send_room(self) -> None:
-        """Called when the link takes more."""
+        """Called when the link has room to send again."""
         self._scheduler.resume_waiting()
 
     def connection_lost(self) -> None:
-        """Called when the connection is over."""
+        """Called when the connection has ended."""
         for server in list(self.subscriptions):
             server.scope.cancel()
 

@@ -1,4 +1,4 @@
-"""What the stream of a served subscription says beside its groups: SUBSCRIBE_OK, SUBSCRIBE_DROP, SUBSCRIBE_END."""
+"""Replies: the messages on the stream of a served subscription: SUBSCRIBE_OK, SUBSCRIBE_DROP, SUBSCRIBE_END."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 class Replies:
     """Writes the replies of one subscription.
 
-    Drops wait until the subscription is accepted and the stream is writable. Neighbours with the same code go into one
-    message, so that a slow peer costs little memory.
+    Drops wait until the subscription is accepted and the stream is writable. Adjacent groups with the same code go into
+    one message, so that a slow peer costs little memory.
 
     Attributes:
-        drops: The ranges that wait to be told: first and last sequence, and the code.
+        drops: The ranges that are not reported yet: first and last sequence, and the code.
     """
 
     def __init__(self, stream: BidiStream, machine: SubscribeResponder, features: Features) -> None:
@@ -29,7 +29,7 @@ class Replies:
         self._machine = machine
         self._features = features
         self._end_sent = False
-        # Of a range that is over, the first sequence of which nothing was said yet.
+        # The first sequence of a complete range that was not reported yet.
         self._unreported = 0
         self.drops: list[tuple[int, int, int]] = []
 
@@ -43,7 +43,7 @@ class Replies:
         self._stream.write(self._machine.accept(first, latest_group=latest))
 
     def drop(self, sequence: int, code: int) -> None:
-        """Add a group that the subscriber will not get."""
+        """Add a group that is not delivered."""
         if self.drops:
             first, last, last_code = self.drops[-1]
             if sequence == last + 1 and code == last_code:
@@ -52,14 +52,14 @@ class Replies:
         self.drops.append((sequence, sequence, code))
 
     def drop_missing(self, cursor: Cursor, log: TrackState) -> None:
-        """Add the groups of a range that is over which will never come: the subscriber sees that it has them all."""
+        """Add the groups of a complete range that do not exist, so that the subscriber knows that none is missing."""
         wanted, earliest = cursor.range, cursor.earliest
         last = wanted.end_group
         if last is None or last < self._unreported:
             return
         unreported, self._unreported = self._unreported, last + 1
         first = last if wanted.start_group is None else wanted.start_group
-        # What is not kept any more, and then what never was.
+        # First the groups that are no longer kept, then those that never existed.
         before = last if earliest is None else min(earliest - 1, last)
         missing = [(max(first, unreported), before)]
         if earliest is not None:
@@ -67,7 +67,7 @@ class Replies:
         self.drops += [(low, high, StreamCode.NOT_FOUND) for low, high in missing if low <= high]
 
     def flush(self) -> None:
-        """Write the drops that wait, if they may be written; forget them where the version has no such message."""
+        """Write the drops that wait, if that is possible; forget them where the version has no such message."""
         if not self.drops:
             return
         if self._machine.accepted and self._stream.writable:
@@ -77,7 +77,7 @@ class Replies:
             self.drops.clear()
 
     def end(self, end: int) -> None:
-        """Say once that no group from `end` on will come."""
+        """Write, once, that no group from `end` on will be published."""
         if not self._end_sent:
             self._end_sent = True
             self._stream.write(self._machine.end(end))

@@ -1,8 +1,8 @@
-"""A request of the peer: its stream until its kind is known, and what every server of a request has.
+"""RequestStream: a request of the peer until its kind is known. RequestServer: the base of the servers of requests.
 
-`RequestStream` reads the type, and hands the stream to the one server of its kind. A server is a `ControlStream` that
-answers from a task of the session, in a cancel scope of its own: cancel the scope and the streams are reset, let the
-task end and they are finished. No server knows another.
+`RequestStream` reads the type, and passes the stream to the server of its kind. A server is a `ControlStream` that
+answers from a task of the session, in a cancel scope of its own. Cancelling the scope resets the streams; when the task
+ends by itself, they are finished. The servers are independent of each other.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Serving:
     Attributes:
         context: The session's.
         origin: What is published on the session.
-        scheduler: Says which server may write next on a full link.
+        scheduler: Decides which server may write next on a full link.
         subscriptions: The subscriptions that are served now.
     """
 
@@ -50,12 +50,12 @@ class Serving:
 
 
 class RequestServer(ControlStream):
-    """Answers one request of the peer, until it is answered, cancelled or given up.
+    """Answers one request of the peer, until it is answered or cancelled.
 
     Attributes:
-        codes: Which numbers the version has for the error codes of this kind of stream.
+        codes: The code space of this kind of stream.
         scope: Cancel it to end the request at once.
-        wakeup: Set whenever there may be something to do.
+        wakeup: Set whenever the task may have work.
     """
 
     codes: ClassVar[CodeSpace] = "stream"
@@ -69,7 +69,7 @@ class RequestServer(ControlStream):
 
     def handle(self, event: Event) -> None:
         if isinstance(event, RequestCancelled):
-            # The peer's end alone leaves this side's half of the stream open.
+            # The peer has ended only its own half of the stream.
             self.scope.cancel()
             if not self.stream.send_ended:
                 self.stream.reset(StreamCode.CANCELLED)
@@ -84,12 +84,12 @@ class RequestServer(ControlStream):
 
 
 class RequestStream(StreamHandler):
-    """A bidirectional stream of the peer's, until its type is known.
+    """A bidirectional stream of the peer, until its type is known.
 
     Args:
         context: The session's.
         stream: The stream.
-        serve: Called with the kind's machine, once the type is there; returns the server that takes the stream over.
+        serve: Called with the machine of the kind, once the type has arrived; returns the stream's server.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class RequestStream(StreamHandler):
         self.refuse(StreamCode.CANCELLED)
 
     def stop_received(self, code: int) -> None:
-        # Nothing can be answered here any more; what still arrives is ignored.
+        # No answer can be sent any more; what still arrives is ignored.
         self._incoming.receive_stop(code)
 
     def connection_lost(self, error: MoqtError) -> None:

@@ -1,7 +1,7 @@
-"""Which server may write next when the link is the bottleneck.
+"""SendScheduler: which server may write next when the link is the bottleneck.
 
-QUIC serves its streams in turn. What must come first has to be *written* first, so no more is written than the link is
-about to take, and the rest waits here, by priority. A server decides itself which of its groups goes first.
+QUIC serves its streams in turn, so what is urgent has to be *written* first. No more is written than the link is about
+to take; the other servers wait here, by priority. Each server decides itself which of its groups goes first.
 
 Spec: moq-lite-06, section 6.1.
 """
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ...transport.connection import Connection
 
 TURN = 4 * 1024
-"""Bytes that a server writes before an equal gets its turn: enough to fill packets, little enough to let others go
-first."""
+"""Bytes that a server writes before another of the same priority: about three packets, so that packets are filled
+and no server delays the others for long."""
 
 
 class Sender(Protocol):
@@ -31,18 +31,18 @@ class Sender(Protocol):
 
 
 class SendScheduler:
-    """Lets the senders of one session write in the order of their priorities, and equals in turn."""
+    """Lets the senders of one session write in the order of their priorities, and those of equal priority in turn."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        # In the order in which they came: among equals, the one that has waited longest goes first.
+        # In the order of arrival: among equal priorities, the one that has waited longest goes first.
         self._waiting: dict[Sender, None] = {}
         self._chosen: Sender | None = None
 
     def allowance(self, sender: Sender) -> int:
-        """Return the bytes that a sender may write now; 0 makes it wait, and it is resumed when its turn has come.
+        """Return the bytes that a sender may write now. With 0 it waits, and is resumed when it may write.
 
-        The last frame may go past the allowance. What is left of it is lost: a sender asks again.
+        The last frame may exceed the allowance. An allowance cannot be kept for later: a sender asks again.
         """
         allowed = self._connection.send_allowance
         if allowed > 0:

@@ -1,18 +1,18 @@
-"""Serving one subscription: from a cursor over a track to group streams.
+"""SubscribeServer: answers one subscription, from a cursor over a track to group streams.
 
-Theory of operation. The request arrives in the task that reads the socket. That task finds the track, places a cursor
-on it and writes the answer, where the version allows an answer before the first group; then it starts this server's
-own task. From there on everything that happens (a frame was appended, a stream has room again, the peer acknowledged
-a group, the link has room, an update came) sets `wakeup`, and the task does all that can be done without waiting
-(`_pump`): it reports what the subscriber lost, and writes the groups of which something is ready, the most important
-first, until the link, the streams or the data run out. What could not be served goes back to the cursor.
+Theory of operation. The request arrives in the task that reads the socket. That task finds the track, attaches a cursor
+to it and writes the reply, where the version allows a reply before the first group. Then it starts this server's own
+task. From then on every event (a frame was appended, a stream has room again, the peer acknowledged a group, the link
+has room, an update arrived) sets `wakeup`, and the task does everything that it can without waiting (`_pump`): it
+reports the dropped groups, and writes the groups that are ready, the most important first, until the link, the streams
+or the data run out. A group that could not be served goes back to the cursor.
 
     IDLE ──request──▶ SERVING ──finish()──▶ FINISHING ──▶ ENDED
       └──request──▶ WAITING ──published──▶ SERVING
            (quirk)     └──timed out, cancelled──▶ ENDED
 
-A group leaves in three steps: the cursor has it (frames are to be taken), its stream is written (`SentGroups`), and its
-stream drains until the peer has acknowledged it. The subscription's own stream is finished after its groups' streams.
+A group passes three steps: it is pending in the cursor, its stream is written (`SentGroups`), and its stream drains
+until the peer has acknowledged all of it. The subscription's own stream is finished after its groups' streams.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from .request import Serving
 
 _EXPIRY_STEP = 1 / 8
-"""The share of max age after which the groups that were written are looked at again: looking at every stream is too
-dear for every frame, and a group that is given up an eighth of its age late has burdened the link little."""
+"""The share of max age after which the draining groups are checked again. Checking every stream costs too much to do
+for every frame, and a group that is dropped an eighth of its age late has used the link only a little longer."""
 
 _LEAST_RTT = 0.005
-"""Seconds that a round trip is taken to last on a path that was not measured yet."""
+"""The least round trip, in seconds: the measured one is 0 at first, and a process needs time to read."""
 
 
 class _State(enum.Enum):
@@ -58,10 +58,10 @@ class _State(enum.Enum):
 
 
 class SubscribeServer(GroupServer, StreamOwner):
-    """Serves one subscription: moves groups from a cursor to group streams, as fast as the peer takes them.
+    """Answers one subscription: moves groups from a cursor to group streams, as fast as the peer takes them.
 
     Attributes:
-        publication: What it reads from, once the track was found.
+        publication: The publication of the track, once it was found.
     """
 
     codes = "subscribe"
@@ -116,7 +116,7 @@ class SubscribeServer(GroupServer, StreamOwner):
         finally:
             self.serving.origin.unwatch(changed.set)
         if not self.scope.cancel_called:
-            # A scope serves one block only, and the task that serves enters its own.
+            # A scope can be entered once, and the serving task enters this one.
             self.scope = trio.CancelScope()
             self._answer(event, found)
 
@@ -136,19 +136,19 @@ class SubscribeServer(GroupServer, StreamOwner):
             track,
             GroupRange(wish.start_group, wish.end_group, wish.start_frame, wish.end_frame),
             priority=wish.priority,
-            # Where the version cannot say it, the publisher's own bound holds.
+            # Where the version has no such field, the publisher's own bound applies.
             max_age=wish.max_age_ms / 1000 if self._features.max_age else track.max_age,
             replay=self._features.frame_ranges,
         )
         self.serving.subscriptions.add(self)
         if not self._features.subscribe_ok_needs_group:
-            # The task meets the same error, and ends for it.
+            # The task gets the same error, and ends with it.
             with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
                 self._replies.accept(min(self._cursor.pending, default=None), track.latest)
         self.context.start(self._run)
 
     def _update(self, update: SubscribeUpdate) -> None:
-        """Bound what is sent from here on. After a later end, groups that are kept follow, too."""
+        """Apply an update to the groups not yet sent. If it moves the end of the range, kept groups are added."""
         cursor = self._cursor
         ended = cursor.range.end_group is not None
         cursor.range = GroupRange(update.start_group, update.end_group, update.start_frame, update.end_frame)
@@ -189,11 +189,11 @@ class SubscribeServer(GroupServer, StreamOwner):
     # -- from the session ----------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """End the subscription once what was written has been delivered; groups that are still open are cut."""
+        """End the subscription once what was written has been delivered; groups that are still open are reset."""
         if self._state is _State.SERVING:
             self._state = _State.FINISHING
         if self._cursor.end is None:
-            # For this subscriber the track ends here, whatever it brings to others.
+            # For this subscription the track ends here, even if it goes on for others.
             latest = self._track.latest
             self._cursor.finish(0 if latest is None else latest + 1)
         self.wakeup.set()
@@ -201,12 +201,12 @@ class SubscribeServer(GroupServer, StreamOwner):
     # -- the task ------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Serve until the track has ended and everything was delivered, or the peer or the session gave up."""
+        """Serve until the track has ended and everything was delivered, or the request or the session has ended."""
         code: int = StreamCode.SESSION_CLOSED
         cursor = self._cursor
         try:
             with self.scope:
-                # Cancelled before the task's first turn, the subscription is released already.
+                # A subscription that was cancelled before the task's first step is released already.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 if self._quirks.accept_before_groups:
                     await self._wait_acceptance_read()
@@ -237,7 +237,7 @@ class SubscribeServer(GroupServer, StreamOwner):
             self.ended.set()
 
     async def _wait_acceptance_read(self) -> None:
-        """Wait until the subscriber has surely read the acceptance: it has arrived, and time to read it has passed."""
+        """Wait until the acceptance was acknowledged and the subscriber has had time to read it."""
         while True:
             await trio.sleep(2 * max(self.context.connection.statistics().rtt, _LEAST_RTT))
             if not self.stream.buffered:
@@ -251,7 +251,7 @@ class SubscribeServer(GroupServer, StreamOwner):
             return False
         if self._state is _State.FINISHING:
             return True
-        # The end of the range is not the end of the track, and peers take this side's FIN for that.
+        # The end of the range is not the end of the track, and peers treat a FIN as the end of the track.
         return cursor.done and not self._replies.drops and (cursor.end is not None or not self._replies.accepted)
 
     def _pump(self) -> None:
@@ -286,7 +286,7 @@ class SubscribeServer(GroupServer, StreamOwner):
             if not entry.has_frames and not entry.finished:
                 return allowance
             if self._short_of_streams:
-                # No further stream can be opened now; those that are open go on.
+                # No further stream can be opened now. Groups that have one go on.
                 self._cursor.requeue(entry)
                 return allowance
             if allowance <= 0 and (allowance := self.serving.scheduler.allowance(self)) == 0:
@@ -298,7 +298,7 @@ class SubscribeServer(GroupServer, StreamOwner):
             if sent is None:
                 return allowance
         elif allowance <= 0 and entry.has_frames and (allowance := self.serving.scheduler.allowance(self)) == 0:
-            # The end of a group that is open would cost the link nothing.
+            # Without frames to write it is finished all the same: a FIN costs the link almost nothing.
             self._cursor.requeue(entry)
             return 0
         try:
@@ -311,14 +311,14 @@ class SubscribeServer(GroupServer, StreamOwner):
         except StreamReset:
             self.group_refused(sequence)
         except LocalProtocolError as error:
-            # A timestamp that the version can't carry: this group is dropped, and nothing else.
+            # A timestamp that the version cannot carry: only this group is dropped.
             logger.warning("group %d of track %s cannot be sent: %s", sequence, printable(self._track.name), error)
             self._cursor.drop_taken(sequence, StreamCode.INTERNAL_ERROR)
             self._report_dropped()
         return allowance
 
     def _open(self, entry: GroupCursor) -> SentGroup | None:
-        """Open the stream of a group; None, and the group waits, when no stream can be opened now."""
+        """Return a new stream for a group; None when no stream can be opened now, and the group waits."""
         sequence = entry.group.sequence
         groups = self._groups
         if groups.all_writing:
@@ -353,10 +353,10 @@ class SubscribeServer(GroupServer, StreamOwner):
         self._cursor.take(entry, TURN)
         return len(body)
 
-    # -- what the subscriber does not get ------------------------------------------------------------------
+    # -- dropped groups ------------------------------------------------------------------------------------
 
     def _drop_for(self, sequence: int) -> None:
-        """Drop the oldest open group that still has frames waiting, so that a newer one need not wait for it."""
+        """Drop the oldest open group that still has frames waiting, so that a newer one can have a stream."""
         cursor = self._cursor
         if self._ordered or sequence < max(cursor.pending):
             return
@@ -366,9 +366,9 @@ class SubscribeServer(GroupServer, StreamOwner):
             self._report_dropped()
 
     def _expire_draining(self) -> None:
-        """Drop groups that were written whole, cannot leave, and have become too old.
+        """Drop groups that were written whole, are held up in their streams, and have become too old.
 
-        The cursor has let go of them. What is on its way may arrive: it no longer burdens the link.
+        The cursor no longer has them. Bytes that were sent already may still arrive.
         """
         log, cursor = self._log, self._cursor
         if abs(log.newest - self._expired_at) < cursor.max_age * self._track.timescale * _EXPIRY_STEP:
@@ -379,7 +379,7 @@ class SubscribeServer(GroupServer, StreamOwner):
                 cursor.drop_taken(sent.sequence, StreamCode.OLD)
 
     def _report_dropped(self) -> None:
-        """Reset the streams of the groups that the cursor dropped, and tell the subscriber."""
+        """Reset the streams of the groups that the cursor dropped, and report the groups to the subscriber."""
         for sequence, code in self._cursor.take_dropped():
             self._groups.reset(sequence, code)
             self._replies.drop(sequence, code)
@@ -392,7 +392,7 @@ class SubscribeServer(GroupServer, StreamOwner):
 
     @property
     def dropped_groups(self) -> int:
-        """Groups that this subscriber lost because it was too slow or they were too old."""
+        """Groups that were dropped because this subscriber was too slow or they were too old."""
         return self._cursor.dropped_groups
 
     def __repr__(self) -> str:

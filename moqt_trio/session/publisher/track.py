@@ -1,4 +1,4 @@
-"""Answering the peer's request for the properties of a track."""
+"""TrackInfoServer: answers the peer's request for the properties of a track."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the peer announces, as the application reads it."""
+"""Announcements: the peer's announcements below a prefix, as the application reads them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Announcement:
-    """A change of what the peer offers.
+    """A broadcast of the peer that became available, changed or went away.
 
     Attributes:
         path: Its full path.
@@ -48,10 +48,10 @@ class Announcement:
 
 
 class Announcements(Request[Announcement]):
-    """What the peer announces below a prefix. Use it as `async with session.announcements(prefix) as announcements`.
+    """The peer's announcements below a prefix. Use it as `async with session.announcements(prefix) as announcements`.
 
-    Iterate it for changes. What is there already comes first. Iteration ends when the peer finishes the list; every
-    broadcast that was active is reported as gone before.
+    Iterate over it for changes. The broadcasts that are active already come first. Iteration ends when the peer
+    finishes the list; before that, every broadcast that was active is reported as unannounced.
     """
 
     _codes: ClassVar[CodeSpace] = "announce"
@@ -62,7 +62,7 @@ class Announcements(Request[Announcement]):
         self._prefix = prefix
         self._active: dict[BroadcastPath, Announcement] = {}
         self._tracks: dict[BroadcastPath, set[str]] = {}
-        # What the application has read: a reader that is too slow gets the difference to it.
+        # What the application has read. A reader that is too slow gets the difference from it.
         self._read: dict[BroadcastPath, Announcement] = {}
         self._initial = trio.Event()
 
@@ -100,7 +100,7 @@ class Announcements(Request[Announcement]):
     def _on_failure(self, error: MoqtError) -> None:
         if not self._queue.ended:
             if not isinstance(error, SessionClosed):
-                # With the session everything of the peer's is over, and the error says so.
+                # The end of the session ends every broadcast of the peer; the error reports that.
                 self._all_gone()
             self._queue.fail(error)
         self._initial.set()
@@ -131,7 +131,7 @@ class Announcements(Request[Announcement]):
 
         Raises:
             trio.EndOfChannel: The peer finished the list.
-            StreamReset: The peer refused or gave the list up.
+            StreamReset: The peer refused or reset the list.
             RemoteProtocolError: The peer broke the protocol on the list's stream.
             SessionClosed: The session ended.
             LocalProtocolError: The block was not entered.
@@ -146,9 +146,9 @@ class Announcements(Request[Announcement]):
         return change
 
     async def wait_initial(self) -> None:
-        """Wait until everything that was announced before we asked has arrived, where the version says so.
+        """Wait until the announcements that existed at the time of the request have arrived.
 
-        moq-lite-03 and -04 do not say: there it waits until the list ends.
+        moq-lite-03 and -04 do not mark them: there it waits until the list ends.
 
         Raises:
             LocalProtocolError: The block was not entered.
@@ -158,7 +158,7 @@ class Announcements(Request[Announcement]):
 
     @property
     def active(self) -> tuple[Announcement, ...]:
-        """What is available now, as far as it has arrived."""
+        """The broadcasts that are available now, as far as their announcements have arrived."""
         return tuple(self._active.values())
 
     def tracks(self, path: str | BroadcastPath) -> tuple[str, ...]:

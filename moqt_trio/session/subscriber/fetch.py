@@ -1,4 +1,4 @@
-"""One group that this side asked for by its number."""
+"""FetchReader: one group that this side fetches by its number."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class FetchReader(GroupReader, Request[Frame]):
-    """One group that was asked for. Use it as `async with session.fetch(path, track, sequence) as group`.
+    """One group that is fetched. Use it as `async with session.fetch(path, track, sequence) as group`.
 
     Reading it raises what reading a `GroupReader` raises, and
 
     - `NotFound` when the publisher has no such broadcast, track or group,
-    - `StreamReset` with CONTROL_TIMEOUT, not by the peer, when nothing has come within `Limits.reply_timeout`,
+    - `StreamReset` with CONTROL_TIMEOUT, not by the peer, when nothing has arrived within `Limits.reply_timeout`,
     - `LocalProtocolError` when the block was not entered.
     """
 
@@ -98,7 +98,7 @@ class _FetchControl(RequestControl):
         self._frames = frames
 
     def data_received(self, data: bytes, fin: bool) -> None:
-        # Any part of an answer is one: how long the rest may take is for the caller to say.
+        # The first bytes end the library's timeout; how long the rest may take is the caller's decision.
         self._frames.wait_on()
         error: RemoteProtocolError | None = None
         try:

@@ -1,13 +1,13 @@
-"""A group on its way in: the reader that the application has, and the buffer between its stream and that reader.
+"""GroupReader: a received group, as the application reads it. GroupBuffer: its frames and the credit that they hold.
 
-Credit. The peer may send what it has credit for, and gets credit back for what the application has read. Every byte of
-the stream belongs to the header, to a frame or to a frame that is not complete, so nothing is computed by difference:
+Theory of operation. The peer may send as many bytes as it has credit for, and gets credit back for what the application
+has read. Every byte of the stream belongs to the header, to a frame or to an incomplete frame:
 
 - a frame that is read returns its size on the stream, which the decoder counted;
 - the header's bytes go with the first frame, or are returned with the end of a group that has none: a group without a
   frame counts as a stream until it is read, too;
-- a frame that is not complete returns nothing, until a reader waits for it: then what is there of it is returned early
-  (`advance`), so that a frame longer than the window can come. The rest follows when the frame is read.
+- an incomplete frame returns nothing until a reader waits for it. Then the bytes that have arrived are returned early
+  (`advance`), so that a frame longer than the window can arrive. The rest is returned when the frame is read.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class FrameCounts:
 
 
 class GroupBuffer(ReceiveQueue[Frame]):
-    """Frames that arrived whole and were not read, and the credit that they hold.
+    """Complete frames that were not read, and the credit that they hold.
 
     Args:
-        stream: Where they come from; None for a datagram, and for a fetch that is not open yet.
+        stream: Their stream; None for a datagram, and for a fetch that is not open yet.
         header_bytes: Bytes of the group's header.
         block: As for `ReceiveQueue`.
-        counts: Where the frames that arrive are counted; None for nowhere.
+        counts: Counts the frames that arrive; None to count none.
 
     Attributes:
         stream: As above.
@@ -78,18 +78,18 @@ class GroupBuffer(ReceiveQueue[Frame]):
         self.counts = counts
         # The bytes to return for each item, in the same order.
         self._sizes: deque[int] = deque()
-        # Bytes of an unfinished frame for which credit was returned early; below zero while the header's are owed.
+        # Bytes of an incomplete frame for which credit was returned early; below zero while the header's are held.
         self._advanced = -header_bytes
-        # Bytes that arrived of an unfinished frame.
+        # Bytes that arrived of an incomplete frame.
         self._partial = 0
 
     def deliver(self, received: int, frames: list[Frame], sizes: list[int]) -> None:
         """Add what arrived.
 
         Args:
-            received: Bytes of the stream, the header's not included.
-            frames: The frames that they completed.
-            sizes: What each of these took on the stream.
+            received: Bytes of the stream, without the header's.
+            frames: The frames that these bytes completed.
+            sizes: The bytes that each frame took on the stream.
         """
         self._partial += received
         if not frames:
@@ -111,7 +111,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
             self._waiter = None
 
     def _unadvanced(self, size: int) -> int:
-        """Return what is left to return of a frame's size, with the header's for the first frame."""
+        """Return the credit that a frame still holds of its size, with the header's for the first frame."""
         early = min(self._advanced, size)
         self._advanced -= early
         return size - early
@@ -124,11 +124,11 @@ class GroupBuffer(ReceiveQueue[Frame]):
         return self.items.popleft()
 
     def fail(self, error: Exception) -> None:
-        """End the group before its end. Frames that arrived whole stay readable."""
+        """End the group early. Complete frames stay readable."""
         if self.ended:
             return
-        # The frame that was cut off will never be whole; the frames before it, and the header of a group that has
-        # none, keep their credit until read: else a peer could fill memory with groups that it resets.
+        # The incomplete frame returns its credit now. Frames before it, and the header of a group that has none, keep
+        # their credit until they are read: otherwise a peer could fill memory with groups that it resets.
         if self.stream is not None:
             self.stream.consumed(max(self._partial - max(self._advanced, 0), 0))
         self._partial = 0
@@ -138,7 +138,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
     def close(self, reason: str, code: int = StreamCode.CANCELLED) -> None:
         """Drop what was not read, and refuse the rest of the group with a code.
 
-        Also a group that is complete counts as closed then: its end must not look as if everything had been read.
+        A group that is complete counts as closed, too: its end must not look as if everything had been read.
         """
         self.fail(trio.ClosedResourceError(reason))
         super().close(reason)
@@ -153,11 +153,11 @@ class GroupBuffer(ReceiveQueue[Frame]):
 
     @property
     def read_whole(self) -> bool:
-        """True once the group is over and every frame was read."""
+        """True once the group has ended and every frame was read."""
         return not self.items and self.ended and self._advanced >= 0
 
     def advance(self) -> None:
-        """Return the credit of the part of a frame that is there."""
+        """Return credit for the part of a frame that has arrived."""
         more = self._partial - self._advanced
         if more > 0 and self.stream is not None:
             self._advanced += more
@@ -165,15 +165,15 @@ class GroupBuffer(ReceiveQueue[Frame]):
 
 
 class GroupReader:
-    """Reads one group. Iterate it: `async for frame in group`.
+    """Reads one group. Iterate over it: `async for frame in group`.
 
-    Iteration ends when the publisher has finished the group. Reading gives the publisher credit for what was read,
-    so a group that is not read stops its publisher at `Limits.stream_window`: close one that you do not want.
+    Iteration ends when the publisher has finished the group. Reading returns credit to the publisher, so a group that
+    is not read stops its publisher at `Limits.stream_window`: close a group that you do not want.
 
     Attributes:
         sequence: The group's number in its track.
-        start_frame: The index of the first frame that comes; 0 for a whole group.
-        datagram: True when the group came as a datagram.
+        start_frame: The index of the first frame; 0 for a whole group.
+        datagram: True when the group arrived as a datagram.
     """
 
     def __init__(self, sequence: int, start_frame: int, frames: GroupBuffer, *, datagram: bool = False) -> None:
@@ -188,8 +188,8 @@ class GroupReader:
 
         Raises:
             trio.EndOfChannel: The group is complete and was read to its end.
-            StreamReset: The publisher gave the group up, or this side did for a mistake of the publisher's, which is
-                the `__cause__`: `LimitExceeded` for a frame that is too long. The frames before came whole.
+            StreamReset: The publisher reset the group, or this side did after a mistake of the publisher, which is the
+                `__cause__`: `LimitExceeded` for a frame that is too long. The frames before it are complete.
             SessionClosed: The session ended.
             trio.ClosedResourceError: This side closed the group or its subscription.
             trio.BusyResourceError: Another task is receiving.
@@ -202,10 +202,10 @@ class GroupReader:
         return frames.take()
 
     def receive_nowait(self) -> Frame:
-        """Return the next frame if it is there.
+        """Return the next frame, without waiting.
 
         Raises:
-            trio.WouldBlock: No whole frame is there yet.
+            trio.WouldBlock: No complete frame has arrived.
             Otherwise as `receive`.
         """
         frames = self._frames
@@ -218,7 +218,7 @@ class GroupReader:
         raise trio.WouldBlock
 
     async def receive_batch(self) -> list[Frame]:
-        """Wait for a frame, and return it with all that have arrived after it. For many small frames.
+        """Wait for a frame, and return it with all frames that have arrived after it. For many small frames.
 
         Cancelling loses nothing. Raises as `receive`.
         """
@@ -230,7 +230,7 @@ class GroupReader:
     async def read_all(self) -> list[Frame]:
         """Return every frame that is left, once the group is complete. Raises as `receive`.
 
-        Cancelled, the frames that it had read are lost; `receive` loses none.
+        When it is cancelled, the frames that it had read are lost; `receive` loses none.
         """
         frames: list[Frame] = []
         while True:
@@ -240,7 +240,7 @@ class GroupReader:
                 return frames
 
     def close(self, code: int = StreamCode.CANCELLED) -> None:
-        """Refuse the rest of the group and drop what was not read. Does nothing the second time."""
+        """Refuse the rest of the group and drop the unread frames. Does nothing the second time."""
         self._frames.close("this side closed the group", code)
 
     def __aiter__(self) -> Self:

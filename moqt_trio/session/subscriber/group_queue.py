@@ -1,9 +1,9 @@
 """GroupQueue: the groups of one subscription that arrived, and when a range or a track is complete.
 
-Theory of operation. The groups' streams add readers as headers arrive (`begin`) and tell when they are over (`end`);
-the subscribe stream adds what the publisher says (`accept`, `drop`, `end_group`, `finish_later`). Streams are not
+Theory of operation. The groups' streams add readers as headers arrive (`begin`) and call `end` when they have ended.
+The subscribe stream adds the publisher's messages (`accept`, `drop`, `end_group`, `finish_later`). Streams are not
 ordered among each other: a group may overtake the acceptance, and the publisher's FIN may overtake the last groups. So
-the queue remembers which sequences it has seen, as ranges, and is complete when nothing that was asked for is missing.
+the queue records which sequences it has seen, as ranges, and is complete when no group that was asked for is missing.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ if TYPE_CHECKING:
     from ...limits import Limits
 
 DROPS_KEPT = 256
-"""How many ranges of dropped groups are remembered, the newest ones: a publisher may report ranges for ever."""
+"""Ranges of dropped groups that are kept, the newest ones: a publisher may report ranges without end. Statistics count
+all of them."""
 
 _FIRST_SWEEP = 64
-"""Streams or buffers after which those that are over are looked for the first time: fewer cost next to nothing."""
+"""Streams or buffers at which those that have ended are first removed: fewer cost almost no memory."""
 
 
 @attrs.frozen
 class DroppedGroups:
-    """Groups next to each other that the publisher said it would not deliver.
+    """Adjacent groups that the publisher will not deliver.
 
     Attributes:
         first: The first one's sequence.
@@ -51,9 +52,9 @@ class SubscriptionStatistics:
 
     Attributes:
         groups_received: Groups whose header arrived.
-        groups_dropped: Groups that the publisher said it would not deliver.
-        groups_reset: Groups that the publisher gave up after they had begun.
-        frames_received: Frames that arrived whole.
+        groups_dropped: Groups that the publisher reported as dropped.
+        groups_reset: Groups that the publisher reset after they had begun.
+        frames_received: Frames that arrived completely.
         bytes_received: Payload bytes of those frames.
         groups_expired: Of the groups dropped, those that were too old.
     """
@@ -67,11 +68,11 @@ class SubscriptionStatistics:
 
 
 class GroupSource(Protocol):
-    """What a group comes from."""
+    """The stream of a received group."""
 
     @property
     def over(self) -> bool:
-        """True when nothing more will come, also because this side refused it."""
+        """True when no more will arrive, also because this side refused the rest."""
         ...
 
     def refuse(self, code: int) -> None:
@@ -79,14 +80,14 @@ class GroupSource(Protocol):
 
 
 class GroupQueue(ReceiveQueue[GroupReader]):
-    """Groups that arrived and were not taken, and what is known of those that did not.
+    """Received groups of one subscription, waiting to be read, and what is known of the others.
 
     Args:
         limits: The bounds.
 
     Attributes:
-        start_group: The first group that will come; None while the publisher has not said so.
-        end_group: The first sequence that will never come; None while the publisher has not said so.
+        start_group: The first group that will arrive; None until the publisher has sent it.
+        end_group: The first sequence that will never arrive; None until the publisher has sent it.
         dropped: The ranges that the publisher dropped, the newest last.
         first_wanted: The first group that was asked for; None for the latest.
         last_wanted: The last group that was asked for, inclusive; None for no end.
@@ -108,7 +109,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self._unfinished_sweep_at = _FIRST_SWEEP
         self._unread: set[GroupBuffer] = set()
         self._unread_sweep_at = _FIRST_SWEEP
-        # Those that came, and those that never will.
+        # The groups that arrived, and those that never will.
         self._seen = SequenceSet(limits.cache_groups)
         self._received = 0
         self._dropped = 0
@@ -119,18 +120,18 @@ class GroupQueue(ReceiveQueue[GroupReader]):
     # -- from the groups' streams --------------------------------------------------------------------------
 
     def begin(self, reader: GroupReader, stream: GroupSource | None = None) -> bool:
-        """Take a group whose header arrived; return False to have it refused.
+        """Add a group whose header arrived; return False to have it refused.
 
         Args:
-            reader: What the application gets.
-            stream: What has to be refused when the subscription ends before the group; None for a datagram.
+            reader: The reader for the application.
+            stream: The stream to refuse when the subscription ends before the group; None for a datagram.
         """
         if self.state in (QueueState.FAILED, QueueState.CLOSED) or reader.sequence in self._seen:
             return False
         self._received += 1
         if stream is not None:
             if len(self._unfinished) >= self._unfinished_sweep_at:
-                # Streams of groups that the application closed do not tell; sweeping costs as little as below.
+                # A stream whose group the application closed does not call `end`. The cost of a sweep is as below.
                 self._unfinished = {item for item in self._unfinished if not item.over}
                 self._unfinished_sweep_at = max(_FIRST_SWEEP, 2 * len(self._unfinished))
             self._unfinished.add(stream)
@@ -139,19 +140,19 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         return True
 
     def end(self, stream: GroupSource, buffer: GroupBuffer, *, reset: bool = False) -> None:
-        """Forget a stream that is over, and keep its buffer for as long as there is something to read.
+        """Forget a stream that has ended, and keep its buffer for as long as there is something to read.
 
         Args:
             stream: The stream.
-            buffer: Its frames; unread they hold the publisher's credit.
-            reset: True when the publisher gave the group up.
+            buffer: Its frames; those that are unread hold the publisher's credit.
+            reset: True when the publisher reset the group.
         """
         self._unfinished.discard(stream)
         self._reset += reset
         if buffer.read_whole:
             return
         if len(self._unread) >= self._unread_sweep_at:
-            # Readers do not tell when they were read; sweeping at twice what was left costs a constant each.
+            # Readers do not report that they were read. Sweeping at twice the number left costs a constant per group.
             self._unread = {item for item in self._unread if not item.read_whole}
             self._unread_sweep_at = max(_FIRST_SWEEP, 2 * len(self._unread))
         self._unread.add(buffer)
@@ -159,14 +160,14 @@ class GroupQueue(ReceiveQueue[GroupReader]):
     # -- from the subscribe stream -------------------------------------------------------------------------
 
     def accept(self, start_group: int | None) -> None:
-        """Take the publisher's acceptance, and the first group that it will send where it says so."""
+        """Called when the publisher accepts, with the first group that it will send where the version has it."""
         self._accepted = True
         self.start_group = start_group
         self.wait_on()
         self._wake_if_complete()
 
     def drop(self, first: int, last: int, code: int) -> None:
-        """Take what the publisher will not deliver: the groups from `first` to `last`, inclusive."""
+        """Called when the publisher will not deliver the groups from `first` to `last`, inclusive."""
         count = last - first + 1
         self._dropped += count
         if code == StreamCode.OLD:
@@ -174,13 +175,13 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self._note(first, last)
         before = self.dropped[-1] if self.dropped else None
         if before is not None and (before.last + 1, before.code) == (first, code):
-            # A slow subscriber loses one group after another.
+            # For a slow subscriber one group after another is dropped.
             first = self.dropped.pop().first
         self.dropped.append(DroppedGroups(first, last, code))
         self._wake_if_complete()
 
     def finish_later(self) -> None:
-        """Take the publisher's end of the subscription: what is on its way may still come.
+        """Called when the publisher finished the subscription; groups on their way may still arrive.
 
         The publisher finishes this stream after the groups' streams, but streams are not ordered among each other.
         """
@@ -200,7 +201,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
             stream.refuse(StreamCode.CANCELLED)
         for reader in self.items:
             reader.close()
-        # The application may read on in a group that it took; the publisher need not wait for that.
+        # The application may go on reading a group that it took. The publisher need not wait for that.
         for buffer in self._unread:
             buffer.release()
         self._unread.clear()
@@ -209,7 +210,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
     # -- for the subscription ------------------------------------------------------------------------------
 
     def want(self, first: int | None, last: int | None) -> None:
-        """Take which groups are asked for from now on; see `first_wanted` and `last_wanted`."""
+        """Set which groups are asked for from now on; see `first_wanted` and `last_wanted`."""
         self.first_wanted, self.last_wanted = first, last
         self._wake_if_complete()
 
@@ -220,7 +221,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         )
 
     def _note(self, first: int, last: int) -> None:
-        """Remember groups that came, or never will."""
+        """Record groups that arrived, or never will."""
         self._seen.add_range(first, last)
         if self.finishing and self._all_arrived():
             self.finish()
@@ -231,7 +232,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
 
     @property
     def complete(self) -> bool:
-        # Publishers leave a range that is over open: it may still be extended.
+        # Publishers keep the subscription of a complete range open: the range may still be extended.
         return self.ended or self._range_arrived()
 
     def _range_arrived(self) -> bool:
@@ -241,13 +242,13 @@ class GroupQueue(ReceiveQueue[GroupReader]):
             return False
         known = [first for first in (self.first_wanted, self.start_group) if first is not None]
         if not known and not self._accepted:
-            # Groups may overtake the acceptance, which says where they begin.
+            # Groups may overtake the acceptance, which names the first of them.
             return False
         first = max(known) if known else self._seen.lowest
         return first is not None and self._seen.covers(first, last)
 
     def _all_arrived(self) -> bool:
-        """True when nothing more can come: every group of the known range was seen."""
+        """True when no more groups can arrive: every group of the known range was seen."""
         if self.end_group is None:
             return self._range_arrived()
         last = self.end_group - 1

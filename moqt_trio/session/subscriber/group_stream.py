@@ -1,4 +1,4 @@
-"""A group's stream on its way in, from its first byte to its queue; the peer's SETUP comes that way, too."""
+"""GroupStream: a unidirectional stream of the peer, which has a group or the peer's SETUP."""
 
 from __future__ import annotations
 
@@ -78,9 +78,10 @@ class GroupStream(StreamHandler):
             queue.end(self, buffer)
 
     def _classify(self, events: list[Event], received: int) -> int:
-        """Find out what the stream is; return how many of the bytes received come after a group's header.
+        """Read the kind of the stream; return how many of the bytes received come after a group's header.
 
-        Before the header of a group is whole, and on a SETUP stream, credit returns at once: it is little, and used.
+        Until the header of a group is complete, and on a SETUP stream, credit returns at once: these are few bytes, and
+        they are read.
         """
         if self._incoming.kind is not None:
             self._context.pending_streams.discard(self)
@@ -119,7 +120,7 @@ class GroupStream(StreamHandler):
 
     @property
     def over(self) -> bool:
-        """True when nothing more will come, also because this side refused it."""
+        """True when no more will arrive, also because this side refused the rest."""
         return self._stream.receive_ended
 
     def refuse(self, code: int) -> None:
@@ -136,13 +137,13 @@ class GroupStream(StreamHandler):
             self._context.violated(error)
         else:
             self._map_codes()
-            # The frames that came whole can be read. They keep their credit until then: else a peer could fill memory
-            # with groups that it breaks.
+            # The complete frames can be read. They keep their credit until then: otherwise a peer could fill memory
+            # with broken groups.
             self._stream.stop(error.code, keep_unread=True)
         self._end(StreamReset.after(error), reset=True)
 
     def _map_codes(self) -> None:
-        """Map the stream's codes for its kind, once that is known or the stream is given up."""
+        """Map the stream's codes for its kind, once the kind is known or the stream is refused."""
         if not self._mapped:
             self._mapped = True
             self._context.map_codes(self._stream, "group" if self._incoming.kind is StreamKind.GROUP else "stream")

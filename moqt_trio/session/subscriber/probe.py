@@ -1,4 +1,4 @@
-"""The peer's estimate of the path, as the application reads it."""
+"""Probe: the peer's reports of bitrate and round trip, as the application reads them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class ProbeReport:
-    """What the peer measures of its way to us.
+    """What the peer measures on the path to this side.
 
     Attributes:
         bitrate: Bits per second that it could send; None when unknown.
-        rtt: The smoothed round trip in seconds; None when unknown, or where the version does not tell it.
+        rtt: The smoothed round trip in seconds; None when unknown, or where the version has no such field.
     """
 
     bitrate: int | None
@@ -31,9 +31,9 @@ class ProbeReport:
 
 
 class Probe(Request[ProbeReport]):
-    """The peer's reports. Use it as `async with session.probe() as probe`, and iterate it.
+    """The peer's reports. Use it as `async with session.probe() as probe`, and iterate over it.
 
-    Only the newest report is kept: a slow reader misses those in between.
+    Only the newest report is kept: a slow reader does not get the older ones.
     """
 
     _block = "probe"
@@ -63,8 +63,8 @@ class Probe(Request[ProbeReport]):
         """Wait for a report that was not read yet. Cancelling loses nothing.
 
         Raises:
-            trio.EndOfChannel: The peer reports no more.
-            StreamReset: The peer does not report.
+            trio.EndOfChannel: The peer has finished its reports.
+            StreamReset: The peer refused or reset the probe.
             RemoteProtocolError: The peer broke the protocol on the probe's stream.
             SessionClosed: The session ended.
             LocalProtocolError: The block was not entered.
@@ -74,11 +74,11 @@ class Probe(Request[ProbeReport]):
         return await self._queue.receive()
 
     async def update(self, bitrate: int) -> None:
-        """Tell the peer another target in bits per second.
+        """Send the peer another target, in bits per second.
 
         Raises:
             LocalProtocolError: The block was not entered.
-            Otherwise why the probe is over, as `receive`.
+            Otherwise why the probe has ended, as `receive`.
         """
         await trio.lowlevel.checkpoint()
         self._check_running()

@@ -4,8 +4,8 @@
        │                  ├─────fail()───▶ FAILED ────close()──▶ CLOSED
        └──────────────────┴─────close()──▶ CLOSED
 
-The task that reads the socket fills it and never waits; one task of the application reads it. An item is taken out
-after the reader's last await: cancelling a receive loses nothing.
+The task that reads the socket fills the queue and never waits; one task of the application reads it. An item is taken
+out after the reader's last await, so a receive that is cancelled loses nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class QueueState(enum.Enum):
-    """How a queue stands."""
+    """The states of a queue."""
 
     UNOPENED = enum.auto()
     OPEN = enum.auto()
@@ -34,16 +34,16 @@ class QueueState(enum.Enum):
 
 
 class ReceiveQueue(Generic[T]):
-    """Items in the order in which they came, for one task at a time, and after them their end.
+    """Items in the order in which they arrived, for one task at a time, and their end.
 
     Args:
-        block: What the application enters before it may read, for messages; None for a queue that is open from the
-            start.
+        block: The name, for messages, of the block that has to be entered before reading; None for a queue that is
+            open from the start.
 
     Attributes:
-        items: What waits to be received.
-        state: How the queue stands.
-        error: What a reader gets once the items are read, in the states FAILED and CLOSED.
+        items: The items that were not received yet.
+        state: The state.
+        error: The exception that a reader gets once the items are read, in the states FAILED and CLOSED.
     """
 
     __slots__ = ("_block", "_busy", "_deadline", "_on_deadline", "_waiter", "error", "items", "state")
@@ -61,7 +61,7 @@ class ReceiveQueue(Generic[T]):
     # -- filling -------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Let readers in: the block was entered."""
+        """Allow reading: the block was entered."""
         self.state = QueueState.OPEN
 
     def put(self, item: T) -> None:
@@ -70,23 +70,23 @@ class ReceiveQueue(Generic[T]):
         self._wake()
 
     def finish(self) -> None:
-        """End it cleanly."""
+        """End the queue cleanly."""
         if self.state in (QueueState.OPEN, QueueState.FINISHED):
             self.state = QueueState.FINISHED
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """End it with an error. What has ended stays as it is."""
+        """End the queue with an error. Does nothing once it has ended."""
         if not self.ended:
             self.state = QueueState.FAILED
             self.error = error
             self._wake()
 
     def close(self, reason: str) -> None:
-        """Drop what was not read: from here on readers get `trio.ClosedResourceError`, or the error that came first.
+        """Drop the unread items. From now on readers get `trio.ClosedResourceError`, or the error that came first.
 
         Args:
-            reason: What the error says.
+            reason: The text of the error.
         """
         self.items.clear()
         if self.error is None:
@@ -103,11 +103,11 @@ class ReceiveQueue(Generic[T]):
         """
         self._deadline = deadline
         self._on_deadline = on_deadline
-        # A reader that waits already waits without the bound.
+        # A reader that is waiting now has to start again with the bound.
         self._wake()
 
     def wait_on(self) -> None:
-        """Lift the bound of `expect_by`."""
+        """Remove the bound of `expect_by`."""
         self._deadline = math.inf
 
     def __len__(self) -> int:
@@ -115,7 +115,7 @@ class ReceiveQueue(Generic[T]):
 
     @property
     def ended(self) -> bool:
-        """True once no more will come."""
+        """True once no more items will arrive."""
         return self.state is not QueueState.OPEN and self.state is not QueueState.UNOPENED
 
     @property
@@ -125,7 +125,7 @@ class ReceiveQueue(Generic[T]):
 
     @property
     def complete(self) -> bool:
-        """True when there is nothing to wait for: it has ended, or everything that can come for now has come."""
+        """True when there is nothing to wait for: the queue has ended, or all that can arrive for now has arrived."""
         return self.state is not QueueState.OPEN and self.state is not QueueState.UNOPENED
 
     @property
@@ -144,11 +144,11 @@ class ReceiveQueue(Generic[T]):
         """Wait for the next item.
 
         Raises:
-            trio.EndOfChannel: It ended cleanly, and everything was read.
-            trio.ClosedResourceError: This side closed it.
+            trio.EndOfChannel: The queue ended cleanly, and everything was read.
+            trio.ClosedResourceError: This side closed the queue.
             trio.BusyResourceError: Another task is receiving.
             LocalProtocolError: The block was not entered.
-            Exception: What it failed with.
+            Exception: The error that the queue failed with.
         """
         await self.wait_item()
         return self.items.popleft()
@@ -176,7 +176,7 @@ class ReceiveQueue(Generic[T]):
             self._busy = False
 
     def check_end(self) -> None:
-        """Raise how it ended, if it has: what `receive` raises."""
+        """Raise what `receive` raises at the end, if the queue has ended."""
         if self.error is not None:
             raise self.error.with_traceback(None)
         self.check_open()
@@ -195,6 +195,6 @@ class ReceiveQueue(Generic[T]):
                 await waiter.wait()
         finally:
             self._waiter = None
-        # Meanwhile the bound may have been moved or lifted.
+        # The bound may have been moved or removed meanwhile.
         if scope.cancelled_caught and trio.current_time() >= self._deadline and self._on_deadline is not None:
             self._on_deadline()

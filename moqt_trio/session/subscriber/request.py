@@ -1,6 +1,6 @@
-"""A request of this side: a block that is entered once, its stream, its queue, and its iteration.
+"""Request: a request of this side, as a block that is entered once and iterated.
 
-Announcements, subscriptions, fetches and probes derive from `Request`: each says what opens its stream, and what the
+Announcements, subscriptions, fetches and probes derive from it. Each defines how its stream is opened, and what the
 events of that stream mean.
 """
 
@@ -31,14 +31,14 @@ ControlT = TypeVar("ControlT", bound=ControlStream)
 
 
 class RequestControl(ControlStream):
-    """The stream of a request; its events and its failure are passed on.
+    """The stream of a request. It passes its events and its failure on.
 
     Args:
         context: The session's.
         stream: The stream.
         machine: Its state.
         on_event: Called for each event.
-        on_failure: Called when the stream ends before its time: a mistake of the peer's, or the end of the session.
+        on_failure: Called when the stream ends early, by a mistake of the peer or with the session.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class RequestControl(ControlStream):
 
 
 async def open_control(context: SessionContext, codes: CodeSpace, make: Callable[[BidiStream], ControlT]) -> ControlT:
-    """Open a stream, and send what its machine opens it with. Cancelled, nothing was sent.
+    """Return the handler of a new stream, on which the machine's opening was sent. If cancelled, nothing was sent.
 
     Args:
         context: The session's.
-        codes: Which numbers the version has for the error codes of this kind of stream.
+        codes: The code space of this kind of stream.
         make: Called with the stream; returns its handler.
 
     Raises:
@@ -80,11 +80,11 @@ async def open_control(context: SessionContext, codes: CodeSpace, make: Callable
 
 
 class Request(Generic[T]):
-    """One request: use it as `async with`, once, and iterate it inside."""
+    """One request. Enter it with `async with`, once, and iterate over it inside."""
 
     _codes: ClassVar[CodeSpace] = "stream"
     _block: ClassVar[str] = "request"
-    """What the application calls the request, for messages."""
+    """The request's name in messages."""
 
     def __init__(self, context: SessionContext, queue: ReceiveQueue[T]) -> None:
         self._context = context
@@ -103,11 +103,11 @@ class Request(Generic[T]):
         raise NotImplementedError
 
     def _on_failure(self, error: MoqtError) -> None:
-        """Called when the stream ends before its time."""
+        """Called when the stream ends early."""
         self._queue.fail(error)
 
     def _leave(self) -> None:
-        """End the request from this side: cancel what is not over, and close the queue."""
+        """End the request from this side: cancel its stream, and close the queue."""
         self._cancel()
         self._queue.close(f"this side closed the {self._block}")
 
@@ -121,7 +121,7 @@ class Request(Generic[T]):
         )
 
     def _check_running(self) -> None:
-        """Raise why the request is not running, unless it is or the peer has finished it."""
+        """Raise why the request is not running; return when it is, or when the peer has finished it."""
         queue = self._queue
         queue.check_open()
         if queue.error is not None:

@@ -1,4 +1,4 @@
-"""A track of the peer's that this side subscribes to, as the application reads it."""
+"""Subscription: a track of the peer, as the application reads it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class SubscribeOptions:
-    """What `Session.subscribe` was asked for; see there."""
+    """The arguments of `Session.subscribe`; see there."""
 
     priority: int
     ordered: bool
@@ -44,9 +44,9 @@ class SubscribeOptions:
 class Subscription(Request[GroupReader]):
     """A track as it arrives. Use it as `async with session.subscribe(path, track) as subscription`.
 
-    Iterate it for groups, in the order in which they arrive; late and missing groups are normal. Iteration ends when
-    the publisher has ended the track, and when all groups up to `end_group` have come, or were dropped: an `update`
-    that moves the end lets it go on. Leaving the block unsubscribes and refuses what is still on its way.
+    Iterate over it for groups, in the order in which they arrive; late and missing groups are normal. Iteration ends
+    when the publisher has ended the track, and when all groups up to `end_group` have arrived or were dropped. After an
+    `update` that moves the end, iterate again. Leaving the block unsubscribes and refuses groups on their way.
 
     Attributes:
         path: The broadcast's path.
@@ -96,10 +96,10 @@ class Subscription(Request[GroupReader]):
             await self._info.open(self.path, self.track)
 
         def attach(stream: BidiStream) -> RequestControl:
-            # Groups may overtake the answer: they find their subscription from the moment it is sent.
+            # Groups may overtake the reply, so the queue is registered before the request is sent.
             self._queues[machine.subscribe_id] = self._queue
             if not context.dialect.features.subscribe_ok_needs_group:
-                # Elsewhere the answer waits for the first group, which may be long in coming.
+                # In the other versions the reply comes with the first group, which may take long.
                 self._answer_by = trio.current_time() + context.limits.reply_timeout
                 self._queue.expect_by(self._answer_by, self._on_timeout)
             return RequestControl(context, stream, machine, self._on_event, self._on_failure)
@@ -131,9 +131,9 @@ class Subscription(Request[GroupReader]):
         self._accepted.set()
 
     def _on_timeout(self) -> None:
-        """End a subscription that was not answered in time. A group says as much as an answer."""
+        """Called when the reply is late. Ends the subscription, unless a group has arrived: that counts as a reply."""
         if self._accepted.is_set():
-            # The reader began to wait only after the time was over.
+            # The reader began to wait only after the deadline.
             return
         if self._queue.statistics().groups_received:
             self._queue.accept(None)
@@ -159,8 +159,8 @@ class Subscription(Request[GroupReader]):
         Raises:
             trio.EndOfChannel: The track has ended, or the range that was asked for, and every group was received.
             NotFound: The publisher has no such broadcast or track.
-            StreamReset: The publisher ended the subscription with another code; or, where it answers before it has a
-                group, it did not do so within `Limits.reply_timeout`.
+            StreamReset: The publisher reset the subscription with another code; or, in a version where it replies
+                before the first group, it did not reply within `Limits.reply_timeout`.
             RemoteProtocolError: The publisher broke the protocol on the subscription's stream.
             SessionClosed: The session ended.
             LocalProtocolError: The block was not entered.
@@ -182,9 +182,9 @@ class Subscription(Request[GroupReader]):
         self._check_running()
 
     async def track_properties(self) -> TrackProperties | None:
-        """Return what the publisher says of the track.
+        """Return the track's properties, as its publisher sends them.
 
-        None where the version has no such message, and when the publisher refused or said nothing within
+        None where the version has no such message, and when the publisher refused or did not reply within
         `Limits.reply_timeout`.
 
         Raises:
@@ -203,7 +203,7 @@ class Subscription(Request[GroupReader]):
         start_group: int | None = None,
         end_group: int | None = None,
     ) -> None:
-        """Change the subscription; what is left out stays as it is. Does nothing once the publisher has finished.
+        """Change the subscription; arguments left out do not change. Does nothing once the publisher has finished.
 
         Args: as for `Session.subscribe`.
 
@@ -241,21 +241,21 @@ class Subscription(Request[GroupReader]):
 
     @property
     def start_group(self) -> int | None:
-        """The first group that the publisher will send, once it has said so."""
+        """The first group that the publisher will send; None until it has sent the number."""
         return self._queue.start_group
 
     @property
     def end_group(self) -> int | None:
-        """The first sequence that will never come, once the publisher has said so."""
+        """The first sequence that will never arrive; None until the publisher has sent it."""
         return self._queue.end_group
 
     @property
     def dropped(self) -> tuple[DroppedGroups, ...]:
-        """What the publisher said it will not deliver, the newest range last.
+        """The groups that the publisher reported as dropped, the newest range last.
 
         Ranges that follow each other with the same code are joined, and the newest 256 are kept;
-        `SubscriptionStatistics.groups_dropped` counts every group. Empty where the version does not tell:
-        moq-lite-01 and -02.
+        `SubscriptionStatistics.groups_dropped` counts every group. Empty in moq-lite-01 and -02, which
+        have no such message.
         """
         return tuple(self._queue.dropped)
 

@@ -1,4 +1,4 @@
-"""The half of a session that asks: its subscriptions, by id, and what arrives for them."""
+"""Subscriber: the half of a session that asks. It has the subscriptions by id, and passes them what arrives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Subscriber:
-    """Leads what arrives to its subscription.
+    """Passes the peer's group streams and datagrams to their subscriptions.
 
     Attributes:
         queues: The received groups of each subscription that is open, by the subscription's id.

@@ -1,4 +1,4 @@
-"""Asking for a track's properties, which some versions tell on a stream of their own."""
+"""TrackInfoRequest: asks for a track's properties, which some versions send on a stream of their own."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class TrackProperties:
     """A track's properties as its publisher gives them.
 
     Attributes:
-        priority: 0 … 255; decides ties.
-        max_age: Seconds that the publisher keeps a group after a newer one has come.
+        priority: 0 … 255; decides between subscriptions of equal priority.
+        max_age: Seconds that the publisher keeps a group after a newer one was opened.
         timescale: Timestamp units per second.
     """
 
@@ -58,14 +58,14 @@ class TrackInfoRequest:
             self._properties = TrackProperties(event.priority, event.max_age_ms / 1000, event.timescale)
         self._answered.set()
         if self._control is not None:
-            # Not before the answer, which a FIN would cancel; but the stream counts until then.
+            # A FIN before the answer would cancel the request; after it, it frees the stream.
             self._control.stream.finish()
 
     def _on_failure(self, error: MoqtError) -> None:
         self._answered.set()
 
     async def wait(self) -> TrackProperties | None:
-        """Wait for the answer; None for a refusal, and when none came within `Limits.reply_timeout`."""
+        """Return the answer; None for a refusal, and when none arrived within `Limits.reply_timeout`."""
         with trio.CancelScope(deadline=self._answer_by) as scope:
             await self._answered.wait()
         if scope.cancelled_caught and not self._answered.is_set():
@@ -73,7 +73,7 @@ class TrackInfoRequest:
         return self._properties
 
     def cancel(self, code: int = StreamCode.CANCELLED) -> None:
-        """Give the request up with a code."""
+        """Cancel the request with a code."""
         self._answered.set()
         if self._control is not None:
             self._control.cancel(code)
