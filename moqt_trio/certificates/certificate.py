@@ -106,9 +106,9 @@ class Certificate:
         """Return the certificate and its chain in PEM."""
         return b"".join(certificate_to_pem(certificate) for certificate in (self.certificate, *self.chain))
 
-    def private_key_pem(self) -> bytes:
-        """Return the private key in PEM (PKCS #8), not encrypted."""
-        return key_to_pem(self.private_key)
+    def private_key_pem(self, password: str | None = None) -> bytes:
+        """Return the private key in PEM (PKCS #8), encrypted with a password, or not encrypted where it is None."""
+        return key_to_pem(self.private_key, password)
 
     def __repr__(self) -> str:
         hosts = ", ".join(self.hosts)

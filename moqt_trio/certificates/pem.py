@@ -73,11 +73,12 @@ def certificate_to_pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def key_to_pem(key: PrivateKey) -> bytes:
-    """Return a private key in PEM (PKCS #8), not encrypted."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def key_to_pem(key: PrivateKey, password: str | None = None) -> bytes:
+    """Return a private key in PEM (PKCS #8), encrypted with a password, or not encrypted where it is None."""
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password is not None:
+        encryption = serialization.BestAvailableEncryption(password.encode())
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
 def write_whole(path: Path, data: bytes) -> None:

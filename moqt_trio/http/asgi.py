@@ -4,29 +4,51 @@ Hypercorn's `HTTPStream` and `WSStream` turn ASGI messages into answers, and its
 and its `H3Protocol` are not used: they await the application while reading, which stalls every connection, and fail on
 data that comes after the answer. `tests/transport/webtransport/test_contract.py` fails when what is used moves.
 
-Knows nothing of WebTransport.
+Theory of operation. `AsgiServer.start` is called by the task that reads the socket, when the headers of a request are
+complete. It makes an `AsgiExchange`, which owns the HTTP/3 exchange from then on, and returns its `run`, which the
+caller starts as a task. The body waits in the exchange, and its credit returns as the application reads: an application
+that does not read holds up no other request. What the application sends waits for room in the stream.
+
+Spec: RFC 9114; RFC 9220 and RFC 8441 for WebSockets.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, cast
 
+import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.protocol.events import Request
+from hypercorn.protocol.events import (
+    Body,
+    Data,
+    EndBody,
+    EndData,
+    InformationalResponse,
+    Request,
+    Response,
+    StreamClosed,
+    Trailers,
+)
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import filter_pseudo_headers, valid_server_name
 
+from ..errors import SessionClosed, StreamReset
+from ..transport.http3.constants import H3Error
 from ..transport.http3.fields import field
-from .asgi_request import AsgiRequest
-from .asgi_websocket import AsgiWebSocket
+from .disconnect import ClientDisconnected, is_client_disconnected
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    import trio
+    from hypercorn.protocol.events import Event
+    from hypercorn.typing import Scope
 
+    from ..errors import MoqtError
     from ..transport.http3.exchange import Exchange
     from ..transport.http3.fields import Headers
 
@@ -35,43 +57,60 @@ AsgiApplication = ASGIFramework
 HttpConfig = Config
 """Hypercorn's settings: answer headers, server names, root path, logging."""
 
+logger = logging.getLogger(__name__)
+
+_PIECE = 64 * 1024
+"""Bytes of an answer that are written at once: below `Limits.send_high`, so that a slow client makes the application
+wait after each."""
+
+_HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
+"""Illegal in HTTP/3 (RFC 9114, section 4.2). Hypercorn's own error answers carry one of them."""
+
+_DISCONNECTS = (StreamReset, SessionClosed, trio.ClosedResourceError)
+"""What a stream raises once the client refused the answer or left, or this side ended the exchange."""
+
 
 class AsgiServer:
     """Runs one application for the requests of one HTTP/3 connection.
 
-    Each request is a task of its own. Its body waits in the stream's window until the application reads it, so that
-    an application that does not read holds up nobody else. The answer waits for room in the stream. A client that
-    goes away is told to the application as `http.disconnect`, and as an OSError when it sends.
+    A client that leaves is told to the application as `http.disconnect`, and as an OSError when it sends.
 
-    Attributes:
+    Args:
         app: The ASGI application.
-        config: Hypercorn's settings: answer headers, server names, root path, logging.
-        context: What hypercorn shares between the requests of a worker.
+        config: Hypercorn's settings; None takes the defaults.
         client: The peer's address and port.
         state: The lifespan state, copied into each request's scope.
+
+    Attributes:
+        app: The application in hypercorn's wrapper.
+        config: The settings.
+        context: What hypercorn shares between the requests of a worker.
+        client: As above.
     """
 
     def __init__(
         self,
         app: AsgiApplication,
         config: Config | None,
-        nursery: trio.Nursery,
         client: tuple[str, int] | None,
-        state: Mapping[str, Any] | None,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         self.app = ASGIWrapper(app)
         self.config = config if config is not None else Config()
         self.context = WorkerContext(None)
         self.client = client
-        self._nursery = nursery
         self._state = dict(state or {})
 
-    def start(self, exchange: Exchange, headers: Headers, fin: bool, *, websocket: bool = False) -> None:
-        """Starts a request whose headers are complete; a WebSocket is a CONNECT for it (RFC 9220)."""
+    def start(self, exchange: Exchange, headers: Headers, fin: bool) -> Callable[[], Awaitable[None]] | None:
+        """Called with each request whose headers are complete; a WebSocket is a CONNECT (RFC 9220).
+
+        Returns:
+            What runs the application for it; None when the request was refused.
+        """
         method, path = field(headers, b":method"), field(headers, b":path")
         if method is None or not method.isascii() or not path or not path.isascii():
             exchange.respond(400)
-            return
+            return None
         request = Request(
             stream_id=exchange.stream_id,
             headers=filter_pseudo_headers(headers),
@@ -82,6 +121,236 @@ class AsgiServer:
         )
         if not valid_server_name(self.config, request):
             exchange.respond(421)
+            return None
+        kind = AsgiWebSocket if method == b"CONNECT" else AsgiRequest
+        return kind(self, exchange, request, fin).run
+
+
+class AsgiExchange:
+    """The part that requests and WebSockets share: what arrives waits here, what is sent waits for room.
+
+    It owns its exchange, and is what hypercorn's stream takes for its task group.
+    """
+
+    def __init__(self, server: AsgiServer, exchange: Exchange, request: Request, fin: bool) -> None:
+        self._exchange = exchange
+        self._request = request
+        self._config = server.config
+        self._body = bytearray()
+        self._body_ended = fin
+        self._disconnected = False
+        self._arrival = trio.Event()
+        exchange.owner = self
+
+    # -- from the exchange ---------------------------------------------------------------------------------
+
+    def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
+        """A request has one header section, and it was read."""
+
+    def headers_too_large(self, exchange: Exchange) -> None:
+        exchange.abort(H3Error.EXCESSIVE_LOAD)
+        self._disconnect()
+
+    def body_received(self, exchange: Exchange, data: bytes, fin: bool) -> None:
+        if self._disconnected:
+            exchange.consumed(len(data))
             return
-        kind = AsgiWebSocket if websocket else AsgiRequest
-        self._nursery.start_soon(kind(self, exchange, fin).run, request)
+        self._body += data
+        self._body_ended = fin
+        self._arrival.set()
+
+    def exchange_ended(self, exchange: Exchange, error: MoqtError | None) -> None:
+        if error is None:
+            exchange.abort(H3Error.REQUEST_CANCELLED)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        self._disconnected = True
+        self._arrival.set()
+
+    def _take(self) -> bytes:
+        data = bytes(self._body)
+        self._body.clear()
+        self._exchange.consumed(len(data))
+        return data
+
+    # -- from hypercorn's stream ---------------------------------------------------------------------------
+
+    async def _send(self, event: Event) -> None:
+        exchange = self._exchange
+        await trio.lowlevel.checkpoint()
+        if isinstance(event, Body | Data):
+            await self._send_body(event.data)
+        elif isinstance(event, Response | InformationalResponse):
+            exchange.send_headers(
+                [
+                    (b":status", b"%d" % event.status_code),
+                    *_legal(event.headers),
+                    *self._config.response_headers("h3"),
+                ]
+            )
+        elif isinstance(event, Trailers):
+            exchange.send_headers(_legal(event.headers))
+        elif isinstance(event, EndBody | EndData):
+            exchange.finish()
+        elif isinstance(event, StreamClosed):
+            await self._closed()
+
+    async def _closed(self) -> None:
+        # An application that failed halfway must not look as if it had answered whole.
+        if not self._exchange.send_ended:
+            self._exchange.abort(H3Error.INTERNAL_ERROR)
+        self._exchange.stop(H3Error.NO_ERROR)
+        self._disconnect()
+
+    async def _send_body(self, data: bytes) -> None:
+        for start in range(0, len(data), _PIECE):
+            try:
+                await self._exchange.wait_writable()
+            except _DISCONNECTS as error:
+                raise ClientDisconnected from error
+            self._exchange.send_data(data[start : start + _PIECE])
+
+    async def _run_app(
+        self,
+        app: ASGIWrapper,
+        scope: Scope,
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        try:
+            await app(scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)
+        except Exception as error:
+            if not is_client_disconnected(error):
+                await self._config.log.exception("Error in ASGI Framework")
+        await send(None)
+
+
+class AsgiRequest(AsgiExchange):
+    """One request. Its body waits in the stream's window until the application reads it."""
+
+    def __init__(self, server: AsgiServer, exchange: Exchange, request: Request, fin: bool) -> None:
+        super().__init__(server, exchange, request, fin)
+        self._end_told = False
+        self._http = HTTPStream(
+            cast("Any", server.app),
+            server.config,
+            cast("Any", server.context),
+            cast("Any", self),
+            True,
+            server.client,
+            None,
+            self._send,
+            exchange.stream_id,
+        )
+
+    async def run(self) -> None:
+        """Run the application for this request until it returns."""
+        try:
+            await self._http.handle(self._request)
+        except Exception:
+            logger.exception("request %d failed", self._request.stream_id)
+            self._exchange.abort(H3Error.INTERNAL_ERROR)
+
+    def _disconnect(self) -> None:
+        super()._disconnect()
+        self._http.closed = True
+
+    async def spawn_app(
+        self,
+        app: ASGIWrapper,
+        config: Config,
+        scope: Scope,
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """Run the application here and now, where `HTTPStream` expects a task and a queue that leads to it."""
+        await self._run_app(app, scope, self._receive, send)
+
+    async def _receive(self) -> Any:
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._disconnected:
+                return {"type": "http.disconnect"}
+            if self._body or (self._body_ended and not self._end_told):
+                self._end_told = self._body_ended
+                return {"type": "http.request", "body": self._take(), "more_body": not self._end_told}
+            self._arrival = trio.Event()
+            await self._arrival.wait()
+
+
+class AsgiWebSocket(AsgiExchange):
+    """One WebSocket. Its frames wait in the stream's window while the application has enough messages to read."""
+
+    def __init__(self, server: AsgiServer, exchange: Exchange, request: Request, fin: bool) -> None:
+        super().__init__(server, exchange, request, fin)
+        self._nursery: trio.Nursery
+        self._websocket = WSStream(
+            cast("Any", server.app),
+            server.config,
+            cast("Any", server.context),
+            cast("Any", self),
+            True,
+            server.client,
+            None,
+            self._send,
+            exchange.stream_id,
+        )
+
+    async def run(self) -> None:
+        """Run the application for this WebSocket until it returns."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                await self._websocket.handle(self._request)
+                await self._feed()
+        except Exception:
+            logger.exception("WebSocket %d failed", self._request.stream_id)
+            self._exchange.abort(H3Error.INTERNAL_ERROR)
+
+    async def _feed(self) -> None:
+        stream_id = self._exchange.stream_id
+        while not self._disconnected:
+            if self._body and self._websocket.handshake.accepted:
+                # Taken first, credited as the application reads: handling waits while its queue is full.
+                data = bytes(self._body)
+                self._body.clear()
+                await self._websocket.handle(Data(stream_id=stream_id, data=data))
+                self._exchange.consumed(len(data))
+            elif self._body_ended and not self._body:
+                break
+            else:
+                self._arrival = trio.Event()
+                await self._arrival.wait()
+        await self._websocket.handle(StreamClosed(stream_id=stream_id))
+
+    async def _send(self, event: Event) -> None:
+        await super()._send(event)
+        if isinstance(event, Response):
+            # What a client sent before it knew whether it is accepted has waited for this.
+            self._arrival.set()
+
+    async def _closed(self) -> None:
+        # Whatever there was to say was said in WebSocket's own frames.
+        self._exchange.finish()
+        self._exchange.stop(H3Error.NO_ERROR)
+        self._disconnect()
+
+    async def spawn_app(
+        self,
+        app: ASGIWrapper,
+        config: Config,
+        scope: Scope,
+        send: Callable[[Any], Awaitable[None]],
+    ) -> Callable[[Any], Awaitable[None]]:
+        """Start the application, and return what takes messages for it."""
+        to_app, from_app = trio.open_memory_channel[Any](config.max_app_queue_size)
+        self._nursery.start_soon(self._run_app, app, scope, from_app.receive, send)
+        return to_app.send
+
+    def spawn(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Start a task of hypercorn's: the one that sends pings."""
+        self._nursery.start_soon(function, *arguments)
+
+
+def _legal(headers: Headers) -> Headers:
+    lowered = ((name.lower(), value) for name, value in headers)
+    return [(name, value) for name, value in lowered if name not in _HOP_BY_HOP]

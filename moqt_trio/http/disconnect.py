@@ -1,7 +1,7 @@
-"""A client that has gone away, as the application sees it: its next `send` is an OSError, as ASGI asks.
+"""A client that has left, as the application sees it: its next `send` is an OSError, as ASGI asks.
 
-Hypercorn lets applications go on sending into nothing; one that never listens for `http.disconnect` would do so for
-ever, and without giving way to another task.
+Hypercorn lets an application go on sending after its client has left; one that never listens for `http.disconnect`
+would do so for ever, and without a checkpoint.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.protocol.http_stream import HTTPStream
 
+from ..tasks import consists_of
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -19,21 +21,19 @@ if TYPE_CHECKING:
 
 
 class ClientDisconnected(OSError):
-    """The application sends to a client that no longer listens."""
+    """The application sends to a client that has left."""
 
     def __init__(self) -> None:
         super().__init__("the client is gone")
 
 
-def is_client_gone(error: BaseException) -> bool:
-    """Returns True for an application's failure that is nothing but its client's absence."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(is_client_gone(inner) for inner in error.exceptions)
-    return isinstance(error, ClientDisconnected)
+def is_client_disconnected(error: BaseException) -> bool:
+    """Whether an application failed of nothing but its client's absence."""
+    return consists_of(error, ClientDisconnected)
 
 
 class DisconnectWrapper(ASGIWrapper):
-    """Hypercorn's wrapper of an application over TCP, for which sending to nobody fails."""
+    """Hypercorn's wrapper of an application over TCP, for which sending to a client that has left fails."""
 
     async def __call__(
         self,
@@ -45,14 +45,14 @@ class DisconnectWrapper(ASGIWrapper):
     ) -> None:
         stream = getattr(send, "__self__", None)
 
-        async def send_to_somebody(message: Any) -> None:
+        async def send_or_fail(message: Any) -> None:
             await trio.lowlevel.checkpoint()
             if isinstance(stream, HTTPStream) and stream.closed:
                 raise ClientDisconnected
             await send(message)
 
         try:
-            await super().__call__(scope, cast("Any", receive), cast("Any", send_to_somebody), sync_spawn, call_soon)
+            await super().__call__(scope, cast("Any", receive), cast("Any", send_or_fail), sync_spawn, call_soon)
         except Exception as error:
-            if not is_client_gone(error):
+            if not is_client_disconnected(error):
                 raise

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hypercorn.config import Config
     from hypercorn.typing import ASGIFramework
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -91,9 +91,9 @@ class _Life:
         try:
             await self._lifespan.wait_for_shutdown()
         except LifespanTimeoutError:
-            _logger.warning("the ASGI application did not shut down in time")
+            logger.warning("the ASGI application did not shut down in time")
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             # It ended between the look at it and the message to it.
             return
         if self._failure is not None:
-            _logger.error("the ASGI application failed to shut down: %s", self._failure)
+            logger.error("the ASGI application failed to shut down: %s", self._failure)

@@ -1,13 +1,17 @@
 """HTTP/1.1 and HTTP/2 over TCP, by hypercorn; plain HTTP on the same sockets gets the fingerprint.
 
-Owns the sockets and a task for each connection. Knows nothing of QUIC or of MoQ.
+It owns the sockets and a task for each connection, and shows over TLS the certificate that QUIC shows.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import socket
+import ssl
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -17,10 +21,9 @@ from hypercorn.typing import ConnectionState
 from .disconnect import DisconnectWrapper
 from .http2 import HttpConnection
 from .plain import answer_plain
-from .tls import server_context
 
 if TYPE_CHECKING:
-    import ssl
+    from collections.abc import Sequence
 
     from hypercorn.config import Config
     from hypercorn.typing import ASGIFramework
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from ..certificates import Certificate
     from ..limits import Limits
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of a TLS connection (RFC 8446, section 5.1); a request of HTTP starts with a letter."""
@@ -74,11 +77,6 @@ class HttpServer:
     def __repr__(self) -> str:
         return f"<HttpServer connections={len(self._streams)}>"
 
-    @property
-    def connections(self) -> int:
-        """How many connections are open."""
-        return len(self._streams)
-
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listens until `drain` and the last connection's end, or until cancelled, which cuts every connection."""
         for sock in self._sockets:
@@ -120,9 +118,9 @@ class HttpServer:
         try:
             await self._serve(stream)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            _logger.debug("a connection over TCP ended: %r", error)
+            logger.debug("a connection over TCP ended: %r", error)
         except Exception:
-            _logger.exception("a connection over TCP failed")
+            logger.exception("a connection over TCP failed")
         finally:
             self._streams.discard(stream)
             stream.socket.close()
@@ -142,6 +140,29 @@ class HttpServer:
     def _tls_context(self) -> ssl.SSLContext:
         certificate = self._certificate()
         if self._tls is None or certificate is not self._shown:
-            self._tls = server_context(certificate, alpns=self._config.alpn_protocols, ciphers=self._config.ciphers)
+            self._tls = _tls_settings(certificate, alpns=self._config.alpn_protocols, ciphers=self._config.ciphers)
             self._shown = certificate
         return self._tls
+
+
+def _tls_settings(certificate: Certificate, *, alpns: Sequence[str], ciphers: str) -> ssl.SSLContext:
+    """Return a server's TLS settings.
+
+    Args:
+        certificate: What is shown.
+        alpns: The application protocols, best first.
+        ciphers: Those of TLS 1.2, as OpenSSL writes them.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Both are demanded by HTTP/2 (RFC 9113, section 9.2.1).
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_ciphers(ciphers)
+    context.set_alpn_protocols(list(alpns))
+    # The ssl module loads keys from files only: what lies there for a moment is encrypted, and the password is not.
+    password = secrets.token_hex(32)
+    with tempfile.TemporaryDirectory(prefix="moqt-trio-") as directory:
+        path = Path(directory, "server.pem")
+        path.write_bytes(certificate.certificate_pem() + certificate.private_key_pem(password))
+        context.load_cert_chain(path, password=password)
+    return context

@@ -11,7 +11,7 @@ from hypercorn.config import Config
 if TYPE_CHECKING:
     from ..limits import Limits
 
-_LOGGER = logging.getLogger("moqt_trio.http")
+logger = logging.getLogger("moqt_trio.http")
 _ALT_SVC_S = 24 * 60 * 60
 """Seconds for which a browser remembers that there is HTTP/3."""
 
@@ -24,7 +24,7 @@ def base_settings(config: Config | None) -> Config:
     """
     if config is None:
         config = Config()
-        config.errorlog = _LOGGER
+        config.errorlog = logger
     if config.ca_certs is not None or config.verify_mode is not None:
         raise ValueError("client certificates are not supported: leave ca_certs and verify_mode out of the config")
     # Made now, or each copy would open the log files for itself.

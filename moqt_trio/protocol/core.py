@@ -217,8 +217,16 @@ class SessionCore:
 
     @property
     def goaway_received(self) -> str | None:
-        """The URI of the peer's GOAWAY, "" for none in particular; None until it came."""
-        return self._state.goaway_received
+        """The URI of the peer's GOAWAY, "" for none in particular or after a drain; None until either came."""
+        received = self._state.goaway_received
+        return "" if received is None and self._state.drained else received
+
+    def receive_drain(self) -> None:
+        """Record that the transport's own word for it (DRAIN_WEBTRANSPORT_SESSION) asks this side to leave.
+
+        A GOAWAY may still follow, and say where to go.
+        """
+        self._state.drained = True
 
     # -- streams that this side opens ----------------------------------------------------------------------
 

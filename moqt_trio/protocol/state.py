@@ -153,6 +153,7 @@ class SessionState:
         setup_seen: True once the peer opened its SETUP stream.
         goaway_sent: True once this side asked the peer to leave.
         goaway_received: The URI of the peer's GOAWAY; None until it came.
+        drained: True once the transport's own word asked this side to leave.
     """
 
     dialect: Dialect
@@ -164,6 +165,7 @@ class SessionState:
     setup_seen: bool = False
     goaway_sent: bool = False
     goaway_received: str | None = None
+    drained: bool = False
     issued: IssuedSubscriptions = attrs.field(init=False)
     peers: PeerSubscriptions = attrs.field(init=False)
     requests: RequestSlots = attrs.field(init=False)

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ..session.session import Session
     from ..transport.connection import Connection
     from ..transport.quic.connection import QuicConnection
-    from ..transport.webtransport.server import WebTransportRequest
+    from ..transport.webtransport.server import OnRequest, WebTransportRequest
     from ..wire.dialect import Dialect
     from .admission import Admission
 
@@ -77,6 +77,13 @@ class WebApplication:
     app: AsgiApplication
     config: HttpConfig
     state: dict[str, Any]
+
+    def requests(self, client: tuple[str, int] | None) -> OnRequest:
+        """Return what `serve_http3` calls for the requests of one connection."""
+        # Hypercorn is loaded for an application only.
+        from ..http.asgi import AsgiServer
+
+        return AsgiServer(self.app, self.config, client, self.state).start
 
 
 class Acceptor:
@@ -157,10 +164,8 @@ class Acceptor:
             await serve_http3(
                 connection,
                 self._serve_webtransport,
-                app=None if web is None else web.app,
-                config=None if web is None else web.config,
+                on_request=None if web is None else web.requests(connection.peer),
                 limits=self._limits,
-                state=None if web is None else web.state,
                 # A connection that begins during the drain: its sessions are refused one by one, with a status.
                 draining=None if late else self.draining,
             )

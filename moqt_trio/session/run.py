@@ -62,6 +62,10 @@ class Dispatcher(ConnectionHandler):
     def streams_available(self) -> None:
         self._publisher.streams_available()
 
+    def draining(self) -> None:
+        self._context.core.receive_drain()
+        self._context.going_away.set()
+
     def send_room(self) -> None:
         self._publisher.send_room()
 
@@ -139,7 +143,9 @@ async def run_session(
                     stream.handler = HandshakeControl(context, stream, machine)
                 if admitted:
                     await admit(session)
-                connection.handler = Dispatcher(session)
+                connection.handler = dispatcher = Dispatcher(session)
+                if connection.draining:
+                    dispatcher.draining()
                 yield session
         finally:
             nursery.cancel_scope.cancel()

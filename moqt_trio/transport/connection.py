@@ -60,6 +60,9 @@ class ConnectionHandler:
     def streams_available(self) -> None:
         """Called when the peer allows more streams than before; `open_*_nowait` may succeed now."""
 
+    def draining(self) -> None:
+        """Called once when the peer asks, at the transport's level, that this side leaves."""
+
     def send_room(self) -> None:
         """Called when the connection, which had been `congested`, takes more."""
 
@@ -123,6 +126,7 @@ class Connection(abc.ABC):
         self._uni_readers = trio.lowlevel.ParkingLot()
         self._datagram_readers = trio.lowlevel.ParkingLot()
         self._openers = trio.lowlevel.ParkingLot()
+        self.draining = False
         self._closed: MoqtError | None = None
         self._over = trio.Event()
 
@@ -163,6 +167,12 @@ class Connection(abc.ABC):
         self._openers.unpark_all()
         if self._handler is not None:
             self._handler.streams_available()
+
+    def _deliver_draining(self) -> None:
+        if not self.draining:
+            self.draining = True
+            if self._handler is not None:
+                self._handler.draining()
 
     def _deliver_send_room(self) -> None:
         if self._handler is not None:

@@ -18,7 +18,7 @@ from tests.transport.quic_pair import connect_quic, serve_quic
 from tests.transport.webtransport.serving import serving as serving_webtransport
 
 if TYPE_CHECKING:
-    from moqt_trio.transport.webtransport.request import WebTransportRequest
+    from moqt_trio.transport.webtransport.server import WebTransportRequest
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 CERTIFICATE = moqt.development_certificate()

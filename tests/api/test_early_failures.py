@@ -70,7 +70,7 @@ async def test_a_server_that_chooses_no_version(nursery):
         async def accept(request):
             await request.accept(None).wait_closed()
 
-        await serve_http3(connection, accept, app=None, config=None, limits=Limits())
+        await serve_http3(connection, accept, limits=Limits())
 
     settings = ServerSettings(
         alpns=("h3",),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from moqt_trio.transport.quic.connection import QuicConnection
     from moqt_trio.transport.receive_stream import ReceiveStream
     from moqt_trio.transport.stream import BidiStream
-    from moqt_trio.transport.webtransport.request import WebTransportRequest
+    from moqt_trio.transport.webtransport.server import WebTransportRequest
     from moqt_trio.transport.webtransport.session import WebTransportSession
 
 Query = dict[str, str]
@@ -199,7 +199,7 @@ async def main(port: int) -> None:
     limits = Limits(max_streams=256)
 
     async def handle(connection: QuicConnection) -> None:
-        await serve_http3(connection, on_session, app=None, config=None, limits=limits)
+        await serve_http3(connection, on_session, limits=limits)
 
     settings = ServerSettings(alpns=("h3",), identity=lambda: identity, limits=limits)
     async with trio.open_nursery() as nursery:

@@ -237,7 +237,7 @@ async def _server(wheel: Wheel, pairing: Pairing) -> AsyncIterator[Connection]:
             await keep(request.accept(protocol))
 
         if web:
-            await serve_http3(connection, on_session, app=None, config=None, limits=LIMITS)
+            await serve_http3(connection, on_session, limits=LIMITS)
         else:
             await keep(connection)
 

@@ -61,7 +61,7 @@ async def over_memory(limits):
     async with open_memory_pair(limits=limits) as (client, server), trio.open_nursery() as nursery:
 
         async def serve():
-            await serve_http3(server, accepted, app=None, config=None, limits=limits)
+            await serve_http3(server, accepted, limits=limits)
 
         nursery.start_soon(serve)
         async with open_webtransport(client, "localhost", "/", (), limits=limits) as session:

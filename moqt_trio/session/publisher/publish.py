@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -12,26 +12,7 @@ if TYPE_CHECKING:
 
     from ...model.origin import PublishedBroadcast
     from ...path import BroadcastPath
-    from .request import Serving
-
-
-class ServedSubscription(Protocol):
-    """A subscription of the peer that is served; the server itself is in `subscribe.py`."""
-
-    publication: PublishedBroadcast
-    scope: trio.CancelScope
-    ended: trio.Event
-
-    def finish(self) -> None:
-        """End it once what was written has been delivered."""
-
-    def streams_available(self) -> None:
-        """Called when the peer allows more streams."""
-
-    @property
-    def dropped_groups(self) -> int:
-        """Groups that were dropped for this subscriber."""
-        ...
+    from .request import ServedSubscription, Serving
 
 
 async def finish_all(subscriptions: Iterable[ServedSubscription], timeout: float) -> None:

@@ -15,8 +15,8 @@ from ..stream import ControlStream
 from .announce import AnnounceServer
 from .fetch import FetchServer
 from .probe import ProbeServer
-from .publish import Publication, ServedSubscription, finish_all
-from .request import RequestServer, RequestStream, Serving
+from .publish import Publication, finish_all
+from .request import RequestServer, RequestStream, ServedSubscription, Serving
 from .scheduler import SendScheduler
 from .subscribe import SubscribeServer
 from .track import TrackInfoServer

@@ -8,7 +8,7 @@ ends by itself, they are finished. The servers are independent of each other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import attrs
 import trio
@@ -24,12 +24,30 @@ from ..stream import ControlStream, reset_and_stop
 if TYPE_CHECKING:
     from ...codes import CodeSpace
     from ...errors import MoqtError
-    from ...model.origin import Origin
+    from ...model.origin import Origin, PublishedBroadcast
     from ...protocol.machine import StreamMachine
     from ...transport.stream import BidiStream
     from ..context import SessionContext
-    from .publish import ServedSubscription
     from .scheduler import SendScheduler
+
+
+class ServedSubscription(Protocol):
+    """A subscription of the peer's that is served; the server itself is in `subscribe.py`."""
+
+    publication: PublishedBroadcast
+    scope: trio.CancelScope
+    ended: trio.Event
+
+    def finish(self) -> None:
+        """End it once what was written has been delivered."""
+
+    def streams_available(self) -> None:
+        """Called when the peer allows more streams."""
+
+    @property
+    def dropped_groups(self) -> int:
+        """Groups that the subscriber lost."""
+        ...
 
 
 @attrs.frozen

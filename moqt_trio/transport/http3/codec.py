@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..send_stream import SendStream
     from .fields import Headers
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _FIELD_OVERHEAD = 32  # counted for every field line, RFC 9114 section 4.2.2
 
 
@@ -164,7 +164,7 @@ class Http3:
                 elif isinstance(event, h3_events.DataReceived):
                     found.append(DataReceived(event.data, event.stream_ended))
         except Exception:
-            _logger.exception("HTTP/3 failed on stream %d", stream_id)
+            logger.exception("HTTP/3 failed on stream %d", stream_id)
             self._quic.close(H3Error.INTERNAL_ERROR)
             return []
         state = self._h3._stream.get(stream_id)

@@ -1,7 +1,16 @@
 """What stands before HTTP/3 on a connection: WebTransport streams go to their session, all else to HTTP/3.
 
-aioquic's H3Connection knows no sessions and takes the answers on streams that this side opened for HTTP/3 frames. So it
-never sees them: the first integer of a stream decides, and behind its prefix the very same `Stream` changes hands.
+Theory of operation. aioquic's H3Connection knows no sessions, and takes the answers on streams that this side opened
+for HTTP/3 frames. So it never sees them: the first integer of a stream classifies it, and after its prefix the same
+stream object changes its handler. A stream is first pending (no integer yet), then an HTTP/3 stream, a stream of a session, or
+refused:
+
+- a stream of an established session goes to that session;
+- one of a session that is asked for and not accepted yet waits in `EarlyArrivals`, within `Limits.max_early_streams`
+  and `Limits.max_early_bytes`, until the session is accepted, refused, or `Limits.setup_timeout` has passed;
+- one of a session that has ended, or of an id that can be none, is refused.
+
+Nothing here knows what a session does with its streams: `SessionStreams` is all that is called.
 
 Spec: draft-ietf-webtrans-http3, sections 4.2 to 4.6; RFC 9297 section 2.1.
 """
@@ -10,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import trio
 
@@ -37,7 +46,6 @@ if TYPE_CHECKING:
     from ..connection import Connection
     from ..receive_stream import ReceiveStream
     from ..stream import BidiStream
-    from ..webtransport.session import WebTransportSession
 
 _REMEMBERED_SESSIONS = 64
 
@@ -111,6 +119,38 @@ class _PeerCritical(StreamHandler):
         self._demux.http3.receiving_ended(self._stream.stream_id)
 
 
+class SessionStreams(Protocol):
+    """What a connection hands to one WebTransport session on it.
+
+    Attributes:
+        session_id: The number of the stream of its CONNECT.
+        origin: The web page's origin; None where the client is no browser.
+        established: True once it was accepted.
+    """
+
+    session_id: int
+    origin: str | None
+    established: bool
+
+    def drain(self) -> None:
+        """Ask the peer to end the session."""
+
+    def deliver_stream(self, stream: ReceiveStream) -> None:
+        """Called with each stream of the session that the peer opens."""
+
+    def deliver_datagram(self, data: bytes) -> None:
+        """Called with each datagram of the session."""
+
+    def deliver_streams_available(self) -> None:
+        """Called when the peer allows more streams."""
+
+    def deliver_send_room(self) -> None:
+        """Called when the connection takes more."""
+
+    def deliver_lost(self, error: MoqtError) -> None:
+        """Called when the connection is over."""
+
+
 class Demux(ConnectionHandler):
     """The handler of a connection that speaks HTTP/3. Sends SETTINGS when it is made; reads once `attach` is called.
 
@@ -130,7 +170,7 @@ class Demux(ConnectionHandler):
         self._limits = limits
         self._requests = requests
         self.http3 = Http3(connection, limits.max_header_bytes)
-        self.sessions: dict[int, WebTransportSession] = {}
+        self.sessions: dict[int, SessionStreams] = {}
         self.early = EarlyArrivals(limits)
         self.undecided: dict[int, _Undecided] = {}
         self._silent: list[tuple[float, Exchange]] = []
@@ -325,7 +365,7 @@ class Demux(ConnectionHandler):
         if self.http3.settings is not None:
             self._settings.set()
 
-    def session_ended(self, session: WebTransportSession) -> None:
+    def session_ended(self, session: SessionStreams) -> None:
         """A session is over: what comes late for it is refused."""
         if self.sessions.pop(session.session_id, None) is not None:
             self.no_session(session.session_id)

@@ -1,6 +1,7 @@
-"""The server's side of an HTTP/3 connection: who asks for a session, and who is answered by the application.
+"""The server's side of an HTTP/3 connection: requests for WebTransport sessions, and the ordinary requests beside them.
 
-Owns the tasks of one connection. Knows nothing of MoQ, and leaves the decision about a session to its caller.
+It owns the tasks of one connection, and leaves the decision about a session, and the answers to ordinary requests, to
+its caller.
 
 Spec: RFC 9114; RFC 9220; draft-ietf-webtrans-http3, section 3.
 """
@@ -8,46 +9,122 @@ Spec: RFC 9114; RFC 9220; draft-ietf-webtrans-http3, section 3.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
 
+import attrs
 import trio
 
 from ...codes import SessionCode
 from ...errors import MoqtError, SessionClosed
-from ...http.asgi import AsgiServer
+from ...tasks import consists_of
 from ..http3.constants import CONNECT_PROTOCOLS, H3Error
 from ..http3.demux import Demux
 from ..http3.fields import field
-from .request import WebTransportRequest
 from .session import WebTransportSession
-from .subprotocols import offered_protocols_untrusted
+from .subprotocols import PROTOCOL, encode_protocol, offered_protocols_untrusted
 
 if TYPE_CHECKING:
-    from ...http.asgi import AsgiApplication, HttpConfig
     from ...limits import Limits
     from ..connection import Connection
     from ..http3.exchange import Exchange
     from ..http3.fields import Headers
 
-__all__ = ["OnSession", "WebTransportRequest", "serve_http3"]
+logger = logging.getLogger(__name__)
 
-OnSession = Callable[[WebTransportRequest], Awaitable[None]]
 
-_logger = logging.getLogger(__name__)
+@attrs.define(eq=False)
+class WebTransportRequest:
+    """A client asks for a session. Answer it once, with `accept` or `reject`.
+
+    Attributes:
+        path: The path that is asked for, without its query.
+        query: What stands behind `?`; "" when there is nothing.
+        authority: The host and port that is asked for.
+        origin: The web page's origin; None when the client is no browser.
+        headers: All fields, pseudo-fields first.
+        protocols: The subprotocols that the client offers, best first.
+        peer: The client's address and port.
+        answered: True once it was accepted or rejected.
+    """
+
+    path: str
+    query: str
+    authority: str
+    origin: str | None
+    headers: Headers = attrs.field(repr=False)
+    protocols: tuple[str, ...]
+    peer: tuple[str, int] | None
+    _session: WebTransportSession = attrs.field(alias="session", repr=False)
+    _exchange: Exchange = attrs.field(alias="exchange", repr=False)
+    answered: bool = attrs.field(default=False, init=False)
+
+    def accept(self, protocol: str | None = None) -> WebTransportSession:
+        """Opens the session and returns it.
+
+        Args:
+            protocol: The subprotocol, one of `protocols`; None answers without one.
+
+        Raises:
+            ValueError: The client did not offer this subprotocol.
+            RuntimeError: The request was answered before.
+            SessionClosed: The client has gone away.
+        """
+        if protocol is not None and protocol not in self.protocols:
+            raise ValueError(f"the client did not offer {protocol!r}")
+        self._answer()
+        if self._session.closed is not None:
+            raise self._session.closed.with_traceback(None)
+        headers = [(b":status", b"200"), (b"sec-webtransport-http3-draft", b"draft02")]
+        if protocol is not None:
+            headers.append((PROTOCOL, encode_protocol(protocol)))
+        self._exchange.send_headers(headers)
+        self._session.establish(protocol)
+        return self._session
+
+    def reject(self, status: int, body: bytes = b"") -> None:
+        """Refuses the session.
+
+        Args:
+            status: An HTTP status of 300 or above: 404 no such path, 403 not allowed, 421 not this host.
+            body: A text for people.
+
+        Raises:
+            ValueError: The status would mean success.
+            RuntimeError: The request was answered before.
+        """
+        if not 300 <= status <= 599:
+            raise ValueError(f"status {status} refuses nothing")
+        self._answer()
+        self._exchange.respond(status, body)
+        self._session.close(reason=f"rejected with status {status}")
+
+    def _answer(self) -> None:
+        if self.answered:
+            raise RuntimeError("the request was answered before")
+        self.answered = True
+
+
+OnSession: TypeAlias = Callable[[WebTransportRequest], Awaitable[None]]
+"""Called for each WebTransport session that a client asks for, in a task of its own."""
+
+OnRequest: TypeAlias = "Callable[[Exchange, Headers, bool], Callable[[], Awaitable[None]] | None]"
+"""Called for each ordinary request, with its headers and whether it has no body, by the task that reads the socket.
+
+It becomes the exchange's owner at once, and returns what answers the request, to be run as a task; None when it has
+answered.
+"""
 
 
 async def serve_http3(
     connection: Connection,
     on_session: OnSession,
     *,
-    app: AsgiApplication | None,
-    config: HttpConfig | None,
+    on_request: OnRequest | None = None,
     limits: Limits,
-    state: Mapping[str, Any] | None = None,
     draining: trio.Event | None = None,
 ) -> None:
-    """Drives the server's side of one HTTP/3 connection until it closes.
+    """Drive the server's side of one HTTP/3 connection until it closes.
 
     Every session and every request is a task of this call, and what fails in one ends that one. When the connection
     is over they hear of it and have `Limits.close_timeout` to end; then they are cancelled. Cancelling this call
@@ -57,10 +134,9 @@ async def serve_http3(
         connection: A connection whose handshake is complete, without a handler.
         on_session: Called for each WebTransport session that a client asks for, in a task of its own. When it
             returns, the session closes. An exception closes it with INTERNAL_ERROR and is logged.
-        app: The ASGI application for ordinary requests; None answers each with 404.
-        config: Hypercorn's settings for these; None takes the defaults.
+        on_request: Called for each ordinary request and each WebSocket; None answers requests with 404, WebSockets
+            with 501.
         limits: The bounds.
-        state: The lifespan state that each request's scope gets a copy of.
         draining: Once set, the client is told to send no more requests (GOAWAY), and the connection closes when those
             that it has sent are answered and its sessions are over.
 
@@ -68,8 +144,7 @@ async def serve_http3(
     """
     try:
         async with trio.open_nursery() as nursery:
-            asgi = None if app is None else AsgiServer(app, config, nursery, connection.peer, state)
-            requests = _Requests(on_session, asgi, nursery, limits)
+            requests = _Requests(on_session, on_request, nursery, limits)
             try:
                 demux = Demux(connection, limits, requests)
             except trio.WouldBlock:
@@ -96,13 +171,15 @@ async def _drain(demux: Demux, draining: trio.Event) -> None:
 
 
 class _Requests:
-    """Takes each request of a connection to whom it is for; owns every exchange until then."""
+    """Leads each request of a connection to its handler, and owns every exchange until then."""
 
     demux: Demux
 
-    def __init__(self, on_session: OnSession, asgi: AsgiServer | None, nursery: trio.Nursery, limits: Limits) -> None:
+    def __init__(
+        self, on_session: OnSession, on_request: OnRequest | None, nursery: trio.Nursery, limits: Limits
+    ) -> None:
         self._on_session = on_session
-        self._asgi = asgi
+        self._on_request = on_request
         self._nursery = nursery
         self._limits = limits
 
@@ -115,18 +192,23 @@ class _Requests:
         if method == b"CONNECT" and protocol is not None and protocol.decode("ascii", "replace") in CONNECT_PROTOCOLS:
             self._ask(exchange, headers, fin)
             return
-        # The id may be that of a session which a client believes to have: nobody will ever accept it.
+        # The id may be that of a session which a client believes to have: it will never be accepted.
         self.demux.no_session(exchange.stream_id)
-        if method == b"CONNECT" and protocol == b"websocket" and self._asgi is not None:
-            self._asgi.start(exchange, headers, fin, websocket=True)
+        if method == b"CONNECT" and protocol == b"websocket" and self._on_request is not None:
+            self._start(self._on_request, exchange, headers, fin)
         elif method == b"CONNECT":
             exchange.respond(501)
         elif protocol is not None:
             exchange.respond(400)
-        elif self._asgi is None:
+        elif self._on_request is None:
             exchange.respond(404)
         else:
-            self._asgi.start(exchange, headers, fin)
+            self._start(self._on_request, exchange, headers, fin)
+
+    def _start(self, on_request: OnRequest, exchange: Exchange, headers: Headers, fin: bool) -> None:
+        answer = on_request(exchange, headers, fin)
+        if answer is not None:
+            self._nursery.start_soon(answer)
 
     def body_received(self, exchange: Exchange, data: bytes, fin: bool) -> None:
         """The body of a request that was answered from its headers."""
@@ -173,19 +255,19 @@ class _Requests:
         try:
             await self._on_session(request)
         except Exception as error:
-            if not _only_closed(error):
-                _logger.exception("the handler of %r failed", session)
+            if not consists_of(error, SessionClosed):
+                logger.exception("the handler of %r failed", session)
             if not request.answered:
                 request.reject(500)
             session.close(SessionCode.INTERNAL_ERROR)
         else:
             if not request.answered:
-                _logger.warning("nobody answered %r", session)
+                logger.warning("the handler did not answer %r", session)
                 request.reject(500)
             session.close()
 
     async def _may_ask(self, session: WebTransportSession) -> bool:
-        """Waits for the client's SETTINGS, without which no session is looked at, and says whether it may have one."""
+        """Wait for the client's SETTINGS, without which no session is considered; return whether it may have one."""
         with trio.move_on_after(self._limits.setup_timeout) as waiting:
             try:
                 await self.demux.wait_settings()
@@ -199,10 +281,3 @@ def _two_hosts(headers: Headers) -> bool:
     """Whether a request names different hosts: one of them would pass the policy, and the other be served."""
     named = {value.lower() for name, value in headers if name in (b":authority", b"host")}
     return len(named) > 1
-
-
-def _only_closed(error: BaseException) -> bool:
-    """Whether a handler failed of nothing but the end of its session."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(_only_closed(inner) for inner in error.exceptions)
-    return isinstance(error, SessionClosed)

@@ -46,7 +46,6 @@ class WebTransportSession(Connection):
         session_id: The id of the CONNECT stream.
         origin: The `origin` field of the request, where there was one.
         headers: The request's fields on a server, the answer's on a client.
-        draining: True once the peer asked for the session to end soon.
     """
 
     kind: Literal["quic", "webtransport", "memory"] = "webtransport"
@@ -62,7 +61,6 @@ class WebTransportSession(Connection):
         self.authority = text(request, b":authority")
         self.origin = text(request, b"origin")
         self.headers = request
-        self.draining = False
         self.established = False
         prefix = varint.encode(self.session_id)
         self._bidi_prefix = varint.encode(BIDI_WEBTRANSPORT) + prefix
@@ -139,7 +137,7 @@ class WebTransportSession(Connection):
 
     def _take(self, capsule: CloseSession | DrainSession) -> None:
         if isinstance(capsule, DrainSession):
-            self.draining = True
+            self._deliver_draining()
         elif self._closed is None:
             self._close_received = True
             self._end_by_peer(capsule.code, capsule.reason)

@@ -30,7 +30,7 @@ from tests.transport.quic_pair import serve_quic, until_closed
 from tests.transport.webtransport.serving import Served, serving, session_to
 
 if TYPE_CHECKING:
-    from moqt_trio.transport.webtransport.request import WebTransportRequest
+    from moqt_trio.transport.webtransport.server import WebTransportRequest
 
 MIB = 1 << 20
 

@@ -11,6 +11,7 @@ import trio.testing
 from aioquic.h3.connection import encode_frame
 
 from moqt_trio.errors import StreamReset
+from moqt_trio.http.asgi import AsgiServer
 from moqt_trio.limits import Limits
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.webtransport.server import serve_http3
@@ -102,7 +103,7 @@ async def test_mutated_streams(seed, caplog):
             async with open_memory_pair() as (client, server), trio.open_nursery() as nursery:
 
                 async def serve(server=server):
-                    await serve_http3(server, accept, app=app, config=None, limits=Limits())
+                    await serve_http3(server, accept, on_request=AsgiServer(app, None, None).start, limits=Limits())
 
                 nursery.start_soon(serve)
                 for _ in range(source.randrange(1, 12)):

@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from moqt_trio.errors import SessionClosed
+from moqt_trio.http.asgi import AsgiServer
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.settings import ClientSettings, ServerSettings
 from moqt_trio.transport.webtransport.client import open_webtransport
@@ -20,7 +21,7 @@ from tests.transport.quic_pair import IDENTITY, connect_quic, serve_quic
 if TYPE_CHECKING:
     from moqt_trio.transport.quic.connection import QuicConnection
     from moqt_trio.transport.quic.server import QuicListener
-    from moqt_trio.transport.webtransport.request import WebTransportRequest
+    from moqt_trio.transport.webtransport.server import WebTransportRequest
     from moqt_trio.transport.webtransport.session import WebTransportSession
 
 
@@ -86,7 +87,8 @@ async def serving(
     async def handle(connection: QuicConnection) -> None:
         served.connections.append(connection)
         try:
-            await serve_http3(connection, watched, app=app, config=config, limits=limits)
+            requests = None if app is None else AsgiServer(app, config, connection.peer).start
+            await serve_http3(connection, watched, on_request=requests, limits=limits)
         finally:
             served.ended.append(connection)
             served.changed.set()

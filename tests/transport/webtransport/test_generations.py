@@ -66,7 +66,7 @@ async def client_by_hand(on_session, limits=None):
     limits = limits or Limits()
     async with open_memory_pair(limits=limits) as (client, server), trio.open_nursery() as nursery:
         client.code_mapping = PLAIN_CODES
-        nursery.start_soon(partial(serve_http3, server, on_session, app=None, config=None, limits=limits))
+        nursery.start_soon(partial(serve_http3, server, on_session, limits=limits))
         yield client
         nursery.cancel_scope.cancel()
 
@@ -173,7 +173,7 @@ async def test_a_connection_that_ends_before_its_settings(autojump_clock):
         pytest.fail("the handler was called")
 
     async with open_memory_pair(limits=Limits()) as (client, server), trio.open_nursery() as nursery:
-        nursery.start_soon(partial(serve_http3, server, handler, app=None, config=None, limits=Limits()))
+        nursery.start_soon(partial(serve_http3, server, handler, limits=Limits()))
         await ask(client)
         await trio.testing.wait_all_tasks_blocked()
         began = trio.current_time()

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ....errors import printable
 from ...connection import TransportStatistics, cut_reason
 from ..engine import CONNECTION_ID_BYTES, Engine, EngineHandler, LongHeader, Termination, Validated
-from .patched import Credit, PatchedConnection
+from .patched import PatchedConnection
+from .streams import Credit
 
 if TYPE_CHECKING:
     from collections import deque

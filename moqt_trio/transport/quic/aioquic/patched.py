@@ -17,7 +17,7 @@ them.
     could open streams faster than anybody reads them. Here the application must have read it too
     (`stream_read_whole`). Test: `test_stream_credit_follows_reading`.
 3.  Gaps. Upstream accepts any number of gaps in a stream; each costs time on every later frame, so sparse frames make
-    reassembly quadratic. `_Receiver` ends the connection past `Limits.max_gaps`.
+    reassembly quadratic. `GapBoundReceiver` ends the connection past `Limits.max_gaps`.
 4.  Service. Upstream walks every open stream for every packet. Here only streams with something to send are walked:
     `active` for frames, `credit_due` for MAX_STREAM_DATA, which `_StreamTable.values` returns in place of all streams.
     A stream enters `active` when something is written, reset, stopped, lost or finished, and leaves it when it has
@@ -42,28 +42,26 @@ All of it runs in the task that calls the engine; nothing here waits or reads a 
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
     MAX_STREAM_DATA_FRAME_CAPACITY,
-    Limit,
     QuicConnection,
-    QuicConnectionError,
     QuicNetworkPath,
     QuicReceiveContext,
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicStreamFrame
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
-from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
+from aioquic.quic.stream import QuicStream, QuicStreamSender
 from aioquic.tls import Epoch
+
+from .streams import Credit, GapBoundReceiver, StreamLimit, any_frames
 
 if TYPE_CHECKING:
     from aioquic._buffer import Buffer
-    from aioquic.quic import events
     from aioquic.quic.configuration import QuicConfiguration
 
     from ....limits import Limits
@@ -79,38 +77,6 @@ _NO_APPLICATION_PROTOCOL = QuicErrorCode.CRYPTO_ERROR + 120
 _LEAST_FRAME = 32
 """Bytes left in a packet that are worth another stream frame. Its header takes up to 13 bytes: with fewer, it would
 carry less than it costs."""
-
-
-class Credit(enum.Enum):
-    """When MAX_STREAMS that the peer has earned is to be sent."""
-
-    LATER = "later"
-    SOON = "soon"
-    NOW = "now"
-
-
-class _Receiver(QuicStreamReceiver):
-    """The receiving half, with a bound on its gaps."""
-
-    def __init__(self, stream_id: int | None, readable: bool, max_gaps: int) -> None:
-        super().__init__(stream_id, readable)
-        self.max_gaps = max_gaps
-        self.unreturned = 0
-        self.refused = False
-        self.activate: Callable[[int], None] | None = None
-
-    def handle_frame(self, frame: QuicStreamFrame) -> events.StreamDataReceived | None:
-        event = super().handle_frame(frame)
-        # Each range costs time on every later frame: sparse frames make reassembly quadratic.
-        if len(self._ranges) > self.max_gaps:
-            frame_type = QuicFrameType.STREAM_BASE
-            raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, frame_type, "too many gaps in a stream")
-        return event
-
-    def on_stop_sending_delivery(self, delivery: QuicDeliveryState) -> None:
-        super().on_stop_sending_delivery(delivery)
-        if self.stop_pending and self.activate is not None and self._stream_id is not None:
-            self.activate(self._stream_id)
 
 
 class _Sender(QuicStreamSender):
@@ -170,36 +136,6 @@ class _Sender(QuicStreamSender):
             self._owner.activate(self._stream_id)
 
 
-class _StreamLimit(Limit):
-    """How many streams the peer may open in all (patch 2).
-
-    aioquic adds one as a stream leaves its table, and that is ignored. Only `granted` counts: the application must have
-    read the stream too. An update is due when the peer has fewer streams left to open than it would bring; that
-    comparison is written out where it is made for every packet.
-    """
-
-    def __init__(self, frame_type: int, name: str, value: int) -> None:
-        self.granted = value
-        super().__init__(frame_type, name, value)
-
-    @property
-    def value(self) -> int:
-        return self.granted
-
-    @value.setter
-    def value(self, value: int) -> None:
-        """Ignored: see the class."""
-
-
-def _any_frames(streams: Iterable[QuicStream]) -> bool:
-    """Return whether one of the streams has something to send, whether credit allows it or not."""
-    for stream in streams:
-        sender = stream.sender
-        if not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending:
-            return True
-    return False
-
-
 class _StreamTable(dict[int, QuicStream]):
     """The open streams (patch 4). `values()` returns those whose MAX_STREAM_DATA is due: aioquic uses it for that."""
 
@@ -210,7 +146,7 @@ class _StreamTable(dict[int, QuicStream]):
     def __setitem__(self, stream_id: int, stream: QuicStream) -> None:
         owner = self._owner
         if not stream.receiver.is_finished:
-            stream.receiver = receiver = _Receiver(stream_id, True, owner.max_gaps)
+            stream.receiver = receiver = GapBoundReceiver(stream_id, True, owner.max_gaps)
             receiver.activate = owner.activate
         if not stream.sender.is_finished:
             stream.sender = _Sender(stream_id, True, owner, stream)
@@ -287,8 +223,8 @@ class PatchedConnection(QuicConnection):
         super().__init__(configuration=configuration, **ids)  # type: ignore[arg-type]
         self._streams = _StreamTable(self)
         bidi, uni = self._stream_limits = (
-            _StreamLimit(self._local_max_streams_bidi.frame_type, "max_streams_bidi", limits.max_streams),
-            _StreamLimit(self._local_max_streams_uni.frame_type, "max_streams_uni", limits.max_streams),
+            StreamLimit(self._local_max_streams_bidi.frame_type, "max_streams_bidi", limits.max_streams),
+            StreamLimit(self._local_max_streams_uni.frame_type, "max_streams_uni", limits.max_streams),
         )
         self._local_max_streams_bidi, self._local_max_streams_uni = bidi, uni
         self._pacer: _Pacer | None = None
@@ -311,7 +247,7 @@ class PatchedConnection(QuicConnection):
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.receiver.is_finished:
             receiver = stream.receiver
-            assert isinstance(receiver, _Receiver)
+            assert isinstance(receiver, GapBoundReceiver)
             receiver.unreturned += count
             if receiver.unreturned >= self._stream_step and not receiver.refused:
                 stream.max_stream_data_local += receiver.unreturned
@@ -336,7 +272,7 @@ class PatchedConnection(QuicConnection):
         """Send STOP_SENDING, and grant the stream no more credit. Does nothing for a half that has ended."""
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.receiver.is_finished:
-            assert isinstance(stream.receiver, _Receiver)
+            assert isinstance(stream.receiver, GapBoundReceiver)
             stream.receiver.refused = True
             stream.receiver.stop(code)
             self.active[stream_id] = stream
@@ -363,7 +299,7 @@ class PatchedConnection(QuicConnection):
 
     def _grant(self, stream_id: int) -> Credit:
         limit = self._stream_limit(stream_id)
-        assert isinstance(limit, _StreamLimit)
+        assert isinstance(limit, StreamLimit)
         limit.granted += 1
         new = limit.granted - limit.sent
         if limit.sent - limit.used >= new:
@@ -465,7 +401,7 @@ class PatchedConnection(QuicConnection):
     def _write_application(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
         self._streams_queue = list(self.active.values())
         space = self._spaces[Epoch.ONE_RTT]
-        if space.ack_at is not None and space.ack_at > now and _any_frames(self._streams_queue):
+        if space.ack_at is not None and space.ack_at > now and any_frames(self._streams_queue):
             # A packet leaves in any case: the acknowledgement need not cost one of its own later.
             space.ack_at = now
         pacer = self._pacer
@@ -506,7 +442,7 @@ class PatchedConnection(QuicConnection):
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
         for stream in self._crypto_streams.values():
-            stream.receiver = _Receiver(None, True, self.max_gaps)
+            stream.receiver = GapBoundReceiver(None, True, self.max_gaps)
 
     def _close_begin(self, is_initiator: bool, now: float) -> None:
         self.closed_by_peer = not is_initiator

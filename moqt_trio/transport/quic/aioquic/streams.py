@@ -1,0 +1,77 @@
+"""Parts of aioquic's streams with our fixes, and what they say of the peer's credit for streams; see `patched.py`."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from aioquic.quic.connection import Limit, QuicConnectionError
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicStreamFrame
+from aioquic.quic.stream import QuicStream, QuicStreamReceiver
+
+if TYPE_CHECKING:
+    from aioquic.quic import events
+    from aioquic.quic.packet_builder import QuicDeliveryState
+
+
+class Credit(enum.Enum):
+    """When MAX_STREAMS that the peer has earned is to be sent."""
+
+    LATER = "later"
+    SOON = "soon"
+    NOW = "now"
+
+
+class GapBoundReceiver(QuicStreamReceiver):
+    """The receiving half, with a bound on its gaps."""
+
+    def __init__(self, stream_id: int | None, readable: bool, max_gaps: int) -> None:
+        super().__init__(stream_id, readable)
+        self.max_gaps = max_gaps
+        self.unreturned = 0
+        self.refused = False
+        self.activate: Callable[[int], None] | None = None
+
+    def handle_frame(self, frame: QuicStreamFrame) -> events.StreamDataReceived | None:
+        event = super().handle_frame(frame)
+        # Each range costs time on every later frame: sparse frames make reassembly quadratic.
+        if len(self._ranges) > self.max_gaps:
+            frame_type = QuicFrameType.STREAM_BASE
+            raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, frame_type, "too many gaps in a stream")
+        return event
+
+    def on_stop_sending_delivery(self, delivery: QuicDeliveryState) -> None:
+        super().on_stop_sending_delivery(delivery)
+        if self.stop_pending and self.activate is not None and self._stream_id is not None:
+            self.activate(self._stream_id)
+
+
+class StreamLimit(Limit):
+    """How many streams the peer may open in all (patch 2).
+
+    aioquic adds one as a stream leaves its table, and that is ignored. Only `granted` counts: the application must have
+    read the stream too. An update is due when the peer has fewer streams left to open than it would bring; that
+    comparison is written out where it is made for every packet.
+    """
+
+    def __init__(self, frame_type: int, name: str, value: int) -> None:
+        self.granted = value
+        super().__init__(frame_type, name, value)
+
+    @property
+    def value(self) -> int:
+        return self.granted
+
+    @value.setter
+    def value(self, value: int) -> None:
+        """Ignored: see the class."""
+
+
+def any_frames(streams: Iterable[QuicStream]) -> bool:
+    """Return whether one of the streams has something to send, whether credit allows it or not."""
+    for stream in streams:
+        sender = stream.sender
+        if not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending:
+            return True
+    return False
