@@ -2,8 +2,8 @@
 
 Theory of operation. aioquic's H3Connection knows no sessions, and takes the answers on streams that this side opened
 for HTTP/3 frames. So it never sees them: the first integer of a stream classifies it, and after its prefix the same
-stream object changes its handler. A stream is first pending (no integer yet), then an HTTP/3 stream, a stream of a session, or
-refused:
+stream object changes its handler. A stream is first pending (no integer yet), then an HTTP/3 stream, a stream of a
+session, or refused:
 
 - a stream of an established session goes to that session;
 - one of a session that is asked for and not accepted yet waits in `EarlyArrivals`, within `Limits.max_early_streams`
