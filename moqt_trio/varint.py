@@ -43,7 +43,7 @@ def encode(value: int) -> bytes:
 def decode(data: bytes | bytearray, offset: int = 0) -> tuple[int, int] | None:
     """Return a varint's number and the offset after it, or None when the varint is not complete.
 
-    A number that is spelled with more bytes than it needs is accepted.
+    A number that takes more bytes than it needs is accepted.
 
     Args:
         data: The bytes that hold the varint.

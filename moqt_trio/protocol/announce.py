@@ -1,7 +1,7 @@
 """The announce stream: a prefix one way, what is available below it the other.
 
-The four forms of the replies differ in what opens them, in how an end names its announcement and in who adds the
-sender's hop. `Features` says which, and the events are the same.
+The four forms of the replies differ in what opens them, in how an end names its announcement and in which side adds
+the sender's hop. `Features` says which, and the events are the same.
 
 The responder is a `Responder` (`machine.py`): WAITING, PENDING, then ACCEPTED until the peer cancels. It withholds an
 announcement that the peer may not see, and keeps it in `_active` without an ordinal: so the caller announces and
@@ -92,7 +92,7 @@ class AnnounceResponder(CountedResponder):
         self._active: dict[BroadcastPath, int | None] = {}
 
     def accept(self, active: Iterable[Available] = ()) -> bytes:
-        """Returns what opens the replies: the version's opening message, and everything that is available now.
+        """Return what opens the replies: the version's opening message, and everything that is available now.
 
         Raises:
             LocalProtocolError: There is no request yet, it was accepted before, a path is outside the prefix, or the
@@ -121,13 +121,13 @@ class AnnounceResponder(CountedResponder):
         return data
 
     def announce(self, path: BroadcastPath | str, hops: tuple[int, ...] = (), warm: int = 0, cold: int = 0) -> bytes:
-        """Returns what announces a path, or replaces what was said of it; b"" when there is nothing to say.
+        """Return what announces a path, or replaces what was said of it; b"" when there is nothing to say.
 
         Args:
             path: The full path, below the prefix.
             hops: Hop ids from the origin to this side, without its own.
-            warm: What subscribing costs; told in moq-lite-06.
-            cold: The same without any discount for a cached copy; told in moq-lite-06.
+            warm: What subscribing costs; carried in moq-lite-06.
+            cold: The same without any discount for a cached copy; carried in moq-lite-06.
 
         Raises:
             LocalProtocolError: The request is not accepted yet, or the path is outside the prefix.
@@ -148,7 +148,7 @@ class AnnounceResponder(CountedResponder):
         return data
 
     def unannounce(self, path: BroadcastPath | str) -> bytes:
-        """Returns what ends an announcement; b"" for one that was withheld.
+        """Return what ends an announcement; b"" for one that was withheld.
 
         Raises:
             LocalProtocolError: The path is not announced.
@@ -173,7 +173,7 @@ class AnnounceResponder(CountedResponder):
         return full
 
     def _start(self, full: BroadcastPath, hops: tuple[int, ...], warm: int, cold: int) -> AnnounceStart | None:
-        """Returns the message that announces a path, or None for a path that is withheld."""
+        """Return the message that announces a path, or None for a path that is withheld."""
         suffix = self.prefix.suffix_of(full)
         session = self._session
         segments = suffix.parts
@@ -212,7 +212,7 @@ class AnnounceResponder(CountedResponder):
         return self._session.dialect.encode(AnnounceEnd(suffix=str(self.prefix.suffix_of(full))))
 
     def _encode_again(self, full: BroadcastPath, ordinal: int, start: AnnounceStart) -> bytes:
-        """Returns what replaces an announcement that is active."""
+        """Return what replaces an announcement that is active."""
         dialect = self._session.dialect
         if dialect.features.announce_ids:
             return dialect.encode(AnnounceUpdate(ordinal, start.hops, start.warm_cost, start.cold_cost))
@@ -260,9 +260,9 @@ class InitialSet(enum.Enum):
 class AnnounceRequester(MessageMachine):
     """We want to know what is available at the peer below a prefix.
 
-    Events: `Announced`, `Unannounced`, `InitialAnnouncementsDone` where the version tells, then `AnnouncementsEnded`
+    Events: `Announced`, `Unannounced`, `InitialAnnouncementsDone` where the version says so, then `AnnouncementsEnded`
     (FIN) or `RequestRefused`. What passed this side's own hop is dropped in silence. Where the version announces
-    tracks, `TrackAnnounced` and `TrackUnannounced` tell of each, and the others of the broadcasts that they add up to.
+    tracks, `TrackAnnounced` and `TrackUnannounced` are about each, the others about the broadcasts they add up to.
 
     Attributes:
         prefix: The prefix.

@@ -19,7 +19,7 @@ class AnnouncedTracks:
         self._tracks: dict[BroadcastPath, int] = {}
 
     def start(self, path: BroadcastPath, events: list[Event], *, initial: bool) -> None:
-        """Adds a track by its full path, which has at least one part, and tells what that means."""
+        """Add a track by its full path, which has at least one part, and append the events."""
         broadcast, track = _split(path)
         count = self._tracks.get(broadcast, 0)
         self._tracks[broadcast] = count + 1
@@ -28,7 +28,7 @@ class AnnouncedTracks:
         events.append(TrackAnnounced(broadcast, track))
 
     def end(self, path: BroadcastPath, events: list[Event]) -> None:
-        """Removes a track that was added, and tells what that means."""
+        """Remove a track that was added, and append the events."""
         broadcast, track = _split(path)
         events.append(TrackUnannounced(broadcast, track))
         self._tracks[broadcast] -= 1
@@ -38,34 +38,34 @@ class AnnouncedTracks:
 
 
 class FullPathQuirk:
-    """Whether a peer writes whole paths where only suffixes belong, as gomoqt's public functions did.
+    """Whether a peer writes full paths where only suffixes belong, as gomoqt's public functions did.
 
-    A suffix may start with the prefix's own parts by chance, so one that does proves nothing. One that does not proves
-    that the peer writes suffixes, and so does a message that gomoqt writes in another way; until then those that do
-    are taken for whole paths, and what was taken so has to be read again with the proof.
+    A suffix may start with the prefix's own parts by chance, so one that does proves nothing. A suffix that does not
+    proves that the peer writes suffixes, and so does a message that gomoqt writes in another way. Before the proof, a
+    suffix that starts with the prefix is taken for a full path; the proof undoes that.
     """
 
     def __init__(self, prefix: BroadcastPath, *, possible: bool) -> None:
-        """Starts without knowing the peer.
+        """Start without knowing the peer.
 
         Args:
             prefix: What was asked for.
-            possible: True in a version with peers that have the habit.
+            possible: True in a version with peers that do so.
         """
         self._prefix = prefix
         self._assumed = possible and bool(prefix.parts)
 
     def is_disproved_by(self, suffix: BroadcastPath) -> bool:
-        """Returns True for the first suffix that proves that the peer writes suffixes, from where on it counts so."""
+        """Return True for the first suffix that proves that the peer writes suffixes, and remember the proof."""
         return not self._prefix.covers(suffix) and self.disprove()
 
     def disprove(self) -> bool:
-        """Takes it for certain that the peer writes suffixes; returns False when that is nothing new."""
+        """Remember that the peer writes suffixes; return False when that was known."""
         assumed, self._assumed = self._assumed, False
         return assumed
 
     def is_full_path(self, suffix: BroadcastPath) -> bool:
-        """Returns whether a suffix counts as a whole path."""
+        """Return whether a suffix counts as a full path."""
         return self._assumed and self._prefix.covers(suffix)
 
 

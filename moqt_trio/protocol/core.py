@@ -142,7 +142,7 @@ class SessionCore:
     """Both roles of one session: it makes requests of the peer, and answers the peer's.
 
     Each method that makes a machine allocates what the machine needs in the session (an id, a slot) at once, so the
-    driver calls its `release()` when the stream is over, even if nothing was ever written. A version that lacks a
+    caller calls its `release()` when the stream is over, even if nothing was ever written. A version that lacks a
     kind of stream raises `LocalProtocolError` for it.
 
     Attributes:
@@ -160,7 +160,7 @@ class SessionCore:
         path_on_wire: bool = False,
         hop_id: int = 0,
     ) -> None:
-        """Makes the core of a session that is just starting.
+        """Make the core of a session that is just starting.
 
         Args:
             dialect: The version that was negotiated.
@@ -231,13 +231,13 @@ class SessionCore:
     # -- streams that this side opens ----------------------------------------------------------------------
 
     def setup_stream(self) -> bytes | None:
-        """Returns all that our SETUP stream carries, FIN behind it; None where the version has no such stream."""
+        """Return all that this side's SETUP stream carries, to be written with FIN; None where the version has none."""
         if self.dialect.features.setup != "uni":
             return None
         return self.dialect.stream_type(StreamKind.SETUP) + self.dialect.encode(self.setup)
 
     def request_announcements(self, prefix: BroadcastPath | str) -> AnnounceRequester:
-        """Asks what is available below a prefix; "" for everything."""
+        """Ask what is available below a prefix; "" for everything."""
         return AnnounceRequester(self._state, prefix)
 
     def subscribe(
@@ -253,7 +253,7 @@ class SessionCore:
         start_frame: int = 0,
         end_frame: int | None = None,
     ) -> SubscribeRequester:
-        """Subscribes to a track; the arguments are the fields of `Subscribe`. The id is in use when this returns."""
+        """Subscribe to a track; the arguments are the fields of `Subscribe`. The id is in use when this returns."""
         wanted = SubscribeUpdate(priority, ordered, max_age_ms, start_group, end_group, start_frame, end_frame)
         return SubscribeRequester(self._state, BroadcastPath.parse(broadcast), track, wanted)
 
@@ -267,16 +267,16 @@ class SessionCore:
         start_frame: int = 0,
         end_frame: int | None = None,
     ) -> FetchRequester:
-        """Fetches one group; the arguments are the fields of `Fetch`."""
+        """Fetch one group; the arguments are the fields of `Fetch`."""
         path = format_requested(broadcast, track, self.dialect, self.limits)
         return FetchRequester(self._state, Fetch(path, track, priority, group, start_frame, end_frame))
 
     def request_track_info(self, broadcast: BroadcastPath | str, track: str) -> TrackInfoRequester:
-        """Asks for a track's properties."""
+        """Ask for a track's properties."""
         return TrackInfoRequester(self._state, broadcast, track)
 
     def probe(self, bitrate: int | None = None) -> ProbeRequester:
-        """Asks for the peer's estimates, with a target in bits per second or with none.
+        """Ask for the peer's estimates, with a target in bits per second or with none.
 
         Raises:
             LocalProtocolError: The version has no probes, or the peer's SETUP said that it answers none.
@@ -284,27 +284,27 @@ class SessionCore:
         return ProbeRequester(self._state, bitrate)
 
     def goaway(self, uri: str = "") -> GoawaySender:
-        """Asks the peer to leave, once in a session; a server may say where to."""
+        """Ask the peer to leave, once in a session; a server may say where to."""
         return GoawaySender(self._state, uri)
 
     def group(self, subscribe_id: int, sequence: int, start_frame: int = 0) -> GroupSender:
-        """Delivers a group for a subscription that the peer made and that is not released."""
+        """Deliver a group for a subscription that the peer made and that is not released."""
         return GroupSender(self._state, subscribe_id, sequence, start_frame)
 
     # -- streams that the peer opens -----------------------------------------------------------------------
 
     def accept_bidi(self) -> IncomingBidi:
-        """Returns the machine for a bidirectional stream that the peer opened."""
+        """Return the machine for a bidirectional stream that the peer opened."""
         return IncomingBidi(self._state)
 
     def accept_uni(self) -> IncomingUni:
-        """Returns the machine for a unidirectional stream that the peer opened."""
+        """Return the machine for a unidirectional stream that the peer opened."""
         return IncomingUni(self._state)
 
     # -- datagrams -----------------------------------------------------------------------------------------
 
     def datagram(self, subscribe_id: int, sequence: int, timestamp: int, payload: bytes) -> bytes:
-        """Returns a group of one frame as a datagram, for a subscription that the peer made.
+        """Return a group of one frame as a datagram, for a subscription that the peer made.
 
         Raises:
             LocalProtocolError: There is no such subscription, the version has no datagrams, or it is too long.
@@ -317,7 +317,7 @@ class SessionCore:
         return data
 
     def receive_datagram(self, data: bytes) -> DatagramReceived | None:
-        """Returns what a datagram carries; None, and one more in `dropped_datagrams`, when it is of no use."""
+        """Return what a datagram carries; None, and one more in `dropped_datagrams`, when it is of no use."""
         if self.dialect.features.datagrams and len(data) <= MAX_DATAGRAM:
             try:
                 datagram = self.dialect.read_datagram_untrusted(data)

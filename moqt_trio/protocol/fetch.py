@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FetchResponder(CountedResponder):
-    """The peer fetches one group of ours. The driver finishes the stream after the last frame, or resets it.
+    """The peer fetches one group of ours. The caller finishes the stream after the last frame, or resets it.
 
     Events: `FetchRequested`, `FetchUpdate` where the version has updates, `RequestCancelled`.
 
@@ -39,7 +39,7 @@ class FetchResponder(CountedResponder):
         self._encoder = session.dialect.frame_encoder()
 
     def frames(self, frames: Sequence[Frame]) -> bytes:
-        """Returns the bytes of some frames, in order; b"" once the peer has cancelled.
+        """Return the bytes of some frames, in order; b"" once the peer has cancelled.
 
         Raises:
             LocalProtocolError: There is no request yet, or a frame can't be carried: none of them counts as sent.
@@ -83,7 +83,7 @@ class FetchRequester(StreamMachine):
         return self._frames.pending_bytes
 
     def update(self, priority: int) -> bytes:
-        """Returns FETCH_UPDATE; b"" once the reply is complete.
+        """Return FETCH_UPDATE; b"" once the reply is complete.
 
         Raises:
             LocalProtocolError: The version has no such message, or the priority is not in 0 … 255.

@@ -50,5 +50,5 @@ class GoawaySender(StreamMachine):
         session.goaway_sent = True
 
     def withdraw(self) -> None:
-        """Takes the GOAWAY back; only for one of which nothing was written."""
+        """Take the GOAWAY back; only for one of which nothing was written."""
         self._session.goaway_sent = False

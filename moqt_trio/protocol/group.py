@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class GroupSender(StreamMachine):
-    """We deliver a group to the peer. The driver finishes the stream after the last frame, or resets it.
+    """We deliver a group to the peer. The caller finishes the stream after the last frame, or resets it.
 
     Attributes:
         subscribe_id: The peer's subscription that it serves.
@@ -85,7 +85,7 @@ class GroupReceiver(StreamMachine):
             events.append(GroupFinished())
 
     def _read_header_untrusted(self, data: bytes, events: list[Event]) -> bytes:
-        """Reads the header, once it is whole, and returns the bytes that follow it."""
+        """Read the header, once it is whole, and returns the bytes that follow it."""
         head = self._head
         assert head is not None
         head.feed(data)

@@ -5,7 +5,7 @@
 | an ALPN or a WebTransport subprotocol of one version, as `moq-lite-06` | that one, without a handshake |
 | `moql` (raw QUIC or WebTransport) | moq-lite-02 and -01 |
 | `moql-01` (raw QUIC) | moq-lite-01, in the form of its draft |
-| `moq-00` (raw QUIC) | gomoqt-develop and moq-transfork-03, told apart by the first bytes |
+| `moq-00` (raw QUIC) | gomoqt-develop and moq-transfork-03, distinguished by the first bytes |
 | no WebTransport subprotocol | all of those with a handshake |
 
 What a client lists in one handshake has the same form; the first version that it offers decides which.
@@ -81,7 +81,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
         self._buffer = StreamBuffer()
 
     def update(self, bitrate: int | None) -> bytes:
-        """Returns SESSION_UPDATE; b"" once the stream is over.
+        """Return SESSION_UPDATE; b"" once the stream is over.
 
         Args:
             bitrate: Bits per second; None for unknown.
@@ -125,7 +125,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
 
     @abc.abstractmethod
     def _negotiate_untrusted(self, buffer: StreamBuffer) -> SessionNegotiated | None:
-        """Takes the peer's message out of a buffer, once it is whole, and returns what it settles."""
+        """Take the peer's message out of a buffer, once it is whole, and returns what it settles."""
 
 
 def _disagree(text: str) -> NoReturn:
@@ -142,7 +142,7 @@ class ClientHandshake(HandshakeMachine):
     def __init__(
         self, offered: tuple[Dialect, ...], limits: Limits, *, form: HandshakeForm, path: str | None = None
     ) -> None:
-        """Makes the machine of a stream that the driver opens, and writes `opening` on.
+        """Make the machine of a stream that the caller opens, and writes `opening` on.
 
         Args:
             offered: The versions to list, best first; each of them has this form of the handshake.
@@ -174,7 +174,7 @@ class ServerHandshake(HandshakeMachine):
     """
 
     def __init__(self, offered: tuple[Dialect, ...], limits: Limits, *, path_on_wire: bool) -> None:
-        """Makes the machine of the first bidirectional stream that a client opens.
+        """Make the machine of the first bidirectional stream that a client opens.
 
         Args:
             offered: The versions to choose from, best first.
@@ -186,7 +186,7 @@ class ServerHandshake(HandshakeMachine):
         self._path_on_wire = path_on_wire
 
     def accept(self, parameters: Parameters = ()) -> bytes:
-        """Returns the message that tells the client its version; to be written before anything else.
+        """Return the message that names the version to the client; to be written before anything else.
 
         Raises:
             LocalProtocolError: No version is agreed on yet, or a parameter does not fit in the client's form.
@@ -208,7 +208,7 @@ class ServerHandshake(HandshakeMachine):
         _disagree(f"no shared version: the client speaks {_shown(message.versions)}; this side speaks {offered}")
 
     def _path_untrusted(self, parameters: Parameters | None) -> str | None:
-        """Returns the request target with one slash in front; some peers write none, and some two."""
+        """Return the request target with one slash in front; some peers write none, and some two."""
         found = [value for number, value in parameters or () if number == handshake.PATH]
         if len(found) > 1:
             raise Malformed("a path is there twice", code=SessionCode.PROTOCOL_VIOLATION)
@@ -226,16 +226,16 @@ class ServerHandshake(HandshakeMachine):
 
 
 def protocols(offered: Iterable[Dialect], *, webtransport: bool) -> tuple[str, ...]:
-    """Returns the ALPNs, or the WebTransport subprotocols, that stand for some versions: each once, best first.
+    """Return the ALPNs, or the WebTransport subprotocols, that stand for some versions: each once, best first.
 
-    Versions without a WebTransport subprotocol stand behind a request that names none of the others.
+    A version without a WebTransport subprotocol is agreed on where the request names none.
     """
     each = (dialect.webtransport_protocols if webtransport else dialect.alpns for dialect in offered)
     return tuple(dict.fromkeys(name for names in each for name in names))
 
 
 def candidates(offered: Iterable[Dialect], protocol: str | None, *, webtransport: bool) -> tuple[Dialect, ...]:
-    """Returns the versions that a protocol leaves to choose from, best first; none when it stands for no offered one.
+    """Return the versions that a protocol leaves to choose from, best first; none when it stands for no offered one.
 
     Args:
         offered: This side's versions, best first.
@@ -254,7 +254,7 @@ def candidates(offered: Iterable[Dialect], protocol: str | None, *, webtransport
 class Negotiation:
     """How one session comes to its version.
 
-    A driver that finds `dialect` set starts the session with it. Otherwise `handshake` is the machine of the first
+    A caller that finds `dialect` set starts the session with it. Otherwise `handshake` is the machine of the first
     bidirectional stream of the client, to be driven like any other, and the session starts with the dialect of its
     `SessionNegotiated`. The stream stays open as long as the session: when the machine says `SessionStreamEnded`, the
     session is over. All other streams of the client have to wait for the version.
@@ -275,14 +275,14 @@ class Negotiation:
         path: str | None = None,
         limits: Limits | None = None,
     ) -> None:
-        """Starts when the connection, or the WebTransport session, is there.
+        """Start when the connection, or the WebTransport session, is there.
 
         Args:
             offered: This side's versions, best first.
             is_client: True on the side that opened the session.
             protocol: The ALPN, or the WebTransport subprotocol, that both sides agreed on; None for none.
             webtransport: True for a WebTransport session, whose URI has the path.
-            path: A client's request target, `path?query`, for raw QUIC; None for `/`, as peers wait for one in vain.
+            path: A client's request target, `path?query`, for raw QUIC; None for `/`, as some peers need one.
             limits: The bounds that the peer is held to.
 
         Raises:

@@ -15,7 +15,7 @@ A responder answers a request of the peer's. Its states, and what moves between 
     CANCELLED  | –        | b""      | b""   | FINISHED      | CANCELLED
 
 A dash is a mistake: of the caller, `LocalProtocolError`, or of the peer, `RemoteProtocolError`. Only subscriptions and
-announcements are accepted, and only subscriptions have an end that a message tells.
+announcements are accepted, and only subscriptions have an end that a message announces.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def path_untrusted(text: str, limits: Limits, below: BroadcastPath | None = None) -> BroadcastPath:
-    """Returns the canonical form of a peer's path.
+    """Return the canonical form of a peer's path.
 
     Args:
         text: What the peer wrote.
@@ -73,7 +73,7 @@ def check_path_local(path: BroadcastPath, limits: Limits, track: str | None = No
 
 
 def track_path_local(broadcast: BroadcastPath | str, track: str, limits: Limits) -> BroadcastPath:
-    """Returns the path that stands for a track where announcements name tracks.
+    """Return the path that stands for a track where announcements name tracks.
 
     Raises:
         LocalProtocolError: The track's name is empty or has a slash in it, so that it can't be the last part of a path,
@@ -103,12 +103,12 @@ def format_requested(broadcast: BroadcastPath | str, track: str, dialect: Dialec
 
 
 def format_path(path: BroadcastPath, dialect: Dialect) -> str:
-    """Returns a broadcast's path as a version writes it."""
+    """Return a broadcast's path as a version writes it."""
     return f"/{path}" if dialect.quirks.outer_slashes else str(path)
 
 
 def format_prefix(prefix: BroadcastPath, dialect: Dialect) -> str:
-    """Returns a prefix as a version writes it."""
+    """Return a prefix as a version writes it."""
     if not dialect.quirks.outer_slashes:
         return str(prefix)
     return f"/{prefix}/" if prefix.parts else "/"

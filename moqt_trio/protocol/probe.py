@@ -25,7 +25,7 @@ class ProbeResponder(CountedResponder):
     _first = Expect.PROBE
 
     def report(self, bitrate: int | None, rtt_ms: int | None = None) -> bytes:
-        """Returns PROBE; b"" once the peer has cancelled.
+        """Return PROBE; b"" once the peer has cancelled.
 
         Args:
             bitrate: Bits per second; None for unknown.
@@ -63,7 +63,7 @@ class ProbeRequester(MessageMachine):
             self.opening += session.dialect.encode(Probe(bitrate))
 
     def update(self, bitrate: int | None) -> bytes:
-        """Returns PROBE with a new target in bits per second, None for none; b"" once the publisher has ended it."""
+        """Return PROBE with a new target in bits per second, None for none; b"" once the publisher has ended it."""
         data = self._session.dialect.encode(Probe(bitrate))
         return b"" if self._closed else data
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def setup_problem(setup: Setup, *, from_client: bool, path_on_wire: bool) -> str | None:
-    """Returns what one side may not say in its SETUP but did, or None when there is nothing."""
+    """Return what one side may not say in its SETUP but did, or None when there is nothing."""
     if not from_client and (setup.path is not None or setup.role is not Role.BOTH):
         return "a server's SETUP with a path or a role"
     if setup.path is not None and not path_on_wire:
@@ -27,7 +27,7 @@ def setup_problem(setup: Setup, *, from_client: bool, path_on_wire: bool) -> str
 
 
 def check_setup(setup: Setup, *, from_client: bool, path_on_wire: bool) -> None:
-    """Raises `LocalProtocolError` for a SETUP that this side may not send."""
+    """Raise `LocalProtocolError` for a SETUP that this side may not send."""
     problem = setup_problem(setup, from_client=from_client, path_on_wire=path_on_wire)
     if problem is not None:
         raise LocalProtocolError(problem)

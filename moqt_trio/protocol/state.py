@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class IssuedSubscriptions:
     """The subscriptions that this side made.
 
-    Ids count up from 0, so an id below the next one was issued once: that alone tells a late group of an ended
-    subscription from one that never existed, for as long as the session lives and without remembering anything.
+    Ids count up from 0, so an id below the next one was issued once. That alone distinguishes a late group of an ended
+    subscription from one of a subscription that never existed, for as long as the session lives and without memory.
 
     Attributes:
         next_id: The id of the next subscription.

@@ -1,6 +1,19 @@
 """The subscribe stream: SUBSCRIBE and its updates one way, OK, END and DROP the other.
 
-The groups travel on streams of their own (`group.py`) and may overtake everything here.
+The groups travel on streams of their own (`group.py`) and may overtake everything here: a requester registers its id
+when it is made, before SUBSCRIBE is written, and a responder's id stays in use until `release`.
+
+The responder goes through the states of `machine.py`. The requester has three of them, and closes its input where the
+responder finishes or refuses:
+
+    state    | OK           | DROP          | END   | FIN               | reset            | STOP_SENDING
+    ---------|--------------|---------------|-------|-------------------|------------------|-----------------
+    PENDING  | ACCEPTED     | –             | ENDED | `RequestFinished` | `RequestRefused` | `RequestRefused`
+    ACCEPTED | ACCEPTED (*) | ACCEPTED      | ENDED | `RequestFinished` | `RequestRefused` | ACCEPTED
+    ENDED    | –            | ENDED (**)    | –     | `RequestFinished` | `RequestRefused` | ENDED
+
+A dash is a mistake of the publisher's: it breaks the stream. (*) In moq-lite-03 and -04 a publisher may repeat OK; else
+it is a mistake. (**) DROP may follow END where OK came before: a track may end before its first group, without OK.
 
 Spec: draft-lcurley-moq-lite-06, section 7 (SUBSCRIBE and its replies).
 """
@@ -46,7 +59,7 @@ class SubscriptionChanges(TypedDict, total=False):
 
 
 def _range_problem(wanted: Subscribe | SubscribeUpdate) -> str | None:
-    """Returns what is wrong with a range of groups and frames, or None when nothing is."""
+    """Return what is wrong with a range of groups and frames, or None when nothing is."""
     start, end = wanted.start_group or 0, wanted.end_group
     if end is None:
         return None
@@ -77,14 +90,14 @@ class SubscribeResponder(Responder):
     _range: tuple[int | None, int | None] = (None, None)
 
     def accept(self, start_group: int | None, latest_group: int | None = None) -> bytes:
-        """Returns SUBSCRIBE_OK (before moq-lite: INFO); to be called once.
+        """Return SUBSCRIBE_OK (before moq-lite: INFO); to be called once.
 
         Where `Quirks.accept_before_groups` is set, groups follow it about a round trip later.
 
         Args:
             start_group: The first group that will come. From moq-lite-05 on it has to be known; before that None
                 leaves it open.
-            latest_group: The newest group that there is, for the versions that tell it; None tells `start_group`.
+            latest_group: The newest group that there is, for the versions that carry it; None stands for `start_group`.
 
         Raises:
             LocalProtocolError: There is no request yet, it was accepted or ended before, or the version wants a group.
@@ -101,7 +114,7 @@ class SubscribeResponder(Responder):
         if features.subscribe_ok_needs_group:
             ok = SubscribeOk(start_group)
         else:
-            # The older layouts tell the publisher's preferences too: the subscriber's own priority, as every peer says.
+            # The older layouts carry the publisher's preferences: the subscriber's own priority, as every peer says.
             ok = SubscribeOk(start_group, request.priority, latest_group=latest_group)
         data = self._session.dialect.encode(ok)
         self.accepted = True
@@ -109,27 +122,27 @@ class SubscribeResponder(Responder):
         return data
 
     def end(self, group: int) -> bytes:
-        """Returns SUBSCRIBE_END, or b"" where the version can't tell it; FIN follows once all groups were sent.
+        """Return SUBSCRIBE_END, or b"" where the version has none; FIN follows once all groups were sent.
 
         Args:
             group: The first sequence that will never come; 0 when no group ever did.
 
         Raises:
-            LocalProtocolError: There is no request yet, or the end was told before.
+            LocalProtocolError: There is no request yet, or it was ended before.
         """
         self._request()
         if self._over:
             return b""
         if self._state is RequestState.ENDED:
             raise LocalProtocolError("the subscription was ended before")
-        # Behind the last group that there can be stands no number: there the FIN alone tells the end.
-        tells = self._session.dialect.features.subscribe_end and group <= varint.MAX
-        data = self._session.dialect.encode(SubscribeEnd(group)) if tells else b""
+        # No number follows that of the last group that there can be: there the FIN alone is the end.
+        carried = self._session.dialect.features.subscribe_end and group <= varint.MAX
+        data = self._session.dialect.encode(SubscribeEnd(group)) if carried else b""
         self._state = RequestState.ENDED
         return data
 
     def drop(self, first: int, last: int, code: int = 0) -> bytes:
-        """Returns SUBSCRIBE_DROP (before moq-lite: SUBSCRIBE_GAP) for the groups `first` to `last`, inclusive.
+        """Return SUBSCRIBE_DROP (before moq-lite: SUBSCRIBE_GAP) for the groups `first` to `last`, inclusive.
 
         Returns b"" where the version lacks it.
 
@@ -175,7 +188,7 @@ class SubscribeResponder(Responder):
         events.append(SubscribeRequested(path, message))
 
     def _with_range_kept(self, update: SubscribeUpdate) -> SubscribeUpdate:
-        """Returns an update with the bounds in force where it names none."""
+        """Return an update with the bounds in force where it names none."""
         start, end = self._range
         start = start if update.start_group is None else update.start_group
         end = end if update.end_group is None else update.end_group
@@ -232,7 +245,7 @@ class SubscribeRequester(MessageMachine):
         self._accepted = False
 
     def update(self, **changes: Unpack[SubscriptionChanges]) -> bytes:
-        """Returns SUBSCRIBE_UPDATE. What is not named keeps its value.
+        """Return SUBSCRIBE_UPDATE. What is not named keeps its value.
 
         Returns b"" once the publisher has finished or refused: the peer reads no more.
 
@@ -250,7 +263,7 @@ class SubscribeRequester(MessageMachine):
         return data
 
     def _lifted(self, changed: SubscribeUpdate) -> str | None:
-        """Returns what is wrong with an update that lifts a bound where the version can only move it."""
+        """Return what is wrong with an update that lifts a bound where the version can only move it."""
         if not self._session.dialect.features.update_keeps_range:
             return None
         before, after = self._current, changed

@@ -27,7 +27,7 @@ class TrackInfoResponder(CountedResponder):
     _first = Expect.TRACK_REQUEST
 
     def reply(self, info: TrackInfo) -> bytes:
-        """Returns TRACK_INFO; the driver writes it with FIN. Returns b"" once the peer has cancelled.
+        """Return TRACK_INFO; the caller writes it with FIN. Returns b"" once the peer has cancelled.
 
         Raises:
             LocalProtocolError: There is no request yet, it was answered before, or a value is out of range.

@@ -36,7 +36,7 @@ class Features:
         announce_first: What opens the replies of an announce stream: nothing, `"init"` or `"ok"`.
         announce_live: True when ANNOUNCE says that everything that was active was announced.
         announce_tracks: True when an announcement names a track: its path is the broadcast's and the track's name.
-        sender_hop: Who puts the sender's hop id into an announcement: `"sender"` appends it, `"ok"` has it in
+        sender_hop: How the sender's hop id gets into an announcement: `"sender"` appends it, `"ok"` has it in
             ANNOUNCE_OK, `"count"` only counts, `"none"` knows no hops.
         exclude_hop: True when ANNOUNCE_REQUEST carries a hop to leave out.
         track_in_path: True when a request names a track by one path, whose last part is the track's name.
@@ -172,15 +172,15 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def stream_type(self, kind: StreamKind) -> bytes:
-        """Returns the bytes that open a stream of this kind. Raises `LocalProtocolError` when there is none."""
+        """Return the bytes that open a stream of this kind. Raises `LocalProtocolError` when there is none."""
 
     @abc.abstractmethod
     def stream_kind_untrusted(self, number: int, *, bidirectional: bool) -> StreamKind | None:
-        """Returns what a stream type stands for, or None for an unknown one."""
+        """Return what a stream type stands for, or None for an unknown one."""
 
     @abc.abstractmethod
     def encode(self, message: Message) -> bytes:
-        """Returns a message's bytes, with its type and length where it has them, without the stream type.
+        """Return a message's bytes, with its type and length where it has them, without the stream type.
 
         Raises:
             LocalProtocolError: The version cannot carry the message, or a value is out of range.
@@ -188,7 +188,7 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
-        """Takes the next message out of a buffer; returns None and leaves the buffer alone until all of it is there.
+        """Take the next message out of a buffer; returns None and leaves the buffer alone until all of it is there.
 
         A message is decoded once, when all of it is there: no work is repeated for each byte that arrives.
 
@@ -199,7 +199,7 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def encode_frame(self, payload: bytes, timestamp: int | None, previous_timestamp: int) -> bytes:
-        """Returns a frame's bytes.
+        """Return a frame's bytes.
 
         Args:
             payload: The application's bytes.
@@ -213,15 +213,15 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def frame_decoder(self, limits: Limits) -> FrameDecoder:
-        """Returns a reader for one stream's frames."""
+        """Return a reader for one stream's frames."""
 
     @abc.abstractmethod
     def encode_datagram(self, datagram: Datagram) -> bytes:
-        """Returns a datagram's body. Raises `LocalProtocolError` where the version has none."""
+        """Return a datagram's body. Raises `LocalProtocolError` where the version has none."""
 
     @abc.abstractmethod
     def read_datagram_untrusted(self, data: bytes) -> Datagram:
-        """Returns what a datagram's body says. Raises `Malformed`."""
+        """Return what a datagram's body says. Raises `Malformed`."""
 
     def __repr__(self) -> str:
         return f"<Dialect {self.name}>"
@@ -231,13 +231,13 @@ _registry: dict[str, Dialect] = {}
 
 
 def register(dialect: Dialect) -> Dialect:
-    """Adds a version to the registry; called once by each codec's module."""
+    """Add a version to the registry; called once by each codec's module."""
     _registry[dialect.name] = dialect
     return dialect
 
 
 def get(name: str) -> Dialect:
-    """Returns the version of this name.
+    """Return the version of this name.
 
     Raises:
         ValueError: There is none; the message lists those that exist.
@@ -250,7 +250,7 @@ def get(name: str) -> Dialect:
 
 
 def version_names(*, opt_in: bool = False) -> tuple[str, ...]:
-    """Returns the names of the versions that are offered without being named, newest first.
+    """Return the names of the versions that are offered without being named, newest first.
 
     Args:
         opt_in: True adds those that are offered only when they are named.
@@ -260,7 +260,7 @@ def version_names(*, opt_in: bool = False) -> tuple[str, ...]:
 
 
 def resolve(versions: Iterable[str] | None) -> tuple[Dialect, ...]:
-    """Returns the versions of these names in this order; those of `version_names()` for None.
+    """Return the versions of these names in this order; those of `version_names()` for None.
 
     Raises:
         ValueError: An unknown name, or no name at all.

@@ -3,7 +3,7 @@
     FRAME { [Timestamp Delta (zigzag varint)], Payload Length (varint), Payload (..) }
 
 The delta is there in the versions that have timestamps; it counts from the frame before on the same stream, and
-from 0 for the first. This file knows neither streams nor groups: a decoder is fed with what comes behind a header.
+from 0 for the first. A decoder is fed with what follows the header of a stream.
 
 Spec: draft-lcurley-moq-lite-06, FRAME.
 """
@@ -24,7 +24,7 @@ _SHORT = tuple(bytes((value,)) for value in range(0x40))
 
 
 def timestamp_delta(timestamp: int, previous_timestamp: int) -> bytes:
-    """Returns the bytes of a timestamp, counted from the one before.
+    """Return the bytes of a timestamp, counted from the one before.
 
     Raises:
         LocalProtocolError: The timestamp is not in 0 … 2**62-1, or 2**61 or more away from the one before.
@@ -35,12 +35,12 @@ def timestamp_delta(timestamp: int, previous_timestamp: int) -> bytes:
 
 
 def encode_frame(payload: bytes) -> bytes:
-    """Returns a frame without a timestamp."""
+    """Return a frame without a timestamp."""
     return varint.encode(len(payload)) + payload
 
 
 def encode_timed_frame(payload: bytes, timestamp: int | None, previous_timestamp: int) -> bytes:
-    """Returns a frame with a timestamp; None stands for the timestamp before. Raises as `timestamp_delta` does."""
+    """Return a frame with a timestamp; None stands for the timestamp before. Raises as `timestamp_delta` does."""
     delta = b"\x00" if timestamp is None else timestamp_delta(timestamp, previous_timestamp)
     return delta + varint.encode(len(payload)) + payload
 
@@ -101,7 +101,7 @@ class StreamFrameDecoder(FrameDecoder):
     __slots__ = ("_body", "_body_size", "_head", "_head_size", "_max_frame", "_timed", "_timestamp")
 
     def __init__(self, max_frame: int, *, timed: bool) -> None:
-        """Makes a decoder for one stream.
+        """Make a decoder for one stream.
 
         Args:
             max_frame: The longest payload in bytes; `Limits.max_frame`.

@@ -2,7 +2,7 @@
 
 It is read before the version is known, so it belongs to no version. Which version answers is not decided here.
 
-| form | client | server | who |
+| form | client | server | used by |
 |---|---|---|---|
 | `BARE` | `0x00, fields` | `fields` | moq-transfork-03 |
 | `PREFIXED` | `0x00, i length, fields` | `i length, fields` | gomoqt's develop version; moq-lite in 2025 |
@@ -35,7 +35,7 @@ _SESSION_STREAM: Final = 0x00
 _COMPAT: Final = (0x20, 0x21)
 _TYPED: Final = (0x40, 0x41)
 
-# A version's number is above this, and a count of versions below: that tells the two forms with 0x00 apart.
+# A version's number is above this, and a count of versions below: that distinguishes the two forms with 0x00.
 _LEAST_VERSION: Final = 0x1_0000
 
 
@@ -52,7 +52,7 @@ class HandshakeForm(enum.Enum):
 
 
 def encode_client(form: HandshakeForm, message: SessionClient) -> bytes:
-    """Returns all that a client opens the handshake with, the stream's type included.
+    """Return all that a client opens the handshake with, the stream's type included.
 
     Raises:
         LocalProtocolError: A value does not fit in this form.
@@ -67,7 +67,7 @@ def encode_client(form: HandshakeForm, message: SessionClient) -> bytes:
 
 
 def encode_server(form: HandshakeForm, message: SessionServer) -> bytes:
-    """Returns what a server answers with. Raises as `encode_client` does."""
+    """Return what a server answers with. Raises as `encode_client` does."""
     writer = Writer()
     writer.varint(message.version)
     _write_parameters(writer, form, message.parameters)
@@ -110,7 +110,7 @@ def _framed(writer: Writer, form: HandshakeForm, side: int) -> bytes:
 
 
 def read_client_untrusted(buffer: StreamBuffer, limits: Limits) -> tuple[HandshakeForm, SessionClient] | None:
-    """Takes a client's opening out of a buffer; returns None, and takes nothing, until all of it is there.
+    """Take a client's opening out of a buffer; returns None, and takes nothing, until all of it is there.
 
     Raises:
         Malformed: The bytes are no handshake of any form; scope `"session"`.
@@ -158,7 +158,7 @@ def _read_session_client_untrusted(
 
 
 def read_server_untrusted(form: HandshakeForm, buffer: StreamBuffer, limits: Limits) -> SessionServer | None:
-    """Takes a server's answer out of a buffer; returns None, and takes nothing, until all of it is there.
+    """Take a server's answer out of a buffer; returns None, and takes nothing, until all of it is there.
 
     Args:
         form: The form that the client opened with. Peers that know several may answer `COMPAT` with `PREFIXED`.
@@ -251,10 +251,10 @@ def _read_parameters(reader: Reader, form: HandshakeForm, limits: Limits) -> Par
 
 
 def read_session_update(reader: Reader, limits: Limits) -> SessionUpdate:
-    """Reads `i bitrate`, 0 for unknown."""
+    """Read `i bitrate`, 0 for unknown."""
     return SessionUpdate(reader.varint() or None)
 
 
 def write_session_update(writer: Writer, message: SessionUpdate) -> None:
-    """Writes `i bitrate`; a rate that was measured as 0 goes out as 1."""
+    """Write `i bitrate`; a rate that was measured as 0 goes out as 1."""
     writer.varint(0 if message.bitrate is None else message.bitrate or 1)

@@ -1,7 +1,7 @@
 """The messages of every dialect, as values.
 
-One vocabulary serves every wire version. A codec (`lite.py` and its siblings) writes what its version can carry
-and reads what is there; a field that a version lacks has the default given here. The bytes of each version are
+One set of messages serves every wire version. A codec (`lite/`, `transfork/`) writes what its version can carry and
+reads what is there; a field that a version lacks has the default given here. The bytes of each version are
 in the codec, above the function that reads them.
 
 Units: `*_ms` are milliseconds, `*_frame` and `*_group` are absolute indices, and an `end_*` is inclusive
@@ -17,7 +17,7 @@ import attrs
 
 
 class StreamKind(enum.Enum):
-    """What a stream carries. The number on the wire is the dialect's affair, and so is its name: INFO is `TRACK`."""
+    """What a stream carries. Its number on the wire depends on the dialect, as its name does: INFO is `TRACK`."""
 
     SESSION = "session"
     ANNOUNCE = "announce"
@@ -130,7 +130,7 @@ class Setup(Message):
 class AnnounceRequest(Message):
     """Asks for announcements under a prefix. `exclude_hop` is 0 for none (moq-lite-04 and -05 only).
 
-    `parameters`, here and below, are what gomoqt's develop version puts behind some messages: as bytes, None for none.
+    `parameters`, here and below, are what gomoqt's develop version adds to some messages: as bytes, None for none.
     """
 
     prefix: str
@@ -201,7 +201,7 @@ class AnnounceLive(Message):
     """Everything that was active has been announced (moq-transfork-03 and develop).
 
     Attributes:
-        parameters: What stands behind it in develop; None for nothing.
+        parameters: What develop adds at its end; None for nothing.
         suffix_written: False where the field of the suffix was left out of develop's message, as gomoqt does.
     """
 
@@ -221,7 +221,7 @@ class Subscribe(Message):
         ordered: True to ask for groups in sequence order, False for newest first (absent from moq-lite-06), None to
             leave it to the publisher (before moq-lite).
         max_age_ms: How old a group that is not the latest may get before it is dropped.
-        start_group: The first group wanted; None for the latest (up to moq-lite-05) or for no floor (-06).
+        start_group: The first group wanted; None for the latest (up to moq-lite-05) or for no lower bound (-06).
         end_group: The last group wanted, inclusive; None for no end.
         start_frame: The first frame wanted of `start_group` (moq-lite-06).
         end_frame: The last frame wanted of `end_group`, inclusive; None for all of it (moq-lite-06).

@@ -4,8 +4,8 @@
 
 gomoqt's develop version frames its messages in the same way.
 
-The type is there where a place in a stream has more than one possible message, except that moq-lite-03 to -05 tell
-the start of an announcement from its end by a status in the body. This file knows no single message's layout.
+The type is there where a place in a stream has more than one possible message, except that moq-lite-03 to -05
+distinguish the start of an announcement from its end by a status in the body.
 
 Spec: draft-lcurley-moq-lite-03 to -06.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .handshake import HandshakeForm
 
 Read: TypeAlias = "Callable[[Reader, Limits], Message]"
-"""Reads the fields of one body; what is left behind them is refused by the caller."""
+"""Reads the fields of one body; the caller refuses bytes that are left after them."""
 
 Write: TypeAlias = Callable[[Writer, Any], None]
 """Writes the fields of one body, from the message type that it stands beside in `Writes`."""
@@ -64,7 +64,7 @@ class TableDialect(Dialect):
         number: int | None = None,
         opt_in: bool = False,
     ) -> None:
-        """Makes a version.
+        """Make a version.
 
         Args:
             name: The name, which stands for the version in ALPN and in WebTransport too, if they are not given.
@@ -119,7 +119,7 @@ class TableDialect(Dialect):
         return LocalProtocolError(f"{self.name} has no {message} message")
 
     def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
-        """Takes the next message out of a buffer, or returns None; see `Dialect.read_untrusted`.
+        """Take the next message out of a buffer, or returns None; see `Dialect.read_untrusted`.
 
         An error in a GROUP header, a message of unknown type and a range that makes no sense break the stream; any
         other error breaks the session.
@@ -167,7 +167,7 @@ class TableDialect(Dialect):
         return framing.StreamFrameDecoder(limits.max_frame, timed=self.features.timestamps)
 
     def encode_datagram(self, datagram: Datagram) -> bytes:
-        """Returns `i subscribe_id, i sequence, i timestamp, payload` (-05, -06)."""
+        """Return `i subscribe_id, i sequence, i timestamp, payload` (-05, -06)."""
         if not self.features.datagrams:
             raise LocalProtocolError(f"{self.name} has no datagrams")
         writer = Writer()
@@ -178,7 +178,7 @@ class TableDialect(Dialect):
         return writer.getvalue()
 
     def read_datagram_untrusted(self, data: bytes) -> Datagram:
-        """Reads `i subscribe_id, i sequence, i timestamp, payload` (-05, -06).
+        """Read `i subscribe_id, i sequence, i timestamp, payload` (-05, -06).
 
         Raises:
             Malformed: The bytes are no datagram, or the version has none; scope `"stream"`: only the datagram is lost.

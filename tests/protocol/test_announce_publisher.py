@@ -63,7 +63,7 @@ def accepted(name: str, opening: str | None = None, **kwargs) -> AnnounceRespond
 
 
 def test_the_request_names_a_prefix(name):
-    """The event has the prefix as it was spelled, the machine has it canonical."""
+    """The message has the prefix as it was written; the event and the machine have it canonical."""
     side = core(name)
     stream = side.accept_bidi()
     raw = bytes.fromhex(LIVE[name]).replace(b"\x04live", b"\x04/li/")
@@ -204,7 +204,7 @@ def test_a_refused_call_changes_nothing(name):
 )
 @pytest.mark.parametrize("prepare", [requested, accepted])
 def test_the_peer_may_withdraw_at_any_time(name, prepare, end, code):
-    """FIN, reset and stop each cancel, once; from then on there is nobody to tell."""
+    """FIN, reset and stop each cancel, once; from then on nothing is written."""
     machine = prepare(name)
     assert end(machine) == [RequestCancelled(code)]
     assert machine.receive_reset(1) == machine.receive_stop(0) == machine.receive_data(b"x", True) == []

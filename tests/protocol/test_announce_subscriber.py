@@ -112,7 +112,7 @@ def test_bytes_of_moq_rs(name, data, hops):
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_the_initial_set_ends_after_as_many_as_were_told(name):
+def test_the_initial_set_ends_after_as_many_as_were_counted(name):
     """The initial set is done after the number in ANNOUNCE_OK, dropped ones counted; later starts are news."""
     machine = subscriber(name)
     ok = version(name).encode(AnnounceOk(PEER_HOP, 2))
@@ -346,7 +346,7 @@ def test_reset_means_refused(name, prepare):
     assert machine.receive_reset(0x33) == machine.receive_data(b"\xff", True) == machine.receive_stop(5) == []
 
 
-def test_a_released_machine_is_deaf(name):
+def test_a_released_machine_ignores_its_input(name):
     """After release, late announcements, ends and resets are ignored."""
     machine = live(name)
     machine.receive_data(start(name, "a"), False)

@@ -125,7 +125,7 @@ def test_datagrams_of_no_use_are_dropped(name):
 
 
 def test_a_datagram_needs_a_subscription(name):
-    """Sending one to nobody, or in a version without them, is the caller's mistake."""
+    """Sending one without a subscription, or in a version without them, is the caller's mistake."""
     client, server = pair(name)
     with pytest.raises(LocalProtocolError, match="no subscription"):
         server.datagram(0, 0, 0, b"")

@@ -152,7 +152,7 @@ def test_a_frame_past_the_limit(name):
         subscriber.receive_data(bytes.fromhex(REPLY[name]), False)
 
 
-def test_a_released_fetch_is_deaf(name):
+def test_a_released_fetch_ignores_its_input(name):
     """After release, late frames are ignored."""
     subscriber = core(name).fetch("a", "t", 0)
     subscriber.release()

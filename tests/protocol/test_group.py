@@ -1,4 +1,4 @@
-"""Group streams, both ends: frames in order, whatever the cut, and groups that nobody asked for."""
+"""Group streams, both ends: frames in order, whatever the cut, and groups that were not asked for."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_reset_gives_the_group_up(name):
     assert stream.receive_reset(2) == stream.receive_data(b"x", False) == []
 
 
-def test_a_released_group_is_deaf_and_holds_nothing(name):
+def test_a_released_group_ignores_its_input_and_holds_nothing(name):
     """After release, late bytes are ignored and nothing is pending."""
     side, _ = subscribed(name)
     for cut in (1, 2, HEADER[name] + 1):

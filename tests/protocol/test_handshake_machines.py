@@ -150,7 +150,7 @@ def test_the_end_of_the_stream_is_the_end_of_the_session(dialect):
 
 
 def test_nothing_to_say_after_the_end():
-    """Once the stream is over there is nobody to update, and before the version there is no way to."""
+    """Once the stream is over nothing is written, and before the version there is no way to."""
     server = server_of(LITE_02)
     for call in (server.accept, lambda: server.update(1)):
         with pytest.raises(LocalProtocolError, match="no version"):
@@ -254,7 +254,7 @@ def test_disagreement_names_both_lists():
     ],
 )
 def test_path(value, path):
-    """What a client sends as its path has one slash in front, however it was spelled; an empty one is none."""
+    """What a client sends as its path has one slash in front, however it was written; an empty one is none."""
     raw = value.encode()
     wire = openings(DEVELOP, "01" + "01" + f"{len(raw):02x}" + raw.hex())
     assert feed(server_of(DEVELOP, protocol="moq-00"), wire)[0].path == path

@@ -168,7 +168,7 @@ def test_what_lite_02_lacks(name, make):
 
 @each_tuple_version
 def test_tracks_add_up_to_broadcasts(name):
-    """A broadcast is offered from the first of its tracks on until the last; each track is told as well."""
+    """A broadcast is offered from the first of its tracks on until the last; each track is announced as well."""
     client, server = sides(name)
     subscriber = client.request_announcements("room")
     publisher = opened(server, subscriber.opening)[2].machine
@@ -195,7 +195,7 @@ def test_tracks_add_up_to_broadcasts(name):
 
 @each_tuple_version
 def test_a_prefix_may_be_a_whole_track(name):
-    """Who asks for announcements below a track's own path is told of the track, which leaves no suffix."""
+    """A request below a track's own path gets an announcement of the track, which leaves no suffix."""
     client, server = sides(name)
     subscriber = client.request_announcements("room/chat")
     publisher = opened(server, subscriber.opening)[2].machine
@@ -289,7 +289,7 @@ def test_an_end_is_read_as_its_start_was():
     assert announce(DEVELOP, "a", AnnounceEnd(suffix="a/b/t")) == []
 
 
-def test_what_was_misread_is_told_again_with_the_proof():
+def test_what_was_misread_is_announced_anew_with_the_proof():
     """A path that repeats its prefix is taken for a whole one at first; the proof corrects it, even onto its own."""
     wrong = [Announced(path_of("a"), initial=True), TrackAnnounced(path_of("a"), "t")]
     right = [Announced(path_of("a/a"), initial=True), TrackAnnounced(path_of("a/a"), "t")]
@@ -405,7 +405,7 @@ def test_info(name):
 
 
 def test_the_fetch_that_gomoqt_always_sends():
-    """gomoqt's fetch names no track and is counted a byte short: it asks for what nobody has, and breaks nothing."""
+    """gomoqt's fetch names no track and is counted a byte short: it asks for what there is not, and breaks nothing."""
     wire = bytes.fromhex("03" + "040000000000")
     for pieces in ([wire], by_bytes(wire)):
         _, server = sides(DEVELOP)
@@ -435,7 +435,7 @@ def test_zeros_behind_a_request(wire, event):
 
 
 def test_parameters_reach_the_driver():
-    """What develop puts behind a request is told with it."""
+    """The event has what develop adds to a request."""
     _, server = sides(DEVELOP)
     parameters = ((2, b"tok"),)
     events = server.accept_bidi().receive_data(bytes.fromhex("01" + "07" + "00" + "01" + "0203746f6b"), False)
@@ -446,7 +446,7 @@ def test_parameters_reach_the_driver():
     assert events == [SubscribeRequested(path_of(""), request)]
 
 
-def test_dropped_groups_are_told_in_the_numbers_of_the_version():
+def test_dropped_groups_are_reported_in_the_numbers_of_the_version():
     """A reason goes out as the version numbers it, and comes in as this library does; one without a name is kept."""
     subscriber, publisher = subscribed(DEVELOP)
     subscriber.receive_data(publisher.accept(1), False)

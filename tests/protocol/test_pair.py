@@ -63,7 +63,7 @@ class Stream:
     opener: int
     machines: list[StreamMachine]
     halves: list[Half] = attrs.Factory(lambda: [Half(), Half()])
-    stops: list[int | None] = attrs.Factory(lambda: [None, None])  # to be told to this side
+    stops: list[int | None] = attrs.Factory(lambda: [None, None])  # that this side has not received yet
     released: list[bool] = attrs.Factory(lambda: [False, False])
     sent: list[Frame] = attrs.Factory(list)
     received: list[Frame] = attrs.Factory(list)
@@ -257,7 +257,7 @@ class Pair(RuleBasedStateMachine):
                 return
             path = machine.prefix.join(suffix)
             hidden = "." in suffix
-            # moq-lite-03 names no hops, so nobody but the publisher itself can see a loop.
+            # moq-lite-03 names no hops, so only the publisher itself can see a loop.
             unseen = {HOPS[side]} if self.name == "moq-lite-03" else set(HOPS)
             visible = not hidden and not unseen & set(hops)
             if stream.accepted:

@@ -67,7 +67,7 @@ def accepted_subscriber(name: str) -> SubscribeRequester:
 # -- the publisher's side -----------------------------------------------------------------------------------
 
 
-def test_the_request_is_told(name):
+def test_the_request_is_an_event(name):
     """The request of moq-rs has its ids, its path and its range."""
     expected = Subscribe(0, "demo/cam", "events", 200, False, 1500, 3, 8)
     machine = publisher(name)
@@ -83,7 +83,7 @@ def test_the_path_is_canonical(name):
     assert (str(event.path), event.request.track) == ("ab", "/t/")
 
 
-def test_updates_are_told_one_by_one(name):
+def test_each_update_is_an_event(name):
     """Each update is an event, before and after acceptance."""
     expected = SubscribeUpdate(9, False, 2000, 4, 69)
     for machine in (publisher(name), accepted_publisher(name)):
@@ -110,7 +110,7 @@ def test_a_track_that_never_had_a_group_ends_without_ok(name):
 
 @pytest.mark.parametrize("name", OLD)
 def test_old_versions_may_name_the_first_group_in_ok(name):
-    """Before moq-lite-05 the first group is told when the caller knows it."""
+    """Before moq-lite-05 the first group is named when the caller knows it."""
     assert publisher(name).accept(4).hex() == "0005c800000500"
 
 
@@ -309,7 +309,7 @@ def test_a_refused_subscribe_takes_no_id(name):
     assert side.subscribe("a", "t").subscribe_id == 0
 
 
-def test_replies_are_told(name):
+def test_replies_are_events(name):
     """OK, DROP and END become events; END and FIN end it in order."""
     machine = accepted_subscriber(name)
     assert machine.receive_data(bytes.fromhex(DROP[name]), False) == [SubscribeDrop(4, 6, 3)]
@@ -435,7 +435,7 @@ def test_a_refused_update_changes_nothing(name):
 
 
 def test_an_update_after_the_end_is_nothing(name):
-    """Once the publisher has finished or refused there is nobody to tell."""
+    """Once the publisher has finished or refused nothing is written."""
     machine = subscriber(name)
     machine.receive_reset(1)
     assert machine.update(priority=4) == b""

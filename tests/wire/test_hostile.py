@@ -1,4 +1,4 @@
-"""Bytes that nobody meant: only documented exceptions, little memory, and no difference made by how they are cut."""
+"""Bytes that no peer meant: only documented exceptions, little memory, and no difference made by how they are cut."""
 
 from __future__ import annotations
 

@@ -295,7 +295,7 @@ def test_an_order_that_is_not_said():
 
 
 def test_a_path_of_no_parts_names_no_track():
-    """A request without a path is read as one for a track without a name: nobody has it, and nobody can ask for it."""
+    """A request without a path is read as one for a track without a name: there is none, and none can be asked for."""
     assert read(TRANSFORK, Expect.TRACK_REQUEST, "00") == m.TrackRequest("", "")
     with pytest.raises(LocalProtocolError):
         TRANSFORK.encode(m.TrackRequest("", ""))

@@ -245,7 +245,7 @@ def test_length_over_the_limit_fails_before_the_body(case):
 
 @each_case
 def test_padded_lengths_are_accepted(case):
-    """A length that is spelled in eight bytes where one would do means the same."""
+    """A length that takes eight bytes where one would do means the same."""
     kind, body = case.header
     wire = kind + b"\xc0" + len(body).to_bytes(7, "big") + body
     assert case.dialect.read_untrusted(case.expect, StreamBuffer(wire), LIMITS) == case.message

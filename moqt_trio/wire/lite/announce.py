@@ -1,6 +1,6 @@
 """The announce stream of the moq-lite family: requests, and the forms that the replies have taken.
 
-Each function reads or writes one message's body in the layout that its docstring shows; `lite.py` says which
+Each function reads or writes one message's body in the layout that its docstring shows; `versions.py` says which
 version uses which. In the layouts `i` is a varint, `u8` a byte, `s` text with its length in front, and `hops` a
 count with that many hop ids.
 """
@@ -22,7 +22,7 @@ _RESTART: Final = 2
 
 
 def read_path(reader: Reader, limits: Limits) -> str:
-    """Reads a broadcast path, a prefix or a suffix, as the peer wrote it."""
+    """Read a broadcast path, a prefix or a suffix, as the peer wrote it."""
     text = reader.text("max_path", limits.max_path)
     if text.count("/") >= limits.max_path_parts:
         # Slashes at the ends and doubled ones make no part.
@@ -33,35 +33,35 @@ def read_path(reader: Reader, limits: Limits) -> str:
 
 
 def read_request(reader: Reader, limits: Limits) -> AnnounceRequest:
-    """Reads `s prefix` (moq-lite-03, -06)."""
+    """Read `s prefix` (moq-lite-03, -06)."""
     return AnnounceRequest(read_path(reader, limits))
 
 
 def write_request(writer: Writer, message: AnnounceRequest) -> None:
-    """Writes `s prefix`."""
+    """Write `s prefix`."""
     if message.exclude_hop:
         raise LocalProtocolError("this version can't leave out the announcements of a hop")
     writer.text(message.prefix)
 
 
 def read_request_with_hop(reader: Reader, limits: Limits) -> AnnounceRequest:
-    """Reads `s prefix, i exclude_hop` (moq-lite-04, -05)."""
+    """Read `s prefix, i exclude_hop` (moq-lite-04, -05)."""
     return AnnounceRequest(read_path(reader, limits), reader.varint())
 
 
 def write_request_with_hop(writer: Writer, message: AnnounceRequest) -> None:
-    """Writes `s prefix, i exclude_hop`."""
+    """Write `s prefix, i exclude_hop`."""
     writer.text(message.prefix)
     writer.varint(message.exclude_hop)
 
 
 def read_ok(reader: Reader, limits: Limits) -> AnnounceOk:
-    """Reads `i hop_id, i active_count` (moq-lite-05, -06)."""
+    """Read `i hop_id, i active_count` (moq-lite-05, -06)."""
     return AnnounceOk(reader.varint(), reader.varint())
 
 
 def write_ok(writer: Writer, message: AnnounceOk) -> None:
-    """Writes `i hop_id, i active_count`."""
+    """Write `i hop_id, i active_count`."""
     writer.varint(message.hop_id)
     writer.varint(message.active_count)
 
@@ -70,7 +70,7 @@ def write_ok(writer: Writer, message: AnnounceOk) -> None:
 
 
 def read_counted(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
-    """Reads `u8 status, s suffix, i hop_count` (moq-lite-03). The hops are unknown, so each is 0."""
+    """Read `u8 status, s suffix, i hop_count` (moq-lite-03). The hops are unknown, so each is 0."""
     status, suffix = read_status(reader), read_path(reader, limits)
     count = reader.varint()
     if count > limits.max_hops:
@@ -79,29 +79,29 @@ def read_counted(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
 
 
 def write_counted(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
-    """Writes `u8 status, s suffix, i hop_count`."""
+    """Write `u8 status, s suffix, i hop_count`."""
     write_status(writer, message)
     writer.varint(len(message.hops))
 
 
 def read_listed(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
-    """Reads `u8 status, s suffix, hops` (moq-lite-04)."""
+    """Read `u8 status, s suffix, hops` (moq-lite-04)."""
     return _with_status(read_status(reader), read_path(reader, limits), read_hops(reader, limits))
 
 
 def read_listed_or_restarted(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
-    """Reads `u8 status, s suffix, hops`, where the status may be "restart" (moq-lite-05)."""
+    """Read `u8 status, s suffix, hops`, where the status may be "restart" (moq-lite-05)."""
     return _with_status(read_status(reader, _RESTART), read_path(reader, limits), read_hops(reader, limits))
 
 
 def write_listed(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
-    """Writes `u8 status, s suffix, hops`."""
+    """Write `u8 status, s suffix, hops`."""
     write_status(writer, message)
     write_hops(writer, message.hops)
 
 
 def read_status(reader: Reader, highest: int = _ACTIVE) -> int:
-    """Reads `u8 status`."""
+    """Read `u8 status`."""
     status = reader.u8()
     if status > highest:
         raise reader.malformed(f"unknown status {status}")
@@ -115,7 +115,7 @@ def _with_status(status: int, suffix: str, hops: tuple[int, ...]) -> AnnounceSta
 
 
 def write_status(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
-    """Writes `u8 status, s suffix`."""
+    """Write `u8 status, s suffix`."""
     if isinstance(message, AnnounceStart):
         refuse_restart(message)
         writer.u8(_ACTIVE)
@@ -131,13 +131,13 @@ def write_status(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
 
 
 def read_start(reader: Reader, limits: Limits) -> AnnounceStart:
-    """Reads `s suffix, hops, i warm_cost, i cold_cost`."""
+    """Read `s suffix, hops, i warm_cost, i cold_cost`."""
     suffix, hops = read_path(reader, limits), _read_distinct_hops(reader, limits)
     return AnnounceStart(suffix, hops, reader.varint(), reader.varint())
 
 
 def write_start(writer: Writer, message: AnnounceStart) -> None:
-    """Writes `s suffix, hops, i warm_cost, i cold_cost`."""
+    """Write `s suffix, hops, i warm_cost, i cold_cost`."""
     refuse_restart(message)
     writer.text(message.suffix)
     write_hops(writer, message.hops)
@@ -146,25 +146,25 @@ def write_start(writer: Writer, message: AnnounceStart) -> None:
 
 
 def read_end(reader: Reader, limits: Limits) -> AnnounceEnd:
-    """Reads `i announce_id`."""
+    """Read `i announce_id`."""
     return AnnounceEnd(reader.varint())
 
 
 def write_end(writer: Writer, message: AnnounceEnd) -> None:
-    """Writes `i announce_id`."""
+    """Write `i announce_id`."""
     if message.announce_id is None:
         raise LocalProtocolError("this version ends an announcement by its id")
     writer.varint(message.announce_id)
 
 
 def read_update(reader: Reader, limits: Limits) -> AnnounceUpdate:
-    """Reads `i announce_id, hops, i warm_cost, i cold_cost`."""
+    """Read `i announce_id, hops, i warm_cost, i cold_cost`."""
     announce_id, hops = reader.varint(), _read_distinct_hops(reader, limits)
     return AnnounceUpdate(announce_id, hops, reader.varint(), reader.varint())
 
 
 def write_update(writer: Writer, message: AnnounceUpdate) -> None:
-    """Writes `i announce_id, hops, i warm_cost, i cold_cost`."""
+    """Write `i announce_id, hops, i warm_cost, i cold_cost`."""
     writer.varint(message.announce_id)
     write_hops(writer, message.hops)
     writer.varint(message.warm_cost)
@@ -172,12 +172,12 @@ def write_update(writer: Writer, message: AnnounceUpdate) -> None:
 
 
 def read_hops(reader: Reader, limits: Limits) -> tuple[int, ...]:
-    """Reads `hops`."""
+    """Read `hops`."""
     return tuple(reader.varint() for _ in range(reader.count("max_hops", limits.max_hops)))
 
 
 def _read_distinct_hops(reader: Reader, limits: Limits) -> tuple[int, ...]:
-    # A hop that is there twice is a loop that somebody failed to cut; 0 stands for any unknown hop and may repeat.
+    # A hop that is there twice is a loop that a hop failed to cut; 0 stands for any unknown hop and may repeat.
     hops = read_hops(reader, limits)
     known = [hop for hop in hops if hop]
     if len(set(known)) < len(known):
@@ -186,13 +186,13 @@ def _read_distinct_hops(reader: Reader, limits: Limits) -> tuple[int, ...]:
 
 
 def write_hops(writer: Writer, hops: tuple[int, ...]) -> None:
-    """Writes `hops`."""
+    """Write `hops`."""
     writer.varint(len(hops))
     for hop in hops:
         writer.varint(hop)
 
 
 def refuse_restart(message: AnnounceStart) -> None:
-    """Raises `LocalProtocolError` for a restart, which no version writes as such."""
+    """Raise `LocalProtocolError` for a restart, which no version writes as such."""
     if message.restart:
         raise LocalProtocolError("a restart is sent as a second start")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def _read_init(reader: Reader, limits: Limits) -> AnnounceInit:
-    """Reads `i count, s suffix × count`."""
+    """Read `i count, s suffix × count`."""
     count = reader.count("max_announce_init", limits.max_announce_init)
     if count > limits.max_announcements:
         raise LimitExceeded("max_announcements", count, code=StreamCode.NO_CAPACITY, scope="stream")
@@ -46,39 +46,39 @@ def _read_init(reader: Reader, limits: Limits) -> AnnounceInit:
 
 
 def _write_init(writer: Writer, message: AnnounceInit) -> None:
-    """Writes `i count, s suffix × count`."""
+    """Write `i count, s suffix × count`."""
     writer.varint(len(message.suffixes))
     for suffix in message.suffixes:
         writer.text(suffix)
 
 
 def _read_announce(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
-    """Reads `u8 status, s suffix`."""
+    """Read `u8 status, s suffix`."""
     status = announce.read_status(reader)
     suffix = announce.read_path(reader, limits)
     return AnnounceStart(suffix) if status else AnnounceEnd(suffix=suffix)
 
 
 def _read_subscribe(reader: Reader, limits: Limits) -> Subscribe:
-    """Reads `i id, s broadcast, s track, u8 priority`."""
+    """Read `i id, s broadcast, s track, u8 priority`."""
     subscribe_id, (broadcast, track) = reader.varint(), subscribe.read_names(reader, limits)
     return Subscribe(subscribe_id, broadcast, track, reader.u8())
 
 
 def _write_subscribe(writer: Writer, message: Subscribe) -> None:
-    """Writes `i id, s broadcast, s track, u8 priority`; a preference for order or age is left out."""
+    """Write `i id, s broadcast, s track, u8 priority`; a preference for order or age is left out."""
     writer.varint(message.subscribe_id)
     subscribe.write_names(writer, message.broadcast, message.track)
     _write_subscribe_update(writer, message)
 
 
 def _read_subscribe_update(reader: Reader, limits: Limits) -> SubscribeUpdate:
-    """Reads `u8 priority`."""
+    """Read `u8 priority`."""
     return SubscribeUpdate(reader.u8())
 
 
 def _write_subscribe_update(writer: Writer, message: Subscribe | SubscribeUpdate) -> None:
-    """Writes `u8 priority`; a preference for order or age is left out."""
+    """Write `u8 priority`; a preference for order or age is left out."""
     ends = (message.start_group, message.end_group, message.end_frame)
     if message.start_frame or any(end is not None for end in ends):
         raise LocalProtocolError("this version can't subscribe to a range")
@@ -86,22 +86,22 @@ def _write_subscribe_update(writer: Writer, message: Subscribe | SubscribeUpdate
 
 
 def _read_ok_with_priority(reader: Reader, limits: Limits) -> SubscribeOk:
-    """Reads `u8 priority` (-01)."""
+    """Read `u8 priority` (-01)."""
     return SubscribeOk(priority=reader.u8())
 
 
 def _write_ok_with_priority(writer: Writer, message: SubscribeOk) -> None:
-    """Writes `u8 priority` (-01)."""
+    """Write `u8 priority` (-01)."""
     writer.u8(message.priority)
 
 
 def _read_empty_ok(reader: Reader, limits: Limits) -> SubscribeOk:
-    """Reads nothing (-02)."""
+    """Read nothing (-02)."""
     return SubscribeOk()
 
 
 def _write_empty_ok(writer: Writer, message: SubscribeOk) -> None:
-    """Writes nothing (-02)."""
+    """Write nothing (-02)."""
 
 
 _BIDIRECTIONAL = {0: StreamKind.SESSION, 1: StreamKind.ANNOUNCE, 2: StreamKind.SUBSCRIBE}

@@ -1,6 +1,6 @@
 """The moq-lite messages about the session as a whole: SETUP, PROBE, GOAWAY.
 
-Each function reads or writes one message's body in the layout that its docstring shows; `lite.py` says which
+Each function reads or writes one message's body in the layout that its docstring shows; `versions.py` says which
 version uses which. In the layouts `i` is a varint, `s` text and `b` bytes with their length in front.
 """
 
@@ -27,7 +27,7 @@ class _Parameter(enum.IntEnum):
 
 
 def read_setup(reader: Reader, limits: Limits) -> Setup:
-    """Reads `i count {i id, b value}` (-05, -06). The order is free; an id that is there twice is an error.
+    """Read `i count {i id, b value}` (-05, -06). The order is free; an id that is there twice is an error.
 
     A probe level above those that are known can do more, so it counts as the highest; an unknown role as both.
 
@@ -72,7 +72,7 @@ def _read_target(reader: Reader, value: bytes, limits: Limits) -> str:
 
 
 def write_setup(writer: Writer, message: Setup) -> None:
-    """Writes `i count {i id, b value}`, in the order of the ids, without those that have their default."""
+    """Write `i count {i id, b value}`, in the order of the ids, without those that have their default."""
     values: list[tuple[_Parameter, int | str]] = []
     if message.probe:
         values.append((_Parameter.PROBE, message.probe))
@@ -99,31 +99,31 @@ def _write_measured(writer: Writer, value: int | None) -> None:
 
 
 def read_probe_bitrate(reader: Reader, limits: Limits) -> Probe:
-    """Reads `i bitrate` (-03)."""
+    """Read `i bitrate` (-03)."""
     return Probe(reader.varint() or None)
 
 
 def write_probe_bitrate(writer: Writer, message: Probe) -> None:
-    """Writes `i bitrate`; a round trip is left out."""
+    """Write `i bitrate`; a round trip is left out."""
     _write_measured(writer, message.bitrate)
 
 
 def read_probe(reader: Reader, limits: Limits) -> Probe:
-    """Reads `i bitrate, i rtt_ms` (-04 to -06)."""
+    """Read `i bitrate, i rtt_ms` (-04 to -06)."""
     return Probe(reader.varint() or None, reader.varint() or None)
 
 
 def write_probe(writer: Writer, message: Probe) -> None:
-    """Writes `i bitrate, i rtt_ms`."""
+    """Write `i bitrate, i rtt_ms`."""
     _write_measured(writer, message.bitrate)
     _write_measured(writer, message.rtt_ms)
 
 
 def read_goaway(reader: Reader, limits: Limits) -> Goaway:
-    """Reads `s uri` (-04 to -06)."""
+    """Read `s uri` (-04 to -06)."""
     return Goaway(reader.text("max_uri", limits.max_uri))
 
 
 def write_goaway(writer: Writer, message: Goaway) -> None:
-    """Writes `s uri`."""
+    """Write `s uri`."""
     writer.text(message.uri)

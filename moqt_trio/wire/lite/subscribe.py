@@ -1,6 +1,6 @@
 """The moq-lite messages that ask for a track's groups, answer, and head them: SUBSCRIBE, FETCH, TRACK, GROUP.
 
-Each function reads or writes one message's body in the layout that its docstring shows; `lite.py` says which
+Each function reads or writes one message's body in the layout that its docstring shows; `versions.py` says which
 version uses which. In the layouts `i` is a varint, `u8` a byte, `s` text with its length in front, and `opt` a
 varint that is one above its meaning, 0 for none.
 """
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 def read_names(reader: Reader, limits: Limits) -> tuple[str, str]:
-    """Reads `s broadcast, s track`."""
+    """Read `s broadcast, s track`."""
     return read_path(reader, limits), reader.text("max_track_name", limits.max_track_name)
 
 
 def write_names(writer: Writer, broadcast: str, track: str) -> None:
-    """Writes `s broadcast, s track`."""
+    """Write `s broadcast, s track`."""
     writer.text(broadcast)
     writer.text(track)
 
@@ -49,7 +49,7 @@ def _bad_range(reader: Reader, problem: str) -> Malformed:
 
 
 def read_subscribe(reader: Reader, limits: Limits) -> Subscribe:
-    """Reads `i id, s broadcast, s track, u8 priority, u8 ordered, i max_age_ms, opt start, opt end` (-03 to -05)."""
+    """Read `i id, s broadcast, s track, u8 priority, u8 ordered, i max_age_ms, opt start, opt end` (-03 to -05)."""
     subscribe_id, (broadcast, track) = reader.varint(), read_names(reader, limits)
     update = read_subscribe_update(reader, limits)
     return Subscribe(
@@ -65,19 +65,19 @@ def read_subscribe(reader: Reader, limits: Limits) -> Subscribe:
 
 
 def write_subscribe(writer: Writer, message: Subscribe) -> None:
-    """Writes `i id, s broadcast, s track, u8 priority, u8 ordered, i max_age_ms, opt start, opt end`."""
+    """Write `i id, s broadcast, s track, u8 priority, u8 ordered, i max_age_ms, opt start, opt end`."""
     writer.varint(message.subscribe_id)
     write_names(writer, message.broadcast, message.track)
     write_subscribe_update(writer, message)
 
 
 def read_subscribe_update(reader: Reader, limits: Limits) -> SubscribeUpdate:
-    """Reads `u8 priority, u8 ordered, i max_age_ms, opt start, opt end` (-03 to -05)."""
+    """Read `u8 priority, u8 ordered, i max_age_ms, opt start, opt end` (-03 to -05)."""
     return SubscribeUpdate(reader.u8(), reader.flag(), reader.varint(), reader.optional(), reader.optional())
 
 
 def write_subscribe_update(writer: Writer, message: Subscribe | SubscribeUpdate) -> None:
-    """Writes `u8 priority, u8 ordered, i max_age_ms, opt start, opt end`."""
+    """Write `u8 priority, u8 ordered, i max_age_ms, opt start, opt end`."""
     if message.start_frame or message.end_frame is not None:
         raise LocalProtocolError("this version can't subscribe to a range of frames")
     writer.u8(message.priority)
@@ -88,7 +88,7 @@ def write_subscribe_update(writer: Writer, message: Subscribe | SubscribeUpdate)
 
 
 def read_subscribe_frames(reader: Reader, limits: Limits) -> Subscribe:
-    """Reads `i id, s broadcast, s track, u8 priority, i max_age_ms, i start, opt end, i first_frame, opt last_frame`.
+    """Read `i id, s broadcast, s track, u8 priority, i max_age_ms, i start, opt end, i first_frame, opt last_frame`.
 
     Spec: moq-lite-06, SUBSCRIBE.
     """
@@ -109,16 +109,16 @@ def read_subscribe_frames(reader: Reader, limits: Limits) -> Subscribe:
 
 
 def write_subscribe_frames(writer: Writer, message: Subscribe) -> None:
-    """Writes what `read_subscribe_frames` reads; a preference for order is left out."""
+    """Write what `read_subscribe_frames` reads; a preference for order is left out."""
     writer.varint(message.subscribe_id)
     write_names(writer, message.broadcast, message.track)
     write_subscribe_frames_update(writer, message)
 
 
 def read_subscribe_frames_update(reader: Reader, limits: Limits) -> SubscribeUpdate:
-    """Reads `u8 priority, i max_age_ms, i start, opt end, i first_frame, opt last_frame` (-06).
+    """Read `u8 priority, i max_age_ms, i start, opt end, i first_frame, opt last_frame` (-06).
 
-    A start of 0 is no floor.
+    A start of 0 is no lower bound.
     """
     update = SubscribeUpdate(
         priority=reader.u8(),
@@ -134,7 +134,7 @@ def read_subscribe_frames_update(reader: Reader, limits: Limits) -> SubscribeUpd
 
 
 def write_subscribe_frames_update(writer: Writer, message: Subscribe | SubscribeUpdate) -> None:
-    """Writes what `read_subscribe_frames_update` reads; a preference for order is left out."""
+    """Write what `read_subscribe_frames_update` reads; a preference for order is left out."""
     if message.end_frame is not None and message.end_group is None:
         raise LocalProtocolError("an end frame is one of the end group, and there is none")
     writer.u8(message.priority)
@@ -149,13 +149,13 @@ def write_subscribe_frames_update(writer: Writer, message: Subscribe | Subscribe
 
 
 def read_ok(reader: Reader, limits: Limits) -> SubscribeOk:
-    """Reads `u8 priority, u8 ordered, i max_age_ms, opt start, opt end` (-03, -04)."""
+    """Read `u8 priority, u8 ordered, i max_age_ms, opt start, opt end` (-03, -04)."""
     priority, ordered, max_age_ms = reader.u8(), reader.flag(), reader.varint()
     return SubscribeOk(reader.optional(), priority, ordered, max_age_ms, reader.optional())
 
 
 def write_ok(writer: Writer, message: SubscribeOk) -> None:
-    """Writes `u8 priority, u8 ordered, i max_age_ms, opt start, opt end`."""
+    """Write `u8 priority, u8 ordered, i max_age_ms, opt start, opt end`."""
     writer.u8(message.priority)
     writer.flag(message.ordered)
     writer.varint(message.max_age_ms)
@@ -164,29 +164,29 @@ def write_ok(writer: Writer, message: SubscribeOk) -> None:
 
 
 def read_first_group(reader: Reader, limits: Limits) -> SubscribeOk:
-    """Reads `i first_group` (-05, -06)."""
+    """Read `i first_group` (-05, -06)."""
     return SubscribeOk(reader.varint())
 
 
 def write_first_group(writer: Writer, message: SubscribeOk) -> None:
-    """Writes `i first_group`."""
+    """Write `i first_group`."""
     if message.start_group is None:
         raise LocalProtocolError("this version accepts a subscription with its first group, and there is none")
     writer.varint(message.start_group)
 
 
 def read_end(reader: Reader, limits: Limits) -> SubscribeEnd:
-    """Reads `i group` (-05, -06)."""
+    """Read `i group` (-05, -06)."""
     return SubscribeEnd(reader.varint())
 
 
 def write_end(writer: Writer, message: SubscribeEnd) -> None:
-    """Writes `i group`."""
+    """Write `i group`."""
     writer.varint(message.group)
 
 
 def read_drop(reader: Reader, limits: Limits) -> SubscribeDrop:
-    """Reads `i start, i end, i code`, the end inclusive."""
+    """Read `i start, i end, i code`, the end inclusive."""
     drop = SubscribeDrop(reader.varint(), reader.varint(), reader.varint())
     if drop.end < drop.start:
         raise _bad_range(reader, "a range that ends before it starts")
@@ -194,7 +194,7 @@ def read_drop(reader: Reader, limits: Limits) -> SubscribeDrop:
 
 
 def write_drop(writer: Writer, message: SubscribeDrop) -> None:
-    """Writes `i start, i end, i code`."""
+    """Write `i start, i end, i code`."""
     if message.end < message.start:
         raise LocalProtocolError(f"groups {message.start} to {message.end} are no range")
     writer.varint(message.start)
@@ -206,12 +206,12 @@ def write_drop(writer: Writer, message: SubscribeDrop) -> None:
 
 
 def read_group(reader: Reader, limits: Limits) -> Group:
-    """Reads `i subscribe_id, i sequence` (-03 to -05)."""
+    """Read `i subscribe_id, i sequence` (-03 to -05)."""
     return Group(reader.varint(), reader.varint())
 
 
 def write_group(writer: Writer, message: Group) -> None:
-    """Writes `i subscribe_id, i sequence`."""
+    """Write `i subscribe_id, i sequence`."""
     if message.start_frame:
         raise LocalProtocolError("this version sends a group from its first frame on")
     writer.varint(message.subscribe_id)
@@ -219,12 +219,12 @@ def write_group(writer: Writer, message: Group) -> None:
 
 
 def read_group_from_frame(reader: Reader, limits: Limits) -> Group:
-    """Reads `i subscribe_id, i sequence, i start_frame` (-06)."""
+    """Read `i subscribe_id, i sequence, i start_frame` (-06)."""
     return Group(reader.varint(), reader.varint(), reader.varint())
 
 
 def write_group_from_frame(writer: Writer, message: Group) -> None:
-    """Writes `i subscribe_id, i sequence, i start_frame`."""
+    """Write `i subscribe_id, i sequence, i start_frame`."""
     writer.varint(message.subscribe_id)
     writer.varint(message.sequence)
     writer.varint(message.start_frame)
@@ -234,13 +234,13 @@ def write_group_from_frame(writer: Writer, message: Group) -> None:
 
 
 def read_fetch(reader: Reader, limits: Limits) -> Fetch:
-    """Reads `s broadcast, s track, u8 priority, i group` (-03 to -05)."""
+    """Read `s broadcast, s track, u8 priority, i group` (-03 to -05)."""
     broadcast, track = read_names(reader, limits)
     return Fetch(broadcast, track, reader.u8(), reader.varint())
 
 
 def write_fetch(writer: Writer, message: Fetch) -> None:
-    """Writes `s broadcast, s track, u8 priority, i group`."""
+    """Write `s broadcast, s track, u8 priority, i group`."""
     if message.start_frame or message.end_frame is not None:
         raise LocalProtocolError("this version fetches a whole group")
     write_names(writer, message.broadcast, message.track)
@@ -249,7 +249,7 @@ def write_fetch(writer: Writer, message: Fetch) -> None:
 
 
 def read_fetch_frames(reader: Reader, limits: Limits) -> Fetch:
-    """Reads `s broadcast, s track, u8 priority, i group, i first_frame, opt last_frame` (-06)."""
+    """Read `s broadcast, s track, u8 priority, i group, i first_frame, opt last_frame` (-06)."""
     broadcast, track = read_names(reader, limits)
     fetch = Fetch(broadcast, track, reader.u8(), reader.varint(), reader.varint(), reader.optional())
     if fetch.end_frame is not None and fetch.end_frame < fetch.start_frame:
@@ -258,7 +258,7 @@ def read_fetch_frames(reader: Reader, limits: Limits) -> Fetch:
 
 
 def write_fetch_frames(writer: Writer, message: Fetch) -> None:
-    """Writes `s broadcast, s track, u8 priority, i group, i first_frame, opt last_frame`."""
+    """Write `s broadcast, s track, u8 priority, i group, i first_frame, opt last_frame`."""
     if message.end_frame is not None and message.end_frame < message.start_frame:
         raise LocalProtocolError(f"frames {message.start_frame} to {message.end_frame} are no range")
     write_names(writer, message.broadcast, message.track)
@@ -272,22 +272,22 @@ def write_fetch_frames(writer: Writer, message: Fetch) -> None:
 
 
 def read_track(reader: Reader, limits: Limits) -> TrackRequest:
-    """Reads `s broadcast, s track` (-05, -06)."""
+    """Read `s broadcast, s track` (-05, -06)."""
     return TrackRequest(*read_names(reader, limits))
 
 
 def write_track(writer: Writer, message: TrackRequest) -> None:
-    """Writes `s broadcast, s track`."""
+    """Write `s broadcast, s track`."""
     write_names(writer, message.broadcast, message.track)
 
 
 def read_ordered_track_info(reader: Reader, limits: Limits) -> TrackInfo:
-    """Reads `u8 priority, u8 ordered, i max_age_ms, i timescale` (-05)."""
+    """Read `u8 priority, u8 ordered, i max_age_ms, i timescale` (-05)."""
     return TrackInfo(reader.u8(), reader.flag(), reader.varint(), _read_timescale(reader))
 
 
 def write_ordered_track_info(writer: Writer, message: TrackInfo) -> None:
-    """Writes `u8 priority, u8 ordered, i max_age_ms, i timescale`."""
+    """Write `u8 priority, u8 ordered, i max_age_ms, i timescale`."""
     writer.u8(message.priority)
     writer.flag(message.ordered)
     writer.varint(message.max_age_ms)
@@ -295,12 +295,12 @@ def write_ordered_track_info(writer: Writer, message: TrackInfo) -> None:
 
 
 def read_track_info(reader: Reader, limits: Limits) -> TrackInfo:
-    """Reads `u8 priority, i max_age_ms, i timescale` (-06)."""
+    """Read `u8 priority, i max_age_ms, i timescale` (-06)."""
     return TrackInfo(priority=reader.u8(), max_age_ms=reader.varint(), timescale=_read_timescale(reader))
 
 
 def write_track_info(writer: Writer, message: TrackInfo) -> None:
-    """Writes `u8 priority, i max_age_ms, i timescale`; a preference for order is left out."""
+    """Write `u8 priority, i max_age_ms, i timescale`; a preference for order is left out."""
     writer.u8(message.priority)
     writer.varint(message.max_age_ms)
     _write_timescale(writer, message.timescale)

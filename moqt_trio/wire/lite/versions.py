@@ -178,12 +178,12 @@ _WRITES_06: Writes = {
 
 
 def _read_wip_start(reader: Reader, limits: Limits) -> AnnounceStart:
-    """Reads `s suffix, hops, i cost`."""
+    """Read `s suffix, hops, i cost`."""
     return AnnounceStart(announce.read_path(reader, limits), announce.read_hops(reader, limits), reader.varint())
 
 
 def _write_wip_start(writer: Writer, message: AnnounceStart) -> None:
-    """Writes `s suffix, hops, i cost`."""
+    """Write `s suffix, hops, i cost`."""
     announce.refuse_restart(message)
     writer.text(message.suffix)
     announce.write_hops(writer, message.hops)
@@ -191,12 +191,12 @@ def _write_wip_start(writer: Writer, message: AnnounceStart) -> None:
 
 
 def _read_wip_update(reader: Reader, limits: Limits) -> AnnounceUpdate:
-    """Reads `i announce_id, hops, i cost`."""
+    """Read `i announce_id, hops, i cost`."""
     return AnnounceUpdate(reader.varint(), announce.read_hops(reader, limits), reader.varint())
 
 
 def _write_wip_update(writer: Writer, message: AnnounceUpdate) -> None:
-    """Writes `i announce_id, hops, i cost`."""
+    """Write `i announce_id, hops, i cost`."""
     writer.varint(message.announce_id)
     announce.write_hops(writer, message.hops)
     writer.varint(message.warm_cost)

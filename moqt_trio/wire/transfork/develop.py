@@ -1,4 +1,4 @@
-"""gomoqt's develop version: moq-transfork-03 with lengths, and with parameters behind some messages.
+"""gomoqt's develop version: moq-transfork-03 with lengths, and with parameters at the end of some messages.
 
     message { Length (varint), Body (..) }
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ...limits import Limits
     from ..buffer import Reader, StreamBuffer, Writer
 
-# A list that was never made is counted as no byte and written as one: a zero is left over behind the message.
+# A list that was never made is counted as no byte and written as one: a zero is left over after the message.
 _STRAY_ZEROS: Final = frozenset(
     {
         Expect.SESSION_UPDATE,
@@ -54,7 +54,7 @@ _STRAY_ZEROS: Final = frozenset(
         Expect.TRACK_INFO,
     }
 )
-"""The places where a message of no bytes means nothing, and is the zero behind a message that was counted short."""
+"""The places where a message of no bytes means nothing, and is the zero after a message that was counted short."""
 
 
 def _read_parameters(reader: Reader, limits: Limits) -> Parameters | None:
@@ -79,19 +79,19 @@ def _write_parameters(writer: Writer, parameters: Parameters | None) -> None:
 
 
 def _read_request(reader: Reader, limits: Limits) -> AnnounceRequest:
-    """Reads `path prefix, params?`; no byte at all is the empty prefix."""
+    """Read `path prefix, params?`; no byte at all is the empty prefix."""
     prefix = paths.read_path(reader, limits) if reader.remaining else ""
     return AnnounceRequest(prefix, parameters=_read_parameters(reader, limits))
 
 
 def _write_request(writer: Writer, message: AnnounceRequest) -> None:
-    """Writes `path prefix, params?`."""
+    """Write `path prefix, params?`."""
     paths.write_path(writer, message.prefix)
     _write_parameters(writer, message.parameters)
 
 
 def _read_announce(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd | AnnounceLive:
-    """Reads `i status, path suffix, params?`; the suffix may be missing where the status is live."""
+    """Read `i status, path suffix, params?`; the suffix may be missing where the status is live."""
     status = transfork.read_status(reader)
     written = bool(reader.remaining)
     suffix = paths.read_path(reader, limits) if written or status != transfork.LIVE else ""
@@ -104,13 +104,13 @@ def _read_announce(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEn
 
 
 def _write_announce(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
-    """Writes `i status, path suffix, params?`."""
+    """Write `i status, path suffix, params?`."""
     transfork.write_suffix(writer, message)
     _write_parameters(writer, message.parameters)
 
 
 def _write_live(writer: Writer, message: AnnounceLive) -> None:
-    """Writes `i status, path suffix, params?` with the empty suffix: without it gomoqt's own reader gives up."""
+    """Write `i status, path suffix, params?` with the empty suffix: without it gomoqt's own reader gives up."""
     writer.varint(transfork.LIVE)
     paths.write_path(writer, "")
     _write_parameters(writer, message.parameters)
@@ -120,7 +120,7 @@ def _write_live(writer: Writer, message: AnnounceLive) -> None:
 
 
 def _read_subscribe(reader: Reader, limits: Limits) -> Subscribe:
-    """Reads `i id, path track, i priority, i order, i start, i end, params?`."""
+    """Read `i id, path track, i priority, i order, i start, i end, params?`."""
     subscribe_id, (broadcast, track) = reader.varint(), paths.read_track(reader, limits)
     update = _read_subscribe_update(reader, limits)
     return Subscribe(
@@ -136,14 +136,14 @@ def _read_subscribe(reader: Reader, limits: Limits) -> Subscribe:
 
 
 def _write_subscribe(writer: Writer, message: Subscribe) -> None:
-    """Writes what `_read_subscribe` reads; a preference for age is left out."""
+    """Write what `_read_subscribe` reads; a preference for age is left out."""
     writer.varint(message.subscribe_id)
     paths.write_track(writer, message.broadcast, message.track)
     _write_subscribe_update(writer, message)
 
 
 def _read_subscribe_update(reader: Reader, limits: Limits) -> SubscribeUpdate:
-    """Reads `i priority, i order, i start, i end, params?`."""
+    """Read `i priority, i order, i start, i end, params?`."""
     return SubscribeUpdate(
         priority=paths.read_priority(reader),
         ordered=paths.read_order(reader),
@@ -154,7 +154,7 @@ def _read_subscribe_update(reader: Reader, limits: Limits) -> SubscribeUpdate:
 
 
 def _write_subscribe_update(writer: Writer, message: Subscribe | SubscribeUpdate) -> None:
-    """Writes what `_read_subscribe_update` reads; a preference for age is left out."""
+    """Write what `_read_subscribe_update` reads; a preference for age is left out."""
     transfork.refuse_frames(message)
     if message.start_group == 0 or message.end_group == 0:
         raise LocalProtocolError("this version counts groups from 1, so a range can't start or end at group 0")
@@ -166,25 +166,25 @@ def _write_subscribe_update(writer: Writer, message: Subscribe | SubscribeUpdate
 
 
 def _read_info(reader: Reader, limits: Limits) -> TrackInfo:
-    """Reads `i priority, i latest, i order`."""
+    """Read `i priority, i latest, i order`."""
     priority, latest = paths.read_priority(reader), reader.varint()
     return TrackInfo(priority, paths.read_order(reader), latest_group=latest or None)
 
 
 def _write_info(writer: Writer, message: TrackInfo) -> None:
-    """Writes `i priority, i latest, i order`; how long groups are kept is left out."""
+    """Write `i priority, i latest, i order`; how long groups are kept is left out."""
     paths.write_priority(writer, message.priority)
     writer.varint(message.latest_group or 0)
     paths.write_order(writer, message.ordered)
 
 
 def _read_accepting_info(reader: Reader, limits: Limits) -> SubscribeOk:
-    """Reads what `_read_info` reads."""
+    """Read what `_read_info` reads."""
     return transfork.accepted_by(_read_info(reader, limits))
 
 
 def _write_accepting_info(writer: Writer, message: SubscribeOk) -> None:
-    """Writes what `_write_info` writes."""
+    """Write what `_write_info` writes."""
     _write_info(writer, transfork.info_of(message))
 
 
@@ -192,7 +192,7 @@ def _write_accepting_info(writer: Writer, message: SubscribeOk) -> None:
 
 
 def _read_fetch(reader: Reader, limits: Limits) -> Fetch:
-    """Reads `i subscribe_id, path track, i priority, i group, i first_frame`; the last may be missing."""
+    """Read `i subscribe_id, path track, i priority, i group, i first_frame`; the last may be missing."""
     subscribe_id, (broadcast, track) = reader.varint(), paths.read_track(reader, limits)
     priority, group = paths.read_priority(reader), reader.varint()
     start_frame = reader.varint() if reader.remaining else 0
@@ -200,13 +200,13 @@ def _read_fetch(reader: Reader, limits: Limits) -> Fetch:
 
 
 def _write_fetch(writer: Writer, message: Fetch) -> None:
-    """Writes `i subscribe_id, path track, i priority, i group, i first_frame`."""
+    """Write `i subscribe_id, path track, i priority, i group, i first_frame`."""
     writer.varint(message.subscribe_id)
     transfork.write_fetch_from_frame(writer, message)
 
 
 def _read_track_request(reader: Reader, limits: Limits) -> TrackRequest:
-    """Reads `path track`; no byte at all names no track."""
+    """Read `path track`; no byte at all names no track."""
     return TrackRequest(*(paths.read_track(reader, limits) if reader.remaining else ("", "")))
 
 
@@ -294,7 +294,7 @@ class DevelopDialect(TableDialect):
     codes = CODES
 
     def split_stream_type(self, data: bytes) -> tuple[int, int] | None:
-        """Returns the number of a stream's type, which is one byte, and the offset behind it."""
+        """Return the number of a stream's type, which is one byte, and the offset after it."""
         return (data[0], 1) if data else None
 
     def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:

@@ -2,8 +2,8 @@
 
     message { Body (..) }
 
-No message has a length in front: what it is depends on the stream and the place in it, and it ends behind its last
-field. Nothing can be skipped. `tuple_paths.py` has the paths. In the layouts `i` is a varint, `path` a tuple of texts,
+No message has a length in front: what it is depends on the stream and the place in it, and it ends after its last
+field. Nothing can be skipped. `tuples.py` has the paths. In the layouts `i` is a varint, `path` a tuple of texts,
 and `opt` a varint that is one above its meaning, 0 for none.
 
 Spec: draft-lcurley-moq-transfork-03.
@@ -54,17 +54,17 @@ LIVE: Final = 2
 
 
 def _read_request(reader: Reader, limits: Limits) -> AnnounceRequest:
-    """Reads `path prefix`."""
+    """Read `path prefix`."""
     return AnnounceRequest(paths.read_path(reader, limits))
 
 
 def _write_request(writer: Writer, message: AnnounceRequest) -> None:
-    """Writes `path prefix`."""
+    """Write `path prefix`."""
     paths.write_path(writer, message.prefix)
 
 
 def read_status(reader: Reader) -> int:
-    """Reads `i status`: ended, active or live."""
+    """Read `i status`: ended, active or live."""
     status = reader.varint()
     if status > LIVE:
         raise reader.malformed(f"unknown status {status}")
@@ -72,7 +72,7 @@ def read_status(reader: Reader) -> int:
 
 
 def write_suffix(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
-    """Writes `i status, path suffix`."""
+    """Write `i status, path suffix`."""
     if isinstance(message, AnnounceStart):
         refuse_restart(message)
     elif message.suffix is None:
@@ -82,7 +82,7 @@ def write_suffix(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
 
 
 def _read_announce(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd | AnnounceLive:
-    """Reads `i status, path suffix`, or `i status` alone where it is live."""
+    """Read `i status, path suffix`, or `i status` alone where it is live."""
     status = read_status(reader)
     if status == LIVE:
         return AnnounceLive()
@@ -91,7 +91,7 @@ def _read_announce(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEn
 
 
 def _write_live(writer: Writer, message: AnnounceLive) -> None:
-    """Writes `i status`."""
+    """Write `i status`."""
     writer.varint(LIVE)
 
 
@@ -99,7 +99,7 @@ def _write_live(writer: Writer, message: AnnounceLive) -> None:
 
 
 def _read_subscribe(reader: Reader, limits: Limits) -> Subscribe:
-    """Reads `i id, path track, i priority, i order, i max_age_ms, opt start, opt end`."""
+    """Read `i id, path track, i priority, i order, i max_age_ms, opt start, opt end`."""
     subscribe_id, (broadcast, track) = reader.varint(), paths.read_track(reader, limits)
     update = _read_subscribe_update(reader, limits)
     return Subscribe(
@@ -115,20 +115,20 @@ def _read_subscribe(reader: Reader, limits: Limits) -> Subscribe:
 
 
 def _write_subscribe(writer: Writer, message: Subscribe) -> None:
-    """Writes what `_read_subscribe` reads."""
+    """Write what `_read_subscribe` reads."""
     writer.varint(message.subscribe_id)
     paths.write_track(writer, message.broadcast, message.track)
     _write_subscribe_update(writer, message)
 
 
 def _read_subscribe_update(reader: Reader, limits: Limits) -> SubscribeUpdate:
-    """Reads `i priority, i order, i max_age_ms, opt start, opt end`."""
+    """Read `i priority, i order, i max_age_ms, opt start, opt end`."""
     priority, ordered = paths.read_priority(reader), paths.read_order(reader)
     return SubscribeUpdate(priority, ordered, reader.varint(), reader.optional(), reader.optional())
 
 
 def _write_subscribe_update(writer: Writer, message: Subscribe | SubscribeUpdate) -> None:
-    """Writes what `_read_subscribe_update` reads."""
+    """Write what `_read_subscribe_update` reads."""
     refuse_frames(message)
     paths.write_priority(writer, message.priority)
     paths.write_order(writer, message.ordered)
@@ -138,19 +138,19 @@ def _write_subscribe_update(writer: Writer, message: Subscribe | SubscribeUpdate
 
 
 def refuse_frames(message: Subscribe | SubscribeUpdate) -> None:
-    """Raises `LocalProtocolError` for a subscription to a range of frames."""
+    """Raise `LocalProtocolError` for a subscription to a range of frames."""
     if message.start_frame or message.end_frame is not None:
         raise LocalProtocolError("this version can't subscribe to a range of frames")
 
 
 def _read_info(reader: Reader, limits: Limits) -> TrackInfo:
-    """Reads `i priority, i latest, i order, i max_age_ms`. A latest group of 0 may also say that there is none."""
+    """Read `i priority, i latest, i order, i max_age_ms`. A latest group of 0 may also say that there is none."""
     priority, latest, ordered = paths.read_priority(reader), reader.varint(), paths.read_order(reader)
     return TrackInfo(priority, ordered, reader.varint(), latest_group=latest or None)
 
 
 def _write_info(writer: Writer, message: TrackInfo) -> None:
-    """Writes `i priority, i latest, i order, i max_age_ms`."""
+    """Write `i priority, i latest, i order, i max_age_ms`."""
     paths.write_priority(writer, message.priority)
     writer.varint(message.latest_group or 0)
     paths.write_order(writer, message.ordered)
@@ -158,34 +158,34 @@ def _write_info(writer: Writer, message: TrackInfo) -> None:
 
 
 def accepted_by(info: TrackInfo) -> SubscribeOk:
-    """Returns what an INFO says where it accepts a subscription."""
+    """Return what an INFO says where it accepts a subscription."""
     return SubscribeOk(None, info.priority, info.ordered, info.max_age_ms, latest_group=info.latest_group)
 
 
 def info_of(message: SubscribeOk) -> TrackInfo:
-    """Returns the INFO that accepts a subscription. A publisher that names its first group has that at least."""
+    """Return the INFO that accepts a subscription. A publisher that names its first group has that at least."""
     latest = message.start_group if message.latest_group is None else message.latest_group
     return TrackInfo(message.priority, message.ordered, message.max_age_ms, latest_group=latest)
 
 
 def _read_accepting_info(reader: Reader, limits: Limits) -> SubscribeOk:
-    """Reads what `_read_info` reads."""
+    """Read what `_read_info` reads."""
     return accepted_by(_read_info(reader, limits))
 
 
 def _write_accepting_info(writer: Writer, message: SubscribeOk) -> None:
-    """Writes what `_write_info` writes."""
+    """Write what `_write_info` writes."""
     _write_info(writer, info_of(message))
 
 
 def _read_gap(reader: Reader, limits: Limits) -> SubscribeDrop:
-    """Reads `i start, i count, i code`; the count is of the groups behind the first."""
+    """Read `i start, i count, i code`; the count is of the groups after the first."""
     start, more = reader.varint(), reader.varint()
     return SubscribeDrop(start, start + more, reader.varint())
 
 
 def _write_gap(writer: Writer, message: SubscribeDrop) -> None:
-    """Writes `i start, i count, i code`."""
+    """Write `i start, i count, i code`."""
     if message.end < message.start:
         raise LocalProtocolError(f"groups {message.start} to {message.end} are no range")
     writer.varint(message.start)
@@ -197,13 +197,13 @@ def _write_gap(writer: Writer, message: SubscribeDrop) -> None:
 
 
 def _read_fetch(reader: Reader, limits: Limits) -> Fetch:
-    """Reads `path track, i priority, i group, i first_frame`."""
+    """Read `path track, i priority, i group, i first_frame`."""
     broadcast, track = paths.read_track(reader, limits)
     return Fetch(broadcast, track, paths.read_priority(reader), reader.varint(), reader.varint())
 
 
 def write_fetch_from_frame(writer: Writer, message: Fetch) -> None:
-    """Writes `path track, i priority, i group, i first_frame`."""
+    """Write `path track, i priority, i group, i first_frame`."""
     if message.end_frame is not None:
         raise LocalProtocolError("this version fetches a group to its end")
     paths.write_track(writer, message.broadcast, message.track)
@@ -213,22 +213,22 @@ def write_fetch_from_frame(writer: Writer, message: Fetch) -> None:
 
 
 def read_fetch_update(reader: Reader, limits: Limits) -> FetchUpdate:
-    """Reads `i priority`."""
+    """Read `i priority`."""
     return FetchUpdate(paths.read_priority(reader))
 
 
 def write_fetch_update(writer: Writer, message: FetchUpdate) -> None:
-    """Writes `i priority`."""
+    """Write `i priority`."""
     paths.write_priority(writer, message.priority)
 
 
 def _read_track_request(reader: Reader, limits: Limits) -> TrackRequest:
-    """Reads `path track`."""
+    """Read `path track`."""
     return TrackRequest(*paths.read_track(reader, limits))
 
 
 def write_track_request(writer: Writer, message: TrackRequest) -> None:
-    """Writes `path track`."""
+    """Write `path track`."""
     paths.write_track(writer, message.broadcast, message.track)
 
 
@@ -301,9 +301,9 @@ class TransforkDialect(TableDialect):
         return writer.getvalue()
 
     def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
-        """Takes the next message out of a buffer, or returns None; see `Dialect.read_untrusted`.
+        """Take the next message out of a buffer, or returns None; see `Dialect.read_untrusted`.
 
-        An error in a GROUP header and a path that nobody can ask for break the stream; any other error breaks the
+        An error in a GROUP header and a path that can't be asked for break the stream; any other error breaks the
         session.
 
         Raises:

@@ -27,7 +27,7 @@ _MAX_PRIORITY: Final = 255
 
 
 def read_parts(reader: Reader, limits: Limits) -> tuple[str, ...]:
-    """Reads a path, a prefix or a suffix.
+    """Read a path, a prefix or a suffix.
 
     Raises:
         Malformed: A part that a path with slashes can't hold; scope `"stream"`, as the message itself is in order.
@@ -46,14 +46,14 @@ def read_parts(reader: Reader, limits: Limits) -> tuple[str, ...]:
 
 
 def write_parts(writer: Writer, parts: tuple[str, ...]) -> None:
-    """Writes a path, a prefix or a suffix."""
+    """Write a path, a prefix or a suffix."""
     writer.varint(len(parts))
     for part in parts:
         writer.text(part)
 
 
 def parts_of(path: str) -> tuple[str, ...]:
-    """Returns the parts of a path with slashes.
+    """Return the parts of a path with slashes.
 
     Raises:
         LocalProtocolError: A part is empty: a slash is at an end, or doubled.
@@ -65,27 +65,27 @@ def parts_of(path: str) -> tuple[str, ...]:
 
 
 def read_path(reader: Reader, limits: Limits) -> str:
-    """Reads a path, and joins its parts with slashes."""
+    """Read a path, and joins its parts with slashes."""
     return "/".join(read_parts(reader, limits))
 
 
 def write_path(writer: Writer, path: str) -> None:
-    """Writes a path with slashes."""
+    """Write a path with slashes."""
     write_parts(writer, parts_of(path))
 
 
 def split_track(parts: tuple[str, ...]) -> tuple[str, str]:
-    """Returns the broadcast's path and the track's name of a tuple; two empty texts for the empty tuple."""
+    """Return the broadcast's path and the track's name of a tuple; two empty texts for the empty tuple."""
     return ("/".join(parts[:-1]), parts[-1]) if parts else ("", "")
 
 
 def read_track(reader: Reader, limits: Limits) -> tuple[str, str]:
-    """Reads the path of a track, and returns the broadcast's path and the track's name."""
+    """Read the path of a track, and returns the broadcast's path and the track's name."""
     return split_track(read_parts(reader, limits))
 
 
 def write_track(writer: Writer, broadcast: str, track: str) -> None:
-    """Writes the path of a track.
+    """Write the path of a track.
 
     Raises:
         LocalProtocolError: The track's name is empty or has a slash in it.
@@ -99,19 +99,19 @@ def write_track(writer: Writer, broadcast: str, track: str) -> None:
 
 
 def read_priority(reader: Reader) -> int:
-    """Reads `i priority`; what is above 255 goes as soon as anything can, which 255 says."""
+    """Read `i priority`; what is above 255 goes as soon as anything can, which 255 says."""
     return min(reader.varint(), _MAX_PRIORITY)
 
 
 def write_priority(writer: Writer, priority: int) -> None:
-    """Writes `i priority`."""
+    """Write `i priority`."""
     if not 0 <= priority <= _MAX_PRIORITY:
         raise LocalProtocolError(f"a priority is 0 to 255, not {priority}")
     writer.varint(priority)
 
 
 def read_order(reader: Reader) -> bool | None:
-    """Reads `i order`: 0 the publisher's choice, 1 ascending, 2 descending."""
+    """Read `i order`: 0 the publisher's choice, 1 ascending, 2 descending."""
     order = reader.varint()
     if order >= len(_ORDERS):
         raise reader.malformed(f"unknown group order {order}")
@@ -119,5 +119,5 @@ def read_order(reader: Reader) -> bool | None:
 
 
 def write_order(writer: Writer, ordered: bool | None) -> None:
-    """Writes `i order`."""
+    """Write `i order`."""
     writer.varint(_ORDERS.index(ordered))
