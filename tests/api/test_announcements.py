@@ -1,4 +1,4 @@
-"""Announcements that nobody reads: bounded, and true once they are read."""
+"""Unread announcements: bounded, and correct once they are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIMITS = moqt.Limits(max_queued_announcements=8)
 
 
 async def test_unread_changes_are_bounded():
-    """However many broadcasts come and go unread, what waits is at most the difference to what was told."""
+    """However many broadcasts come and go unread, the queue has at most the difference from what was read."""
     async with session_pair(client_limits=LIMITS) as (client, server), client.announcements() as announcements:
         for number in range(100):
             async with server.publish(f"passing/{number}", moqt.Broadcast()):
@@ -23,13 +23,13 @@ async def test_unread_changes_are_bounded():
             assert len(announcements._queue) <= LIMITS.max_queued_announcements
             state: dict[str, bool] = {}
             while announcements._queue:
-                news = await announcements.receive()
-                state[str(news.path)] = news.active
+                change = await announcements.receive()
+                state[str(change.path)] = change.active
     assert [path for path, active in state.items() if active] == ["staying"]
 
 
 async def test_a_withdrawal_is_never_lost():
-    """A broadcast that was told as active is told as gone, also when its end found the queue full."""
+    """A broadcast that was read as active is read as gone, also when it ended while the queue was full."""
     async with session_pair(client_limits=LIMITS) as (client, server), client.announcements() as announcements:
         async with server.publish("seen", moqt.Broadcast()):
             assert (await announcements.receive()).active
@@ -39,9 +39,9 @@ async def test_a_withdrawal_is_never_lost():
         await trio.testing.wait_all_tasks_blocked()
         gone = set()
         while announcements._queue:
-            news = await announcements.receive()
-            if not news.active:
-                gone.add(str(news.path))
+            change = await announcements.receive()
+            if not change.active:
+                gone.add(str(change.path))
         assert "seen" in gone
 
 
@@ -66,7 +66,7 @@ async def test_a_track_name_that_is_too_long_is_the_callers_mistake():
 
 
 async def test_waiting_for_goaway_ends_with_the_session():
-    """Whoever waits to be asked to leave learns that the session has ended instead."""
+    """A task that waits for GOAWAY gets the session's end instead."""
     async with session_pair() as (client, server), trio.open_nursery() as nursery:
 
         async def wait() -> None:

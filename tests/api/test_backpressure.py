@@ -94,12 +94,14 @@ async def read_some(subscription: moqt.Subscription, count: int) -> int:
 async def test_an_application_that_stops_reading(scheme, limits):
     """A group that is not read stops its publisher at the stream's window; other tracks and other sessions run on."""
     broadcast = moqt.Broadcast(limits=limits)
-    deaf, beside, apart = (Writer(broadcast.track(name, delivery="reliable")) for name in ("deaf", "beside", "apart"))
+    stalled, beside, apart = (
+        Writer(broadcast.track(name, delivery="reliable")) for name in ("stalled", "beside", "apart")
+    )
     enough = 2 * limits.connection_window
     got: dict[str, int] = {}
     async with (
         publishing(scheme, limits, broadcast, clients=2) as (session, neighbour),
-        session.subscribe("b", "deaf") as unread,
+        session.subscribe("b", "stalled") as unread,
         session.subscribe("b", "beside") as one,
         neighbour.subscribe("b", "apart") as two,
         trio.open_nursery() as nursery,
@@ -108,10 +110,10 @@ async def test_an_application_that_stops_reading(scheme, limits):
         async def read(name: str, subscription: moqt.Subscription) -> None:
             got[name] = await read_some(subscription, enough)
 
-        nursery.start_soon(deaf.run)
-        stopped = await at_rest(lambda: deaf.written)
+        nursery.start_soon(stalled.run)
+        stopped = await at_rest(lambda: stalled.written)
         in_window = unread.statistics().bytes_received
-        # Beside the window: what the send buffer takes before a writer waits, and what the track may be behind.
+        # Beside the window: what the send buffer takes before a writer waits, and the backlog that the track may have.
         kept = limits.send_high + limits.reliable_backlog + CHUNK + 2 * len(PAYLOAD)
         assert limits.stream_window - 2 * len(PAYLOAD) <= in_window <= limits.stream_window
         assert in_window <= stopped <= in_window + kept
@@ -122,18 +124,18 @@ async def test_an_application_that_stops_reading(scheme, limits):
             readers.start_soon(read, "apart", two)
         print(
             f"\n{scheme}: unread group: {in_window} B in a window of {limits.stream_window} B, its writer stopped at "
-            f"{deaf.written} B; meanwhile {got['beside']} B on the same session, {got['apart']} B on another"
+            f"{stalled.written} B; meanwhile {got['beside']} B on the same session, {got['apart']} B on another"
         )
-        assert deaf.written == stopped
+        assert stalled.written == stopped
         # Reading gives credit, and the writer goes on from where it stopped.
         assert await read_some(unread, 2 * stopped) >= 2 * stopped
-        assert deaf.written > stopped
+        assert stalled.written > stopped
         nursery.cancel_scope.cancel()
     assert min(got.values()) >= enough
 
 
 @SCHEMES
-async def test_a_live_writer_with_a_deaf_subscriber_is_bounded_in_memory(scheme):
+async def test_a_live_writer_with_a_stalled_subscriber_is_bounded_in_memory(scheme):
     """Writing far more than anybody reads costs the cache and the windows, not what was written."""
     limits = attrs.evolve(SMALL, cache_bytes=512 * 1024, live_backlog=256 * 1024)
     broadcast = moqt.Broadcast(limits=limits)
@@ -151,7 +153,7 @@ async def test_a_live_writer_with_a_deaf_subscriber_is_bounded_in_memory(scheme)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        print(f"\n{scheme}: wrote {total} B live to a deaf subscriber; peak {peak} B of memory")
+        print(f"\n{scheme}: wrote {total} B live to a stalled subscriber; peak {peak} B of memory")
         assert subscription.statistics().bytes_received <= limits.connection_window
         assert session.closed is None
     bound = limits.cache_bytes + limits.live_backlog + 4 * limits.connection_window
@@ -161,7 +163,7 @@ async def test_a_live_writer_with_a_deaf_subscriber_is_bounded_in_memory(scheme)
 @SCHEMES
 @LIMITS
 async def test_a_frame_larger_than_the_window(scheme, limits):
-    """A frame of 1 MiB arrives through a smaller stream window as soon as somebody waits for it, and not before."""
+    """A frame of 1 MiB arrives through a smaller stream window as soon as a reader waits for it, and not before."""
     broadcast = moqt.Broadcast(limits=limits)
     track = broadcast.track("t", delivery="reliable")
     frame = bytes(range(256)) * 4096

@@ -1,4 +1,4 @@
-"""Whom a client trusts, how long it waits, and what it is told: certificates, silence and bad arguments."""
+"""Which servers a client trusts, how long it waits, and its errors: certificates, silence and bad arguments."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_verification_switched_off(scheme):
     assert await outcome(certificate, scheme, verify=False) is None
 
 
-# -- nobody, and silence ---------------------------------------------------------------------------------------
+# -- no server, and silence ------------------------------------------------------------------------------------
 
 
 def unused_port() -> int:
@@ -104,7 +104,7 @@ def unused_port() -> int:
 @SCHEMES
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_no_server(scheme, host):
-    """Where nobody listens the answer is prompt, and names the address."""
+    """Where no server listens the error is prompt, and names the address."""
     port = unused_port()
     with trio.fail_after(2), pytest.raises(moqt.HandshakeFailed, match=rf"{host}:{port}"):
         async with moqt.connect(f"{scheme}://{host}:{port}/"):

@@ -59,7 +59,7 @@ async def accepted(peer, version):
 async def test_a_range_that_the_publisher_drops(version):
     """The range and its code reach the application, and each group of it is counted once.
 
-    The last group is inclusive; moq-transfork-03 counts the groups behind the first one instead.
+    The last group is inclusive; moq-transfork-03 counts the groups after the first one instead.
     """
     async with raw_peer(version) as (peer, session), session.subscribe("demo/cam", "events") as subscription:
         assert subscription.dropped == ()
@@ -103,7 +103,7 @@ async def test_the_end_of_a_track(version):
 
 @pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03"])
 async def test_a_group_that_the_writer_gives_up(version):
-    """A group that the publisher gives up before it was sent is told with the application's own code."""
+    """A group that the publisher resets before it was sent is reported with the application's own code."""
     async with subscribed(version) as (_, _, track, subscription):
         await track.write(b"0")
         await subscription.receive()

@@ -37,8 +37,8 @@ async def test_authorities_that_are_none(contents, tmp_path):
 
 
 async def test_no_version_in_common(nursery):
-    """A client that shares no version with a WebTransport server is told so as over raw QUIC, with both sides' lists
-    in the message."""
+    """A client that shares no version with a WebTransport server gets the same error as over raw QUIC, with both sides'
+    lists in the message."""
     offered = ("moq-lite-06", "moq-lite-04")
     listener = await nursery.start(
         lambda task_status: moqt.serve(refuse, "localhost", 0, versions=["moq-lite-05"], task_status=task_status)

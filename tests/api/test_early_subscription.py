@@ -1,4 +1,4 @@
-"""Subscriptions to tracks that nobody publishes yet: gomoqt's develop version has peers that make them."""
+"""Subscriptions to tracks that are not published yet: gomoqt's develop version has peers that make them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_a_subscription_waits_for_its_track(autojump_clock):
 
 
 async def test_it_does_not_wait_for_ever(autojump_clock):
-    """A track that nobody publishes within `Limits.track_wait_timeout` is refused, and the session lives on."""
+    """A track that is not published within `Limits.track_wait_timeout` is refused, and the session lives on."""
     async with session_pair(VERSION) as (client, server):
         began = trio.current_time()
         with pytest.raises(moqt.NotFound):
@@ -62,7 +62,7 @@ async def test_giving_up_ends_the_waiting(autojump_clock):
         with trio.move_on_after(0.5) as scope:
             await first_frame(server)
         assert scope.cancelled_caught
-        async with client.publish("japan/kyoto", broadcast_of_one(b"nobody reads this")):
+        async with client.publish("japan/kyoto", broadcast_of_one(b"this is not read")):
             await trio.testing.wait_all_tasks_blocked()
             assert client.statistics().subscriptions_served == 0
             assert server.statistics().subscriptions == 0

@@ -61,7 +61,7 @@ async def test_a_reader_that_waits_when_the_publisher_finishes(autojump_clock):
 
 
 async def test_a_group_that_comes_late(autojump_clock):
-    """A group that is overtaken by the end of its track is delivered; once all are there, nobody waits any more."""
+    """A group that is overtaken by the end of its track is delivered; once all are there, no reader waits any more."""
     async with raw_peer(limits=LIMITS) as (peer, session), session.subscribe("b", "t") as subscription:
         await send_group(peer, 1)
         await finished_subscription(peer)

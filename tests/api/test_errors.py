@@ -1,4 +1,4 @@
-"""What goes wrong is told apart: the peer gave up, we closed, two tasks on one object, nothing there, session over."""
+"""Each failure has its own error: reset by the peer, closed here, two tasks on one object, not found, session over."""
 
 from __future__ import annotations
 

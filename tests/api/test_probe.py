@@ -1,4 +1,4 @@
-"""Probes: what the publisher measures, told to the subscriber."""
+"""Probes: what the publisher measures, reported to the subscriber."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ async def write_groups(track: moqt.Track, *sequences: int) -> None:
 
 
 async def test_a_range_ends_iteration_and_not_the_subscription(version):
-    """Iteration ends behind the last group asked for; an update that moves the end lets it go on, up to the new one."""
+    """Iteration ends after the last group asked for; an update that moves the end lets it go on, up to the new one."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", max_age=60)
     async with session_pair(version) as (client, server), server.publish("b", broadcast):
@@ -148,7 +148,7 @@ async def test_gaps_as_long_as_timestamps(version):
 
 
 async def test_an_end_in_the_past_without_a_start(version):
-    """A subscription that starts at the latest group, which is behind its end already, ends at once; in moq-lite-06 it
+    """A subscription that starts at the latest group, which is after its end already, ends at once; in moq-lite-06 it
     gets the kept groups up to there."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", max_age=60)
@@ -161,7 +161,7 @@ async def test_an_end_in_the_past_without_a_start(version):
 
 
 async def test_dropped_ranges_do_not_overlap(version):
-    """Each group that does not come is told once, whether it left the cache before or fell behind."""
+    """Each group that does not arrive is reported once, whether the cache or the cursor dropped it."""
     broadcast = moqt.Broadcast(limits=moqt.Limits(cache_groups=3, live_backlog_groups=2))
     track = broadcast.track("t", max_age=60)
     async with session_pair(version) as (client, server), server.publish("b", broadcast):
@@ -175,14 +175,14 @@ async def test_dropped_ranges_do_not_overlap(version):
 
 
 async def test_moving_the_end_onto_groups_that_are_kept(version):
-    """After a range of which nothing was kept, an update that moves its end brings the kept groups behind it."""
+    """After a range of which nothing was kept, an update that moves its end brings the kept groups after it."""
     broadcast = moqt.Broadcast(limits=moqt.Limits(cache_groups=2))
     track = broadcast.track("t", max_age=60)
     async with session_pair(version) as (client, server), server.publish("b", broadcast):
         await write_groups(track, *range(9))
         async with client.subscribe("b", "t", start_group=2, end_group=4, max_age=60) as subscription:
             if version in {"moq-lite-05", "moq-lite-06", "moq-lite-06-wip"}:
-                # There nothing can be told of a range before its first group: the publisher ends the subscription.
+                # There no drop can be reported before the first group of a range: the publisher ends the subscription.
                 with trio.fail_after(5), pytest.raises(trio.EndOfChannel):
                     await subscription.receive()
                 return

@@ -41,7 +41,7 @@ async def test_a_last_group_that_overtakes_the_acceptance(autojump_clock):
             assert [group.sequence async for group in subscription] == [5, 4]
 
 
-async def test_an_acceptance_behind_every_group():
+async def test_an_acceptance_after_every_group():
     """A reader that has every group hears of the end when the acceptance says that there were none before them."""
     received = []
 

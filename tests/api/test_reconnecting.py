@@ -37,7 +37,7 @@ class TestReturning:
         assert network.closed == [(3.0, A)]
         assert trio.lowlevel.current_statistics().tasks_living == before
 
-    async def test_a_failure_is_bare(self, autojump_clock):
+    async def test_a_failure_is_raised_without_a_group(self, autojump_clock):
         """A handler's exception comes out as itself, also from a later session, and ends every other handler."""
         cancelled = []
 
@@ -86,7 +86,7 @@ class TestReturning:
 
 class TestLeaving:
     async def test_make_before_break(self, autojump_clock):
-        """The next session runs before the old handler is told to end, and both run side by side meanwhile."""
+        """The next session runs before the old handler is cancelled, and both run side by side meanwhile."""
         log = []
 
         async def handler(session: moqt.Session) -> str:
@@ -236,7 +236,7 @@ class TestLeaving:
         assert ended == [3.0]
 
     async def test_refused_redirect(self, autojump_clock):
-        """A redirect that is not allowed is raised, nobody connects there, and the handler has its time to end."""
+        """A redirect that is not allowed is raised, no connection is opened, and the handler has its time to end."""
         ended = []
 
         async def handler(session: moqt.Session) -> None:
@@ -265,7 +265,7 @@ class TestLeaving:
         assert [url for _, url in network.attempts] == [A, B, A, B]
 
     async def test_a_loop_that_takes_its_time(self, autojump_clock):
-        """A session that lasts for `Limits.settle_time` starts the count anew."""
+        """A session that lasts for `Limits.settle_time` resets the count."""
         settle = moqt.Limits().settle_time
         network = Network({A: [asks_to_leave(after=settle)]})
         with trio.move_on_after(20.5 * settle):

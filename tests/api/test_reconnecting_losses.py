@@ -44,7 +44,7 @@ class TestLosing:
             await connected(network, stay)
         assert [at for at, _ in network.attempts] == [0.0, 1.5, 3.5, 7.5, 12.5]
 
-    async def test_a_server_that_lets_nobody_stay(self, autojump_clock):
+    async def test_a_server_that_keeps_no_session(self, autojump_clock):
         """Sessions that open and are lost at once use up the retries, too; the loss is raised."""
         network = Network({A: [closes()]})
         with pytest.raises(moqt.SessionClosed, match="enough"):
@@ -61,7 +61,7 @@ class TestLosing:
         assert [at for at, _ in network.attempts] == [0.0, 1.0, 3.0, 14.0, 16.0]
 
     async def test_the_last_place_that_worked(self, autojump_clock):
-        """After a redirect a lost session is opened anew where it was (moq-lite-06, section 7.18)."""
+        """After a redirect a lost session is opened again where it was (moq-lite-06, section 7.18)."""
         network = Network({A: [asks_to_leave(B)], B: [closes(after=1), stay]})
         with trio.move_on_after(20):
             await connected(network, stay)

@@ -130,7 +130,7 @@ async def test_another_server(scheme):
 
 @SCHEMES
 async def test_another_server_by_default(scheme):
-    """By default another port is another authority, and nobody goes there."""
+    """By default another port is another authority, and no connection is opened there."""
     hall = Hall()
     async with serving(hall) as second, serving(Door(url_of(second, scheme))) as first:
         with trio.fail_after(5), pytest.raises(moqt.RedirectRefused, match=f"127.0.0.1:{second.port}"):

@@ -254,7 +254,7 @@ class TestAddresses:
     @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.1.1", "10.0.0.1", "100.64.0.1", "fd00::1", "::1"])
     @pytest.mark.parametrize("sender", ["8.8.8.8", "2606:4700::1111", None])
     def test_a_public_server_leads_to_public_addresses(self, address, sender):
-        """A server on the internet cannot send a client into the networks behind it."""
+        """A server on the internet cannot redirect a client into private networks."""
         with pytest.raises(moqt.RedirectRefused, match="redirect_networks") as caught:
             self.allowed([address], sender)
         assert f"{address} ({kind_of(address)})" in str(caught.value)

@@ -133,7 +133,7 @@ async def test_two_readers(stage, request_of, autojump_clock):
 
 @ALL
 async def test_leaving_ends_a_receive(stage, request_of, autojump_clock):
-    """A task that receives while another leaves the block gets ClosedResourceError, and so does everybody after."""
+    """A task that receives while another leaves the block gets ClosedResourceError, and so does every later one."""
     client, _, _ = stage
 
     async def read() -> None:
@@ -159,7 +159,7 @@ async def test_leaving_drops_what_was_not_read(stage, request_of):
 
 @ALL
 async def test_a_session_that_is_over(stage, request_of):
-    """A session's end is told to readers after what had arrived before; a new block cannot be entered at all."""
+    """Readers get the session's end after the items that arrived before it; a new block cannot be entered at all."""
     client, server, _ = stage
     late = request_of(client)
     async with request_of(client) as item:

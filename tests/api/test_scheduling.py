@@ -208,7 +208,7 @@ async def test_equals_share_the_link(autojump_clock):
 
 
 async def test_a_fetch_takes_its_turn(autojump_clock):
-    """A fetch of high priority overtakes the backlog of a subscription, one of low priority waits behind it."""
+    """A fetch of high priority overtakes the backlog of a subscription, one of low priority waits for it."""
     broadcast = moqt.Broadcast()
     track, past = broadcast.track("t", max_age=60), broadcast.track("past", max_age=60)
     await past.write(bytes(FRAME))

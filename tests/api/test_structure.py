@@ -46,7 +46,7 @@ async def test_no_task_outlives_its_block(scheme):
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["webtransport", "quic"])
-async def test_a_single_failure_reaches_the_caller_bare(scheme):
+async def test_a_single_failure_is_raised_without_a_group(scheme):
     """An exception of the block leaves connect() as itself, not in a group, and the server sees INTERNAL_ERROR."""
     ended: list[moqt.MoqtError] = []
     done = trio.Event()
@@ -169,7 +169,7 @@ async def test_aclose_is_bounded_by_the_close_timeout(autojump_clock):
 
 
 async def test_everyone_learns_of_the_end():
-    """When the session ends, whoever waits on it anywhere gets SessionClosed."""
+    """When the session ends, every task that waits on it gets SessionClosed."""
     broadcast = moqt.Broadcast()
     broadcast.track("t")
     seen: list[str] = []

@@ -39,7 +39,7 @@ class Peer:
     """The other side of a session of ours.
 
     Attributes:
-        connection: Its bare connection.
+        connection: Its connection, without a session.
         session: Our session.
         control: The handshake's stream, where the version agrees in band.
         dialect: The version.
@@ -97,7 +97,7 @@ class Peer:
         return await self._ours.enter_async_context(self.session.subscribe("a", track))
 
     async def group(self, subscribe_id: int, sequence: int, data: bytes = b"", *, fin: bool = False) -> BidiStream:
-        """Open a group stream with these bytes behind its header."""
+        """Open a group stream with these bytes after its header."""
         stream = await self.connection.open_uni()
         head = self.dialect.stream_type(StreamKind.GROUP) + self.dialect.encode(Group(subscribe_id, sequence))
         stream.write(head + data, fin=fin)
@@ -126,7 +126,7 @@ class Peer:
 async def hostile_peer(
     name: str, *, client: bool = False, setup: bool = True, limits: moqt.Limits | None = None
 ) -> AsyncIterator[Peer]:
-    """Run a session of ours in one version, against a bare connection.
+    """Run a session of ours in one version, against a connection without a session.
 
     Args:
         name: The version.
@@ -169,7 +169,7 @@ async def hostile_peer(
                             broadcast.track(track).open_group(42)
                             await ours.enter_async_context(session.publish(path, broadcast))
                         yield Peer(peer, session, control, dialect, ours)
-                        # Nobody reads the published tracks to their end.
+                        # No test reads the published tracks to their end.
                         peer.close()
                         await session.wait_closed()
                 finally:

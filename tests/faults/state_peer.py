@@ -36,7 +36,7 @@ async def read_exactly(stream, size: int) -> bytes:
     with trio.fail_after(10):
         while len(data) < size:
             piece = await stream.receive_some(size - len(data))
-            assert piece, f"the stream ended behind {data.hex()}"
+            assert piece, f"the stream ended after {data.hex()}"
             data += piece
     return data
 

@@ -195,5 +195,5 @@ class Wire:
 
     @property
     def mapping(self) -> CodeMapping:
-        """How raw QUIC spells stream codes: as they are in gomoqt, else in the form of WebTransport."""
+        """How raw QUIC encodes stream codes: as they are in gomoqt, else in the form of WebTransport."""
         return PLAIN_CODES if self.version == DEVELOP else HTTP3_CODES

@@ -29,7 +29,7 @@ class Subscriber:
         return sorted(self.cursor.pending)
 
     def read(self, max_bytes=10**9, *, newest_first=False):
-        """Take once from each group that has news; return the frames by sequence, in the order served."""
+        """Take once from each group that is ready; return the frames by sequence, in the order served."""
         return {
             entry.group.sequence: [bytes(frame) for frame in self.cursor.take(entry, max_bytes)[0]]
             for entry in self.cursor.ready(newest_first=newest_first)

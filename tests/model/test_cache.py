@@ -96,7 +96,7 @@ async def test_a_pending_group_outlives_its_age(make_track, subscribe, mock_cloc
 
 @pytest.mark.parametrize("bounds", [{"cache_bytes": 4}, {"cache_groups": 2}])
 async def test_a_live_subscriber_loses_what_leaves_the_cache(make_track, subscribe, bounds):
-    """A group pushed out by bytes or by count is lost to who has not read it, and reported as TOO_FAR_BEHIND."""
+    """A group evicted by bytes or by count is dropped for cursors that have not read it, as TOO_FAR_BEHIND."""
     track = make_track(**bounds)
     reader = subscribe(track)
     for _ in range(4):
@@ -193,7 +193,7 @@ async def test_open_groups_are_trimmed_oldest_first(make_track):
 
 
 async def test_a_reliable_subscriber_keeps_what_it_needs(make_track, subscribe):
-    """On a reliable track the cache gives up what everybody has read, and nothing that somebody still needs."""
+    """On a reliable track the cache drops groups that every subscriber has read, and no others."""
     track = make_track(delivery="reliable", cache_bytes=4, cache_groups=1)
     reader = subscribe(track)
     writer = track.open_group()

@@ -41,7 +41,7 @@ async def test_without_replay_a_start_group_reaches_back(make_track, subscribe):
 async def test_with_replay_max_age_decides_the_start(make_track, subscribe, max_age, expected):
     """moq-lite-06 starts at the oldest group whose reach lies within max age; equality is too old; 0 is the latest."""
     track = make_track(max_age=1000)
-    # Group n reaches to where group n + 1 begins, and the newest frame is at 4 s: it is 3 - n seconds behind.
+    # Group n reaches to where group n + 1 begins, and the newest frame is at 4 s: it is 3 - n seconds older.
     fill(track, 5)
     assert subscribe(track, replay=True, max_age=max_age).pending == expected
 
@@ -117,7 +117,7 @@ async def test_a_frame_range(make_track, subscribe, attached_first):
 
 
 async def test_frames_past_the_end_are_no_burden(make_track, subscribe):
-    """Frames after the end frame are neither news nor backlog, and the group is done once the end was taken."""
+    """Frames after the end frame are neither ready nor backlog, and the group is done once the end was taken."""
     track = make_track()
     reader = subscribe(track, end_group=0, end_frame=0)
     writer = track.open_group()
@@ -188,7 +188,7 @@ async def test_taken_frames_carry_their_timestamps(make_track, subscribe):
 
 
 async def test_a_group_leaves_when_its_end_was_taken(make_track, subscribe):
-    """A group stays pending while it is open; its end is news, and taking after it removes the group."""
+    """A group stays pending while it is open; its end makes it ready, and taking after it removes the group."""
     track = make_track()
     reader = subscribe(track)
     writer = track.open_group()
@@ -206,8 +206,8 @@ async def test_a_group_leaves_when_its_end_was_taken(make_track, subscribe):
     assert reader.pending == []
 
 
-async def test_news_come_once_and_in_order(make_track, subscribe):
-    """News are the groups that something happened to, newest or oldest first, and told once."""
+async def test_ready_groups_are_returned_once_and_in_order(make_track, subscribe):
+    """Groups that changed are ready, newest or oldest first, and returned once."""
     track = make_track()
     reader = subscribe(track)
     fill(track, 3)
@@ -220,7 +220,7 @@ async def test_news_come_once_and_in_order(make_track, subscribe):
 
 
 async def test_every_change_wakes(make_track, subscribe):
-    """A new group, a frame, an end, a loss and the end of the track each wake whoever serves."""
+    """A new group, a frame, an end, a drop and the end of the track each wake the server."""
     track = make_track()
     reader = subscribe(track)
 
@@ -252,7 +252,7 @@ async def test_an_empty_group_wakes_only_as_the_first(make_track, subscribe):
 
 
 async def test_groups_past_the_end_are_not_taken_in(make_track, subscribe):
-    """Once a cursor was told where the track ends for it, what is opened after that is nothing to it."""
+    """Once a cursor has the end of the track, it ignores groups that are opened after it."""
     track = make_track()
     reader = subscribe(track)
     fill(track, 2)
@@ -265,7 +265,7 @@ async def test_groups_past_the_end_are_not_taken_in(make_track, subscribe):
 
 
 async def test_a_removed_group_is_forgotten(make_track, subscribe):
-    """A group that the subscriber does not want is neither news nor backlog, and later frames of it are ignored."""
+    """A group that the subscriber does not want is neither ready nor backlog, and later frames of it are ignored."""
     track = make_track()
     reader = subscribe(track)
     writer = track.open_group()
@@ -278,7 +278,7 @@ async def test_a_removed_group_is_forgotten(make_track, subscribe):
 
 
 async def test_a_dropped_group_is_reported_once(make_track, subscribe):
-    """A group given up for one subscriber is told once with its code, counted, and costs the others nothing."""
+    """A group dropped for one subscriber is reported once with its code, counted, and delivered to the others."""
     track = make_track()
     reader, other = subscribe(track), subscribe(track)
     track.write_nowait(b"abc")
@@ -323,7 +323,7 @@ async def test_done_waits_for_groups_and_losses(make_track, subscribe):
 
 
 async def test_a_range_ends_the_cursor(make_track, subscribe):
-    """A cursor with a last group is done once it has that group; the track's end is told as it is."""
+    """A cursor with a last group is done once it has that group; it still gets the end of the track."""
     track = make_track()
     reader = subscribe(track, end_group=1)
     track.write_nowait(b"a")

@@ -11,7 +11,7 @@ from moqt_trio.codes import StreamCode
 
 
 async def test_the_writer_never_waits(make_track, subscribe):
-    """However far a subscriber is behind, writing goes on at once."""
+    """However large a subscriber's backlog is, writing does not wait."""
     track = make_track(live_backlog=1, live_backlog_groups=1)
     subscribe(track)
     for _ in range(50):
@@ -35,7 +35,7 @@ async def test_past_the_bound_in_bytes_the_oldest_go(make_track, subscribe):
 
 
 async def test_past_the_bound_in_groups_the_oldest_go(make_track, subscribe):
-    """With more groups behind than the bound, the oldest are dropped until it holds."""
+    """With more groups of backlog than the bound, the oldest are dropped until it holds."""
     track = make_track(live_backlog_groups=2)
     reader = subscribe(track)
     for _ in range(5):
@@ -100,8 +100,8 @@ async def test_a_slow_subscriber_costs_the_others_nothing(make_track, subscribe)
     assert stalled.read() == {18: [b"\x12"], 19: [b"\x13"]}
 
 
-async def test_a_group_expires_when_its_reach_is_max_age_behind(make_track, subscribe):
-    """A group is dropped as OLD once the next group's first timestamp is max age behind the newest; equality counts."""
+async def test_a_group_expires_when_the_next_one_began_max_age_ago(make_track, subscribe):
+    """A group is dropped as OLD once the next group's first timestamp is max age before the newest; equality counts."""
     track = make_track(timescale=1000)
     reader = subscribe(track, max_age=2)
     track.write_nowait(b"a", 0)
@@ -188,7 +188,7 @@ async def test_each_subscriber_has_its_own_max_age(make_track, subscribe):
     assert patient.pending == [3]
 
 
-async def test_a_datagram_counts_as_a_group_behind(make_track, subscribe):
+async def test_a_datagram_counts_as_a_group_of_backlog(make_track, subscribe):
     """Datagrams that are not taken are bounded like groups."""
     track = make_track(live_backlog_groups=2)
     reader = subscribe(track)

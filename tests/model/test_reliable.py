@@ -1,4 +1,4 @@
-"""Reliable delivery: the writer waits for the slowest subscriber, and nobody loses anything."""
+"""Reliable delivery: the writer waits for the slowest subscriber, and no group is dropped."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def writing(nursery):
 
 
 async def test_without_subscribers_nothing_waits(make_track):
-    """A reliable track that nobody reads takes whatever is written."""
+    """A reliable track without subscribers takes all that is written."""
     track = make_track(delivery="reliable", reliable_backlog=1, reliable_backlog_groups=1)
     for _ in range(10):
         await track.write(b"abc")
@@ -59,7 +59,7 @@ async def test_the_writer_waits_for_the_slowest_of_three(make_track, subscribe, 
 
 
 async def test_the_writer_waits_past_the_bound_in_groups(make_track, subscribe, writing):
-    """A subscriber may lag behind by so many groups; with one more the writer waits."""
+    """A subscriber may have so many groups of backlog; with one more the writer waits."""
     track = make_track(delivery="reliable", reliable_backlog_groups=2)
     reader = subscribe(track)
     for _ in range(3):

@@ -42,7 +42,7 @@ class Written:
 
 
 class Reader:
-    """A cursor, and what it was offered, given and told."""
+    """A cursor, with the groups that it was offered, delivered and dropped."""
 
     def __init__(self, machine, *, replay, max_age):
         self.machine = machine
@@ -70,7 +70,7 @@ class Reader:
 
     def hear(self):
         for sequence, code in self.cursor.take_dropped():
-            assert sequence not in self.lost, "a loss is told once"
+            assert sequence not in self.lost, "a drop is reported once"
             self.lost[sequence] = code
 
     def waiting(self):
@@ -232,7 +232,7 @@ class TrackMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.readers)
     @rule(data=st.data(), budget=st.integers(0, 60), newest_first=st.booleans())
     def serve(self, data, budget, newest_first):
-        """Serve what has news, as a subscription does; what is left over goes back among the news."""
+        """Serve the ready groups, as a subscription does; those with frames left become ready again."""
         cursor = (reader := data.draw(st.sampled_from(self.readers))).cursor
         reader.hear()
         entries = list(cursor.ready(newest_first=newest_first))
@@ -262,10 +262,10 @@ class TrackMachine(RuleBasedStateMachine):
     @invariant()
     def every_group_is_accounted_for_once(self):
         for reader in self.readers:
-            told = [*reader.lost, *(sequence for sequence, _ in reader.cursor.dropped)]
-            fates = [*reader.cursor.pending, *reader.whole, *told]
+            dropped = [*reader.lost, *(sequence for sequence, _ in reader.cursor.dropped)]
+            fates = [*reader.cursor.pending, *reader.whole, *dropped]
             assert sorted(fates) == sorted(reader.offered)
-            assert reader.cursor.dropped_groups == len(told)
+            assert reader.cursor.dropped_groups == len(dropped)
 
     @invariant()
     def losses_have_a_reason(self):
@@ -302,7 +302,7 @@ class TrackMachine(RuleBasedStateMachine):
         for reader in self.readers:
             while reader.cursor.pending:
                 entries = list(reader.cursor.ready(newest_first=False))
-                assert entries, "what has something to take is news"
+                assert entries, "a group with frames to take is ready"
                 for entry in entries:
                     reader.take(entry.group.sequence, 10**6)
                     assert entry.finished

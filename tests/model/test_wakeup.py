@@ -27,7 +27,7 @@ async def test_set_wakes_the_sleeper():
 
 
 async def test_a_wake_up_is_kept():
-    """A wake-up while nobody sleeps lets the next wait return, which is a checkpoint all the same."""
+    """A wake-up while no task sleeps lets the next wait return, which is a checkpoint all the same."""
     wakeup = Wakeup()
     wakeup.set()
     with trio.testing.assert_checkpoints():

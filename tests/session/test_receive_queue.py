@@ -48,7 +48,7 @@ async def test_the_first_end_counts(queue):
 
 
 async def test_closing(queue):
-    """Closing drops what waits, also behind a clean end, and says why."""
+    """Closing drops the unread items, also after a clean end, and the error has the reason."""
     queue.put(1)
     queue.finish()
     queue.close("left")
@@ -125,7 +125,7 @@ async def test_a_bound_on_waiting(queue, waiting, autojump_clock):
 
 
 async def test_a_bound_that_has_passed_before_anybody_reads(queue, autojump_clock):
-    """What came is read although the bound has passed; behind it the reader gives up at once."""
+    """Items that arrived are read although the deadline has passed; after them the reader ends at once."""
     queue.expect_by(trio.current_time() + 3, queue.finish)
     queue.put(1)
     await trio.sleep(10)

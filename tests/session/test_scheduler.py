@@ -57,15 +57,15 @@ class Bench:
         return "".join(self.written)
 
 
-def test_nobody_waits_while_the_link_takes_everything():
-    """A link that is not congested lets everybody write at once, whatever the priority."""
+def test_no_sender_waits_while_the_link_takes_everything():
+    """A link that is not congested lets every sender write at once, whatever its priority."""
     bench = Bench(room=6)
     bench.source("a", 1)
     bench.source("b", 200)
     assert "".join(bench.written) == "aaabbb"
 
 
-def test_the_higher_priority_goes_first_whoever_came_first():
+def test_the_higher_priority_goes_first_in_any_order_of_arrival():
     """What room there is goes to the highest priority; only what that leaves goes to the next."""
     bench = Bench()
     for name, priority in (("l", 1), ("h", 200), ("m", 100)):
@@ -85,7 +85,7 @@ def test_the_publisher_decides_between_equal_subscriptions():
 
 @pytest.mark.parametrize("room", [1, 2])
 def test_equals_take_turns(room):
-    """Equals share: whoever has used the room goes to the end of the line."""
+    """Senders of equal priority share: one that has used the room goes to the end of the line."""
     bench = Bench()
     for name in "abc":
         bench.source(name, 5, pieces=6)
@@ -94,7 +94,7 @@ def test_equals_take_turns(room):
 
 
 def test_an_equal_does_not_overtake_who_waits():
-    """Room that appears goes to whoever waits, before an equal that comes by at that moment."""
+    """Room that appears goes to the sender that waits, before one of equal priority that arrives at that moment."""
     bench = Bench()
     waiting = bench.source("a", 5)
     bench.link.room = 9
@@ -123,8 +123,8 @@ def test_a_priority_may_change_while_waiting():
     assert bench.make_room(3) == "bbb"
 
 
-def test_a_sender_that_cannot_write_holds_up_nobody():
-    """One that is resumed and writes nothing, say for want of its stream's credit, leaves the room to the others."""
+def test_a_sender_that_cannot_write_delays_no_other():
+    """A sender that is resumed and writes nothing, because its stream has no credit, leaves the room to the others."""
     bench = Bench()
     stuck = bench.source("h", 200)
     bench.source("l", 1)
@@ -142,8 +142,8 @@ def test_who_left_is_not_resumed():
     assert bench.make_room(3) == "lll"
 
 
-def test_whoever_waits_has_asked_the_connection_for_word():
-    """While somebody waits the connection was asked and said no: so it is bound to say when there is room."""
+def test_a_waiting_sender_has_asked_the_connection():
+    """While a sender waits, the connection was asked and had no room, so it will call when it has room."""
     bench = Bench()
     bench.source("a", 5)
     bench.source("b", 6)

@@ -11,19 +11,19 @@ from moqt_trio.session.publisher.group import SentGroup, SentGroups
 
 
 class Owner:
-    """Notes what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.calls: list[tuple[str, int]] = []
 
     def group_refused(self, sequence):
-        self.told.append(("refused", sequence))
+        self.calls.append(("refused", sequence))
 
     def group_ready(self, sequence):
-        self.told.append(("ready", sequence))
+        self.calls.append(("ready", sequence))
 
     def group_delivered(self, sequence):
-        self.told.append(("delivered", sequence))
+        self.calls.append(("delivered", sequence))
 
 
 def opened(groups, sequence, *, buffered=0, owner=None):
@@ -103,4 +103,4 @@ def test_what_the_transport_says_reaches_the_owner():
     out.send_ready()
     out.send_finished()
     out.stop_received(1)
-    assert owner.told == [("ready", 3), ("delivered", 3), ("refused", 3)]
+    assert owner.calls == [("ready", 3), ("delivered", 3), ("refused", 3)]

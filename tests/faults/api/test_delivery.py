@@ -118,10 +118,10 @@ async def test_a_peer_that_allows_no_requests(autojump_clock):
 @pytest.mark.parametrize("delivery", ["live", "reliable"])
 async def test_a_peer_that_allows_no_bytes_while_we_close(delivery, autojump_clock):
     """closing is forced after `Limits.close_timeout`, however much waits for a peer that takes nothing."""
-    deaf = moqt.Limits(stream_window=64, connection_window=256)
+    stalled = moqt.Limits(stream_window=64, connection_window=256)
     broadcast = moqt.Broadcast(limits=SMALL)
     track = broadcast.track("t", delivery=delivery)
-    async with raw_peer(limits=SMALL, peer_limits=deaf) as (peer, session), session.publish("b", broadcast):
+    async with raw_peer(limits=SMALL, peer_limits=stalled) as (peer, session), session.publish("b", broadcast):
         request = await peer.open_bidi()
         request.write(subscribe(0))
         await track.wait_subscribed()

@@ -186,7 +186,7 @@ def test_what_is_no_place(uri):
     "uri", ["http://127.0.0.1/", "file:///etc/passwd", "javascript:alert(1)", "/other", "\x00", "nonsense"]
 )
 async def test_what_is_no_place_over_the_wire(scheme, uri, dialled):
-    """The same from a real server: the session is closed, nobody connects anywhere (moq-lite-06, section 7.18)."""
+    """The same from a real server: the session is closed, no connection is opened (moq-lite-06, section 7.18)."""
     async with serving(leads_to(uri)) as listener:
         error = await outcome(listener, scheme)
         assert dialled == [("127.0.0.1", listener.port)]
@@ -285,7 +285,7 @@ async def test_named_networks(dialled):
     assert dialled[1:] == [("169.254.169.254", 4443)]
 
 
-async def test_a_name_that_nobody_knows(dialled):
+async def test_a_name_that_does_not_resolve(dialled):
     """A place whose name does not resolve is a failure to connect."""
 
     class Unknown(Names):

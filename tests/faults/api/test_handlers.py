@@ -76,7 +76,7 @@ async def stays(request: moqt.SessionRequest) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 async def test_what_a_handler_does_concerns_its_own_session_only(scheme, handler, code, caplog):
-    """its client hears the code that fits, the failure is logged once, and everybody else goes on."""
+    """its client hears the code that fits, the failure is logged once, and the other sessions go on."""
     async with trio.open_nursery() as nursery:
         router = moqt.Router({"/": stays, "/faulty": handler})
         listener = await nursery.start(partial(moqt.serve, router, "127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""stray groups, ids used twice, what comes too late, and what never comes."""
+"""Groups of unknown subscriptions, ids used twice, and what arrives too late or never."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CANCELLED = moqt.StreamCode.CANCELLED
 TIMEOUT = moqt.StreamCode.CONTROL_TIMEOUT
 
 
-async def test_stray_groups_leave_nothing():
+async def test_groups_of_unknown_subscriptions_leave_nothing():
     """a group for a subscription that never was is stopped and keeps no state; many of them end the session."""
     limits = moqt.Limits(max_strays=200, max_streams=16)
     async with raw_peer(limits=limits) as (peer, session):
@@ -78,7 +78,7 @@ async def answered_subscription(peer):
 
 
 async def test_what_comes_after_unsubscribing():
-    """more of a running group, and further groups, are stopped; they are nobody's fault and leave nothing."""
+    """More of a running group, and further groups, are stopped; they break no rule and leave nothing."""
     async with raw_peer() as (peer, session):
         async with session.subscribe("b", "t") as subscription:
             await answered_subscription(peer)
@@ -184,7 +184,7 @@ async def test_streams_that_end_before_their_type():
         assert len(session._context.connection._streams) == kept
 
 
-async def test_groups_that_nobody_receives():
+async def test_groups_that_are_not_received():
     """empty groups, and groups that are reset, are bounded too while the application does not receive."""
     limits = moqt.Limits(max_streams=8, stream_window=4096, connection_window=16 * 1024)
     async with raw_peer(limits=limits) as (peer, session), session.subscribe("b", "t") as subscription:

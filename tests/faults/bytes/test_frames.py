@@ -1,6 +1,6 @@
 """Row 2 of the faults, and the frames of rows 4 and 8: a frame that is too long, cut short, or out of time.
 
-Each breaks its own stream and nothing else, in every version: whoever reads it learns what was wrong, the peer is told
+Each breaks its own stream and nothing else, in every version: its reader learns what was wrong, the peer is told
 to stop, and other tracks of the session go on.
 """
 
@@ -71,7 +71,7 @@ async def test_a_frame_over_the_limit_resets_its_group_and_nothing_else(name, si
 
 @each_version
 @pytest.mark.parametrize("together", [True, False], ids=["one piece", "two pieces"])
-async def test_broken_groups_that_nobody_reads_are_bounded(name, together, autojump_clock):
+async def test_unread_broken_groups_are_bounded(name, together, autojump_clock):
     """The whole frames of a broken group keep their credit until they are read: breaking groups fills no memory."""
     limits = moqt.Limits(max_frame=MAX_FRAME, max_streams=8, stream_window=4096, connection_window=16 * 1024)
     async with hostile_peer(name, limits=limits) as peer:
@@ -158,14 +158,14 @@ def walk(name: str, wire: bytes) -> list[tuple[int, bytes]]:
 
 
 def frames_of_vector(name: str) -> bytes:
-    """Return the frames of the version's vector of a group: what stands behind its type, header and length."""
+    """Return the frames of the version's vector of a group: what comes after its type, header and length."""
     (wire,) = vectors(name, "GROUP_STREAM")
     return wire[3 if name == BARE else 2 + wire[1] :]
 
 
 @each_version
 async def test_a_group_cut_at_any_byte_is_marked_incomplete(name):
-    """A group that is finished inside a frame ends in StreamReset behind its whole frames, never as if complete.
+    """A group that is finished inside a frame ends in StreamReset after its whole frames, never as if complete.
 
     The cut is tried at every byte of the frames in the version's vector. At a frame's end the group is just shorter.
     """
@@ -194,7 +194,7 @@ async def test_a_group_cut_at_any_byte_is_marked_incomplete(name):
 
 @each_version
 async def test_a_group_that_ends_in_its_header_was_none(name):
-    """A group stream that is finished inside its type or its header tells nobody anything, and leaves nothing."""
+    """A group stream that is finished inside its type or its header reports nothing, and leaves nothing."""
     async with hostile_peer(name) as peer:
         subscription = await peer.subscription()
         kept = len(peer.session._context.connection._streams)

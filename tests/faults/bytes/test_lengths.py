@@ -251,7 +251,7 @@ def test_a_count_may_reach_its_limit_and_not_pass_it(what, place, kind, fields, 
     else:
         item = {"parts of a path": b"\x01p"}.get(what, b"\x00\x00" if what == "parameters" else b"\x00")
         bound, scope = getattr(LIMITS, limit), "session"
-    # What stands behind the hops: two costs, or the one of the version on the way there.
+    # What comes after the hops: two costs, or the one of the version on the way there.
     costs = b"\x00" if place.version == "moq-lite-06-wip" else b"\x00\x00"
     end = costs if what in ("hops of a start", "hops of an update") else b""
 

@@ -1,7 +1,7 @@
-"""Row 8 of the faults: numbers spelled too long, numbers at the ends of their ranges, and numbers past them.
+"""Row 8 of the faults: numbers encoded too long, numbers at the ends of their ranges, and numbers past them.
 
-A peer may spell a number with more bytes than it needs. No number of a peer's overflows anything here. What a caller
-asks for and no version can spell is a LocalProtocolError that leaves everything as it was. Timestamps of a peer's that
+A peer may encode a number with more bytes than it needs. No number of a peer's overflows anything here. What a caller
+asks for and no version can encode is a LocalProtocolError that leaves everything as it was. Timestamps of a peer's that
 leave their range are in `test_frames.py`.
 """
 
@@ -60,7 +60,7 @@ def wide(width, monkeypatch):
     return encode
 
 
-# -- numbers that are spelled too long ------------------------------------------------------------------------
+# -- numbers that are encoded too long ------------------------------------------------------------------------
 
 
 @each_width
@@ -293,7 +293,7 @@ def test_a_group_above_the_highest_number_is_a_local_error(name):
     if dialect.features.subscribe_drop:
         with pytest.raises(LocalProtocolError):
             publisher.drop(MAX + 1, MAX + 2)
-    # What ends behind the highest number has no number: the end of the stream says it.
+    # What ends after the highest number has no number: the end of the stream says it.
     assert publisher.end(MAX + 1) == b""
 
 
@@ -324,7 +324,7 @@ def test_timestamps_that_a_stream_cannot_say_are_local_errors(name):
 
 @each_version
 async def test_a_track_may_end_with_the_highest_group(name):
-    """A published group 2^62-1 arrives; there is no next one; and the track can end behind it."""
+    """A published group 2^62-1 arrives; there is no next one; and the track can end after it."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", delivery="reliable")
     with trio.fail_after(10):

@@ -20,9 +20,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fuzz.mutation import mutate
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
-from moqt_trio.protocol import events as told
 from moqt_trio.protocol.announce import AnnounceResponder
 from moqt_trio.protocol.core import IncomingBidi, IncomingUni, SessionCore
+from moqt_trio.protocol.events import (
+    AnnouncementsEnded,
+    GroupFinished,
+    GroupReset,
+    RequestCancelled,
+    RequestFinished,
+    RequestRefused,
+    SessionNegotiated,
+)
 from moqt_trio.protocol.fetch import FetchRequester, FetchResponder
 from moqt_trio.protocol.group import GroupSender
 from moqt_trio.protocol.handshake import ClientHandshake, HandshakeMachine, ServerHandshake
@@ -152,12 +160,12 @@ class Operations(RuleBasedStateMachine):
         assert not events or not stream.released[side]
         for event in events:
             assert repr(event)
-            if isinstance(event, told.SessionNegotiated) and isinstance(machine, ServerHandshake):
+            if isinstance(event, SessionNegotiated) and isinstance(machine, ServerHandshake):
                 self._write(stream, side, machine.accept())
-            elif isinstance(event, told.RequestCancelled | told.RequestRefused | told.GroupReset):
+            elif isinstance(event, RequestCancelled | RequestRefused | GroupReset):
                 self._end(stream, side, 1)
                 self._release(stream, side)
-            elif isinstance(event, told.GroupFinished | told.RequestFinished | told.AnnouncementsEnded):
+            elif isinstance(event, GroupFinished | RequestFinished | AnnouncementsEnded):
                 self._end(stream, side, "fin")
                 self._release(stream, side)
 

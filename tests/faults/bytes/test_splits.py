@@ -34,7 +34,7 @@ def whole(data: bytes) -> list[bytes]:
 
 
 def by_bytes(data: bytes) -> list[bytes]:
-    """Cut a stream into its bytes, with an empty piece behind each."""
+    """Cut a stream into its bytes, with an empty piece after each."""
     return [piece for byte in data for piece in (bytes((byte,)), b"")]
 
 
@@ -59,7 +59,7 @@ cuts = st.lists(st.integers(1, 40), min_size=1, max_size=6).map(by_steps)
 
 @pytest.mark.parametrize(("place", "wire"), CASES, ids=case_id)
 def test_a_message_is_the_same_in_pieces(place, wire):
-    """Every vector, twice behind each other and cut between any two bytes, says what it says in one piece."""
+    """Every vector, twice in a row and cut between any two bytes, says what it says in one piece."""
     stream = wire + wire
     expected = outcome(place.machine(), [stream], fin=True)
     assert outcome(place.machine(), by_bytes(stream), fin=True) == expected
@@ -69,7 +69,7 @@ def test_a_message_is_the_same_in_pieces(place, wire):
 
 @pytest.mark.parametrize("shake", SHAKES, ids=str)
 def test_a_handshake_is_the_same_in_pieces(shake):
-    """So does every handshake, with a SESSION_UPDATE of its version behind it."""
+    """So does every handshake, with a SESSION_UPDATE of its version after it."""
     stream = shake.wire + vectors(shake.version, "SESSION_UPDATE")[0]
     expected = outcome(shake.machine(), [stream], fin=True)
     assert expected[1] is None
@@ -233,7 +233,7 @@ def test_a_conversation_is_the_same_however_it_is_cut(name):
     ("place", "wire"), [case for case in CASES if case[0].version == DEVELOP and case[0].ours], ids=case_id
 )
 def test_zeros_between_messages_say_nothing_however_they_are_cut(place, wire):
-    """gomoqt's develop writes zeros behind some messages: they are skipped, in one piece and byte by byte."""
+    """gomoqt's develop writes zeros after some messages: they are skipped, in one piece and byte by byte."""
     padded = b"\x00" + wire + b"\x00\x00" + wire
     expected = outcome(place.machine(), [wire + wire])
     assert outcome(place.machine(), [padded]) == expected

@@ -87,8 +87,8 @@ async def conversation(name: str, size: int) -> list[object]:
     async def subscribe(connection: MemoryConnection) -> None:
         async with run(connection, name) as session:
             async with session.announcements("live") as announcements:
-                news = await announcements.receive()
-                heard.append((str(news.path), news.active))
+                change = await announcements.receive()
+                heard.append((str(change.path), change.active))
             async with session.subscribe("live/cam", "video", priority=200, ordered=True) as subscription:
                 groups = {}
                 for _ in range(3):

@@ -64,7 +64,7 @@ class Text:
         kind: Its type, if it has one.
         before: The fields in front of the text.
         old: The text.
-        behind: The fields behind it.
+        after: The fields after it.
         others: How many bytes the other parts of its path have, each with a slash.
     """
 
@@ -72,7 +72,7 @@ class Text:
     kind: bytes
     before: bytes
     old: bytes
-    behind: bytes
+    after: bytes
     others: int
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class Text:
 
     def message(self, text: bytes) -> bytes:
         """Return the message with another text; its lengths are true."""
-        body = self.before + encode(len(text)) + text + self.behind
+        body = self.before + encode(len(text)) + text + self.after
         return self.kind + (body if self.place.version == BARE else encode(len(body)) + body)
 
     @property
@@ -100,7 +100,7 @@ def _texts() -> list[Text]:
     found: dict[str, Text] = {}
     for place, wire in CASES:
         kind = 1 if place.types[0] else 0
-        # Behind the type, and behind the length where there is one: each fits in one byte.
+        # After the type, and after the length where there is one: each fits in one byte.
         body = wire[kind if place.version == BARE else kind + 1 :]
         here: list[tuple[int, bytes]] = []
         at = 0
@@ -231,7 +231,7 @@ def test_slashes_at_the_ends_and_doubled_mean_nothing(text):
 @pytest.mark.parametrize("part", [b"", b"a/b", b"/", b"/a"], ids=["empty", "slash inside", "slash", "slash in front"])
 @pytest.mark.parametrize("text", [text for text in PATHS if text.place.version in TUPLES], ids=str)
 def test_a_part_of_a_tuple_that_no_path_can_hold_is_refused(text, part):
-    """An empty part, or one with a slash, breaks the stream: it cannot be spelled, and is never rewritten."""
+    """An empty part, or one with a slash, breaks the stream: it cannot be encoded, and is never rewritten."""
     machine = text.place.machine()
     with pytest.raises(Malformed) as caught:
         machine.receive_data(text.message(part), False)

@@ -150,7 +150,7 @@ async def test_a_session_ends_with_a_setup_or_an_update_cut_short(place):
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_the_reader_of_a_reply_cut_short_learns_it(name):
-    """Whoever waits for announcements or for groups gets an error of the peer's, at once."""
+    """A task that waits for announcements or groups gets the peer's error at once."""
     for expect, receive in (
         (Expect.ANNOUNCE_REPLY, lambda session: session.announcements()),
         (Expect.SUBSCRIBE_FIRST_REPLY, lambda session: session.subscribe("a", "t")),
@@ -174,8 +174,8 @@ async def test_the_reader_of_a_reply_cut_short_learns_it(name):
 
 @pytest.mark.parametrize("extra", [b"\x00", b"\xff", b"\x00" * 100], ids=["00", "ff", "100 zeros"])
 @pytest.mark.parametrize(("place", "wire"), FRAMED, ids=case_id)
-def test_bytes_behind_the_fields_are_malformed(place, wire, extra):
-    """A length that goes on behind the last field is PROTOCOL_VIOLATION.
+def test_bytes_after_the_fields_are_malformed(place, wire, extra):
+    """A length that goes on after the last field is PROTOCOL_VIOLATION.
 
     In gomoqt's develop a count of parameters may stand there: one zero is a count of none.
     """
@@ -192,14 +192,14 @@ def test_bytes_behind_the_fields_are_malformed(place, wire, extra):
 
 
 @pytest.mark.parametrize("shake", FRAMED_SHAKES, ids=str)
-def test_bytes_behind_the_fields_of_a_handshake_are_malformed(shake):
-    """A handshake's message that goes on behind its fields ends the session; one zero may count no parameters."""
+def test_bytes_after_the_fields_of_a_handshake_are_malformed(shake):
+    """A handshake's message that goes on after its fields ends the session; one zero may count no parameters."""
     assert outcome(shake.machine(), [shake.framed(shake.body + b"\x00\x00")]) == ([], (Malformed, VIOLATION, "session"))
 
 
 @pytest.mark.parametrize(("place", "wire"), [case for case in CASES if case[0].version == BARE], ids=case_id)
-def test_bytes_behind_a_message_without_a_length_begin_the_next(place, wire):
-    """moq-transfork-03 ends a message behind its last field; where nothing more is due, more bytes break the stream."""
+def test_bytes_after_a_message_without_a_length_begin_the_next(place, wire):
+    """moq-transfork-03 ends a message after its last field; where nothing more is due, more bytes break the stream."""
     said, error = outcome(place.machine(), [wire])
     machine = place.machine()
     if place.expect in (Expect.ANNOUNCE_REQUEST, Expect.TRACK_REQUEST, Expect.TRACK_INFO):
@@ -235,7 +235,7 @@ def test_a_parameter_that_does_not_fill_its_length_is_malformed(place, parameter
 
 
 @pytest.mark.parametrize("place", [place for place in PLACES if place.version != BARE], ids=str)
-async def test_a_session_closes_for_bytes_behind_the_fields(place):
+async def test_a_session_closes_for_bytes_after_the_fields(place):
     """On a live session a message with bytes too many ends the session; a group's header only its stream."""
     client = place.expect in (Expect.GOAWAY,) or (place.expect is Expect.SESSION_UPDATE and place.ours)
     async with hostile_peer(place.version, client=client, setup=place.expect is not Expect.SETUP) as peer:

@@ -1,4 +1,4 @@
-"""Faults of the network below QUIC: loss, silence, moving peers, and datagrams that are nobody's."""
+"""Faults of the network below QUIC: loss, silence, moving peers, and datagrams of no connection."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_blackhole_ends_both_sides():
         assert listener.statistics().connections == 0
 
 
-async def test_a_client_behind_a_new_address():
+async def test_a_client_with_a_new_address():
     """A connection survives that its client's address changes, as a NAT makes it."""
     connections = []
 
@@ -98,7 +98,7 @@ async def test_a_client_behind_a_new_address():
 
 
 async def test_a_lost_farewell_is_repeated():
-    """When the packet that closes is lost, whoever still sends is told again."""
+    """When the packet that closes is lost, a peer that still sends gets it again."""
 
     async def handler(connection):
         await connection.accept_uni()
@@ -190,7 +190,7 @@ def first_flight(port: int) -> bytes:
 
 
 async def test_half_open_flood():
-    """Handshakes that nobody finishes fill half the room; then clients must prove their address, and real ones do."""
+    """Unfinished handshakes fill half the room; then clients must prove their address, and real ones do."""
     limits = Limits(max_half_open=8, handshake_timeout=0.5)
     async with serving(limits=limits) as listener:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
@@ -284,7 +284,7 @@ async def test_a_client_that_dies_in_its_handshake():
 
 
 async def test_closing_tells_the_peer_at_once():
-    """Whoever closes, the other side knows within a fraction of a second, not after the idle timeout."""
+    """When one side closes, the other knows within a fraction of a second, not after the idle timeout."""
     for closer in (0, 1):
         async with quic_pair() as pair:
             await pair[closer].aclose(3, "done")

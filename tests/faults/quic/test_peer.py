@@ -135,7 +135,7 @@ async def test_stopping_what_has_ended():
 
 
 async def test_reset_churn_returns_every_credit():
-    """Thousands of streams that are opened and reset, read by nobody but a handler, leave nothing behind."""
+    """Thousands of streams that are opened and reset, read only by a handler, leave nothing behind."""
     async with quic_pair(Limits(max_streams=16)) as (client, server):
         acceptor = conformance.Acceptor()
         server.handler = acceptor

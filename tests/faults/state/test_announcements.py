@@ -1,4 +1,4 @@
-"""Announcements that contradict the ones before: started twice, ended without a start, told before their time."""
+"""Announcements that contradict the ones before: started twice, ended without a start, sent too early."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ async def asked(peer):
     return stream
 
 
-async def news(announcements):
-    """Return the next news as its path and whether it is active."""
+async def change(announcements):
+    """Return the next change as its path and whether it is active."""
     with trio.fail_after(1):
         item = await announcements.receive()
     return str(item.path), item.active
@@ -36,7 +36,7 @@ async def news(announcements):
 
 @pytest.mark.parametrize("version", [name for name in ALL if name != LITE_05])
 async def test_an_announcement_that_starts_twice(version):
-    """The stream is reset with the version's code, what was told is over, and other streams go on."""
+    """The stream is reset with the version's code, the announced broadcasts have ended, and other streams go on."""
     duplicate = 1 if version == DEVELOP else 0
     async with hostile(version) as (peer, session, wire), session.announcements() as other:
         others = await asked(peer)
@@ -44,18 +44,18 @@ async def test_an_announcement_that_starts_twice(version):
         async with session.announcements() as announcements:
             stream = await asked(peer)
             stream.write(wire.first("a/t") + wire.active("b/t"))
-            assert await news(announcements) == (broadcast(version, "a/t"), True)
-            assert await news(announcements) == (broadcast(version, "b/t"), True)
+            assert await change(announcements) == (broadcast(version, "a/t"), True)
+            assert await change(announcements) == (broadcast(version, "b/t"), True)
             stream.write(wire.active("a/t"))
-            assert await news(announcements) == (broadcast(version, "a/t"), False)
-            assert await news(announcements) == (broadcast(version, "b/t"), False)
+            assert await change(announcements) == (broadcast(version, "a/t"), False)
+            assert await change(announcements) == (broadcast(version, "b/t"), False)
             with pytest.raises(moqt.RemoteProtocolError, match="announced already"):
                 await announcements.receive()
             assert await code_of_reset(stream) == duplicate
             assert stopped_with(stream) == duplicate
-        assert await news(other) == (broadcast(version, "c/t"), True)
+        assert await change(other) == (broadcast(version, "c/t"), True)
         others.write(wire.ended("c/t", 0))
-        assert await news(other) == (broadcast(version, "c/t"), False)
+        assert await change(other) == (broadcast(version, "c/t"), False)
         await still_serves(peer, wire)
         assert session.closed is None
 
@@ -79,7 +79,7 @@ async def test_an_end_without_a_start_is_tolerated(version):
         stream.write(wire.first() + wire.ended("a/t", 0) + wire.active("b/t") + wire.ended("b/t", 0))
         stream.write(wire.ended("b/t", 0) + wire.active("b/t"))
         for active in (True, False, True):
-            assert await news(announcements) == (broadcast(version, "b/t"), active)
+            assert await change(announcements) == (broadcast(version, "b/t"), active)
         await still_serves(peer, wire)
         assert session.closed is None
 
@@ -92,7 +92,7 @@ async def test_an_end_of_an_id_that_is_not_in_use(version, before):
         stream = await asked(peer)
         stream.write(wire.first() + (wire.active("a") + wire.ended("a", 0)) * before)
         for active in (True, False) * before:
-            assert await news(announcements) == ("a", active)
+            assert await change(announcements) == ("a", active)
         stream.write(wire.ended("a", 0))
         assert await closing(peer) == VIOLATED
         with pytest.raises((moqt.RemoteProtocolError, moqt.SessionClosed)):
@@ -118,7 +118,7 @@ async def test_an_announcement_before_announce_init(version):
         stream = await asked(peer)
         assert wire.active("a") == wire.first("a")
         stream.write(wire.active("a"))
-        assert await news(announcements) == ("a", True)
+        assert await change(announcements) == ("a", True)
         async with session.announcements() as others:
             (await asked(peer)).write(wire.ended("a", 0))
             assert await closing(peer) == VIOLATED
@@ -134,22 +134,22 @@ async def test_announcements_that_come_and_go_in_turn(version):
         stream.write(wire.first())
         for ordinal in range(50):
             stream.write(wire.active("a/t") + wire.ended("a/t", ordinal))
-            assert await news(announcements) == (broadcast(version, "a/t"), True)
-            assert await news(announcements) == (broadcast(version, "a/t"), False)
+            assert await change(announcements) == (broadcast(version, "a/t"), True)
+            assert await change(announcements) == (broadcast(version, "a/t"), False)
         assert announcements.active == ()
         assert session.closed is None
 
 
 @each_version
-async def test_what_a_broken_announce_stream_had_told_is_over(version):
+async def test_a_broken_announce_stream_ends_its_broadcasts(version):
     """After the reset of the stream nothing that it announced counts as available."""
     async with hostile(version) as (peer, session, wire), session.announcements() as announcements:
         stream = await asked(peer)
         stream.write(wire.first("a/t"))
-        assert await news(announcements) == (broadcast(version, "a/t"), True)
+        assert await change(announcements) == (broadcast(version, "a/t"), True)
         await settled()
         stream.reset(0)
-        assert await news(announcements) == (broadcast(version, "a/t"), False)
+        assert await change(announcements) == (broadcast(version, "a/t"), False)
         with pytest.raises(moqt.StreamReset):
             await announcements.receive()
         assert session.closed is None

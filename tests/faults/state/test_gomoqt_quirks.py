@@ -5,7 +5,7 @@ The same quirks without a session, by the bytes alone:
 
 | quirk | where |
 |---|---|
-| a zero is left behind a message that was counted short | `tests/wire/test_legacy_vectors.py` |
+| a zero is left after a message that was counted short | `tests/wire/test_legacy_vectors.py` |
 | its FETCH names nothing; stream types of one byte | `tests/protocol/test_handshake_streams.py` |
 | whole paths where suffixes belong | `tests/protocol/test_handshake_streams.py` |
 | no, one or two slashes in front of a path | `tests/protocol/test_handshake_machines.py` |
@@ -45,8 +45,8 @@ def published(*names: str) -> moqt.Broadcast:
     return broadcast
 
 
-async def news(announcements) -> tuple[str, bool]:
-    """The next news: a path, and whether it is active."""
+async def change(announcements) -> tuple[str, bool]:
+    """Return the next change: a path, and whether it is active."""
     with trio.fail_after(2):
         item = await announcements.receive()
     return str(item.path), item.active
@@ -96,7 +96,7 @@ async def test_a_server_whose_parameters_are_nil(parameters):
 
         async def answer() -> None:
             stream = await peer.accept_bidi()
-            # gomoqt's server says nothing to a client that names no path, and looks for it behind a slash of its own.
+            # gomoqt's server says nothing to a client that names no path, and looks for it after a slash of its own.
             assert await read_exactly(stream, len(WIRE.hello)) == WIRE.hello
             stream.write(WIRE.framed(NUMBER + parameters))
 
@@ -118,11 +118,11 @@ async def test_zeros_between_announcements(cut):
             for piece in [data[i : i + 1] for i in range(len(data))] if cut else [data]:
                 stream.write(piece)
                 await settled()
-            assert [await news(announcements) for _ in range(2)] == [("a", True), ("b", True)]
+            assert [await change(announcements) for _ in range(2)] == [("a", True), ("b", True)]
             with trio.fail_after(2):
                 await announcements.wait_initial()
             stream.write(wire.ended("a/t", 0) + b"\x00")
-            assert await news(announcements) == ("a", False)
+            assert await change(announcements) == ("a", False)
         await still_serves(peer, wire)
         assert session.closed is None
 
@@ -131,15 +131,15 @@ async def test_our_live_has_the_suffix_that_gomoqt_waits_for():
     """Its reader takes a LIVE without a suffix for a broken message: ours counts the empty one."""
     async with hostile(DEVELOP) as (peer, session, wire), session.publish("b", published("t")):
         stream = await peer.open_bidi()
-        # A nil prefix is counted as no byte, and a zero is left behind the message.
+        # A nil prefix is counted as no byte, and a zero is left after the message.
         stream.write(bytes.fromhex("01 00 00"))
         expected = wire.active("b/t") + bytes.fromhex("02 02 00")
         assert await read_exactly(stream, len(expected)) == expected
         assert session.closed is None
 
 
-async def test_parameters_behind_announcements():
-    """A list of parameters behind a request and an announcement is read, whether nil, empty or full."""
+async def test_parameters_after_announcements():
+    """A list of parameters after a request and an announcement is read, whether nil, empty or full."""
     async with hostile(DEVELOP) as (peer, session, wire), session.publish("b", published("t")):
         for parameters in (b"", b"\x00", numbers(1, 2) + text("tok")):
             stream = await peer.open_bidi()
@@ -149,7 +149,7 @@ async def test_parameters_behind_announcements():
             async with session.announcements() as announcements:
                 ours = await peer.accept_bidi()
                 ours.write(wire.framed(b"\x01" + wire.path("c/t") + parameters))
-                assert await news(announcements) == ("c", True)
+                assert await change(announcements) == ("c", True)
 
 
 async def test_whole_paths_where_suffixes_belong():
@@ -157,14 +157,14 @@ async def test_whole_paths_where_suffixes_belong():
     async with hostile(DEVELOP) as (peer, session, wire), session.announcements("japan/kyoto") as announcements:
         stream = await peer.accept_bidi()
         stream.write(wire.active("japan/kyoto/text") + bytes.fromhex("01 02 00"))
-        assert await news(announcements) == ("japan/kyoto", True)
+        assert await change(announcements) == ("japan/kyoto", True)
         stream.write(wire.ended("japan/kyoto/text", 0))
-        assert await news(announcements) == ("japan/kyoto", False)
+        assert await change(announcements) == ("japan/kyoto", False)
         assert session.closed is None
 
 
 async def test_suffixes_that_look_like_whole_paths():
-    """A peer that writes suffixes is told by its LIVE, or by its first other suffix: `a/a` below `a` is no `a`."""
+    """A peer that writes suffixes is known by its LIVE, or by its first other suffix: `a/a` below `a` is no `a`."""
     async with hostile(DEVELOP) as (peer, session, wire):
         for proof in (bytes.fromhex("02 02 00"), wire.active("b/t")):
             async with session.announcements("a") as announcements:
@@ -173,7 +173,7 @@ async def test_suffixes_that_look_like_whole_paths():
                 await settled()
                 others = {"a/b"} if proof == wire.active("b/t") else set()
                 assert {str(item.path) for item in announcements.active} == {"a/a", *others}
-                assert [await news(announcements) for _ in range(3)] == [("a", True), ("a", False), ("a/a", True)]
+                assert [await change(announcements) for _ in range(3)] == [("a", True), ("a", False), ("a/a", True)]
                 stream.write(wire.ended("a/t", 0))
                 await settled()
                 assert {str(item.path) for item in announcements.active} == others

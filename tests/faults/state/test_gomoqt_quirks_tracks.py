@@ -106,7 +106,7 @@ async def test_the_first_groups_wait_for_an_info_that_is_late(autojump_clock):
 
 
 async def test_a_group_that_is_refused_is_not_the_end():
-    """A group that its reader stops with 0, as gomoqt does, is lost; those behind it are delivered."""
+    """A group that its reader stops with 0, as gomoqt does, is dropped; those after it are delivered."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
     async with hostile(DEVELOP) as (peer, session, wire), session.publish("b", broadcast):
@@ -145,8 +145,8 @@ async def test_a_publisher_that_resets_everything_with_0():
         assert session.closed is None
 
 
-async def test_zeros_behind_a_subscription():
-    """What stands behind SUBSCRIBE and its updates may be counted short: a zero there means nothing."""
+async def test_zeros_after_a_subscription():
+    """The bytes after SUBSCRIBE and its updates may be counted short: a zero there means nothing."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
     async with hostile(DEVELOP) as (peer, session, wire), session.publish("b", broadcast):
@@ -160,7 +160,7 @@ async def test_zeros_behind_a_subscription():
 
 
 async def test_a_fetch_that_names_nothing():
-    """gomoqt's fetch is always five zeros, counted as four: nobody has that track, and nothing else happens."""
+    """gomoqt's fetch is always five zeros, counted as four: no such track exists, and nothing else happens."""
     async with hostile(DEVELOP) as (peer, session, wire), session.publish("b", published("t")):
         stream = await peer.open_bidi()
         stream.write(bytes.fromhex("03 04 00 00 00 00 00"))
@@ -170,10 +170,10 @@ async def test_a_fetch_that_names_nothing():
 
 
 async def test_streams_that_come_in_single_bytes():
-    """A stream type is read with one read of one byte, and so may everything behind it come."""
+    """A stream type is read with one read of one byte, and so may everything after it arrive."""
     async with hostile(DEVELOP) as (peer, session, wire), session.subscribe("b", "t") as subscription:
         request = await peer.accept_bidi()
-        # Ours is told by its first byte, too.
+        # Ours is recognized by its first byte, too.
         assert await request.receive_some(1) == b"\x02"
         for byte in wire.accepted():
             request.write(bytes([byte]))

@@ -28,7 +28,7 @@ def no_complaint(caplog):
 @each_carrier
 @each_version
 async def test_groups_after_unsubscribing(carrier, version):
-    """More of a running group, and further groups, are stopped: whole, begun or reset, they are nobody's fault."""
+    """More of a running group, and further groups, are stopped: whole, begun or reset, they break no rule."""
     async with hostile_over(carrier, version) as (peer, session, wire):
         async with session.subscribe("b", "t") as subscription:
             await answer_subscription(peer, wire)
@@ -56,7 +56,7 @@ async def test_groups_after_unsubscribing(carrier, version):
 @each_carrier
 @each_version
 async def test_answers_after_unsubscribing(carrier, version):
-    """What a publisher wrote before it heard that nobody listens any more is ignored, and its streams are stopped."""
+    """What a publisher wrote before it learned of the subscription's end is ignored, and its streams are stopped."""
     async with hostile_over(carrier, version) as (peer, session, wire):
         async with session.subscribe("b", "t"):
             stream = await answer_subscription(peer, wire, accept=False)
@@ -75,7 +75,7 @@ async def test_answers_after_unsubscribing(carrier, version):
 @each_carrier
 @pytest.mark.parametrize("version", [name for name in ALL if name not in (LITE_01, LITE_02)])
 async def test_frames_after_leaving_a_fetch(carrier, version):
-    """The frames of a fetch that nobody wants any more are stopped."""
+    """The frames of a fetch that was cancelled are stopped."""
     async with hostile_over(carrier, version) as (peer, session, wire):
         async with session.fetch("b", "t", 1) as reader:
             stream = await peer.accept_bidi()

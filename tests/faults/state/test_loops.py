@@ -28,41 +28,41 @@ OWN_HOP = 11
 
 @attrs.define(eq=False)
 class Relay:
-    """A node of the ring: what it hears from the one before, it offers to the one behind.
+    """A node of the ring: what it hears from the one before, it offers to the next one.
 
     Attributes:
         hop_id: Its hop id.
         before: Its session with the node before it in the ring.
-        behind: Its session with the node behind it.
-        heard: What it was told, as paths, whether they are active, and hops.
-        offered: What it offers to the node behind it.
+        next: Its session with the next node.
+        heard: What it received, as paths, whether they are active, and hops.
+        offered: What it offers to the next node.
     """
 
     hop_id: int
     before: moqt.Session | None = None
-    behind: moqt.Session | None = None
+    next: moqt.Session | None = None
     heard: list[tuple[str, bool, tuple[int, ...]]] = attrs.field(factory=list)
     offered: dict[str, object] = attrs.field(factory=dict)
 
     async def run(self) -> None:
         """Pass announcements on until cancelled."""
         async with self.before.announcements() as announcements:
-            async for news in announcements:
-                path = str(news.path)
-                self.heard.append((path, news.active, news.hops))
-                if not news.active:
+            async for change in announcements:
+                path = str(change.path)
+                self.heard.append((path, change.active, change.hops))
+                if not change.active:
                     published = self.offered.pop(path, None)
                     if published is not None:
                         await published.__aexit__(None, None, None)
                     continue
                 with contextlib.suppress(ValueError):
-                    await self.offer(path, news.hops)
+                    await self.offer(path, change.hops)
 
     async def offer(self, path: str, hops: tuple[int, ...] = ()) -> None:
         """Announce a broadcast to the next relay. Raises `ValueError` when it was announced before."""
         broadcast = moqt.Broadcast()
         broadcast.track("t")
-        published = self.behind.publish(path, broadcast, hops=hops)
+        published = self.next.publish(path, broadcast, hops=hops)
         await published.__aenter__()
         self.offered[path] = published
 
@@ -73,13 +73,13 @@ async def ring(version: str):
     relays = [Relay(hop_id) for hop_id in (101, 102, 103)]
     async with AsyncExitStack() as stack:
         for number, relay in enumerate(relays):
-            behind = relays[(number + 1) % 3]
+            following = relays[(number + 1) % 3]
             pair = await stack.enter_async_context(open_memory_pair(protocol=version))
             ends = []
-            for connection, node in zip(pair, (relay, behind), strict=True):
+            for connection, node in zip(pair, (relay, following), strict=True):
                 session = run_session(connection, [dialects.get(version)], limits=moqt.Limits(), hop_id=node.hop_id)
                 ends.append(await stack.enter_async_context(session))
-            relay.behind, behind.before = ends
+            relay.next, following.before = ends
         async with trio.open_nursery() as nursery:
             for relay in relays:
                 nursery.start_soon(relay.run)
@@ -116,13 +116,13 @@ async def test_a_ring_of_three_relays(version):
 
 @each_version_with_hops
 async def test_our_own_hop_in_an_announcement(version):
-    """What came by ourselves is dropped in silence, and so is its end; what comes behind it is told."""
+    """What came by ourselves is dropped in silence, and so is its end; what comes after it is delivered."""
     async with hostile(version) as (peer, session, wire), session.announcements() as announcements:
         stream = await peer.accept_bidi()
         stream.write(wire.first() + wire.active("loop", 5, OWN_HOP, 6) + wire.active("news", 5, 6))
-        news = await announcements.receive()
-        assert (str(news.path), news.active) == ("news", True)
-        assert news.hops == ((5, 6) if version == LITE_04 else (5, 6, HOP))
+        change = await announcements.receive()
+        assert (str(change.path), change.active) == ("news", True)
+        assert change.hops == ((5, 6) if version == LITE_04 else (5, 6, HOP))
         stream.write(wire.ended("loop", 0) + wire.ended("news", 1))
         gone = await announcements.receive()
         assert (str(gone.path), gone.active) == ("news", False)
@@ -139,7 +139,7 @@ async def test_versions_whose_announcements_name_no_hop(version):
         stream = await peer.open_bidi()
         stream.write(wire.ask())
         await settled()
-        # Behind the two hops stands our own.
+        # After the two hops comes our own.
         path, counted = ("x/t", ()) if version in TUPLES else ("x", (0, 0, 0) if version == LITE_03 else ())
         expected = wire.active(path, *counted) if version == LITE_03 else wire.first(path)
         assert (await stream.receive_some()).startswith(expected)
@@ -152,8 +152,8 @@ async def test_more_hops_than_fit_from_a_peer(version):
         stream = await peer.accept_bidi()
         hops = tuple(range(20, 52))
         stream.write(wire.first() + wire.active("far", *hops))
-        news = await announcements.receive()
-        assert len(news.hops) == (32 if version in (LITE_04, LITE_03) else 33)
+        change = await announcements.receive()
+        assert len(change.hops) == (32 if version in (LITE_04, LITE_03) else 33)
         stream.write(wire.active("farther", *hops, 60))
         assert await closing(peer) == VIOLATED
 
@@ -172,14 +172,14 @@ async def test_more_hops_than_fit_are_not_passed_on(version):
         stream = await peer.open_bidi()
         stream.write(wire.ask())
         await settled()
-        told = await stream.receive_some()
-        assert text("near") in told
-        assert text("far") not in told
+        written = await stream.receive_some()
+        assert text("near") in written
+        assert text("far") not in written
         async with session.publish("farther", broadcast, hops=range(200, 201 + room)):
             await settled()
         await settled()
         async with session.publish("late", broadcast):
-            told = await stream.receive_some()
-        assert text("late") in told
-        assert text("farther") not in told
+            written = await stream.receive_some()
+        assert text("late") in written
+        assert text("farther") not in written
         assert session.closed is None

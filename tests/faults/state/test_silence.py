@@ -40,7 +40,7 @@ SHORT = moqt.Limits(setup_timeout=0.2)
 
 
 async def no_handler(request: moqt.SessionRequest) -> None:
-    """Nobody gets as far as this."""
+    """Never called."""
     raise AssertionError("a session began")
 
 
@@ -50,7 +50,7 @@ async def no_handler(request: moqt.SessionRequest) -> None:
 @each_version_with_setup
 @pytest.mark.parametrize("peer_is_client", [True, False], ids=["client", "server"])
 async def test_a_setup_that_never_comes(version, peer_is_client, autojump_clock):
-    """Whoever waits for the peer's SETUP waits for `Limits.setup_timeout`; half a SETUP is none."""
+    """A task that waits for the peer's SETUP waits for `Limits.setup_timeout`; half a SETUP is none."""
     async with hostile(version, setup=False, peer_is_client=peer_is_client) as (peer, session, wire):
         stream = await peer.open_uni()
         stream.write(wire.setup[:2])

@@ -37,7 +37,7 @@ async def test_unknown_stream_types_break_only_their_streams(version, peer_is_cl
         for head in (b"\x07", b"\x3f", b"\x40\x40", b"\xc0\xff\xff\xff\xff\xff\xff\xff"):
             bidi, uni = await peer.open_bidi(), await peer.open_uni()
             for stream in (bidi, uni):
-                stream.write(head + b"and something behind it")
+                stream.write(head + b"and something after it")
                 assert await code_of_stop(stream) == CANCELLED
             assert await code_of_reset(bidi) == CANCELLED
         await settled()
@@ -107,7 +107,7 @@ async def test_a_second_session_stream_closes_the_session(version, peer_is_clien
 
 @each_in_band_version
 async def test_a_second_handshake_on_the_same_stream(version):
-    """Behind the handshake its stream carries the bit rate: what is no such message closes the session.
+    """After the handshake its stream carries the bit rate: what is no such message closes the session.
 
     In moq-transfork-03 the bytes of a handshake are bit rates too, until one is not complete.
     """
@@ -119,7 +119,7 @@ async def test_a_second_handshake_on_the_same_stream(version):
 @pytest.mark.parametrize("version", [name for name in TYPED if name != LITE_03])
 @pytest.mark.parametrize("same_stream", [True, False])
 async def test_a_second_goaway_closes_the_session(version, same_stream):
-    """The first one is told, the second is a violation, on the same stream or on another."""
+    """The first one is reported, the second is a violation, on the same stream or on another."""
     async with hostile(version, peer_is_client=False) as (peer, session, wire):
         stream = await peer.open_bidi()
         stream.write(b"\x05" + wire.framed(b"\x01/"))

@@ -1,4 +1,4 @@
-"""Groups for subscriptions that nobody made, and subscribe ids that are used again."""
+"""Groups of unknown subscriptions, and subscribe ids that are used again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ each_version = pytest.mark.parametrize("version", ALL)
 BATCH = 500
 
 
-async def send_strays(peer, wire, count, *, subscribe_id=9):
+async def send_groups(peer, wire, count, *, subscribe_id=9):
     """Send groups of one frame for a subscription, and return what their streams were stopped with."""
     streams = [await peer.open_uni() for _ in range(count)]
     for number, stream in enumerate(streams):
@@ -35,13 +35,13 @@ async def send_strays(peer, wire, count, *, subscribe_id=9):
 
 
 @each_version
-async def test_stray_groups_are_stopped_and_counted(version):
+async def test_groups_of_unknown_subscriptions_are_stopped_and_counted(version):
     """A group for a subscription that never was is stopped and counted; one above `max_strays` ends the session."""
     limits = moqt.Limits(max_strays=200)
     async with hostile(version, limits=limits) as (peer, session, wire):
         await settled()
         kept = len(session._context.connection._streams)
-        assert await send_strays(peer, wire, 200) == {CANCELLED}
+        assert await send_groups(peer, wire, 200) == {CANCELLED}
         assert len(session._context.connection._streams) == kept
         assert session._context.core._state.issued.unknown_groups == 200
         await still_serves(peer, wire)
@@ -51,16 +51,16 @@ async def test_stray_groups_are_stopped_and_counted(version):
 
 
 @each_version
-async def test_ten_thousand_stray_groups_leave_no_object(version):
-    """Memory does not grow with stray groups: after 10,000 there are as many objects as before."""
+async def test_ten_thousand_such_groups_leave_no_object(version):
+    """Memory does not grow with groups of unknown subscriptions: after 10,000 there are as many objects as before."""
     limits = moqt.Limits(max_strays=20 * BATCH + BATCH)
     async with hostile(version, limits=limits) as (peer, session, wire):
         # What is made once, and kept, is made by the first of them.
-        await send_strays(peer, wire, BATCH)
+        await send_groups(peer, wire, BATCH)
         gc.collect()
         before = len(gc.get_objects())
         for _ in range(20):
-            assert await send_strays(peer, wire, BATCH) == {CANCELLED}
+            assert await send_groups(peer, wire, BATCH) == {CANCELLED}
         gc.collect()
         assert len(gc.get_objects()) - before < 100
         assert session._context.core._state.issued.unknown_groups == 21 * BATCH
@@ -68,16 +68,16 @@ async def test_ten_thousand_stray_groups_leave_no_object(version):
 
 
 @each_version
-async def test_groups_of_a_subscription_that_was_are_no_strays(version):
+async def test_groups_of_a_subscription_that_has_ended_are_not_counted(version):
     """Late groups of a subscription that we closed are stopped, count for nothing, and never end the session."""
     limits = moqt.Limits(max_strays=10)
     async with hostile(version, limits=limits) as (peer, session, wire):
         async with session.subscribe("b", "t"):
             await answer_subscription(peer, wire)
-        assert await send_strays(peer, wire, 100, subscribe_id=0) == {CANCELLED}
+        assert await send_groups(peer, wire, 100, subscribe_id=0) == {CANCELLED}
         assert session._context.core._state.issued.unknown_groups == 0
         # The next id was never issued: the bound still holds for it.
-        assert await send_strays(peer, wire, 10, subscribe_id=1) == {CANCELLED}
+        assert await send_groups(peer, wire, 10, subscribe_id=1) == {CANCELLED}
         assert session.closed is None
         stream = await peer.open_uni()
         stream.write(wire.group(1, 0))

@@ -151,7 +151,7 @@ async def test_two_hosts(start):
 
 @pytest.mark.parametrize("name", ["localhost", "evil.example", None])
 async def test_the_name_in_the_handshake(start, name):
-    """Not SNI but :authority says which host a session is for: what TLS was told opens and closes nothing."""
+    """Not SNI but :authority says which host a session is for: the name in TLS admits and refuses nothing."""
     listener, _ = await start(authorities=["good.example"])
     offer = ((b":protocol", b"webtransport"), OFFER)
     async with connect_http3(listener.port, server_name=name) as peer:

@@ -125,7 +125,7 @@ async def test_refused_without_an_authority(scheme):
 
 @SCHEMES
 async def test_pinned(scheme):
-    """A certificate that nobody vouches for is good when its fingerprint is pinned, and another one is not."""
+    """A certificate without an authority is accepted when its fingerprint is pinned, and another one is not."""
     certificate = UNTRUSTED["self-signed"]
     assert await failure_of(certificate, scheme, fingerprint=certificate.fingerprint) is None
     assert isinstance(await failure_of(certificate, scheme, fingerprint=GOOD.fingerprint), moqt.CertificateInvalid)

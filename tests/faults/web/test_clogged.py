@@ -35,7 +35,7 @@ async def test_the_default_bound():
 
 async def test_closing_a_session():
     """`aclose` of a session whose client has stopped the connection's credit returns within two seconds, and the
-    session's streams are given up; the client is told once it takes bytes again."""
+    session's streams are reset; the client learns it once it takes bytes again."""
     took = []
     clogged = trio.Event()
 

@@ -74,8 +74,8 @@ async def test_the_default_bound():
 
 
 async def test_half_open_handshakes():
-    """Six hundred handshakes from as many ports, none of which is finished: half of the room fills, everybody else gets
-    a Retry that costs no state, and a real client has its session within a second."""
+    """Six hundred handshakes from as many ports, none of which is finished: half of the room fills, every other client
+    gets a Retry that costs no state, and a real client has its session within a second."""
     room = Limits().max_half_open // 2
     async with serving(accept) as served:
         flights = [first_flight(served.port) for _ in range(600)]

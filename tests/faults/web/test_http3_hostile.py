@@ -85,7 +85,7 @@ async def test_a_dynamic_table_is_not_offered(served):
     ids=["no path", "upper case", "no method", "connection"],
 )
 async def test_malformed_requests(served, section):
-    """A malformed request is refused, by status or by closing the connection, and harms nobody else."""
+    """A malformed request is refused, by status or by closing the connection, and harms no other client."""
     async with connect_http3(served.port) as peer:
         stream = peer.quic.get_next_available_stream_id()
         peer.h3.send_headers(stream, list(section), end_stream=True)
@@ -109,7 +109,7 @@ async def test_an_unspeakable_path():
 
 
 async def test_unknown_frames_are_passed_over(served):
-    """Frames of unknown types, before and behind the headers, are dropped as they arrive."""
+    """Frames of unknown types, before and after the headers, are dropped as they arrive."""
     async with connect_http3(served.port) as peer:
         peer.write(control_stream(peer), encode_frame(0x21 + 31 * 7, bytes(50_000)))
         stream = peer.quic.get_next_available_stream_id()
@@ -183,7 +183,7 @@ async def test_stopping_the_control_stream(served, caplog):
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
-async def test_datagrams_for_nobody(served):
+async def test_datagrams_for_no_session(served):
     """Datagrams without an id, or for sessions that do not exist, are dropped."""
     async with connect_http3(served.port) as peer:
         for data in (b"", b"\x40", b"\x00", encode_uint_var(2**61) + b"x", encode_uint_var(5) + bytes(1000)):
@@ -223,12 +223,12 @@ async def test_streams_that_end_within_their_prefix(served):
 
 async def test_trailers_beyond_the_limit():
     """Trailers that are too large cut their request off, and the application hears of a disconnect."""
-    told = trio.Event()
+    disconnected = trio.Event()
 
     async def app(scope, receive, send):
         while (await receive())["type"] != "http.disconnect":
             pass
-        told.set()
+        disconnected.set()
 
     limits = attrs.evolve(Limits(), max_header_bytes=8 * KIB)
     async with serving(app=app, limits=limits) as server, connect_http3(server.port) as peer:
@@ -237,7 +237,7 @@ async def test_trailers_beyond_the_limit():
         peer.flush()
         assert await peer.wait(lambda: peer.reset_code(stream)) == EXCESSIVE_LOAD
         with trio.fail_after(5):
-            await told.wait()
+            await disconnected.wait()
 
 
 async def test_a_bug_below_ends_one_connection(served, monkeypatch, caplog):

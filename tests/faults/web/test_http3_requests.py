@@ -21,7 +21,7 @@ async def respond(send, status=200, body=b"", headers=()):
 
 
 class Application:
-    """An ASGI application with a path for each fault, and a diary of what it was told."""
+    """An ASGI application with a path for each fault, and a record of the events that it received."""
 
     def __init__(self):
         self.diary = []
@@ -41,7 +41,7 @@ class Application:
     async def hello(self, receive, send):
         await respond(send, body=b"hello")
 
-    async def deaf(self, receive, send):
+    async def stalled(self, receive, send):
         """Never reads its body until it may."""
         self.started.set()
         await self.resume.wait()
@@ -136,7 +136,7 @@ async def test_late_data_returns_its_credit(application):
 
 
 async def test_an_application_that_does_not_read(application):
-    """Such an application stops its own client at the window; everybody else is served, then it gets all of it."""
+    """Such an application stops its own client at the window; every other request is served, then it gets all of it."""
     limits = attrs.evolve(Limits(), stream_window=64 * KIB)
     body = bytes(1024 * KIB)
     async with (
@@ -144,7 +144,7 @@ async def test_an_application_that_does_not_read(application):
         connect_http3(served.port) as peer,
         connect_http3(served.port) as other,
     ):
-        stuck = peer.request("/deaf", method="POST", body=body)
+        stuck = peer.request("/stalled", method="POST", body=body)
         await application.started.wait()
         for _ in range(20):
             assert await peer.answer(peer.request("/hello")) == (200, b"hello")
@@ -185,7 +185,7 @@ async def test_a_large_answer_arrives_whole(application):
 
 
 async def test_reset_is_a_disconnect(application):
-    """A client that resets its request is told to the application as http.disconnect, as often as it asks."""
+    """The application receives http.disconnect, each time it asks, when a client resets its request."""
     async with serving(app=application) as served, connect_http3(served.port) as peer:
         stream = peer.request("/wait", end=False)
         await application.started.wait()
@@ -197,7 +197,7 @@ async def test_reset_is_a_disconnect(application):
 
 
 async def test_lost_connection_is_a_disconnect(application):
-    """A client whose connection ends is told to the application as http.disconnect."""
+    """The application receives http.disconnect when a client's connection ends."""
     async with serving(app=application) as served:
         async with connect_http3(served.port) as peer:
             peer.request("/wait")
@@ -206,7 +206,7 @@ async def test_lost_connection_is_a_disconnect(application):
     assert application.diary[-2:] == ["http.disconnect", "http.disconnect"]
 
 
-async def test_sending_to_nobody(application, caplog):
+async def test_sending_to_a_client_that_is_gone(application, caplog):
     """An application that streams to a client which stops listening gets an OSError, and nothing is logged."""
     async with serving(app=application) as served, connect_http3(served.port) as peer:
         stream = peer.request("/flood")
@@ -245,7 +245,7 @@ async def test_no_field_of_a_connection(application):
 
 
 async def test_trailers(application):
-    """Trailers end an answer, without an illegal frame behind them."""
+    """Trailers end an answer, without an illegal frame after them."""
     async with serving(app=application) as served, connect_http3(served.port) as peer:
         stream = peer.request("/trailers", headers=((b"te", b"trailers"),))
         await peer.answer(stream)

@@ -26,7 +26,7 @@ TRACK_INFO = bytes.fromhex("05 7f 43e8 43e8")
 
 
 class Subscriber:
-    """A handler that subscribes to the client's track twice, one after the other, each time when it is told to."""
+    """A handler that subscribes to the client's track twice, one after the other, each time at a signal."""
 
     def __init__(self) -> None:
         self.subscriptions: list[moqt.Subscription] = []
@@ -194,7 +194,7 @@ async def test_requests_that_end_on_one_side(ending):
         for _ in range(5):
             stream = peer.request("/", method="POST", body=bytes(1000), end=False)
             await peer.wait(lambda stream=stream: peer.headers_of(stream))
-            # Written below HTTP/3, as stock aioquic would not send DATA behind the end of its message.
+            # Written below HTTP/3, as stock aioquic would not send DATA after the end of its message.
             if ending == "reset":
                 peer.quic.reset_stream(stream, 0x10C)
             elif ending == "stop":

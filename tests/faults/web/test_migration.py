@@ -171,7 +171,7 @@ async def test_an_attacker_who_moves_packets():
 
 async def test_packets_of_unknown_connections():
     """Short packets with ids that were never given out, a real one's with a bit changed among them, are dropped
-    without a word that is larger than they are, and harm nobody."""
+    without a word that is larger than they are, and harm no session."""
     async with serving(echo, app=app) as served, connect_http3(served.port) as peer:
         session = peer.connect("/")
         await peer.status(session)

@@ -137,8 +137,8 @@ async def test_clients_that_leave(number):
 
 
 async def test_clients_that_stay():
-    """Sessions that go on echoing, a bare one that is deaf to DRAIN, and a client that takes nothing of its answer do
-    not hold the server up: the exit code is 0 soon after the grace, and everybody was told that it is over."""
+    """Sessions that go on echoing, one that ignores DRAIN, and a client that reads nothing of its response do
+    not hold the server up: the exit code is 0 soon after the grace, and every client learned that it is over."""
     with echo_server() as server:
         talkers = [Talker(server, obedient=False) for _ in range(SESSIONS)]
         async with trio.open_nursery() as nursery, connect_http3(port_of(server), max_stream_data=1024) as peer:

@@ -1,4 +1,4 @@
-"""Whoever does not read over WebTransport or HTTP/3 holds up its own peer at the window, and nobody else.
+"""A reader that stops over WebTransport or HTTP/3 stops its own peer at the window, and no other.
 
 The figures are those of `Limits` as it stands: 256 KiB for a stream and 4 MiB for a connection.
 """
@@ -31,7 +31,7 @@ async def test_the_default_windows():
 
 
 async def test_a_session_that_is_not_read():
-    """Streams that nobody reads stop at 256 KiB each and 4 MiB together; meanwhile another client is served, and once
+    """Unread streams stop at 256 KiB each and 4 MiB together; meanwhile another client is served, and once
     the session is read all of it arrives."""
     resume = trio.Event()
     received = []
@@ -46,10 +46,10 @@ async def test_a_session_that_is_not_read():
             received.append(len(await read_all(stream)))
 
         async with trio.open_nursery() as nursery:
-            if request.path == "/deaf":
+            if request.path == "/stalled":
                 await resume.wait()
             while True:
-                nursery.start_soon(drink if request.path == "/deaf" else echo, await session.accept_bidi())
+                nursery.start_soon(drink if request.path == "/stalled" else echo, await session.accept_bidi())
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -61,18 +61,18 @@ async def test_a_session_that_is_not_read():
         connect_http3(served.port) as peer,
         connect_http3(served.port) as other,
     ):
-        deaf, alive = peer.connect("/deaf"), other.connect("/alive")
-        assert (await peer.status(deaf), await other.status(alive)) == (200, 200)
-        stuck = [peer.open_stream(deaf, body, end=True) for _ in range(4)]
+        stalled, alive = peer.connect("/stalled"), other.connect("/alive")
+        assert (await peer.status(stalled), await other.status(alive)) == (200, 200)
+        stuck = [peer.open_stream(stalled, body, end=True) for _ in range(4)]
         await peer.wait(lambda: taken(peer, stuck) == [LIMITS.stream_window] * 4)
-        stuck += [peer.open_stream(deaf, body, end=True) for _ in range(14)]
+        stuck += [peer.open_stream(stalled, body, end=True) for _ in range(14)]
         await peer.wait(lambda: sum(taken(peer, stuck)) >= LIMITS.connection_window - 64 * KIB)
         for _ in range(10):
             stream = other.open_stream(alive, b"alive?", end=True)
             await other.wait(lambda stream=stream: stream in other.raw_ended)
             assert (await other.answer(other.request("/")))[0] == 204
         counts = taken(peer, stuck)
-        print(f"taken from the deaf session: {max(counts)} of a stream, {sum(counts)} of all")
+        print(f"taken from the stalled session: {max(counts)} of a stream, {sum(counts)} of all")
         assert max(counts) <= LIMITS.stream_window
         assert sum(counts) <= LIMITS.connection_window
         resume.set()
@@ -116,7 +116,7 @@ async def test_an_application_that_reads_slowly():
 
 async def test_a_subscriber_that_does_not_read():
     """Of two WebTransport subscribers of a live track one never reads: the other gets every group, the publisher never
-    waits, and the deaf one costs no more than its backlog."""
+    waits, and the stalled one costs no more than its backlog."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
     group_size, count = 64 * KIB, 120
@@ -128,7 +128,7 @@ async def test_a_subscriber_that_does_not_read():
     async with trio.open_nursery() as nursery:
         listener = await nursery.start(partial(moqt.serve, publish, "127.0.0.1", 0, certificate=CERTIFICATE))
         connect = partial(moqt.connect, f"https://127.0.0.1:{listener.port}/", fingerprint=CERTIFICATE.fingerprint)
-        async with connect() as deaf, connect() as alive, deaf.subscribe("b", "t"):
+        async with connect() as stalled, connect() as alive, stalled.subscribe("b", "t"):
             async with alive.subscribe("b", "t", max_age=60, ordered=True) as subscription:
                 while track.subscribers < 2:
                     await track.wait_subscribed()
@@ -141,9 +141,9 @@ async def test_a_subscriber_that_does_not_read():
                         assert group.sequence == sequence
                         assert sum(map(len, await group.read_all())) == group_size
                 assert subscription.statistics().groups_received == count
-            assert deaf.closed is None
-            received = deaf.statistics().transport.bytes_received
-            print(f"received by the deaf subscriber: {received}")
+            assert stalled.closed is None
+            received = stalled.statistics().transport.bytes_received
+            print(f"received by the stalled subscriber: {received}")
             # What the window takes, and what the headers of groups and packets add to it.
             assert received <= LIMITS.connection_window * 1.1
         nursery.cancel_scope.cancel()

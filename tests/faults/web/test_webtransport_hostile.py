@@ -100,8 +100,8 @@ async def test_a_megabyte_of_grease(sessions):
         assert (error.remote_code, error.reason) == (7, "ok")
 
 
-async def test_data_behind_the_close(sessions):
-    """Data behind the close capsule resets the CONNECT stream; the session had ended with its code."""
+async def test_data_after_the_close(sessions):
+    """Data after the close capsule resets the CONNECT stream; the session had ended with its code."""
     async with serving(sessions) as served, connect_http3(served.port) as peer:
         session = peer.connect("/")
         await peer.status(session)
@@ -157,7 +157,7 @@ async def test_a_session_that_is_not_read():
 
     async def handler(request):
         session = request.accept()
-        if request.path == "/deaf":
+        if request.path == "/stalled":
             for _ in range(4):
                 held.append(await session.accept_bidi())
             await session.wait_closed()
@@ -172,12 +172,12 @@ async def test_a_session_that_is_not_read():
         connect_http3(served.port) as peer,
         connect_http3(served.port) as other,
     ):
-        deaf, alive = peer.connect("/deaf"), peer.connect("/echo")
+        stalled, alive = peer.connect("/stalled"), peer.connect("/echo")
         elsewhere = other.connect("/echo")
-        for client, session in ((peer, deaf), (peer, alive), (other, elsewhere)):
+        for client, session in ((peer, stalled), (peer, alive), (other, elsewhere)):
             assert await client.status(session) == 200
         body = bytes(512 * KIB)
-        stuck = [peer.open_stream(deaf, body) for _ in range(4)]
+        stuck = [peer.open_stream(stalled, body) for _ in range(4)]
         for _ in range(10):
             await check_echo(peer, alive)
             await check_echo(other, elsewhere)
@@ -220,7 +220,7 @@ async def test_trailers_beyond_the_limit(sessions):
         assert await peer.wait(lambda: peer.reset_code(session)) == 0x107
 
 
-async def test_datagrams_behind_the_end(sessions):
+async def test_datagrams_after_the_end(sessions):
     """Datagrams of a session that has ended are dropped, not kept for one to come."""
     async with serving(sessions) as served, connect_http3(served.port) as peer:
         session = peer.connect("/")
