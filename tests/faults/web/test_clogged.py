@@ -86,6 +86,7 @@ async def test_closing_the_server(ending):
     cancelled, and within two seconds after the grace when it is closed."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
+    published = trio.Event()
     flooding = trio.Event()
 
     async def app(scope, receive, send):
@@ -99,6 +100,7 @@ async def test_closing_the_server(ending):
 
     async def publish(request):
         async with request.accept() as session, session.publish("b", broadcast):
+            published.set()
             await session.wait_closed()
 
     before = trio.lowlevel.current_statistics().tasks_living
@@ -110,8 +112,10 @@ async def test_closing_the_server(ending):
             session = peer.connect("/", headers=OFFER)
             assert await peer.status(session) == 200
             peer.open_stream(session, SETUP, end=True, uni=True)
-            peer.open_stream(session, subscribe(0))
             with trio.fail_after(10):
+                # A subscription that comes before its track is published is refused.
+                await published.wait()
+                peer.open_stream(session, subscribe(0))
                 await track.wait_subscribed()
             for _ in range(50):
                 await track.write(bytes(10_000))
