@@ -4,15 +4,15 @@
 from it, calls its `_deliver_*` methods and `_announce` as the peer acts, and implements the abstract methods. A
 transport that carries the streams itself derives from `StreamHost`, which makes them, and implements `StreamBackend`.
 
-There are two ways to use a connection. The session attaches a handler, which is called synchronously from the task that
-reads the socket. Until then, `accept_bidi` waits for a stream of the peer.
+A session attaches a handler, which is called synchronously from the task that reads the socket. What arrives before
+waits for it, within the limits; only the stream of an in-band handshake can be accepted without one (`accept_bidi`).
 """
 
 from __future__ import annotations
 
 import abc
 from collections import deque
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import attrs
 import trio
@@ -26,8 +26,6 @@ from .stream import BidiStream
 if TYPE_CHECKING:
     from ..errors import MoqtError
     from ..limits import Limits
-
-T = TypeVar("T")
 
 UNCONGESTED_WRITE = 4 * 1024
 """Bytes that may be written at a time on a transport that cannot say how much would queue up: a few packets' worth, so
@@ -122,9 +120,7 @@ class Connection(abc.ABC):
         self._new_uni: deque[ReceiveStream] = deque()
         self._datagrams: deque[bytes] = deque()
         self._datagrams_lost = 0
-        self._bidi_readers = trio.lowlevel.ParkingLot()
-        self._uni_readers = trio.lowlevel.ParkingLot()
-        self._datagram_readers = trio.lowlevel.ParkingLot()
+        self._acceptors = trio.lowlevel.ParkingLot()
         self._openers = trio.lowlevel.ParkingLot()
         self.draining = False
         self._closed: MoqtError | None = None
@@ -144,14 +140,13 @@ class Connection(abc.ABC):
                 self._handler.uni_opened(stream)
             else:
                 self._new_uni.append(stream)
-                self._uni_readers.unpark()
         else:
             bidi = cast("BidiStream", stream)
             if self._handler is not None:
                 self._handler.bidi_opened(bidi)
             else:
                 self._new_bidi.append(bidi)
-                self._bidi_readers.unpark()
+                self._acceptors.unpark()
 
     def _deliver_datagram(self, data: bytes) -> None:
         if self._handler is not None:
@@ -161,7 +156,6 @@ class Connection(abc.ABC):
             self._datagrams.popleft()
             self._datagrams_lost += 1
         self._datagrams.append(data)
-        self._datagram_readers.unpark()
 
     def _deliver_streams_available(self) -> None:
         self._openers.unpark_all()
@@ -184,8 +178,8 @@ class Connection(abc.ABC):
             return
         self._closed = error
         self._over.set()
-        for lot in (self._bidi_readers, self._uni_readers, self._datagram_readers, self._openers):
-            lot.unpark_all()
+        self._acceptors.unpark_all()
+        self._openers.unpark_all()
         streams = list(self._streams.values())
         self._streams.clear()
         for stream in streams:
@@ -271,24 +265,13 @@ class Connection(abc.ABC):
                 await self._openers.park()
 
     async def accept_bidi(self) -> BidiStream:
-        """Wait for a stream that the peer opens, while there is no handler. Raises `SessionClosed`."""
-        return await self._next(self._new_bidi, self._bidi_readers)
-
-    async def accept_uni(self) -> ReceiveStream:
-        """Wait for a stream that the peer opens. Raises `SessionClosed`."""
-        return await self._next(self._new_uni, self._uni_readers)
-
-    async def receive_datagram(self) -> bytes:
-        """Wait for a datagram. Raises `SessionClosed`."""
-        return await self._next(self._datagrams, self._datagram_readers)
-
-    async def _next(self, queue: deque[T], readers: trio.lowlevel.ParkingLot) -> T:
+        """Wait for a bidirectional stream that the peer opens, while there is no handler. Raises `SessionClosed`."""
         await trio.lowlevel.checkpoint()
-        while not queue:
+        while not self._new_bidi:
             if self._closed is not None:
                 raise self._closed.with_traceback(None)
-            await readers.park()
-        return queue.popleft()
+            await self._acceptors.park()
+        return self._new_bidi.popleft()
 
     @property
     def send_allowance(self) -> int:

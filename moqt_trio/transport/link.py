@@ -1,6 +1,6 @@
 """A network path for the memory transport that delays, reorders and loses, the same way on every run.
 
-It decides only when things arrive; `memory.py` carries them. It reads no clock of its own.
+It computes only when things arrive; `memory.py` delivers them. It reads no clock.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import attrs
 
 
 class Link(Protocol):
-    """Decides when what is sent arrives."""
+    """A model of a network path: when a message arrives, if it does."""
 
     def backlog(self, now: float, *, from_client: bool) -> float:
-        """Returns for how many seconds what was sent before keeps the link busy; 0.0 where it has no rate."""
+        """Return for how many seconds what was sent before keeps the link busy; 0.0 where it has no rate."""
         ...
 
     def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float | None:
-        """Returns when a message arrives, on trio's clock, or None when it is lost.
+        """Return when a message arrives, on trio's clock, or None when it is lost.
 
         Args:
             now: The time of sending.
@@ -59,11 +59,11 @@ class LossyLink:
         self._random = random.Random(self.seed)
 
     def backlog(self, now: float, *, from_client: bool) -> float:
-        """Returns for how many seconds the link is busy; see `Link`."""
+        """Return for how many seconds the link is busy; see `Link`."""
         return max(0.0, self._busy_until.get(from_client, now) - now)
 
     def arrival(self, now: float, size: int, *, from_client: bool, reliable: bool) -> float | None:
-        """Returns when a message arrives, or None when it is lost; see `Link`."""
+        """Return when a message arrives, or None when it is lost; see `Link`."""
         at = max(now, self._busy_until.get(from_client, now))
         if self.rate is not None:
             at += size / self.rate

@@ -1,4 +1,4 @@
-"""Two connections in one process, joined by a queue instead of a network.
+"""Two connections in one process, joined by an event queue instead of a network.
 
 They keep the rules of QUIC that an application can notice: order within a stream, credit by bytes for each stream
 and for the connection, limits on streams, resets with codes, bounded datagrams. A `Link` may delay and lose what
@@ -27,11 +27,10 @@ from .sockets import MIN_PACKET
 __all__ = ["Link", "LossyLink", "MemoryConnection", "open_memory_pair"]
 
 _CONTROL_BYTES = 16
-"""What a message without a payload counts on a link with a rate."""
-
-
+"""Bytes that a message without a payload counts on a link with a rate: a frame and its share of a packet."""
 _AHEAD_SECONDS = 0.02
-"""How long a link with a rate may be kept busy by what was written before the connection counts as congested."""
+"""Seconds for which what was written may keep a link with a rate busy before `send_allowance` is 0: long enough that
+the link never idles between two turns of a writer, short enough that what is written last does not wait long."""
 
 
 class _DirectLink:
@@ -42,46 +41,46 @@ class _DirectLink:
         return now
 
 
-class _Courier:
-    """Carries messages between the two sides: one queue, one task."""
+class _EventQueue:
+    """Delivers messages between the two sides in the order of their times: one queue, one task."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._lanes: dict[object, float] = {}
+        self._channels: dict[object, float] = {}
         self._wakeup = trio.Event()
 
-    def post(self, deliver: Callable[[], None], size: int, *, from_client: bool, lane: object = None) -> bool:
-        """Sends a message. What shares a lane stays in order; without one it may be lost. Returns whether it goes."""
+    def schedule(self, deliver: Callable[[], None], size: int, *, from_client: bool, channel: object = None) -> bool:
+        """Send a message. Those of one channel stay in order; without one it may be lost, and False is returned."""
         now = trio.current_time()
-        at = self._link.arrival(now, size, from_client=from_client, reliable=lane is not None)
+        at = self._link.arrival(now, size, from_client=from_client, reliable=channel is not None)
         if at is None:
             return False
-        if lane is not None:
-            key = (from_client, lane)
-            at = max(at, self._lanes.get(key, at))
-            self._lanes[key] = at
+        if channel is not None:
+            key = (from_client, channel)
+            at = max(at, self._channels.get(key, at))
+            self._channels[key] = at
         heapq.heappush(self._queue, (at, next(self._order), deliver))
         self._wakeup.set()
         return True
 
     def backlog(self, *, from_client: bool) -> float:
-        """Returns for how many seconds the link is busy in one direction."""
+        """Return for how many seconds the link is busy in one direction."""
         return self._link.backlog(trio.current_time(), from_client=from_client)
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
-        """Calls a function after some time, without burdening the link."""
+        """Call a function after some time, without using the link."""
         heapq.heappush(self._queue, (trio.current_time() + seconds, next(self._order), function))
         self._wakeup.set()
 
-    def forget(self, lane: object) -> None:
-        """Drops what is kept for a lane, in both directions."""
-        self._lanes.pop((True, lane), None)
-        self._lanes.pop((False, lane), None)
+    def drop_channel(self, channel: object) -> None:
+        """Drop what is kept for a channel, in both directions."""
+        self._channels.pop((True, channel), None)
+        self._channels.pop((False, channel), None)
 
     async def run(self) -> None:
-        """Delivers until cancelled."""
+        """Delivers until cansloted."""
         while True:
             self._wakeup = trio.Event()
             while self._queue and self._queue[0][0] <= trio.current_time():
@@ -94,7 +93,7 @@ class _Courier:
 
 @attrs.define(eq=False)
 class _SendHalf:
-    """What waits to be sent on a stream, and how much of it may go."""
+    """The bytes of a stream that wait to be sent, and the credit for them."""
 
     allowed: int
     waiting: deque[bytes] = attrs.field(factory=deque)
@@ -112,10 +111,10 @@ class MemoryConnection(StreamHost, StreamBackend):
 
     kind: Literal["quic", "webtransport", "memory"] = "memory"
 
-    def __init__(self, event_queue: _Courier, *, is_client: bool, limits: Limits) -> None:
+    def __init__(self, event_queue: _EventQueue, *, is_client: bool, limits: Limits) -> None:
         super().__init__(is_client=is_client, limits=limits)
         self._backend = self
-        self._courier = event_queue
+        self._event_queue = event_queue
         self._other: MemoryConnection
         self._halves: dict[int, _SendHalf] = {}
         self._blocked: dict[int, None] = {}
@@ -126,10 +125,10 @@ class MemoryConnection(StreamHost, StreamBackend):
         self._data_granted = limits.connection_window
         self._data_sent = 0
         self._stream_granted: dict[int, int] = {}
-        self._read_whole: set[int] = set()
-        self._gone: set[int] = set()
+        self._consumed_whole: set[int] = set()
+        self._departed: set[int] = set()
         self._datagrams_in_flight: deque[list[bytes]] = deque()
-        self._told = trio.Event()
+        self._close_sent = trio.Event()
         self._room_wanted = False
         self._bytes_sent = 0
         self._bytes_received = 0
@@ -139,9 +138,11 @@ class MemoryConnection(StreamHost, StreamBackend):
         self._data_allowed = other.limits.connection_window
         self._streams_allowed = {False: other.limits.max_streams, True: other.limits.max_streams}
 
-    def _post(self, deliver: Callable[[], None], size: int = _CONTROL_BYTES, *, lane: object = "control") -> bool:
+    def _schedule(
+        self, deliver: Callable[[], None], size: int = _CONTROL_BYTES, *, channel: object = "control"
+    ) -> bool:
         self._bytes_sent += size
-        return self._courier.post(deliver, size, from_client=self.is_client, lane=lane)
+        return self._event_queue.schedule(deliver, size, from_client=self.is_client, channel=channel)
 
     # -- streams that we open ------------------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class MemoryConnection(StreamHost, StreamBackend):
         self._push(stream_id, half)
 
     def _push(self, stream_id: int, half: _SendHalf) -> None:
-        """Sends what credit allows; the rest waits for more."""
+        """Send what credit allows; the rest waits for more."""
         while half.waiting:
             room = min(half.allowed - half.sent, self._data_allowed - self._data_sent)
             if room <= 0:
@@ -206,7 +207,7 @@ class MemoryConnection(StreamHost, StreamBackend):
             self._other._receive_data(stream_id, data, fin)
             self._note_arrival(stream_id, len(data), fin)
 
-        self._post(arrive, len(data) + _CONTROL_BYTES, lane=stream_id)
+        self._schedule(arrive, len(data) + _CONTROL_BYTES, channel=stream_id)
 
     def _note_arrival(self, stream_id: int, count: int, fin: bool) -> None:
         half = self._halves.get(stream_id)
@@ -243,17 +244,17 @@ class MemoryConnection(StreamHost, StreamBackend):
         half.waiting_bytes = 0
         half.fin = half.over = half.arrived = True
         self._blocked.pop(stream_id, None)
-        self._post(lambda: self._other._receive_reset(stream_id, code), lane=stream_id)
+        self._schedule(lambda: self._other._receive_reset(stream_id, code), channel=stream_id)
         self._clear(stream_id)
 
     @property
     def send_allowance(self) -> int:
-        busy = self._courier.backlog(from_client=self.is_client)
+        busy = self._event_queue.backlog(from_client=self.is_client)
         if self._closed is not None or busy < _AHEAD_SECONDS:
             return UNCONGESTED_WRITE
         if not self._room_wanted:
             self._room_wanted = True
-            self._courier.call_later(busy - _AHEAD_SECONDS / 2, self._make_room)
+            self._event_queue.call_later(busy - _AHEAD_SECONDS / 2, self._make_room)
         return 0
 
     def _make_room(self) -> None:
@@ -265,19 +266,19 @@ class MemoryConnection(StreamHost, StreamBackend):
 
     def _receive_data(self, stream_id: int, data: bytes, fin: bool) -> None:
         self._bytes_received += len(data)
-        if self._closed is None and stream_id not in self._gone:
+        if self._closed is None and stream_id not in self._departed:
             self._stream(stream_id).deliver(data, fin)
 
     def _receive_reset(self, stream_id: int, code: int) -> None:
-        if self._closed is None and stream_id not in self._gone:
+        if self._closed is None and stream_id not in self._departed:
             self._stream(stream_id).deliver_reset(code)
 
     def stream_stop(self, stream_id: int, code: int) -> None:
         if self._closed is None:
-            self._post(lambda: self._other._receive_stop(stream_id, code))
+            self._schedule(lambda: self._other._receive_stop(stream_id, code))
 
     def _receive_stop(self, stream_id: int, code: int) -> None:
-        if self._closed is not None or stream_id in self._gone:
+        if self._closed is not None or stream_id in self._departed:
             return
         stream = self._stream(stream_id)
         self.stream_reset(stream_id, code)
@@ -291,7 +292,7 @@ class MemoryConnection(StreamHost, StreamBackend):
         if stream_id in self._stream_granted:
             self._stream_granted[stream_id] += count
             stream_data = self._stream_granted[stream_id]
-        self._post(lambda: self._other._receive_credit(stream_id, data, stream_data))
+        self._schedule(lambda: self._other._receive_credit(stream_id, data, stream_data))
 
     def _receive_credit(self, stream_id: int, data: int, stream_data: int | None) -> None:
         self._data_allowed = max(self._data_allowed, data)
@@ -303,28 +304,28 @@ class MemoryConnection(StreamHost, StreamBackend):
 
     def stream_done(self, stream_id: int) -> None:
         if self._closed is None:
-            self._read_whole.add(stream_id)
+            self._consumed_whole.add(stream_id)
             self._clear(stream_id)
 
     def _clear(self, stream_id: int) -> None:
-        """Forgets a stream whose halves are both over; the peer may open another for one that it opened."""
+        """Drop a stream whose halves have both ended; the peer may open another for one that it opened."""
         half = self._halves.get(stream_id)
         receives = stream_id in self._stream_granted
-        if (half is not None and not half.arrived) or (receives and stream_id not in self._read_whole):
+        if (half is not None and not half.arrived) or (receives and stream_id not in self._consumed_whole):
             return
         if self._streams.pop(stream_id, None) is None:
             return
         # What still arrives for it must not open it again.
-        self._gone.add(stream_id)
+        self._departed.add(stream_id)
         self._halves.pop(stream_id, None)
         self._stream_granted.pop(stream_id, None)
-        self._read_whole.discard(stream_id)
+        self._consumed_whole.discard(stream_id)
         if is_client_initiated(stream_id) != self.is_client:
             unidirectional = is_unidirectional(stream_id)
             self._streams_granted[unidirectional] += 1
             allowed = self._streams_granted[unidirectional]
-            self._post(lambda: self._other._receive_streams(unidirectional, allowed))
-            self._courier.forget(stream_id)
+            self._schedule(lambda: self._other._receive_streams(unidirectional, allowed))
+            self._event_queue.drop_channel(stream_id)
 
     def _receive_streams(self, unidirectional: bool, allowed: int) -> None:
         if self._closed is None:
@@ -345,16 +346,16 @@ class MemoryConnection(StreamHost, StreamBackend):
         if len(self._datagrams_in_flight) >= self.limits.max_datagrams:
             self._datagrams_in_flight.popleft().clear()
             self._datagrams_lost += 1
-        # A cell that is emptied when the datagram is thrown away on its way.
-        cell = [bytes(data)]
+        # A slot that is emptied when the datagram is thrown away on its way.
+        slot = [bytes(data)]
 
         def arrive() -> None:
-            if cell:
-                self._datagrams_in_flight.remove(cell)
-                self._other._receive_datagram(cell[0])
+            if slot:
+                self._datagrams_in_flight.remove(slot)
+                self._other._receive_datagram(slot[0])
 
-        if self._post(arrive, len(data), lane=None):
-            self._datagrams_in_flight.append(cell)
+        if self._schedule(arrive, len(data), channel=None):
+            self._datagrams_in_flight.append(slot)
 
     def _receive_datagram(self, data: bytes) -> None:
         self._bytes_received += len(data)
@@ -367,23 +368,23 @@ class MemoryConnection(StreamHost, StreamBackend):
         if self._closed is None:
             reason = cut_reason(reason)
             self._deliver_lost(SessionClosed(local_code=code, reason=reason))
-            self._post(lambda: self._receive_close(code, reason))
+            self._schedule(lambda: self._receive_close(code, reason))
 
     def _receive_close(self, code: int, reason: str) -> None:
-        self._told.set()
-        self._other._told.set()
+        self._close_sent.set()
+        self._other._close_sent.set()
         self._other._deliver_lost(SessionClosed(remote_code=code, reason=reason, by_peer=True))
 
     def lose(self, reason: str = "connection lost") -> None:
-        """Ends both sides without a word, as when the network is gone for good."""
+        """End both sides without a message, as when the network fails for good."""
         for side in (self, self._other):
-            side._told.set()
+            side._close_sent.set()
             side._deliver_lost(SessionClosed(reason=reason))
 
     async def aclose(self, code: int = 0, reason: str = "") -> None:
         self.close(code, reason)
         with trio.CancelScope(deadline=trio.current_time() + self.limits.close_timeout, shield=True):
-            await self._told.wait()
+            await self._close_sent.wait()
         await trio.lowlevel.checkpoint()
 
     def statistics(self) -> TransportStatistics:
@@ -401,17 +402,17 @@ async def open_memory_pair(
     protocol: str | None = None,
     path: str | None = None,
 ) -> AsyncIterator[tuple[MemoryConnection, MemoryConnection]]:
-    """Yields a client and a server that are connected, and closes both at the end of the block.
+    """Yield a client and a server that are connected, and close both at the end of the block.
 
     Args:
         limits: The bounds of the server, and of the client unless it has its own.
-        link: What delays and loses; None delivers as soon as the tasks that run now have had their turn.
+        link: Delays and loses messages; None delivers them as soon as the event queue's task has its turn.
         client_limits: The bounds of the client.
         protocol: What both sides give as the negotiated protocol.
         path: What both sides give as the request path.
     """
     limits = limits or Limits()
-    event_queue = _Courier(link or _DirectLink())
+    event_queue = _EventQueue(link or _DirectLink())
     client = MemoryConnection(event_queue, is_client=True, limits=client_limits or limits)
     server = MemoryConnection(event_queue, is_client=False, limits=limits)
     client._join(server)

@@ -68,7 +68,6 @@ class SendStream(AnyStream):
         self._stop_code: int | None = None
         self._full = False
         self._writers: trio.Event | None = None
-        self._sending = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.stream_id} send={self._send_state.value}>"
@@ -184,24 +183,6 @@ class SendStream(AnyStream):
             if self._writers is None:
                 self._writers = trio.Event()
             await self._writers.wait()
-
-    async def send_all(self, data: bytes) -> None:
-        """Send bytes, waiting whenever the buffer is full. Cancelled midway, an unknown part was sent.
-
-        Raises: what `write` raises, and trio.BusyResourceError while another task is sending.
-        """
-        if self._sending:
-            raise trio.BusyResourceError("another task is sending on this stream")
-        self._sending = True
-        try:
-            await self.wait_writable()
-            step = self._backend.send_high
-            for start in range(0, len(data), step):
-                if start:
-                    await self.wait_writable()
-                self.write(data[start : start + step])
-        finally:
-            self._sending = False
 
     def finish(self) -> None:
         """End the half cleanly (FIN). Does nothing once it has ended."""

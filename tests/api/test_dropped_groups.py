@@ -12,6 +12,7 @@ import trio.testing
 import moqt_trio as moqt
 from tests.api.staged import subscribed
 from tests.faults.raw_peer import raw_peer, settled
+from tests.transport.awaiting import accept_bidi
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "moq-lite.json").read_text())["vectors"]
 DIALECTS = {
@@ -48,8 +49,8 @@ def says_dropped(version: str) -> bytes:
 async def accepted(peer, version):
     """Take the requests of a subscription, and accept it; return its stream."""
     if version in WITH_END:
-        await peer.accept_bidi()  # for the track's properties
-    stream = await peer.accept_bidi()
+        await accept_bidi(peer)  # for the track's properties
+    stream = await accept_bidi(peer)
     assert (await stream.receive_some())[:1] == b"\x02"
     stream.write(vector(version, "SUBSCRIBE_OK", "INFO"))
     return stream

@@ -9,6 +9,7 @@ import trio.testing
 import moqt_trio as moqt
 from moqt_trio.testing import LossyLink, session_pair
 from tests.faults.raw_peer import group, raw_peer, settled
+from tests.transport.awaiting import accept_bidi
 
 LIMITS = moqt.Limits(late_group_timeout=3)
 SUBSCRIBE_OK = bytes.fromhex("00 01 00")
@@ -17,8 +18,8 @@ SUBSCRIBE_END = bytes.fromhex("01 01 02")
 
 async def finished_subscription(peer):
     """Accept a subscription of moq-lite-06, announce groups 0 and 1 as the last, and finish its stream."""
-    await peer.accept_bidi()  # for the track's properties
-    stream = await peer.accept_bidi()
+    await accept_bidi(peer)  # for the track's properties
+    stream = await accept_bidi(peer)
     stream.write(SUBSCRIBE_OK + SUBSCRIBE_END, fin=True)
 
 

@@ -12,7 +12,7 @@ from aioquic.quic.connection import QuicConnection
 
 import moqt_trio as moqt
 from tests.http.serving import CERTIFICATE
-from tests.transport.conformance import eventually
+from tests.transport.recorders import eventually
 
 
 def first_flight(port):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from tests.faults.raw_peer import group, raw_peer, settled
+from tests.transport.awaiting import accept_bidi
 
 ACCEPTED_FROM_4 = bytes.fromhex("000104")
 """SUBSCRIBE_OK of moq-lite-06: the first group is 4."""
@@ -12,8 +13,8 @@ ACCEPTED_FROM_4 = bytes.fromhex("000104")
 
 async def answering(peer):
     """Take the requests of a subscription; return its stream."""
-    await peer.accept_bidi()  # for the track's properties
-    stream = await peer.accept_bidi()
+    await accept_bidi(peer)  # for the track's properties
+    stream = await accept_bidi(peer)
     assert (await stream.receive_some())[:1] == b"\x02"
     return stream
 

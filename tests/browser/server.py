@@ -20,6 +20,7 @@ from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.settings import ServerIdentity, ServerSettings
 from moqt_trio.transport.webtransport.server import serve_http3
+from tests.transport.awaiting import accept_bidi, accept_uni, receive_datagram, send_all
 from tests.transport.quic_pair import serve_quic
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ async def echo_bidi(session: WebTransportSession, query: Query) -> None:
     async def echo(stream: BidiStream) -> None:
         try:
             while piece := await stream.receive_some():
-                await stream.send_all(piece)
+                await send_all(stream, piece)
         except StreamReset as error:
             stream.reset(error.code)
         else:
@@ -62,7 +63,7 @@ async def echo_bidi(session: WebTransportSession, query: Query) -> None:
 
     async with trio.open_nursery() as nursery:
         while True:
-            nursery.start_soon(echo, await session.accept_bidi())
+            nursery.start_soon(echo, await accept_bidi(session))
 
 
 async def echo_uni(session: WebTransportSession, query: Query) -> None:
@@ -71,20 +72,20 @@ async def echo_uni(session: WebTransportSession, query: Query) -> None:
     async def echo(incoming: ReceiveStream) -> None:
         data = await read_all(incoming)
         outgoing = await session.open_uni()
-        await outgoing.send_all(data)
+        await send_all(outgoing, data)
         outgoing.finish()
 
     async with trio.open_nursery() as nursery:
         while True:
-            nursery.start_soon(echo, await session.accept_uni())
+            nursery.start_soon(echo, await accept_uni(session))
 
 
 async def ask(session: WebTransportSession, query: Query) -> None:
     """Opens a stream with a question, and puts the answer behind it."""
     stream = await session.open_bidi()
-    await stream.send_all(b"question?")
+    await send_all(stream, b"question?")
     answer = await read_all(stream)
-    await stream.send_all(b" " + answer)
+    await send_all(stream, b" " + answer)
     stream.finish()
     await session.wait_closed()
 
@@ -93,12 +94,12 @@ async def echo_datagrams(session: WebTransportSession, query: Query) -> None:
     """Sends back each datagram."""
     tell("datagrams", max_size=session.max_datagram_size)
     while True:
-        session.send_datagram(await session.receive_datagram())
+        session.send_datagram(await receive_datagram(session))
 
 
 async def give_up(session: WebTransportSession, query: Query) -> None:
     """Resets and stops the client's first stream with the codes that it asks for."""
-    stream = await session.accept_bidi()
+    stream = await accept_bidi(session)
     await stream.receive_some()
     stream.reset(int(query["reset"]))
     stream.stop(int(query["stop"]))
@@ -107,7 +108,7 @@ async def give_up(session: WebTransportSession, query: Query) -> None:
 
 async def report_resets(session: WebTransportSession, query: Query) -> None:
     """Prints with which codes the client's first stream was reset and stopped."""
-    stream = await session.accept_bidi()
+    stream = await accept_bidi(session)
     await stream.receive_some()
     tell("reading")
     try:
@@ -116,7 +117,7 @@ async def report_resets(session: WebTransportSession, query: Query) -> None:
         tell("reset", code=error.code)
     try:
         while True:
-            await stream.send_all(bytes(1000))
+            await send_all(stream, bytes(1000))
     except StreamReset as error:
         tell("stopped", code=error.code)
     await session.wait_closed()
@@ -124,7 +125,7 @@ async def report_resets(session: WebTransportSession, query: Query) -> None:
 
 async def close(session: WebTransportSession, query: Query) -> None:
     """Closes the session as the client asks for, once a stream has come."""
-    await read_all(await session.accept_uni())
+    await read_all(await accept_uni(session))
     session.close(int(query["code"]), query["reason"])
 
 
@@ -138,7 +139,7 @@ async def open_many(session: WebTransportSession, query: Query) -> None:
 
     async def send(number: int) -> None:
         stream = await session.open_uni()
-        await stream.send_all(b"%d " % number * 500)
+        await send_all(stream, b"%d " % number * 500)
         stream.finish()
 
     async with trio.open_nursery() as nursery:
@@ -151,7 +152,7 @@ async def flood(session: WebTransportSession, query: Query) -> None:
     """Sends on one stream without an end."""
     stream = await session.open_uni()
     while True:
-        await stream.send_all(bytes(10_000))
+        await send_all(stream, bytes(10_000))
 
 
 PATHS: dict[str, Callable[[WebTransportSession, Query], Awaitable[None]]] = {

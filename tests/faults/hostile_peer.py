@@ -20,6 +20,7 @@ from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import AnnounceRequest, Expect, Group, StreamKind
 from tests.faults.dialects import Place, client_opening, server_answer
 from tests.faults.raw_peer import settled
+from tests.transport.awaiting import accept_bidi
 
 if TYPE_CHECKING:
     from moqt_trio.transport.memory import MemoryConnection
@@ -84,11 +85,11 @@ class Peer:
             case _:
                 await self._ours.enter_async_context(self.session.subscribe("a", "t"))
         with trio.fail_after(10):
-            stream = await self.connection.accept_bidi()
+            stream = await accept_bidi(self.connection)
             subscribed = expect not in (Expect.ANNOUNCE_FIRST_REPLY, Expect.ANNOUNCE_REPLY, Expect.PROBE)
             if subscribed and self.dialect.features.track_info:
                 # The track's properties are asked for first.
-                second = await self.connection.accept_bidi()
+                second = await accept_bidi(self.connection)
                 return stream if expect is Expect.TRACK_INFO else second
         return stream
 
@@ -147,7 +148,7 @@ async def hostile_peer(
         async def run_handshake() -> None:
             nonlocal control
             if client:
-                control = await peer.accept_bidi()
+                control = await accept_bidi(peer)
                 await control.receive_some()
                 control.write(server_answer(name))
             else:

@@ -18,6 +18,7 @@ from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.wire import dialect as dialects
 from tests.faults.raw_peer import code_of_reset
 from tests.faults.state_wire import IN_BAND, PROTOCOL_VIOLATION, TUPLES, WITH_SETUP, Wire, protocol_of
+from tests.transport.awaiting import accept_bidi, accept_uni
 from tests.transport.quic_pair import connect_quic
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ async def greet(peer, wire: Wire, *, setup: bool = True) -> None:
 async def take_setup(peer, wire: Wire) -> None:
     """Take our SETUP, where there is one, so that the next unidirectional stream is a group."""
     if wire.version in WITH_SETUP:
-        stream = await peer.accept_uni()
+        stream = await accept_uni(peer)
         assert (await stream.receive_some())[:1] == b"\x01"
 
 
 async def _answer(peer: MemoryConnection, wire: Wire) -> None:
-    stream = await peer.accept_bidi()
+    stream = await accept_bidi(peer)
     assert (await stream.receive_some())[:1] == wire.hello[:1]
     stream.write(wire.welcome)
 
@@ -157,10 +158,10 @@ async def still_serves(peer, wire: Wire, subscribe_id: int = 60) -> None:
 async def answer_subscription(peer, wire: Wire, *, accept: bool = True):
     """Take our request for a track of `b`, and first for its properties; return the subscription's stream."""
     if wire.version in WITH_SETUP:
-        info = await peer.accept_bidi()
+        info = await accept_bidi(peer)
         assert (await info.receive_some())[:1] == b"\x06"
         info.write(wire.track_info(), fin=True)
-    stream = await peer.accept_bidi()
+    stream = await accept_bidi(peer)
     assert (await stream.receive_some())[:1] == b"\x02"
     if accept:
         stream.write(wire.accepted())

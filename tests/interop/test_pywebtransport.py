@@ -26,6 +26,7 @@ from moqt_trio.limits import Limits
 from moqt_trio.transport.webtransport.client import open_webtransport
 from tests.interop.processes import PEERS, Child, shows_output_of
 from tests.interop.test_moq_rs_echo import start_echo_server
+from tests.transport.awaiting import accept_uni, receive_datagram, send_all
 from tests.transport.webtransport.serving import connected, read_all, session_to
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def their_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chi
 async def check_echo(session: WebTransportSession) -> None:
     """A stream of this session is echoed."""
     stream = await session.open_bidi()
-    await stream.send_all(b"session %d" % session.session_id)
+    await send_all(stream, b"session %d" % session.session_id)
     stream.finish()
     assert await read_all(stream) == b"session %d" % session.session_id
 
@@ -254,17 +255,17 @@ class TestAsServer:
                 async with trio.open_nursery() as nursery:
 
                     async def send() -> None:
-                        await stream.send_all(data)
+                        await send_all(stream, data)
                         stream.finish()
 
                     nursery.start_soon(send)
                     assert await read_all(stream) == data
                 outgoing = await session.open_uni()
-                await outgoing.send_all(b"one way")
+                await send_all(outgoing, b"one way")
                 outgoing.finish()
-                assert await read_all(await session.accept_uni()) == b"one way"
+                assert await read_all(await accept_uni(session)) == b"one way"
                 session.send_datagram(b"datagram")
-                assert await session.receive_datagram() == b"datagram"
+                assert await receive_datagram(session) == b"datagram"
         assert (await self.event(their_server, "session"))["offered"] == ["first", "second"]
 
     async def test_many_streams(self, their_server):
@@ -275,7 +276,7 @@ class TestAsServer:
 
                 async def echo(number: int) -> None:
                     stream = await session.open_bidi()
-                    await stream.send_all(b"%d" % number)
+                    await send_all(stream, b"%d" % number)
                     stream.finish()
                     echoed.append(await read_all(stream))
 
@@ -288,7 +289,7 @@ class TestAsServer:
         """Our reset, our DRAIN and our close arrive with their codes and words."""
         async with session_to(their_server[1]) as session:
             stream = await session.open_bidi()
-            await stream.send_all(b"x")
+            await send_all(stream, b"x")
             assert await stream.receive_some() == b"x"
             stream.reset(2024)
             assert (await self.event(their_server, "stream failed"))["code"] == 2024
@@ -303,7 +304,7 @@ class TestAsServer:
         with trio.fail_after(10):
             async with session_to(their_server[1]) as session:
                 stream = await session.open_bidi()
-                await stream.send_all(b"close")
+                await send_all(stream, b"close")
                 error = await session.wait_closed()
         assert isinstance(error, SessionClosed)
         assert (error.remote_code, error.reason, error.by_peer) == (41, "as you wish", True)

@@ -9,6 +9,8 @@ from moqt_trio.errors import SessionClosed
 from moqt_trio.limits import MIB, Limits
 from moqt_trio.transport.memory import LossyLink, open_memory_pair
 from tests.transport import conformance
+from tests.transport.awaiting import accept_bidi, accept_uni, send_all
+from tests.transport.recorders import Acceptor, read_all
 
 
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
@@ -21,7 +23,7 @@ async def send_streams(client, count, size):
     """Sends streams of a size, each filled with its number."""
     for number in range(count):
         stream = await client.open_uni()
-        await stream.send_all(bytes([number % 256]) * size)
+        await send_all(stream, bytes([number % 256]) * size)
         stream.finish()
 
 
@@ -32,8 +34,8 @@ async def test_streams_are_whole_on_a_bad_link(loss, autojump_clock):
     async with open_memory_pair(link=link) as (client, server), trio.open_nursery() as nursery:
         nursery.start_soon(send_streams, client, 300, 3000)
         for _ in range(300):
-            stream = await server.accept_uni()
-            data = await conformance.read_all(stream)
+            stream = await accept_uni(server)
+            data = await read_all(stream)
             assert data == data[:1] * 3000
     assert trio.current_time() >= 0.025
 
@@ -47,7 +49,7 @@ async def test_the_same_seed_gives_the_same_times(autojump_clock):
         async with open_memory_pair(link=link) as (client, server), trio.open_nursery() as nursery:
             nursery.start_soon(send_streams, client, 20, 1000)
             for _ in range(20):
-                await conformance.read_all(await server.accept_uni())
+                await read_all(await accept_uni(server))
         durations.append(round(trio.current_time() - start, 6))
     assert durations[0] == durations[1]
 
@@ -57,10 +59,10 @@ async def test_a_delay_is_a_round_trip(autojump_clock):
     async with open_memory_pair(link=LossyLink(delay=0.1)) as (client, server):
         stream = await client.open_bidi()
         stream.write(b"?", True)
-        other = await server.accept_bidi()
+        other = await accept_bidi(server)
         assert trio.current_time() == pytest.approx(0.1)
         other.write(b"!", True)
-        assert await conformance.read_all(stream) == b"!"
+        assert await read_all(stream) == b"!"
         assert trio.current_time() == pytest.approx(0.2)
 
 
@@ -68,7 +70,7 @@ async def test_a_rate_takes_its_time(autojump_clock):
     """A mebibyte at a mebibyte per second takes about a second, and credit flows meanwhile."""
     async with open_memory_pair(link=LossyLink(rate=MIB)) as (client, server), trio.open_nursery() as nursery:
         nursery.start_soon(send_streams, client, 1, MIB)
-        assert len(await conformance.read_all(await server.accept_uni())) == MIB
+        assert len(await read_all(await accept_uni(server))) == MIB
         assert 1.0 <= trio.current_time() < 1.1
 
 
@@ -78,7 +80,7 @@ async def test_lost_datagrams_are_lost(autojump_clock):
         for _ in range(1000):
             client.send_datagram(b"x")
         await trio.sleep(1)
-        acceptor = conformance.Acceptor()
+        acceptor = Acceptor()
         server.handler = acceptor
         assert 400 < len(acceptor.datagrams) < 600
 
@@ -107,8 +109,8 @@ async def test_the_pair_says_what_it_was_told():
     async with open_memory_pair(protocol="moq-lite-06", path="/echo") as (client, server):
         assert (client.protocol, server.path, client.kind) == ("moq-lite-06", "/echo", "memory")
         stream = await client.open_uni()
-        await stream.send_all(bytes(1000))
-        await (await server.accept_uni()).receive_some()
+        await send_all(stream, bytes(1000))
+        await (await accept_uni(server)).receive_some()
         assert client.statistics().bytes_sent >= 1000
         assert server.statistics().bytes_received >= 1000
         assert "client" in repr(client)

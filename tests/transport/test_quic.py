@@ -22,10 +22,11 @@ from moqt_trio.errors import (
 )
 from moqt_trio.limits import KIB, Limits
 from moqt_trio.transport.code_mapping import HTTP3_CODES
+from moqt_trio.transport.connection import ConnectionHandler
 from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity
 from moqt_trio.transport.sockets import packet_size
 from tests.transport import conformance
-from tests.transport.conformance import eventually
+from tests.transport.awaiting import accept_uni, receive_datagram
 from tests.transport.quic_pair import (
     ALPN,
     CERTIFICATE,
@@ -37,6 +38,7 @@ from tests.transport.quic_pair import (
     serving,
     until_closed,
 )
+from tests.transport.recorders import eventually, ping_pong, read_all
 
 
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
@@ -240,8 +242,8 @@ class TestOwnership:
         seen = []
 
         async def handler(connection):
-            stream = await connection.accept_uni()
-            seen.append(await conformance.read_all(stream))
+            stream = await accept_uni(connection)
+            seen.append(await read_all(stream))
             seen.append(await connection.wait_closed())
 
         async with serving(handler) as listener:
@@ -276,7 +278,7 @@ class TestOwnership:
                 await trio.sleep(0.02)
                 nursery.cancel_scope.cancel()
                 with trio.CancelScope(shield=True):
-                    assert await conformance.read_all(await client.accept_uni()) == b"bye"
+                    assert await read_all(await accept_uni(client)) == b"bye"
                     error = await client.wait_closed()
         assert isinstance(error, SessionClosed)
         assert error.by_peer
@@ -300,7 +302,7 @@ class TestOwnership:
         """When the handler returns the connection is closed with code 0."""
 
         async def handler(connection):
-            await connection.accept_uni()
+            await accept_uni(connection)
 
         async with (
             serving(handler) as listener,
@@ -314,7 +316,7 @@ class TestOwnership:
     async def test_a_handler_that_raises_ends_its_connection_only(self, caplog):
         """An exception in a handler is logged and closes that connection; another one lives on."""
 
-        class Broken(conformance.ConnectionHandler):
+        class Broken(ConnectionHandler):
             def uni_opened(self, stream):
                 raise RuntimeError("handler bug")
 
@@ -335,7 +337,7 @@ class TestOwnership:
             error = await one.wait_closed()
             assert isinstance(error, SessionClosed)
             assert error.remote_code == 1
-            await conformance.ping_pong(two, connections[1], 3)
+            await ping_pong(two, connections[1], 3)
         assert "handler bug" in caplog.text
 
     async def test_a_cancelled_listener_frees_its_port(self):
@@ -351,7 +353,7 @@ async def test_a_mapping_of_codes_holds_for_open_streams():
     async with quic_pair() as (client, server):
         early = await client.open_uni()
         early.write(b"x")
-        reader = await server.accept_uni()
+        reader = await accept_uni(server)
         assert await reader.receive_some() == b"x"
         client.code_mapping = HTTP3_CODES
         early.reset(5)
@@ -362,14 +364,14 @@ async def test_a_mapping_of_codes_holds_for_open_streams():
         late = await client.open_uni()
         late.reset(31)
         with pytest.raises(StreamReset) as caught:
-            await (await server.accept_uni()).receive_some()
+            await (await accept_uni(server)).receive_some()
         assert caught.value.code == 31
 
 
 async def test_statistics():
     """A connection counts its bytes and knows its round trip; a listener counts its connections."""
     async with quic_pair() as (client, server):
-        await conformance.ping_pong(client, server, 3)
+        await ping_pong(client, server, 3)
         numbers = client.statistics()
         assert numbers.bytes_sent > 1200
         assert numbers.bytes_received > 1200
@@ -408,8 +410,8 @@ async def test_every_packet_size_carries_streams_and_datagrams(size):
     received = []
 
     async def handler(connection):
-        received.append(await connection.receive_datagram())
-        received.append(await conformance.read_all(await connection.accept_uni()))
+        received.append(await receive_datagram(connection))
+        received.append(await read_all(await accept_uni(connection)))
 
     async with (
         serving(handler) as listener,

@@ -11,9 +11,9 @@ from moqt_trio.errors import SessionClosed
 from moqt_trio.transport import sockets
 from moqt_trio.transport.quic.aioquic.engine import AioquicEngine
 from moqt_trio.transport.sockets import UdpSocket, bind_udp
-from tests.transport import conformance
-from tests.transport.conformance import eventually
+from tests.transport.awaiting import accept_uni, send_all
 from tests.transport.quic_pair import IDENTITY, client_settings, connect_quic, quic_pair, serving
+from tests.transport.recorders import eventually, ping_pong
 
 
 async def test_a_full_socket_buffer_only_delays(monkeypatch):
@@ -29,8 +29,8 @@ async def test_a_full_socket_buffer_only_delays(monkeypatch):
     monkeypatch.setattr(UdpSocket, "send", full_every_third_time)
     async with quic_pair() as (client, server), trio.open_nursery() as nursery:
         stream = await client.open_uni()
-        nursery.start_soon(stream.send_all, bytes(300_000))
-        reader = await server.accept_uni()
+        nursery.start_soon(send_all, stream, bytes(300_000))
+        reader = await accept_uni(server)
         received = 0
         while received < 300_000:
             received += len(await reader.receive_some())
@@ -65,7 +65,7 @@ async def test_what_the_kernel_refuses_is_a_loss(monkeypatch, number):
         client._socket._socket = Socket(client._socket._socket)
         refuse = True
         with trio.fail_after(10):
-            await conformance.ping_pong(client, server, 3)
+            await ping_pong(client, server, 3)
         assert sent
         client._socket._socket = client._socket._socket.sock
 
@@ -100,7 +100,7 @@ async def test_an_engine_that_fails_ends_its_connection_only(monkeypatch, caplog
             error = await one.wait_closed()
         assert isinstance(error, SessionClosed)
         assert error.remote_code == 1
-        await conformance.ping_pong(two, connections[1], 3)
+        await ping_pong(two, connections[1], 3)
     assert "engine bug" in caplog.text
 
 

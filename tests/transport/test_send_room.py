@@ -13,8 +13,9 @@ from moqt_trio.transport.connection import ConnectionHandler
 from moqt_trio.transport.http3.demux import Demux
 from moqt_trio.transport.link import LossyLink
 from moqt_trio.transport.memory import open_memory_pair
-from tests.transport.conformance import eventually
+from tests.transport.awaiting import accept_uni
 from tests.transport.quic_pair import quic_pair
+from tests.transport.recorders import eventually
 
 
 class RoomHandler(ConnectionHandler):
@@ -43,7 +44,7 @@ async def test_quic_is_congested_until_most_of_it_has_left():
             stream = server.open_uni_nowait()
             stream.write(bytes(200_000))
             assert server.congested
-            reader = await client.accept_uni()
+            reader = await accept_uni(client)
             await drain(reader, 200_000)
             await handler.room.wait()
             assert not server.congested
@@ -69,7 +70,7 @@ async def test_what_a_stream_may_not_send_is_not_congestion():
             stream = server.open_uni_nowait()
             stream.write(bytes(100_000))
             assert not stream.held_up
-            reader = await client.accept_uni()
+            reader = await accept_uni(client)
             assert await reader.receive_some(1)
             # While a flush is due nothing counts as held up: the first one may still be.
             await eventually(lambda: stream.held_up)

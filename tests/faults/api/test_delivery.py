@@ -11,6 +11,7 @@ import trio.testing
 import moqt_trio as moqt
 from moqt_trio.testing import session_pair
 from tests.faults.raw_peer import group, raw_peer, settled, subscribe
+from tests.transport.awaiting import accept_bidi, accept_uni
 
 SMALL = moqt.Limits(
     stream_window=8 * 1024,
@@ -68,7 +69,7 @@ async def test_a_peer_that_allows_few_group_streams(autojump_clock):
     track = broadcast.track("t", max_age=60)
     async with raw_peer(limits=SMALL, peer_limits=moqt.Limits(max_streams=4)) as (peer, session):
         async with session.publish("b", broadcast):
-            await peer.accept_uni()  # its SETUP, which is not read either
+            await accept_uni(peer)  # its SETUP, which is not read either
             request = await peer.open_bidi()
             request.write(subscribe(0))
             await track.wait_subscribed()
@@ -76,15 +77,15 @@ async def test_a_peer_that_allows_few_group_streams(autojump_clock):
                 for number in range(50):
                     await track.write(b"%d" % number, timestamp=0)
             await settled()
-            streams = [await peer.accept_uni() for _ in range(3)]
+            streams = [await accept_uni(peer) for _ in range(3)]
             with trio.move_on_after(1) as none_left:
-                await peer.accept_uni()
+                await accept_uni(peer)
             assert none_left.cancelled_caught
             assert session.statistics().groups_dropped >= 50 - 3 - SMALL.live_backlog_groups - 1
             assert (await streams[0].receive_some()).startswith(group(0, 0)[:3])
             assert await streams[0].receive_some() == b""
             # Its place is free again: the newest group comes next, and it was not dropped.
-            assert await (await peer.accept_uni()).receive_some() == group(0, 49, b"49")
+            assert await (await accept_uni(peer)).receive_some() == group(0, 49, b"49")
             began = trio.current_time()
         assert trio.current_time() - began <= SMALL.close_timeout
         assert session.closed is None
@@ -104,14 +105,14 @@ async def test_a_peer_that_allows_no_requests(autojump_clock):
                         raise AssertionError("there was a stream")
                 assert waiting.cancelled_caught
             assert session.statistics().subscriptions == 0
-            first = await peer.accept_bidi()
+            first = await accept_bidi(peer)
             assert await first.receive_some() == b"\x01\x06\x05first"
         with pytest.raises(moqt.StreamReset):
             await first.receive_some()
         first.reset(0)
         with trio.fail_after(1):
             async with session.announcements("third"):
-                third = await peer.accept_bidi()
+                third = await accept_bidi(peer)
                 assert await third.receive_some() == b"\x01\x06\x05third"
 
 

@@ -8,6 +8,7 @@ import trio.testing
 
 import moqt_trio as moqt
 from tests.faults.raw_peer import code_of_reset, code_of_stop, group, raw_peer, settled, subscribe
+from tests.transport.awaiting import accept_bidi, accept_uni
 
 CANCELLED = moqt.StreamCode.CANCELLED
 TIMEOUT = moqt.StreamCode.CONTROL_TIMEOUT
@@ -48,9 +49,9 @@ async def test_a_subscribe_id_that_is_used_twice():
         again.write(subscribe(0))
         assert await code_of_reset(again) == moqt.StreamCode.INTERNAL_ERROR
         assert track.subscribers == 1
-        await peer.accept_uni()  # its SETUP
+        await accept_uni(peer)  # its SETUP
         await track.write(b"x", timestamp=0)
-        stream = await peer.accept_uni()
+        stream = await accept_uni(peer)
         received = b""
         while piece := await stream.receive_some():
             received += piece
@@ -69,10 +70,10 @@ async def test_a_subscribe_id_that_is_used_twice():
 
 async def answered_subscription(peer):
     """Take the requests for a track's properties and for a subscription; return the latter's stream."""
-    info = await peer.accept_bidi()
+    info = await accept_bidi(peer)
     assert (await info.receive_some())[:1] == b"\x06"
     info.write(bytes.fromhex("05 7f 43e8 43e8"), fin=True)
-    stream = await peer.accept_bidi()
+    stream = await accept_bidi(peer)
     assert await stream.receive_some() == bytes([2, 12]) + subscribe(0)[2:8] + bytes.fromhex("5388 00 00 00 00")
     return stream
 
@@ -106,7 +107,7 @@ async def test_what_comes_after_unsubscribing():
 async def test_a_fetch_that_is_never_answered(autojump_clock):
     """no reply within `Limits.reply_timeout` is a StreamReset with CONTROL_TIMEOUT; the stream is given up."""
     async with raw_peer() as (peer, session), session.fetch("b", "t", 0) as reader:
-        stream = await peer.accept_bidi()
+        stream = await accept_bidi(peer)
         began = trio.current_time()
         for _ in range(2):
             with pytest.raises(moqt.StreamReset) as caught:
@@ -121,7 +122,7 @@ async def test_a_fetch_that_is_never_answered(autojump_clock):
 async def test_a_fetch_that_is_answered_slowly(autojump_clock):
     """once the answer has begun, how long the rest takes is for the caller to say."""
     async with raw_peer() as (peer, session), session.fetch("b", "t", 0) as reader, trio.open_nursery() as nursery:
-        stream = await peer.accept_bidi()
+        stream = await accept_bidi(peer)
 
         async def answer() -> None:
             await trio.sleep(9)
@@ -136,7 +137,7 @@ async def test_a_fetch_that_is_answered_slowly(autojump_clock):
 async def test_properties_that_never_come(autojump_clock):
     """a track's properties are None after `Limits.reply_timeout`; the subscription itself goes on."""
     async with raw_peer() as (peer, session), session.subscribe("b", "t") as subscription:
-        info = await peer.accept_bidi()
+        info = await accept_bidi(peer)
         began = trio.current_time()
         assert await subscription.track_properties() is None
         assert trio.current_time() - began == pytest.approx(session.limits.reply_timeout)

@@ -18,6 +18,7 @@ from moqt_trio.wire.messages import Group, StreamKind
 from tests.faults.dialects import BARE, LARGEST, MALFORMED_TRACK, MAX, NAMES, TIMED, vectors
 from tests.faults.hostile_peer import Peer, hostile_peer
 from tests.faults.raw_peer import code_of_stop, settled
+from tests.transport.awaiting import accept_bidi
 from tests.wire.strict import feed
 
 each_version = pytest.mark.parametrize("name", NAMES)
@@ -113,7 +114,7 @@ async def test_a_frame_of_exactly_the_limit_is_delivered(name):
 async def test_a_fetched_frame_over_the_limit_ends_the_fetch(name):
     """What is fetched is held to the same limit: the reader learns it, the request is given up, the session lives."""
     async with hostile_peer(name, limits=LIMITS) as peer, peer.session.fetch("a", "t", 1) as reader:
-        stream = await peer.connection.accept_bidi()
+        stream = await accept_bidi(peer.connection)
         stream.write(frame(name, b"before") + frame(name, b"", size=LARGEST))
         with trio.fail_after(10):
             assert await reader.receive() == b"before"

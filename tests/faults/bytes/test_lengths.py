@@ -34,6 +34,7 @@ from tests.faults.dialects import (
     outcome,
 )
 from tests.faults.hostile_peer import hostile_peer
+from tests.transport.awaiting import accept_bidi
 
 PREFIXED = [place for place in PLACES if place.version != BARE]
 MOST_MEMORY = 64 * 1024
@@ -183,7 +184,7 @@ async def test_a_handshake_that_promises_2_62_closes_the_connection(shake):
         own, peer = (server, client) if shake.by_client else (client, server)
 
         async def write() -> None:
-            stream = await (peer.open_bidi() if shake.by_client else peer.accept_bidi())
+            stream = await (peer.open_bidi() if shake.by_client else accept_bidi(peer))
             stream.write(shake.wire[: shake.head] + b"\xff" * (0x10001 if shake.form is HandshakeForm.COMPAT else 24))
 
         nursery.start_soon(write)

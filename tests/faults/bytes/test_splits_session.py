@@ -17,6 +17,7 @@ from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import StreamKind
 from tests.faults.dialects import NAMES
 from tests.protocol.harness import has_streams
+from tests.transport.awaiting import accept_bidi, accept_uni
 
 if TYPE_CHECKING:
     from moqt_trio.transport.memory import MemoryConnection
@@ -43,14 +44,14 @@ async def relay(source: MemoryConnection, target: MemoryConnection, size: int, n
 
     async def bidirectional() -> None:
         while True:
-            stream = await source.accept_bidi()
+            stream = await accept_bidi(source)
             other = await target.open_bidi()
             nursery.start_soon(pump, stream, other, size)
             nursery.start_soon(pump, other, stream, size)
 
     async def unidirectional() -> None:
         while True:
-            stream = await source.accept_uni()
+            stream = await accept_uni(source)
             nursery.start_soon(pump, stream, await target.open_uni(), size)
 
     try:

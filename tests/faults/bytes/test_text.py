@@ -30,6 +30,7 @@ from moqt_trio.wire.messages import Expect, Goaway, Setup, StreamKind
 from tests.faults.dialects import BARE, CASES, LIMITS, NAMES, SHAKES, TUPLES, VIOLATION, Place, outcome
 from tests.faults.hostile_peer import hostile_peer
 from tests.faults.raw_peer import code_of_reset
+from tests.transport.awaiting import accept_bidi
 
 each_version = pytest.mark.parametrize("name", NAMES)
 UNROUTABLE = 0x36
@@ -309,7 +310,7 @@ async def test_announced_and_refused_names_reach_the_application_as_they_are(nam
     caplog.set_level(logging.DEBUG, "moqt_trio")
     path = f"{UGLY}/{UGLY}"
     async with hostile_peer(name) as peer, peer.session.announcements() as announcements:
-        stream = await peer.connection.accept_bidi()
+        stream = await accept_bidi(peer.connection)
         place = next(place for place, _ in CASES if place.version == name and place.expect is Expect.ANNOUNCE_REPLY)
         track = "/t" if name in TUPLES else ""
         stream.write(place.before + peer.dialect.encode(m.AnnounceStart(path + track)))
@@ -319,9 +320,9 @@ async def test_announced_and_refused_names_reach_the_application_as_they_are(nam
         assert repr(announcement).isprintable()
         async with peer.session.subscribe(announcement.path, UGLY) as subscription:
             with trio.fail_after(10):
-                asked = await peer.connection.accept_bidi()
+                asked = await accept_bidi(peer.connection)
                 if peer.dialect.features.track_info:
-                    asked = await peer.connection.accept_bidi()
+                    asked = await accept_bidi(peer.connection)
             assert UGLY.encode() in await asked.receive_some()
             asked.reset(peer.dialect.codes.to_wire("subscribe", moqt.StreamCode.NOT_FOUND))
             with trio.fail_after(10), pytest.raises(moqt.NotFound) as caught:

@@ -29,6 +29,7 @@ from tests.faults.dialects import (
 )
 from tests.faults.hostile_peer import hostile_peer
 from tests.faults.raw_peer import code_of_reset, code_of_stop, settled
+from tests.transport.awaiting import accept_bidi
 
 FRAMED = [(place, wire) for place, wire in CASES if place.version != BARE]
 FRAMED_SHAKES = [shake for shake in SHAKES if shake.form is not HandshakeForm.BARE]
@@ -160,9 +161,9 @@ async def test_the_reader_of_a_reply_cut_short_learns_it(name):
             if (place.version, place.expect, place.ours) != (name, expect, True) or len(wire) < 2:
                 continue
             async with hostile_peer(name) as peer, receive(peer.session) as waiting:
-                stream = await peer.connection.accept_bidi()
+                stream = await accept_bidi(peer.connection)
                 if expect is not Expect.ANNOUNCE_REPLY and peer.dialect.features.track_info:
-                    stream = await peer.connection.accept_bidi()
+                    stream = await accept_bidi(peer.connection)
                 stream.write(place.before + wire[:-1], fin=True)
                 with trio.fail_after(10), pytest.raises(moqt.RemoteProtocolError, match="FIN inside"):
                     await waiting.receive()

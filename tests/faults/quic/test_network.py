@@ -19,9 +19,9 @@ from moqt_trio.limits import Limits
 from moqt_trio.transport.quic import client as dial
 from tests.faults.quic_hostile import Hostile
 from tests.faults.udp_proxy import bad_network, udp_proxy
-from tests.transport import conformance
-from tests.transport.conformance import eventually
+from tests.transport.awaiting import accept_bidi, accept_uni, send_all
 from tests.transport.quic_pair import ALPN, client_settings, connect_quic, quic_pair, serving
+from tests.transport.recorders import eventually, read_all
 
 
 @pytest.mark.parametrize("loss", [0.05, 0.2])
@@ -31,7 +31,7 @@ async def test_bad_network(loss):
 
     async def handler(connection):
         for _ in range(60):
-            received.append(await conformance.read_all(await connection.accept_uni()))
+            received.append(await read_all(await accept_uni(connection)))
 
     async with serving(handler) as listener, udp_proxy(listener.port) as proxy:
         proxy.forward = bad_network(loss=loss, duplicate=0.01, corrupt=0.001, reorder=0.25, delay=0.002, seed=11)
@@ -39,7 +39,7 @@ async def test_bad_network(loss):
             async with connect_quic("127.0.0.1", proxy.port, client_settings()) as client:
                 for number in range(60):
                     stream = await client.open_uni()
-                    await stream.send_all(bytes([number]) * 3000)
+                    await send_all(stream, bytes([number]) * 3000)
                     stream.finish()
                 await client.wait_closed()
     assert sorted(received) == [bytes([number]) * 3000 for number in range(60)]
@@ -52,7 +52,7 @@ async def test_blackhole_ends_both_sides():
     ready = trio.Event()
 
     async def handler(connection):
-        await connection.accept_uni()
+        await accept_uni(connection)
         ready.set()
         ends.append(await connection.wait_closed())
 
@@ -77,7 +77,7 @@ async def test_a_client_with_a_new_address():
 
     async def handler(connection):
         connections.append(connection)
-        stream = await connection.accept_bidi()
+        stream = await accept_bidi(connection)
         while data := await stream.receive_some():
             stream.write(data)
         await connection.wait_closed()
@@ -101,7 +101,7 @@ async def test_a_lost_farewell_is_repeated():
     """When the packet that closes is lost, a peer that still sends gets it again."""
 
     async def handler(connection):
-        await connection.accept_uni()
+        await accept_uni(connection)
 
     async with serving(handler) as listener, udp_proxy(listener.port) as proxy:
         async with connect_quic("127.0.0.1", proxy.port, client_settings()) as client:

@@ -11,9 +11,9 @@ from aioquic.quic.packet import QuicErrorCode
 
 from moqt_trio.limits import Limits
 from tests.faults.quic_hostile import Hostile, hostile_client, stream_frame
-from tests.transport import conformance
-from tests.transport.conformance import eventually
+from tests.transport.awaiting import accept_bidi, accept_uni, receive_datagram
 from tests.transport.quic_pair import client_settings, connect_quic, quic_pair, serving
+from tests.transport.recorders import Acceptor, eventually, ping_pong, read_all
 
 
 async def server_still_answers(port: int) -> None:
@@ -22,13 +22,13 @@ async def server_still_answers(port: int) -> None:
         async with connect_quic("127.0.0.1", port, client_settings()) as client:
             stream = await client.open_bidi()
             stream.write(b"alive?", True)
-            assert await conformance.read_all(stream) == b"alive?"
+            assert await read_all(stream) == b"alive?"
 
 
 async def echo(connection):
     """Answer the first stream."""
-    stream = await connection.accept_bidi()
-    stream.write(await conformance.read_all(stream), True)
+    stream = await accept_bidi(connection)
+    stream.write(await read_all(stream), True)
     await connection.wait_closed()
 
 
@@ -54,7 +54,7 @@ async def test_gaps_below_the_limit():
     received = []
 
     async def handler(connection):
-        received.append(await conformance.read_all(await connection.accept_uni()))
+        received.append(await read_all(await accept_uni(connection)))
 
     async with serving(handler) as listener, hostile_client(listener.port) as hostile:
         # Type 0x0f is a STREAM frame with offset, length and FIN.
@@ -102,7 +102,7 @@ async def test_a_datagram_that_fits_no_packet(size):
     received = []
 
     async def handler(connection):
-        received.append(await connection.receive_datagram())
+        received.append(await receive_datagram(connection))
 
     async with (
         serving(handler) as listener,
@@ -121,23 +121,23 @@ async def test_stopping_what_has_ended():
     async with quic_pair() as (client, server):
         stream = await client.open_bidi()
         stream.write(b"x", True)
-        other = await server.accept_bidi()
-        assert await conformance.read_all(other) == b"x"
+        other = await accept_bidi(server)
+        assert await read_all(other) == b"x"
         other.write(b"y", True)
-        assert await conformance.read_all(stream) == b"y"
-        await conformance.ping_pong(client, server, 5)
+        assert await read_all(stream) == b"y"
+        await ping_pong(client, server, 5)
         for side in (stream, other):
             side.stop(1)
             side.reset(1)
             side.finish()
             side.consumed(100)
-        await conformance.ping_pong(client, server, 5)
+        await ping_pong(client, server, 5)
 
 
 async def test_reset_churn_returns_every_credit():
     """Thousands of streams that are opened and reset, read only by a handler, leave nothing behind."""
     async with quic_pair(Limits(max_streams=16)) as (client, server):
-        acceptor = conformance.Acceptor()
+        acceptor = Acceptor()
         server.handler = acceptor
         for _ in range(1000):
             stream = await client.open_uni()

@@ -9,6 +9,7 @@ import moqt_trio as moqt
 from tests.faults.raw_peer import code_of_reset, settled
 from tests.faults.state_peer import VIOLATED, closing, hostile, still_serves, stopped_with
 from tests.faults.state_wire import ALL, DEVELOP, HOP, LITE_01, LITE_02, LITE_05, TUPLES, WITH_IDS, WITH_SETUP
+from tests.transport.awaiting import accept_bidi
 
 each_version = pytest.mark.parametrize("version", ALL)
 each_version_with_paths = pytest.mark.parametrize("version", [name for name in ALL if name not in WITH_IDS])
@@ -22,7 +23,7 @@ def broadcast(version: str, path: str) -> str:
 
 async def asked(peer):
     """Take our request for announcements; return its stream."""
-    stream = await peer.accept_bidi()
+    stream = await accept_bidi(peer)
     assert (await stream.receive_some())[:1] == b"\x01"
     return stream
 

@@ -31,6 +31,7 @@ from tests.faults.state_peer import (
     still_serves,
 )
 from tests.faults.state_wire import DEVELOP, Wire, numbers, text
+from tests.transport.awaiting import accept_bidi
 from tests.transport.quic_pair import client_settings, connect_quic
 
 WIRE = Wire(DEVELOP)
@@ -95,7 +96,7 @@ async def test_a_server_whose_parameters_are_nil(parameters):
     async with open_memory_pair(protocol="moq-00") as (ours, peer), trio.open_nursery() as nursery:
 
         async def answer() -> None:
-            stream = await peer.accept_bidi()
+            stream = await accept_bidi(peer)
             # gomoqt's server says nothing to a client that names no path, and looks for it after a slash of its own.
             assert await read_exactly(stream, len(WIRE.hello)) == WIRE.hello
             stream.write(WIRE.framed(NUMBER + parameters))
@@ -113,7 +114,7 @@ async def test_zeros_between_announcements(cut):
     """LIVE is written as two bytes and a stray zero; zeros between announcements are no announcements."""
     async with hostile(DEVELOP, peer_is_client=False) as (peer, session, wire):
         async with session.announcements() as announcements:
-            stream = await peer.accept_bidi()
+            stream = await accept_bidi(peer)
             data = wire.active("a/t") + bytes.fromhex("01 02 00") + b"\x00\x00" + wire.active("b/t") + b"\x00"
             for piece in [data[i : i + 1] for i in range(len(data))] if cut else [data]:
                 stream.write(piece)
@@ -147,7 +148,7 @@ async def test_parameters_after_announcements():
             expected = wire.active("t") + bytes.fromhex("02 02 00")
             assert await read_exactly(stream, len(expected)) == expected
             async with session.announcements() as announcements:
-                ours = await peer.accept_bidi()
+                ours = await accept_bidi(peer)
                 ours.write(wire.framed(b"\x01" + wire.path("c/t") + parameters))
                 assert await change(announcements) == ("c", True)
 
@@ -155,7 +156,7 @@ async def test_parameters_after_announcements():
 async def test_whole_paths_where_suffixes_belong():
     """Below the prefix that was asked for, gomoqt announces whole paths: the prefix is not put in front twice."""
     async with hostile(DEVELOP) as (peer, session, wire), session.announcements("japan/kyoto") as announcements:
-        stream = await peer.accept_bidi()
+        stream = await accept_bidi(peer)
         stream.write(wire.active("japan/kyoto/text") + bytes.fromhex("01 02 00"))
         assert await change(announcements) == ("japan/kyoto", True)
         stream.write(wire.ended("japan/kyoto/text", 0))
@@ -168,7 +169,7 @@ async def test_suffixes_that_look_like_whole_paths():
     async with hostile(DEVELOP) as (peer, session, wire):
         for proof in (bytes.fromhex("02 02 00"), wire.active("b/t")):
             async with session.announcements("a") as announcements:
-                stream = await peer.accept_bidi()
+                stream = await accept_bidi(peer)
                 stream.write(wire.active("a/t") + proof)
                 await settled()
                 others = {"a/b"} if proof == wire.active("b/t") else set()

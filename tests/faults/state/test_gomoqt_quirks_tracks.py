@@ -19,6 +19,7 @@ from tests.faults.state_peer import (
     still_serves,
 )
 from tests.faults.state_wire import DEVELOP, numbers
+from tests.transport.awaiting import accept_bidi, accept_uni
 
 LEAST_ROUND_TRIP = 0.005
 """Seconds that this library takes for a round trip that was not measured yet."""
@@ -70,7 +71,7 @@ async def arrivals(peer, wire) -> tuple[float, float]:
         times["info"] = trio.current_time()
 
     async def take_group() -> None:
-        group = await peer.accept_uni()
+        group = await accept_uni(peer)
         expected = wire.group(0, 1, b"x")
         assert await read_exactly(group, len(expected)) == expected
         times["group"] = trio.current_time()
@@ -116,7 +117,7 @@ async def test_a_group_that_is_refused_is_not_the_end():
         for sequence in (1, 2, 3):
             async with track.open_group(sequence) as group:
                 await group.send(b"x")
-                incoming = await peer.accept_uni()
+                incoming = await accept_uni(peer)
                 expected = wire.group(0, sequence, b"x")
                 assert await read_exactly(incoming, len(expected)) == expected
                 if sequence == 1:
@@ -172,7 +173,7 @@ async def test_a_fetch_that_names_nothing():
 async def test_streams_that_come_in_single_bytes():
     """A stream type is read with one read of one byte, and so may everything after it arrive."""
     async with hostile(DEVELOP) as (peer, session, wire), session.subscribe("b", "t") as subscription:
-        request = await peer.accept_bidi()
+        request = await accept_bidi(peer)
         # Ours is recognized by its first byte, too.
         assert await request.receive_some(1) == b"\x02"
         for byte in wire.accepted():

@@ -12,6 +12,7 @@ import moqt_trio as moqt
 from tests.faults.raw_peer import code_of_reset, code_of_stop, settled
 from tests.faults.state_peer import answer_subscription, hostile, hostile_over, still_serves
 from tests.faults.state_wire import ALL, CANCELLED, IN_BAND, LITE_01, LITE_02, WITH_SETUP
+from tests.transport.awaiting import accept_bidi, accept_uni
 
 each_version = pytest.mark.parametrize("version", ALL)
 each_carrier = pytest.mark.parametrize("carrier", ["memory", "quic", "webtransport"])
@@ -64,7 +65,7 @@ async def test_answers_after_unsubscribing(carrier, version):
             stream.write(wire.accepted() + wire.accepted())
         assert await code_of_stop(stream) == await code_of_reset(stream) == wire.cancelled
         async with session.announcements():
-            stream = await peer.accept_bidi()
+            stream = await accept_bidi(peer)
         with contextlib.suppress(moqt.StreamReset):
             stream.write(wire.first("a/t") + wire.active("a/t"))
         assert await code_of_stop(stream) == await code_of_reset(stream) == wire.cancelled
@@ -78,7 +79,7 @@ async def test_frames_after_leaving_a_fetch(carrier, version):
     """The frames of a fetch that was cancelled are stopped."""
     async with hostile_over(carrier, version) as (peer, session, wire):
         async with session.fetch("b", "t", 1) as reader:
-            stream = await peer.accept_bidi()
+            stream = await accept_bidi(peer)
             frame = wire.group(0, 0, b"one")[len(wire.group(0, 0)) :]
             stream.write(frame)
             assert await reader.receive() == b"one"
@@ -102,7 +103,7 @@ async def test_a_subscriber_that_leaves_and_goes_on(carrier, version):
             await track.wait_subscribed()
             async with track.open_group(1) as group:
                 await group.send(b"x", timestamp=0)
-                running = await peer.accept_uni()
+                running = await accept_uni(peer)
                 assert await running.receive_some()
                 stream.write(b"", fin=True)
                 await track.wait_unsubscribed()

@@ -16,6 +16,7 @@ from moqt_trio.wire import dialect as dialects
 from tests.faults.raw_peer import settled
 from tests.faults.state_peer import VIOLATED, closing, hostile
 from tests.faults.state_wire import ALL, HOP, LITE_03, LITE_04, LITE_05, LITE_06, LITE_06_WIP, TUPLES, text
+from tests.transport.awaiting import accept_bidi
 
 LISTED = (LITE_06, LITE_06_WIP, LITE_05, LITE_04)
 """The versions in which an announcement lists the hops that it came by."""
@@ -118,7 +119,7 @@ async def test_a_ring_of_three_relays(version):
 async def test_our_own_hop_in_an_announcement(version):
     """What came by ourselves is dropped in silence, and so is its end; what comes after it is delivered."""
     async with hostile(version) as (peer, session, wire), session.announcements() as announcements:
-        stream = await peer.accept_bidi()
+        stream = await accept_bidi(peer)
         stream.write(wire.first() + wire.active("loop", 5, OWN_HOP, 6) + wire.active("news", 5, 6))
         change = await announcements.receive()
         assert (str(change.path), change.active) == ("news", True)
@@ -149,7 +150,7 @@ async def test_versions_whose_announcements_name_no_hop(version):
 async def test_more_hops_than_fit_from_a_peer(version):
     """32 hops are taken; a list of 33, or a count, is longer than any version allows, and closes the session."""
     async with hostile(version) as (peer, session, wire), session.announcements() as announcements:
-        stream = await peer.accept_bidi()
+        stream = await accept_bidi(peer)
         hops = tuple(range(20, 52))
         stream.write(wire.first() + wire.active("far", *hops))
         change = await announcements.receive()

@@ -29,6 +29,7 @@ from tests.faults.state_wire import (
     Wire,
     protocol_of,
 )
+from tests.transport.awaiting import accept_bidi
 from tests.transport.quic_pair import client_settings, connect_quic, serving
 
 each_version = pytest.mark.parametrize("version", ALL)
@@ -109,7 +110,7 @@ async def test_a_handshake_that_never_ends(version, we_are_client, autojump_cloc
         ours, peer = pair if we_are_client else reversed(pair)
 
         async def trickle() -> None:
-            stream = await (peer.accept_bidi() if we_are_client else peer.open_bidi())
+            stream = await (accept_bidi(peer) if we_are_client else peer.open_bidi())
             for number in (wire.welcome if we_are_client else wire.hello)[:8]:
                 stream.write(bytes([number]))
                 await trio.sleep(1)
@@ -222,7 +223,7 @@ async def test_asking_late_whether_it_was_accepted(version, autojump_clock):
 async def test_properties_that_never_come(version, autojump_clock):
     """A track's properties are None after `Limits.reply_timeout`; the subscription itself goes on."""
     async with hostile(version) as (peer, session, wire), session.subscribe("b", "t") as subscription:
-        info = await peer.accept_bidi()
+        info = await accept_bidi(peer)
         began = trio.current_time()
         assert await subscription.track_properties() is None
         assert trio.current_time() - began == pytest.approx(session.limits.reply_timeout)
@@ -236,7 +237,7 @@ async def test_properties_that_never_come(version, autojump_clock):
 async def test_a_fetch_that_is_never_answered(version, autojump_clock):
     """No reply within `Limits.reply_timeout` is a StreamReset, and the stream is given up."""
     async with hostile(version) as (peer, session, wire), session.fetch("b", "t", 1) as reader:
-        stream = await peer.accept_bidi()
+        stream = await accept_bidi(peer)
         began = trio.current_time()
         with pytest.raises(moqt.StreamReset) as caught:
             await reader.receive()

@@ -19,6 +19,7 @@ from tests.faults.state_peer import (
     stopped_with,
 )
 from tests.faults.state_wire import ALL, CANCELLED, DEVELOP
+from tests.transport.awaiting import accept_uni
 
 each_version = pytest.mark.parametrize("version", ALL)
 
@@ -101,7 +102,7 @@ async def test_a_subscribe_id_that_is_used_twice(version):
         assert track.subscribers == 1
         async with track.open_group(1) as group:
             await group.send(b"first", timestamp=0)
-        stream = await peer.accept_uni()
+        stream = await accept_uni(peer)
         expected = wire.group(0, 1, b"first")
         assert await read_exactly(stream, len(expected)) == expected
         assert await stream.receive_some() == b""

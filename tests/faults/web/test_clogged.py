@@ -13,7 +13,8 @@ from moqt_trio.limits import KIB, Limits
 from tests.faults.raw_peer import SETUP, subscribe
 from tests.http.serving import CERTIFICATE
 from tests.peers.aioquic_http3 import connect_http3
-from tests.transport.conformance import eventually
+from tests.transport.awaiting import send_all
+from tests.transport.recorders import eventually
 from tests.transport.webtransport.serving import serving, session_to
 
 CLOSE_TIMEOUT = Limits().close_timeout
@@ -43,7 +44,7 @@ async def test_closing_a_session():
         session = request.accept()
         stream = await session.open_uni()
         with trio.move_on_after(0.3):
-            await stream.send_all(bytes(1 << 20))
+            await send_all(stream, bytes(1 << 20))
         clogged.set()
         began = trio.current_time()
         await session.aclose(7, "enough")
@@ -74,7 +75,7 @@ async def test_a_client_closes_on_a_clogged_server():
             for _ in range(5):
                 stream = await session.open_bidi()
                 with contextlib.suppress(trio.TooSlowError), trio.fail_after(0.05):
-                    await stream.send_all(bytes(1 << 20))
+                    await send_all(stream, bytes(1 << 20))
             began = trio.current_time()
             await session.aclose(1)
             assert trio.current_time() - began <= CLOSE_TIMEOUT + MARGIN

@@ -25,8 +25,8 @@ from moqt_trio.certificates import Certificate, development_certificate
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.settings import ServerIdentity, ServerSettings
 from tests.peers.aioquic_http3 import connect_http3
-from tests.transport.conformance import eventually
 from tests.transport.quic_pair import serve_quic, until_closed
+from tests.transport.recorders import eventually
 from tests.transport.webtransport.serving import Served, serving, session_to
 
 if TYPE_CHECKING:

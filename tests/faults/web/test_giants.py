@@ -11,7 +11,8 @@ from aioquic.h3.connection import FrameType
 from moqt_trio.errors import SessionClosed
 from moqt_trio.limits import KIB, MIB, Limits
 from tests.peers.aioquic_http3 import connect_http3
-from tests.transport.conformance import eventually
+from tests.transport.awaiting import accept_bidi, receive_datagram
+from tests.transport.recorders import eventually
 from tests.transport.webtransport.serving import read_all, serving
 
 MESSAGE_ERROR = 0x10E
@@ -36,11 +37,11 @@ class Echo:
 
     async def _datagrams(self, session):
         while True:
-            session.send_datagram(await session.receive_datagram())
+            session.send_datagram(await receive_datagram(session))
 
     async def _streams(self, session):
         while True:
-            stream = await session.accept_bidi()
+            stream = await accept_bidi(session)
             stream.write(await read_all(stream), True)
 
 

@@ -14,7 +14,8 @@ from moqt_trio.limits import KIB
 from moqt_trio.transport.code_mapping import stream_code_to_http3
 from tests.faults.raw_peer import SETUP, group, subscribe
 from tests.peers.aioquic_http3 import Http3Peer, connect_http3
-from tests.transport.conformance import eventually
+from tests.transport.awaiting import accept_bidi
+from tests.transport.recorders import eventually
 from tests.transport.webtransport.serving import serving
 
 CERTIFICATE = moqt.development_certificate()
@@ -157,7 +158,7 @@ async def test_data_on_streams_that_a_handler_gave_up():
     async def handler(request):
         session = request.accept()
         while True:
-            stream = await session.accept_bidi()
+            stream = await accept_bidi(session)
             await stream.receive_some()
             stream.finish()
             stream.stop(9)

@@ -13,7 +13,8 @@ import moqt_trio as moqt
 from tests.faults.udp_proxy import udp_proxy
 from tests.faults.web.test_floods import first_flight
 from tests.peers.aioquic_http3 import connect_http3
-from tests.transport.conformance import eventually
+from tests.transport.awaiting import accept_bidi, receive_datagram
+from tests.transport.recorders import eventually
 from tests.transport.webtransport.serving import read_all, serving, session_to
 
 CERTIFICATE = moqt.development_certificate()
@@ -69,12 +70,12 @@ async def echo(request):
 
     async def streams():
         while True:
-            stream = await session.accept_bidi()
+            stream = await accept_bidi(session)
             stream.write(await read_all(stream), True)
 
     async def datagrams():
         while True:
-            session.send_datagram(await session.receive_datagram())
+            session.send_datagram(await receive_datagram(session))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(streams)

@@ -16,7 +16,7 @@ from tests.http.test_shutdown import goaways
 from tests.interop.processes import Child
 from tests.interop.test_moq_rs_echo import EchoServer, start_echo_server
 from tests.peers.aioquic_http3 import Http3Peer, connect_http3
-from tests.transport.conformance import eventually
+from tests.transport.recorders import eventually
 
 GRACE = 5.0
 MARGIN = 3.0

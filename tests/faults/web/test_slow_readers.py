@@ -13,7 +13,8 @@ import trio
 import moqt_trio as moqt
 from moqt_trio.limits import KIB, MIB, Limits
 from tests.peers.aioquic_http3 import connect_http3
-from tests.transport.conformance import eventually
+from tests.transport.awaiting import accept_bidi
+from tests.transport.recorders import eventually
 from tests.transport.webtransport.serving import read_all, serving
 
 LIMITS = Limits()
@@ -49,7 +50,7 @@ async def test_a_session_that_is_not_read():
             if request.path == "/stalled":
                 await resume.wait()
             while True:
-                nursery.start_soon(drink if request.path == "/stalled" else echo, await session.accept_bidi())
+                nursery.start_soon(drink if request.path == "/stalled" else echo, await accept_bidi(session))
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -167,7 +168,7 @@ async def test_a_client_that_takes_no_answer():
     async def handler(request):
         session = request.accept()
         while True:
-            stream = await session.accept_bidi()
+            stream = await accept_bidi(session)
             stream.write(await read_all(stream), True)
 
     async with serving(handler, app=app) as served, connect_http3(served.port, max_stream_data=64 * KIB) as peer:

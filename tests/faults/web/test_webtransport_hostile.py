@@ -10,6 +10,7 @@ from aioquic.buffer import encode_uint_var
 from moqt_trio.errors import SessionClosed
 from moqt_trio.limits import KIB, Limits
 from tests.peers.aioquic_http3 import connect_http3
+from tests.transport.awaiting import accept_bidi, send_all
 from tests.transport.webtransport.serving import read_all, serving
 
 MESSAGE_ERROR = 0x10E
@@ -30,11 +31,11 @@ class Sessions:
 
     async def _echo(self, session, nursery):
         while True:
-            nursery.start_soon(self._reply, await session.accept_bidi())
+            nursery.start_soon(self._reply, await accept_bidi(session))
 
     async def _reply(self, stream):
         try:
-            await stream.send_all(await read_all(stream))
+            await send_all(stream, await read_all(stream))
             stream.finish()
         except SessionClosed:
             pass
@@ -118,7 +119,7 @@ async def test_drain_is_noted():
 
     async def handler(request):
         session = request.accept()
-        stream = await session.accept_bidi()
+        stream = await accept_bidi(session)
         await read_all(stream)
         seen.append((session.draining, session.closed))
 
@@ -159,12 +160,12 @@ async def test_a_session_that_is_not_read():
         session = request.accept()
         if request.path == "/stalled":
             for _ in range(4):
-                held.append(await session.accept_bidi())
+                held.append(await accept_bidi(session))
             await session.wait_closed()
         else:
             while True:
-                stream = await session.accept_bidi()
-                await stream.send_all(await read_all(stream))
+                stream = await accept_bidi(session)
+                await send_all(stream, await read_all(stream))
                 stream.finish()
 
     async with (

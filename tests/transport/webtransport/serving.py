@@ -16,6 +16,7 @@ from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.settings import ClientSettings, ServerSettings
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.server import serve_http3
+from tests.transport.awaiting import send_all
 from tests.transport.quic_pair import IDENTITY, connect_quic, serve_quic
 
 if TYPE_CHECKING:
@@ -142,4 +143,4 @@ async def read_all(stream: Any) -> bytes:
 async def send_forever(stream: Any) -> None:
     """Sends until that fails."""
     while True:
-        await stream.send_all(b"x")
+        await send_all(stream, b"x")

@@ -16,6 +16,7 @@ from moqt_trio.limits import Limits
 from moqt_trio.transport.http3.constants import H3Error
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.webtransport.client import open_webtransport
+from tests.transport.awaiting import accept_bidi, accept_uni, send_all
 
 DRAFT_02 = {0x8: 1, 0x33: 1, 0x2B603742: 1}
 NEWEST = {0x8: 1, 0x33: 1, 0x2C7CF000: 1}
@@ -40,11 +41,11 @@ class Server:
     async def send_settings(self, settings):
         body = b"".join(encode_uint_var(key) + encode_uint_var(value) for key, value in settings.items())
         self.control = await self.connection.open_uni()
-        await self.control.send_all(b"\x00" + encode_frame(0x4, body))
+        await send_all(self.control, b"\x00" + encode_frame(0x4, body))
 
     async def request(self):
         """Waits for the request, and returns its stream and fields."""
-        stream = await self.connection.accept_bidi()
+        stream = await accept_bidi(self.connection)
         data = await stream.receive_some()
         buffer = Buffer(data=data)
         assert buffer.pull_uint_var() == 0x1
@@ -74,7 +75,7 @@ async def test_the_request():
         await server.send_settings(DRAFT_02)
         stream, fields = await server.request()
         seen.append(fields)
-        await stream.send_all(status(200))
+        await send_all(stream, status(200))
 
     async with served(script) as client, asking(client, ("a", "b")):
         pass
@@ -98,7 +99,7 @@ async def test_the_newest_name():
         await server.send_settings(NEWEST)
         stream, fields = await server.request()
         assert fields[b":protocol"] == b"webtransport-h3"
-        await stream.send_all(status(200))
+        await send_all(stream, status(200))
 
     async with served(script) as client, asking(client) as session:
         assert session.max_datagram_size > 0
@@ -122,7 +123,7 @@ async def test_no_datagrams():
     async def script(server):
         await server.send_settings({0x2C7CF000: 1})
         stream, _ = await server.request()
-        await stream.send_all(status(200))
+        await send_all(stream, status(200))
 
     async with served(script) as client, asking(client) as session:
         assert session.max_datagram_size == 0
@@ -136,7 +137,7 @@ async def test_interim_answers():
     async def script(server):
         await server.send_settings(DRAFT_02)
         stream, _ = await server.request()
-        await stream.send_all(status(103) + status(200))
+        await send_all(stream, status(103) + status(200))
 
     async with served(script) as client, asking(client) as session:
         assert session.closed is None
@@ -164,7 +165,7 @@ async def test_a_refusal_without_words(end):
         await server.send_settings(DRAFT_02)
         stream, _ = await server.request()
         if end == "behind them":
-            await stream.send_all(status(404))
+            await send_all(stream, status(404))
             await trio.testing.wait_all_tasks_blocked()
             stream.finish()
         else:
@@ -183,7 +184,7 @@ async def test_a_refusal_that_does_not_end(autojump_clock):
     async def slow(server):
         await server.send_settings(DRAFT_02)
         stream, _ = await server.request()
-        await stream.send_all(status(500) + encode_frame(0x0, b"why"))
+        await send_all(stream, status(500) + encode_frame(0x0, b"why"))
 
     async with served(slow) as client:
         with pytest.raises(Rejected) as caught:
@@ -195,7 +196,7 @@ async def test_a_refusal_that_does_not_end(autojump_clock):
     async def talkative(server):
         await server.send_settings(DRAFT_02)
         stream, _ = await server.request()
-        await stream.send_all(status(500) + encode_frame(0x0, b"a" * 10_000))
+        await send_all(stream, status(500) + encode_frame(0x0, b"a" * 10_000))
 
     started = trio.current_time()
     async with served(talkative) as client:
@@ -212,7 +213,7 @@ async def test_an_answer_that_is_too_large():
     async def script(server):
         await server.send_settings(DRAFT_02)
         stream, _ = await server.request()
-        await stream.send_all(headers((b":status", b"200"), (b"x", b"y" * 2000)))
+        await send_all(stream, headers((b":status", b"200"), (b"x", b"y" * 2000)))
 
     limits = Limits(max_header_bytes=1000)
     async with served(script) as client:
@@ -229,9 +230,9 @@ async def test_what_a_server_must_not_open(kind, code):
         await server.send_settings(DRAFT_02)
         await server.request()
         if kind == "bidi":
-            await (await server.connection.open_bidi()).send_all(status(200))
+            await send_all((await server.connection.open_bidi()), status(200))
         else:
-            await (await server.connection.open_uni()).send_all(b"\x01\x00")
+            await send_all((await server.connection.open_uni()), b"\x01\x00")
 
     async with served(script) as client:
         with pytest.raises(HandshakeFailed):
@@ -247,7 +248,7 @@ async def test_cancelled_with_the_answer():
     async def script(server):
         await server.send_settings(DRAFT_02)
         stream, _ = await server.request()
-        await stream.send_all(status(200))
+        await send_all(stream, status(200))
         data = b""
         while piece := await stream.receive_some():
             data += piece
@@ -269,7 +270,7 @@ async def test_cancelled_with_a_refusal():
     async def script(server):
         await server.send_settings(DRAFT_02)
         stream, _ = await server.request()
-        await stream.send_all(status(404))
+        await send_all(stream, status(404))
         await trio.testing.wait_all_tasks_blocked()
         scope.cancel()
         with pytest.raises(StreamReset) as caught:
@@ -295,20 +296,20 @@ async def test_cancelled_with_early_streams():
         await server.send_settings(DRAFT_02)
         request, _ = await server.request()
         early = await server.connection.open_uni()
-        await early.send_all(b"\x40\x54\x00first")
+        await send_all(early, b"\x40\x54\x00first")
         await trio.testing.wait_all_tasks_blocked()
         scope.cancel()
         with pytest.raises(StreamReset):
             await request.receive_some()
         with pytest.raises(StreamReset) as caught:
-            await early.send_all(b"more")
+            await send_all(early, b"more")
         codes.append(caught.value.code)
         request, _ = await server.request()
         early = await server.connection.open_uni()
-        await early.send_all(b"\x40\x54" + bytes([request.stream_id]) + b"second")
+        await send_all(early, b"\x40\x54" + bytes([request.stream_id]) + b"second")
         early.finish()
         await trio.testing.wait_all_tasks_blocked()
-        await request.send_all(status(200))
+        await send_all(request, status(200))
 
     limits = Limits(max_early_streams=1)
     async with served(script, limits) as client:
@@ -317,5 +318,5 @@ async def test_cancelled_with_early_streams():
                 pytest.fail("accepted")
         with trio.fail_after(1):
             async with asking(client, limits=limits) as session:
-                assert await (await session.accept_uni()).receive_some() == b"second"
+                assert await (await accept_uni(session)).receive_some() == b"second"
     assert codes == [H3Error.WEBTRANSPORT_BUFFERED_STREAM_REJECTED]

@@ -7,6 +7,7 @@ import trio
 
 from moqt_trio.limits import Limits
 from tests.peers.aioquic_http3 import connect_http3
+from tests.transport.awaiting import accept_bidi, accept_uni, receive_datagram, send_all
 from tests.transport.webtransport.serving import read_all, serving
 
 BUFFERED_STREAM_REJECTED = 0x3994BD84
@@ -42,12 +43,12 @@ async def test_streams_before_the_connect():
         assert await peer.status(4) == 200
         await gate.accepted.wait()
         peer.write(bidi, b"and late", end=True)
-        stream = await gate.session.accept_bidi()
+        stream = await accept_bidi(gate.session)
         assert await read_all(stream) == b"early and late"
-        await stream.send_all(b"answer")
+        await send_all(stream, b"answer")
         stream.finish()
-        assert await read_all(await gate.session.accept_uni()) == b"uni"
-        assert await gate.session.receive_datagram() == b"datagram"
+        assert await read_all(await accept_uni(gate.session)) == b"uni"
+        assert await receive_datagram(gate.session) == b"datagram"
         await peer.wait(lambda: bidi in peer.raw_ended)
         assert bytes(peer.raw[bidi]) == b"answer"
 
@@ -64,7 +65,7 @@ async def test_streams_before_the_answer():
         await peer.wait(lambda: peer.reset_code(lost))
         gate.open.set()
         await peer.status(session)
-        stream = await gate.session.accept_bidi()
+        stream = await accept_bidi(gate.session)
         assert stream.stream_id == kept
         assert await stream.receive_some() == b"kept"
 
@@ -81,7 +82,7 @@ async def test_the_last_split_prefix():
             peer.write(stream_id, bytes([byte]))
             await trio.lowlevel.checkpoint()
         peer.write(stream_id, b"", end=True)
-        assert await read_all(await gate.session.accept_bidi()) == b"payload"
+        assert await read_all(await accept_bidi(gate.session)) == b"payload"
 
 
 async def test_too_many_early_streams():
@@ -99,7 +100,7 @@ async def test_too_many_early_streams():
         gate.open.set()
         await peer.status(session)
         for stream_id in streams[:3]:
-            assert (await gate.session.accept_bidi()).stream_id == stream_id
+            assert (await accept_bidi(gate.session)).stream_id == stream_id
 
 
 async def test_too_many_early_bytes():
@@ -116,7 +117,7 @@ async def test_too_many_early_bytes():
             assert await peer.wait(lambda big=big: peer.stop_code(big)) == BUFFERED_STREAM_REJECTED
         gate.open.set()
         await peer.status(session)
-        stream = await gate.session.accept_bidi()
+        stream = await accept_bidi(gate.session)
         assert stream.stream_id == small
         assert await read_all(stream) == b"s" * 400
 
@@ -138,10 +139,10 @@ async def test_early_datagrams_are_bounded():
         gate.open.set()
         await peer.status(session)
         for number in range(10):
-            assert await gate.session.receive_datagram() == bytes([number]) * 100
+            assert await receive_datagram(gate.session) == bytes([number]) * 100
         peer.h3.send_datagram(session, b"next")
         peer.flush()
-        assert await gate.session.receive_datagram() == b"next"
+        assert await receive_datagram(gate.session) == b"next"
 
 
 async def test_streams_of_a_refused_session():

@@ -19,6 +19,7 @@ from moqt_trio.transport.code_mapping import PLAIN_CODES
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.server import serve_http3
+from tests.transport.awaiting import accept_bidi, accept_uni, send_all
 from tests.transport.webtransport.serving import connected, read_all, serving
 from tests.transport.webtransport.test_client import NEWEST, headers, status
 from tests.transport.webtransport.test_client import served as served_by_hand
@@ -79,7 +80,7 @@ async def stays(request):
 async def ask(client, data=None):
     """Opens a stream with a CONNECT."""
     stream = await client.open_bidi()
-    await stream.send_all(data or connect())
+    await send_all(stream, data or connect())
     return stream
 
 
@@ -99,7 +100,7 @@ async def test_the_first_bytes_of_pywebtransport():
         await stays(request)
 
     async with client_by_hand(handler) as client:
-        await (await client.open_uni()).send_all(PYWEBTRANSPORT_CONTROL)
+        await send_all((await client.open_uni()), PYWEBTRANSPORT_CONTROL)
         stream = await ask(client, PYWEBTRANSPORT_CONNECT)
         number, fields = status_in(await stream.receive_some())
     assert (number, fields[b"wt-protocol"]) == (200, b'"moq-lite-04"')
@@ -110,7 +111,7 @@ async def test_one_session_for_the_newest_drafts():
     """A client that knows only drafts without sharing has a second session rejected, and another one once the first is
     over."""
     async with client_by_hand(stays) as client:
-        await (await client.open_uni()).send_all(control({0x33: 1, 0x2C7CF000: 1}))
+        await send_all((await client.open_uni()), control({0x33: 1, 0x2C7CF000: 1}))
         first = await ask(client)
         assert status_in(await first.receive_some())[0] == 200
         assert await reset_code(await ask(client)) == REQUEST_REJECTED
@@ -124,7 +125,7 @@ async def test_one_session_for_the_newest_drafts():
 async def test_sessions_share_in_the_older_drafts(settings):
     """A client of an older draft, or one that names none, has several sessions on a connection."""
     async with client_by_hand(stays) as client:
-        await (await client.open_uni()).send_all(control(settings))
+        await send_all((await client.open_uni()), control(settings))
         for _ in range(3):
             stream = await ask(client)
             assert status_in(await stream.receive_some())[0] == 200
@@ -137,17 +138,17 @@ async def test_a_request_waits_for_settings():
     async def handler(request):
         asked.append(request)
         session = request.accept()
-        asked.append(await read_all(await session.accept_uni()))
+        asked.append(await read_all(await accept_uni(session)))
         await session.wait_closed()
 
     async with client_by_hand(handler) as client:
         stream = await ask(client)
         early = await client.open_uni()
-        await early.send_all(b"\x40\x54\x00early")
+        await send_all(early, b"\x40\x54\x00early")
         early.finish()
         await trio.testing.wait_all_tasks_blocked()
         assert asked == []
-        await (await client.open_uni()).send_all(control(OLDER))
+        await send_all((await client.open_uni()), control(OLDER))
         assert status_in(await stream.receive_some())[0] == 200
         await trio.testing.wait_all_tasks_blocked()
         assert asked[1] == b"early"
@@ -191,14 +192,14 @@ async def test_sessions_of_one_client():
     async def handler(request):
         paths.append(request.path)
         session = request.accept()
-        stream = await session.accept_bidi()
-        await stream.send_all(request.path.encode() + await read_all(stream))
+        stream = await accept_bidi(session)
+        await send_all(stream, request.path.encode() + await read_all(stream))
         stream.finish()
         await session.wait_closed()
 
     async def check(session):
         stream = await session.open_bidi()
-        await stream.send_all(b"!")
+        await send_all(stream, b"!")
         stream.finish()
         assert await read_all(stream) == session.path.encode() + b"!"
 
@@ -224,7 +225,7 @@ async def test_a_server_that_allows_one_session():
         await server.send_settings(NEWEST)
         for _ in range(2):
             stream, _ = await server.request()
-            await stream.send_all(status(200))
+            await send_all(stream, status(200))
 
     async with served_by_hand(script) as client:
         ask = partial(open_webtransport, client, "example.com", "/", (), limits=Limits())
@@ -244,7 +245,7 @@ async def test_a_choice_that_was_not_offered():
         server.connection.code_mapping = PLAIN_CODES
         await server.send_settings(NEWEST)
         stream, _ = await server.request()
-        await stream.send_all(headers((b":status", b"200"), (b"wt-protocol", b'"other"')))
+        await send_all(stream, headers((b":status", b"200"), (b"wt-protocol", b'"other"')))
         codes.append(await reset_code(stream))
 
     limits = attrs.evolve(Limits(), close_timeout=0.1)

@@ -10,6 +10,7 @@ from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.limits import Limits
 from moqt_trio.transport.code_mapping import stream_code_to_http3
 from tests.peers.aioquic_http3 import connect_http3
+from tests.transport.awaiting import accept_bidi, accept_uni, receive_datagram, send_all
 from tests.transport.webtransport.serving import read_all, send_forever, serving
 
 SETTINGS = {0x8: 1, 0x33: 1, 0x2B603742: 1, 0x2C7CF000: 1, 0x14E9CD29: 1, 0xC671706A: 1}
@@ -25,20 +26,20 @@ async def echo(request):
     session = request.accept(request.protocols[0] if request.protocols else None)
 
     async def bidi(stream):
-        await stream.send_all(await read_all(stream))
+        await send_all(stream, await read_all(stream))
         stream.finish()
 
     async def unis():
         while True:
-            data = await read_all(await session.accept_uni())
+            data = await read_all(await accept_uni(session))
             stream = await session.open_uni()
-            await stream.send_all(data)
+            await send_all(stream, data)
             stream.finish()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(unis)
         while True:
-            nursery.start_soon(bidi, await session.accept_bidi())
+            nursery.start_soon(bidi, await accept_bidi(session))
 
 
 async def ignore_closed(session_handler, request):
@@ -185,7 +186,7 @@ async def test_datagrams():
     async def reflect(request):
         session = request.accept()
         while True:
-            session.send_datagram(b"re: " + await session.receive_datagram())
+            session.send_datagram(b"re: " + await receive_datagram(session))
 
     async def quiet(request):
         await ignore_closed(reflect, request)
@@ -255,21 +256,21 @@ async def test_end_of_a_session_resets_its_streams():
     async def handler(request):
         session = request.accept()
         if request.path == "/short":
-            stream = await session.accept_bidi()
+            stream = await accept_bidi(session)
             assert await stream.receive_some() == b"hello"
             await ready.wait()
             session.close(1)
             with pytest.raises(SessionClosed):
                 await stream.receive_some()
             with pytest.raises(SessionClosed):
-                await stream.send_all(b"late")
+                await send_all(stream, b"late")
             with pytest.raises(SessionClosed):
                 await session.open_uni()
             with pytest.raises(SessionClosed):
                 session.send_datagram(b"late")
         else:
-            stream = await session.accept_bidi()
-            await stream.send_all(await read_all(stream))
+            stream = await accept_bidi(session)
+            await send_all(stream, await read_all(stream))
             stream.finish()
             await session.wait_closed()
 
@@ -294,12 +295,12 @@ async def test_stream_codes_are_mapped():
 
     async def handler(request):
         session = request.accept()
-        stream = await session.accept_bidi()
+        stream = await accept_bidi(session)
         stream.reset(0x2A)
         with pytest.raises(StreamReset) as caught:
             await read_all(stream)
         codes.append(caught.value.code)
-        stream = await session.accept_bidi()
+        stream = await accept_bidi(session)
         stream.stop(30)
         with pytest.raises(StreamReset) as caught:
             await send_forever(stream)

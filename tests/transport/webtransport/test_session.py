@@ -14,6 +14,7 @@ from moqt_trio.transport.interface import StreamHandler
 from moqt_trio.transport.quic.settings import ServerSettings
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.subprotocols import PROTOCOL
+from tests.transport.awaiting import accept_bidi, accept_uni, receive_datagram, send_all
 from tests.transport.quic_pair import serve_quic
 from tests.transport.webtransport.serving import IDENTITY, connected, read_all, send_forever, serving, session_to
 
@@ -65,17 +66,17 @@ async def test_streams_both_ways():
         server = await accepting.session()
         for ours, theirs in ((client, server), (server, client)):
             stream = await ours.open_bidi()
-            await stream.send_all(b"question")
+            await send_all(stream, b"question")
             stream.finish()
-            other = await theirs.accept_bidi()
+            other = await accept_bidi(theirs)
             assert await read_all(other) == b"question"
-            await other.send_all(b"answer")
+            await send_all(other, b"answer")
             other.finish()
             assert await read_all(stream) == b"answer"
             uni = await ours.open_uni()
-            await uni.send_all(b"one way")
+            await send_all(uni, b"one way")
             uni.finish()
-            assert await read_all(await theirs.accept_uni()) == b"one way"
+            assert await read_all(await accept_uni(theirs)) == b"one way"
 
 
 async def test_codes_both_ways():
@@ -85,8 +86,8 @@ async def test_codes_both_ways():
         server = await accepting.session()
         for code, seen in ((0, 0), (29, 29), (30, 30), (0xFFFFFFFF, 0xFFFFFFFF), (2**40, 0xFFFFFFFF)):
             stream = await client.open_bidi()
-            await stream.send_all(b"x")
-            other = await server.accept_bidi()
+            await send_all(stream, b"x")
+            other = await accept_bidi(server)
             other.stop(code)
             stream.stop(code)
             with pytest.raises(StreamReset) as caught:
@@ -106,7 +107,7 @@ async def test_datagrams_both_ways():
             longest = bytes(ours.max_datagram_size)
             assert 1100 < len(longest) < 65536
             ours.send_datagram(longest)
-            assert await theirs.receive_datagram() == longest
+            assert await receive_datagram(theirs) == longest
             with pytest.raises(ValueError, match="at most"):
                 ours.send_datagram(longest + b"x")
 
@@ -128,9 +129,9 @@ async def test_close_carries_code_and_reason(closer):
         assert (local.local_code, local.by_peer) == (0x1234, False)
         assert (remote.remote_code, remote.reason, remote.by_peer) == (0x1234, "good bye", True)
         with pytest.raises(SessionClosed):
-            await stream.send_all(b"x")
+            await send_all(stream, b"x")
         with pytest.raises(SessionClosed):
-            await theirs.accept_bidi()
+            await accept_bidi(theirs)
         with pytest.raises(SessionClosed):
             await ours.open_uni()
         assert "closed" in repr(theirs)
@@ -175,7 +176,7 @@ async def test_what_the_end_of_the_connection_means():
         with pytest.raises(SessionClosed):
             await stream.receive_some()
         with pytest.raises(SessionClosed):
-            await client.receive_datagram()
+            await receive_datagram(client)
 
 
 async def test_refusal_carries_status_and_words():
@@ -335,7 +336,7 @@ async def test_a_handler_hears_it_all():
     async with serving(accepting) as served, session_to(served.port) as client:
         server = await accepting.session()
         stream = await client.open_bidi()
-        await stream.send_all(b"abc")
+        await send_all(stream, b"abc")
         stream.finish()
         while not server._new_bidi:
             await trio.testing.wait_all_tasks_blocked()
@@ -359,13 +360,13 @@ async def test_many_streams_leave_nothing():
 
         async def drain():
             while True:
-                await read_all(await server.accept_uni())
+                await read_all(await accept_uni(server))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain)
             for _ in range(500):
                 stream = await client.open_uni()
-                await stream.send_all(b"x")
+                await send_all(stream, b"x")
                 stream.finish()
             nursery.cancel_scope.cancel()
         assert len(client._streams) <= 64
@@ -388,14 +389,14 @@ async def test_open_waits_for_the_peer():
 
             async def more():
                 second = await client.open_uni()
-                await second.send_all(b"second")
+                await send_all(second, b"second")
                 second.finish()
                 with pytest.raises(SessionClosed):
                     await open_forever(client)
 
             nursery.start_soon(more)
-            await stream.send_all(b"first")
+            await send_all(stream, b"first")
             stream.finish()
-            assert await read_all(await server.accept_uni()) == b"first"
-            assert await read_all(await server.accept_uni()) == b"second"
+            assert await read_all(await accept_uni(server)) == b"first"
+            assert await read_all(await accept_uni(server)) == b"second"
             server.close()

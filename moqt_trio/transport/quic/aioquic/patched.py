@@ -18,6 +18,7 @@ them.
     (`stream_read_whole`). Test: `test_stream_credit_follows_reading`.
 3.  Gaps. Upstream accepts any number of gaps in a stream; each costs time on every later frame, so sparse frames make
     reassembly quadratic. `GapBoundReceiver` ends the connection past `Limits.max_gaps`.
+    Test: `test_gap_attack` in `tests/faults/quic/test_peer.py`.
 4.  Service. Upstream walks every open stream for every packet. Here only streams with something to send are walked:
     `active` for frames, `credit_due` for MAX_STREAM_DATA, which `_StreamTable.values` returns in place of all streams.
     A stream enters `active` when something is written, reset, stopped, lost or finished, and leaves it when it has
