@@ -97,7 +97,7 @@ async def test_a_client_with_a_new_address():
         assert len(connections) == 1
 
 
-async def test_a_lost_farewell_is_repeated():
+async def test_the_packet_that_closes_is_repeated():
     """When the packet that closes is lost, a peer that still sends gets it again."""
 
     async def handler(connection):

@@ -1,4 +1,4 @@
-"""The driver of a QUIC connection when its socket or its engine misbehaves."""
+"""A QUIC connection when its socket or its engine misbehaves."""
 
 from __future__ import annotations
 
