@@ -187,6 +187,6 @@ class AnyStream:
     def deliver_session_lost(self, error: MoqtError) -> None:
         """Called when the session that the stream belongs to has ended, on a connection that goes on.
 
-        What arrives from now on is dropped. `cancel` tells the peer.
+        What arrives from now on is dropped. `cancel` informs the peer.
         """
         self.deliver_lost(error)

@@ -98,7 +98,7 @@ class AioquicFactory:
 
 
 def _foreign_header_untrusted(data: bytes) -> LongHeader | None:
-    """Returns the long header of a packet of another version, by what all versions share (RFC 8999, section 5.1)."""
+    """Return the long header of a packet of another version, by what all versions share (RFC 8999, section 5.1)."""
     version = int.from_bytes(data[1:5], "big")
     destination_end = 6 + data[5] if len(data) > 5 else len(data)
     if destination_end >= len(data):

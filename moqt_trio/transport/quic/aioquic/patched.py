@@ -14,7 +14,7 @@ them.
     delivered return to the connection's window (`return_undelivered`).
     Tests: `test_credit_follows_consumption`, `test_what_upstream_has_not_fixed`.
 2.  Streams. Upstream lets the peer open another stream as one leaves its table, whether it was read or not: a peer
-    could open streams faster than anybody reads them. Here the application must have read it too
+    could open streams faster than the application reads them. Here the application must have read it too
     (`stream_read_whole`). Test: `test_stream_credit_follows_reading`.
 3.  Gaps. Upstream accepts any number of gaps in a stream; each costs time on every later frame, so sparse frames make
     reassembly quadratic. `GapBoundReceiver` ends the connection past `Limits.max_gaps`.
