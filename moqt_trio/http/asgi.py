@@ -142,6 +142,22 @@ class AsgiExchange:
         self._arrival = trio.Event()
         exchange.owner = self
 
+    def _parts(self, server: AsgiServer) -> tuple[Any, ...]:
+        """Return the arguments of hypercorn's streams; this exchange stands where they expect a task group."""
+        no_server, with_tls = None, True
+        stream_id = self._exchange.stream_id
+        return (
+            server.app,
+            server.config,
+            server.context,
+            self,
+            with_tls,
+            server.client,
+            no_server,
+            self._send,
+            stream_id,
+        )
+
     # -- from the exchange ---------------------------------------------------------------------------------
 
     def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
@@ -232,17 +248,7 @@ class AsgiRequest(AsgiExchange):
     def __init__(self, server: AsgiServer, exchange: Exchange, request: Request, fin: bool) -> None:
         super().__init__(server, exchange, request, fin)
         self._end_told = False
-        self._http = HTTPStream(
-            cast("Any", server.app),
-            server.config,
-            cast("Any", server.context),
-            cast("Any", self),
-            True,
-            server.client,
-            None,
-            self._send,
-            exchange.stream_id,
-        )
+        self._http = HTTPStream(*self._parts(server))
 
     async def run(self) -> None:
         """Run the application for this request until it returns."""
@@ -284,17 +290,7 @@ class AsgiWebSocket(AsgiExchange):
     def __init__(self, server: AsgiServer, exchange: Exchange, request: Request, fin: bool) -> None:
         super().__init__(server, exchange, request, fin)
         self._nursery: trio.Nursery
-        self._websocket = WSStream(
-            cast("Any", server.app),
-            server.config,
-            cast("Any", server.context),
-            cast("Any", self),
-            True,
-            server.client,
-            None,
-            self._send,
-            exchange.stream_id,
-        )
+        self._websocket = WSStream(*self._parts(server))
 
     async def run(self) -> None:
         """Run the application for this WebSocket until it returns."""

@@ -28,6 +28,14 @@ def reset_and_stop(stream: _Resettable, code: int) -> None:
     stream.stop(code)
 
 
+def receive_events(machine: StreamMachine, data: bytes, fin: bool) -> tuple[list[Event], RemoteProtocolError | None]:
+    """Return what some bytes say, and the peer's mistake after it, if there is one."""
+    try:
+        return machine.receive_data(data, fin), None
+    except RemoteProtocolError as mistake:
+        return machine.partial_events, mistake
+
+
 class ControlStream(StreamHandler):
     """Passes the bytes of one control stream to its machine, and handles the events.
 
@@ -47,12 +55,7 @@ class ControlStream(StreamHandler):
         """Called when the stream has ended because of the peer's mistake or the connection's end."""
 
     def data_received(self, data: bytes, fin: bool) -> None:
-        error: RemoteProtocolError | None = None
-        try:
-            events = self.machine.receive_data(data, fin)
-        except RemoteProtocolError as mistake:
-            events, error = self.machine.partial_events, mistake
-        self.handle_all(events, error)
+        self.handle_all(*receive_events(self.machine, data, fin))
         self.stream.consumed(len(data))
 
     def reset_received(self, code: int) -> None:
@@ -70,10 +73,9 @@ class ControlStream(StreamHandler):
         for event in events:
             self.handle(event)
         if error is not None:
-            self.broken(error)
+            self._broken(error)
 
-    def broken(self, error: RemoteProtocolError) -> None:
-        """End the stream, or the session, after a mistake of the peer."""
+    def _broken(self, error: RemoteProtocolError) -> None:
         self.machine.release()
         if error.scope == "session":
             self.context.violated(error)

@@ -79,7 +79,7 @@ class FetchServer(GroupServer):
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass
         finally:
-            self._log.detach(cursor)
+            self._track_state.detach(cursor)
             self.serving.scheduler.release(self)
             if not self.stream.send_ended:
                 self.cancel(code)

@@ -36,7 +36,7 @@ class GroupServer(RequestServer):
     """
 
     _track: Track
-    _log: TrackState
+    _track_state: TrackState
     _cursor: Cursor
     _priority: int
     ended: trio.Event
@@ -46,7 +46,7 @@ class GroupServer(RequestServer):
         self.ended = trio.Event()
         self._track = track
         self._priority = priority
-        self._log = log = state_of(track)
+        self._track_state = log = state_of(track)
         self._cursor = log.cursor(self.wakeup.set, range=wanted, max_age=max_age)
         log.attach(self._cursor, replay=replay)
 

@@ -14,16 +14,15 @@ import attrs
 import trio
 
 from ...codes import StreamCode
-from ...errors import RemoteProtocolError
 from ...protocol.events import Event, RequestCancelled
 from ...tasks import Wakeup
 from ...transport.interface import StreamHandler
 from ..context import logger
-from ..stream import ControlStream, reset_and_stop
+from ..stream import ControlStream, receive_events, reset_and_stop
 
 if TYPE_CHECKING:
     from ...codes import CodeSpace
-    from ...errors import MoqtError
+    from ...errors import MoqtError, RemoteProtocolError
     from ...model.origin import Origin, PublishedBroadcast
     from ...protocol.machine import StreamMachine
     from ...transport.stream import BidiStream
@@ -123,20 +122,13 @@ class RequestStream(StreamHandler):
         context.pending_streams.add(self)
 
     def data_received(self, data: bytes, fin: bool) -> None:
-        error: RemoteProtocolError | None = None
-        try:
-            events = self._incoming.receive_data(data, fin)
-        except RemoteProtocolError as mistake:
-            events, error = self._incoming.partial_events, mistake
+        events, error = receive_events(self._incoming, data, fin)
         machine = self._incoming.machine
         if machine is not None:
             self._context.pending_streams.discard(self)
             server = self._serve(self._stream, machine)
             self._stream.handler = server
-            for event in events:
-                server.handle(event)
-            if error is not None:
-                server.broken(error)
+            server.handle_all(events, error)
         elif error is not None:
             self._broken(error)
         elif fin:

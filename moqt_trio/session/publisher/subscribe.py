@@ -154,12 +154,12 @@ class SubscribeServer(GroupServer, StreamOwner):
         cursor.range = GroupRange(update.start_group, update.end_group, update.start_frame, update.end_frame)
         if self._features.max_age:
             cursor.max_age = update.max_age_ms / 1000
-        self._ordered = update.ordered or self._log.reliable
+        self._ordered = update.ordered or self._track_state.reliable
         self._priority = update.priority
         for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
             self._cancel_group(sequence)
         if ended and (cursor.latest >= 0 or update.start_group is not None):
-            self._log.extend(cursor)
+            self._track_state.extend(cursor)
         self.wakeup.set()
 
     # -- from the transport --------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ class SubscribeServer(GroupServer, StreamOwner):
             pass
         finally:
             self._state = _State.ENDED
-            self._log.detach(cursor)
+            self._track_state.detach(cursor)
             self.serving.scheduler.release(self)
             self.serving.subscriptions.discard(self)
             self._groups.reset_all(code)
@@ -256,7 +256,7 @@ class SubscribeServer(GroupServer, StreamOwner):
 
     def _pump(self) -> None:
         cursor = self._cursor
-        if self._groups.draining and not self._log.reliable:
+        if self._groups.draining and not self._track_state.reliable:
             self._expire_draining()
         if cursor.dropped or self._replies.drops:
             self._report_dropped()
@@ -275,7 +275,7 @@ class SubscribeServer(GroupServer, StreamOwner):
         if cursor.end is not None:
             self._replies.end(cursor.end)
         elif cursor.range.end_group is not None and cursor.done and self._replies.accepted:
-            self._replies.drop_missing(cursor, self._log)
+            self._replies.drop_missing(cursor, self._track_state)
             self._replies.flush()
 
     def _serve(self, entry: GroupCursor, allowance: int) -> int:
@@ -370,7 +370,7 @@ class SubscribeServer(GroupServer, StreamOwner):
 
         The cursor no longer has them. Bytes that were sent already may still arrive.
         """
-        log, cursor = self._log, self._cursor
+        log, cursor = self._track_state, self._cursor
         if abs(log.newest - self._expired_at) < cursor.max_age * self._track.timescale * _EXPIRY_STEP:
             return
         self._expired_at = log.newest

@@ -11,6 +11,7 @@ from ...codes import StreamCode
 from ...errors import MoqtError, NotFound, RemoteProtocolError, StreamReset
 from ...frame import Frame
 from ...protocol.events import Event, FramesReceived, RequestFinished, RequestRefused
+from ..stream import receive_events
 from .group import GroupBuffer, GroupReader
 from .request import Request, RequestControl, open_control
 
@@ -100,11 +101,7 @@ class _FetchControl(RequestControl):
     def data_received(self, data: bytes, fin: bool) -> None:
         # The first bytes end the library's timeout; how long the rest may take is the caller's decision.
         self._frames.wait_on()
-        error: RemoteProtocolError | None = None
-        try:
-            events = self.machine.receive_data(data, fin)
-        except RemoteProtocolError as mistake:
-            events, error = self.machine.partial_events, mistake
+        events, error = receive_events(self.machine, data, fin)
         arrived = next((event for event in events if isinstance(event, FramesReceived)), None)
         if arrived is None:
             self._frames.deliver(len(data), [], [])
