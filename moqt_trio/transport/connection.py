@@ -62,7 +62,7 @@ class ConnectionHandler:
         """Called once when the peer asks, at the transport's level, that this side leaves."""
 
     def send_room(self) -> None:
-        """Called when the connection, which had been `congested`, takes more."""
+        """Called when the connection takes more, after `send_allowance` has been 0."""
 
     def connection_lost(self, error: MoqtError) -> None:
         """Called when the connection has ended, after the handler of each open stream."""
@@ -280,11 +280,6 @@ class Connection(abc.ABC):
         Once it has been 0, the handler's `send_room` follows. Where the link never is the bottleneck it never is 0.
         """
         return UNCONGESTED_WRITE
-
-    @property
-    def congested(self) -> bool:
-        """True while `send_allowance` is 0: what is written now only queues up after what waits."""
-        return self.send_allowance == 0
 
     # -- datagrams -----------------------------------------------------------------------------------------
 

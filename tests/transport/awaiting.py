@@ -1,6 +1,6 @@
 """Waiting for what a connection brings, for tests: the library itself uses handlers.
 
-The first wait on a connection attaches an `Inbox` as its handler; from then on every wait has to come through here.
+The first wait on a connection attaches `Arrivals` as its handler; from then on every wait has to come through here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEP = 16 * 1024
 """Bytes that `send_all` writes before it looks at the stream's buffer again."""
 
 
-class Inbox(ConnectionHandler):
+class Arrivals(ConnectionHandler):
     """Keeps what arrives on a connection until a test asks for it."""
 
     def __init__(self, connection: Connection) -> None:
@@ -59,31 +59,31 @@ class Inbox(ConnectionHandler):
         return queue.popleft()
 
 
-def inbox_of(connection: Connection) -> Inbox:
-    """Returns the inbox of a connection, which has no other handler."""
+def arrivals_of(connection: Connection) -> Arrivals:
+    """Returns what has arrived on a connection, which has no other handler."""
     handler = connection.handler
     if handler is None:
-        return Inbox(connection)
-    assert isinstance(handler, Inbox)
+        return Arrivals(connection)
+    assert isinstance(handler, Arrivals)
     return handler
 
 
 async def accept_bidi(connection: Connection) -> BidiStream:
     """Waits for a bidirectional stream of the peer."""
-    inbox = inbox_of(connection)
-    return await inbox.next(inbox.bidi)
+    arrivals = arrivals_of(connection)
+    return await arrivals.next(arrivals.bidi)
 
 
 async def accept_uni(connection: Connection) -> ReceiveStream:
     """Waits for a unidirectional stream of the peer."""
-    inbox = inbox_of(connection)
-    return await inbox.next(inbox.uni)
+    arrivals = arrivals_of(connection)
+    return await arrivals.next(arrivals.uni)
 
 
 async def receive_datagram(connection: Connection) -> bytes:
     """Waits for a datagram."""
-    inbox = inbox_of(connection)
-    return await inbox.next(inbox.datagrams)
+    arrivals = arrivals_of(connection)
+    return await arrivals.next(arrivals.datagrams)
 
 
 async def send_all(stream: SendStream, data: bytes) -> None:

@@ -47,7 +47,7 @@ async def clogged_stream(factory: Factory) -> None:
 
 
 async def clogged_connection(factory: Factory) -> None:
-    """The streams of a connection that nobody reads hold the connection's window between them, and no byte more."""
+    """The unread streams of a connection hold the connection's window between them, and no byte more."""
     async with factory(SMALL) as (client, server), trio.open_nursery() as nursery:
 
         async def send() -> None:

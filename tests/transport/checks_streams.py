@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def both_directions(factory: Factory) -> None:
-    """Streams of both kinds carry bytes both ways, whoever opens them."""
+    """Streams of both kinds carry bytes both ways, whichever side opens them."""
     async with factory(Limits()) as pair:
         for here, there in (pair, pair[::-1]):
             bidi = await here.open_bidi()

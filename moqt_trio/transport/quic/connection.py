@@ -307,8 +307,11 @@ class QuicConnection(StreamHost, EngineHandler):
     @property
     def send_allowance(self) -> int:
         """Bytes that may be written now without queueing up: 0 once enough waits to keep the link busy."""
-        if self._closed is not None or self._room_left()[0] > 0:
+        if self._closed is not None:
             return UNCONGESTED_WRITE
+        room = self._room_left()[0]
+        if room > 0:
+            return room
         self._room_wanted = True
         return 0
 
