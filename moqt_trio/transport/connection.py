@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import abc
 from collections import deque
-from typing import TYPE_CHECKING, Literal, cast
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import trio
 
 from .code_mapping import PLAIN_CODES, CodeMapping
-from .interface import AnyStream, StreamBackend, is_unidirectional
 from .receive_stream import ReceiveStream
 from .send_stream import SendStream
 from .stream import BidiStream
@@ -26,6 +27,7 @@ from .stream import BidiStream
 if TYPE_CHECKING:
     from ..errors import MoqtError
     from ..limits import Limits
+    from .interface import AnyStream, StreamBackend
 
 UNCONGESTED_WRITE = 4 * 1024
 """Bytes that may be written at a time on a transport that cannot say how much would queue up: a few packets' worth, so
@@ -100,6 +102,7 @@ class Connection(abc.ABC):
         path: The request path with its query, where the transport has one (WebTransport); None elsewhere.
         authority: The host and port that the client asked for, where known.
         peer: The peer's address and port, where there is one.
+        streams: The open streams by id.
         send_high: Bytes in a stream's send buffer at which it stops being writable.
     """
 
@@ -113,7 +116,7 @@ class Connection(abc.ABC):
         self.path: str | None = None
         self.authority: str | None = None
         self.peer: tuple[str, int] | None = None
-        self._streams: dict[int, AnyStream] = {}
+        self.streams: dict[int, AnyStream] = {}
         self._handler: ConnectionHandler | None = None
         self._codes = PLAIN_CODES
         self._new_bidi: deque[BidiStream] = deque()
@@ -129,24 +132,24 @@ class Connection(abc.ABC):
     def __repr__(self) -> str:
         side = "client" if self.is_client else "server"
         state = "open" if self._closed is None else "closed"
-        return f"<{type(self).__name__} {side} {self.protocol} {state} streams={len(self._streams)}>"
+        return f"<{type(self).__name__} {side} {self.protocol} {state} streams={len(self.streams)}>"
 
     # -- for the transport ---------------------------------------------------------------------------------
 
-    def _announce(self, stream: ReceiveStream) -> None:
-        """Hand over a stream that the peer opened."""
-        if is_unidirectional(stream.stream_id):
-            if self._handler is not None:
-                self._handler.uni_opened(stream)
-            else:
-                self._new_uni.append(stream)
+    def _announce_bidi(self, stream: BidiStream) -> None:
+        """Hand over a bidirectional stream that the peer opened."""
+        if self._handler is not None:
+            self._handler.bidi_opened(stream)
         else:
-            bidi = cast("BidiStream", stream)
-            if self._handler is not None:
-                self._handler.bidi_opened(bidi)
-            else:
-                self._new_bidi.append(bidi)
-                self._acceptors.unpark()
+            self._new_bidi.append(stream)
+            self._acceptors.unpark()
+
+    def _announce_uni(self, stream: ReceiveStream) -> None:
+        """Hand over a unidirectional stream that the peer opened."""
+        if self._handler is not None:
+            self._handler.uni_opened(stream)
+        else:
+            self._new_uni.append(stream)
 
     def _deliver_datagram(self, data: bytes) -> None:
         if self._handler is not None:
@@ -180,8 +183,8 @@ class Connection(abc.ABC):
         self._over.set()
         self._acceptors.unpark_all()
         self._openers.unpark_all()
-        streams = list(self._streams.values())
-        self._streams.clear()
+        streams = list(self.streams.values())
+        self.streams.clear()
         for stream in streams:
             stream.deliver_lost(error)
         if self._handler is not None:
@@ -197,7 +200,7 @@ class Connection(abc.ABC):
     @code_mapping.setter
     def code_mapping(self, mapping: CodeMapping) -> None:
         self._codes = mapping
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             stream.codes = mapping
 
     @property
@@ -214,11 +217,12 @@ class Connection(abc.ABC):
         if handler is None:
             return
         # Streams of both kinds are handed over in the order of their ids: the order of arrival is not kept.
-        waiting = sorted((*self._new_bidi, *self._new_uni), key=lambda stream: stream.stream_id)
+        waiting = [(bidi.stream_id, partial(self._announce_bidi, bidi)) for bidi in self._new_bidi]
+        waiting += [(uni.stream_id, partial(self._announce_uni, uni)) for uni in self._new_uni]
         self._new_bidi.clear()
         self._new_uni.clear()
-        for stream in waiting:
-            self._announce(stream)
+        for _, announce in sorted(waiting, key=itemgetter(0)):
+            announce()
         while self._datagrams:
             handler.datagram_received(self._datagrams.popleft())
         if self._closed is not None:
@@ -342,20 +346,24 @@ class StreamHost(Connection):
 
     def _open_bidi(self) -> BidiStream:
         stream_id = self._open_id(unidirectional=False)
-        stream = self._streams[stream_id] = BidiStream(self._backend, stream_id, self._codes)
+        stream = self.streams[stream_id] = BidiStream(self._backend, stream_id, self._codes)
         return stream
 
     def _open_uni(self) -> SendStream:
         stream_id = self._open_id(unidirectional=True)
-        stream = self._streams[stream_id] = SendStream(self._backend, stream_id, self._codes)
+        stream = self.streams[stream_id] = SendStream(self._backend, stream_id, self._codes)
         return stream
 
-    def _stream(self, stream_id: int) -> AnyStream:
+    def stream(self, stream_id: int) -> AnyStream:
         """Return a stream; one that the peer just opened is announced."""
-        stream = self._streams.get(stream_id)
+        stream = self.streams.get(stream_id)
         if stream is not None:
             return stream
-        kind = ReceiveStream if is_unidirectional(stream_id) else BidiStream
-        opened = self._streams[stream_id] = kind(self._backend, stream_id, self._codes)
-        self._announce(opened)
-        return opened
+        # As `is_unidirectional` does, in line: this is done for every stream.
+        if stream_id & 2:
+            uni = self.streams[stream_id] = ReceiveStream(self._backend, stream_id, self._codes)
+            self._announce_uni(uni)
+            return uni
+        bidi = self.streams[stream_id] = BidiStream(self._backend, stream_id, self._codes)
+        self._announce_bidi(bidi)
+        return bidi

@@ -116,6 +116,8 @@ class AnyStream:
         self._backend = backend
         self._handler: StreamHandler | None = None
         self._error: MoqtError | None = None
+        # True once a later handler has to be called with something that arrived before it.
+        self._arrived_before = False
 
     @property
     def handler(self) -> StreamHandler | None:
@@ -129,7 +131,8 @@ class AnyStream:
     def handler(self, handler: StreamHandler | None) -> None:
         self._handler = handler
         if handler is not None:
-            self._hand_over(handler)
+            if self._arrived_before:
+                self._hand_over(handler)
             if self._error is not None:
                 handler.connection_lost(self._error)
 

@@ -154,10 +154,10 @@ class MemoryConnection(StreamHost, StreamBackend):
         self._add(stream_id)
         return stream_id
 
-    def _stream(self, stream_id: int) -> AnyStream:
-        if stream_id not in self._streams:
+    def stream(self, stream_id: int) -> AnyStream:
+        if stream_id not in self.streams:
             self._add(stream_id)
-        return super()._stream(stream_id)
+        return super().stream(stream_id)
 
     def _add(self, stream_id: int) -> None:
         """Make room for the state of a stream's halves."""
@@ -214,7 +214,7 @@ class MemoryConnection(StreamHost, StreamBackend):
         if half is None or self._closed is not None:
             return
         half.in_flight -= count
-        stream = self._streams.get(stream_id)
+        stream = self.streams.get(stream_id)
         if fin:
             half.arrived = True
             if stream is not None:
@@ -267,11 +267,11 @@ class MemoryConnection(StreamHost, StreamBackend):
     def _receive_data(self, stream_id: int, data: bytes, fin: bool) -> None:
         self._bytes_received += len(data)
         if self._closed is None and stream_id not in self._departed:
-            self._stream(stream_id).deliver(data, fin)
+            self.stream(stream_id).deliver(data, fin)
 
     def _receive_reset(self, stream_id: int, code: int) -> None:
         if self._closed is None and stream_id not in self._departed:
-            self._stream(stream_id).deliver_reset(code)
+            self.stream(stream_id).deliver_reset(code)
 
     def stream_stop(self, stream_id: int, code: int) -> None:
         if self._closed is None:
@@ -280,7 +280,7 @@ class MemoryConnection(StreamHost, StreamBackend):
     def _receive_stop(self, stream_id: int, code: int) -> None:
         if self._closed is not None or stream_id in self._departed:
             return
-        stream = self._stream(stream_id)
+        stream = self.stream(stream_id)
         self.stream_reset(stream_id, code)
         stream.deliver_stop(code)
 
@@ -313,7 +313,7 @@ class MemoryConnection(StreamHost, StreamBackend):
         receives = stream_id in self._stream_granted
         if (half is not None and not half.arrived) or (receives and stream_id not in self._consumed_whole):
             return
-        if self._streams.pop(stream_id, None) is None:
+        if self.streams.pop(stream_id, None) is None:
             return
         # What still arrives for it must not open it again.
         self._departed.add(stream_id)

@@ -136,6 +136,7 @@ class ReceiveStream(AnyStream):
                 self._handler.data_received(data, True)
                 self._retire()
             return
+        self._arrived_before = True
         if data:
             self._chunks.append(data)
         self._wake_reader()
@@ -146,6 +147,7 @@ class ReceiveStream(AnyStream):
             return
         self._move_receive(_RESET_RECVD)
         self._reset_code = self.codes.from_wire(wire_code)
+        self._arrived_before = True
         self._chunks.clear()
         handler = self._handler
         if handler is None or not handler.keeps_after_reset:
@@ -196,6 +198,7 @@ class ReceiveStream(AnyStream):
             fin: True when the end of the stream was delivered as well.
         """
         self._handler = None
+        self._arrived_before = True
         if data:
             self._chunks.appendleft(data)
         if fin:

@@ -99,6 +99,7 @@ class SendStream(AnyStream):
         if self._stop_code is not None or self._send_state is _RESET_SENT:
             return
         self._stop_code = self.codes.from_wire(wire_code)
+        self._arrived_before = True
         # The peer may stop what it has received as a whole: that changes no state, but the handler hears of it.
         if self._send_state is not _DATA_RECVD:
             self._move_send(_RESET_SENT)
@@ -137,11 +138,13 @@ class SendStream(AnyStream):
             SessionClosed: The connection ended.
             trio.ClosedResourceError: This side finished or reset the stream.
         """
-        if self._send_state is not _SEND or self._error is not None:
+        state = self._send_state
+        if self._error is not None or not (state is _SEND or state is _READY):
             self._check_open()
-            self._move_send(_DATA_SENT if fin else _SEND)
-        elif fin:
+        if fin:
             self._move_send(_DATA_SENT)
+        elif state is _READY:
+            self._send_state = _SEND
         self._backend.stream_write(self.stream_id, data, fin)
 
     def _check_open(self) -> None:

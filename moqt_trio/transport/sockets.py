@@ -23,10 +23,14 @@ Address = tuple[Any, ...]
 MIN_PACKET = 1200
 """Bytes of UDP payload that every path must carry (RFC 9000, section 14)."""
 
+RECEIVE_BATCH = 64
+"""Datagrams that are read from one socket before another task runs: two or three milliseconds' work, so that handlers
+and other connections are not kept waiting, and enough that a fast link is not read one datagram at a time."""
+
 _BUFFER_BYTES = 4 * 1024 * 1024
 """Bytes of the kernel's buffers for a UDP socket. The process may be busy elsewhere for some 30 ms, in which a link of
 1 Gbit/s brings 4 MiB; what does not fit is lost and is sent again. The kernel may grant less."""
-MAX_PAYLOAD = 65535
+_MAX_PAYLOAD = 65535
 """Bytes of the longest UDP payload: its length field has 16 bits."""
 _LOOPBACK_PACKET = 1452
 """Bytes of a packet on loopback: what an Ethernet frame leaves after IPv6 and UDP headers, which every implementation
@@ -35,36 +39,60 @@ _PORT_TRIES = 16
 """Port numbers that are tried when the one that was free on the first address is taken on another: with half of all
 numbers taken, all tries fail once in 65,536."""
 
+Received = Callable[[list[tuple[bytes, Address]], "UdpSocket", float], None]
+"""Called with datagrams and their senders, the socket that they came through, and the time on trio's clock."""
+
 
 class UdpSocket:
-    """One UDP socket.
+    """One UDP socket, for one peer or for all of them.
 
-    `receive` and `receive_from` take the most bytes to read: `MAX_PAYLOAD`. They raise `BlockingIOError` when no
-    datagram waits, else `OSError`: what ICMP says about datagrams that were sent earlier.
+    Args:
+        sock: The socket, bound.
+        peer: Whom it talks to, and to nobody else; None for a socket that is not connected.
 
     Attributes:
         address: What it is bound to.
-        connected: True when it talks to one peer only.
-        receive: Returns the next datagram.
-        receive_from: Returns the next datagram and its sender.
-        wait_readable: Waits for a datagram.
         wait_writable: Waits until the socket's buffer has room.
     """
 
-    def __init__(self, sock: socket.socket, *, connected: bool = False) -> None:
-        self.connected = connected
+    def __init__(self, sock: socket.socket, *, peer: Address | None = None) -> None:
         self.address: Address = sock.getsockname()
+        self._peer = peer
         self._socket = sock
-        # Called for each datagram: no function of ours in between.
-        self.receive: Callable[[int], bytes] = sock.recv
-        self.receive_from: Callable[[int], tuple[bytes, Address]] = sock.recvfrom
-        self.wait_readable: Callable[[], Coroutine[Any, Any, None]] = partial(trio.lowlevel.wait_readable, sock)
         self.wait_writable: Callable[[], Coroutine[Any, Any, None]] = partial(trio.lowlevel.wait_writable, sock)
+
+    async def read_forever(self, received: Received, refused: Callable[[float], None] | None = None) -> None:
+        """Read what arrives until cancelled, up to `RECEIVE_BATCH` datagrams at a time.
+
+        Args:
+            received: Called with datagrams, in order.
+            refused: Called with the time, on trio's clock, when ICMP says that the peer has no such port.
+        """
+        peer = self._peer
+        receive, receive_from = self._socket.recv, self._socket.recvfrom
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            now = trio.current_time()
+            datagrams: list[tuple[bytes, Address]] = []
+            for _ in range(RECEIVE_BATCH):
+                try:
+                    datagrams.append((receive(_MAX_PAYLOAD), peer) if peer is not None else receive_from(_MAX_PAYLOAD))
+                except BlockingIOError:
+                    break
+                except ConnectionRefusedError:
+                    if refused is not None:
+                        refused(now)
+                        break
+                except OSError:
+                    # What ICMP says about datagrams that were sent earlier.
+                    continue
+            if datagrams:
+                received(datagrams, self, now)
 
     def send(self, data: bytes, address: Address) -> bool:
         """Send a datagram. Return False when the socket's buffer is full; any other failure counts as a loss."""
         try:
-            if self.connected:
+            if self._peer is not None:
                 try:
                     self._socket.send(data)
                 except ConnectionRefusedError:
@@ -92,7 +120,7 @@ def connect_udp(family: int, address: Address) -> UdpSocket:
     except BaseException:
         sock.close()
         raise
-    return UdpSocket(sock, connected=True)
+    return UdpSocket(sock, peer=address)
 
 
 async def bind_udp(host: str | None, port: int) -> list[UdpSocket]:

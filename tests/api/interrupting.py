@@ -90,7 +90,7 @@ async def cancel_everywhere(scenario: Callable[[Attempt], Awaitable[object]], *,
 
 def open_streams(*sessions: moqt.Session) -> list[list[object]]:
     """The streams that each session's connection keeps."""
-    return [list(session._context.connection._streams.values()) for session in sessions]
+    return [list(session._context.connection.streams.values()) for session in sessions]
 
 
 class Pair:

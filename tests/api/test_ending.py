@@ -120,7 +120,7 @@ async def test_groups_that_are_not_acknowledged(autojump_clock):
         await trio.sleep(10)
 
         def travelling() -> int:
-            return sum(bool(number & 2) for number in server._context.connection._streams)
+            return sum(bool(number & 2) for number in server._context.connection.streams)
 
         before = travelling()
         for _ in range(10):

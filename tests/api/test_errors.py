@@ -200,7 +200,7 @@ async def test_the_callers_mistakes_change_nothing():
         await trio.testing.wait_all_tasks_blocked()
         assert client.statistics().transport.bytes_sent == before
         assert client.statistics().subscriptions == 0
-        assert client._context.connection._streams == {}
+        assert client._context.connection.streams == {}
 
 
 async def test_after_the_end_of_a_session():

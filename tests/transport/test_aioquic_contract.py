@@ -11,6 +11,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 
@@ -156,6 +157,7 @@ def test_parts_of_streams():
     assert isinstance(stream.sender, QuicStreamSender)
     for name in ("_ranges", "highest_offset", "is_finished", "stop_pending", "starting_offset", "_stream_id"):
         assert hasattr(stream.receiver, name)
+    assert type(stream.receiver._ranges) is RangeSet
     for name in ("_buffer", "_buffer_fin", "_reset_error_code", "buffer_is_empty", "is_finished", "reset_pending"):
         assert hasattr(stream.sender, name)
     assert stream.max_stream_data_local == 0

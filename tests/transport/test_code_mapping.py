@@ -82,9 +82,9 @@ async def test_codes_of_a_stream_can_be_mapped(opener, lower, on_the_wire):
         ours = await getattr(client, opener)()
         ours.map_codes(NUMBERS)
         ours.write(b"x")
-        while not server._streams:
+        while not server.streams:
             await trio.testing.wait_all_tasks_blocked()
-        theirs = server._streams[ours.stream_id]
+        theirs = server.streams[ours.stream_id]
         theirs.map_codes(NUMBERS.over(lower))
         assert theirs.codes.from_wire(on_the_wire) == 7
         assert await theirs.receive_some() == b"x"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,8 +21,8 @@ from ...errors import (
     VersionUnsupported,
     printable,
 )
-from ..sockets import MAX_PAYLOAD, UdpSocket, connect_udp, packet_size
-from .connection import RECEIVE_BATCH, QuicConnection
+from ..sockets import connect_udp, packet_size
+from .connection import QuicConnection
 
 if TYPE_CHECKING:
     from ..sockets import Address
@@ -191,7 +192,9 @@ class _Attempt:
                 )
                 connection.start()
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._read, connection, sock)
+                    nursery.start_soon(
+                        sock.read_forever, connection.receive_untrusted, partial(self._refused, connection)
+                    )
                     await connection.run()
                     nursery.cancel_scope.cancel()
             finally:
@@ -203,32 +206,13 @@ class _Attempt:
             self.connection.close()
         self._scope.cancel()
 
-    async def _read(self, connection: QuicConnection, sock: UdpSocket) -> None:
-        receive = sock.receive
-        while True:
-            await sock.wait_readable()
-            now = trio.current_time()
-            datagrams: list[tuple[bytes, Address]] = []
-            for _ in range(RECEIVE_BATCH):
-                try:
-                    datagrams.append((receive(MAX_PAYLOAD), self._address))
-                except BlockingIOError:
-                    break
-                except ConnectionRefusedError:
-                    self._refused(connection, now)
-                    break
-                except OSError:
-                    continue
-                self._refused_since = None
-            if datagrams:
-                connection.receive_untrusted(datagrams, sock, now)
-
     def _refused(self, connection: QuicConnection, now: float) -> None:
+        """Called when ICMP says that the peer has no such port."""
         if not connection.ready:
             self.refused = True
             self._fail(HandshakeFailed(f"no server at {self._race.target}"))
             connection.close()
-        elif self._refused_since is None:
+        elif self._refused_since is None or self._refused_since < connection.heard_at:
             self._refused_since = now
         elif now - self._refused_since > _GONE_AFTER:
             connection.lose("the peer's port is closed")

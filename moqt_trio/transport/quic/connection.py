@@ -46,14 +46,9 @@ from .engine import Engine, EngineHandler, Termination
 if TYPE_CHECKING:
     from ...limits import Limits
     from ..connection import TransportStatistics
-    from ..interface import AnyStream
     from ..sockets import Address, UdpSocket
 
 logger = logging.getLogger(__name__)
-
-RECEIVE_BATCH = 64
-"""Datagrams that are read from one socket before another task runs: two or three milliseconds' work, so that handlers
-and other connections are not kept waiting, and enough that a fast link is not read one datagram at a time."""
 
 _QUIET = 150e-6
 """Seconds after a flush within which the next one waits for more to be written: about what a flush costs. A task that
@@ -108,6 +103,7 @@ class QuicConnection(StreamHost, EngineHandler):
         local_port: The UDP port of this side.
         ready: True once the handshake was completed.
         flush_due: True when something waits for the next flush.
+        heard_at: When a datagram of the peer last arrived, on trio's clock.
     """
 
     kind: Literal["quic", "webtransport", "memory"] = "quic"
@@ -142,7 +138,7 @@ class QuicConnection(StreamHost, EngineHandler):
         self._task: trio.lowlevel.Task | None = None
         self._timer = trio.CancelScope()
         self._handshake_deadline = math.inf if is_client else trio.current_time() + limits.handshake_timeout
-        self._heard_at = trio.current_time()
+        self.heard_at = trio.current_time()
 
     # -- for the owner -------------------------------------------------------------------------------------
 
@@ -169,7 +165,7 @@ class QuicConnection(StreamHost, EngineHandler):
         """Read datagrams, act on what they bring, and have the answer sent."""
         engine = self._engine
         was_ready = self.ready
-        self._heard_at = now
+        self.heard_at = now
         self._socket = sock
         try:
             for data, address in datagrams:
@@ -326,7 +322,7 @@ class QuicConnection(StreamHost, EngineHandler):
             if not self.ready:
                 deadline = min(deadline, self._handshake_deadline)
             elif self.is_client:
-                deadline = min(deadline, self._heard_at + self.limits.keep_alive)
+                deadline = min(deadline, self.heard_at + self.limits.keep_alive)
             if deadline <= now:
                 deadline = now + _TICK
         earlier = self._timer.deadline
@@ -341,19 +337,12 @@ class QuicConnection(StreamHost, EngineHandler):
             self.lose("the handshake took too long")
         if self._engine.termination is not None:
             self._end()
-        elif self.is_client and self.ready and now >= self._heard_at + self.limits.keep_alive:
-            self._heard_at = now
+        elif self.is_client and self.ready and now >= self.heard_at + self.limits.keep_alive:
+            self.heard_at = now
             self._engine.ping()
         self.flush_due = True
 
     # -- from the engine -----------------------------------------------------------------------------------
-
-    @property
-    def streams(self) -> dict[int, AnyStream]:
-        return self._streams
-
-    def stream(self, stream_id: int) -> AnyStream:
-        return self._stream(stream_id)
 
     def handshake_completed(self, alpn: str | None, server_name: str | None) -> None:
         self.protocol = alpn

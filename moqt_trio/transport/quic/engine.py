@@ -64,14 +64,11 @@ class EngineHandler(Protocol):
 
     Attributes:
         flush_due: True when something waits for the next call of `datagrams_to_send`.
+        streams: The open streams by id. The engine removes a stream once both halves have ended and are acknowledged.
     """
 
     flush_due: bool
-
-    @property
-    def streams(self) -> dict[int, AnyStream]:
-        """The open streams by id. The engine removes a stream once both halves have ended and are acknowledged."""
-        ...
+    streams: dict[int, AnyStream]
 
     def stream(self, stream_id: int) -> AnyStream:
         """Return a stream, by a call of the connection's handler if the peer just opened it."""

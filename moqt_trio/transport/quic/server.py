@@ -20,8 +20,8 @@ import trio
 from ...codes import SessionCode
 from ...errors import SessionClosed, printable
 from ...tasks import consists_of
-from ..sockets import MAX_PAYLOAD, MIN_PACKET, Address, UdpSocket, bind_udp, packet_size, plain_address
-from .connection import RECEIVE_BATCH, QuicConnection
+from ..sockets import MIN_PACKET, Address, UdpSocket, bind_udp, packet_size, plain_address
+from .connection import QuicConnection
 from .engine import CONNECTION_ID_BYTES, EngineFactory, LongHeader, Validated
 
 if TYPE_CHECKING:
@@ -142,41 +142,31 @@ class QuicListener:
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as self._tasks:
                 for sock in self._sockets:
-                    self._tasks.start_soon(self._read, sock)
+                    self._tasks.start_soon(sock.read_forever, self._received)
                 task_status.started(scope)
 
-    async def _read(self, sock: UdpSocket) -> None:
-        receive = sock.receive_from
+    def _received(self, datagrams: list[tuple[bytes, Address]], sock: UdpSocket, now: float) -> None:
+        """Called with the datagrams that a socket had waiting: pass them to their connections."""
         routes = self._routes
-        while True:
-            await sock.wait_readable()
-            now = trio.current_time()
-            arrived: dict[QuicConnection, list[tuple[bytes, Address]]] = {}
-            for _ in range(RECEIVE_BATCH):
+        arrived: dict[QuicConnection, list[tuple[bytes, Address]]] = {}
+        for data, address in datagrams:
+            connection: QuicConnection | None = None
+            if len(data) > CONNECTION_ID_BYTES and not data[0] & _LONG_HEADER:
+                connection = routes.get(data[1 : 1 + CONNECTION_ID_BYTES])
+                if connection is None:
+                    self._answer_closed(sock, data[1 : 1 + CONNECTION_ID_BYTES])
+            elif data:
                 try:
-                    data, address = receive(MAX_PAYLOAD)
-                except BlockingIOError:
-                    break
-                except OSError:
-                    # What ICMP says about datagrams that were sent earlier.
-                    continue
-                connection: QuicConnection | None = None
-                if len(data) > CONNECTION_ID_BYTES and not data[0] & _LONG_HEADER:
-                    connection = routes.get(data[1 : 1 + CONNECTION_ID_BYTES])
-                    if connection is None:
-                        self._answer_closed(sock, data[1 : 1 + CONNECTION_ID_BYTES])
-                elif data:
-                    try:
-                        connection = self._route_long_untrusted(sock, data, address, now)
-                    except Exception:
-                        logger.exception("a datagram from %s could not be read", plain_address(address))
-                if connection is not None:
-                    arrived.setdefault(connection, []).append((data, address))
-            for connection, datagrams in arrived.items():
-                connection.receive_untrusted(datagrams, sock, now)
-                if connection in self._half_open and not connection.established:
-                    # Its first packet began no handshake: nothing is kept for it.
-                    connection.lose("no handshake")
+                    connection = self._route_long_untrusted(sock, data, address, now)
+                except Exception:
+                    logger.exception("a datagram from %s could not be read", plain_address(address))
+            if connection is not None:
+                arrived.setdefault(connection, []).append((data, address))
+        for connection, routed in arrived.items():
+            connection.receive_untrusted(routed, sock, now)
+            if connection in self._half_open and not connection.established:
+                # Its first packet began no handshake: nothing is kept for it.
+                connection.lose("no handshake")
 
     async def _handle(self, connection: QuicConnection) -> None:
         code, reason = SessionCode.INTERNAL_ERROR, "the server failed"

@@ -8,7 +8,7 @@ Spec: draft-ietf-webtrans-http3, sections 4 to 6.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import attrs
 import trio
@@ -19,6 +19,7 @@ from ..code_mapping import HTTP3_CODES, stream_code_from_http3
 from ..connection import Connection
 from ..http3.constants import BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT, H3Error
 from ..http3.fields import text
+from ..interface import is_unidirectional
 from .capsule import CapsuleReader, CloseSession, DrainSession, encode_close, encode_drain
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ class WebTransportSession(Connection):
     def deliver_stream(self, stream: ReceiveStream) -> None:
         """Takes a stream of the peer whose prefix was read and which has no handler."""
         self._adopt(stream)
-        self._announce(stream)
+        if is_unidirectional(stream.stream_id):
+            self._announce_uni(stream)
+        else:
+            self._announce_bidi(cast("BidiStream", stream))
 
     def deliver_datagram(self, data: bytes) -> None:
         """Takes a datagram without its quarter stream id."""
@@ -171,7 +175,7 @@ class WebTransportSession(Connection):
             return
         self._demux.session_ended(self)
         if self._connection.closed is None:
-            self._abandoned = list(self._streams.values())
+            self._abandoned = list(self.streams.values())
             for stream in self._abandoned:
                 stream.deliver_session_lost(error)
         self._deliver_lost(error)
@@ -188,11 +192,11 @@ class WebTransportSession(Connection):
 
     def _adopt(self, stream: AnyStream) -> None:
         stream.codes = HTTP3_CODES
-        if len(self._streams) >= self._sweep_at:
+        if len(self.streams) >= self._sweep_at:
             # Streams do not report that they ended; sweeping at twice what was left costs a constant each.
-            self._streams = {k: s for k, s in self._streams.items() if not s.ended}
-            self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._streams))
-        self._streams[stream.stream_id] = stream
+            self.streams = {k: s for k, s in self.streams.items() if not s.ended}
+            self._sweep_at = max(_FIRST_SWEEP, 2 * len(self.streams))
+        self.streams[stream.stream_id] = stream
 
     def _open_bidi(self) -> BidiStream:
         stream = self._connection.open_bidi_nowait()

@@ -19,7 +19,7 @@ async def test_groups_of_unknown_subscriptions_leave_nothing():
     limits = moqt.Limits(max_strays=200, max_streams=16)
     async with raw_peer(limits=limits) as (peer, session):
         await settled()
-        kept = len(session._context.connection._streams)
+        kept = len(session._context.connection.streams)
         for number in range(200):
             with trio.fail_after(1):
                 stream = await peer.open_uni()
@@ -27,7 +27,7 @@ async def test_groups_of_unknown_subscriptions_leave_nothing():
             assert await code_of_stop(stream) == CANCELLED
         await settled()
         assert session.closed is None
-        assert len(session._context.connection._streams) == kept
+        assert len(session._context.connection.streams) == kept
         assert session._context.core._state.issued.unknown_groups == 200
         stream = await peer.open_uni()
         stream.write(group(9, 0))
@@ -101,7 +101,7 @@ async def test_what_comes_after_unsubscribing():
         assert session.closed is None
         assert session._context.core._state.issued.unknown_groups == 0
         assert subscription.statistics().groups_received == 1
-        assert [stream for stream in session._context.connection._streams.values() if not stream.stream_id & 1] == []
+        assert [stream for stream in session._context.connection.streams.values() if not stream.stream_id & 1] == []
 
 
 async def test_a_fetch_that_is_never_answered(autojump_clock):
@@ -170,7 +170,7 @@ async def test_streams_that_end_before_their_type():
     limits = moqt.Limits(max_streams=4)
     async with raw_peer(limits=limits) as (peer, session):
         await settled()
-        kept = len(session._context.connection._streams)
+        kept = len(session._context.connection.streams)
         for number in range(40):
             with trio.fail_after(1):
                 bidi, uni = await peer.open_bidi(), await peer.open_uni()
@@ -182,7 +182,7 @@ async def test_streams_that_end_before_their_type():
                     stream.reset(3)
             await settled()
         assert session.closed is None
-        assert len(session._context.connection._streams) == kept
+        assert len(session._context.connection.streams) == kept
 
 
 async def test_groups_that_are_not_received():

@@ -198,14 +198,14 @@ async def test_a_group_that_ends_in_its_header_was_none(name):
     """A group stream that is finished inside its type or its header reports nothing, and leaves nothing."""
     async with hostile_peer(name) as peer:
         subscription = await peer.subscription()
-        kept = len(peer.session._context.connection._streams)
+        kept = len(peer.session._context.connection.streams)
         head = peer.dialect.stream_type(StreamKind.GROUP) + peer.dialect.encode(Group(0, 70_000))
         for cut in range(len(head)):
             stream = await peer.connection.open_uni()
             stream.write(head[:cut], fin=True)
             await settled()
         assert subscription.unread_groups == 0
-        assert len(peer.session._context.connection._streams) == kept
+        assert len(peer.session._context.connection.streams) == kept
         await check_delivery(peer, subscription, 0)
 
 

@@ -146,7 +146,7 @@ async def test_reset_churn_returns_every_credit():
         with trio.fail_after(5):
             for _ in range(16):
                 (await client.open_uni()).reset(1)
-        await eventually(lambda: not (server._streams or client._streams))
+        await eventually(lambda: not (server.streams or client.streams))
 
 
 async def test_idle_connections_cost_no_cpu():

@@ -127,11 +127,11 @@ async def test_streams_that_say_more_after_their_end(version, end):
             streams = [await peer.open_uni(), await peer.open_bidi(), await peer.open_bidi(), await peer.open_bidi()]
             probe = b"" if version in IN_BAND else b"\x04"
             openings = [wire.group(0, 1, b"x"), wire.ask(), wire.subscribe(1), probe]
-            before = set(session._context.connection._streams)
+            before = set(session._context.connection.streams)
             for stream, opening in zip(streams, openings, strict=True):
                 stream.write(opening)
             await settled()
-            ours = session._context.connection._streams
+            ours = session._context.connection.streams
             handlers = [ours[number].handler for number in ours.keys() - before]
             assert len(handlers) == (4 if version not in IN_BAND else 3)
             for stream in streams:

@@ -260,10 +260,10 @@ async def test_a_request_that_is_never_complete(version, autojump_clock):
         await trio.sleep(60)
         await still_serves(peer, wire)
         assert session.statistics().subscriptions_served == 0
-        kept = len(session._context.connection._streams)
+        kept = len(session._context.connection.streams)
         for stream in halves:
             stream.reset(CANCELLED)
             stream.stop(CANCELLED)
         await trio.sleep(1)
-        assert len(session._context.connection._streams) == kept - 2
+        assert len(session._context.connection.streams) == kept - 2
         assert session.closed is None

@@ -33,7 +33,7 @@ async def test_unknown_stream_types_break_only_their_streams(version, peer_is_cl
     """From moq-lite-03 on such a stream is reset and stopped, leaves nothing, and the session goes on."""
     async with hostile(version, peer_is_client=peer_is_client) as (peer, session, wire):
         await settled()
-        kept = len(session._context.connection._streams)
+        kept = len(session._context.connection.streams)
         for head in (b"\x07", b"\x3f", b"\x40\x40", b"\xc0\xff\xff\xff\xff\xff\xff\xff"):
             bidi, uni = await peer.open_bidi(), await peer.open_uni()
             for stream in (bidi, uni):
@@ -41,7 +41,7 @@ async def test_unknown_stream_types_break_only_their_streams(version, peer_is_cl
                 assert await code_of_stop(stream) == CANCELLED
             assert await code_of_reset(bidi) == CANCELLED
         await settled()
-        assert len(session._context.connection._streams) == kept
+        assert len(session._context.connection.streams) == kept
         await still_serves(peer, wire)
         assert session.closed is None
 
@@ -112,7 +112,7 @@ async def test_a_second_handshake_on_the_same_stream(version):
     In moq-transfork-03 the bytes of a handshake are bit rates too, until one is not complete.
     """
     async with hostile(version) as (peer, _, wire):
-        peer._streams[0].write(wire.hello + b"\x00\x40", fin=True)
+        peer.streams[0].write(wire.hello + b"\x00\x40", fin=True)
         assert await closing(peer) == VIOLATED
 
 

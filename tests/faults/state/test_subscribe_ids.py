@@ -41,9 +41,9 @@ async def test_groups_of_unknown_subscriptions_are_stopped_and_counted(version):
     limits = moqt.Limits(max_strays=200)
     async with hostile(version, limits=limits) as (peer, session, wire):
         await settled()
-        kept = len(session._context.connection._streams)
+        kept = len(session._context.connection.streams)
         assert await send_groups(peer, wire, 200) == {CANCELLED}
-        assert len(session._context.connection._streams) == kept
+        assert len(session._context.connection.streams) == kept
         assert session._context.core._state.issued.unknown_groups == 200
         await still_serves(peer, wire)
         stream = await peer.open_uni()

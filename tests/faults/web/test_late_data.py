@@ -175,7 +175,7 @@ async def test_data_on_streams_that_a_handler_gave_up():
         assert await peer.status(peer.request("/")) == 404
         assert len(done) == 20
         (connection,) = served.connections
-        await eventually(lambda: len(connection._streams) <= 8)
+        await eventually(lambda: len(connection.streams) <= 8)
 
 
 @pytest.mark.parametrize("ending", ["reset", "finish", "stop"])

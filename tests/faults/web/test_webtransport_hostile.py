@@ -207,7 +207,7 @@ async def test_sessions_come_and_go(sessions):
         assert not demux.early
         assert set(demux.http3._h3._stream) <= {2, 6, 10, 3, 7, 11}
         assert set(demux.http3._quic.streams) <= {2, 6, 10, 3, 7, 11}
-        assert len(connection._streams) <= 6 + 2
+        assert len(connection.streams) <= 6 + 2
 
 
 async def test_trailers_beyond_the_limit(sessions):

@@ -369,8 +369,8 @@ async def test_many_streams_leave_nothing():
                 await send_all(stream, b"x")
                 stream.finish()
             nursery.cancel_scope.cancel()
-        assert len(client._streams) <= 64
-        assert len(server._streams) <= 64 + Limits().max_streams
+        assert len(client.streams) <= 64
+        assert len(server.streams) <= 64 + Limits().max_streams
 
 
 async def test_open_waits_for_the_peer():
