@@ -17,7 +17,7 @@ them.
     could open streams faster than the application reads them. Here the application must have read it too
     (`stream_read_whole`). Test: `test_stream_credit_follows_reading`.
 3.  Gaps. Upstream accepts any number of gaps in a stream; each costs time on every later frame, so sparse frames make
-    reassembly quadratic. `GapBoundReceiver` ends the connection past `Limits.max_gaps`.
+    reassembly quadratic. `BoundedRanges` ends the connection past `Limits.max_gaps`.
     Test: `test_gap_attack` in `tests/faults/quic/test_peer.py`.
 4.  Service. Upstream walks every open stream for every packet. Here only streams with something to send are walked:
     `active` for frames, `credit_due` for MAX_STREAM_DATA, which `_StreamTable.values` returns in place of all streams.
@@ -59,7 +59,7 @@ from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamSender
 from aioquic.tls import Epoch
 
-from .streams import Credit, GapBoundReceiver, StreamLimit, any_frames
+from .streams import BoundedReceiver, Credit, StreamLimit, any_frames
 
 if TYPE_CHECKING:
     from aioquic._buffer import Buffer
@@ -147,7 +147,7 @@ class _StreamTable(dict[int, QuicStream]):
     def __setitem__(self, stream_id: int, stream: QuicStream) -> None:
         owner = self._owner
         if not stream.receiver.is_finished:
-            stream.receiver = receiver = GapBoundReceiver(stream_id, True, owner.max_gaps)
+            stream.receiver = receiver = BoundedReceiver(stream_id, True, owner.max_gaps)
             receiver.activate = owner.activate
         if not stream.sender.is_finished:
             stream.sender = _Sender(stream_id, True, owner, stream)
@@ -248,7 +248,7 @@ class PatchedConnection(QuicConnection):
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.receiver.is_finished:
             receiver = stream.receiver
-            assert isinstance(receiver, GapBoundReceiver)
+            assert isinstance(receiver, BoundedReceiver)
             receiver.unreturned += count
             if receiver.unreturned >= self._stream_step and not receiver.refused:
                 stream.max_stream_data_local += receiver.unreturned
@@ -273,7 +273,7 @@ class PatchedConnection(QuicConnection):
         """Send STOP_SENDING, and grant the stream no more credit. Does nothing for a half that has ended."""
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.receiver.is_finished:
-            assert isinstance(stream.receiver, GapBoundReceiver)
+            assert isinstance(stream.receiver, BoundedReceiver)
             stream.receiver.refused = True
             stream.receiver.stop(code)
             self.active[stream_id] = stream
@@ -309,11 +309,13 @@ class PatchedConnection(QuicConnection):
         return Credit.NOW if new >= self._streams_step else Credit.SOON
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
-        for limit in (self._local_max_data, self._local_max_streams_bidi, self._local_max_streams_uni):
-            if limit.value == limit.sent:
+        bidi, uni = self._stream_limits
+        data = self._local_max_data
+        for limit, value in ((data, data.value), (bidi, bidi.granted), (uni, uni.granted)):
+            if value == limit.sent:
                 continue
             # MAX_STREAMS waits until the peer has less left than the frame would bring.
-            if limit is not self._local_max_data and limit.sent - limit.used >= limit.value - limit.sent:
+            if limit is not data and limit.sent - limit.used >= value - limit.sent:
                 continue
             frame = builder.start_frame(
                 limit.frame_type,
@@ -321,8 +323,8 @@ class PatchedConnection(QuicConnection):
                 handler=self._on_connection_limit_delivery,
                 handler_args=(limit,),
             )
-            frame.push_uint_var(limit.value)
-            limit.sent = limit.value
+            frame.push_uint_var(value)
+            limit.sent = value
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
         stream_id = stream.stream_id
@@ -443,7 +445,7 @@ class PatchedConnection(QuicConnection):
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
         for stream in self._crypto_streams.values():
-            stream.receiver = GapBoundReceiver(None, True, self.max_gaps)
+            stream.receiver = BoundedReceiver(None, True, self.max_gaps)
 
     def _close_begin(self, is_initiator: bool, now: float) -> None:
         self.closed_by_peer = not is_initiator

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from aioquic.quic.connection import Limit, QuicConnectionError
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicStreamFrame
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
+from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver
 
 if TYPE_CHECKING:
-    from aioquic.quic import events
     from aioquic.quic.packet_builder import QuicDeliveryState
 
 
@@ -23,23 +23,32 @@ class Credit(enum.Enum):
     NOW = "now"
 
 
-class GapBoundReceiver(QuicStreamReceiver):
+class BoundedRanges(RangeSet):
+    """The ranges of a stream that arrived out of order, with a bound on their number (patch 3).
+
+    Attributes:
+        max_gaps: The bound.
+    """
+
+    max_gaps: int
+
+    def add(self, start: int, stop: int | None = None) -> None:
+        super().add(start, stop)
+        if len(self) > self.max_gaps:
+            frame_type = QuicFrameType.STREAM_BASE
+            raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, frame_type, "too many gaps in a stream")
+
+
+class BoundedReceiver(QuicStreamReceiver):
     """The receiving half, with a bound on its gaps."""
 
     def __init__(self, stream_id: int | None, readable: bool, max_gaps: int) -> None:
         super().__init__(stream_id, readable)
-        self.max_gaps = max_gaps
+        self._ranges = ranges = BoundedRanges()
+        ranges.max_gaps = max_gaps
         self.unreturned = 0
         self.refused = False
         self.activate: Callable[[int], None] | None = None
-
-    def handle_frame(self, frame: QuicStreamFrame) -> events.StreamDataReceived | None:
-        event = super().handle_frame(frame)
-        # Each range costs time on every later frame: sparse frames make reassembly quadratic.
-        if len(self._ranges) > self.max_gaps:
-            frame_type = QuicFrameType.STREAM_BASE
-            raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, frame_type, "too many gaps in a stream")
-        return event
 
     def on_stop_sending_delivery(self, delivery: QuicDeliveryState) -> None:
         super().on_stop_sending_delivery(delivery)
