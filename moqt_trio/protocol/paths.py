@@ -29,7 +29,7 @@ def path_untrusted(text: str, limits: Limits, below: BroadcastPath | None = None
     """
     parts = text.split("/")
     if "" in parts:
-        parts = [part for part in parts if part]
+        parts = list(filter(None, parts))
     whole = tuple(parts) if below is None else (*below.parts, *parts)
     _check_untrusted(whole, limits)
     return BroadcastPath(whole)

@@ -5,11 +5,14 @@ Messages are cut out of bytes here and nowhere else, so every bound is checked h
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .. import varint
 from ..codes import SessionCode
 from ..errors import LimitExceeded, LocalProtocolError, Malformed, Scope, printable
+
+if TYPE_CHECKING:
+    from ..limits import Limits
 
 _VIOLATION: Final[int] = SessionCode.PROTOCOL_VIOLATION
 
@@ -115,7 +118,7 @@ class Reader:
         """Return the exception for a message that has at least this many bytes, of which some are not there."""
         return self.malformed(problem)
 
-    # Numbers of one byte are read in line: they are nearly all of them, and a call costs more than reading one.
+    # Numbers of one and two bytes are read in line: they are nearly all, and a call costs more than reading one.
 
     def u8(self) -> int:
         """Read one byte as a number."""
@@ -127,20 +130,30 @@ class Reader:
 
     def flag(self) -> bool:
         """Read one byte that has to be 0 or 1."""
-        value = self.u8()
+        offset = self._offset
+        if offset >= len(self._data):
+            raise self._cut_off(offset + 1, "ends where a byte is due")
+        value = self._data[offset]
         if value > 1:
             raise self.malformed(f"{value} where 0 or 1 is due")
+        self._offset = offset + 1
         return value == 1
 
     def varint(self) -> int:
         """Read a varint."""
         data, offset = self._data, self._offset
-        if offset < len(data) and data[offset] < 0x40:
-            self._offset = offset + 1
-            return data[offset]
+        end = len(data)
+        if offset < end:
+            first = data[offset]
+            if first < 0x40:
+                self._offset = offset + 1
+                return first
+            if first < 0x80 and offset + 1 < end:
+                self._offset = offset + 2
+                return (first & 0x3F) << 8 | data[offset + 1]
         found = varint.decode(data, offset)
         if found is None:
-            raise self._cut_off(len(data) + 1, "ends where a varint is due")
+            raise self._cut_off(end + 1, "ends where a varint is due")
         value, self._offset = found
         return value
 
@@ -186,11 +199,31 @@ class Reader:
 
     def text(self, limit: str, bound: int) -> str:
         """Read UTF-8 text that has its length in bytes in front. `limit` and `bound` are as in `count`."""
-        raw = self.data(limit, bound)
+        data, start = self._data, self._offset
+        size = data[start] if start < len(data) else 0x40
+        end = start + 1 + size
+        if size < 0x40 and size <= bound and end <= len(data):
+            self._offset = end
+            raw = bytes(data[start + 1 : end])
+        else:
+            raw = self.data(limit, bound)
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
             raise self.malformed(f"text is not UTF-8: {printable(raw)}") from error
+
+    def path(self, limits: Limits) -> str:
+        """Read a broadcast's path, a prefix or a suffix, as the peer wrote it.
+
+        Limits: max_path, max_path_parts.
+        """
+        text = self.text("max_path", limits.max_path)
+        if text.count("/") >= limits.max_path_parts:
+            # Slashes at the ends and doubled ones make no part.
+            parts = sum(1 for part in text.split("/") if part)
+            if parts > limits.max_path_parts:
+                raise self.exceeded("max_path_parts", parts)
+        return text
 
     def rest(self) -> bytes:
         """Read everything that is left."""

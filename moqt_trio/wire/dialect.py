@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
 
-from .. import varint
 from ..codes import MOQ_LITE
 
 if TYPE_CHECKING:
@@ -166,9 +165,9 @@ class Dialect(abc.ABC):
         """True when the version is agreed upon by messages, and no protocol of the layers below names it alone."""
         return bool(self.handshakes)
 
+    @abc.abstractmethod
     def split_stream_type(self, data: bytes) -> tuple[int, int] | None:
         """Return the number of a stream's type and the offset after it; None when it is not complete."""
-        return (data[0], 1) if data and data[0] < 0x40 else varint.decode(data)
 
     @abc.abstractmethod
     def stream_type(self, kind: StreamKind) -> bytes:

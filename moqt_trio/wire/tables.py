@@ -97,6 +97,9 @@ class TableDialect(Dialect):
         self._batch = Expect.ANNOUNCE_FIRST_REPLY if features.announce_first == "init" else None
         self._writes = writes
 
+    def split_stream_type(self, data: bytes) -> tuple[int, int] | None:
+        return (data[0], 1) if data and data[0] < 0x40 else varint.decode(data)
+
     def stream_type(self, kind: StreamKind) -> bytes:
         try:
             return self._openings[kind]
@@ -142,10 +145,14 @@ class TableDialect(Dialect):
                 problem = f"{expect.value}: unknown message type {number:#x}"
                 raise Malformed(problem, code=StreamCode.INTERNAL_ERROR, scope="stream")
             read = chosen
-        found = varint.decode(buffer, offset)
-        if found is None:
-            return None
-        size, offset = found
+        if offset < len(buffer) and buffer[offset] < 0x40:
+            size = buffer[offset]
+            offset += 1
+        else:
+            found = varint.decode(buffer, offset)
+            if found is None:
+                return None
+            size, offset = found
         if size > limits.max_message and not (expect is self._batch and size <= limits.max_announce_init):
             raise LimitExceeded("max_message", size, code=code, scope=scope)
         if len(buffer) < offset + size:

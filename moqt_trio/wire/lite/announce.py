@@ -21,20 +21,9 @@ _ACTIVE: Final = 1
 _RESTART: Final = 2
 
 
-def read_path(reader: Reader, limits: Limits) -> str:
-    """Read a broadcast path, a prefix or a suffix, as the peer wrote it."""
-    text = reader.text("max_path", limits.max_path)
-    if text.count("/") >= limits.max_path_parts:
-        # Slashes at the ends and doubled ones make no part.
-        parts = sum(1 for part in text.split("/") if part)
-        if parts > limits.max_path_parts:
-            raise reader.exceeded("max_path_parts", parts)
-    return text
-
-
 def read_request(reader: Reader, limits: Limits) -> AnnounceRequest:
     """Read `s prefix` (moq-lite-03, -06)."""
-    return AnnounceRequest(read_path(reader, limits))
+    return AnnounceRequest(reader.path(limits))
 
 
 def write_request(writer: Writer, message: AnnounceRequest) -> None:
@@ -46,7 +35,7 @@ def write_request(writer: Writer, message: AnnounceRequest) -> None:
 
 def read_request_with_hop(reader: Reader, limits: Limits) -> AnnounceRequest:
     """Read `s prefix, i exclude_hop` (moq-lite-04, -05)."""
-    return AnnounceRequest(read_path(reader, limits), reader.varint())
+    return AnnounceRequest(reader.path(limits), reader.varint())
 
 
 def write_request_with_hop(writer: Writer, message: AnnounceRequest) -> None:
@@ -71,7 +60,7 @@ def write_ok(writer: Writer, message: AnnounceOk) -> None:
 
 def read_counted(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
     """Read `u8 status, s suffix, i hop_count` (moq-lite-03). The hops are unknown, so each is 0."""
-    status, suffix = read_status(reader), read_path(reader, limits)
+    status, suffix = read_status(reader), reader.path(limits)
     count = reader.varint()
     if count > limits.max_hops:
         raise reader.exceeded("max_hops", count)
@@ -86,12 +75,12 @@ def write_counted(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
 
 def read_listed(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
     """Read `u8 status, s suffix, hops` (moq-lite-04)."""
-    return _with_status(read_status(reader), read_path(reader, limits), read_hops(reader, limits))
+    return _with_status(read_status(reader), reader.path(limits), read_hops(reader, limits))
 
 
 def read_listed_or_restarted(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
     """Read `u8 status, s suffix, hops`, where the status may be "restart" (moq-lite-05)."""
-    return _with_status(read_status(reader, _RESTART), read_path(reader, limits), read_hops(reader, limits))
+    return _with_status(read_status(reader, _RESTART), reader.path(limits), read_hops(reader, limits))
 
 
 def write_listed(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
@@ -132,7 +121,7 @@ def write_status(writer: Writer, message: AnnounceStart | AnnounceEnd) -> None:
 
 def read_start(reader: Reader, limits: Limits) -> AnnounceStart:
     """Read `s suffix, hops, i warm_cost, i cold_cost`."""
-    suffix, hops = read_path(reader, limits), _read_distinct_hops(reader, limits)
+    suffix, hops = reader.path(limits), _read_distinct_hops(reader, limits)
     return AnnounceStart(suffix, hops, reader.varint(), reader.varint())
 
 

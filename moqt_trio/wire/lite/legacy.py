@@ -42,7 +42,7 @@ def _read_init(reader: Reader, limits: Limits) -> AnnounceInit:
     count = reader.count("max_announce_init", limits.max_announce_init)
     if count > limits.max_announcements:
         raise LimitExceeded("max_announcements", count, code=StreamCode.NO_CAPACITY, scope="stream")
-    return AnnounceInit(tuple(announce.read_path(reader, limits) for _ in range(count)))
+    return AnnounceInit(tuple(reader.path(limits) for _ in range(count)))
 
 
 def _write_init(writer: Writer, message: AnnounceInit) -> None:
@@ -55,7 +55,7 @@ def _write_init(writer: Writer, message: AnnounceInit) -> None:
 def _read_announce(reader: Reader, limits: Limits) -> AnnounceStart | AnnounceEnd:
     """Read `u8 status, s suffix`."""
     status = announce.read_status(reader)
-    suffix = announce.read_path(reader, limits)
+    suffix = reader.path(limits)
     return AnnounceStart(suffix) if status else AnnounceEnd(suffix=suffix)
 
 

@@ -22,7 +22,6 @@ from ..messages import (
     TrackInfo,
     TrackRequest,
 )
-from .announce import read_path
 
 if TYPE_CHECKING:
     from ...limits import Limits
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 def read_names(reader: Reader, limits: Limits) -> tuple[str, str]:
     """Read `s broadcast, s track`."""
-    return read_path(reader, limits), reader.text("max_track_name", limits.max_track_name)
+    return reader.path(limits), reader.text("max_track_name", limits.max_track_name)
 
 
 def write_names(writer: Writer, broadcast: str, track: str) -> None:

@@ -179,7 +179,7 @@ _WRITES_06: Writes = {
 
 def _read_wip_start(reader: Reader, limits: Limits) -> AnnounceStart:
     """Read `s suffix, hops, i cost`."""
-    return AnnounceStart(announce.read_path(reader, limits), announce.read_hops(reader, limits), reader.varint())
+    return AnnounceStart(reader.path(limits), announce.read_hops(reader, limits), reader.varint())
 
 
 def _write_wip_start(writer: Writer, message: AnnounceStart) -> None:
