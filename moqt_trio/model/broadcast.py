@@ -14,11 +14,15 @@ class Broadcast:
 
     Args:
         limits: Bounds of the tracks made here; the defaults of `Limits` when left out.
+
+    Attributes:
+        tracks: The tracks by name; a live, read-only view.
     """
 
     def __init__(self, *, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._tracks: dict[str, Track] = {}
+        self.tracks: Mapping[str, Track] = MappingProxyType(self._tracks)
         self._watchers: set[Callable[[], None]] = set()
 
     def track(
@@ -58,11 +62,6 @@ class Broadcast:
         for changed in list(self._watchers):
             changed()
         return track
-
-    @property
-    def tracks(self) -> Mapping[str, Track]:
-        """The tracks by name; a live, read-only view."""
-        return MappingProxyType(self._tracks)
 
     def __iter__(self) -> Iterator[Track]:
         return iter(list(self._tracks.values()))

@@ -51,6 +51,8 @@ class GroupReceiver(StreamMachine):
     Attributes:
         group: The header; None until it arrived.
         header_bytes: How many bytes of the stream the header took, the stream type included; no frame counts them.
+        frames: Reads the frames after the header; None before it, and once the stream is over. Bytes without FIN may be
+            fed to it directly, which gives the frames without an event; after its exception, call `release`.
     """
 
     def __init__(self, session: SessionState, header_bytes: int = 0) -> None:
@@ -58,29 +60,29 @@ class GroupReceiver(StreamMachine):
         self.header_bytes = header_bytes
         self._session = session
         self._head: StreamBuffer | None = StreamBuffer()
-        self._frames: FrameDecoder | None = None
+        self.frames: FrameDecoder | None = None
 
     @property
     def pending_bytes(self) -> int:
         """Bytes that arrived and are in no event yet: of a header or a frame that is not complete."""
-        if self._frames is not None:
-            return self._frames.pending_bytes
+        if self.frames is not None:
+            return self.frames.pending_bytes
         return len(self._head) if self._head is not None else 0
 
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
-        if self._frames is None:
+        if self.frames is None:
             data = self._read_header_untrusted(data, events)
-        if data and self._frames is not None:
+        if data and self.frames is not None:
             frames: list[Frame] = []
             sizes: list[int] = []
             try:
-                self._frames.feed_untrusted(data, frames, sizes)
+                self.frames.feed_untrusted(data, frames, sizes)
             finally:
                 if frames:
                     events.append(FramesReceived(frames, sizes))
         if fin:
             self._closed = True
-            if self._frames is None or self._frames.pending_bytes:
+            if self.frames is None or self.frames.pending_bytes:
                 raise Malformed("FIN inside a group", code=StreamCode.MALFORMED_TRACK, scope="stream")
             events.append(GroupFinished())
 
@@ -97,7 +99,7 @@ class GroupReceiver(StreamMachine):
         self._session.issued.check_untrusted(message.subscribe_id)
         self.group = message
         self.header_bytes += before - len(head)
-        self._frames = self._session.dialect.frame_decoder(self._session.limits)
+        self.frames = self._session.dialect.frame_decoder(self._session.limits)
         self._head = None
         events.append(GroupStarted(message.subscribe_id, message.sequence, message.start_frame))
         return head.take_all()
@@ -108,4 +110,4 @@ class GroupReceiver(StreamMachine):
 
     def release(self) -> None:
         self._closed = True
-        self._frames = self._head = None
+        self.frames = self._head = None

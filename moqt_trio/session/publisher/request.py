@@ -14,15 +14,16 @@ import attrs
 import trio
 
 from ...codes import StreamCode
+from ...errors import RemoteProtocolError
 from ...protocol.events import Event, RequestCancelled
 from ...tasks import Wakeup
 from ...transport.interface import StreamHandler
 from ..context import logger
-from ..stream import ControlStream, receive_events, reset_and_stop
+from ..stream import ControlStream, reset_and_stop
 
 if TYPE_CHECKING:
     from ...codes import CodeSpace
-    from ...errors import MoqtError, RemoteProtocolError
+    from ...errors import MoqtError
     from ...model.origin import Origin, PublishedBroadcast
     from ...protocol.machine import StreamMachine
     from ...transport.stream import BidiStream
@@ -122,7 +123,12 @@ class RequestStream(StreamHandler):
         context.pending_streams.add(self)
 
     def data_received(self, data: bytes, fin: bool) -> None:
-        events, error = receive_events(self._incoming, data, fin)
+        # As `receive_events` does, in line: this is done for every request.
+        error: RemoteProtocolError | None = None
+        try:
+            events = self._incoming.receive_data(data, fin)
+        except RemoteProtocolError as mistake:
+            events, error = self._incoming.partial_events, mistake
         machine = self._incoming.machine
         if machine is not None:
             self._context.pending_streams.discard(self)

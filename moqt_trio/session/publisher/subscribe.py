@@ -67,6 +67,7 @@ class SubscribeServer(GroupServer, StreamOwner):
     codes = "subscribe"
     machine: SubscribeResponder
     publication: PublishedBroadcast
+    _groups: SentGroups
 
     def __init__(self, serving: Serving, stream: BidiStream, machine: SubscribeResponder) -> None:
         super().__init__(serving, stream, machine)
@@ -74,7 +75,6 @@ class SubscribeServer(GroupServer, StreamOwner):
         self._quirks = self.context.dialect.quirks
         self._state = _State.IDLE
         self._early_update: SubscribeUpdate | None = None
-        self._groups = SentGroups(self.context.limits)
         self._replies = Replies(stream, machine, self._features)
         self._subscribe_id = 0
         self._ordered = False
@@ -132,6 +132,7 @@ class SubscribeServer(GroupServer, StreamOwner):
         self._state = _State.SERVING
         wish = self._early_update or request
         self._ordered = wish.ordered or track.delivery == "reliable"
+        self._groups = SentGroups(self.context.limits)
         self._read(
             track,
             GroupRange(wish.start_group, wish.end_group, wish.start_frame, wish.end_frame),
@@ -143,8 +144,9 @@ class SubscribeServer(GroupServer, StreamOwner):
         self.serving.subscriptions.add(self)
         if not self._features.subscribe_ok_needs_group:
             # The task gets the same error, and ends with it.
+            following = self._track_state.next
             with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
-                self._replies.accept(min(self._cursor.pending, default=None), track.latest)
+                self._replies.accept(min(self._cursor.pending, default=None), following - 1 if following else None)
         self.context.start(self._run)
 
     def _update(self, update: SubscribeUpdate) -> None:
@@ -396,7 +398,8 @@ class SubscribeServer(GroupServer, StreamOwner):
         return self._cursor.dropped_groups
 
     def __repr__(self) -> str:
-        if self._state in (_State.IDLE, _State.WAITING):
+        if not hasattr(self, "publication"):
+            # Not found yet, or never: the request was refused.
             return f"<SubscribeServer {self._state.name.lower()}>"
         return (
             f"<SubscribeServer {self._track.name!r} of {str(self.publication.path)!r}, "

@@ -13,10 +13,12 @@ from ...protocol.events import Event, FramesReceived, GroupFinished, GroupReset,
 from ...protocol.group import GroupReceiver
 from ...transport.interface import StreamHandler
 from ...wire.messages import Setup, StreamKind
+from ..stream import receive_events
 from .group import GroupBuffer, GroupReader
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
+    from ...frame import Frame
     from ...transport.receive_stream import ReceiveStream
     from ..context import SessionContext
     from .group_queue import GroupQueue
@@ -47,12 +49,26 @@ class GroupStream(StreamHandler):
         context.pending_streams.add(self)
 
     def data_received(self, data: bytes, fin: bool) -> None:
-        machine = self._group or self._incoming
+        buffer = self._buffer
+        decoder = None if self._group is None else self._group.frames
+        if fin or decoder is None or buffer is None:
+            self._read(data, fin)
+            return
+        # The hot path: after the header and before FIN there are only frames.
+        frames: list[Frame] = []
+        sizes: list[int] = []
         error: RemoteProtocolError | None = None
         try:
-            events = machine.receive_data(data, fin)
+            decoder.feed_untrusted(data, frames, sizes)
         except RemoteProtocolError as mistake:
-            events, error = machine.partial_events, mistake
+            error = mistake
+        buffer.deliver(len(data), frames, sizes)
+        if error is not None:
+            self._broken(error)
+
+    def _read(self, data: bytes, fin: bool) -> None:
+        """Read bytes of any part of the stream: its type, a header, frames, a SETUP, FIN."""
+        events, error = receive_events(self._group or self._incoming, data, fin)
         received = len(data)
         if self._group is None:
             received = self._classify(events, received)
