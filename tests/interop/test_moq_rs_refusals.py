@@ -9,6 +9,7 @@ import pytest
 
 import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
+from tests.interop.raw_link import ANNOUNCE, ANNOUNCES_X, SUBSCRIBE, TRACK, TRACK_INFO, prefixed, raw_link
 from tests.interop.wheel import Pairing, Wheel, check_session_lives, each_pairing, needs_wheel, payloads
 
 pytestmark = needs_wheel
@@ -74,6 +75,63 @@ async def test_the_wheel_cancels_a_subscription_of_ours(wheel: Wheel, pairing: P
                 await group.send(frame)
         assert await theirs.wait_frames("group", path="our/out", sequence=1) == (1, frames)
         await check_session_lives(ours, theirs)
+
+
+SUBSCRIBE_OK = {
+    1: prefixed(b"\x00"),
+    2: prefixed(b""),
+    3: b"\x00" + prefixed(bytes(5)),
+    4: b"\x00" + prefixed(bytes(5)),
+    5: b"\x00" + prefixed(b"\x00"),
+    6: b"\x00" + prefixed(b"\x00"),
+}
+"""By version: the acceptance of a subscription, with 0 in every field that it has."""
+
+
+def group_opening(version: int, subscription: int, sequence: int) -> bytes:
+    """Returns how the stream of a group begins: its type, the subscription and the group; in moq-lite-06 also the first
+    frame."""
+    return b"\x00" + prefixed(bytes([subscription, sequence, *([0] if version == 6 else [])]))
+
+
+def one_frame(version: int, payload: bytes) -> bytes:
+    """Returns the only frame of a group, at time 0 where the version has times."""
+    return (b"\x00" if version >= 5 else b"") + prefixed(payload)
+
+
+@each_pairing
+async def test_the_wheel_opens_a_group_of_a_cancelled_subscription_again(wheel: Wheel, pairing: Pairing):
+    """The wheel keeps the track of a subscription that it cancelled: until a group's stream is reset, a further
+    subscription opens this group before we have answered.
+
+    A reset that comes at this moment, with the code 1 that we use, may end the group in the further subscription too:
+    it reads `incomplete`, code 1, or waits for another copy of the group. Later groups arrive in any case.
+    """
+    version = pairing.number
+    async with raw_link(wheel, pairing) as (link, theirs):
+        announcements = await link.wait_bidirectional(ANNOUNCE)
+        announcements.write(ANNOUNCES_X[version])
+        theirs.tell("subscribe", path="x", track="t", max_age=60)
+        if version >= 5:
+            (await link.wait_bidirectional(TRACK)).write(TRACK_INFO[version], fin=True)
+        cancelled = await link.wait_bidirectional(SUBSCRIBE)
+        cancelled.write(SUBSCRIBE_OK[version])
+        group = await link.connection.open_uni()
+        group.write(group_opening(version, 0, 0) + one_frame(version, b"first"))
+        await theirs.wait("opened", path="x", sequence=0)
+        theirs.tell("cancel", path="x", track="t")
+        await link.until(lambda: cancelled.reset is not None)
+        assert (cancelled.reset, cancelled.finished) == (StreamCode.CANCELLED, False)
+
+        theirs.tell("subscribe", path="x", track="t", max_age=60)
+        await theirs.wait("opened", path="x", sequence=0)
+        group.reset(StreamCode.CANCELLED)
+        await link.until(lambda: len(link.bidirectional(SUBSCRIBE)) == 2)
+        link.bidirectional(SUBSCRIBE)[1].write(SUBSCRIBE_OK[version])
+        for sequence in (0, 1):
+            payload = b"group %d" % sequence
+            await link.send_uni(group_opening(version, 1, sequence) + one_frame(version, payload))
+        assert await theirs.wait_frames("group", path="x", sequence=1) == (1, [b"group 1"])
 
 
 @each_pairing

@@ -23,6 +23,7 @@ number of a session as `session`. What takes no time is done in the order of the
 | `settle` | nothing: what was told before is done | `settled` |
 | `discover` `prefix` | watches what the peer announces | `announced` with `path`, `active` |
 | `subscribe` `path` `track` `max_age` | reads a track | `subscribed`, `opened`, `group`, `end` or `failed` |
+| | a group that fails alone is reported, and the subscription goes on | `incomplete` |
 | `subscribe` … `start` `end` | reads its groups from `start` to before `end` | the same |
 | `cancel` `path` `track` | gives this subscription up | `cancelled` |
 | `fetch` `path` `track` `sequence` | reads one group | `fetched` or `failed` |
@@ -149,8 +150,15 @@ class Link:
                 self._report(event="subscribed", **where)
                 async for group in reader.groups_as_arrived():
                     self._report(event="opened", **where, sequence=group.sequence)
-                    frames = [frame.payload.hex() async for frame in group]
-                    self._report(event="group", **where, sequence=group.sequence, frames=frames)
+                    try:
+                        frames = [frame.payload.hex() async for frame in group]
+                    except moq.Error as error:
+                        # A group that is reset ends alone: the subscription goes on with the next one.
+                        if describe(error).get("scope") != "STREAM":
+                            raise
+                        self._report(event="incomplete", **where, sequence=group.sequence, **describe(error))
+                    else:
+                        self._report(event="group", **where, sequence=group.sequence, frames=frames)
             self._report(event="end", **where)
         except moq.Error as error:
             self._report(event="failed", **where, **describe(error))
