@@ -107,7 +107,7 @@ class Refusable(Protocol):
 
 
 class PendingStreams(set[Refusable]):
-    """The streams whose type has not arrived. One task refuses those that wait too long; it sleeps while there are none.
+    """The streams whose type has not arrived. One task refuses those that wait too long; it sleeps when there are none.
 
     It is a set, so that taking a stream out again costs no call of a Python function: every stream is taken out.
 
