@@ -68,6 +68,35 @@ trio.run(main)
     assert "asyncio" not in modules
 
 
+def test_a_server_without_an_application():
+    """A server of sessions over both transports loads nothing of the web server, as it listens and as it serves:
+    hypercorn is there for the requests of an ASGI application."""
+    program = """
+import trio, moqt_trio
+
+async def handle(request):
+    async with request.accept() as session:
+        await session.wait_closed()
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(moqt_trio.serve, moqt_trio.Router({"/sessions": handle}), "localhost", 0)
+        for url in listener.urls:
+            async with moqt_trio.connect(url, fingerprint=listener.fingerprint):
+                pass
+        assert {url.partition(":")[0] for url in listener.urls} == {"moqt", "https"}
+        assert listener.statistics().sessions_accepted == 2
+        await listener.aclose(0)
+
+trio.run(main)
+"""
+    modules = loaded(program)
+    assert {"moqt_trio.transport.webtransport.server", "moqt_trio.transport.quic.server"} <= modules
+    assert not packages(modules) & SERVING
+    assert not [module for module in ours(modules) if module.startswith("moqt_trio.http")]
+    assert "asyncio" not in modules
+
+
 @pytest.mark.parametrize("order", ["import moqt_trio.testing, moqt_trio", "import moqt_trio, moqt_trio.testing"])
 def test_where_objects_live(order):
     """A class says `moqt_trio` as soon as any public name was used, in whatever order modules were imported."""

@@ -413,35 +413,3 @@ async def test_keep_alive(application):
             await stream.send_all(REQUEST % b"/hello")
             assert (await read_until(stream, b"\r\n\r\nhello")).startswith(b"HTTP/1.1 200 ")
         await trio.aclose_forcefully(stream)
-
-
-class TestBugs:
-    """Mistakes of this library while it answers."""
-
-    async def test_a_bug_in_sending_is_no_disconnect(self, monkeypatch):
-        """Over HTTP/3 the application gets the mistake itself, and not the OSError of a client that has left."""
-        raised = []
-
-        async def broken(exchange):
-            raise ZeroDivisionError("a bug")
-
-        async def app(scope, receive, send):
-            if scope["type"] == "lifespan":
-                while True:
-                    kind = (await receive())["type"]
-                    await send({"type": f"{kind}.complete"})
-                    if kind == "lifespan.shutdown":
-                        return
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            try:
-                await send({"type": "http.response.body", "body": b"hello"})
-            except Exception as error:
-                raised.append(error)
-                raise
-
-        monkeypatch.setattr("moqt_trio.transport.http3.exchange.Exchange.wait_writable", broken)
-        async with serving(app) as listener, connect_http3(listener.port) as peer:
-            stream_id = peer.request("/")
-            with trio.fail_after(WAIT):
-                await peer.wait(lambda: peer.reset_code(stream_id) is not None)
-        assert [type(error) for error in raised] == [ZeroDivisionError]
