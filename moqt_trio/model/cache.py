@@ -1,6 +1,6 @@
 """The groups of one track that are kept: bounded in bytes, frames, groups and age.
 
-It decides which groups leave, and drops them for the cursors that still had to read them.
+It evicts groups that exceed a bound, and drops them for the cursors that have not read them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class GroupCache:
             _insert(self._timed, group.sequence)
         self._bytes += group.size
         self._frames += len(group.frames)
-        self._retire(group.born)
+        self._drop_expired(group.born)
 
     def append(self, group: Group, frame: Frame, size: int) -> bool:
         """Append a frame of so many bytes to a group that is kept; return whether `keep_bounds` has something to do."""
@@ -83,10 +83,10 @@ class GroupCache:
         if len(self._order) > 1 and not self._reliable and self._timed:
             newest = self.newest
             for cursor in tuple(self._cursors):
-                cursor.expire(newest, self._reach)
+                cursor.expire(newest, self._timestamp_after)
 
-    def forget(self, group: Group) -> None:
-        """Stop keeping a group. The caller informs the cursors."""
+    def remove(self, group: Group) -> None:
+        """Remove a group. The caller informs the cursors."""
         del self._groups[group.sequence]
         del self._order[bisect.bisect_left(self._order, group.sequence)]
         if group.frames:
@@ -138,15 +138,15 @@ class GroupCache:
 
     def too_old(self, sequence: int, max_age: float) -> bool:
         """Return whether a group is older than `max_age` as a whole; the latest one never is."""
-        reach = self._reach(sequence)
-        return reach is not None and self.newest - reach >= max_age * self._timescale
+        following = self._timestamp_after(sequence)
+        return following is not None and self.newest - following >= max_age * self._timescale
 
-    def _reach(self, sequence: int) -> int | None:
+    def _timestamp_after(self, sequence: int) -> int | None:
         """Return the first timestamp after a group, which the group cannot exceed (moq-lite-06, section 6.2)."""
         index = bisect.bisect_right(self._timed, sequence)
         return self._groups[self._timed[index]].first_timestamp if index < len(self._timed) else None
 
-    def _retire(self, now: float) -> None:
+    def _drop_expired(self, now: float) -> None:
         """Drop groups that a newer one replaced more than `max_age` ago, and those beyond the count."""
         index = 0
         while index + 1 < len(self._order):
@@ -167,7 +167,7 @@ class GroupCache:
 
     def _drop(self, group: Group) -> None:
         """Remove a whole group, and drop it for each cursor that has not read all of it."""
-        self.forget(group)
+        self.remove(group)
         group.first = group.length
         group.frames = []
         group.size = 0

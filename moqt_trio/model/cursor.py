@@ -232,19 +232,19 @@ class Cursor:
         self.aborted = code
         self._wake()
 
-    def expire(self, newest: int, reach_of: Callable[[int], int | None]) -> None:
+    def expire(self, newest: int, timestamp_after: Callable[[int], int | None]) -> None:
         """Drop each group that is older than `max_age` as a whole.
 
         Args:
             newest: The newest frame's timestamp in the latest group that has a frame.
-            reach_of: Returns the first timestamp after a given group, None while there is none.
+            timestamp_after: Returns the first timestamp after a given group, None while there is none.
 
         Spec: moq-lite-06, section 6.2.
         """
         budget = self.max_age * self._timescale
         for sequence in [number for number in self.pending if number < self.latest]:
-            reach = reach_of(sequence)
-            if reach is not None and newest - reach >= budget:
+            following = timestamp_after(sequence)
+            if following is not None and newest - following >= budget:
                 self.drop(sequence, StreamCode.OLD)
 
     def _keep_bound(self) -> None:
@@ -293,7 +293,7 @@ class Cursor:
 
         Returns:
             The frames, which may be none, and whether everything wanted of the group was taken. In that case the cursor
-            has forgotten the group.
+            has removed the group.
         """
         group = entry.group
         index = entry.position - group.first
@@ -329,7 +329,7 @@ class Cursor:
         return taken, False
 
     def remove(self, sequence: int) -> None:
-        """Forget a group, without a report."""
+        """Remove a group, without a report."""
         entry = self.pending.pop(sequence, None)
         self._ready.discard(sequence)
         self._backlogged.discard(sequence)

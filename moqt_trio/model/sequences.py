@@ -24,7 +24,7 @@ class SequenceSet:
         return index >= 0 and number < self._stops[index]
 
     def covers(self, first: int, last: int) -> bool:
-        """Return whether every number between two, inclusive, is in the set."""
+        """Return whether the set has every number between two, inclusive."""
         index = bisect.bisect_right(self._starts, first) - 1
         return first > last or (index >= 0 and last < self._stops[index])
 

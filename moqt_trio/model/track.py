@@ -1,4 +1,4 @@
-"""Track: what the application writes on. Its groups and its cursors are in its `TrackState`."""
+"""Track: the application's side of a track. Its groups and its cursors are in its `TrackState`."""
 
 from __future__ import annotations
 

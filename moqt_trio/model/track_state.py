@@ -1,4 +1,4 @@
-"""TrackState: the groups of a track that are kept, the cursors that read them, and the waiting of its writers.
+"""TrackState: the groups of a track that are kept, the cursors that read them, and the room for writers.
 
 `Track` and `GroupWriter` are the application's side of it. The server of a subscription or a fetch attaches a cursor.
 """
@@ -128,10 +128,10 @@ class TrackState:
                 cursor.on_end(group)
 
     def abort_group(self, group: Group, code: int) -> None:
-        """Reset a group for every subscriber, and forget it."""
+        """Reset a group for every subscriber, and remove it from the cache."""
         if not group.ended:
             group.aborted = code
-            self._cache.forget(group)
+            self._cache.remove(group)
             for cursor in list(self._cursors):
                 cursor.on_end(group)
 
@@ -211,7 +211,7 @@ class TrackState:
         )
 
     def attach(self, cursor: Cursor, *, replay: bool) -> None:
-        """Give a cursor the groups that it starts with, and call it for every change from now on.
+        """Add the groups that a cursor starts with, and call it for every change from now on.
 
         Args:
             cursor: A new cursor.
@@ -233,7 +233,7 @@ class TrackState:
             self._idle = trio.Event()
 
     def extend(self, cursor: Cursor) -> None:
-        """Give a cursor whose range was extended the groups that are new to it."""
+        """Add the groups that are new to a cursor whose range was extended."""
         for group in self._cache.after(cursor.latest, cursor.range):
             cursor.add(group)
 

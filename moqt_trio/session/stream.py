@@ -1,4 +1,4 @@
-"""ControlStream: passes a stream's bytes to its machine, handles the events, and ends what a mistake has broken."""
+"""ControlStream: passes a stream's bytes to its machine, and handles the events and the peer's mistakes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def reset_and_stop(stream: _Resettable, code: int) -> None:
 
 
 def receive_events(machine: StreamMachine, data: bytes, fin: bool) -> tuple[list[Event], RemoteProtocolError | None]:
-    """Return what some bytes say, and the peer's mistake after it, if there is one."""
+    """Return the events of some bytes, and the peer's mistake after them, if there is one."""
     try:
         return machine.receive_data(data, fin), None
     except RemoteProtocolError as mistake:

@@ -1,6 +1,6 @@
 """Bytes, read and written: `StreamBuffer` for a stream that still arrives, `Reader` and `Writer` for one message.
 
-Messages are cut out of bytes here and nowhere else, so every bound is checked here.
+Every message is read through these classes, so its bounds are checked here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class StreamBuffer(bytearray):
     """Bytes of one stream that have arrived and have not been read.
 
     It is a bytearray, so that asking for its length costs no call of a Python function: the machines ask for it at
-    every message. Each byte is copied a fixed number of times, however the stream is cut. The bound on what is held
-    belongs to the caller: it is the stream's flow-control window.
+    every message. Each byte is copied a fixed number of times, however the stream is cut. The stream's flow-control
+    window bounds the size; the caller sets it.
     """
 
-    # Fewer bytes than this hold no whole message: a message without a length is not tried again until they came.
+    # A message without a length is decoded again only once this many bytes have arrived.
     _wanted = 0
 
     def __repr__(self) -> str:
@@ -36,11 +36,11 @@ class StreamBuffer(bytearray):
         self += data
 
     def peek_varint(self, offset: int = 0) -> tuple[int, int] | None:
-        """Return the number at an offset and the offset after it, or None when it is not complete. Takes nothing."""
+        """Return the number at an offset and the offset after it, or None when it is not complete."""
         return varint.decode(self, offset)
 
     def peek_u16(self, offset: int = 0) -> int | None:
-        """Return the number in two bytes at an offset, or None when they are not there. Takes nothing."""
+        """Return the number in two bytes at an offset, or None when they have not arrived."""
         found = self[offset : offset + 2]
         return int.from_bytes(found, "big") if len(found) == 2 else None
 
@@ -48,13 +48,13 @@ class StreamBuffer(bytearray):
         """Take exactly this many bytes, and drop those before the offset.
 
         Raises:
-            IndexError: So many are not there; check `len()` first.
+            IndexError: Fewer bytes have arrived; check `len()` first.
         """
         end = offset + size
         if not 0 <= offset <= end <= len(self):
             raise IndexError(f"{size} bytes at {offset} were asked for and {len(self)} are there")
         taken = bytes(self[offset:end])
-        # A bytearray gives up its front by moving a pointer and copies when it has shrunk by half: linear in all.
+        # Deleting the front of a bytearray moves a pointer; it copies only after shrinking by half: linear in all.
         del self[:end]
         self._wanted = 0
         return taken
@@ -78,7 +78,7 @@ class StreamBuffer(bytearray):
 class Reader:
     """Reads the fields of one message whose bytes are all there.
 
-    A field that reaches past the end is `Malformed`, never a reason to wait: the length said that this is all.
+    A field that reaches past the end is `Malformed`: the message's length was known, so no more bytes follow.
 
     Attributes:
         what: The message's name, for error texts.
@@ -166,7 +166,7 @@ class Reader:
         return self.varint() - 1
 
     def count(self, limit: str, bound: int, item_size: int = 1) -> int:
-        """Read how many items follow, and refuses a number that can't be true before anything is made for it.
+        """Read how many items follow; refuse an impossible number before anything is allocated for it.
 
         Args:
             limit: The name of the field of `Limits`.
@@ -237,14 +237,14 @@ class Reader:
 
 
 class Incomplete(Exception):
-    """A message without a length goes on after what has arrived. Never leaves this package."""
+    """A message without a length is not complete yet. Never raised out of this package."""
 
 
-class BareReader(Reader):
+class UnframedReader(Reader):
     """Reads the fields of one message that has no length in front, from the front of a buffer.
 
-    A field that reaches past the end is a reason to wait: it raises `Incomplete`. Nothing is taken before `finish`.
-    What has arrived is looked at once for each field, not once for each byte.
+    A field that reaches past the end raises `Incomplete`: the rest has not arrived. Nothing is taken before `finish`.
+    After that the message is decoded again once the missing field can be complete, not for every byte that arrives.
     """
 
     __slots__ = ("_bound", "_buffer")
@@ -283,7 +283,7 @@ class BareReader(Reader):
         return value
 
     def finish(self) -> None:
-        """Take what was read out of the buffer."""
+        """Remove from the buffer what was read."""
         if self._offset > self._bound:
             raise self.exceeded("max_message", self._offset)
         self._buffer.skip(self._offset)
@@ -303,7 +303,7 @@ class Writer(bytearray):
         self.append(value)
 
     def flag(self, value: bool | None) -> None:
-        """Write a byte that is 0 or 1; None, for "not said", counts as 0."""
+        """Write a byte that is 0 or 1; None (not given) is written as 0."""
         self.append(1 if value else 0)
 
     def varint(self, value: int) -> None:

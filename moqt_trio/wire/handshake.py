@@ -4,7 +4,7 @@ It is read before the version is known, so it belongs to no version. Which versi
 
 | form | client | server | used by |
 |---|---|---|---|
-| `BARE` | `0x00, fields` | `fields` | moq-transfork-03 |
+| `UNFRAMED` | `0x00, fields` | `fields` | moq-transfork-03 |
 | `PREFIXED` | `0x00, i length, fields` | `i length, fields` | gomoqt's develop version; moq-lite in 2025 |
 | `TYPED` | `i 0x40, i length, fields` | `i 0x41, i length, fields` | as moq-transport-07 did |
 | `COMPAT` | `0x20, u16 length, fields` | `0x21, u16 length, fields` | moq-lite-01 and -02; as moq-transport-14 does |
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..codes import SessionCode
 from ..errors import LimitExceeded, LocalProtocolError, Malformed
-from .buffer import BareReader, Incomplete, Reader, Writer
+from .buffer import Incomplete, Reader, UnframedReader, Writer
 from .messages import Parameters, SessionClient, SessionServer, SessionUpdate
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _LEAST_VERSION: Final = 0x1_0000
 class HandshakeForm(enum.Enum):
     """How the handshake is framed."""
 
-    BARE = "bare"
+    UNFRAMED = "unframed"
     PREFIXED = "prefixed"
     TYPED = "typed"
     COMPAT = "compat"
@@ -62,7 +62,7 @@ def encode_client(form: HandshakeForm, message: SessionClient) -> bytes:
     for version in message.versions:
         writer.varint(version)
     _write_parameters(writer, form, message.parameters)
-    opening = bytes((_SESSION_STREAM,)) if form in (HandshakeForm.BARE, HandshakeForm.PREFIXED) else b""
+    opening = bytes((_SESSION_STREAM,)) if form in (HandshakeForm.UNFRAMED, HandshakeForm.PREFIXED) else b""
     return opening + _framed(writer, form, 0)
 
 
@@ -94,7 +94,7 @@ def _write_parameters(writer: Writer, form: HandshakeForm, parameters: Parameter
 
 def _framed(writer: Writer, form: HandshakeForm, side: int) -> bytes:
     match form:
-        case HandshakeForm.BARE:
+        case HandshakeForm.UNFRAMED:
             return writer.getvalue()
         case HandshakeForm.PREFIXED:
             return writer.framed()
@@ -148,13 +148,13 @@ def _read_session_client_untrusted(
             return None
         return HandshakeForm.PREFIXED, _read_whole_client(reader, HandshakeForm.PREFIXED, limits)
     try:
-        bare = BareReader(buffer, limits.max_message, "SESSION_CLIENT")
-        bare.varint()
-        message = _read_client(bare, HandshakeForm.BARE, limits)
+        unframed = UnframedReader(buffer, limits.max_message, "SESSION_CLIENT")
+        unframed.varint()
+        message = _read_client(unframed, HandshakeForm.UNFRAMED, limits)
     except Incomplete:
         return None
-    bare.finish()
-    return HandshakeForm.BARE, message
+    unframed.finish()
+    return HandshakeForm.UNFRAMED, message
 
 
 def read_server_untrusted(form: HandshakeForm, buffer: StreamBuffer, limits: Limits) -> SessionServer | None:
@@ -169,13 +169,13 @@ def read_server_untrusted(form: HandshakeForm, buffer: StreamBuffer, limits: Lim
         Malformed: The bytes are no answer in this form; scope `"session"`.
         LimitExceeded: A length or a count goes past `limits`; scope `"session"`.
     """
-    if form is HandshakeForm.BARE:
+    if form is HandshakeForm.UNFRAMED:
         try:
-            bare = BareReader(buffer, limits.max_message, "SESSION_SERVER")
-            message = _read_server(bare, form, limits)
+            unframed = UnframedReader(buffer, limits.max_message, "SESSION_SERVER")
+            message = _read_server(unframed, form, limits)
         except Incomplete:
             return None
-        bare.finish()
+        unframed.finish()
         return message
     reader: Reader | None
     if form is HandshakeForm.PREFIXED:

@@ -40,11 +40,11 @@ NAMES = (
     "gomoqt-develop",
 )
 """All of them: those that are offered, and the one that has to be named."""
-BARE = "moq-transfork-03"
+UNFRAMED = "moq-transfork-03"
 """The version whose messages have no length in front."""
 DEVELOP = "gomoqt-develop"
 """The version whose peers leave fields out and write zeros between messages."""
-TUPLES = (BARE, DEVELOP)
+TUPLES = (UNFRAMED, DEVELOP)
 """The versions whose paths are tuples."""
 TIMED = ("moq-lite-06", "moq-lite-06-wip", "moq-lite-05")
 """The versions whose frames have timestamps."""
@@ -57,7 +57,7 @@ VIOLATION = 0x3
 """PROTOCOL_VIOLATION of the session; every version has this number for it."""
 MALFORMED_TRACK = 0x12
 
-_IN_FILE = {"transfork-03": BARE}
+_IN_FILE = {"transfork-03": UNFRAMED}
 _EVERY_VECTOR = json.loads((Path(__file__).parents[1] / "vectors" / "moq-lite.json").read_text())["vectors"]
 
 _PLACES_OF = {
@@ -313,7 +313,7 @@ class Shake:
     def framed(self, body: bytes) -> bytes:
         """Return a message of this form with another body."""
         match self.form:
-            case HandshakeForm.BARE:
+            case HandshakeForm.UNFRAMED:
                 length = b""
             case HandshakeForm.COMPAT:
                 length = len(body).to_bytes(2, "big")
@@ -324,7 +324,7 @@ class Shake:
     @property
     def body(self) -> bytes:
         """The fields of the vector."""
-        return self.wire[self.head + {HandshakeForm.BARE: 0, HandshakeForm.COMPAT: 2}.get(self.form, 1) :]
+        return self.wire[self.head + {HandshakeForm.UNFRAMED: 0, HandshakeForm.COMPAT: 2}.get(self.form, 1) :]
 
 
 def _shakes() -> list[Shake]:
@@ -332,7 +332,7 @@ def _shakes() -> list[Shake]:
     for name in NAMES:
         if not dialects.get(name).in_band:
             continue
-        native = HandshakeForm.BARE if name == BARE else HandshakeForm.PREFIXED
+        native = HandshakeForm.UNFRAMED if name == UNFRAMED else HandshakeForm.PREFIXED
         found += [
             Shake(name, HandshakeForm.COMPAT, by_client, wire, 1)
             for by_client, message in ((True, "CLIENT_SETUP"), (False, "SERVER_SETUP"))

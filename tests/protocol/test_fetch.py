@@ -1,4 +1,4 @@
-"""Fetch streams, both ends: one request, bare frames, FIN."""
+"""Fetch streams, both ends: one request, the frames, FIN."""
 
 from __future__ import annotations
 

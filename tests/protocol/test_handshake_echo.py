@@ -52,13 +52,13 @@ class Recording:
 
     def __init__(self, name: str) -> None:
         self.dialect = dialects.get(name)
-        bare = name == "moq-transfork-03"
-        self.number = "c0000000ff0bad03" if bare else "c0000000ffffff00"
+        unframed = name == "moq-transfork-03"
+        self.number = "c0000000ff0bad03" if unframed else "c0000000ffffff00"
 
         def framed(body: str) -> str:
-            return body if bare else f"{len(body) // 2:02x}" + body
+            return body if unframed else f"{len(body) // 2:02x}" + body
 
-        age = "5388" if bare else ""
+        age = "5388" if unframed else ""
         self.hello = bytes_of("00" + framed("01" + self.number + "01" + "01052f6563686f"))
         self.welcome = bytes_of(framed(self.number + "00"))
         self.please = bytes_of("01" + framed(PREFIX))
@@ -66,10 +66,10 @@ class Recording:
         self.active_in_full = bytes_of(framed("01" + TRACK))
         self.ended = bytes_of(framed("00" + SUFFIX))
         self.ended_in_full = bytes_of(framed("00" + TRACK))
-        self.live = bytes_of("02" if bare else "020200")
+        self.live = bytes_of("02" if unframed else "020200")
         self.subscribe = bytes_of("02" + framed("00" + TRACK + "00" + "00" + age + "0000"))
-        self.info = bytes_of(framed("00" + "01" + "02" + ("00" if bare else "")))
-        self.gap = bytes_of(framed("02" + ("00" if bare else "02") + ("34" if bare else "03")))
+        self.info = bytes_of(framed("00" + "01" + "02" + ("00" if unframed else "")))
+        self.gap = bytes_of(framed("02" + ("00" if unframed else "02") + ("34" if unframed else "03")))
         self.group = [bytes_of("00" + framed("00" + f"{sequence:02x}") + HELLO) for sequence in (1, 2, 3)]
 
 

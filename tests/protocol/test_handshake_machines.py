@@ -333,7 +333,7 @@ def test_a_protocol_of_no_version(protocol, shown):
 def test_a_handshake_about_nothing():
     """A handshake needs a version that it can negotiate on."""
     with pytest.raises(LocalProtocolError):
-        ClientHandshake((), LIMITS, form=HandshakeForm.BARE)
+        ClientHandshake((), LIMITS, form=HandshakeForm.UNFRAMED)
 
 
 def test_limits():

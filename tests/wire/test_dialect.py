@@ -35,7 +35,7 @@ def test_a_choice_keeps_its_order():
     ],
 )
 def test_choices_that_make_no_sense(versions, text):
-    """An unknown name, no name at all, and a bare text are refused with a line that says what to write."""
+    """An unknown name, no name at all, and a single text are refused with a message that says what to write."""
     with pytest.raises(ValueError, match=text):
         dialects.resolve(versions)
 

@@ -21,7 +21,7 @@ from moqt_trio.wire.handshake import (
 from moqt_trio.wire.messages import SessionClient, SessionServer
 
 LIMITS = Limits()
-BARE, PREFIXED, TYPED, COMPAT = HandshakeForm
+UNFRAMED, PREFIXED, TYPED, COMPAT = HandshakeForm
 DEVELOP, TRANSFORK, LITE_01, LITE_02 = "c0000000ffffff00", "c0000000ff0bad03", "c0000000ff0dad01", "c0000000ff0dad02"
 
 each_form = pytest.mark.parametrize("form", HandshakeForm)
@@ -37,13 +37,13 @@ def server(form: HandshakeForm, wire: str, limits: Limits = LIMITS):
 
 # The same offer with a path in the four forms: the bytes are put together by hand from the table in `handshake.py`.
 OFFERS = {
-    BARE: "00" + "01" + TRANSFORK + "01" + "01052f6563686f",
+    UNFRAMED: "00" + "01" + TRANSFORK + "01" + "01052f6563686f",
     PREFIXED: "00" + "11" + "01" + DEVELOP + "01" + "01052f6563686f",
     TYPED: "4040" + "11" + "01" + LITE_01 + "01" + "01052f6563686f",
     COMPAT: "20" + "0011" + "01" + LITE_01 + "01" + "01052f6563686f",
 }
 ANSWERS = {
-    BARE: TRANSFORK + "00",
+    UNFRAMED: TRANSFORK + "00",
     PREFIXED: "09" + DEVELOP + "00",
     TYPED: "4041" + "09" + LITE_01 + "00",
     COMPAT: "21" + "0009" + LITE_01 + "00",
@@ -51,7 +51,7 @@ ANSWERS = {
 
 
 def numbers(form: HandshakeForm) -> int:
-    return {BARE: 0xFF0BAD03, PREFIXED: 0xFFFFFF00}.get(form, 0xFF0DAD01)
+    return {UNFRAMED: 0xFF0BAD03, PREFIXED: 0xFFFFFF00}.get(form, 0xFF0DAD01)
 
 
 @each_form
@@ -141,7 +141,7 @@ def test_parameters_may_be_missing_in_one_form():
     """Without even their count, parameters are None: gomoqt writes a map that was never made as nothing at all."""
     assert client("00" + "09" + "01" + DEVELOP) == (PREFIXED, SessionClient((0xFFFFFF00,), None))
     assert server(PREFIXED, "08" + DEVELOP) == SessionServer(0xFFFFFF00, None)
-    for form in (BARE, TYPED, COMPAT):
+    for form in (UNFRAMED, TYPED, COMPAT):
         with pytest.raises(LocalProtocolError, match="always has parameters"):
             encode_server(form, SessionServer(1, None))
 
@@ -157,7 +157,7 @@ def test_even_parameters_are_numbers_in_one_form():
     with pytest.raises(LocalProtocolError, match="parameter 0x1 is bytes"):
         encode_client(COMPAT, SessionClient((1,), ((1, 5),)))
     with pytest.raises(LocalProtocolError, match="parameter 0x2 is bytes"):
-        encode_client(BARE, SessionClient((1,), ((2, 5),)))
+        encode_client(UNFRAMED, SessionClient((1,), ((2, 5),)))
 
 
 def test_two_byte_length():

@@ -11,7 +11,7 @@ from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed, Remot
 from moqt_trio.limits import Limits
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire import messages as m
-from moqt_trio.wire.buffer import BareReader, Incomplete, StreamBuffer
+from moqt_trio.wire.buffer import Incomplete, StreamBuffer, UnframedReader
 from moqt_trio.wire.dialect import Quirks
 from moqt_trio.wire.messages import Expect, StreamKind
 from tests.protocol.harness import has_streams
@@ -309,13 +309,13 @@ def test_a_field_is_looked_at_once_for_each_field(monkeypatch):
     """A message that arrives byte by byte is tried again only when the field that was missing is there."""
     wire = TRANSFORK.encode(m.Subscribe(1, "a" * 200 + "/" + "b" * 200, "c" * 200))
     tried = []
-    finished = BareReader.__init__
+    finished = UnframedReader.__init__
 
     def count(self, *args):
         finished(self, *args)
         tried.append(1)
 
-    monkeypatch.setattr(BareReader, "__init__", count)
+    monkeypatch.setattr(UnframedReader, "__init__", count)
     buffer = StreamBuffer()
     for byte in wire:
         buffer.feed(bytes((byte,)))
@@ -329,11 +329,11 @@ def test_a_buffer_that_was_read_from_forgets_what_it_waited_for():
     """What one reader waited for means nothing to a reader of what follows."""
     buffer = StreamBuffer(b"\x09\x01\x01\x02")
     with pytest.raises(Incomplete):
-        BareReader(buffer, 100, "TEST").data("max_path", 100)
+        UnframedReader(buffer, 100, "TEST").data("max_path", 100)
     with pytest.raises(Incomplete):
-        BareReader(buffer, 100, "TEST")
+        UnframedReader(buffer, 100, "TEST")
     buffer.skip(3)
-    assert BareReader(buffer, 100, "TEST").varint() == 2
+    assert UnframedReader(buffer, 100, "TEST").varint() == 2
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ class Case:
         return self.dialect.read_untrusted(self.expect, buffer, limits)
 
     @property
-    def bare(self) -> bool:
+    def unframed(self) -> bool:
         return self.version == "moq-transfork-03"
 
     @property
@@ -213,7 +213,7 @@ _ACCEPTING = [
     if case.expect is Expect.TRACK_INFO and "lite" not in case.version
 ]
 CASES = [case for case in _MESSAGES + _ACCEPTING if not case.quirk]
-PREFIXED = [case for case in CASES if not case.bare]
+PREFIXED = [case for case in CASES if not case.unframed]
 
 
 def _id(case: Case) -> str:
@@ -314,7 +314,7 @@ def test_body_with_a_byte_too_many_is_malformed(case):
 @each_case
 def test_length_over_the_limit_fails(case):
     """A message may be as long as `max_message`, or `max_announce_init` for a batch, and not a byte longer."""
-    kind, body = (b"", case.wire) if case.bare else case.header
+    kind, body = (b"", case.wire) if case.unframed else case.header
     for spare in (0, -1):
         bound = len(body) + spare
         if bound <= 0:
@@ -324,7 +324,7 @@ def test_length_over_the_limit_fails(case):
             assert case.read(StreamBuffer(case.wire), limits) == case.message
             continue
         with pytest.raises(LimitExceeded) as caught:
-            case.read(StreamBuffer(case.wire if case.bare else kind + bytes((len(body),))), limits)
+            case.read(StreamBuffer(case.wire if case.unframed else kind + bytes((len(body),))), limits)
         assert caught.value.limit in ("max_message", "max_path_parts")
         _check_scope(case.expect, caught.value)
 
@@ -481,7 +481,7 @@ def _handshake(vector: dict) -> tuple[HandshakeForm, m.SessionClient | m.Session
         form = HandshakeForm.COMPAT
         parameters = tuple((int(key, 0), v if isinstance(v, int) else v.encode()) for key, v in raw.items())
     else:
-        form = HandshakeForm.BARE if vector["dialect"] == "transfork-03" else HandshakeForm.PREFIXED
+        form = HandshakeForm.UNFRAMED if vector["dialect"] == "transfork-03" else HandshakeForm.PREFIXED
         parameters = _parameters(raw)
     if "versions" in f:
         if "framing" not in vector:

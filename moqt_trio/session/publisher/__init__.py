@@ -1,1 +1,1 @@
-"""The half of a session that answers what the peer asks."""
+"""The half of a session that serves the peer's requests."""

@@ -69,7 +69,7 @@ class FetchServer(GroupServer):
                 while not (cursor.done or cursor.aborted is not None):
                     if cursor.dropped:
                         sequence, code = cursor.dropped[0]
-                        logger.debug("fetched group %d was lost: %#x", sequence, code)
+                        logger.debug("fetched group %d was dropped: %#x", sequence, code)
                         return
                     self._pump()
                     if not cursor.done:

@@ -78,7 +78,7 @@ class GroupServer(RequestServer):
         opening: bytes = b"",
         fin: bool,
     ) -> tuple[int, bool]:
-        """Write a group's frames while its stream and the link take them.
+        """Write a group's frames while its stream and the link have room.
 
         Args:
             entry: The group; it has frames, or it has ended.
@@ -89,7 +89,7 @@ class GroupServer(RequestServer):
             fin: True to finish the stream with the group.
 
         Returns:
-            What is left of the allowance, and whether the group was written to its end.
+            The rest of the allowance, and whether the group was written to its end.
 
         Raises:
             StreamReset: The peer refused the stream.
@@ -208,7 +208,7 @@ class SentGroups:
         self.draining += 1
 
     def release(self, sequence: int) -> SentGroup | None:
-        """Forget a group, and return its stream; None when it has none."""
+        """Remove a group, and return its stream; None when it has none."""
         sent = self.streams.pop(sequence, None)
         if sent is not None and sent.draining is not None:
             self._draining_bytes -= sent.draining

@@ -1,4 +1,4 @@
-"""Publisher: the half of a session that answers, with the origin, the servers of requests and the scheduler."""
+"""Publisher: the half of a session that serves the peer's requests from the origin."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Publisher:
         return Publication(self._serving, published)
 
     async def finish(self) -> None:
-        """Let every subscription end once what was written has been delivered, for at most `Limits.close_timeout`."""
+        """Finish every subscription: deliver what was written, for at most `Limits.close_timeout`."""
         await finish_all(self.subscriptions, self._serving.context.limits.close_timeout)
 
     # -- from the connection -------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class Replies:
         self.drops += [(low, high, StreamCode.NOT_FOUND) for low, high in missing if low <= high]
 
     def flush(self) -> None:
-        """Write the drops that wait, if that is possible; forget them where the version has no such message."""
+        """Write the drops that wait, if that is possible; discard them where the version has no such message."""
         if not self.drops:
             return
         if self._machine.accepted and self._stream.writable:

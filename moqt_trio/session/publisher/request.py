@@ -46,7 +46,7 @@ class ServedSubscription(Protocol):
 
     @property
     def dropped_groups(self) -> int:
-        """Groups that the subscriber lost."""
+        """Groups that were dropped for the subscriber."""
         ...
 
 

@@ -1,7 +1,7 @@
 """SendScheduler: which server may write next when the link is the bottleneck.
 
-QUIC serves its streams in turn, so what is urgent has to be *written* first. No more is written than the link is about
-to take; the other servers wait here, by priority. Each server decides itself which of its groups goes first.
+QUIC sends on its streams in turn, so data of higher priority has to be *written* first. A server writes no more than
+the link can send soon; the other servers wait here, by priority. Each server decides the order of its own groups.
 
 Spec: moq-lite-06, section 6.1.
 """
@@ -31,7 +31,7 @@ class Sender(Protocol):
 
 
 class SendScheduler:
-    """Lets the senders of one session write in the order of their priorities, and those of equal priority in turn."""
+    """Orders the writes of one session's senders: by priority, and in turn among equal priorities."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -42,7 +42,7 @@ class SendScheduler:
     def allowance(self, sender: Sender) -> int:
         """Return the bytes that a sender may write now. With 0 it waits, and is resumed when it may write.
 
-        The last frame may exceed the allowance. An allowance cannot be kept for later: a sender asks again.
+        The last frame may exceed the allowance. The allowance expires when the sender next waits.
         """
         allowed = self._connection.send_allowance
         if allowed > 0:
@@ -56,7 +56,7 @@ class SendScheduler:
         return 0
 
     def release(self, sender: Sender) -> None:
-        """Forget a sender."""
+        """Remove a sender."""
         self._waiting.pop(sender, None)
 
     def resume_waiting(self) -> None:

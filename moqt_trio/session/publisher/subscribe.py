@@ -195,7 +195,7 @@ class SubscribeServer(GroupServer, StreamOwner):
         if self._state is _State.SERVING:
             self._state = _State.FINISHING
         if self._cursor.end is None:
-            # For this subscription the track ends here, even if it goes on for others.
+            # For this subscription the track ends here; others may still get later groups.
             latest = self._track.latest
             self._cursor.finish(0 if latest is None else latest + 1)
         self.wakeup.set()
@@ -281,7 +281,7 @@ class SubscribeServer(GroupServer, StreamOwner):
             self._replies.flush()
 
     def _serve(self, entry: GroupCursor, allowance: int) -> int:
-        """Write what is ready of a group; return what is left of the allowance."""
+        """Write what is ready of a group; return the rest of the allowance."""
         sequence = entry.group.sequence
         sent = self._groups.streams.get(sequence)
         if sent is None:

@@ -1,1 +1,1 @@
-"""The half of a session that asks the peer."""
+"""The half of a session that makes requests of the peer."""

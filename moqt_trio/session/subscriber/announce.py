@@ -88,7 +88,7 @@ class Announcements(Request[Announcement]):
             case InitialAnnouncementsDone():
                 self._initial.set()
             case AnnouncementsEnded():
-                self._all_gone()
+                self._unannounce_all()
                 self._queue.finish()
                 self._initial.set()
                 self._finish()
@@ -101,15 +101,15 @@ class Announcements(Request[Announcement]):
         if not self._queue.ended:
             if not isinstance(error, SessionClosed):
                 # The end of the session ends every broadcast of the peer; the error reports that.
-                self._all_gone()
+                self._unannounce_all()
             self._queue.fail(error)
         self._initial.set()
 
-    def _all_gone(self) -> None:
-        gone = list(self._active)
+    def _unannounce_all(self) -> None:
+        paths = list(self._active)
         self._active.clear()
         self._tracks.clear()
-        for path in gone:
+        for path in paths:
             self._add(Announcement(path, False))
 
     def _add(self, change: Announcement) -> None:
@@ -122,8 +122,8 @@ class Announcements(Request[Announcement]):
 
     # -- for the application -------------------------------------------------------------------------------
 
-    def _leave(self) -> None:
-        super()._leave()
+    def _close(self) -> None:
+        super()._close()
         self._initial.set()
 
     async def receive(self) -> Announcement:

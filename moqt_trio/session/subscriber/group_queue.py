@@ -80,7 +80,7 @@ class GroupSource(Protocol):
 
 
 class GroupQueue(ReceiveQueue[GroupReader]):
-    """Received groups of one subscription, waiting to be read, and what is known of the others.
+    """Received groups of one subscription, waiting to be read, and the sequences that will not arrive.
 
     Args:
         limits: The bounds.
@@ -140,7 +140,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         return True
 
     def end(self, stream: GroupSource, buffer: GroupBuffer, *, reset: bool = False) -> None:
-        """Forget a stream that has ended, and keep its buffer for as long as there is something to read.
+        """Remove a stream that has ended, and keep its buffer for as long as there is something to read.
 
         Args:
             stream: The stream.

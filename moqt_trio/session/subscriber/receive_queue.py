@@ -125,7 +125,7 @@ class ReceiveQueue(Generic[T]):
 
     @property
     def complete(self) -> bool:
-        """True when there is nothing to wait for: the queue has ended, or all that can arrive for now has arrived."""
+        """True when a reader need not wait: the queue has ended, or everything that can arrive for now has arrived."""
         return self.state is not QueueState.OPEN and self.state is not QueueState.UNOPENED
 
     @property

@@ -31,7 +31,7 @@ ControlT = TypeVar("ControlT", bound=ControlStream)
 
 
 class RequestControl(ControlStream):
-    """The stream of a request. It passes its events and its failure on.
+    """The stream of a request. It passes its events and its failure to callbacks.
 
     Args:
         context: The session's.
@@ -106,7 +106,7 @@ class Request(Generic[T]):
         """Called when the stream ends early."""
         self._queue.fail(error)
 
-    def _leave(self) -> None:
+    def _close(self) -> None:
         """End the request from this side: cancel its stream, and close the queue."""
         self._cancel()
         self._queue.close(f"this side closed the {self._block}")
@@ -151,14 +151,14 @@ class Request(Generic[T]):
         try:
             await self._open()
         except BaseException:
-            self._leave()
+            self._close()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._leave()
+        self._close()
 
     async def receive(self) -> T:
         """Wait for the next item. Cancelling loses nothing."""

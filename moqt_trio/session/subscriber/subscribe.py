@@ -144,13 +144,13 @@ class Subscription(Request[GroupReader]):
 
     # -- for the application -------------------------------------------------------------------------------
 
-    def _leave(self) -> None:
+    def _close(self) -> None:
         if self._info is not None:
             self._info.cancel()
         if self._machine is not None:
             self._machine.release()
             self._queues.pop(self._machine.subscribe_id, None)
-        super()._leave()
+        super()._close()
         self._accepted.set()
 
     async def receive(self) -> GroupReader:

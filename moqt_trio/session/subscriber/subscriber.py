@@ -1,4 +1,4 @@
-"""Subscriber: the half of a session that asks. It has the subscriptions by id, and passes them what arrives."""
+"""Subscriber: passes received groups and datagrams to the subscriptions, which it has by id."""
 
 from __future__ import annotations
 

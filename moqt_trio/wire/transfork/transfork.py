@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...codes import SessionCode, StreamCode
 from ...errors import LocalProtocolError
-from ..buffer import BareReader, Incomplete, Writer
+from ..buffer import Incomplete, UnframedReader, Writer
 from ..dialect import Features, register
 from ..handshake import HandshakeForm, read_session_update, write_session_update
 from ..lite import subscribe as subscribe
@@ -316,7 +316,7 @@ class TransforkDialect(TableDialect):
         group = expect is Expect.GROUP
         code: int = StreamCode.MALFORMED_TRACK if group else SessionCode.PROTOCOL_VIOLATION
         try:
-            reader = BareReader(buffer, limits.max_message, expect.value, "stream" if group else "session", code)
+            reader = UnframedReader(buffer, limits.max_message, expect.value, "stream" if group else "session", code)
             message = read(reader, limits)
         except Incomplete:
             return None
@@ -334,7 +334,7 @@ TRANSFORK_03 = register(
         writes=WRITES,
         alpns=("moq-00",),
         webtransport_protocols=(),
-        handshakes=(HandshakeForm.BARE,),
+        handshakes=(HandshakeForm.UNFRAMED,),
         number=0xFF0BAD03,
     )
 )

@@ -15,7 +15,7 @@ import moqt_trio as moqt
 from moqt_trio.varint import encode
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import Group, StreamKind
-from tests.faults.dialects import BARE, LARGEST, MALFORMED_TRACK, MAX, NAMES, TIMED, vectors
+from tests.faults.dialects import LARGEST, MALFORMED_TRACK, MAX, NAMES, TIMED, UNFRAMED, vectors
 from tests.faults.hostile_peer import Peer, hostile_peer
 from tests.faults.raw_peer import code_of_stop, settled
 from tests.transport.awaiting import accept_bidi
@@ -161,7 +161,7 @@ def walk(name: str, wire: bytes) -> list[tuple[int, bytes]]:
 def frames_of_vector(name: str) -> bytes:
     """Return the frames of the version's vector of a group: what comes after its type, header and length."""
     (wire,) = vectors(name, "GROUP_STREAM")
-    return wire[3 if name == BARE else 2 + wire[1] :]
+    return wire[3 if name == UNFRAMED else 2 + wire[1] :]
 
 
 @each_version

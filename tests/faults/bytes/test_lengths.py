@@ -19,7 +19,6 @@ from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.handshake import HandshakeForm
 from moqt_trio.wire.messages import Expect
 from tests.faults.dialects import (
-    BARE,
     DEVELOP,
     LARGEST,
     LIMITS,
@@ -28,6 +27,7 @@ from tests.faults.dialects import (
     PLACES,
     SHAKES,
     TUPLES,
+    UNFRAMED,
     VIOLATION,
     Place,
     Shake,
@@ -36,7 +36,7 @@ from tests.faults.dialects import (
 from tests.faults.hostile_peer import hostile_peer
 from tests.transport.awaiting import accept_bidi
 
-PREFIXED = [place for place in PLACES if place.version != BARE]
+PREFIXED = [place for place in PLACES if place.version != UNFRAMED]
 MOST_MEMORY = 64 * 1024
 MILLION = bytes.fromhex("800f4240")
 """A varint of 1 000 000."""
@@ -106,7 +106,7 @@ def before_path(place: Place) -> bytes:
 
 def message(place: Place, body: bytes) -> bytes:
     """Return a message without a type: its body, and a true length in front where the version has one."""
-    return body if place.version == BARE else bytes((len(body),)) + body
+    return body if place.version == UNFRAMED else bytes((len(body),)) + body
 
 
 @pytest.mark.parametrize("place", WITH_PATH, ids=str)
@@ -119,7 +119,7 @@ def test_a_text_of_2_62_in_a_tuple_is_refused_before_its_bytes(place):
         check_scope(place, error)
 
 
-@pytest.mark.parametrize("shake", [shake for shake in SHAKES if shake.form is not HandshakeForm.BARE], ids=str)
+@pytest.mark.parametrize("shake", [shake for shake in SHAKES if shake.form is not HandshakeForm.UNFRAMED], ids=str)
 def test_a_handshake_longer_than_the_limit_is_refused_before_its_body(shake):
     """A handshake's message is held to the limit of a control message; a length of 16 bits cannot pass it."""
     compat = shake.form is HandshakeForm.COMPAT
@@ -138,7 +138,7 @@ def test_a_handshake_longer_than_the_limit_is_refused_before_its_body(shake):
 def test_a_handshake_without_a_length_ends_at_the_limit():
     """The handshake of moq-transfork-03 may not grow past a control message, whatever its parameters promise."""
     for shake in SHAKES:
-        if shake.form is HandshakeForm.BARE:
+        if shake.form is HandshakeForm.UNFRAMED:
             before = shake.body[: 1 + 8 * shake.body[0]] if shake.by_client else shake.body[:8]
             machine = shake.machine()
             opening = shake.wire[: shake.head] + before + b"\x02"
@@ -166,9 +166,11 @@ async def test_a_session_closes_with_protocol_violation_for_a_length_of_2_62(pla
         except LookupError:
             assert place.version in TUPLES
             return
-        bare = place.version == BARE
-        stream.write(before_path(place) + LARGEST if bare and place.expect in BEFORE_PATH else place.types[0] + LARGEST)
-        if place.control and not (bare and place.expect not in BEFORE_PATH):
+        unframed = place.version == UNFRAMED
+        stream.write(
+            before_path(place) + LARGEST if unframed and place.expect in BEFORE_PATH else place.types[0] + LARGEST
+        )
+        if place.control and not (unframed and place.expect not in BEFORE_PATH):
             await peer.check_closed(VIOLATION)
         else:
             await peer.check_alive()
@@ -261,7 +263,7 @@ def test_a_count_may_reach_its_limit_and_not_pass_it(what, place, kind, fields, 
         if place.version == "moq-lite-03":
             items = b""  # hops have no ids there, only a number
         body = fields + four_bytes(count) + items + end
-        return kind + (body if place.version == BARE else four_bytes(len(body)) + body)
+        return kind + (body if place.version == UNFRAMED else four_bytes(len(body)) + body)
 
     with pytest.raises(LimitExceeded) as caught:
         place.machine().receive_data(written(bound + 1), False)

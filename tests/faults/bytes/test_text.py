@@ -27,7 +27,7 @@ from moqt_trio.protocol.events import (
 from moqt_trio.varint import encode
 from moqt_trio.wire import messages as m
 from moqt_trio.wire.messages import Expect, Goaway, Setup, StreamKind
-from tests.faults.dialects import BARE, CASES, LIMITS, NAMES, SHAKES, TUPLES, VIOLATION, Place, outcome
+from tests.faults.dialects import CASES, LIMITS, NAMES, SHAKES, TUPLES, UNFRAMED, VIOLATION, Place, outcome
 from tests.faults.hostile_peer import hostile_peer
 from tests.faults.raw_peer import code_of_reset
 from tests.transport.awaiting import accept_bidi
@@ -82,7 +82,7 @@ class Text:
     def message(self, text: bytes) -> bytes:
         """Return the message with another text; its lengths are true."""
         body = self.before + encode(len(text)) + text + self.after
-        return self.kind + (body if self.place.version == BARE else encode(len(body)) + body)
+        return self.kind + (body if self.place.version == UNFRAMED else encode(len(body)) + body)
 
     @property
     def limit(self) -> tuple[str, int]:
@@ -102,7 +102,7 @@ def _texts() -> list[Text]:
     for place, wire in CASES:
         kind = 1 if place.types[0] else 0
         # After the type, and after the length where there is one: each fits in one byte.
-        body = wire[kind if place.version == BARE else kind + 1 :]
+        body = wire[kind if place.version == UNFRAMED else kind + 1 :]
         here: list[tuple[int, bytes]] = []
         at = 0
         while match := re.compile(rb"[\x04-\x20]([a-z/.:?=0-9-]{4,})").search(body, at):
@@ -248,7 +248,7 @@ def test_a_path_in_a_handshake_is_text(shake):
         size = len(body + parameters)
         wire = shake.framed(body + parameters) if size < 64 else None
         if wire is None:
-            length = {"compat": size.to_bytes(2, "big"), "bare": b""}.get(shake.form.value, encode(size))
+            length = {"compat": size.to_bytes(2, "big"), "unframed": b""}.get(shake.form.value, encode(size))
             wire = shake.wire[: shake.head] + length + body + parameters
         events, error = outcome(shake.machine(), [wire])
         if good:

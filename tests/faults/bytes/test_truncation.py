@@ -15,13 +15,13 @@ from moqt_trio.errors import Malformed, RemoteProtocolError
 from moqt_trio.wire.handshake import HandshakeForm
 from moqt_trio.wire.messages import Expect
 from tests.faults.dialects import (
-    BARE,
     CASES,
     DEVELOP,
     MALFORMED_TRACK,
     NAMES,
     PLACES,
     SHAKES,
+    UNFRAMED,
     VIOLATION,
     Place,
     case_id,
@@ -31,8 +31,8 @@ from tests.faults.hostile_peer import hostile_peer
 from tests.faults.raw_peer import code_of_reset, code_of_stop, settled
 from tests.transport.awaiting import accept_bidi
 
-FRAMED = [(place, wire) for place, wire in CASES if place.version != BARE]
-FRAMED_SHAKES = [shake for shake in SHAKES if shake.form is not HandshakeForm.BARE]
+FRAMED = [(place, wire) for place, wire in CASES if place.version != UNFRAMED]
+FRAMED_SHAKES = [shake for shake in SHAKES if shake.form is not HandshakeForm.UNFRAMED]
 ENDS_SESSION = (Expect.SETUP, Expect.SESSION_UPDATE)
 PUBLISHED_CODES = {0x0, 0x1, MALFORMED_TRACK, 0x33}
 """What a broken request is reset with in the versions of moq-lite."""
@@ -198,7 +198,7 @@ def test_bytes_after_the_fields_of_a_handshake_are_malformed(shake):
     assert outcome(shake.machine(), [shake.framed(shake.body + b"\x00\x00")]) == ([], (Malformed, VIOLATION, "session"))
 
 
-@pytest.mark.parametrize(("place", "wire"), [case for case in CASES if case[0].version == BARE], ids=case_id)
+@pytest.mark.parametrize(("place", "wire"), [case for case in CASES if case[0].version == UNFRAMED], ids=case_id)
 def test_bytes_after_a_message_without_a_length_begin_the_next(place, wire):
     """moq-transfork-03 ends a message after its last field; where nothing more is due, more bytes break the stream."""
     said, error = outcome(place.machine(), [wire])
@@ -235,7 +235,7 @@ def test_a_parameter_that_does_not_fill_its_length_is_malformed(place, parameter
     check(place, error)
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if place.version != BARE], ids=str)
+@pytest.mark.parametrize("place", [place for place in PLACES if place.version != UNFRAMED], ids=str)
 async def test_a_session_closes_for_bytes_after_the_fields(place):
     """On a live session a message with bytes too many ends the session; a group's header only its stream."""
     client = place.expect in (Expect.GOAWAY,) or (place.expect is Expect.SESSION_UPDATE and place.ours)
