@@ -50,7 +50,7 @@ from .redirect import Candidate, RedirectChain, RedirectPolicy, allow_same_autho
 if TYPE_CHECKING:
     from ..limits import Limits
 
-logger = logging.getLogger("moqt_trio")
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hypercorn.config import Config
 
 if TYPE_CHECKING:
     from ..limits import Limits
 
-logger = logging.getLogger("moqt_trio.http")
+_ERROR_LOG: Final = "moqt_trio.http"
+"""The logger of hypercorn's errors and of the application's; `docs/howto/asgi.md` names it."""
+
 _ALT_SVC_S = 24 * 60 * 60
 """Seconds for which a browser remembers that there is HTTP/3."""
 
@@ -24,7 +26,7 @@ def base_settings(config: Config | None) -> Config:
     """
     if config is None:
         config = Config()
-        config.errorlog = logger
+        config.errorlog = logging.getLogger(_ERROR_LOG)
     if config.ca_certs is not None or config.verify_mode is not None:
         raise ValueError("client certificates are not supported: leave ca_certs and verify_mode out of the config")
     # Made now, or each copy would open the log files for itself.

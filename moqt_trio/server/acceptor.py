@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from ..wire.dialect import Dialect
     from .admission import Admission
 
-logger = logging.getLogger("moqt_trio")
+logger = logging.getLogger(__name__)
 
 _NO_SESSION = (VersionUnsupported, ConnectTimeout, RemoteProtocolError, SessionClosed)
 """How a negotiation fails that the peer broke, refused, or did not finish."""

@@ -11,7 +11,7 @@ import trio
 from ..certificates import Certificate, DevelopmentCertificates
 from ..transport.quic.settings import ServerIdentity
 
-logger = logging.getLogger("moqt_trio")
+logger = logging.getLogger(__name__)
 
 CertificateSource: TypeAlias = Callable[[], Certificate]
 """Return the certificate to show. Called for each connection that begins, in the task that reads the socket: it must

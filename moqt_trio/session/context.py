@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..transport.connection import Connection
     from ..transport.interface import AnyStream
 
-logger = logging.getLogger("moqt_trio")
+logger = logging.getLogger(__name__)
 
 Ts = TypeVarTuple("Ts")
 

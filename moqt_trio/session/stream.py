@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from ..codes import StreamCode
 from ..errors import RemoteProtocolError
 from ..transport.interface import StreamHandler
-from .context import SessionContext, logger
 
 if TYPE_CHECKING:
     from ..errors import MoqtError
     from ..protocol.events import Event
     from ..protocol.machine import StreamMachine
     from ..transport.stream import BidiStream
+    from .context import SessionContext
+
+logger = logging.getLogger(__name__)
 
 
 class _Resettable(Protocol):

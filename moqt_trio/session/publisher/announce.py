@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import trio
@@ -11,12 +12,13 @@ from ...errors import LocalProtocolError, SessionClosed, StreamReset
 from ...path import BroadcastPath
 from ...protocol.events import AnnouncementsRequested, Event
 from ...protocol.paths import track_path_local
-from ..context import logger
 from .request import RequestServer
 
 if TYPE_CHECKING:
     from ...model.origin import PublishedBroadcast
     from ...protocol.announce import AnnounceResponder
+
+logger = logging.getLogger(__name__)
 
 
 class AnnounceServer(RequestServer):

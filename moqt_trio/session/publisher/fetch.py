@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ from ...model.cursor import GroupRange
 from ...model.track import state_of
 from ...protocol.events import Event, FetchRequested
 from ...wire.messages import FetchUpdate
-from ..context import logger
 from .group import GroupServer
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ...path import BroadcastPath
     from ...protocol.fetch import FetchResponder
     from ...wire.messages import Fetch
+
+logger = logging.getLogger(__name__)
 
 
 class FetchServer(GroupServer):

@@ -7,6 +7,7 @@ ends by itself, they are finished. The servers are independent of each other.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -18,7 +19,6 @@ from ...errors import RemoteProtocolError
 from ...protocol.events import Event, RequestCancelled
 from ...tasks import Wakeup
 from ...transport.interface import StreamHandler
-from ..context import logger
 from ..stream import ControlStream, reset_and_stop
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ...transport.stream import BidiStream
     from ..context import SessionContext
     from .scheduler import SendScheduler
+
+logger = logging.getLogger(__name__)
 
 
 class ServedSubscription(Protocol):

@@ -18,6 +18,7 @@ until the peer has acknowledged all of it. The subscription's own stream is fini
 from __future__ import annotations
 
 import enum
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,6 @@ from ...model.cursor import GroupCursor, GroupRange
 from ...protocol.events import Event, SubscribeRequested
 from ...tasks import Wakeup
 from ...wire.messages import SubscribeUpdate
-from ..context import logger
 from .group import GroupServer, SentGroup, SentGroups, StreamOwner
 from .replies import Replies
 from .scheduler import TURN
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from ...protocol.subscribe import SubscribeResponder
     from ...transport.stream import BidiStream
     from .request import Serving
+
+logger = logging.getLogger(__name__)
 
 _EXPIRY_STEP = 1 / 8
 """The share of max age after which the draining groups are checked again. Checking every stream costs too much to do

@@ -265,7 +265,7 @@ UGLY = "".join(text for name, text in OPAQUE.items() if name not in ("dots", "do
 
 def check_log(caplog: pytest.LogCaptureFixture, count: int) -> None:
     """The library said this many things, each on one line of plain ASCII."""
-    records = [record for record in caplog.records if record.name == "moqt_trio"]
+    records = [record for record in caplog.records if record.name.startswith("moqt_trio.")]
     assert len(records) == count
     for record in records:
         line = logging.Formatter("%(message)s").format(record)
