@@ -1,6 +1,6 @@
 """A headless Chromium for the tests, driven through playwright-core by a Node process.
 
-It knows nothing of what is tested. Everything here blocks with a deadline.
+Everything here blocks with a deadline.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WEB = ROOT / "apps" / "echo" / "web"
 DRIVER = Path(__file__).with_name("driver.mjs")
 
 CALL_TIMEOUT = 30.0
-"""Seconds that the browser has for one thing; generous, because a busy machine starts it slowly."""
+"""Seconds that the browser has for one command; generous, because a busy machine starts it slowly."""
 
 
 def chromium() -> str | None:
@@ -47,14 +47,14 @@ def missing() -> str | None:
 
 
 class BrowserFailed(AssertionError):
-    """The browser did not do what it was asked to; the message holds what its pages said."""
+    """A command to the browser failed; the message has the output of its pages."""
 
 
 class Browser:
     """A running Chromium. Use it as a context manager.
 
     Args:
-        flags: Chromium's command line, besides what every test needs.
+        flags: Chromium's command line, besides those that every test needs.
     """
 
     def __init__(self, *flags: str) -> None:
@@ -106,14 +106,14 @@ class Browser:
         return self._log.read()
 
     def begin(self, method: str, **parameters: Any) -> int:
-        """Asks for something and does not wait for it; give what is returned to `finish`."""
+        """Starts a command; pass the returned number to `finish`."""
         number = next(self._ids)
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"id": number, "method": method, "parameters": parameters}) + "\n")
         return number
 
     def finish(self, number: int, timeout: float = CALL_TIMEOUT) -> Any:
-        """Waits for what was begun, and returns its result."""
+        """Waits for a command, and returns its result."""
         while number not in self._early:
             try:
                 answer = self._answers.get(timeout=timeout)
@@ -128,7 +128,7 @@ class Browser:
         return answer["result"]
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """Does something and returns its result."""
+        """Runs a command and returns its result."""
         return self.finish(self.begin(method, **parameters))
 
     @contextmanager
@@ -158,7 +158,7 @@ class Page:
     number: int
 
     def begin(self, source: str, argument: Any = None) -> int:
-        """Starts a JavaScript function of one argument in the page; give what is returned to `Browser.finish`."""
+        """Starts a JavaScript function of one argument in the page; pass the returned number to `Browser.finish`."""
         return self.browser.begin("evaluate", page=self.number, source=source, argument=argument)
 
     def run(self, source: str, argument: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""The browser tests: skipped, and told why, where there is no browser."""
+"""The browser tests: skipped with the reason where there is no browser."""
 
 from __future__ import annotations
 

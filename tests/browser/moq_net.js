@@ -2,7 +2,7 @@
 
 import * as Moq from "@moq/net";
 
-const PATIENCE_MS = 60_000;
+const LATENCY_MAX_MS = 60_000;
 const BROADCAST = "japan/kyoto";
 const TRACK = "text";
 
@@ -12,7 +12,7 @@ function frame(group, index, size) {
 }
 
 globalThis.moq = {
-  /** Connects with one version, and waits until the server has asked for what is published and announced its echo. */
+  /** Connects with one version, and waits until the server has subscribed and announced the echo. */
   async connect({ url, fingerprint, version }) {
     const transport = new WebTransport(url, {
       protocols: [version],
@@ -23,14 +23,14 @@ globalThis.moq = {
     await transport.ready;
     const connection = await Moq.Connection.connect(new URL(url), { transport });
     const broadcast = new Moq.Broadcast.Producer();
-    const track = broadcast.createTrack(TRACK, { latencyMax: PATIENCE_MS, ordered: true });
+    const track = broadcast.createTrack(TRACK, { latencyMax: LATENCY_MAX_MS, ordered: true });
     connection.publish(BROADCAST, broadcast);
     const announced = connection.announced("japan");
     const { path, active } = await announced.next();
     const subscription = connection
       .consume(BROADCAST)
       .track(TRACK)
-      .subscribe({ startGroup: 0, ordered: true, latencyMax: PATIENCE_MS });
+      .subscribe({ startGroup: 0, ordered: true, latencyMax: LATENCY_MAX_MS });
     Object.assign(moq, { connection, broadcast, track, announced, subscription });
     return { version: connection.version, path, active };
   },
@@ -57,8 +57,8 @@ globalThis.moq = {
     return whole;
   },
 
-  /** Withdraws what is published, and waits until the server withdraws its echo. */
-  async withdraw() {
+  /** Unannounces the broadcast, and waits until the server unannounces the echo. */
+  async unannounce() {
     moq.track.close();
     moq.broadcast.close();
     return await moq.announced.next();

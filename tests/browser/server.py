@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 Query = dict[str, str]
 
 _page: ContextVar[str | None] = ContextVar("page", default=None)
-"""Whose session a task serves: the `page` of the session's query."""
+"""The page of the session that a task serves: `page` in the query."""
 
 
-def tell(event: str, **fields: Any) -> None:
-    """Prints one event, and of whose session."""
+def report(event: str, **fields: Any) -> None:
+    """Prints one event, with the page of its session."""
     print(json.dumps({"event": event, "page": _page.get(), **fields}), flush=True)
 
 
@@ -81,7 +81,7 @@ async def echo_uni(session: WebTransportSession, query: Query) -> None:
 
 
 async def ask(session: WebTransportSession, query: Query) -> None:
-    """Opens a stream with a question, and puts the answer behind it."""
+    """Opens a stream with a question, and sends the answer back after it."""
     stream = await session.open_bidi()
     await send_all(stream, b"question?")
     answer = await read_all(stream)
@@ -92,12 +92,12 @@ async def ask(session: WebTransportSession, query: Query) -> None:
 
 async def echo_datagrams(session: WebTransportSession, query: Query) -> None:
     """Sends back each datagram."""
-    tell("datagrams", max_size=session.max_datagram_size)
+    report("datagrams", max_size=session.max_datagram_size)
     while True:
         session.send_datagram(await receive_datagram(session))
 
 
-async def give_up(session: WebTransportSession, query: Query) -> None:
+async def reset_stream(session: WebTransportSession, query: Query) -> None:
     """Resets and stops the client's first stream with the codes that it asks for."""
     stream = await accept_bidi(session)
     await stream.receive_some()
@@ -107,30 +107,30 @@ async def give_up(session: WebTransportSession, query: Query) -> None:
 
 
 async def report_resets(session: WebTransportSession, query: Query) -> None:
-    """Prints with which codes the client's first stream was reset and stopped."""
+    """Prints the codes with which the client's first stream was reset and stopped."""
     stream = await accept_bidi(session)
     await stream.receive_some()
-    tell("reading")
+    report("reading")
     try:
         await read_all(stream)
     except StreamReset as error:
-        tell("reset", code=error.code)
+        report("reset", code=error.code)
     try:
         while True:
             await send_all(stream, bytes(1000))
     except StreamReset as error:
-        tell("stopped", code=error.code)
+        report("stopped", code=error.code)
     await session.wait_closed()
 
 
 async def close(session: WebTransportSession, query: Query) -> None:
-    """Closes the session as the client asks for, once a stream has come."""
+    """Closes the session as the client asks for, once a stream has arrived."""
     await read_all(await accept_uni(session))
     session.close(int(query["code"]), query["reason"])
 
 
-async def linger(session: WebTransportSession, query: Query) -> None:
-    """Does nothing."""
+async def idle(session: WebTransportSession, query: Query) -> None:
+    """Waits until the session is closed."""
     await session.wait_closed()
 
 
@@ -149,7 +149,7 @@ async def open_many(session: WebTransportSession, query: Query) -> None:
 
 
 async def flood(session: WebTransportSession, query: Query) -> None:
-    """Sends on one stream without an end."""
+    """Sends on one stream forever."""
     stream = await session.open_uni()
     while True:
         await send_all(stream, bytes(10_000))
@@ -160,29 +160,29 @@ PATHS: dict[str, Callable[[WebTransportSession, Query], Awaitable[None]]] = {
     "/uni": echo_uni,
     "/ask": ask,
     "/datagrams": echo_datagrams,
-    "/give-up": give_up,
+    "/reset": reset_stream,
     "/report-resets": report_resets,
     "/close": close,
-    "/linger": linger,
+    "/idle": idle,
     "/many": open_many,
     "/flood": flood,
 }
 
 
 async def on_session(request: WebTransportRequest) -> None:
-    """Runs what is found at the path, and prints how the session ended."""
+    """Runs the function of the path, and prints how the session ended."""
     query = {name: values[0] for name, values in parse_qs(request.query).items()}
     _page.set(query.get("page"))
     if request.path not in PATHS:
         request.reject(int(query.get("status", 404)), b"no such path")
         return
-    tell("session", path=request.path, protocols=list(request.protocols), origin=request.origin)
+    report("session", path=request.path, protocols=list(request.protocols), origin=request.origin)
     session = request.accept(query.get("protocol"))
 
     async def report_end() -> None:
         error = await session.wait_closed()
         assert isinstance(error, SessionClosed)
-        tell("closed", path=request.path, code=error.remote_code, reason=error.reason, by_peer=error.by_peer)
+        report("closed", path=request.path, code=error.remote_code, reason=error.reason, by_peer=error.by_peer)
 
     try:
         async with trio.open_nursery() as nursery:
@@ -205,7 +205,7 @@ async def main(port: int) -> None:
     settings = ServerSettings(alpns=("h3",), identity=lambda: identity, limits=limits)
     async with trio.open_nursery() as nursery:
         listener = await nursery.start(partial(serve_quic, handle, "localhost", port, settings))
-        tell("listening", port=listener.port, fingerprint=certificate.fingerprint.hex())
+        report("listening", port=listener.port, fingerprint=certificate.fingerprint.hex())
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
         nursery.cancel_scope.cancel()
 

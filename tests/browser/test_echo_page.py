@@ -1,4 +1,4 @@
-"""The echo page in Chromium, served by the echo server: what is typed comes back, and what goes wrong is said."""
+"""The echo page in Chromium, served by the echo server: messages come back, and errors are shown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MESSAGES = ["good morning", "おはようございます", "  <b>spaces & marks<
 
 @pytest.fixture(scope="module")
 def echo_server() -> Iterator[Server]:
-    """An echo server that goes on to the end."""
+    """An echo server for all tests of this file."""
     with running_server() as server:
         yield server
 
@@ -71,7 +71,7 @@ def test_what_is_typed_comes_back(browser: Browser, echo_server: Server):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_versions(browser: Browser, echo_server: Server, version: str):
-    """The page speaks each version that it shares with the server, when it offers only that one."""
+    """The page works in each version that it shares with the server, when it offers only that one."""
     with browser.open(where(echo_server, version=version)) as page:
         page.wait("#state", "connected")
         assert page.text("#version") == version
@@ -113,7 +113,7 @@ def test_two_tabs(browser: Browser, echo_server: Server):
 
 
 def test_no_webtransport(browser: Browser, echo_server: Server, tmp_path: Path):
-    """A browser without WebTransport is told so, and what to use."""
+    """In a browser without WebTransport the page says so, and names browsers that have it."""
     script = tmp_path / "old.js"
     script.write_text("delete globalThis.WebTransport;")
     with browser.open(where(echo_server), scripts=[script]) as page:
@@ -177,14 +177,14 @@ def test_server_asks_to_leave(browser: Browser, version: str):
 
 
 def public_key_digest(port: int) -> str:
-    """Returns what names the key of a server to Chromium, which loads no page over QUIC from a stranger."""
+    """Returns what names the key of a server to Chromium, which loads no page over QUIC from an unknown key."""
     certificate = x509.load_pem_x509_certificate(ssl.get_server_certificate(("localhost", port)).encode())
     key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(hashlib.sha256(key).digest()).decode()
 
 
 def test_http3(echo_server: Server):
-    """The page and its files load over HTTP/3 when the browser is told to take nothing else."""
+    """The page and its files load over HTTP/3 when the browser uses nothing else."""
     host = f"localhost:{echo_server.port}"
     flags = (
         f"--origin-to-force-quic-on={host}",

@@ -1,4 +1,4 @@
-"""@moq/net in Chromium publishes to the echo server, and subscribes to what that publishes, in each shared version."""
+"""@moq/net in Chromium publishes to the echo server, and subscribes to the echo, in each shared version."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def echo_server() -> Iterator[Server]:
-    """An echo server that goes on to the end."""
+    """An echo server for all tests of this file."""
     with running_server() as server:
         yield server
 
@@ -61,7 +61,7 @@ def test_groups_come_back(connected: Page, groups: int, frames: int, size: int):
     assert sorted(connected.run("(what) => moq.echo(what)", what)) == list(range(groups))
 
 
-def test_echo_is_withdrawn(connected: Page):
-    """When the browser withdraws its broadcast, it hears that the server withdraws the echo."""
+def test_echo_is_unannounced(connected: Page):
+    """When the browser unannounces its broadcast, the server unannounces the echo."""
     assert connected.run("(what) => moq.echo(what)", {"groups": 1, "frames": 1, "size": 10}) == [0]
-    assert connected.run("() => moq.withdraw()") == {"path": "kyoto", "active": False}
+    assert connected.run("() => moq.unannounce()") == {"path": "kyoto", "active": False}

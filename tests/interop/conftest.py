@@ -1,4 +1,4 @@
-"""One process of the wheel for each file of tests, and a new one after a failure."""
+"""One process of moq-rs for each test module, and a new one after a failure."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.interop.moq_rs import MoqRs
 from tests.interop.processes import PEERS, Child
-from tests.interop.wheel import Wheel
 
 
 @pytest.fixture(scope="module")
-def current_wheel() -> Iterator[Callable[[], Wheel]]:
+def current_moq_rs() -> Iterator[Callable[[], MoqRs]]:
     """Returns the process that runs, or starts one."""
-    running: list[Wheel] = []
+    running: list[MoqRs] = []
     with ExitStack() as stack:
 
-        def current() -> Wheel:
-            if not running or running[-1].spoiled:
-                running.append(Wheel(stack.enter_context(Child(str(PEERS / "moq_rs_agent.py")))))
+        def current() -> MoqRs:
+            if not running or running[-1].failed:
+                running.append(MoqRs(stack.enter_context(Child(str(PEERS / "moq_rs_agent.py")))))
             return running[-1]
 
         yield current
 
 
 @pytest.fixture
-def wheel(current_wheel: Callable[[], Wheel]) -> Wheel:
-    """The wheel, listening, and ready to connect."""
-    return current_wheel()
+def moq_rs(current_moq_rs: Callable[[], MoqRs]) -> MoqRs:
+    """A process of moq-rs that listens and can connect."""
+    return current_moq_rs()

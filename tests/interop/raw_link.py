@@ -1,7 +1,7 @@
-"""A connection with the wheel on which a test writes every byte by hand, and that records what the wheel does.
+"""A connection with moq-rs on which a test writes every byte by hand, and that records what moq-rs does.
 
-Only the transport is this project's; messages are bytes here. It shows what a version lacks, or what the wheel does not
-do in it: which streams it opens, what it answers, and with which code it refuses.
+Only the transport is this project's; messages are bytes here. The tests show what a version lacks, or what moq-rs does
+not do in it: which streams it opens, what it answers, and with which code it refuses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from moqt_trio.transport.quic.settings import ClientSettings, ServerIdentity, Se
 from moqt_trio.transport.stream import BidiStream
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.server import WebTransportRequest, serve_http3
-from tests.interop.wheel import SECONDS, Pairing, Wheel, WheelSession
+from tests.interop.moq_rs import SECONDS, MoqRs, MoqRsSession, Pairing
 from tests.transport.quic_pair import connect_quic, serve_quic
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LIMITS = Limits()
 ANNOUNCE, SUBSCRIBE, FETCH, TRACK = 1, 2, 3, 6
-"""Types of bidirectional streams: the first byte that the one who asks writes."""
+"""Types of bidirectional streams: the first byte that the requester writes."""
 
 
 def prefixed(body: bytes) -> bytes:
@@ -58,14 +58,14 @@ TRACK_INFO = {5: prefixed(bytes.fromhex("7f 00 5388 800f4240")), 6: prefixed(byt
 
 
 class Recorded(StreamHandler):
-    """One stream, and what the wheel did on it.
+    """One stream, and what moq-rs did on it.
 
     Attributes:
         stream: The stream.
-        data: All that the wheel wrote.
+        data: All that moq-rs wrote.
         finished: True once it ended its half.
-        reset: With which code it gave its half up; None while it did not.
-        stopped: With which code it refused our half; None while it did not.
+        reset: The code with which it reset its half; None before.
+        stopped: The code with which it stopped our half; None before.
     """
 
     def __init__(self, link: RawLink, stream: ReceiveStream) -> None:
@@ -98,7 +98,7 @@ class Recorded(StreamHandler):
 
 
 class RawLink(ConnectionHandler):
-    """The connection, and the streams that the wheel opened on it.
+    """The connection, and the streams that moq-rs opened on it.
 
     Attributes:
         connection: The connection.
@@ -125,12 +125,12 @@ class RawLink(ConnectionHandler):
         self.changed()
 
     def changed(self) -> None:
-        """Wakes whoever waits for something to be true."""
+        """Wakes the tasks that wait for a condition."""
         self._changed.set()
         self._changed = trio.Event()
 
     async def until(self, holds: Callable[[], object]) -> None:
-        """Waits until something holds of what was recorded."""
+        """Waits until a condition on the recorded streams holds."""
         while not holds():
             await self._changed.wait()
 
@@ -145,18 +145,18 @@ class RawLink(ConnectionHandler):
         (await self.connection.open_uni()).write(data, fin=True)
 
     def bidirectional(self, kind: int) -> list[Recorded]:
-        """Returns the bidirectional streams of one type that the wheel opened."""
+        """Returns the bidirectional streams of one type that moq-rs opened."""
         # One class carries both kinds of streams; the number says which it is (RFC 9000, section 2.1).
         both_ways = [item for item in self.opened if not item.stream.stream_id & 2]
         return [item for item in both_ways if item.data[:1] == bytes([kind])]
 
     def unidirectional(self, kind: int) -> list[Recorded]:
-        """Returns the unidirectional streams of one type that the wheel opened."""
+        """Returns the unidirectional streams of one type that moq-rs opened."""
         one_way = [item for item in self.opened if item.stream.stream_id & 2]
         return [item for item in one_way if item.data[:1] == bytes([kind])]
 
     async def wait_bidirectional(self, kind: int) -> Recorded:
-        """Waits for the first stream of one type that the wheel opens, with one message on it."""
+        """Waits for the first stream of one type that moq-rs opens, with one message on it."""
         await self.until(lambda: any(len(item.data) > 1 for item in self.bidirectional(kind)))
         return self.bidirectional(kind)[0]
 
@@ -166,7 +166,7 @@ def _protocol(pairing: Pairing) -> str:
 
 
 async def _run_handshake(link: RawLink, pairing: Pairing) -> None:
-    """Does what a version wants before anything else."""
+    """Does the handshake or SETUP of a version."""
     number = bytes.fromhex("c0000000ff0dad") + bytes([pairing.number])
     if pairing.number >= 5:
         await link.send_uni(bytes.fromhex("01 01 00"))
@@ -182,44 +182,44 @@ async def _run_handshake(link: RawLink, pairing: Pairing) -> None:
 
 
 @asynccontextmanager
-async def raw_link(wheel: Wheel, pairing: Pairing) -> AsyncIterator[tuple[RawLink, WheelSession]]:
-    """Runs a connection with the wheel on which the version's handshake was done, and nothing else."""
+async def raw_link(moq_rs: MoqRs, pairing: Pairing) -> AsyncIterator[tuple[RawLink, MoqRsSession]]:
+    """Runs a connection with moq-rs on which only the version's handshake was done."""
     try:
         with trio.fail_after(SECONDS):
             async with AsyncExitStack() as stack:
-                connected = _client(wheel, pairing) if pairing.role == "client" else _server(wheel, pairing)
+                connected = _client(moq_rs, pairing) if pairing.role == "client" else _server(moq_rs, pairing)
                 async with connected as connection:
-                    # The wheel spells stream codes as WebTransport does over raw QUIC too.
+                    # moq-rs maps stream codes as WebTransport does over raw QUIC too.
                     connection.code_mapping = HTTP3_CODES
                     link = RawLink(connection)
                     await _run_handshake(link, pairing)
-                    yield link, await stack.enter_async_context(wheel.session())
+                    yield link, await stack.enter_async_context(moq_rs.session())
                     assert connection.closed is None
     except BaseException as error:
-        wheel.blame(error)
+        moq_rs.add_output_to(error)
         raise
 
 
 @asynccontextmanager
-async def _client(wheel: Wheel, pairing: Pairing) -> AsyncIterator[Connection]:
+async def _client(moq_rs: MoqRs, pairing: Pairing) -> AsyncIterator[Connection]:
     protocol, web = _protocol(pairing), pairing.scheme == "https"
     settings = ClientSettings(
         alpns=("h3" if web else protocol,),
         server_name="localhost",
         limits=LIMITS,
-        fingerprints=(bytes.fromhex(wheel.fingerprint),),
+        fingerprints=(bytes.fromhex(moq_rs.fingerprint),),
     )
-    async with connect_quic("localhost", wheel.port, settings) as connection:
+    async with connect_quic("localhost", moq_rs.port, settings) as connection:
         if not web:
             yield connection
             return
-        authority = f"localhost:{wheel.port}"
+        authority = f"localhost:{moq_rs.port}"
         async with open_webtransport(connection, authority, "/test", (protocol,), limits=LIMITS) as session:
             yield session
 
 
 @asynccontextmanager
-async def _server(wheel: Wheel, pairing: Pairing) -> AsyncIterator[Connection]:
+async def _server(moq_rs: MoqRs, pairing: Pairing) -> AsyncIterator[Connection]:
     protocol, web = _protocol(pairing), pairing.scheme == "https"
     certificate = development_certificate()
     identity = ServerIdentity(certificate.certificate, certificate.chain, certificate.private_key)
@@ -244,7 +244,7 @@ async def _server(wheel: Wheel, pairing: Pairing) -> AsyncIterator[Connection]:
     async with trio.open_nursery() as nursery:
         listener = await nursery.start(serve_quic, handle, "localhost", 0, settings)
         url = f"{pairing.scheme}://localhost:{listener.port}/test"
-        wheel.tell("connect", url=url, fingerprint=certificate.fingerprint.hex())
+        moq_rs.tell("connect", url=url, fingerprint=certificate.fingerprint.hex())
         await ready.wait()
         try:
             yield accepted[0]

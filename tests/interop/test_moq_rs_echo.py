@@ -1,4 +1,4 @@
-"""The echo server against a client of the `moq` wheel: an implementation that shares no line with this one."""
+"""The echo server against a client of the moq-rs package: an implementation that shares no line with this one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.interop.processes import PEERS, Child, shows_output_of
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("moq") is None,
-    reason="the moq-rs wheel is not installed: pip install 'moqt-trio[interop]'",
+    reason="the moq-rs package is not installed: pip install 'moqt-trio[interop]'",
 )
 
 VERSIONS = ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03", "moq-lite-02", "moq-lite-01"]
@@ -51,13 +51,13 @@ def start_echo_server(process: Child) -> EchoServer:
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def echo_server(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
-    """An echo server that offers one version only: the wheel takes whichever it shares."""
+    """An echo server that offers one version only: moq-rs takes whichever it shares."""
     with Child("-m", "apps.echo.server", "--port", "0", "--versions", request.param) as process:
         yield start_echo_server(process)
 
 
 def run_client(server: EchoServer, scheme: str, count: int, *options: str) -> list[dict[str, object]]:
-    """Runs the wheel's echo client to its end and returns the echoes it reports."""
+    """Runs moq-rs's echo client to its end and returns the echoes it reports."""
     script = str(PEERS / "moq_rs_echo_client.py")
     with (
         shows_output_of(server.process),
@@ -70,23 +70,23 @@ def run_client(server: EchoServer, scheme: str, count: int, *options: str) -> li
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_wheel_gets_every_message_back(echo_server: EchoServer, scheme: str):
-    """The wheel publishes, finds the echo of the same path on its session, and reads back what it sent, in groups of
+def test_moq_rs_gets_every_message_back(echo_server: EchoServer, scheme: str):
+    """moq-rs publishes, finds the echo of the same path on its session, and reads back what it sent, in groups of
     the sequence that it gave them."""
     echoes = run_client(echo_server, scheme, 10)
     assert sorted(echo["group"] for echo in echoes) == list(range(10))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_wheel_gets_large_messages_back(echo_server: EchoServer, scheme: str):
+def test_moq_rs_gets_large_messages_back(echo_server: EchoServer, scheme: str):
     """Messages of many packets, together more than one stream's window, come back as they were sent."""
     echoes = run_client(echo_server, scheme, 4, "--size", "150000")
     assert [echo["bytes"] for echo in echoes] == [150_000] * 4
 
 
-def test_the_wheel_and_the_server_choose_a_version_themselves():
-    """A server that offers all its versions echoes to a wheel that offers all of its own, over both transports; that
-    the wheel leaves is nothing that the server complains of, and SIGTERM ends it with exit code 0."""
+def test_moq_rs_and_the_server_choose_a_version_themselves():
+    """A server that offers all its versions echoes to a moq-rs client that offers all of its own, over both transports.
+    The server logs nothing when the client disconnects, and SIGTERM ends it with exit code 0."""
     with Child("-m", "apps.echo.server", "--port", "0") as process:
         server = start_echo_server(process)
         for scheme in SCHEMES:

@@ -1,7 +1,7 @@
 """One group that is asked for by its number, in both directions: each version, transport and role.
 
-moq-lite-01 and -02 have no FETCH; -03 and -04 have it, but the wheel neither serves nor sends it there, which the tests
-of bytes below show.
+moq-lite-01 and -02 have no FETCH; -03 and -04 have it, but moq-rs neither serves nor sends it there. The tests of the
+bytes below show this.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import pytest
 
 import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
+from tests.interop.moq_rs import MoqRs, Pairing, needs_moq_rs, pairings, payloads
 from tests.interop.raw_link import (
     ANNOUNCE,
     ANNOUNCES_X,
@@ -21,62 +22,61 @@ from tests.interop.raw_link import (
     raw_link,
     text,
 )
-from tests.interop.wheel import Pairing, Wheel, needs_wheel, pairings, payloads
 
-pytestmark = needs_wheel
+pytestmark = needs_moq_rs
 
 GROUPS, FRAMES = 3, 4
 EXPECTED = {group: payloads(group, FRAMES) for group in range(GROUPS)}
 
 
 @pairings(5, 6)
-async def test_we_fetch_from_the_wheel(wheel: Wheel, pairing: Pairing):
-    """Each group that the wheel keeps comes whole and byte for byte, the old ones too; one that it does not have raises
+async def test_we_fetch_from_moq_rs(moq_rs: MoqRs, pairing: Pairing):
+    """Each group that moq-rs keeps comes whole and byte for byte, the old ones too; one that it does not have raises
     `NotFound`, and the session goes on."""
-    async with pairing.sessions(wheel) as (ours, theirs):
-        theirs.tell("publish", path="wheel/out", track="t")
+    async with pairing.sessions(moq_rs) as (ours, theirs):
+        theirs.tell("publish", path="theirs/out", track="t")
         for sequence, frames in EXPECTED.items():
-            theirs.write("wheel/out", sequence, frames)
+            theirs.write("theirs/out", sequence, frames)
         await theirs.settle()
-        async with ours.announcements("wheel") as announcements:
+        async with ours.announcements("theirs") as announcements:
             await anext(announcements)
         received = {}
         for sequence in EXPECTED:
-            async with ours.fetch("wheel/out", "t", sequence) as group:
+            async with ours.fetch("theirs/out", "t", sequence) as group:
                 received[sequence] = [bytes(frame) async for frame in group]
         assert received == EXPECTED
         with pytest.raises(moqt.NotFound):
-            async with ours.fetch("wheel/out", "t", 77) as group:
+            async with ours.fetch("theirs/out", "t", 77) as group:
                 await anext(group)
-        async with ours.fetch("wheel/out", "t", 0) as group:
+        async with ours.fetch("theirs/out", "t", 0) as group:
             assert [bytes(frame) async for frame in group] == EXPECTED[0]
 
 
 @pairings(6)
-async def test_we_fetch_a_part_from_the_wheel(wheel: Wheel, pairing: Pairing):
-    """In moq-lite-06 the wheel sends the frames that we name of a group, from the first to the last, and no others."""
-    async with pairing.sessions(wheel) as (ours, theirs):
-        theirs.tell("publish", path="wheel/out", track="t")
-        theirs.write("wheel/out", 1, EXPECTED[1])
+async def test_we_fetch_a_part_from_moq_rs(moq_rs: MoqRs, pairing: Pairing):
+    """In moq-lite-06 moq-rs sends the frames that we name of a group, from the first to the last, and no others."""
+    async with pairing.sessions(moq_rs) as (ours, theirs):
+        theirs.tell("publish", path="theirs/out", track="t")
+        theirs.write("theirs/out", 1, EXPECTED[1])
         await theirs.settle()
-        async with ours.announcements("wheel") as announcements:
+        async with ours.announcements("theirs") as announcements:
             await anext(announcements)
         for start, end in [(0, 0), (1, 2), (2, None), (3, 3), (1, 99)]:
-            async with ours.fetch("wheel/out", "t", 1, start_frame=start, end_frame=end) as group:
+            async with ours.fetch("theirs/out", "t", 1, start_frame=start, end_frame=end) as group:
                 received = [bytes(frame) async for frame in group]
             assert received == EXPECTED[1][start : None if end is None else end + 1]
 
 
 @pairings(5, 6)
-async def test_the_wheel_fetches_from_us(wheel: Wheel, pairing: Pairing):
-    """The wheel gets each group that we keep as it was written; one that we do not have fails there as not found."""
+async def test_moq_rs_fetches_from_us(moq_rs: MoqRs, pairing: Pairing):
+    """moq-rs gets each group that we keep as it was written; one that we do not have fails there as not found."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", max_age=60)
     for sequence, frames in EXPECTED.items():
         async with track.open_group(sequence) as group:
             for frame in frames:
                 await group.send(frame)
-    async with pairing.sessions(wheel) as (ours, theirs), ours.publish("our/out", broadcast):
+    async with pairing.sessions(moq_rs) as (ours, theirs), ours.publish("our/out", broadcast):
         for sequence in EXPECTED:
             theirs.tell("fetch", path="our/out", track="t", sequence=sequence)
             assert await theirs.wait_frames("fetched", path="our/out") == (sequence, EXPECTED[sequence])
@@ -88,37 +88,37 @@ async def test_the_wheel_fetches_from_us(wheel: Wheel, pairing: Pairing):
 
 
 @pairings(3, 4)
-async def test_the_wheel_resets_our_fetch_in_older_versions(wheel: Wheel, pairing: Pairing):
-    """In moq-lite-03 and -04 a fetch fails here with the wheel's code 1, although it has the group; a subscription to
+async def test_moq_rs_resets_our_fetch_in_older_versions(moq_rs: MoqRs, pairing: Pairing):
+    """In moq-lite-03 and -04 a fetch fails here with moq-rs's code 1, although it has the group; a subscription to
     it works on the same session."""
-    async with pairing.sessions(wheel) as (ours, theirs):
-        theirs.tell("publish", path="wheel/out", track="t")
-        theirs.write("wheel/out", 0, EXPECTED[0])
+    async with pairing.sessions(moq_rs) as (ours, theirs):
+        theirs.tell("publish", path="theirs/out", track="t")
+        theirs.write("theirs/out", 0, EXPECTED[0])
         await theirs.settle()
-        async with ours.announcements("wheel") as announcements:
+        async with ours.announcements("theirs") as announcements:
             await anext(announcements)
         with pytest.raises(moqt.StreamReset) as refusal:
-            async with ours.fetch("wheel/out", "t", 0) as group:
+            async with ours.fetch("theirs/out", "t", 0) as group:
                 await anext(group)
         assert (refusal.value.code, refusal.value.by_peer) == (StreamCode.CANCELLED, True)
-        async with ours.subscribe("wheel/out", "t", max_age=60) as subscription:
+        async with ours.subscribe("theirs/out", "t", max_age=60) as subscription:
             group = await anext(subscription)
             assert [bytes(frame) async for frame in group] == EXPECTED[0]
 
 
 @pairings(1, 2)
-async def test_we_know_no_fetch_where_the_version_has_none(wheel: Wheel, pairing: Pairing):
+async def test_we_know_no_fetch_where_the_version_has_none(moq_rs: MoqRs, pairing: Pairing):
     """In moq-lite-01 and -02 a fetch is refused by our own side before anything is sent."""
-    async with pairing.sessions(wheel) as (ours, _):
+    async with pairing.sessions(moq_rs) as (ours, _):
         with pytest.raises(moqt.LocalProtocolError, match="has no fetch"):
-            ours.fetch("wheel/out", "t", 0)
+            ours.fetch("theirs/out", "t", 0)
 
 
 @pairings(1, 2, 3, 4)
-async def test_the_wheel_answers_a_fetch_stream_with_a_reset(wheel: Wheel, pairing: Pairing):
-    """Up to moq-lite-04 the wheel answers a stream of type 3 by RESET_STREAM 1 and STOP_SENDING 0, without one byte of
+async def test_moq_rs_answers_a_fetch_stream_with_a_reset(moq_rs: MoqRs, pairing: Pairing):
+    """Up to moq-lite-04 moq-rs answers a stream of type 3 by RESET_STREAM 1 and STOP_SENDING 0, without one byte of
     the group that it has, and whether or not the version knows the type; its announce stream goes on."""
-    async with raw_link(wheel, pairing) as (link, theirs):
+    async with raw_link(moq_rs, pairing) as (link, theirs):
         theirs.tell("publish", path="x", track="t")
         theirs.write("x", 7, [b"frame"])
         await theirs.settle()
@@ -131,10 +131,10 @@ async def test_the_wheel_answers_a_fetch_stream_with_a_reset(wheel: Wheel, pairi
 
 
 @pairings(1, 2, 3, 4)
-async def test_the_wheel_sends_no_fetch_in_older_versions(wheel: Wheel, pairing: Pairing):
-    """Up to moq-lite-04 the wheel's own fetch fails inside it: the next stream that it opens is the subscription that
-    it is told of afterwards, and none is of type 3."""
-    async with raw_link(wheel, pairing) as (link, theirs):
+async def test_moq_rs_sends_no_fetch_in_older_versions(moq_rs: MoqRs, pairing: Pairing):
+    """Up to moq-lite-04 moq-rs's own fetch fails without a stream: the next stream that it opens is that of the next
+    command, a subscription, and none is of type 3."""
+    async with raw_link(moq_rs, pairing) as (link, theirs):
         announcements = await link.wait_bidirectional(ANNOUNCE)
         announcements.write(ANNOUNCES_X[pairing.number])
         theirs.tell("fetch", path="x", track="t", sequence=7)
@@ -147,10 +147,10 @@ async def test_the_wheel_sends_no_fetch_in_older_versions(wheel: Wheel, pairing:
 
 
 @pairings(5, 6)
-async def test_the_wheel_always_fetches_whole_groups(wheel: Wheel, pairing: Pairing):
-    """The bytes of the wheel's FETCH: broadcast, track, priority 0 and the group; in moq-lite-06 also a first frame of
+async def test_moq_rs_always_fetches_whole_groups(moq_rs: MoqRs, pairing: Pairing):
+    """The bytes of moq-rs's FETCH: broadcast, track, priority 0 and the group; in moq-lite-06 also a first frame of
     0 and no last one, which its interface cannot change."""
-    async with raw_link(wheel, pairing) as (link, theirs):
+    async with raw_link(moq_rs, pairing) as (link, theirs):
         announcements = await link.wait_bidirectional(ANNOUNCE)
         announcements.write(ANNOUNCES_X[pairing.number])
         theirs.tell("fetch", path="x", track="t", sequence=7)

@@ -1,4 +1,4 @@
-"""Tracks that are refused and subscriptions that are given up, in both directions: each version, transport and role.
+"""Tracks that are refused and subscriptions that are cancelled, in both directions: each version, transport and role.
 
 Whatever is refused or cancelled ends alone: the session goes on, which each test shows by a subscription after it.
 """
@@ -9,31 +9,31 @@ import pytest
 
 import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
+from tests.interop.moq_rs import MoqRs, Pairing, check_session_lives, each_pairing, needs_moq_rs, payloads
 from tests.interop.raw_link import ANNOUNCE, ANNOUNCES_X, SUBSCRIBE, TRACK, TRACK_INFO, prefixed, raw_link
-from tests.interop.wheel import Pairing, Wheel, check_session_lives, each_pairing, needs_wheel, payloads
 
-pytestmark = needs_wheel
+pytestmark = needs_moq_rs
 
 APPLICATION = 0x40
-"""The wheel sends a code of the application's as this much more."""
+"""The offset that moq-rs adds to a code of the application."""
 
 
 @each_pairing
-async def test_the_wheel_refuses_a_track(wheel: Wheel, pairing: Pairing):
-    """The code of the wheel's refusal reaches our subscriber; a track, or a broadcast, that it does not have raises
+async def test_moq_rs_refuses_a_track(moq_rs: MoqRs, pairing: Pairing):
+    """The code of moq-rs's refusal reaches our subscriber; a track, or a broadcast, that it does not have raises
     `NotFound`."""
-    async with pairing.sessions(wheel) as (ours, theirs):
-        theirs.tell("refuse", path="wheel/refusing", code=19)
-        async with ours.announcements("wheel") as announcements:
+    async with pairing.sessions(moq_rs) as (ours, theirs):
+        theirs.tell("refuse", path="theirs/refusing", code=19)
+        async with ours.announcements("theirs") as announcements:
             await anext(announcements)
         with pytest.raises(moqt.StreamReset) as refusal:
-            async with ours.subscribe("wheel/refusing", "anything") as subscription:
+            async with ours.subscribe("theirs/refusing", "anything") as subscription:
                 await anext(subscription)
         assert refusal.value.code == APPLICATION + 19
         assert refusal.value.by_peer
         await theirs.wait("refused", track="anything")
-        theirs.tell("publish", path="wheel/out", track="t")
-        for path, track in [("wheel/out", "other"), ("nowhere", "t")]:
+        theirs.tell("publish", path="theirs/out", track="t")
+        for path, track in [("theirs/out", "other"), ("nowhere", "t")]:
             with pytest.raises(moqt.NotFound):
                 async with ours.subscribe(path, track) as subscription:
                     await anext(subscription)
@@ -41,9 +41,9 @@ async def test_the_wheel_refuses_a_track(wheel: Wheel, pairing: Pairing):
 
 
 @each_pairing
-async def test_we_refuse_a_track(wheel: Wheel, pairing: Pairing):
-    """The wheel's subscription to a track that our broadcast lacks fails there with the code that says so."""
-    async with pairing.sessions(wheel) as (ours, theirs):
+async def test_we_refuse_a_track(moq_rs: MoqRs, pairing: Pairing):
+    """moq-rs's subscription to a track that our broadcast lacks fails there with the code that says so."""
+    async with pairing.sessions(moq_rs) as (ours, theirs):
         async with ours.publish("our/out", moqt.Broadcast()):
             theirs.tell("subscribe", path="our/out", track="missing", max_age=60)
             failure = await theirs.wait("failed", path="our/out", track="missing")
@@ -52,12 +52,12 @@ async def test_we_refuse_a_track(wheel: Wheel, pairing: Pairing):
 
 
 @each_pairing
-async def test_the_wheel_cancels_a_subscription_of_ours(wheel: Wheel, pairing: Pairing):
-    """When the wheel leaves in the middle of a group, our track sees that nobody listens, the writer goes on unharmed,
-    and the wheel may subscribe again."""
+async def test_moq_rs_cancels_a_subscription_of_ours(moq_rs: MoqRs, pairing: Pairing):
+    """When moq-rs cancels in the middle of a group, our track has no subscriber, its writer can go on, and moq-rs may
+    subscribe again."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", delivery="reliable", max_age=60)
-    async with pairing.sessions(wheel) as (ours, theirs), ours.publish("our/out", broadcast):
+    async with pairing.sessions(moq_rs) as (ours, theirs), ours.publish("our/out", broadcast):
         theirs.tell("subscribe", path="our/out", track="t", max_age=60)
         await track.wait_subscribed()
         async with track.open_group(0) as group:
@@ -100,15 +100,15 @@ def one_frame(version: int, payload: bytes) -> bytes:
 
 
 @each_pairing
-async def test_the_wheel_opens_a_group_of_a_cancelled_subscription_again(wheel: Wheel, pairing: Pairing):
-    """The wheel keeps the track of a subscription that it cancelled: until a group's stream is reset, a further
+async def test_moq_rs_opens_a_group_of_a_cancelled_subscription_again(moq_rs: MoqRs, pairing: Pairing):
+    """moq-rs keeps the track of a subscription that it cancelled: until a group's stream is reset, a further
     subscription opens this group before we have answered.
 
     A reset that comes at this moment, with the code 1 that we use, may end the group in the further subscription too:
     it reads `incomplete`, code 1, or waits for another copy of the group. Later groups arrive in any case.
     """
     version = pairing.number
-    async with raw_link(wheel, pairing) as (link, theirs):
+    async with raw_link(moq_rs, pairing) as (link, theirs):
         announcements = await link.wait_bidirectional(ANNOUNCE)
         announcements.write(ANNOUNCES_X[version])
         theirs.tell("subscribe", path="x", track="t", max_age=60)
@@ -135,25 +135,24 @@ async def test_the_wheel_opens_a_group_of_a_cancelled_subscription_again(wheel: 
 
 
 @each_pairing
-async def test_we_cancel_a_subscription_of_the_wheels(wheel: Wheel, pairing: Pairing):
-    """When we leave in the middle of a group, the wheel's track sees that nobody listens, and we may subscribe
-    again."""
-    async with pairing.sessions(wheel) as (ours, theirs):
-        theirs.tell("publish", path="wheel/out", track="t")
-        theirs.write("wheel/out", 0, [b"first"], do="begin")
-        async with ours.announcements("wheel") as announcements:
+async def test_we_cancel_a_subscription_of_moq_rs(moq_rs: MoqRs, pairing: Pairing):
+    """When we cancel in the middle of a group, moq-rs's track has no subscriber, and we may subscribe again."""
+    async with pairing.sessions(moq_rs) as (ours, theirs):
+        theirs.tell("publish", path="theirs/out", track="t")
+        theirs.write("theirs/out", 0, [b"first"], do="begin")
+        async with ours.announcements("theirs") as announcements:
             await anext(announcements)
-        async with ours.subscribe("wheel/out", "t", max_age=60) as subscription:
+        async with ours.subscribe("theirs/out", "t", max_age=60) as subscription:
             group = await anext(subscription)
             assert (group.sequence, await anext(group)) == (0, b"first")
-            theirs.tell("demand", path="wheel/out", wanted=True)
-            await theirs.wait("used", path="wheel/out")
-        theirs.tell("demand", path="wheel/out", wanted=False)
-        await theirs.wait("unused", path="wheel/out")
+            theirs.tell("demand", path="theirs/out", wanted=True)
+            await theirs.wait("used", path="theirs/out")
+        theirs.tell("demand", path="theirs/out", wanted=False)
+        await theirs.wait("unused", path="theirs/out")
         frames = payloads(1, 3)
-        theirs.write("wheel/out", 1, frames)
+        theirs.write("theirs/out", 1, frames)
         received = {}
-        async with ours.subscribe("wheel/out", "t", max_age=60) as subscription:
+        async with ours.subscribe("theirs/out", "t", max_age=60) as subscription:
             while 1 not in received:
                 group = await anext(subscription)
                 # moq-lite-06 replays the group that is still being written.

@@ -1,4 +1,4 @@
-"""Our client against a server of the `moq` wheel: an implementation that shares no line with this one."""
+"""Our client against a server of the moq-rs package: an implementation that shares no line with this one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.interop.processes import PEERS, Child
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("moq") is None,
-    reason="the moq-rs wheel is not installed: pip install 'moqt-trio[interop]'",
+    reason="the moq-rs package is not installed: pip install 'moqt-trio[interop]'",
 )
 
 VERSIONS = ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03"]
 SAYS_THE_END = {"moq-lite-06", "moq-lite-05"}
-"""Versions with a message for a track's end; in those before, the wheel takes five seconds to believe it."""
+"""Versions with a message for a track's end; in those before, moq-rs waits five seconds after the FIN."""
 SCHEMES = ["https", "moqt"]
 GROUPS, FRAMES = 5, 4
 
@@ -35,7 +35,7 @@ each_version = pytest.mark.parametrize(
 
 
 def known_payload(group: int, frame: int) -> bytes:
-    """Returns what the wheel's server publishes there, by the rule that its script documents."""
+    """Returns what moq-rs's server publishes there, by the rule that its script documents."""
     size = (group * 37 + frame * frame * 4111) % 50_000
     digest = hashlib.sha256(f"{group}/{frame}".encode()).digest()
     return (digest * (size // len(digest) + 1))[:size]
@@ -47,8 +47,8 @@ async def next_event(server: Child, event: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def session_with_wheel(version: str, scheme: str, *options: str) -> AsyncIterator[tuple[moqt.Session, Child]]:
-    """Starts a server of the wheel's and connects to it."""
+async def session_with_moq_rs(version: str, scheme: str, *options: str) -> AsyncIterator[tuple[moqt.Session, Child]]:
+    """Starts a server of moq-rs and connects to it."""
     arguments = ["--groups", str(GROUPS), "--frames", str(FRAMES), *options]
     with trio.fail_after(60), Child(str(PEERS / "moq_rs_server.py"), *arguments) as server:
         listening = await next_event(server, "listening")
@@ -59,10 +59,10 @@ async def session_with_wheel(version: str, scheme: str, *options: str) -> AsyncI
 
 
 @each_combination
-async def test_a_track_of_the_wheel_arrives_byte_for_byte(version: str, scheme: str):
-    """We find the wheel's broadcast among its announcements and read every group and frame of its track."""
+async def test_a_track_of_moq_rs_arrives_byte_for_byte(version: str, scheme: str):
+    """We find moq-rs's broadcast among its announcements and read every group and frame of its track."""
     received: dict[int, list[bytes]] = {}
-    async with session_with_wheel(version, scheme) as (session, _):
+    async with session_with_moq_rs(version, scheme) as (session, _):
         async with session.announcements("peer") as announcements:
             announcement = await anext(announcements)
             assert str(announcement.path) == "peer/known"
@@ -76,13 +76,13 @@ async def test_a_track_of_the_wheel_arrives_byte_for_byte(version: str, scheme: 
 
 
 @each_combination
-async def test_what_we_publish_reaches_the_wheel_byte_for_byte(version: str, scheme: str):
-    """The wheel finds our broadcast, subscribes, and reads every group and frame as it was written."""
+async def test_what_we_publish_reaches_moq_rs_byte_for_byte(version: str, scheme: str):
+    """moq-rs finds our broadcast, subscribes, and reads every group and frame as it was written."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("bytes", delivery="reliable", max_age=60)
     received: dict[int, list[bytes]] = {}
     async with (
-        session_with_wheel(version, scheme, "--read", "client/out", "bytes") as (session, server),
+        session_with_moq_rs(version, scheme, "--read", "client/out", "bytes") as (session, server),
         session.publish("client/out", broadcast),
     ):
         await track.wait_subscribed()
@@ -100,10 +100,10 @@ async def test_what_we_publish_reaches_the_wheel_byte_for_byte(version: str, sch
 
 
 @each_version
-async def test_a_track_that_the_wheel_ends_ends_here(version: str, scheme: str):
+async def test_a_track_that_moq_rs_ends_ends_here(version: str, scheme: str):
     """Iteration over a track that its publisher finished comes to a clean end, with the last group delivered."""
     async with (
-        session_with_wheel(version, scheme, "--finish") as (session, _),
+        session_with_moq_rs(version, scheme, "--finish") as (session, _),
         session.subscribe("peer/known", "data", max_age=60) as subscription,
     ):
         received = {group.sequence: [bytes(frame) async for frame in group] async for group in subscription}
@@ -112,10 +112,10 @@ async def test_a_track_that_the_wheel_ends_ends_here(version: str, scheme: str):
 
 
 @each_version
-async def test_a_broadcast_that_the_wheel_retracts_is_reported_as_gone(version: str, scheme: str):
-    """An announcement is followed by its withdrawal when the publisher closes the broadcast."""
+async def test_a_broadcast_that_moq_rs_unannounces_is_reported_as_inactive(version: str, scheme: str):
+    """An announcement is followed by its end when the publisher closes the broadcast."""
     async with (
-        session_with_wheel(version, scheme, "--ending") as (session, server),
+        session_with_moq_rs(version, scheme, "--ending") as (session, server),
         session.announcements("peer/ending") as announcements,
     ):
         announcement = await anext(announcements)
@@ -126,9 +126,9 @@ async def test_a_broadcast_that_the_wheel_retracts_is_reported_as_gone(version: 
 
 
 @each_version
-async def test_a_track_that_the_wheel_refuses_raises_here(version: str, scheme: str):
-    """A refusal reaches the subscriber as an error of this library's, and the session lives on."""
-    async with session_with_wheel(version, scheme, "--refuse", "19") as (session, server):
+async def test_a_track_that_moq_rs_refuses_raises_here(version: str, scheme: str):
+    """A refusal reaches the subscriber as an error of this library, and the session goes on."""
+    async with session_with_moq_rs(version, scheme, "--refuse", "19") as (session, server):
         with pytest.raises(moqt.MoqtError):
             async with session.subscribe("peer/refusing", "anything") as subscription:
                 await anext(subscription)

@@ -46,12 +46,12 @@ def peer(script: str, *arguments: str) -> Child:
 
 
 def client_of(port: int, path: str, task: str, *protocols: str) -> Child:
-    """Starts the bare client with one of its tasks, and with subprotocols to offer."""
+    """Starts the WebTransport client with one of its tasks, and with subprotocols to offer."""
     return peer("pywebtransport_client.py", f"https://127.0.0.1:{port}{path}", task, *protocols)
 
 
 def event_of(process: Child, page: str, name: str) -> dict[str, Any]:
-    """Waits for what the bare server reports of the session whose query names this page."""
+    """Waits for the next event of the server for the session whose query has this page."""
     while True:
         event = process.wait_event(name)
         if event["page"] == page:
@@ -59,7 +59,7 @@ def event_of(process: Child, page: str, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def bare_server() -> Iterator[tuple[Child, int]]:
+def webtransport_server() -> Iterator[tuple[Child, int]]:
     """A server of ours whose paths do what their names say; its process and its port."""
     with Child("-m", "tests.browser.server", "0") as process:
         yield process, process.wait_event("listening")["port"]
@@ -68,9 +68,9 @@ def bare_server() -> Iterator[tuple[Child, int]]:
 class TestAsClient:
     """pywebtransport connects to a server of ours that knows no MoQ."""
 
-    def run(self, bare_server: tuple[Child, int], path: str, task: str) -> list[dict[str, object]]:
+    def run(self, webtransport_server: tuple[Child, int], path: str, task: str) -> list[dict[str, object]]:
         """Runs a task to its end, and returns what it reported, without the first and the last line."""
-        process, port = bare_server
+        process, port = webtransport_server
         with shows_output_of(process), client_of(port, path, task) as client:
             client.wait_event("done")
             assert client.wait_ended() == 0
@@ -78,43 +78,43 @@ class TestAsClient:
         assert (events[0]["event"], events[-1]["event"]) == ("ready", "done")
         return events[1:-1]
 
-    def test_bidirectional_streams(self, bare_server):
+    def test_bidirectional_streams(self, webtransport_server):
         """Streams of the client are echoed: empty, small, of a megabyte, and thirty at once."""
         sizes = (0, 1, 5000, MEGABYTE)
-        assert self.run(bare_server, "/bidi", "bidi") == [
+        assert self.run(webtransport_server, "/bidi", "bidi") == [
             *({"event": "echo", "size": size, "same": True} for size in sizes),
             {"event": "together", "same": 30},
         ]
 
-    def test_unidirectional_streams(self, bare_server):
+    def test_unidirectional_streams(self, webtransport_server):
         """A megabyte goes to the server on one stream, and comes back on one of the server's."""
-        assert self.run(bare_server, "/uni", "uni") == [{"event": "echo", "same": True}]
+        assert self.run(webtransport_server, "/uni", "uni") == [{"event": "echo", "same": True}]
 
-    def test_streams_that_the_server_opens(self, bare_server):
+    def test_streams_that_the_server_opens(self, webtransport_server):
         """The server opens a bidirectional stream and reads the answer on it; and sixty unidirectional ones at once."""
-        assert self.run(bare_server, "/ask", "ask") == [
+        assert self.run(webtransport_server, "/ask", "ask") == [
             {"event": "question", "text": "question?"},
             {"event": "reply", "text": " answer"},
         ]
-        assert self.run(bare_server, "/many?count=60", "many") == [{"event": "streams", "count": 60}]
+        assert self.run(webtransport_server, "/many?count=60", "many") == [{"event": "streams", "count": 60}]
 
-    def test_datagrams(self, bare_server):
+    def test_datagrams(self, webtransport_server):
         """Datagrams come back, the empty one included."""
-        events = self.run(bare_server, "/datagrams", "datagrams")
+        events = self.run(webtransport_server, "/datagrams", "datagrams")
         assert [event["same"] for event in events] == [True] * 4
 
-    def test_codes_of_the_server(self, bare_server):
+    def test_codes_of_the_server(self, webtransport_server):
         """The codes of a reset and of a stop, 32 bits both, arrive as the server gave them."""
-        events = self.run(bare_server, "/give-up?reset=5&stop=4294967295", "told_codes")
+        events = self.run(webtransport_server, "/reset?reset=5&stop=4294967295", "codes_of_server")
         assert events == [
             {"event": "read failed", "code": 5},
             {"event": "stream_reset_received", "code": 5},
             {"event": "stream_stop_sending_received", "code": 0xFFFFFFFF},
         ]
 
-    def test_codes_of_the_client(self, bare_server):
+    def test_codes_of_the_client(self, webtransport_server):
         """The codes of a reset and of a stop arrive as the client gave them."""
-        process, port = bare_server
+        process, port = webtransport_server
         with shows_output_of(process), client_of(port, "/report-resets?page=codes", "tells_codes") as client:
             event_of(process, "codes", "reading")
             client.tell("")
@@ -123,56 +123,56 @@ class TestAsClient:
             client.tell("")
             assert client.wait_ended() == 0
 
-    def test_the_server_closes(self, bare_server):
+    def test_the_server_closes(self, webtransport_server):
         """The code of 32 bits and the reason of 1024 bytes arrive with the server's close."""
-        events = self.run(bare_server, "/close?code=4294967295&reason=" + "%C3%A9" * 512, "hears_close")
+        events = self.run(webtransport_server, "/close?code=4294967295&reason=" + "%C3%A9" * 512, "hears_close")
         assert events == [{"event": "closed", "code": 0xFFFFFFFF, "reason": "é" * 512}]
 
-    def test_the_client_closes(self, bare_server):
+    def test_the_client_closes(self, webtransport_server):
         """The client's code and its reason of 1024 bytes reach the handler."""
-        process, _ = bare_server
-        self.run(bare_server, "/linger?page=closes", "closes")
+        process, _ = webtransport_server
+        self.run(webtransport_server, "/idle?page=closes", "closes")
         end = event_of(process, "closes", "closed")
         assert (end["code"], end["by_peer"]) == (0xFFFFFFFF, True)
         assert end["reason"].startswith("r\\xe9sum\\xe9" * 20)
 
-    def test_negotiation(self, bare_server):
+    def test_negotiation(self, webtransport_server):
         """The offer is read, escapes and all, and the choice arrives."""
-        process, port = bare_server
+        process, port = webtransport_server
         awkward = 'a, "b" \\c'
         offer = ("moq-lite-04", awkward)
         for page, chosen in enumerate(offer):
-            path = f"/linger?page={page}&protocol={quote(chosen)}"
+            path = f"/idle?page={page}&protocol={quote(chosen)}"
             with shows_output_of(process), client_of(port, path, "closes", *offer) as client:
                 assert event_of(process, str(page), "session")["protocols"] == list(offer)
                 assert client.wait_event("ready")["protocol"] == chosen
                 client.wait_event("done")
 
-    def test_no_offer(self, bare_server):
+    def test_no_offer(self, webtransport_server):
         """Without an offer there is no choice, and the session opens."""
-        process, port = bare_server
-        with shows_output_of(process), client_of(port, "/linger", "closes") as client:
+        process, port = webtransport_server
+        with shows_output_of(process), client_of(port, "/idle", "closes") as client:
             assert client.wait_event("ready")["protocol"] is None
 
-    def test_an_offer_without_a_choice(self, bare_server):
+    def test_an_offer_without_a_choice(self, webtransport_server):
         """A server that chooses nothing of an offer is refused by this client, with WT_ALPN_ERROR: so we choose or
         refuse, never neither, wherever there is a version to negotiate on."""
-        process, port = bare_server
-        with shows_output_of(process), client_of(port, "/linger?page=none", "closes", "x") as client:
+        process, port = webtransport_server
+        with shows_output_of(process), client_of(port, "/idle?page=none", "closes", "x") as client:
             assert client.wait_event("refused")["code"] == 0x0817B3DD
             assert event_of(process, "none", "closed")["by_peer"] is True
 
     @pytest.mark.parametrize("status", [404, 403, 421, 503])
-    def test_refusals(self, bare_server, status):
+    def test_refusals(self, webtransport_server, status):
         """A session that is refused is H3_REQUEST_REJECTED to this client, whatever the status."""
-        process, port = bare_server
+        process, port = webtransport_server
         with shows_output_of(process), client_of(port, f"/nowhere?status={status}", "closes") as client:
             assert client.wait_event("refused")["code"] == 0x10B
 
-    def test_one_session_at_a_time(self, bare_server):
+    def test_one_session_at_a_time(self, webtransport_server):
         """This client opens a second session on a connection only where flow control of sessions was agreed on, which
         is not the case; its first session goes on."""
-        assert self.run(bare_server, "/bidi", "second") == [
+        assert self.run(webtransport_server, "/bidi", "second") == [
             {"event": "second session", "code": 0x11000001},
             {"event": "echo", "text": "still here"},
             {"event": "flow control", "negotiated": False},
@@ -199,14 +199,14 @@ class TestEcho:
         assert "Traceback" not in server.process.output
 
     def test_it_is_asked_to_leave(self, server):
-        """A server that stops drains the session: the client hears of it, leaves, and the server ends at once."""
+        """A server that stops drains the session: the client sees it and closes, and the server ends at once."""
         url = server.urls["https"]
         with shows_output_of(server.process), peer("pywebtransport_client.py", url, "drained", "moq-lite-04") as client:
             client.wait_event("waiting")
             server.process.send_signal(signal.SIGTERM)
             client.wait_event("draining")
             client.wait_event("done")
-            # The grace is five seconds, and nobody is left to wait for.
+            # The grace is five seconds, but no client is left.
             assert server.process.wait_ended(4) == 0
         assert "Traceback" not in server.process.output
 
@@ -242,7 +242,7 @@ class TestAsServer:
     """Our client connects to pywebtransport."""
 
     async def event(self, their_server, name):
-        """Waits for what the server reports."""
+        """Waits for the next event of the server."""
         return await trio.to_thread.run_sync(partial(their_server[0].wait_event, name))
 
     async def test_streams_and_datagrams(self, their_server):
@@ -286,7 +286,7 @@ class TestAsServer:
         assert (await self.event(their_server, "session"))["flow_control"] is False
 
     async def test_the_client_resets_and_closes(self, their_server):
-        """Our reset, our DRAIN and our close arrive with their codes and words."""
+        """Our reset, our DRAIN and our close arrive with their codes and reasons."""
         async with session_to(their_server[1]) as session:
             stream = await session.open_bidi()
             await send_all(stream, b"x")

@@ -1,15 +1,15 @@
-"""The `moq` wheel on a string: a client and a server, publisher and subscriber, that do what a test tells them.
+"""A process of the moq-rs package that takes commands from a test: client and server, publisher and subscriber.
 
 Usage: `python moq_rs_agent.py`. It listens on one UDP port for `https://` (WebTransport) and `moqt://` (raw QUIC), and
-connects to where it is told. It shares no line with this project. It ends when its standard input does.
+connects on command. It shares no line with this project. It ends when its standard input does.
 
-Everything it says is a JSON line `{"event": …}` on standard output, first `{"event": "listening", "port": …,
+Each event is a JSON line `{"event": …}` on standard output, first `{"event": "listening", "port": …,
 "fingerprint": …}`; then, for each session that is there, `{"event": "session", "number": …, "path": …}`, and `closed`
 with this number when it is over; the path is what a client asked for, if it could say.
 
-Everything it is told is a JSON line `{"do": …}` on standard input. It becomes a client by `{"do": "connect", "url": …,
-"fingerprint": …}`, and a server by whoever connects. All other commands, and the events that come of them, carry the
-number of a session as `session`. What takes no time is done in the order of the lines.
+Each command is a JSON line `{"do": …}` on standard input. `{"do": "connect", "url": …, "fingerprint": …}` makes it a
+client; a client that connects makes it a server. All other commands, and their events, carry the number of a session
+as `session`. Commands that take no time are done in the order of the lines.
 
 | `do` | what happens | events |
 |---|---|---|
@@ -17,15 +17,15 @@ number of a session as `session`. What takes no time is done in the order of the
 | `write` `path` `sequence` `frames` | a whole group; the frames are hexadecimal | |
 | `begin` `path` `sequence` `frames` | a group that is never finished | |
 | `finish` `path` | the track ends | |
-| `demand` `path` `wanted` | waits until somebody (true) or nobody (false) asks for the track | `used` or `unused` |
-| `withdraw` `path` | the broadcast is closed | `withdrawn` |
+| `demand` `path` `wanted` | waits until the track has a subscriber (true) or none (false) | `used` or `unused` |
+| `unannounce` `path` | the broadcast is closed | `unannounced` |
 | `refuse` `path` `code` | announces a broadcast that refuses every track with this code | `refused` |
-| `settle` | nothing: what was told before is done | `settled` |
+| `settle` | nothing: the commands before it are done | `settled` |
 | `discover` `prefix` | watches what the peer announces | `announced` with `path`, `active` |
 | `subscribe` `path` `track` `max_age` | reads a track | `subscribed`, `opened`, `group`, `end` or `failed` |
 | | a group that fails alone is reported, and the subscription goes on | `incomplete` |
 | `subscribe` … `start` `end` | reads its groups from `start` to before `end` | the same |
-| `cancel` `path` `track` | gives this subscription up | `cancelled` |
+| `cancel` `path` `track` | cancels this subscription | `cancelled` |
 | `fetch` `path` `track` `sequence` | reads one group | `fetched` or `failed` |
 
 Each session has origins of its own: nothing passes from one to the other.
@@ -49,7 +49,7 @@ def report(**fields: object) -> None:
 
 
 def describe(error: moq.Error) -> dict[str, object]:
-    """Returns what a peer did, or what the wheel says of itself."""
+    """Returns the peer's error code and text, or moq-rs's own error."""
     protocol = moq.protocol_error(error)
     if protocol is None:
         return {"code": None, "text": f"{type(error).__name__}: {error}"}
@@ -78,7 +78,7 @@ class Link:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Ends whatever runs for this session, and lets go of what is published."""
+        """Ends the tasks of this session, and releases what it publishes."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -103,7 +103,7 @@ class Link:
 
     def begin(self, path: str, sequence: int, frames: list[str]) -> moq.GroupProducer:
         group = self._tracks[path].create_group(sequence)
-        # A group that nobody holds is given up.
+        # moq-rs drops a group that is not referenced.
         self._groups.append(group)
         for index, frame in enumerate(frames):
             group.write_frame(bytes.fromhex(frame), timestamp_us=(sequence * 100 + index) * 1000)
@@ -115,9 +115,9 @@ class Link:
     def finish(self, path: str) -> None:
         self._tracks[path].finish()
 
-    def withdraw(self, path: str) -> None:
+    def unannounce(self, path: str) -> None:
         self._broadcasts.pop(path).close()
-        self._report(event="withdrawn", path=path)
+        self._report(event="unannounced", path=path)
 
     def refuse(self, path: str, code: int) -> None:
         broadcast = self._broadcasts[path] = self.outgoing.create_broadcast(path)
@@ -229,8 +229,8 @@ class Agent:
         await link.close()
         report(event="closed", number=link.number, **how)
 
-    def obey(self, do: str, session: int, **arguments: Any) -> None:
-        """Does one thing; what takes long goes on in the background."""
+    def execute(self, do: str, session: int, **arguments: Any) -> None:
+        """Executes one command; what takes long goes on in the background."""
         # The session may have ended meanwhile.
         if (link := self._links.get(session)) is not None:
             result = getattr(link, do)(**arguments)
@@ -239,7 +239,7 @@ class Agent:
 
 
 async def run() -> None:
-    """Serves and obeys until standard input ends."""
+    """Serves and executes commands until standard input ends."""
     agent = Agent()
     nowhere = moq.OriginProducer()
     async with moq.Server("127.0.0.1:0", tls_generate=["localhost"], publish=nowhere, subscribe=nowhere) as server:
@@ -251,7 +251,7 @@ async def run() -> None:
             if command["do"] == "connect":
                 background.append(asyncio.create_task(agent.connect(command["url"], command["fingerprint"])))
             else:
-                agent.obey(**command)
+                agent.execute(**command)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""An echo client made with the `moq` wheel alone: a witness that shares no line with this project.
+"""An echo client made with the moq-rs package alone, which shares no line with this project.
 
 Usage: `python moq_rs_echo_client.py URL FINGERPRINT_HEX COUNT`. It publishes the broadcast `japan/kyoto` with the
 track `text`, one message to a group, finds the broadcast of the same path that the server publishes on the same
@@ -20,7 +20,7 @@ import moq
 
 PATH = "japan/kyoto"
 TRACK = "text"
-# The wheel's default age of zero delivers the newest group only, and an echo has to be complete.
+# moq-rs's default age of zero delivers the newest group only, and an echo has to be complete.
 MAX_AGE_US = 60_000_000
 
 
@@ -38,7 +38,7 @@ def report(**fields: object) -> None:
 async def publish(
     track: moq.TrackProducer, payloads: list[bytes], sent_at: dict[bytes, float], first_echo: asyncio.Event
 ) -> None:
-    """Writes every payload as a group of its own: the first once somebody asks, the others once it has come back.
+    """Writes every payload as a group of its own: the first once the track has a subscriber, the others after its echo.
 
     A subscription starts at the newest group in the versions before moq-lite-06, and asking for the track's properties
     counts as demand: what is written before the first echo might be older than the subscription.
@@ -80,7 +80,7 @@ async def read_back(
 
 async def run(url: str, fingerprint: str, count: int, size: int) -> int:
     """Echoes `count` messages and returns how many came back."""
-    # With one origin for both directions the wheel would find its own broadcast without asking the server.
+    # With one origin for both directions moq-rs would find its own broadcast without asking the server.
     local, remote = moq.OriginProducer(), moq.OriginProducer()
     payloads = [message(number, size) for number in range(count)]
     sent_at: dict[bytes, float] = {}
@@ -119,7 +119,7 @@ def main() -> int:
     parser.add_argument("count", type=int)
     parser.add_argument("--size", type=int, default=0, help="bytes of each message")
     parser.add_argument("--timeout", type=float, default=20, help="seconds for the whole run")
-    parser.add_argument("--log-level", help="what the wheel logs to standard error")
+    parser.add_argument("--log-level", help="what moq-rs logs to standard error")
     arguments = parser.parse_args()
     if arguments.log_level:
         moq.log_level(arguments.log_level)

@@ -1,4 +1,4 @@
-"""A server made with the `moq` wheel alone: a relay, a publisher and a subscriber that share no line with this project.
+"""A server made with the moq-rs package alone: a relay, a publisher and a subscriber. It shares no line with us.
 
 Usage: `python moq_rs_server.py [options]`. Everything it says is a JSON line on standard output, first
 `{"event": "listening", "port": …, "fingerprint": …}`. One UDP port takes `https://` (WebTransport) and `moqt://` (raw
@@ -28,7 +28,7 @@ import moq
 
 KNOWN_PATH, KNOWN_TRACK = "peer/known", "data"
 ECHO_PATH, ECHO_TRACK = "japan/kyoto", "text"
-# The wheel's default age of zero delivers the newest group only.
+# moq-rs's default age of zero delivers the newest group only.
 MAX_AGE_US = 60_000_000
 
 
@@ -47,7 +47,7 @@ def report(**fields: object) -> None:
 
 
 def describe(error: moq.Error) -> str:
-    """Returns what a peer did, in words."""
+    """Returns the text of a peer's error."""
     protocol = moq.protocol_error(error)
     if protocol is None:
         return f"{type(error).__name__}: {error}"
@@ -55,7 +55,7 @@ def describe(error: moq.Error) -> str:
 
 
 def publish_known(origin: moq.OriginProducer, groups: int, frames: int, finish: bool) -> list[object]:
-    """Publishes `peer/known` and returns what has to stay referenced for it to live."""
+    """Publishes `peer/known`, and returns what must stay referenced to keep it published."""
     broadcast = origin.create_broadcast(KNOWN_PATH)
     track = broadcast.publish_track(KNOWN_TRACK, moq.TrackInfo(max_age_us=MAX_AGE_US))
     for sequence in range(groups):
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--ending", action="store_true", help="publish peer/ending")
     parser.add_argument("--refuse", type=int, metavar="CODE", help="publish peer/refusing")
     parser.add_argument("--echo", action="store_true", help="be an echo server")
-    parser.add_argument("--log-level", help="what the wheel logs to standard error")
+    parser.add_argument("--log-level", help="what moq-rs logs to standard error")
     arguments = parser.parse_args()
     if arguments.log_level:
         moq.log_level(arguments.log_level)

@@ -1,8 +1,8 @@
-"""A WebTransport client made with `pywebtransport` alone (Rust, draft-15): a witness that shares no line with ours.
+"""A WebTransport client made with `pywebtransport` alone (Rust, draft-15); it shares no line with this project.
 
 Usage: `python pywebtransport_client.py URL TASK [PROTOCOL...]`, where TASK is one of the functions below, and each
-PROTOCOL a subprotocol to offer. It needs Python 3.12 or later, and knows nothing of the library under test. A JSON line
-is printed for each thing that a test looks at; the exit code is 0 only when the task came to its end.
+PROTOCOL a subprotocol to offer. It needs Python 3.12 or later. A JSON line is printed for each event that a test waits
+for; the exit code is 0 only when the task is complete.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ async def datagrams(session: WebTransportSession) -> None:
         report("datagram", size=size, same=await session.read_datagram() == data)
 
 
-async def told_codes(session: WebTransportSession) -> None:
+async def codes_of_server(session: WebTransportSession) -> None:
     """Reports the codes with which the server resets and stops a stream."""
     codes: dict[EventType, asyncio.Future[int]] = {}
     stream = await session.create_bidirectional_stream()
@@ -132,7 +132,7 @@ async def told_codes(session: WebTransportSession) -> None:
 
 
 async def tells_codes(session: WebTransportSession) -> None:
-    """Resets and stops a stream with codes of its own, each step when a line on standard input says so."""
+    """Resets and stops a stream with codes of its own, each step at a line on standard input."""
     stream = await session.create_bidirectional_stream()
     await stream.write(data=b"x")
     await go_on()
@@ -158,7 +158,7 @@ async def closes(session: WebTransportSession) -> None:
 
 
 async def drained(session: WebTransportSession) -> None:
-    """Reports that the server asks it to leave, and leaves."""
+    """Reports that the server drains the session, and closes it."""
     asked = asyncio.Event()
     session.events.on(event_type=EventType.SESSION_DRAINING, handler=lambda event: asked.set())
     report("waiting")
@@ -187,7 +187,7 @@ TASKS: dict[str, Callable[[WebTransportSession], Awaitable[None]]] = {
         ask,
         many,
         datagrams,
-        told_codes,
+        codes_of_server,
         tells_codes,
         hears_close,
         closes,

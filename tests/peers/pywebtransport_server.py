@@ -1,4 +1,4 @@
-"""A WebTransport server made with `pywebtransport` alone (Rust, draft-15): a witness that shares no line with ours.
+"""A WebTransport server made with `pywebtransport` alone (Rust, draft-15); it shares no line with this project.
 
 Usage: `python pywebtransport_server.py PORT CERTIFICATE KEY`. It needs Python 3.12 or later. It chooses the last of the
 subprotocols that are offered; on each session it echoes bidirectional streams and datagrams, and answers each

@@ -149,7 +149,7 @@ def test_misuse_of_the_publisher_changes_nothing(name):
 )
 @pytest.mark.parametrize("prepare", [publisher, accepted_publisher])
 def test_every_way_to_cancel(name, prepare, cancel, code):
-    """FIN (Rust HEAD) and reset with stop (the wheel) both cancel, once; replies after it are b""."""
+    """FIN (moq-rs HEAD) and reset with stop (the moq-rs package) both cancel, once; replies after it are b""."""
     machine = prepare(name)
     assert cancel(machine) == [RequestCancelled(code)]
     assert machine.receive_stop(0) == machine.receive_reset(1) == machine.receive_data(b"\xff", True) == []

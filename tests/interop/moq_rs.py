@@ -1,6 +1,6 @@
-"""The `moq` wheel in a process of its own, told what to do line by line, and sessions of ours with it.
+"""The moq-rs package in a process of its own that takes commands line by line, and sessions of ours with it.
 
-The wheel shares no line with this project. `tests/peers/moq_rs_agent.py` is the other end of the string.
+moq-rs shares no line with this project. `tests/peers/moq_rs_agent.py` is the process.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import moqt_trio as moqt
 if TYPE_CHECKING:
     from tests.interop.processes import Child
 
-needs_wheel = pytest.mark.skipif(
+needs_moq_rs = pytest.mark.skipif(
     importlib.util.find_spec("moq") is None,
-    reason="the moq-rs wheel is not installed: pip install 'moqt-trio[interop]'",
+    reason="the moq-rs package is not installed: pip install 'moqt-trio[interop]'",
 )
 
 VERSIONS = ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03", "moq-lite-02", "moq-lite-01"]
@@ -32,9 +32,9 @@ SCHEMES = ["https", "moqt"]
 ROLES = ["client", "server"]
 
 WAIT = 10.0
-"""Seconds that the wheel has for each thing that it is waited for: far more than it needs, on a busy machine too."""
+"""Seconds that moq-rs has for each event: far more than it needs, on a busy machine too."""
 SECONDS = 20.0
-"""Seconds that a session may take; longer than `WAIT`, so that what fails is what was waited for."""
+"""Seconds that a session may take; longer than `WAIT`, so that the event that is missing fails first."""
 
 
 def payload(group: int, frame: int) -> bytes:
@@ -49,30 +49,30 @@ def payloads(group: int, frames: int) -> list[bytes]:
     return [payload(group, frame) for frame in range(frames)]
 
 
-class Wheel:
-    """A process of the wheel's that waits to be told what to do. Only one task at a time may wait for what it says.
+class MoqRs:
+    """A process of moq-rs that waits for commands. Only one task at a time may wait for its events.
 
     Attributes:
         child: The process.
         port: Where it listens.
         fingerprint: SHA-256 of its certificate, in hexadecimal.
-        spoiled: True once a test failed: what it says later may be of that test's session.
+        failed: True once a test failed: its later events may be of that test's session.
     """
 
     def __init__(self, child: Child) -> None:
         self.child = child
-        self.spoiled = False
+        self.failed = False
         self._events: list[dict[str, Any]] = []
         listening = child.wait_event("listening")
         self.port: int = listening["port"]
         self.fingerprint: str = listening["fingerprint"]
 
     def tell(self, do: str, **arguments: object) -> None:
-        """Gives a command; what comes of it is an event."""
+        """Sends a command; its result is an event."""
         self.child.tell(json.dumps({"do": do, **arguments}))
 
     async def wait(self, event: str, **fields: object) -> dict[str, Any]:
-        """Returns the next event of this name and with these fields; the others are kept for whoever wants them."""
+        """Returns the next event of this name and with these fields; other events are kept for later calls."""
         wanted = {"event": event, **fields}
         tried = 0
         while True:
@@ -83,49 +83,49 @@ class Wheel:
             line = await trio.to_thread.run_sync(self.child.wait_line, lambda line: line.startswith("{"), WAIT)
             self._events.append(json.loads(line))
 
-    def blame(self, error: BaseException) -> None:
-        """Notes on a failure what the process said last, and that it is not to be used any more."""
-        self.spoiled = True
+    def add_output_to(self, error: BaseException) -> None:
+        """Adds the end of the process's output to an exception, and marks the process as not to be used any more."""
+        self.failed = True
         error.add_note(self.child.output[-4000:])
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[WheelSession]:
-        """Takes the next session that it reports, and waits at the end of the block for that one's end."""
+    async def session(self) -> AsyncIterator[MoqRsSession]:
+        """Yields the next session that it reports, and waits for the end of that session at the end of the block."""
         event = await self.wait("session")
         number = event["number"]
-        yield WheelSession(self, number, event["path"])
+        yield MoqRsSession(self, number, event["path"])
         await self.wait("closed", number=number)
         self._events = [item for item in self._events if item.get("session") != number]
 
 
 @attrs.frozen
-class WheelSession:
-    """The wheel's end of one session.
+class MoqRsSession:
+    """moq-rs's end of one session.
 
     Attributes:
-        wheel: The process.
-        number: What it calls this session.
-        path: What we asked it for, where it is the server and the version says so; else empty, or None.
+        moq_rs: The process.
+        number: Its number for this session.
+        path: The path that we asked for, where it is the server and the version has a path; else empty, or None.
     """
 
-    wheel: Wheel
+    moq_rs: MoqRs
     number: int
     path: str | None
 
     def tell(self, do: str, **arguments: object) -> None:
-        """Gives a command."""
-        self.wheel.tell(do, session=self.number, **arguments)
+        """Sends a command."""
+        self.moq_rs.tell(do, session=self.number, **arguments)
 
     async def wait(self, event: str, **fields: object) -> dict[str, Any]:
         """Returns the next event of this name and with these fields."""
-        return await self.wheel.wait(event, session=self.number, **fields)
+        return await self.moq_rs.wait(event, session=self.number, **fields)
 
     def write(self, path: str, sequence: int, frames: Iterable[bytes], do: str = "write") -> None:
-        """Has it write a group."""
+        """Sends the command to write a group."""
         self.tell(do, path=path, sequence=sequence, frames=[frame.hex() for frame in frames])
 
     async def settle(self) -> None:
-        """Waits until it has done what it was told and what takes no time: to publish, to write, to finish."""
+        """Waits until it has done the commands before this one that take no time: publish, write, finish."""
         self.tell("settle")
         await self.wait("settled")
 
@@ -137,10 +137,10 @@ class WheelSession:
 
 @attrs.frozen
 class Pairing:
-    """Who is connected how.
+    """How the two sides are connected.
 
     Attributes:
-        version: What both speak.
+        version: The version that both speak.
         scheme: `https` for WebTransport, `moqt` for raw QUIC.
         role: Which side of the connection is ours.
     """
@@ -159,36 +159,36 @@ class Pairing:
 
     @asynccontextmanager
     async def sessions(
-        self, wheel: Wheel, on_request: Callable[[moqt.SessionRequest], object] = lambda request: None
-    ) -> AsyncIterator[tuple[moqt.Session, WheelSession]]:
-        """Runs a session with the wheel, and yields both its ends. It has to be alive at the end of the block.
+        self, moq_rs: MoqRs, on_request: Callable[[moqt.SessionRequest], object] = lambda request: None
+    ) -> AsyncIterator[tuple[moqt.Session, MoqRsSession]]:
+        """Runs a session with moq-rs, and yields both its ends. It has to be open at the end of the block.
 
         Args:
-            wheel: The process.
-            on_request: Is shown the wheel's request, where we are the server.
+            moq_rs: The process.
+            on_request: Called with moq-rs's request, where we are the server.
         """
         try:
             with trio.fail_after(SECONDS):
                 async with AsyncExitStack() as stack:
-                    connected = self._client(wheel) if self.role == "client" else self._server(wheel, on_request)
+                    connected = self._client(moq_rs) if self.role == "client" else self._server(moq_rs, on_request)
                     async with connected as ours:
                         assert ours.version == self.version
                         assert ours.transport == {"https": "webtransport", "moqt": "quic"}[self.scheme]
-                        yield ours, await stack.enter_async_context(wheel.session())
+                        yield ours, await stack.enter_async_context(moq_rs.session())
                         assert ours.closed is None
         except BaseException as error:
-            wheel.blame(error)
+            moq_rs.add_output_to(error)
             raise
 
     @asynccontextmanager
-    async def _client(self, wheel: Wheel) -> AsyncIterator[moqt.Session]:
-        url = f"{self.scheme}://localhost:{wheel.port}/test"
-        async with moqt.connect(url, versions=[self.version], fingerprint=wheel.fingerprint) as session:
+    async def _client(self, moq_rs: MoqRs) -> AsyncIterator[moqt.Session]:
+        url = f"{self.scheme}://localhost:{moq_rs.port}/test"
+        async with moqt.connect(url, versions=[self.version], fingerprint=moq_rs.fingerprint) as session:
             yield session
 
     @asynccontextmanager
     async def _server(
-        self, wheel: Wheel, on_request: Callable[[moqt.SessionRequest], object]
+        self, moq_rs: MoqRs, on_request: Callable[[moqt.SessionRequest], object]
     ) -> AsyncIterator[moqt.Session]:
         accepted: list[moqt.Session] = []
         ready, done = trio.Event(), trio.Event()
@@ -204,7 +204,7 @@ class Pairing:
         async with trio.open_nursery() as nursery:
             listener = await nursery.start(partial(moqt.serve, router, port=0, versions=[self.version]))
             url = f"{self.scheme}://localhost:{listener.port}/test"
-            wheel.tell("connect", url=url, fingerprint=listener.fingerprint)
+            moq_rs.tell("connect", url=url, fingerprint=listener.fingerprint)
             await ready.wait()
             try:
                 yield accepted[0]
@@ -213,13 +213,13 @@ class Pairing:
                 await listener.aclose()
 
 
-async def check_session_lives(ours: moqt.Session, theirs: WheelSession) -> None:
-    """Has a further broadcast of the wheel's delivered here, and one of ours there."""
+async def check_session_lives(ours: moqt.Session, theirs: MoqRsSession) -> None:
+    """Checks that a further broadcast is delivered in each direction."""
     frames = payloads(9, 3)
-    theirs.tell("publish", path="wheel/after", track="t")
-    theirs.write("wheel/after", 9, frames)
+    theirs.tell("publish", path="theirs/after", track="t")
+    theirs.write("theirs/after", 9, frames)
     await theirs.settle()
-    async with ours.subscribe("wheel/after", "t", max_age=60) as subscription:
+    async with ours.subscribe("theirs/after", "t", max_age=60) as subscription:
         group = await anext(subscription)
         assert (group.sequence, [bytes(frame) async for frame in group]) == (9, frames)
     broadcast = moqt.Broadcast()

@@ -1,6 +1,6 @@
 // What the tests do with the browser's own WebTransport API. Every function resolves to something that JSON can carry.
 
-globalThis.bare = {
+globalThis.api = {
   sessions: new Map(),
 
   /** Opens a session and keeps it under its name. */
@@ -12,14 +12,14 @@ globalThis.bare = {
     });
     session.closed.catch(() => {});
     await session.ready;
-    bare.sessions.set(name, session);
+    api.sessions.set(name, session);
     return { protocol: session.protocol ?? null };
   },
 
   /** Returns how opening a session fails. */
   async refused(settings) {
     try {
-      await bare.connect(settings);
+      await api.connect(settings);
     } catch (error) {
       return { name: error.name, source: error.source };
     }
@@ -27,7 +27,7 @@ globalThis.bare = {
   },
 
   get only() {
-    return bare.sessions.get("only");
+    return api.sessions.get("only");
   },
 
   /** Returns bytes that no shift or swap leaves as they are. */
@@ -55,10 +55,10 @@ globalThis.bare = {
 
   /** Sends bytes on a new bidirectional stream, and returns whether the same came back. */
   async bidi({ name = "only", size, seed }) {
-    const stream = await bare.sessions.get(name).createBidirectionalStream();
-    const data = bare.pattern(size, seed);
-    const [back] = await Promise.all([bare.read(stream.readable), bare.write(stream.writable, data)]);
-    return bare.same(back, data);
+    const stream = await api.sessions.get(name).createBidirectionalStream();
+    const data = api.pattern(size, seed);
+    const [back] = await Promise.all([api.read(stream.readable), api.write(stream.writable, data)]);
+    return api.same(back, data);
   },
 
   async next(streams) {
@@ -70,25 +70,25 @@ globalThis.bare = {
 
   /** Sends bytes on a new unidirectional stream, and returns whether the server sent the same on one of its own. */
   async uni({ size }) {
-    const data = bare.pattern(size);
-    await bare.write(await bare.only.createUnidirectionalStream(), data);
-    return bare.same(await bare.read(await bare.next(bare.only.incomingUnidirectionalStreams)), data);
+    const data = api.pattern(size);
+    await api.write(await api.only.createUnidirectionalStream(), data);
+    return api.same(await api.read(await api.next(api.only.incomingUnidirectionalStreams)), data);
   },
 
-  /** Answers the server's question, and returns all that it says. */
+  /** Answers the server's question, and returns all that the server sends. */
   async answer({ answer }) {
-    const stream = await bare.next(bare.only.incomingBidirectionalStreams);
+    const stream = await api.next(api.only.incomingBidirectionalStreams);
     const reader = stream.readable.getReader();
-    let said = bare.text((await reader.read()).value);
-    await bare.write(stream.writable, bare.bytes(answer));
-    for (let step; !(step = await reader.read()).done; ) said += bare.text(step.value);
-    return said;
+    let reply = api.text((await reader.read()).value);
+    await api.write(stream.writable, api.bytes(answer));
+    for (let step; !(step = await reader.read()).done; ) reply += api.text(step.value);
+    return reply;
   },
 
   /** Sends one datagram again and again until it comes back; returns whether it is the same. */
   async datagram({ size }) {
-    const { datagrams } = bare.only;
-    const data = bare.pattern(size, size);
+    const { datagrams } = api.only;
+    const data = api.pattern(size, size);
     const writer = (datagrams.createWritable?.() ?? datagrams.writable).getWriter();
     const reader = datagrams.readable.getReader();
     await writer.write(data);
@@ -96,7 +96,7 @@ globalThis.bare = {
     try {
       for (;;) {
         const { value } = await reader.read();
-        if (value.length === size) return bare.same(value, data);
+        if (value.length === size) return api.same(value, data);
       }
     } finally {
       clearInterval(again);
@@ -105,39 +105,39 @@ globalThis.bare = {
     }
   },
 
-  /** Opens a stream that the server gives up; returns with which codes. */
-  async givenUp() {
-    const stream = await bare.only.createBidirectionalStream();
+  /** Opens a stream that the server resets and stops; returns the codes. */
+  async cancelledByServer() {
+    const stream = await api.only.createBidirectionalStream();
     const writer = stream.writable.getWriter();
-    await writer.write(bare.bytes("x"));
+    await writer.write(api.bytes("x"));
     const failure = (error) => ({ name: error.name, source: error.source, code: error.streamErrorCode });
     return {
-      reset: await bare.read(stream.readable).then(() => null, failure),
+      reset: await api.read(stream.readable).then(() => null, failure),
       stop: await writer.closed.then(() => null, failure),
     };
   },
 
-  /** Sends a whole stream, and does not mind that the session may end before its end is acknowledged. */
-  async knock() {
-    await bare.write(await bare.only.createUnidirectionalStream(), bare.bytes("x")).catch(() => {});
+  /** Sends a whole stream; the session may end before it is acknowledged. */
+  async sendStream() {
+    await api.write(await api.only.createUnidirectionalStream(), api.bytes("x")).catch(() => {});
   },
 
   /** Opens a stream for the server to read. */
   async begin() {
-    bare.stream = await bare.only.createBidirectionalStream();
-    bare.writer = bare.stream.writable.getWriter();
-    await bare.writer.write(bare.bytes("x"));
+    api.stream = await api.only.createBidirectionalStream();
+    api.writer = api.stream.writable.getWriter();
+    await api.writer.write(api.bytes("x"));
   },
 
-  /** Gives that stream up, both halves. */
-  async giveUp({ reset, stop }) {
-    await bare.writer.abort(new WebTransportError({ message: "enough", streamErrorCode: reset }));
-    await bare.stream.readable.cancel(new WebTransportError({ message: "enough", streamErrorCode: stop }));
+  /** Resets and stops that stream. */
+  async cancel({ reset, stop }) {
+    await api.writer.abort(new WebTransportError({ message: "enough", streamErrorCode: reset }));
+    await api.stream.readable.cancel(new WebTransportError({ message: "enough", streamErrorCode: stop }));
   },
 
   /** Waits until a session is over, and returns how. */
   async closed({ name = "only" } = {}) {
-    const { closeCode, reason } = await bare.sessions.get(name).closed;
+    const { closeCode, reason } = await api.sessions.get(name).closed;
     return { closeCode, reason };
   },
 };
