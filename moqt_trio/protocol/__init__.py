@@ -10,21 +10,21 @@ Nothing here waits, reads a clock or opens a stream.
     the peer opened a stream                    core.accept_bidi() / core.accept_uni()  → a machine
     bytes, FIN, reset or stop arrive            machine.receive_data / receive_reset / receive_stop  → events
     answers                                     machine.accept(…), machine.frames(…) …  → bytes to write
-    the stream is over, or was given up         machine.release()
+    the stream is over, or was cancelled        machine.release()
 
 | file | what it owns |
 |---|---|
 | `core.py` | `SessionCore`: makes the machines, reads the type of the peer's streams, routes datagrams |
-| `state.py` | what the machines of one session share: ids, counts, what the peer said once |
-| `machine.py` | what every machine does alike: messages out of bytes, FIN, reset, release, the states of an answer |
+| `state.py` | what the machines of one session share: ids, counts, the peer's SETUP and GOAWAY |
+| `machine.py` | the base of every machine: messages out of bytes, FIN, reset, release, the states of an answer |
 | `events.py` | what happened on a stream |
 | `handshake.py` | which version a session speaks, and the stream of the in-band handshake |
 | `paths.py` | a path as a peer or the caller wrote it, made canonical and bounded |
 | `announce.py` `subscribe.py` `group.py` `fetch.py` | one kind of stream each, both ends of it |
 | `track.py` `probe.py` `goaway.py` `setup.py` | the same |
-| `announced_tracks.py` | announcements that name tracks: which broadcasts they add up to |
+| `announced_tracks.py` | announcements that name tracks: the broadcasts that they belong to |
 
-A machine is named for its end of the stream: a `…Requester` opens it and asks, a `…Responder` answers.
+A machine is named for its end of the stream: a `…Requester` opens it and sends the request, a `…Responder` answers.
 
 `receive_data` raises `RemoteProtocolError`, `Malformed` or `LimitExceeded` for a mistake of the peer's; nothing else
 here raises because of a peer. The `scope` of the exception says what the caller ends with its `code`: the stream, whose

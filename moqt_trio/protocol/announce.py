@@ -1,4 +1,4 @@
-"""The announce stream: a prefix one way, what is available below it the other.
+"""The announce stream: a prefix one way, the broadcasts below it the other.
 
 The four forms of the replies differ in what opens them, in how an end names its announcement and in which side adds
 the sender's hop. `Features` says which, and the events are the same.
@@ -62,17 +62,17 @@ if TYPE_CHECKING:
     from .state import SessionState
 
 Available: TypeAlias = tuple[BroadcastPath | str, tuple[int, ...], int, int]
-"""What is available here: path, hops up to this side without its own, warm cost, cold cost."""
+"""A broadcast of this side: path, hops up to this side without its own, warm cost, cold cost."""
 
 
 class AnnounceResponder(CountedResponder):
-    """The peer wants to know what is available below a prefix.
+    """The peer requests the announcements below a prefix.
 
     Events: `AnnouncementsRequested`, `RequestCancelled`.
 
-    Three kinds of paths are withheld: those that passed the peer or a hop that it does not want or this side itself,
-    those whose hops are more than `Limits.max_hops`, and hidden ones, with a part below the prefix that starts with a
-    dot. The caller need not care: it announces and unannounces them like the others, and gets b"".
+    Three kinds of paths are withheld: those that passed the peer, an excluded hop or this side itself, those whose
+    hops are more than `Limits.max_hops`, and hidden ones, with a part below the prefix that starts with a dot. The
+    caller announces and unannounces them like the others, and gets b"".
 
     Where the version announces tracks (`Features.announce_tracks`), every path here is that of a track:
     `paths.track_path_local` makes it.
@@ -121,7 +121,7 @@ class AnnounceResponder(CountedResponder):
         return data
 
     def announce(self, path: BroadcastPath | str, hops: tuple[int, ...] = (), warm: int = 0, cold: int = 0) -> bytes:
-        """Return what announces a path, or replaces what was said of it; b"" when there is nothing to say.
+        """Return the message that announces a path, or updates its announcement; b"" when there is none to send.
 
         Args:
             path: The full path, below the prefix.
@@ -148,7 +148,7 @@ class AnnounceResponder(CountedResponder):
         return data
 
     def unannounce(self, path: BroadcastPath | str) -> bytes:
-        """Return what ends an announcement; b"" for one that was withheld.
+        """Return the message that ends an announcement; b"" for one that was withheld.
 
         Raises:
             LocalProtocolError: The path is not announced.
@@ -180,7 +180,7 @@ class AnnounceResponder(CountedResponder):
         if session.dialect.features.announce_tracks:
             if not full.parts:
                 raise LocalProtocolError("a track's path has at least one part, its name")
-            # A name is no segment of a path: what hides a broadcast leaves its tracks alone.
+            # A track's name is no part of the broadcast's path: a dot at its start does not hide it.
             segments = segments[:-1]
         if any(part.startswith(".") for part in segments):
             return None
@@ -212,7 +212,7 @@ class AnnounceResponder(CountedResponder):
         return self._session.dialect.encode(AnnounceEnd(suffix=str(self.prefix.suffix_of(full))))
 
     def _encode_again(self, full: BroadcastPath, ordinal: int, start: AnnounceStart) -> bytes:
-        """Return what replaces an announcement that is active."""
+        """Return the message that updates an active announcement."""
         dialect = self._session.dialect
         if dialect.features.announce_ids:
             return dialect.encode(AnnounceUpdate(ordinal, start.hops, start.warm_cost, start.cold_cost))
@@ -250,7 +250,7 @@ class _Route:
 
 
 class InitialSet(enum.Enum):
-    """How far the announcements are that were active before this side asked; the table is at the head of this file."""
+    """How far the initial set of announcements has arrived; the table is at the head of this file."""
 
     NOT_OPENED = "not opened"
     ARRIVING = "arriving"
@@ -258,11 +258,11 @@ class InitialSet(enum.Enum):
 
 
 class AnnounceRequester(MessageMachine):
-    """We want to know what is available at the peer below a prefix.
+    """We request the peer's announcements below a prefix.
 
-    Events: `Announced`, `Unannounced`, `InitialAnnouncementsDone` where the version says so, then `AnnouncementsEnded`
-    (FIN) or `RequestRefused`. What passed this side's own hop is dropped in silence. Where the version announces
-    tracks, `TrackAnnounced` and `TrackUnannounced` are about each, the others about the broadcasts they add up to.
+    Events: `Announced`, `Unannounced`, `InitialAnnouncementsDone` where the version marks it, then `AnnouncementsEnded`
+    (FIN) or `RequestRefused`. An announcement that passed this side's own hop is dropped without an event. Where the
+    version announces tracks, `TrackAnnounced` and `TrackUnannounced` are about each track, the others about broadcasts.
 
     Attributes:
         prefix: The prefix.
@@ -308,7 +308,7 @@ class AnnounceRequester(MessageMachine):
             case AnnounceLive():
                 if self._tracks is not None and message.suffix_written and self._full_paths.disprove():
                     self._read_again(self._tracks, events)
-                # Nothing forbids a second one, and it says nothing new.
+                # The draft does not forbid a second one; it has no effect.
                 if self._state is InitialSet.ARRIVING:
                     self._complete(events)
             case AnnounceInit():
@@ -319,7 +319,7 @@ class AnnounceRequester(MessageMachine):
                 raise self._broken(f"{type(message).__name__} as a reply")
 
     def _open(self, initial_count: int, events: list[Event]) -> None:
-        """Handle the message that opens the replies and says how many announcements were active before."""
+        """Handle the message that opens the replies and has the number of announcements in the initial set."""
         self._expect = Expect.ANNOUNCE_REPLY
         self._state = InitialSet.ARRIVING
         self._initial_left = initial_count
@@ -345,9 +345,9 @@ class AnnounceRequester(MessageMachine):
         tracks.start(path, events, initial=self._state is InitialSet.ARRIVING)
 
     def _read_again(self, tracks: AnnouncedTracks, events: list[Event]) -> None:
-        """Undo the announcements of suffixes that were taken for full paths, and announce what they mean."""
+        """Undo the announcements of suffixes that were taken for full paths, and announce the right paths."""
         routes = [route for route in self._by_path.values() if route.is_full_path]
-        # All of them go first: what one of them meant may be what another was taken for.
+        # First undo all of them: the right path of one may be the wrong path of another.
         for route in routes:
             self._forget(route)
             tracks.end(route.path, events)

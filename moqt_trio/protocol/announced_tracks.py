@@ -1,7 +1,6 @@
-"""Announcements that name tracks, as they were before moq-lite: which broadcasts they add up to.
+"""Announcements that name tracks, as they were before moq-lite: the broadcasts that the tracks belong to.
 
-A broadcast is there from its first track on, and is gone with its last. Nothing here sees bytes or bounds what is kept:
-`announce.py` does.
+A broadcast is announced with its first track, and unannounced with its last. `announce.py` bounds what is kept here.
 
 Spec: draft-lcurley-moq-transfork-03, ANNOUNCE.
 """
@@ -46,21 +45,21 @@ class FullPathQuirk:
     """
 
     def __init__(self, prefix: BroadcastPath, *, possible: bool) -> None:
-        """Start without knowing the peer.
+        """Start with the quirk undecided.
 
         Args:
-            prefix: What was asked for.
-            possible: True in a version with peers that do so.
+            prefix: The requested prefix.
+            possible: True in a version whose peers may write full paths.
         """
         self._prefix = prefix
         self._assumed = possible and bool(prefix.parts)
 
     def is_disproved_by(self, suffix: BroadcastPath) -> bool:
-        """Return True for the first suffix that proves that the peer writes suffixes, and remember the proof."""
+        """Return True for the first suffix that proves that the peer writes suffixes, and record the proof."""
         return not self._prefix.covers(suffix) and self.disprove()
 
     def disprove(self) -> bool:
-        """Remember that the peer writes suffixes; return False when that was known."""
+        """Record that the peer writes suffixes; return False when that was known."""
         assumed, self._assumed = self._assumed, False
         return assumed
 

@@ -50,7 +50,7 @@ _BIDIRECTIONAL: Final[Mapping[StreamKind, Callable[[SessionState], StreamMachine
 class IncomingStream(StreamMachine):
     """A stream that the peer opened: its type decides the machine for the rest.
 
-    A stream that ends before its type is complete was never anything, and leaves nothing.
+    A stream that ends before its type is complete has no machine and no events.
 
     Attributes:
         kind: What it carries; None until its type arrived.
@@ -146,8 +146,8 @@ class SessionCore:
     kind of stream raises `LocalProtocolError` for it.
 
     Attributes:
-        setup: What this side says it can do.
-        dropped_datagrams: Datagrams that came and were of no use: undecodable, too long, or for no subscription.
+        setup: This side's SETUP.
+        dropped_datagrams: Datagrams that were dropped: undecodable, too long, or for no subscription.
     """
 
     def __init__(
@@ -212,19 +212,19 @@ class SessionCore:
 
     @property
     def peer_setup(self) -> Setup | None:
-        """What the peer said it can do; None until it did, and where the version has no SETUP."""
+        """The peer's SETUP; None before it, and where the version has none."""
         return self._state.peer_setup
 
     @property
     def goaway_received(self) -> str | None:
-        """The URI of the peer's GOAWAY, "" for none in particular or after a drain; None until either came."""
+        """The URI of the peer's GOAWAY, "" for an empty one or after a drain; None before either."""
         received = self._state.goaway_received
         return "" if received is None and self._state.drained else received
 
     def receive_drain(self) -> None:
-        """Record that the transport's own word for it (DRAIN_WEBTRANSPORT_SESSION) asks this side to leave.
+        """Record that the transport (DRAIN_WEBTRANSPORT_SESSION) asks this side to end the session.
 
-        A GOAWAY may still follow, and say where to go.
+        A GOAWAY with a URI may still follow.
         """
         self._state.drained = True
 
@@ -237,7 +237,7 @@ class SessionCore:
         return self.dialect.stream_type(StreamKind.SETUP) + self.dialect.encode(self.setup)
 
     def request_announcements(self, prefix: BroadcastPath | str) -> AnnounceRequester:
-        """Ask what is available below a prefix; "" for everything."""
+        """Request the announcements below a prefix; "" for everything."""
         return AnnounceRequester(self._state, prefix)
 
     def subscribe(
@@ -272,11 +272,11 @@ class SessionCore:
         return FetchRequester(self._state, Fetch(path, track, priority, group, start_frame, end_frame))
 
     def request_track_info(self, broadcast: BroadcastPath | str, track: str) -> TrackInfoRequester:
-        """Ask for a track's properties."""
+        """Request a track's properties."""
         return TrackInfoRequester(self._state, broadcast, track)
 
     def probe(self, bitrate: int | None = None) -> ProbeRequester:
-        """Ask for the peer's estimates, with a target in bits per second or with none.
+        """Request the peer's estimates, with a target in bits per second or with none.
 
         Raises:
             LocalProtocolError: The version has no probes, or the peer's SETUP said that it answers none.
@@ -284,7 +284,7 @@ class SessionCore:
         return ProbeRequester(self._state, bitrate)
 
     def goaway(self, uri: str = "") -> GoawaySender:
-        """Ask the peer to leave, once in a session; a server may say where to."""
+        """Send GOAWAY, once in a session; a server may name a URI."""
         return GoawaySender(self._state, uri)
 
     def group(self, subscribe_id: int, sequence: int, start_frame: int = 0) -> GroupSender:

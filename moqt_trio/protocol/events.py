@@ -1,8 +1,8 @@
-"""What happened on a stream, as its machine says it.
+"""The events of the machines: what happened on a stream.
 
-Where a message says all there is to say, the message itself is the event: `SubscribeOk`, `SubscribeUpdate`, `Setup`
-and the others in `Event`, with the fields that the wire had. The classes here are for the rest: what a stream's end
-means, and what names a path, which is decoded once and is a `BroadcastPath` from here on.
+A message is its own event when nothing is to be added: `SubscribeOk`, `SubscribeUpdate`, `Setup` and the others in
+`Event`, with the fields of the wire. The classes here are for the rest: ends of streams, and messages that name a path,
+which is decoded once and is a `BroadcastPath` from here on.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SessionStreamEnded:
 
 @attrs.frozen
 class AnnouncementsRequested:
-    """The peer wants announcements below a prefix.
+    """The peer requests the announcements below a prefix.
 
     Attributes:
         prefix: The prefix.
@@ -79,15 +79,15 @@ class AnnouncementsRequested:
 
 @attrs.frozen
 class Announced:
-    """The peer offers a broadcast.
+    """The peer announces a broadcast, or changes its announcement.
 
     Attributes:
         path: The full path.
         hops: Hop ids from the origin to the peer, the peer's own included where it is known; 0 is unknown.
         warm_cost: As the peer gave it.
         cold_cost: As the peer gave it.
-        initial: True when it belongs to the set that was there before we asked, as far as the version says.
-        updated: True when the path was offered before, and this replaces what was known of it.
+        initial: True when it belongs to the initial set, as far as the version marks it.
+        updated: True when the path is announced already, and this replaces its hops and costs.
     """
 
     path: BroadcastPath
@@ -100,16 +100,16 @@ class Announced:
 
 @attrs.frozen
 class Unannounced:
-    """The peer no longer offers a broadcast. Subscriptions that run are not disturbed."""
+    """The peer unannounces a broadcast. Running subscriptions go on."""
 
     path: BroadcastPath
 
 
 @attrs.frozen
 class TrackAnnounced:
-    """The peer offers one track of a broadcast, where the version announces tracks.
+    """The peer announces one track of a broadcast, where the version announces tracks.
 
-    The broadcast is offered from the first of its tracks on: its own `Announced` comes before.
+    The broadcast's own `Announced` comes before its first track.
 
     Attributes:
         path: The broadcast's path.
@@ -122,7 +122,7 @@ class TrackAnnounced:
 
 @attrs.frozen
 class TrackUnannounced:
-    """The peer no longer offers a track. The broadcast's own `Unannounced` follows the last one of a broadcast."""
+    """The peer unannounces a track. The broadcast's own `Unannounced` follows its last track."""
 
     path: BroadcastPath
     track: str
@@ -130,17 +130,17 @@ class TrackUnannounced:
 
 @attrs.frozen
 class InitialAnnouncementsDone:
-    """Everything that was available before we asked was announced; only in versions that say so."""
+    """The initial set has been announced; only in versions that mark it."""
 
 
 @attrs.frozen
 class AnnouncementsEnded:
-    """The peer finished the announce stream: what it announced there is gone, and nothing more will come."""
+    """The peer finished the announce stream: its announcements there have ended, and no more will arrive."""
 
 
 @attrs.frozen
 class SubscribeRequested:
-    """The peer asks for a track.
+    """The peer subscribes to a track.
 
     Attributes:
         path: The broadcast's path.
@@ -164,12 +164,12 @@ class RequestCancelled:
 
 @attrs.frozen
 class RequestFinished:
-    """The publisher has sent everything on this request (FIN)."""
+    """The publisher has finished this request (FIN)."""
 
 
 @attrs.frozen
 class RequestRefused:
-    """The publisher gave our request up (reset, or STOP_SENDING before its answer)."""
+    """The publisher refused or ended our request (reset, or STOP_SENDING before its answer)."""
 
     code: int
 
@@ -179,7 +179,7 @@ class GroupStarted:
     """A group stream's header arrived.
 
     Attributes:
-        subscribe_id: The subscription that it serves.
+        subscribe_id: The subscription of the group.
         sequence: The group's number.
         start_frame: The index of the first frame on this stream.
     """
@@ -195,7 +195,7 @@ class FramesReceived:
 
     Attributes:
         frames: The frames.
-        sizes: The bytes that each took on the stream: the credit to give back once it is read.
+        sizes: The bytes that each took on the stream: the credit to return once it is read.
     """
 
     frames: list[Frame] = attrs.field(eq=_with_timestamps)
@@ -209,14 +209,14 @@ class GroupFinished:
 
 @attrs.frozen
 class GroupReset:
-    """The publisher gave the group up."""
+    """The publisher reset the group."""
 
     code: int
 
 
 @attrs.frozen
 class FetchRequested:
-    """The peer asks for one group.
+    """The peer fetches one group.
 
     Attributes:
         path: The broadcast's path.
@@ -229,7 +229,7 @@ class FetchRequested:
 
 @attrs.frozen
 class TrackInfoRequested:
-    """The peer asks for a track's properties."""
+    """The peer requests a track's properties."""
 
     path: BroadcastPath
     track: str
@@ -237,7 +237,7 @@ class TrackInfoRequested:
 
 @attrs.frozen
 class DatagramReceived:
-    """A group of one frame came as a datagram, for a subscription that exists."""
+    """A group of one frame arrived as a datagram, for a subscription that exists."""
 
     subscribe_id: int
     sequence: int

@@ -51,7 +51,7 @@ class FetchResponder(CountedResponder):
         return self._encoder.encode(frames)
 
     def finish(self) -> None:
-        """Note that this side finished the stream: the peer's FIN or reset is no cancellation any more."""
+        """Record that this side finished the stream: the peer's FIN or reset is no cancellation any more."""
         self._state = RequestState.FINISHED
 
     def _on_message(self, message: Message, events: list[Event]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class GoawayReceiver(MessageMachine):
-    """The peer asks us to leave. Event: `Goaway`."""
+    """The peer sends GOAWAY. Event: `Goaway`."""
 
     _first = Expect.GOAWAY
 
@@ -38,7 +38,7 @@ class GoawayReceiver(MessageMachine):
 
 
 class GoawaySender(StreamMachine):
-    """We ask the peer to leave; `opening` is all there is to write. What the peer does to the stream says nothing."""
+    """We send GOAWAY; `opening` is all there is to write. A reset or a stop of the stream by the peer has no effect."""
 
     def __init__(self, session: SessionState, uri: str) -> None:
         if session.goaway_sent:
@@ -49,6 +49,6 @@ class GoawaySender(StreamMachine):
         self._session = session
         session.goaway_sent = True
 
-    def withdraw(self) -> None:
-        """Take the GOAWAY back; only for one of which nothing was written."""
+    def undo(self) -> None:
+        """Undo the GOAWAY, when nothing of it was written."""
         self._session.goaway_sent = False

@@ -1,4 +1,4 @@
-"""The group stream: a header, then frames to the end. The hot path: as few steps to a chunk as there can be.
+"""The group stream: a header, then frames to the end. This is the hot path.
 
 Spec: draft-lcurley-moq-lite-06, section 7 (GROUP and FRAME).
 """
@@ -24,7 +24,7 @@ class GroupSender(StreamMachine):
     """We deliver a group to the peer. The caller finishes the stream after the last frame, or resets it.
 
     Attributes:
-        subscribe_id: The peer's subscription that it serves.
+        subscribe_id: The peer's subscription.
         sequence: The group's number.
         frames: Called with some frames, in order; returns their bytes. Raises `LocalProtocolError` when a frame can't
             be carried; none of them counts as sent.
@@ -105,7 +105,7 @@ class GroupReceiver(StreamMachine):
         return head.take_all()
 
     def _on_reset(self, code: int) -> list[Event]:
-        # Without a header there is no group that could have been lost.
+        # Without a header no group is known, so there is no event.
         return [GroupReset(code)] if self.group is not None else []
 
     def release(self) -> None:

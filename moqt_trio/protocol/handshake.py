@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ..wire.dialect import Dialect
 
 _NATIVE_ALPN: Final = "moql-01"
-"""The peers that answer to this name know no other form than that of the draft."""
+"""The peers that offer this name read only the form of the draft."""
 
 _FIRST_PRIVATE: Final = 0xFF00_0000
 """Version numbers from here on are drafts and programs, and are best shown in hexadecimal."""
@@ -119,7 +119,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
         return [SessionStreamEnded(code)]
 
     def _on_stop(self, code: int) -> list[Event]:
-        # Whichever half the peer gives up, the session is over with it.
+        # The end of either half by the peer ends the session.
         self._closed = True
         return [SessionStreamEnded(code)]
 

@@ -1,4 +1,4 @@
-"""What the machine of every stream does alike: bytes in, events out, the peer's mistakes, FIN, reset, stop, release.
+"""The base of every stream's machine: bytes in, events out, the peer's mistakes, FIN, reset, stop, release.
 
 The input of a stream is open, then closed, and never opens again. FIN, a reset, a mistake of the peer's and `release`
 close it; on some streams STOP_SENDING does. What still arrives on a closed input is ignored.
@@ -15,7 +15,7 @@ A responder answers a request of the peer's. Its states, and what moves between 
     CANCELLED  | –        | b""      | b""   | FINISHED      | CANCELLED
 
 A dash is a mistake: of the caller, `LocalProtocolError`, or of the peer, `RemoteProtocolError`. Only subscriptions and
-announcements are accepted, and only subscriptions have an end that a message announces.
+announcements have `accept`, and only subscriptions have `end`.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class StreamMachine:
 
     @property
     def partial_events(self) -> list[Event]:
-        """What the bytes in front of the peer's mistake said, once `receive_data` has raised one. It counts."""
+        """The events of the bytes before the peer's mistake, once `receive_data` has raised. Handle them first."""
         return list(self._partial_events)
 
     def receive_data(self, data: bytes, fin: bool) -> list[Event]:
-        """Return what some bytes say.
+        """Return the events of some bytes.
 
-        How the bytes are cut makes no difference to the events, but that frames which arrive together come together.
+        The events do not depend on how the bytes are cut, except that frames which arrive together are in one event.
 
         Args:
             data: The next bytes of the stream; may be empty.
@@ -63,7 +63,7 @@ class StreamMachine:
 
         Raises:
             RemoteProtocolError: The peer broke a rule; `scope` says what to end, and `code` with which code.
-                `partial_events` has what was said before.
+                `partial_events` has the events before it.
             Malformed: The same, for bytes that do not decode.
             LimitExceeded: The same, for a bound of `Limits`.
         """
@@ -79,32 +79,32 @@ class StreamMachine:
         return events
 
     def receive_reset(self, code: int) -> list[Event]:
-        """Return what the peer's reset of its half means. A reset is legal at any point: this raises nothing."""
+        """Return the events of the peer's reset of its half. A reset is legal at any point: this raises nothing."""
         if self._closed:
             return []
         self._closed = True
         return self._on_reset(code)
 
     def receive_stop(self, code: int) -> list[Event]:
-        """Return what the peer's refusal to read this side's half (STOP_SENDING) means. This raises nothing."""
+        """Return the events of the peer's STOP_SENDING for this side's half. This raises nothing."""
         return [] if self._closed else self._on_stop(code)
 
     def release(self) -> None:
-        """Give back what the stream holds in the session; called once the stream is over, or given up here.
+        """Release what the stream holds in the session; called once the stream is over, or was cancelled here.
 
         Calling it again does nothing. Whatever still arrives afterwards is ignored.
         """
         self._closed = True
 
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
-        """Read bytes, and add what they say. After a FIN it closes the input."""
+        """Read bytes, and add their events. After a FIN it closes the input."""
 
     def _on_reset(self, code: int) -> list[Event]:
-        """Return what the peer's reset means; nothing, on most streams."""
+        """Return the events of the peer's reset; none, on most streams."""
         return []
 
     def _on_stop(self, code: int) -> list[Event]:
-        """Return what the peer's STOP_SENDING means; nothing, on most streams."""
+        """Return the events of the peer's STOP_SENDING; none, on most streams."""
         return []
 
 
@@ -171,14 +171,14 @@ class MessageMachine(StreamMachine, abc.ABC):
 
     @abc.abstractmethod
     def _on_message(self, message: Message, events: list[Event]) -> None:
-        """Handle a message of the kind that `_expect` names, and add what it means."""
+        """Handle a message of the kind that `_expect` names, and add its events."""
 
     @abc.abstractmethod
     def _on_fin(self, events: list[Event]) -> None:
-        """Handle a FIN at a message's end, and add what it means."""
+        """Handle a FIN at a message's end, and add its events."""
 
     def _on_release(self) -> None:
-        """Give back what the stream holds in the session."""
+        """Release what the stream holds in the session."""
 
 
 class RequestState(enum.Enum):
@@ -196,7 +196,7 @@ _OVER = frozenset({RequestState.FINISHED, RequestState.CANCELLED})
 
 
 class Responder(MessageMachine):
-    """A stream on which the peer asks for something, and may cancel it."""
+    """A stream on which the peer makes a request, and may cancel it."""
 
     _state = RequestState.WAITING
 

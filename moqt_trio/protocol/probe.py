@@ -1,4 +1,4 @@
-"""The probe stream: a target bit rate one way, estimates of bit rate and round trip the other, as often as wanted.
+"""The probe stream: target bitrates one way, estimates of bitrate and round trip the other, any number of each.
 
 Spec: draft-lcurley-moq-lite-06, section 7 (PROBE).
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ProbeResponder(CountedResponder):
-    """The peer wants our estimates. Opening the stream is the request; a PROBE message on it sets a target.
+    """The peer requests our estimates. Opening the stream is the request; a PROBE message on it sets a target.
 
     Events: `Probe` when the stream opens, without a target, and for each message; `RequestCancelled`.
     """
@@ -38,7 +38,7 @@ class ProbeResponder(CountedResponder):
 
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
         if self._state is RequestState.WAITING:
-            # Peers open the stream with its type alone: a responder that waited for a message would never answer.
+            # Peers write the stream's type alone, so the answer does not wait for a message.
             self._state = RequestState.PENDING
             events.append(Probe())
         super()._read_untrusted(data, fin, events)
@@ -49,7 +49,7 @@ class ProbeResponder(CountedResponder):
 
 
 class ProbeRequester(MessageMachine):
-    """We want the peer's estimates. Events: `Probe`, `RequestFinished`, `RequestRefused`."""
+    """We request the peer's estimates. Events: `Probe`, `RequestFinished`, `RequestRefused`."""
 
     _first = Expect.PROBE
 

@@ -1,4 +1,4 @@
-"""The SETUP stream: what one side can do, said once at the start of the session, where the version has it.
+"""The SETUP stream: one side's capabilities, sent once at the start of the session, where the version has it.
 
 Spec: draft-lcurley-moq-lite-06, section 7.3 (SETUP).
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def setup_problem(setup: Setup, *, from_client: bool, path_on_wire: bool) -> str | None:
-    """Return what one side may not say in its SETUP but did, or None when there is nothing."""
+    """Return what is not allowed in one side's SETUP, or None when all of it is."""
     if not from_client and (setup.path is not None or setup.role is not Role.BOTH):
         return "a server's SETUP with a path or a role"
     if setup.path is not None and not path_on_wire:
@@ -34,7 +34,7 @@ def check_setup(setup: Setup, *, from_client: bool, path_on_wire: bool) -> None:
 
 
 class SetupReceiver(MessageMachine):
-    """The peer says what it can do. Event: `Setup`.
+    """The peer sends its capabilities. Event: `Setup`.
 
     Every mistake here ends the session: without a SETUP, or with two, nothing after it can be relied on.
     """

@@ -1,6 +1,6 @@
-"""What the machines of one session share: ids, counts, and what the peer says only once.
+"""What the machines of one session share: ids, counts, and the peer's SETUP and GOAWAY.
 
-Every count that a peer can drive up is bounded here. Nothing here sees bytes.
+Every count that a peer can drive up is bounded here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class IssuedSubscriptions:
 
     Attributes:
         next_id: The id of the next subscription.
-        unknown_groups: Group streams that came for subscriptions that never existed.
+        unknown_groups: Group streams that arrived for subscriptions that never existed.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -43,22 +43,22 @@ class IssuedSubscriptions:
         return subscribe_id in self._live
 
     def register(self) -> int:
-        """Take the next id into use, and return it."""
+        """Allocate the next id, and return it."""
         subscribe_id = self.next_id
         self.next_id += 1
         self._live.add(subscribe_id)
         return subscribe_id
 
     def retire(self, subscribe_id: int) -> None:
-        """End a subscription: its late groups are refused from now on, and are no mistake."""
+        """End a subscription: its late groups are refused from now on, without an error of the session."""
         self._live.discard(subscribe_id)
 
     def check_untrusted(self, subscribe_id: int) -> None:
-        """Check that a group may come for this id.
+        """Check that a group may arrive for this id.
 
         Raises:
             RemoteProtocolError: It may not; scope `"stream"`.
-            LimitExceeded: Too many came for ids that never existed; scope `"session"`.
+            LimitExceeded: Too many arrived for ids that never existed; scope `"session"`.
         """
         if subscribe_id in self._live:
             return
@@ -88,7 +88,7 @@ class PeerSubscriptions:
         return subscribe_id in self._live
 
     def admit_untrusted(self, subscribe_id: int) -> None:
-        """Take a peer's id into use.
+        """Register a peer's id.
 
         Raises:
             RemoteProtocolError: The id is or was in use; scope `"stream"`.
@@ -129,13 +129,13 @@ class RequestSlots:
         self._bound = limits.max_requests
 
     def take_untrusted(self) -> None:
-        """Take one. Raises `LimitExceeded` with scope `"stream"` when there is none left."""
+        """Count one more. Raises `LimitExceeded` with scope `"stream"` at the limit."""
         if self.taken >= self._bound:
             raise LimitExceeded("max_requests", self.taken + 1, code=StreamCode.NO_CAPACITY, scope="stream")
         self.taken += 1
 
     def give_back(self) -> None:
-        """Give one back."""
+        """Count one less."""
         self.taken -= 1
 
 
@@ -147,13 +147,13 @@ class SessionState:
         dialect: The version that the session speaks.
         is_client: True on the side that opened the session.
         limits: The bounds that the peer is held to.
-        path_on_wire: True when a client's SETUP may carry the request path: raw QUIC, where no URI says it.
+        path_on_wire: True when a client's SETUP may carry the request path: raw QUIC, which has no URI.
         hop_id: This side's hop id; 0 for none.
-        peer_setup: What the peer said it can do; None until it did, and where the version has no SETUP.
+        peer_setup: The peer's SETUP; None before it, and where the version has none.
         setup_seen: True once the peer opened its SETUP stream.
-        goaway_sent: True once this side asked the peer to leave.
-        goaway_received: The URI of the peer's GOAWAY; None until it came.
-        drained: True once the transport's own word asked this side to leave.
+        goaway_sent: True once this side sent GOAWAY.
+        goaway_received: The URI of the peer's GOAWAY; None before it.
+        drained: True once the transport asked this side to end the session (DRAIN_WEBTRANSPORT_SESSION).
     """
 
     dialect: Dialect

@@ -160,7 +160,7 @@ class SubscribeResponder(Responder):
         return dialect.encode(SubscribeDrop(first, last, dialect.codes.to_wire("group", code)))
 
     def finish(self) -> None:
-        """Note that this side finished the stream: the peer's FIN or reset is no cancellation any more."""
+        """Record that this side finished the stream: the peer's FIN or reset is no cancellation any more."""
         self._state = RequestState.FINISHED
 
     def _request(self) -> Subscribe:
@@ -188,7 +188,7 @@ class SubscribeResponder(Responder):
         events.append(SubscribeRequested(path, message))
 
     def _with_range_kept(self, update: SubscribeUpdate) -> SubscribeUpdate:
-        """Return an update with the bounds in force where it names none."""
+        """Return an update, with the current bounds where it names none."""
         start, end = self._range
         start = start if update.start_group is None else update.start_group
         end = end if update.end_group is None else update.end_group
@@ -277,7 +277,7 @@ class SubscribeRequester(MessageMachine):
             case SubscribeOk():
                 features = self._session.dialect.features
                 if self._accepted and features.subscribe_typed and not features.subscribe_ok_needs_group:
-                    # There a publisher may say it again, with what has changed on its side.
+                    # There a publisher may repeat it, with changed values.
                     return
                 if self._state is not RequestState.PENDING:
                     raise self._broken("SUBSCRIBE_OK after the answer")
@@ -307,7 +307,7 @@ class SubscribeRequester(MessageMachine):
         return [RequestRefused(code)]
 
     def _on_stop(self, code: int) -> list[Event]:
-        # Before the answer it is a refusal; later it only says that no update will be read.
+        # Before the answer it is a refusal; later it only means that no update will be read.
         if self._state is not RequestState.PENDING:
             return []
         self._closed = True

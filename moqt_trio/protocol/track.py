@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class TrackInfoResponder(CountedResponder):
     """The peer asks for the properties of a track of ours.
 
-    Events: `TrackInfoRequested`, and `RequestCancelled` when the peer withdraws before the reply.
+    Events: `TrackInfoRequested`, and `RequestCancelled` when the peer cancels before the reply.
     """
 
     _first = Expect.TRACK_REQUEST
@@ -53,7 +53,7 @@ class TrackInfoResponder(CountedResponder):
 class TrackInfoRequester(MessageMachine):
     """We ask for the properties of a track of the peer's. Our half stays open until the reply: a FIN would cancel.
 
-    Events: `TrackInfo` or `RequestRefused`. What ends the stream after the reply says nothing.
+    Events: `TrackInfo` or `RequestRefused`. The end of the stream after the reply has no event.
     """
 
     _first = Expect.TRACK_INFO

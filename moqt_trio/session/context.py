@@ -24,11 +24,12 @@ logger = logging.getLogger(__name__)
 Ts = TypeVarTuple("Ts")
 
 REPORT_INTERVAL = 5.0
-"""Seconds between two looks at the estimate that the peer gets: congestion windows move within a few round trips,
-viewers' choices of quality do not."""
+"""Seconds between two measurements of the bitrate that is reported to the peer. The congestion window changes within a
+few round trips, but a peer chooses a video quality for seconds: it has no use for more frequent reports."""
 
 REPORT_CHANGE = 0.25
-"""The share by which the bitrate has to change to be reported again: less is noise of the congestion control."""
+"""The share by which the bitrate has to change to be reported again. Video qualities usually differ by more, and the
+congestion window moves by less all the time."""
 
 
 class SessionContext:
@@ -86,11 +87,14 @@ class SessionContext:
             raise GoingAway(uri)
 
     def estimate(self) -> tuple[int, int | None]:
-        """Return bits per second, 0 when unknown, and the round trip in milliseconds, None when unknown."""
+        """Return the estimated bitrate in bits per second, and the round trip in milliseconds.
+
+        The bitrate is one congestion window per round trip. Without a measured round trip they are 0 and None: unknown.
+        """
         numbers = self.connection.statistics()
         if not numbers.rtt:
             return 0, None
-        # A measured round trip below a millisecond still says "measured": 0 means unknown on the wire.
+        # A round trip below a millisecond is reported as 1: 0 means unknown on the wire.
         return int(numbers.congestion_window * 8 / numbers.rtt), max(1, round(numbers.rtt * 1000))
 
     def violated(self, error: RemoteProtocolError) -> None:
@@ -107,7 +111,7 @@ class Refusable(Protocol):
 
 
 class PendingStreams(set[Refusable]):
-    """The streams whose type has not arrived. One task refuses those that wait too long; it sleeps when there are none.
+    """The streams whose type has not arrived. One task refuses those that wait too long; it waits while there are none.
 
     It is a set, so that taking a stream out again costs no call of a Python function: every stream is taken out.
 

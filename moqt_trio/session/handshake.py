@@ -66,7 +66,7 @@ class HandshakeControl(ControlStream):
 
 
 async def report_bitrate(context: SessionContext, handshake: HandshakeStream) -> None:
-    """Tell the peer this side's estimate of the connection, whenever it has changed much.
+    """Report this side's estimate of the bitrate whenever it has changed by `REPORT_CHANGE`.
 
     The versions that have a handshake have no probes: SESSION_UPDATE on the handshake's stream takes their place.
     """
@@ -94,7 +94,7 @@ async def negotiate(
     Raises:
         VersionUnsupported: The two sides share none; the connection is closed with VERSION_NEGOTIATION_FAILED.
         ConnectTimeout: The peer did not finish its part within `Limits.setup_timeout`.
-        RemoteProtocolError: What the peer sent is no handshake; the connection is closed.
+        RemoteProtocolError: The peer's bytes are no handshake; the connection is closed.
         SessionClosed: The connection ended.
     """
     named = next((dialect for dialect in offered if dialect.name == connection.protocol), None)

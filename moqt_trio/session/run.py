@@ -76,7 +76,7 @@ class Dispatcher(ConnectionHandler):
 
 @asynccontextmanager
 async def closed_by_block(session: Session) -> AsyncIterator[None]:
-    """Close a session at the end of a block, with a code that tells the peer how the block ended."""
+    """Close a session at the end of a block, with a code for how the block ended."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""A session as the application holds it."""
+"""Session: the application's side of a session."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ class Session:
         try:
             stream = await self._context.connection.open_bidi()
         except BaseException:
-            machine.withdraw()
+            machine.undo()
             raise
         stream.write(machine.opening)
 
