@@ -181,7 +181,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 
 
 def _publish() -> None:
-    """Give every name whose module is loaded a place here, and have it say that it lives here.
+    """Copy every public name whose module is loaded into this module, and set its `__module__` to this one.
 
     So a traceback, `help()` and a pickle name an object as the application imports it.
     """

@@ -1,4 +1,4 @@
-"""Error codes: ints on the wire, names for people.
+"""Error codes: ints on the wire, with names here.
 
 The session space and the stream space are disjoint: the same number means different things in each
 (draft-lcurley-moq-lite-06, section 4.4). Codes of 64 and above belong to the application.

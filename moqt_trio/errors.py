@@ -14,13 +14,13 @@ MoqtError
 │   ├─ CertificateInvalid         the server's certificate is not trusted
 │   ├─ VersionUnsupported         both sides speak MoQ, but share no version
 │   ├─ ConnectTimeout             no session in time
-│   └─ RedirectRefused            a GOAWAY leads to a URL that this client does not go to
+│   └─ RedirectRefused            a GOAWAY leads to a URL that this client does not follow
 ├─ Rejected(status)               the server refused the session
 ├─ Unauthorized(path)             the peer may not use this path
 ├─ NotFound(path, track)          the publisher has no such broadcast, track or group
 └─ CertificateUnusable            a certificate, a key or their store cannot be used
 
-Each can be copied and pickled: what it knows travels along, its cause and its traceback do not.
+Each can be copied and pickled with its attributes, but without its cause and its traceback.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import trio
 from .codes import SessionCode, describe_session_code, describe_stream_code
 
 Scope = Literal["stream", "session"]
-"""The smallest thing that a peer's mistake breaks."""
+"""What a peer's mistake breaks: one stream, or the session."""
 
 _TEXT_LIMIT = 256
 """Characters of a peer's text that are shown: enough for a sentence, too few to fill a log."""
@@ -171,7 +171,7 @@ class StreamReset(MoqtError, trio.BrokenResourceError):
 
     @classmethod
     def after(cls, mistake: ProtocolError) -> StreamReset:
-        """Return what a reader sees of a stream that this side reset for the peer's mistake, which is the cause."""
+        """Return the error for a reader of a stream that this side reset for the peer's mistake, which is the cause."""
         reset = cls(mistake.code, by_peer=False)
         reset.__cause__ = mistake
         return reset
@@ -206,10 +206,10 @@ class ConnectTimeout(ConnectError):
 
 
 class RedirectRefused(ConnectError):
-    """A server asked this client to move to a URL that the client does not go to; see `stay_connected`.
+    """A server redirected this client to a URL that the client does not follow; see `stay_connected`.
 
     Attributes:
-        uri: What the server's GOAWAY says, made safe to log and without its query.
+        uri: The URI of the server's GOAWAY, made safe to log and without its query.
         chain: The URLs that led there, the first one first, likewise without their queries.
     """
 

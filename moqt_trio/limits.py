@@ -168,8 +168,8 @@ class Limits:
     """Seconds that a session must last to reset the redirect and retry counts. Stops servers that keep a client in a
     redirect loop, and one that accepts a client only to drop it."""
     idle_timeout: float = attrs.field(default=30.0, validator=_positive)
-    """Seconds of silence after which a connection counts as lost, on both sides. Stops connections to peers that
-    vanished from lasting."""
+    """Seconds without a packet after which a connection counts as lost, on both sides. Ends connections to peers that
+    are no longer reachable."""
     keep_alive: float = attrs.field(default=10.0, validator=_positive)
     """Seconds after which a client that has nothing to send sends a PING. Stops a quiet session from ending by
     `idle_timeout`, its own or that of a NAT on the way."""

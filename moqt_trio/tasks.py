@@ -1,4 +1,4 @@
-"""What tasks on every layer use: a nursery whose single failure is raised bare, and a flag that one task waits for."""
+"""What tasks on every layer use: a nursery that raises a single failure as it is, and a flag for one waiting task."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def open_bare_nursery() -> AsyncIterator[trio.Nursery]:
 
 
 class Wakeup:
-    """Lets any number of callers wake one task. A wake-up while no task waits is kept; several count as one."""
+    """A flag with which any caller wakes one task. A wake-up while no task waits is kept; several count as one."""
 
     _pending = False
     _task: trio.lowlevel.Task | None = None

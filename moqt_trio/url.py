@@ -14,7 +14,7 @@ _DEFAULT_PORT = 443
 
 @attrs.frozen
 class SessionUrl:
-    """Where a session is.
+    """The URL of a session, parsed.
 
     Attributes:
         transport: `"webtransport"` or `"quic"`.
@@ -30,7 +30,7 @@ class SessionUrl:
 
     @classmethod
     def parse(cls, url: str) -> SessionUrl:
-        """Return what a URL says.
+        """Return the parts of a URL.
 
         Args:
             url: `https://…` for WebTransport, `moqt://…` or `moql://…` for raw QUIC. The port is 443 when left out.

@@ -1,7 +1,4 @@
-"""Variable-length integers: the QUIC varint, and the zigzag form of signed numbers.
-
-This file knows numbers and bytes, and nothing of the messages that they are in.
-"""
+"""Variable-length integers: the QUIC varint, and the zigzag form of signed numbers."""
 
 from __future__ import annotations
 

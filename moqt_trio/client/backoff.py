@@ -1,4 +1,4 @@
-"""How long to wait before another attempt: a value, whose randomness is a parameter."""
+"""Backoff: how long to wait before another attempt to connect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import attrs
 
 _MAX_DOUBLINGS = 64
-"""The greatest exponent: a factor of 2 has passed any bound by then, and one of 100 still gives a float."""
+"""The greatest exponent: a factor of 2 exceeds every maximum by then, and a factor of 100 does not overflow a float."""
 
 
 def _random() -> float:

@@ -64,7 +64,7 @@ def _digests(options: ConnectOptions) -> tuple[bytes, ...]:
 
 @attrs.frozen
 class ConnectOptions:
-    """What a client offers to a server, and what it trusts: the arguments of `connect`, checked.
+    """The versions that a client offers and the certificates that it trusts: the arguments of `connect`, checked.
 
     Attributes:
         versions, fingerprint, cafile, verify, origin: As for `connect`.
@@ -73,7 +73,7 @@ class ConnectOptions:
         digests: SHA-256 digests of the certificates to trust; when there are none, authorities are trusted.
 
     Raises:
-        ValueError: A version or fingerprint that is none, or two kinds of trust at once.
+        ValueError: An unknown version, an invalid fingerprint, or two ways to verify the certificate at once.
         CertificateUnusable: There is no certificate in `cafile`.
     """
 
@@ -125,7 +125,7 @@ async def connect(
         versions: The wire versions to offer, best first, such as `["moq-lite-06"]`; None offers all of them.
         fingerprint: Trust exactly the certificates with these SHA-256 digests, and no others.
         cafile: A PEM file of the authorities to trust instead of the usual ones.
-        verify: False accepts any certificate, and so anyone who intercepts the connection.
+        verify: False accepts any certificate, also that of an attacker who intercepts the connection.
         origin: The `Origin` header of a WebTransport request.
         limits: The bounds of the session.
 
@@ -133,7 +133,7 @@ async def connect(
         The session.
 
     Raises:
-        ValueError: A URL, version or fingerprint that is none.
+        ValueError: An invalid URL or fingerprint, or an unknown version.
         ConnectTimeout: No session was opened within `Limits.connect_timeout`.
         HandshakeFailed: There is no server, or it refused the handshake.
         CertificateInvalid: The server's certificate is not trusted.
@@ -236,7 +236,7 @@ async def _open_webtransport(
 
 
 def _refusal(error: SessionClosed) -> MoqtError:
-    """Return what it means that a session was closed while it was opened: over raw QUIC a refusal looks like this."""
+    """Return the error for a session that was closed while it was opened: over raw QUIC that may be a refusal."""
     if error.by_peer and error.remote_code is not None and 400 <= error.remote_code < 600:
         return Rejected(error.remote_code, error.reason)
     return error

@@ -1,4 +1,4 @@
-"""Staying connected: a handler for one session after another, wherever the server moves this client.
+"""Staying connected: runs a handler on one session after another, and follows the redirects of the server.
 
 Theory of operation. `stay_connected` runs a loop in one nursery. Each session is an attempt: a task that opens the
 session at a candidate URL, runs the handler in a cancel scope, and watches for the reason why a next session is needed,
@@ -86,11 +86,11 @@ async def stay_connected(
     - When a session is lost without GOAWAY, its handler has as long to read what has arrived, and the next session is
       opened at the same URL after the delays of `retry`.
     - A handler that returns ends the call, which returns what the handler returned, unless the server had asked for
-      this session to end: then only the session ends, because a server that leaves ends its tracks too, which looks
-      like a job that is done. A handler that is really done cancels a scope around the call.
-    - An exception of a handler cancels everything and is raised bare. Exempt is what only says that the session ends:
-      `SessionClosed` on one that was lost, and `SessionClosed`, `StreamReset` or `GoingAway` on one that the server had
-      asked to end.
+      this session to end. Then only the session ends: a server that shuts down ends its tracks, and the handler may
+      have taken this for the end of its work. A handler that is done cancels a scope around the call.
+    - An exception of a handler cancels everything and is raised as it is, except when it only reports the end of the
+      session: `SessionClosed` on one that was lost, and `SessionClosed`, `StreamReset` or `GoingAway` on one that the
+      server had asked to end.
     - The first session's failure to open is raised at once. Later ones are retried while another attempt may succeed:
       no answer, no server, a status of 500 and above, a lost connection. A refusal (status 4xx), an untrusted
       certificate and a missing version are raised. So is the last error when the retries are used up.
@@ -99,9 +99,9 @@ async def stay_connected(
     A GOAWAY without a URI leads to the same URL again. One with a URI is followed if it is a whole `https:` or `moqt:`
     URI and `redirect` allows it; by default only the path may change. To another scheme, host or port, when allowed,
 
-    - the query of the URL does not go along, unless the new URI has one: it may be a credential;
-    - `verify=False` does not go along, while `fingerprint` and `cafile` do: they narrow whom to trust, and without them
-      any public authority could vouch for the new server;
+    - the query of the URL is not sent, unless the new URI has one: it may be a credential;
+    - `verify=False` does not apply, while `fingerprint` and `cafile` do: they restrict which certificates are trusted,
+      and without them every public authority would be;
     - the addresses that the name resolves to are checked, and only those that passed are connected to: public ones,
       those of the same kind (loopback, private, …) as the address of the server that sent the GOAWAY, and those in
       `redirect_networks`.
@@ -116,19 +116,19 @@ async def stay_connected(
             `Limits.settle_time`.
         redirect_networks: Networks to which a redirect to another authority may lead, such as `["10.0.0.0/8"]`.
         retry: The delays, and how many attempts may follow each other until a session lasts for `Limits.settle_time`;
-            None tries nothing twice: a lost session ends the call, and so does a redirect target that does not answer.
+            None makes no second attempt: a lost session and a redirect target that does not answer end the call.
         versions: As for `connect`, and so the arguments that follow.
 
     Returns:
         What the handler returned.
 
     Raises:
-        RedirectRefused: A GOAWAY leads to a URL that this client does not go to, or there were too many in a row.
+        RedirectRefused: A GOAWAY leads to a URL that this client does not follow, or there were too many in a row.
         SessionClosed: A session was lost, and no retries are left or they would not help.
         ConnectError: No next session was opened.
         Rejected: A server refused.
         ValueError: As for `connect`, or a value of the redirects is out of range.
-        TypeError: `redirect` is an async function, whose every answer would count as yes.
+        TypeError: `redirect` is an async function: its return value, a coroutine, would count as True.
 
     Spec: draft-lcurley-moq-lite-06, sections 5.1.6, 7.18 and 10.2.
 
@@ -194,7 +194,7 @@ class _Attempt:
     finished: trio.Event = attrs.field(factory=trio.Event)
 
     @property
-    def asked_to_leave(self) -> bool:
+    def going_away(self) -> bool:
         """Whether the server sent a GOAWAY, even if `wait_goaway` has not returned yet."""
         return received_goaway(self.session) is not None
 
@@ -216,7 +216,7 @@ class _Attempt:
 
     def tolerates(self, error: Exception) -> bool:
         """Return whether a failure of the handler only says that the session ended."""
-        if self.asked_to_leave or self.replaced:
+        if self.going_away or self.replaced:
             return consists_of(error, (GoingAway, SessionClosed, StreamReset))
         closed = self.session.closed
         return consists_of(error, SessionClosed) and closed is not None and is_temporary(closed)
@@ -302,7 +302,7 @@ class ReconnectLoop(Generic[T]):
                 attempt.finished.set()
 
     def _handler_returned(self, attempt: _Attempt, value: T) -> None:
-        if attempt.asked_to_leave or attempt.replaced:
+        if attempt.going_away or attempt.replaced:
             attempt.record_reason()
         else:
             self._results.append(value)
@@ -377,7 +377,7 @@ def is_temporary(error: MoqtError) -> bool:
         return error.status >= 500
     if isinstance(error, SessionClosed):
         if not error.by_peer:
-            # Without a code the connection was lost; with one, this side closed it and had its reason.
+            # Without a code the connection was lost; with one, this side closed it and would close the next one too.
             return error.local_code is None
         # Over raw QUIC the versions that cannot refuse a session close it with the status.
         return error.remote_code not in _FINAL_CODES and not 400 <= (error.remote_code or 0) < 500

@@ -1,7 +1,7 @@
-"""What the URI of a GOAWAY means to a client: where it may lead, how often, and what is taken along.
+"""The redirect policy: where the URI of a GOAWAY may lead, how often, and which arguments apply there.
 
-Pure policy: it takes texts and addresses and returns a `Candidate`, or raises `RedirectRefused`. `reconnect.py` acts on
-the answer.
+It takes texts and addresses, and returns a `Candidate` or raises `RedirectRefused`. `reconnect.py` connects to the
+candidate.
 
 Spec: draft-lcurley-moq-lite-06, sections 7.18 and 10.2; draft-ietf-moq-transport-14, section 9.4 for an empty URI.
 """
@@ -44,12 +44,12 @@ def without_query(url: str) -> str:
 
 @attrs.frozen
 class Redirect:
-    """A move that a server asks for, for a `redirect` function to allow or to refuse.
+    """A redirect that a server asks for, for a `redirect` function to allow or to refuse.
 
     Attributes:
         from_url: The URL of the session that is to end.
-        to_url: Where the next one would be. It has the query of `from_url` when it names none itself and stays within
-            the same authority.
+        to_url: The URL of the next session. It has the query of `from_url` when it has none itself and stays within the
+            same authority.
         hop: How many redirects have led here since the last session that worked, this one included; from 1 on.
     """
 
@@ -69,12 +69,12 @@ class Redirect:
 
     @property
     def same_authority(self) -> bool:
-        """Whether scheme, host and port stay what they are, so that only the path changes."""
+        """Whether scheme, host and port stay the same, so that only the path changes."""
         return _authority(SessionUrl.parse(self.from_url)) == _authority(SessionUrl.parse(self.to_url))
 
 
 RedirectPolicy = Callable[[Redirect], bool]
-"""Return True for a move that is allowed."""
+"""Return True for a redirect that is allowed."""
 
 
 def allow_same_authority(redirect: Redirect) -> bool:
@@ -92,8 +92,8 @@ class Candidate:
 
     Attributes:
         url: The URL.
-        foreign: Whether it is on another authority than the one that the caller named. What the caller permitted there
-            is not permitted here, and its addresses are checked.
+        foreign: Whether it is on another authority than the one that the caller named. `verify=False` does not apply
+            there, and its addresses are checked.
         sender: The address of the server that named it; None for a URL that the caller named.
     """
 
@@ -107,7 +107,7 @@ class RedirectChain:
 
     Args:
         home: The URL that the caller named.
-        policy: Says which moves are allowed.
+        policy: Returns which redirects are allowed.
         max_redirects: How many GOAWAYs are followed in a row.
         networks: Where a redirect to another authority may lead besides the public internet, such as `"10.0.0.0/8"`.
 
@@ -120,7 +120,7 @@ class RedirectChain:
         self, home: str, *, policy: RedirectPolicy, max_redirects: int = 3, networks: Collection[str] = ()
     ) -> None:
         if inspect.iscoroutinefunction(policy):
-            # What it returns would count as True.
+            # The coroutine that it returns would count as True.
             raise TypeError("a redirect policy is a plain function, not an async one")
         if max_redirects < 0:
             raise ValueError(f"max_redirects is a number from 0 on, not {max_redirects}")
@@ -131,11 +131,11 @@ class RedirectChain:
         self._chain: list[str] = []
 
     def reset(self) -> None:
-        """Start the chain anew, because a session lasted for `Limits.settle_time`."""
+        """Reset the chain, because a session lasted for `Limits.settle_time`."""
         self._chain.clear()
 
     def follow(self, current: Candidate, uri: str, *, sender: str | None) -> Candidate:
-        """Return where a GOAWAY leads.
+        """Return the candidate for the next session after a GOAWAY.
 
         An empty URI means the same URL again: moq-lite says that it is no redirect, the IETF draft that the current
         URI is reused, and a client that stays connected does both. A relative reference is refused: a URI begins with
@@ -143,7 +143,7 @@ class RedirectChain:
 
         Args:
             current: The URL of the session that is to end.
-            uri: What the GOAWAY says.
+            uri: The URI of the GOAWAY.
             sender: The address of the server that sent it, if it has one.
 
         Raises:
@@ -220,10 +220,10 @@ class RedirectChain:
 
 
 def parse_uri(uri: str) -> SessionUrl:
-    """Return what the URI of a GOAWAY says; stricter than what a caller may write, as it comes from a peer.
+    """Return the parts of a GOAWAY's URI. It is checked more strictly than a caller's URL, as it comes from a peer.
 
     Raises:
-        ValueError: It is no URI of a session; the message says why, without the URI itself.
+        ValueError: It is not the URI of a session; the message says why, without the URI itself.
     """
     if len(uri) > _MAX_URI:
         raise ValueError(f"it is longer than {_MAX_URI} bytes")

@@ -87,7 +87,7 @@ class GroupReceiver(StreamMachine):
             events.append(GroupFinished())
 
     def _read_header_untrusted(self, data: bytes, events: list[Event]) -> bytes:
-        """Read the header, once it is whole, and returns the bytes that follow it."""
+        """Read the header, once it is complete, and return the bytes that follow it."""
         head = self._head
         assert head is not None
         head.feed(data)

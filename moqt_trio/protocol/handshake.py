@@ -125,7 +125,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
 
     @abc.abstractmethod
     def _negotiate_untrusted(self, buffer: StreamBuffer) -> SessionNegotiated | None:
-        """Take the peer's message out of a buffer, once it is whole, and returns what it settles."""
+        """Take the peer's message out of a buffer, once it is complete, and return its event."""
 
 
 def _disagree(text: str) -> NoReturn:

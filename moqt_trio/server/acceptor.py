@@ -4,7 +4,7 @@ A raw QUIC connection is one session, an HTTP/3 connection carries any number of
 application gets a `SessionRequest`. Raw QUIC has negotiated the version by then, because the path may stand in the
 peer's SETUP or handshake; over WebTransport the versions that negotiate within the session do so in `accept`.
 
-Who is blamed. What a handler raises is the application's failure, and is logged with its traceback, but for three
+Whose failure it is. What a handler raises is the application's failure, and is logged with its traceback, but for three
 kinds: `SessionClosed`, the end of its session; `Unauthorized`, the application's refusal; and the exception by which
 `accept` says that the peer broke, refused or never finished the negotiation. The last is recognized by identity and
 not by type, because a handler may raise the same types from connections of its own. Each of them may be wrapped in
@@ -36,12 +36,12 @@ from ..errors import (
 from ..protocol.handshake import candidates, protocols
 from ..session.run import (
     admit,
-    ask_to_leave,
     closed_by_block,
+    drain_session,
     random_hop_id,
     requested_path,
     run_session,
-    start_leaving,
+    start_draining,
     wait_peer_setup,
 )
 from ..tasks import consists_of, leaves, open_bare_nursery
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NO_SESSION = (VersionUnsupported, ConnectTimeout, RemoteProtocolError, SessionClosed)
-"""How a negotiation fails that the peer broke, refused, or did not finish."""
+"""The exceptions of a negotiation that the peer broke, refused, or did not finish."""
 
 
 @attrs.frozen
@@ -87,7 +87,7 @@ class WebApplication:
 
 
 class Acceptor:
-    """Takes connections to the handlers of a router.
+    """Runs the handlers of a router for the connections of a listener.
 
     Args:
         router: Which handler serves which path.
@@ -121,11 +121,11 @@ class Acceptor:
     # -- shutting down -------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Refuse new sessions, ask every client to leave, and wait until all have."""
+        """Refuse new sessions, send GOAWAY to every client, and wait until all sessions have ended."""
         self.draining.set()
         async with open_bare_nursery() as nursery:
             for session in self.sessions:
-                nursery.start_soon(ask_to_leave, session)
+                nursery.start_soon(drain_session, session)
         while self.sessions or self._http3_connections:
             await self._ended.wait()
 
@@ -140,7 +140,7 @@ class Acceptor:
         self.sessions.add(session)
         if self.draining.is_set():
             # It was requested before the drain began, and accepted afterwards: the others were asked already.
-            start_leaving(session)
+            start_draining(session)
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Which requests a handler sees: by the web page that they come from, and by the host that they are meant for.
+"""Which requests reach a handler: by the web page that they come from, and by the host that they name.
 
 Spec: RFC 6454 section 6.2 (origins); RFC 9110 section 7.4 (misdirected requests).
 """
@@ -45,7 +45,7 @@ class Admission:
     """What a server requires of a request before its handler sees it.
 
     Attributes:
-        origins: The web pages that may connect, in lower case; None lets all of them.
+        origins: The web pages that may connect, in lower case; None allows all of them.
         authorities: The hosts, perhaps with a port, that the server answers to, in lower case; None is any.
     """
 

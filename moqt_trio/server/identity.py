@@ -1,4 +1,4 @@
-"""Which certificate a server shows at the moment: it may be renewed while the server runs."""
+"""The certificate that a server shows: it may be renewed while the server runs."""
 
 from __future__ import annotations
 

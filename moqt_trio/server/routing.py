@@ -1,4 +1,4 @@
-"""What a server's application sees of a session before it exists: the request for it, and the routes to handlers.
+"""The request for a session, and the routes to handlers.
 
 Independent of transports: the acceptor passes the callbacks that accept and reject.
 """

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ..http.server import HttpServer
 
 _PORT_TRIES = 16
-"""Port numbers to try when one is wanted that is free on UDP and on TCP. Each is free on TCP and rarely taken on UDP:
-this many in a row mean that something else is wrong."""
+"""Attempts to find a port that is free on UDP and on TCP. A free TCP port is rarely taken on UDP: this many failures in
+a row have another cause."""
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +43,7 @@ class ListenerStatistics:
         sessions: Sessions that run now.
         sessions_accepted: Sessions that were accepted so far.
         sessions_rejected: Requests that were refused so far.
-        half_open: QUIC handshakes that are not complete now; many of them are a flood, or a broken network.
+        half_open: QUIC handshakes that are not complete now; many of them mean a flood, or a broken network.
         refused: QUIC handshakes that were refused so far because `Limits.max_connections` or `max_half_open` was
             reached.
         retried: Clients that had to prove their address so far (Retry), because many handshakes were incomplete.
@@ -101,13 +101,13 @@ class Listener:
         )
 
     async def aclose(self, grace: float = 5.0) -> None:
-        """Shuts down: refuses new sessions, asks the clients to leave, and after the grace closes what is left.
+        """Shut down: refuse new sessions, send GOAWAY to the clients, and close the remaining sessions after the grace.
 
         Handlers that still run after the grace are cancelled, and have `Limits.close_timeout` to end; then the port is
         free. It may be called again, and finishes even when cancelled (without grace then).
 
         Args:
-            grace: Seconds that clients have to leave by themselves.
+            grace: Seconds that clients have to end their sessions.
         """
         await self._server.drain(grace)
 
@@ -127,7 +127,7 @@ class _Server:
         self._limits = limits
 
     async def drain(self, grace: float) -> None:
-        """Ask every client to leave, wait for at most the grace, then end the listener, and wait for its end too."""
+        """Send GOAWAY to every client, wait for at most the grace, then end the listener, and wait for its end too."""
         self.acceptor.draining.set()
         try:
             with trio.move_on_after(grace):
@@ -157,7 +157,7 @@ async def serve(
     limits: Limits | None = None,
     task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Listens on one UDP port for raw QUIC and WebTransport until cancelled or closed.
+    """Listen on one UDP port for raw QUIC and WebTransport until cancelled or closed.
 
     Start it as `listener = await nursery.start(serve, router, "localhost", 4443)`: it is bound when `start` returns.
 
@@ -174,13 +174,13 @@ async def serve(
             state directory and renewed before it expires. A function, such as `CertificateFiles`, is called for each
             connection: what it returns is shown from then on, and when it raises, what it returned before.
         versions: The wire versions to accept, best first; None accepts all of them.
-        origins: The web pages that may ask for sessions, such as `"https://example.org"`; others are refused with 403.
-            None lets all of them. Clients that are no browsers name no origin, and are never refused for it.
-        authorities: The hosts that sessions may be asked for, with a port or for all ports; others are refused with
-            421. None accepts any; raw QUIC names none. For ordinary requests there is `config.server_names`.
+        origins: The web pages that may request sessions, such as `"https://example.org"`; others are refused with 403.
+            None allows all of them. Clients other than browsers send no origin, and are never refused for it.
+        authorities: The hosts that clients may name, with a port or for all ports; others are refused with 421. None
+            allows any; raw QUIC names none. For ordinary requests there is `config.server_names`.
         app: An ASGI application for ordinary requests and for WebSockets; without one HTTP/3 requests get 404.
-        config: Hypercorn's settings for them: access log, answer headers, timeouts. What says where to listen, which
-            certificate to show and how many workers there are is passed over.
+        config: Hypercorn's settings for them: access log, answer headers, timeouts. Its settings for addresses,
+            certificates and workers are ignored.
         limits: The bounds of the listener and of each session.
 
     Raises:

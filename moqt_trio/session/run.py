@@ -172,7 +172,7 @@ def received_goaway(session: Session) -> str | None:
     return session._context.core.goaway_received
 
 
-async def ask_to_leave(session: Session) -> None:
+async def drain_session(session: Session) -> None:
     """Send GOAWAY; in a version without it, deliver what is published and close the session."""
     if not session._context.core.dialect.features.goaway:
         await session.aclose()
@@ -182,9 +182,9 @@ async def ask_to_leave(session: Session) -> None:
         await session.goaway()
 
 
-def start_leaving(session: Session) -> None:
-    """Start `ask_to_leave` as a task of the session."""
-    session._context.start(ask_to_leave, session)
+def start_draining(session: Session) -> None:
+    """Start `drain_session` as a task of the session."""
+    session._context.start(drain_session, session)
 
 
 def requested_path(session: Session) -> str | None:

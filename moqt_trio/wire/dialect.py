@@ -1,7 +1,7 @@
-"""What a wire version is: a codec, what it has and what its peers need; and the registry of those that exist.
+"""Dialect: a wire version, as a codec with features and quirks; and the registry of the versions.
 
-The state machines are written once. They ask a `Dialect` for bytes and for messages, look at its `Features` for
-everything that is not a matter of layout, and at its `Quirks` for what known peers do beside the text.
+The state machines are written once. They read and write messages through a `Dialect`, use its `Features` for every
+difference that is not one of layout, and its `Quirks` for known peers that deviate from the draft.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Features:
-    """What a version has, by its text. A version names what it has; the defaults are for what it lacks.
+    """The features of a version, by its draft. The default of each field is that the version lacks it.
 
     Attributes:
         setup: `"none"`; `"uni"`, a SETUP stream each way; `"session"` or `"compat"`, a handshake on the first
             bidirectional stream.
         announce_ids: True when END and UPDATE name an announcement by its ordinal.
         announce_first: What opens the replies of an announce stream: nothing, `"init"` or `"ok"`.
-        announce_live: True when ANNOUNCE says that everything that was active was announced.
+        announce_live: True when an ANNOUNCE marks the end of the initial set.
         announce_tracks: True when an announcement names a track: its path is the broadcast's and the track's name.
         sender_hop: How the sender's hop id gets into an announcement: `"sender"` appends it, `"ok"` has it in
             ANNOUNCE_OK, `"count"` only counts, `"none"` knows no hops.
         exclude_hop: True when ANNOUNCE_REQUEST carries a hop to leave out.
         track_in_path: True when a request names a track by one path, whose last part is the track's name.
-        subscribe_typed: True when each reply on a subscribe stream says what it is; False when the first is the
+        subscribe_typed: True when each reply on a subscribe stream has a type; False when the first is the
             acceptance, and the others are drops.
         subscribe_ok_needs_group: True when SUBSCRIBE_OK has to name the first group.
         subscribe_end: True when SUBSCRIBE_END exists.
         subscribe_drop: True when SUBSCRIBE_DROP (or SUBSCRIBE_GAP) exists.
         update_keeps_range: True when SUBSCRIBE_UPDATE can move the bounds of a range and not lift them.
-        max_age: True when a subscription says how old a group may get; elsewhere its `max_age_ms` says nothing.
+        max_age: True when a subscription carries `max_age_ms`; elsewhere the field has no effect.
         frame_ranges: True when a subscription or a fetch can name frames.
         timestamps: True when frames carry timestamps (and their reading needs TRACK_INFO).
-        track_info: True when a track's properties have to be asked for, on a TRACK stream, before its frames.
+        track_info: True when a track's properties have to be requested, on a TRACK stream, before its frames.
         fetch_update: True when FETCH_UPDATE exists.
         probe: `"none"`, `"bitrate"` or `"rtt"`.
         goaway: True when GOAWAY streams exist.
@@ -82,11 +82,11 @@ class Features:
 
 @attrs.frozen(kw_only=True)
 class Quirks:
-    """What known peers of a version need, beside or against its text. The default is a peer that keeps to the text.
+    """What known peers of a version need beside or against its draft. The default is a peer that follows the draft.
 
     Attributes:
-        outer_slashes: Peers take a path only with a slash before it, and a prefix only between two.
-        announce_full_paths: Peers announce a full path where only its suffix belongs.
+        outer_slashes: Peers accept a path only with a slash before it, and a prefix only between two.
+        announce_full_paths: Peers announce a full path instead of its suffix.
         accept_before_groups: Peers refuse a group that overtakes the acceptance of its subscription: the publisher
             holds groups back for about a round trip.
         subscribes_early: Peers subscribe without waiting for an announcement: their request waits for the track.
@@ -119,9 +119,9 @@ class FrameDecoder(abc.ABC):
 
         Args:
             data: The next bytes of the stream.
-            frames: Where the frames go; those before a mistake are there when it raises.
-            sizes: Where their sizes go: the bytes that each took on the stream, header included. This is where the
-                peer's credit is counted.
+            frames: The list to append the frames to; it has those before a mistake when this raises.
+            sizes: The list to append their sizes to: the bytes that each took on the stream, header included. The
+                peer's credit is counted in these.
 
         Raises:
             Malformed: The bytes are not frames; scope `"stream"`.
@@ -139,13 +139,13 @@ class Dialect(abc.ABC):
 
     Attributes:
         name: The version's name, as `versions=` takes it: `"moq-lite-06"`.
-        alpns: The TLS application protocols that stand for it over raw QUIC, perhaps among others.
-        webtransport_protocols: The WebTransport subprotocols that stand for it, perhaps among others.
-        features: What it has.
-        quirks: What its known peers need.
+        alpns: The TLS application protocols of it over raw QUIC; several versions may share one.
+        webtransport_protocols: The WebTransport subprotocols of it; several versions may share one.
+        features: Its features.
+        quirks: The quirks of its known peers.
         handshakes: The forms of the handshake that negotiates it on the first stream, the one that a client sends
             first; none where the protocols above name it.
-        number: What stands for it in such a handshake; None without one.
+        number: Its number in such a handshake; None without one.
         opt_in: True for a version that is offered only when it is named.
         codes: How its error codes are numbered.
     """
@@ -162,7 +162,7 @@ class Dialect(abc.ABC):
 
     @property
     def in_band(self) -> bool:
-        """True when the version is agreed upon by messages, and no protocol of the layers below names it alone."""
+        """True when the version is negotiated by messages: no protocol of the layers below names it alone."""
         return bool(self.handshakes)
 
     @abc.abstractmethod
@@ -187,13 +187,13 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
-        """Take the next message out of a buffer; returns None and leaves the buffer alone until all of it is there.
+        """Take the next message out of a buffer. Until it is complete, return None and leave the buffer as it is.
 
-        A message is decoded once, when all of it is there: no work is repeated for each byte that arrives.
+        A message is decoded once, when it is complete: no work is repeated for each byte that arrives.
 
         Raises:
             Malformed: The bytes are not such a message.
-            LimitExceeded: A length or a count goes past `limits`; raised before anything is allocated.
+            LimitExceeded: A length or a count exceeds `limits`; raised before anything is allocated.
         """
 
     @abc.abstractmethod
@@ -220,7 +220,7 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def read_datagram_untrusted(self, data: bytes) -> Datagram:
-        """Return what a datagram's body says. Raises `Malformed`."""
+        """Return the subscription, the group and the frame of a datagram. Raises `Malformed`."""
 
     def __repr__(self) -> str:
         return f"<Dialect {self.name}>"

@@ -1,4 +1,4 @@
-"""Frames: the one thing on a stream that is worth reading fast.
+"""Frames, the hot path of a stream: encoders and decoders.
 
     FRAME { [Timestamp Delta (zigzag varint)], Payload Length (varint), Payload (..) }
 
@@ -62,8 +62,8 @@ class FrameEncoder:
         """Return the bytes of some frames, in order; a timestamp of None counts as the one before.
 
         Raises:
-            LocalProtocolError: A timestamp is not in 0 … 2**62-1, or 2**61 or more away from the one before; it is as
-                if no frame had been given.
+            LocalProtocolError: A timestamp is not in 0 … 2**62-1, or 2**61 or more away from the one before; the
+                state is unchanged.
         """
         # Varints of one and two bytes are written in line: they are nearly all of them, and a call costs as much as a
         # small frame.
@@ -94,8 +94,8 @@ class FrameEncoder:
 class StreamFrameDecoder(FrameDecoder):
     """Reads frames with or without timestamps.
 
-    A frame that lies whole in what is fed is copied once. A frame that arrives in pieces is gathered in a buffer
-    that grows with what is there, never with what its header promises. After an exception the decoder is spent.
+    A frame that is complete in the bytes fed is copied once. A frame that arrives in pieces is collected in a buffer
+    that grows with the bytes received, never with the length in its header. After an exception it is not usable.
     """
 
     __slots__ = ("_body", "_body_size", "_head", "_head_size", "_max_frame", "_timed", "_timestamp")

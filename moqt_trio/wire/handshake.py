@@ -1,6 +1,6 @@
 """The handshake of the versions up to moq-lite-02, in the forms that it has taken.
 
-It is read before the version is known, so it belongs to no version. Which version answers is not decided here.
+It is read before the version is known, so it belongs to no version. `protocol/handshake.py` chooses the version.
 
 | form | client | server | used by |
 |---|---|---|---|
@@ -52,7 +52,7 @@ class HandshakeForm(enum.Enum):
 
 
 def encode_client(form: HandshakeForm, message: SessionClient) -> bytes:
-    """Return all that a client opens the handshake with, the stream's type included.
+    """Return the bytes that open a client's handshake, the stream's type included.
 
     Raises:
         LocalProtocolError: A value does not fit in this form.
@@ -67,7 +67,7 @@ def encode_client(form: HandshakeForm, message: SessionClient) -> bytes:
 
 
 def encode_server(form: HandshakeForm, message: SessionServer) -> bytes:
-    """Return what a server answers with. Raises as `encode_client` does."""
+    """Return the bytes of a server's answer. Raises as `encode_client` does."""
     writer = Writer()
     writer.varint(message.version)
     _write_parameters(writer, form, message.parameters)
@@ -110,7 +110,7 @@ def _framed(writer: Writer, form: HandshakeForm, side: int) -> bytes:
 
 
 def read_client_untrusted(buffer: StreamBuffer, limits: Limits) -> tuple[HandshakeForm, SessionClient] | None:
-    """Take a client's opening out of a buffer; returns None, and takes nothing, until all of it is there.
+    """Take a client's opening out of a buffer. Until it is complete, return None and leave the buffer as it is.
 
     Raises:
         Malformed: The bytes are no handshake of any form; scope `"session"`.
@@ -158,10 +158,10 @@ def _read_session_client_untrusted(
 
 
 def read_server_untrusted(form: HandshakeForm, buffer: StreamBuffer, limits: Limits) -> SessionServer | None:
-    """Take a server's answer out of a buffer; returns None, and takes nothing, until all of it is there.
+    """Take a server's answer out of a buffer. Until it is complete, return None and leave the buffer as it is.
 
     Args:
-        form: The form that the client opened with. Peers that know several may answer `COMPAT` with `PREFIXED`.
+        form: The form that the client opened with. Peers with several forms may answer `COMPAT` with `PREFIXED`.
         buffer: What has arrived.
         limits: The bounds.
 
@@ -256,5 +256,5 @@ def read_session_update(reader: Reader, limits: Limits) -> SessionUpdate:
 
 
 def write_session_update(writer: Writer, message: SessionUpdate) -> None:
-    """Write `i bitrate`; a rate that was measured as 0 goes out as 1."""
+    """Write `i bitrate`; a measured rate of 0 is written as 1."""
     writer.varint(0 if message.bitrate is None else message.bitrate or 1)

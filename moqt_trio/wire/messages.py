@@ -1,11 +1,11 @@
 """The messages of every dialect, as values.
 
 One set of messages serves every wire version. A codec (`lite/`, `transfork/`) writes what its version can carry and
-reads what is there; a field that a version lacks has the default given here. The bytes of each version are
-in the codec, above the function that reads them.
+reads what the message has; a field that a version lacks has the default given here. The layout of each version is in
+the docstring of the codec's function.
 
 Units: `*_ms` are milliseconds, `*_frame` and `*_group` are absolute indices, and an `end_*` is inclusive
-(the wire's "+1" or exclusive forms stay in the codec). `None` means "not said".
+(the wire's "+1" or exclusive forms stay in the codec). `None` means that the field is absent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class StreamKind(enum.Enum):
 
 
 class Expect(enum.Enum):
-    """What a reader expects next at its place in a stream; each place has one set of possible messages."""
+    """The message that a reader expects next; each place in a stream has one set of possible messages."""
 
     SESSION_UPDATE = "SESSION_UPDATE"
     SETUP = "SETUP"
@@ -66,7 +66,7 @@ class ProbeLevel(enum.IntEnum):
 
 
 class Role(enum.IntEnum):
-    """What a client means to do with its session (moq-lite-06, section 7.3.3)."""
+    """Whether a client will publish, subscribe or both (moq-lite-06, section 7.3.3)."""
 
     BOTH = 0
     PUBLISHER = 1
@@ -83,7 +83,7 @@ class SessionClient(Message):
 
     Attributes:
         versions: The numbers of the versions that the client speaks, best first.
-        parameters: What else the client says; None where not even their count is there (develop).
+        parameters: The client's parameters; None where the message ends before their count (develop).
     """
 
     versions: tuple[int, ...]
@@ -112,8 +112,8 @@ class Setup(Message):
     Attributes:
         probe: What the sender does on probe streams.
         path: The request target, `path?query`; clients on raw QUIC only.
-        role: What a client means to do.
-        cost: What subscribing from the sender costs; None when it did not say (which means 1).
+        role: Whether a client will publish, subscribe or both.
+        cost: What subscribing from the sender costs; None when the field is absent (which means 1).
         hop_id: The sender's hop id; 0 for none.
         unknown: Parameters that this library does not know, as `(id, value)`; read, never written.
     """
@@ -128,7 +128,7 @@ class Setup(Message):
 
 @attrs.frozen
 class AnnounceRequest(Message):
-    """Asks for announcements under a prefix. `exclude_hop` is 0 for none (moq-lite-04 and -05 only).
+    """Requests the announcements under a prefix. `exclude_hop` is 0 for none (moq-lite-04 and -05 only).
 
     `parameters`, here and below, are what gomoqt's develop version adds to some messages: as bytes, None for none.
     """
@@ -198,7 +198,7 @@ class AnnounceEnd(Message):
 
 @attrs.frozen
 class AnnounceLive(Message):
-    """Everything that was active has been announced (moq-transfork-03 and develop).
+    """The initial set has been announced (moq-transfork-03 and develop).
 
     Attributes:
         parameters: What develop adds at its end; None for nothing.
@@ -211,14 +211,14 @@ class AnnounceLive(Message):
 
 @attrs.frozen
 class Subscribe(Message):
-    """Asks for the groups of one track.
+    """Subscribes to the groups of one track.
 
     Attributes:
         subscribe_id: Chosen by the subscriber, never used twice in a session.
         broadcast: The broadcast's path.
         track: The track's name.
         priority: 0 … 255, higher goes first.
-        ordered: True to ask for groups in sequence order, False for newest first (absent from moq-lite-06), None to
+        ordered: True for groups in sequence order, False for newest first (absent from moq-lite-06), None to
             leave it to the publisher (before moq-lite).
         max_age_ms: How old a group that is not the latest may get before it is dropped.
         start_group: The first group wanted; None for the latest (up to moq-lite-05) or for no lower bound (-06).
@@ -262,7 +262,7 @@ class SubscribeOk(Message):
     """Accepts a subscription.
 
     Attributes:
-        start_group: The first group that will come; None when not said.
+        start_group: The first group that will be sent; None when it is not named.
         priority, ordered, max_age_ms, end_group: The publisher's values (moq-lite-03 and -04; -01 has the priority,
             and the versions before moq-lite all but the last).
         latest_group: The newest group that the publisher has (before moq-lite); written as `start_group` when None.
@@ -278,14 +278,14 @@ class SubscribeOk(Message):
 
 @attrs.frozen
 class SubscribeEnd(Message):
-    """No group at or after `group` will come; 0 when none ever did (moq-lite-05 and later)."""
+    """No group at or after `group` will be sent; 0 when none ever was (moq-lite-05 and later)."""
 
     group: int
 
 
 @attrs.frozen
 class SubscribeDrop(Message):
-    """The groups `start` to `end`, inclusive, will not come."""
+    """The groups `start` to `end`, inclusive, will not be sent."""
 
     start: int
     end: int
@@ -303,7 +303,7 @@ class Group(Message):
 
 @attrs.frozen
 class Fetch(Message):
-    """Asks for one group.
+    """Fetches one group.
 
     Attributes:
         subscribe_id: develop only.
@@ -329,7 +329,7 @@ class FetchUpdate(Message):
 
 @attrs.frozen
 class TrackRequest(Message):
-    """Asks for a track's properties (moq-lite-05 and later: TRACK; before moq-lite: INFO_PLEASE)."""
+    """Requests a track's properties (moq-lite-05 and later: TRACK; before moq-lite: INFO_PLEASE)."""
 
     broadcast: str
     track: str
@@ -341,10 +341,10 @@ class TrackInfo(Message):
 
     Attributes:
         priority: The publisher's priority, 0 … 255; it decides ties.
-        ordered: True when the publisher prefers sequence order (moq-lite-05), None when it says nothing (before).
+        ordered: True when the publisher prefers sequence order (moq-lite-05), None when it leaves that open (before).
         max_age_ms: How long the publisher keeps a group that is not the latest.
         timescale: Timestamp units per second; at least 1.
-        latest_group: The newest group that there is (before moq-lite); None for none or not said.
+        latest_group: The newest group that there is (before moq-lite); None for none or unknown.
     """
 
     priority: int = 0
@@ -364,7 +364,7 @@ class Probe(Message):
 
 @attrs.frozen
 class Goaway(Message):
-    """Asks the peer to leave, and says where to; an empty URI names no other place."""
+    """Asks the peer to end the session, and to connect to the URI instead if it is not empty."""
 
     uri: str = ""
 

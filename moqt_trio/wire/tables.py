@@ -68,8 +68,8 @@ class TableDialect(Dialect):
 
         Args:
             name: The name, which stands for the version in ALPN and in WebTransport too, if they are not given.
-            features: What it has.
-            quirks: What its known peers need; None for nothing.
+            features: Its features.
+            quirks: The quirks of its known peers; None for none.
             bidirectional: What the types of bidirectional streams stand for.
             unidirectional: What the types of unidirectional streams stand for.
             reads: How to read the body of each expected message; by type, where a type is written before the length.
@@ -122,10 +122,10 @@ class TableDialect(Dialect):
         return LocalProtocolError(f"{self.name} has no {message} message")
 
     def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
-        """Take the next message out of a buffer, or returns None; see `Dialect.read_untrusted`.
+        """Take the next message out of a buffer, or return None; see `Dialect.read_untrusted`.
 
-        An error in a GROUP header, a message of unknown type and a range that makes no sense break the stream; any
-        other error breaks the session.
+        An error in a GROUP header, a message of unknown type and an invalid range break the stream; any other error
+        breaks the session.
 
         Raises:
             LocalProtocolError: The version has no such place.

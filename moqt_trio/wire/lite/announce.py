@@ -166,7 +166,7 @@ def read_hops(reader: Reader, limits: Limits) -> tuple[int, ...]:
 
 
 def _read_distinct_hops(reader: Reader, limits: Limits) -> tuple[int, ...]:
-    # A hop that is there twice is a loop that a hop failed to cut; 0 stands for any unknown hop and may repeat.
+    # A hop that is listed twice is a loop that a relay failed to detect; 0 is any unknown hop and may repeat.
     hops = read_hops(reader, limits)
     known = [hop for hop in hops if hop]
     if len(set(known)) < len(known):

@@ -1,6 +1,6 @@
 """moq-lite-01 and -02: the bodies that only they have, and their tables.
 
-They know broadcasts, subscriptions and groups, and nothing else: no ranges, no fetch, no hops. They are negotiated by
+They have broadcasts, subscriptions and groups, and nothing else: no ranges, no fetch, no hops. They are negotiated by
 a handshake (`wire/handshake.py`), whose stream stays open. `wire/tables.py` frames the bodies. In the layouts `i` is a
 varint, `u8` a byte and `s` text with its length in front.
 

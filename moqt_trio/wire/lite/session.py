@@ -94,7 +94,7 @@ def write_setup(writer: Writer, message: Setup) -> None:
 
 
 def _write_measured(writer: Writer, value: int | None) -> None:
-    # 0 is "unknown" on the wire, so what was measured as 0 goes out as the smallest that is not.
+    # 0 is "unknown" on the wire, so a measured 0 is written as 1.
     writer.varint(0 if value is None else value or 1)
 
 

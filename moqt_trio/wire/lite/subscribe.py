@@ -40,7 +40,7 @@ def write_names(writer: Writer, broadcast: str, track: str) -> None:
 
 
 def _bad_range(reader: Reader, problem: str) -> Malformed:
-    # The bytes are in order and only this request makes no sense, so only its stream is broken.
+    # The bytes are well-formed and only this request is invalid, so only its stream is reset.
     return Malformed(f"{reader.what}: {problem}", code=StreamCode.INTERNAL_ERROR, scope="stream")
 
 

@@ -1,7 +1,7 @@
 """The moq-lite versions from 03 on: which layout each one uses for each message, and what its streams are called.
 
-A version is a table. What a message's bytes are is in `announce.py`, `subscribe.py` and `session.py` beside this file,
-and in `wire/frames.py`; `wire/tables.py` puts those bodies into messages.
+A version is a table. The layouts are in `announce.py`, `subscribe.py` and `session.py` beside this file, and in
+`wire/frames.py`; `wire/tables.py` puts those bodies into messages.
 
 A field that a version lacks is left out when it is a preference, a cost or a hint (`ordered`, costs, a round trip).
 It is a `LocalProtocolError` when leaving it out would ask for something else (ranges of frames, a hop to exclude).
@@ -228,7 +228,7 @@ MOQ_LITE_04 = register(
     TableDialect(
         "moq-lite-04",
         features=_FEATURES_04,
-        # gomoqt, which speaks this version only, knows no path without a slash before it.
+        # gomoqt, which speaks this version only, accepts no path without a slash before it.
         quirks=Quirks(outer_slashes=True),
         bidirectional=_BIDIRECTIONAL_04,
         unidirectional=_UNIDIRECTIONAL_03,

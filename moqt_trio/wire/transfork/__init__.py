@@ -1,1 +1,1 @@
-"""moq-transfork-03, and the development version of gomoqt that came of it."""
+"""moq-transfork-03, and the development version of gomoqt that is derived from it."""

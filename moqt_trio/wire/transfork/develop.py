@@ -2,8 +2,8 @@
 
     message { Length (varint), Body (..) }
 
-It is what gomoqt spoke early in 2025, faults included. The reader takes what that program wrote; the writer sticks
-to what its reader takes. In the layouts `i` is a varint, `path` a tuple of texts, and `params?` is
+It is what gomoqt spoke early in 2025, faults included. The reader accepts what that program wrote; the writer writes
+only what its reader accepts. In the layouts `i` is a varint, `path` a tuple of texts, and `params?` is
 `i count, {i id, i length, bytes} …`, or nothing at all. Sequences count from 1: a group of 0 stands for none.
 """
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ...limits import Limits
     from ..buffer import Reader, StreamBuffer, Writer
 
-# A list that was never made is counted as no byte and written as one: a zero is left over after the message.
+# gomoqt counts a nil list as no byte and writes it as one: a zero is left over after the message.
 _STRAY_ZEROS: Final = frozenset(
     {
         Expect.SESSION_UPDATE,
@@ -54,7 +54,7 @@ _STRAY_ZEROS: Final = frozenset(
         Expect.TRACK_INFO,
     }
 )
-"""The places where a message of no bytes means nothing, and is the zero after a message that was counted short."""
+"""The places where an empty message is no message, but the zero after a message that was counted a byte short."""
 
 
 def _read_parameters(reader: Reader, limits: Limits) -> Parameters | None:
@@ -110,7 +110,7 @@ def _write_announce(writer: Writer, message: AnnounceStart | AnnounceEnd) -> Non
 
 
 def _write_live(writer: Writer, message: AnnounceLive) -> None:
-    """Write `i status, path suffix, params?` with the empty suffix: without it gomoqt's own reader gives up."""
+    """Write `i status, path suffix, params?` with the empty suffix: without it gomoqt's own reader fails."""
     writer.varint(transfork.LIVE)
     paths.write_path(writer, "")
     _write_parameters(writer, message.parameters)
@@ -188,7 +188,7 @@ def _write_accepting_info(writer: Writer, message: SubscribeOk) -> None:
     _write_info(writer, transfork.info_of(message))
 
 
-# -- requests for one group, or for what a track is -----------------------------------------------------------
+# -- requests for one group, or for a track's properties ------------------------------------------------------
 
 
 def _read_fetch(reader: Reader, limits: Limits) -> Fetch:
@@ -253,7 +253,7 @@ CODES: Final = CodeTable(
             SessionCode.GOAWAY_TIMEOUT: 0x10,
         },
         "announce": {StreamCode.INTERNAL_ERROR: 0x0, DUPLICATE: 0x1},
-        # The first code that has a number is what the number stands for on its way in.
+        # A number is read as the first code that has it.
         "subscribe": {
             StreamCode.INTERNAL_ERROR: 0x0,
             DUPLICATE: 0x2,

@@ -1,10 +1,10 @@
-"""moq-transfork-03: the draft that moq-lite came from.
+"""moq-transfork-03: the draft that moq-lite is derived from.
 
     message { Body (..) }
 
-No message has a length in front: what it is depends on the stream and the place in it, and it ends after its last
-field. Nothing can be skipped. `tuples.py` has the paths. In the layouts `i` is a varint, `path` a tuple of texts,
-and `opt` a varint that is one above its meaning, 0 for none.
+No message has a length in front: its type depends on the stream and the place in it, and it ends after its last field.
+Nothing can be skipped. `tuples.py` has the paths. In the layouts `i` is a varint, `path` a tuple of texts, and `opt` a
+varint that is one above its meaning, 0 for none.
 
 Spec: draft-lcurley-moq-transfork-03.
 """
@@ -158,12 +158,12 @@ def _write_info(writer: Writer, message: TrackInfo) -> None:
 
 
 def accepted_by(info: TrackInfo) -> SubscribeOk:
-    """Return what an INFO says where it accepts a subscription."""
+    """Return the SUBSCRIBE_OK that an INFO is on a subscribe stream."""
     return SubscribeOk(None, info.priority, info.ordered, info.max_age_ms, latest_group=info.latest_group)
 
 
 def info_of(message: SubscribeOk) -> TrackInfo:
-    """Return the INFO that accepts a subscription. A publisher that names its first group has that at least."""
+    """Return the INFO that accepts a subscription. Its latest group is at least the first group that it names."""
     latest = message.start_group if message.latest_group is None else message.latest_group
     return TrackInfo(message.priority, message.ordered, message.max_age_ms, latest_group=latest)
 
@@ -193,7 +193,7 @@ def _write_gap(writer: Writer, message: SubscribeDrop) -> None:
     writer.varint(message.code)
 
 
-# -- requests for one group, or for what a track is -----------------------------------------------------------
+# -- requests for one group, or for a track's properties ------------------------------------------------------
 
 
 def _read_fetch(reader: Reader, limits: Limits) -> Fetch:
@@ -301,10 +301,9 @@ class TransforkDialect(TableDialect):
         return writer.getvalue()
 
     def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
-        """Take the next message out of a buffer, or returns None; see `Dialect.read_untrusted`.
+        """Take the next message out of a buffer, or return None; see `Dialect.read_untrusted`.
 
-        An error in a GROUP header and a path that can't be asked for break the stream; any other error breaks the
-        session.
+        An error in a GROUP header and a path with an invalid part break the stream; any other error breaks the session.
 
         Raises:
             LocalProtocolError: The version has no such place.

@@ -1,10 +1,10 @@
-"""Paths as tuples of texts, as they were before moq-lite, and the fields that came with them.
+"""Paths as tuples of texts, as they were before moq-lite, and the other fields of those versions.
 
     path { Count (varint), { Part (text with its length in front) } … }
 
 One tuple names a track: its last part is the track's name, the parts before it are the broadcast's path. In the other
-direction a broadcast's path is cut at its slashes. A part that is empty or has a slash in it has no place in a path
-with slashes, and a track name of that kind has none in a tuple: both are refused, and never rewritten.
+direction a broadcast's path is cut at its slashes. A part that is empty or has a slash in it cannot be in a path with
+slashes, and such a track name cannot be in a tuple: both are refused, and never rewritten.
 
 Spec: draft-lcurley-moq-transfork-03.
 """
@@ -65,7 +65,7 @@ def parts_of(path: str) -> tuple[str, ...]:
 
 
 def read_path(reader: Reader, limits: Limits) -> str:
-    """Read a path, and joins its parts with slashes."""
+    """Read a path, and join its parts with slashes."""
     return "/".join(read_parts(reader, limits))
 
 
@@ -80,7 +80,7 @@ def split_track(parts: tuple[str, ...]) -> tuple[str, str]:
 
 
 def read_track(reader: Reader, limits: Limits) -> tuple[str, str]:
-    """Read the path of a track, and returns the broadcast's path and the track's name."""
+    """Read the path of a track, and return the broadcast's path and the track's name."""
     return split_track(read_parts(reader, limits))
 
 
@@ -99,7 +99,7 @@ def write_track(writer: Writer, broadcast: str, track: str) -> None:
 
 
 def read_priority(reader: Reader) -> int:
-    """Read `i priority`; what is above 255 goes as soon as anything can, which 255 says."""
+    """Read `i priority`; a number above 255 is read as 255, the highest priority."""
     return min(reader.varint(), _MAX_PRIORITY)
 
 
