@@ -26,7 +26,7 @@ def test_tracks_are_found_by_name():
 
 
 def test_a_name_is_taken_until_its_track_ends():
-    """A second track of one name is refused while the first lives, and takes its place afterwards."""
+    """A second track of one name is refused until the first has ended, and replaces it afterwards."""
     broadcast = Broadcast()
     first = broadcast.track("chat")
     with pytest.raises(ValueError, match="'chat'"):

@@ -19,7 +19,7 @@ def kept_bytes(track):
 
 
 async def test_the_cache_is_bounded_in_bytes(make_track, subscribe):
-    """The oldest complete groups leave as soon as the bytes pass the bound; exactly at it all stay."""
+    """The oldest complete groups are evicted as soon as the bytes exceed the bound; exactly at it all are kept."""
     track = make_track(cache_bytes=10)
     track.write_nowait(b"12345")
     track.write_nowait(b"67890")
@@ -68,7 +68,7 @@ async def test_groups_leave_by_age(make_track, mock_clock):
 
 
 async def test_a_group_that_stays_open_does_not_keep_the_others(make_track, mock_clock):
-    """Groups leave by count and by age also when an older one never ends; the open one itself stays."""
+    """Groups are evicted by count and by age also when an older one never ends; the open one itself is kept."""
     track = make_track(cache_groups=3, max_age=5)
     track.open_group()
     for _ in range(10):
@@ -107,7 +107,7 @@ async def test_a_live_subscriber_loses_what_leaves_the_cache(make_track, subscri
 
 
 async def test_an_endless_group_is_bounded(make_track, subscribe):
-    """A group that never ends keeps its newest frames only; who reads along gets all of it."""
+    """A group that never ends keeps its newest frames only; a subscriber that keeps up gets all of it."""
     track = make_track(cache_bytes=100)
     along = subscribe(track)
     writer = track.open_group()
@@ -123,7 +123,7 @@ async def test_an_endless_group_is_bounded(make_track, subscribe):
 
 
 async def test_a_reader_that_a_trim_overtakes_loses_the_group(make_track, subscribe):
-    """A live subscriber that stalls in an endless group loses it, once; the next group reaches it."""
+    """For a live subscriber that stalls in an endless group the group is dropped, once; it gets the next group."""
     track = make_track(cache_bytes=10)
     reader = subscribe(track)
     writer = track.open_group()
@@ -138,7 +138,7 @@ async def test_a_reader_that_a_trim_overtakes_loses_the_group(make_track, subscr
 
 
 async def test_late_joiners_skip_a_trimmed_group(make_track, subscribe):
-    """Who comes late does not get a group whose beginning is gone, but may start at a frame that is kept."""
+    """A late subscriber does not get a group whose beginning was trimmed, but may start at a frame that is kept."""
     track = make_track(cache_bytes=10)
     writer = track.open_group()
     for number in range(5):
@@ -180,7 +180,7 @@ async def test_the_cache_is_bounded_in_frames(make_track, subscribe):
 
 
 async def test_open_groups_are_trimmed_oldest_first(make_track):
-    """With several open groups the older lose frames first, and each keeps its newest frame."""
+    """With several open groups the older are trimmed first, and each keeps its newest frame."""
     track = make_track(cache_bytes=6)
     first, second = track.open_group(), track.open_group()
     for _ in range(3):
@@ -212,7 +212,7 @@ async def test_a_reliable_subscriber_keeps_what_it_needs(make_track, subscribe):
 
 
 async def test_an_aborted_group_leaves_the_cache(make_track, subscribe):
-    """A group that was given up is not kept, and its bytes make room for others."""
+    """A group that was reset is not kept, and its bytes make room for others."""
     track = make_track(cache_bytes=6)
     track.write_nowait(b"abc")
     writer = track.open_group()

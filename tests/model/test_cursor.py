@@ -39,9 +39,9 @@ async def test_without_replay_a_start_group_reaches_back(make_track, subscribe):
     [(0, [4]), (0.999, [3, 4]), (1, [3, 4]), (1.001, [2, 3, 4]), (3, [1, 2, 3, 4]), (3.5, [0, 1, 2, 3, 4])],
 )
 async def test_with_replay_max_age_decides_the_start(make_track, subscribe, max_age, expected):
-    """moq-lite-06 starts at the oldest group whose reach lies within max age; equality is too old; 0 is the latest."""
+    """moq-lite-06 starts at the oldest group whose end lies within max age; equality is too old; 0 is the latest."""
     track = make_track(max_age=1000)
-    # Group n reaches to where group n + 1 begins, and the newest frame is at 4 s: it is 3 - n seconds older.
+    # Group n ends where group n + 1 begins, and the newest frame is at 4 s: it is 3 - n seconds older.
     fill(track, 5)
     assert subscribe(track, replay=True, max_age=max_age).pending == expected
 
@@ -80,7 +80,7 @@ async def test_replay_while_nothing_has_a_frame(make_track, subscribe):
 
 
 def test_a_range_holds_its_ends():
-    """Both ends of a range belong to it, and a missing one is open."""
+    """A range includes both of its ends, and a missing end is no bound."""
     assert [number for number in range(6) if GroupRange(2, 4).holds(number)] == [2, 3, 4]
     assert GroupRange().holds(0)
     assert GroupRange(end_group=0).holds(0)
@@ -149,7 +149,7 @@ async def test_a_start_frame_that_is_still_to_come(make_track, subscribe):
 
 
 async def test_an_empty_frame_range(make_track, subscribe):
-    """A range that ends before it starts holds no frame and weighs nothing."""
+    """A range that ends before it starts has no frame and no backlog."""
     track = make_track()
     writer = track.open_group()
     for payload in (b"a", b"b", b"c"):
@@ -292,7 +292,7 @@ async def test_a_dropped_group_is_reported_once(make_track, subscribe):
 
 
 async def test_an_aborted_group_is_lost(make_track, subscribe):
-    """A group that is given up half read is dropped with its code, and the next one comes."""
+    """A group that is reset half read is dropped with its code, and the next one is delivered."""
     track = make_track()
     reader = subscribe(track)
     writer = track.open_group()
@@ -308,7 +308,7 @@ async def test_an_aborted_group_is_lost(make_track, subscribe):
 
 
 async def test_done_waits_for_groups_and_losses(make_track, subscribe):
-    """A cursor is done when the track has ended, all was taken, and every loss was reported."""
+    """A cursor is done when the track has ended, all was taken, and every drop was reported."""
     track = make_track()
     reader = subscribe(track)
     writer = track.open_group()

@@ -22,5 +22,5 @@ def test_a_frame_without_a_timestamp():
 
 
 def test_the_repr_shows_payload_and_timestamp():
-    """repr() tells the payload and the timestamp."""
+    """repr() shows the payload and the timestamp."""
     assert repr(Frame(b"hi", 3)) == "Frame(b'hi', timestamp=3)"

@@ -28,7 +28,7 @@ async def test_leaving_the_block_completes_the_group(make_track, subscribe):
 
 
 async def test_an_exception_resets_the_group(make_track, subscribe):
-    """An exception in the block reaches the caller, and every subscriber loses the group with CANCELLED."""
+    """An exception in the block reaches the caller, and the group is reset with CANCELLED for every subscriber."""
     track = make_track()
     reader = subscribe(track)
 
@@ -57,7 +57,7 @@ async def test_cancellation_resets_the_group(make_track, subscribe):
 
 
 async def test_cancellation_on_entering_resets_the_group(make_track, subscribe):
-    """A block that is cancelled before its body runs leaves no open group behind."""
+    """A block that is cancelled before its body runs leaves no open group."""
     track = make_track()
     reader = subscribe(track)
     with trio.CancelScope() as scope:
@@ -124,7 +124,7 @@ async def test_an_ended_group_takes_no_frames(make_track, end):
 
 
 async def test_an_aborted_track_takes_no_frames(make_track):
-    """A group of a track that was given up takes no frames."""
+    """A group of a track that was aborted accepts no frames."""
     track = make_track()
     writer = track.open_group()
     track.abort()

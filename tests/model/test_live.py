@@ -1,4 +1,4 @@
-"""Live delivery: the writer never waits, and a slow subscriber loses its oldest groups."""
+"""Live delivery: the writer never waits, and the oldest groups of a slow subscriber are dropped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def test_the_writer_never_waits(make_track, subscribe):
 
 
 async def test_past_the_bound_in_bytes_the_oldest_go(make_track, subscribe):
-    """Exactly at the bound nothing is lost; one byte more drops the oldest group, reported and counted."""
+    """Exactly at the bound nothing is dropped; one byte more drops the oldest group, reported and counted."""
     track = make_track(live_backlog=10)
     reader = subscribe(track)
     track.write_nowait(b"12345")
@@ -45,7 +45,7 @@ async def test_past_the_bound_in_groups_the_oldest_go(make_track, subscribe):
 
 
 async def test_the_latest_group_is_never_dropped(make_track, subscribe):
-    """A latest group that alone is past the bound is delivered whole, and all older ones make way."""
+    """A latest group that alone exceeds the bound is delivered whole, and all older ones are dropped."""
     track = make_track(live_backlog=10)
     reader = subscribe(track)
     track.write_nowait(b"old")
@@ -72,7 +72,7 @@ async def test_an_older_group_alone_past_the_bound_is_dropped(make_track, subscr
 
 
 async def test_open_groups_that_were_read_are_no_lag(make_track, subscribe):
-    """A subscriber that has read all there is loses nothing, however many groups are open at once."""
+    """For a subscriber that has read everything nothing is dropped, however many groups are open at once."""
     track = make_track(live_backlog_groups=2)
     reader = subscribe(track)
     writers = []
@@ -89,7 +89,7 @@ async def test_open_groups_that_were_read_are_no_lag(make_track, subscribe):
 
 
 async def test_a_slow_subscriber_costs_the_others_nothing(make_track, subscribe):
-    """While a stalled subscriber loses groups, one that keeps up gets every one."""
+    """While groups are dropped for a stalled subscriber, one that keeps up gets every group."""
     track = make_track(live_backlog_groups=2)
     stalled, fast = subscribe(track), subscribe(track)
     for number in range(20):
@@ -151,7 +151,7 @@ async def test_max_age_0_keeps_the_latest_only(make_track, subscribe):
 
 
 async def test_an_empty_group_does_not_hide_the_reach(make_track, subscribe):
-    """A group whose successor has no frame reaches to the first frame after that."""
+    """A group whose successor has no frame ends at the first frame after that."""
     track = make_track()
     reader = subscribe(track, max_age=1)
     track.write_nowait(b"a", 0)
@@ -176,16 +176,16 @@ async def test_a_group_expires_though_it_is_the_only_one_pending(make_track, sub
 
 
 async def test_each_subscriber_has_its_own_max_age(make_track, subscribe):
-    """What is too old for one subscriber is there for another; a change applies from the next frame."""
+    """A group that is too old for one subscriber is delivered to another; a change applies from the next frame."""
     track = make_track()
-    strict, patient = subscribe(track, max_age=0), subscribe(track, max_age=math.inf)
+    strict, tolerant = subscribe(track, max_age=0), subscribe(track, max_age=math.inf)
     for number in range(3):
         track.write_nowait(b"a", number * 10**6)
     assert strict.pending == [2]
-    assert patient.pending == [0, 1, 2]
-    patient.cursor.max_age = 0
+    assert tolerant.pending == [0, 1, 2]
+    tolerant.cursor.max_age = 0
     track.write_nowait(b"a", 3 * 10**6)
-    assert patient.pending == [3]
+    assert tolerant.pending == [3]
 
 
 async def test_a_datagram_counts_as_a_group_of_backlog(make_track, subscribe):

@@ -11,7 +11,7 @@ from moqt_trio.model.track import state_of
 
 @pytest.fixture
 async def writing(nursery):
-    """Start a write, and tell whether it still waits."""
+    """Start a write, and return whether it still waits."""
 
     class Writing:
         def __init__(self):
@@ -103,7 +103,7 @@ async def test_taking_part_of_a_group_makes_room(make_track, subscribe, writing)
 
 @pytest.mark.parametrize("event", ["detach", "remove", "reset", "abort"])
 async def test_room_is_made_by_every_way_out(make_track, subscribe, nursery, event):
-    """A waiting writer goes on when the slow subscriber leaves or refuses, or when group or track are given up."""
+    """A waiting writer goes on when the slow subscriber is detached or refuses the group, or on reset or abort."""
     track = make_track(delivery="reliable", reliable_backlog=2)
     slow, _other = subscribe(track), subscribe(track, start_group=100)
     group = track.open_group()
@@ -142,7 +142,7 @@ async def test_writers_wait_in_turn(make_track, subscribe, writing):
 
 
 async def test_a_subscriber_that_comes_while_a_writer_waits(make_track, subscribe, writing):
-    """A waiting writer waits for a newcomer too, when that one starts past the bound."""
+    """A waiting writer waits for a new subscriber too, when that one starts past the bound."""
     track = make_track(delivery="reliable", reliable_backlog=2)
     first = subscribe(track)
     await track.write(b"ab")

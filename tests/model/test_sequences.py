@@ -21,7 +21,7 @@ def test_it_is_a_set(numbers):
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)), max_size=8), st.integers(0, 30), st.integers(-1, 12))
 def test_ranges(ranges, first, more):
-    """Adding ranges, which may overlap and touch, adds their numbers; the questions about ranges negotiate with it."""
+    """Adding ranges, which may overlap and touch, adds their numbers; the queries about ranges agree with it."""
     used = SequenceSet(1000)
     expected: set[int] = set()
     for start, length in ranges:

@@ -72,7 +72,7 @@ async def test_after_the_last_sequence_there_is_no_next(make_track):
 
 
 async def test_a_number_is_used_once(make_track):
-    """A number is refused a second time, also when its group was given up, left the cache or was a datagram."""
+    """A number is refused a second time, also when its group was reset, evicted or a datagram."""
     track = make_track(cache_groups=1)
     track.open_group(3)
     with pytest.raises(ValueError, match="group 3 of track 'chat'"):
@@ -132,7 +132,7 @@ async def test_a_cancelled_write_writes_nothing(make_track, subscribe):
 
 
 async def test_a_datagram_is_sent_and_not_kept(make_track, subscribe):
-    """A datagram reaches who is subscribed, as a complete group marked for it; a later subscriber gets none of it."""
+    """A datagram reaches each subscriber, as a complete group that is marked so; a later subscriber does not get it."""
     track = make_track()
     reader = subscribe(track)
     sequence = track.send_datagram(bytes(1176), 9)
@@ -167,7 +167,7 @@ async def test_a_finished_track_takes_no_groups(make_track, subscribe):
 
 
 async def test_a_track_that_was_given_up(make_track, subscribe):
-    """After abort every cursor knows the code, those that come later too, and nothing can be written."""
+    """After abort every cursor has the code, later ones too, and nothing can be written."""
     track = make_track()
     reader = subscribe(track)
     track.write_nowait(b"a")
@@ -185,7 +185,7 @@ async def test_a_track_that_was_given_up(make_track, subscribe):
 
 
 async def test_abort_defaults_to_cancelled(make_track, subscribe):
-    """Without a code a track is given up with CANCELLED, also after it was finished."""
+    """Without a code a track is aborted with CANCELLED, also after it was finished."""
     track = make_track()
     reader = subscribe(track)
     track.finish()
@@ -194,7 +194,7 @@ async def test_abort_defaults_to_cancelled(make_track, subscribe):
 
 
 async def test_a_subscriber_to_a_finished_track(make_track, subscribe):
-    """Who comes after the end gets what is kept, and then the end."""
+    """A subscriber after the end gets the groups that are kept, and then the end."""
     track = make_track()
     track.write_nowait(b"a")
     track.finish()
@@ -224,7 +224,7 @@ async def test_wait_subscribed(make_track, subscribe):
 
 
 async def test_wait_unsubscribed(make_track, subscribe):
-    """The wait ends when the last of several subscribers has gone, whenever they came."""
+    """The wait ends when the last of several subscribers is detached, in whatever order they were attached."""
     track = make_track()
     with trio.testing.assert_checkpoints():
         await track.wait_unsubscribed()
@@ -244,7 +244,7 @@ async def test_wait_unsubscribed(make_track, subscribe):
 
 
 async def test_a_second_detach_does_nothing(make_track, subscribe):
-    """Detaching twice does not lose who waits for a subscriber."""
+    """Detaching twice does not disturb a task that waits for a subscriber."""
     track = make_track()
     reader = subscribe(track)
     reader.detach()
@@ -259,7 +259,7 @@ async def test_a_second_detach_does_nothing(make_track, subscribe):
 
 
 async def test_demand_comes_and_goes(make_track, subscribe):
-    """After the last subscriber has left, the wait for a subscriber waits again."""
+    """After the last subscriber was detached, the wait for a subscriber waits again."""
     track = make_track()
     subscribe(track).detach()
     async with trio.open_nursery() as nursery:

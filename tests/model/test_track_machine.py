@@ -1,4 +1,4 @@
-"""Random writing and reading of one track, against a list of what was written and who was given what."""
+"""Random writing and reading of one track, against a record of the writes and the deliveries."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TrackMachine(RuleBasedStateMachine):
         self.readers = []
         self.stamp = 0
 
-    # -- what the model says -------------------------------------------------------------------------------
+    # -- the model -----------------------------------------------------------------------------------------
 
     def has_room(self):
         return self.delivery == "live" or all(

@@ -58,7 +58,7 @@ def opened(side: SessionCore, opening: bytes, *, bidi: bool = True) -> tuple[Str
 
 
 def merged(events: Iterable[Event]) -> list[Event]:
-    """Returns events with frames that follow each other in one event, as they come when nothing cuts them apart."""
+    """Returns the events with adjacent frames joined into one event, as in an uncut stream."""
     result: list[Event] = []
     for event in events:
         if isinstance(event, FramesReceived) and result and isinstance(result[-1], FramesReceived):
@@ -72,7 +72,7 @@ Outcome = tuple[list[Event], tuple[type, int, str] | None]
 
 
 def outcome(make: Callable[[], StreamMachine], pieces: Iterable[bytes], *, fin: bool = True) -> Outcome:
-    """Returns what a machine says to a stream in pieces: events until the end or an error, and the error."""
+    """Returns the outcome of a stream in pieces: the events until the end or an error, and the error."""
     machine = make()
     events: list[Event] = []
     try:

@@ -20,7 +20,7 @@ LIVE = {
     "moq-lite-05": "0106046c69766500",
     "moq-lite-06": "0105046c697665",
 }
-# Own broadcasts as moq-rs sends them, and what answers the request when there is nothing.
+# Own broadcasts as moq-rs sends them, and the answer to the request when there is none.
 START = {
     "moq-lite-03": "0b01086c6976652f63616d01",
     "moq-lite-04": "0d01086c6976652f63616d01404d",
@@ -35,7 +35,7 @@ END = {
 }
 NOTHING = {"moq-lite-03": "", "moq-lite-04": "", "moq-lite-05": "03404d00", "moq-lite-06": "03404d00"}
 ONE = {"moq-lite-03": "", "moq-lite-04": "", "moq-lite-05": "03404d01", "moq-lite-06": "03404d01"}
-# A second word on the same path, with one hop more than before.
+# A second announcement of the same path, with one hop more than before.
 AGAIN = {
     "moq-lite-03": END["moq-lite-03"] + "0b01086c6976652f63616d02",
     "moq-lite-04": END["moq-lite-04"] + "0e01086c6976652f63616d0203404d",
@@ -112,7 +112,7 @@ def test_a_path_outside_the_prefix_is_the_callers_mistake(name):
 
 
 def test_a_path_that_is_too_long_is_the_callers_mistake(name):
-    """A path past the library's bound is refused, not cut."""
+    """A path that exceeds the library's bound is refused, not cut."""
     with pytest.raises(LocalProtocolError, match="1024"):
         accepted(name).announce("x" * 1025)
 
@@ -157,7 +157,7 @@ def test_too_many_hops_are_withheld(name, longest):
 
 
 def test_an_announcement_that_becomes_a_loop_ends(name):
-    """When new hops make a path unfit for the peer, what it was told is taken back; better hops bring it again."""
+    """When new hops exclude a path for the peer, its announcement ends; with other hops it is announced again."""
     machine = accepted(name)
     machine.announce("live/cam")
     assert machine.announce("live/cam", (77,)).hex() == END[name]
@@ -168,7 +168,7 @@ def test_an_announcement_that_becomes_a_loop_ends(name):
 
 
 def test_answers_come_in_order(name):
-    """Nothing can be said before the request and its acceptance, and acceptance comes once."""
+    """Nothing can be announced before the request and its acceptance, and acceptance comes once."""
     stream = core(name).accept_bidi()
     stream.receive_data(b"\x01", False)
     machine = stream.machine
@@ -187,7 +187,7 @@ def test_answers_come_in_order(name):
 
 
 def test_a_refused_call_changes_nothing(name):
-    """After a path that is there twice, the request can still be accepted as if nothing had been tried."""
+    """After a refused acceptance with a path twice, the request can still be accepted."""
     machine = requested(name)
     with pytest.raises(LocalProtocolError, match="twice"):
         machine.accept([("a", (), 0, 0), ("/a", (), 0, 0)])
@@ -215,7 +215,7 @@ def test_the_peer_may_withdraw_at_any_time(name, prepare, end, code):
 
 
 def test_a_reset_before_the_request_says_nothing(name):
-    """What was never asked can't be withdrawn."""
+    """A stream that ends before its request has no cancellation."""
     for end in ("receive_reset", "receive_stop"):
         stream = core(name).accept_bidi()
         stream.receive_data(b"\x01", False)
@@ -232,7 +232,7 @@ def test_fin_before_the_request_is_an_error_of_the_stream(name, cut):
 
 
 def test_bytes_behind_the_request_are_an_error_of_the_stream(name):
-    """A subscriber has nothing more to say on an announce stream."""
+    """More bytes after the request break an announce stream."""
     machine = accepted(name)
     with pytest.raises(RemoteProtocolError) as caught:
         machine.receive_data(b"\x00", False)

@@ -31,7 +31,7 @@ def subscriber(name: str, prefix: str = "", **kwargs) -> AnnounceRequester:
 
 
 def live(name: str, prefix: str = "", **kwargs) -> AnnounceRequester:
-    """Returns a machine whose initial set, where the version has one, was told to be empty."""
+    """Returns a machine whose initial set, where the version has one, is empty."""
     machine = subscriber(name, prefix, **kwargs)
     if name in NEW:
         assert machine.receive_data(bytes.fromhex("03404d00"), False) == [InitialAnnouncementsDone()]
@@ -64,8 +64,8 @@ def test_the_request(name, expected):
 
     In moq-lite-04 it stands between slashes: gomoqt, which speaks that version only, ends its process without them.
     """
-    for spelling in ("live", "/live/"):
-        machine = subscriber(name, spelling)
+    for text in ("live", "/live/"):
+        machine = subscriber(name, text)
         assert machine.opening.hex() == expected
         assert machine.prefix == path_of("live")
 
@@ -100,7 +100,7 @@ def test_a_prefix_out_of_bounds_is_the_callers_mistake(name):
     ],
 )
 def test_bytes_of_moq_rs(name, data, hops):
-    """What moq-rs sends for one broadcast is understood; the sender's hop is added where it was said once for all."""
+    """The bytes of moq-rs for one broadcast are read; the sender's hop is added where it was sent once for all."""
     events = subscriber(name).receive_data(bytes.fromhex(data), False)
     announced = events[0]
     assert isinstance(announced, Announced)
@@ -113,7 +113,7 @@ def test_bytes_of_moq_rs(name, data, hops):
 
 @pytest.mark.parametrize("name", NEW)
 def test_the_initial_set_ends_after_as_many_as_were_counted(name):
-    """The initial set is done after the number in ANNOUNCE_OK, dropped ones counted; later starts are news."""
+    """The initial set is done after the number in ANNOUNCE_OK, dropped ones counted; later starts are not initial."""
     machine = subscriber(name)
     ok = version(name).encode(AnnounceOk(PEER_HOP, 2))
     assert machine.receive_data(ok, False) == []
@@ -155,7 +155,7 @@ def test_a_second_start_breaks_the_stream(name):
 
 
 def test_a_second_start_is_a_restart_in_moq_lite_05():
-    """In moq-lite-05 a second start, and the explicit restart status, replace what was said."""
+    """In moq-lite-05 a second start, and the explicit restart status, update the announcement."""
     machine = live("moq-lite-05")
     machine.receive_data(start("moq-lite-05", "live/cam"), False)
     assert machine.receive_data(start("moq-lite-05", "live/cam", (5,)), False) == [
@@ -174,7 +174,7 @@ def test_a_restart_of_what_never_started_starts_it():
 
 
 def test_a_restart_through_us_takes_the_broadcast_away():
-    """In moq-lite-05 a restart whose hops have our own is a loop: the broadcast is gone, and may come back."""
+    """In moq-lite-05 a restart whose hops have our own is a loop: the broadcast is unannounced, and may return."""
     machine = live("moq-lite-05")
     machine.receive_data(start("moq-lite-05", "a"), False)
     assert machine.receive_data(start("moq-lite-05", "a", (OWN_HOP,)), False) == [Unannounced(path_of("a"))]
@@ -184,7 +184,7 @@ def test_a_restart_through_us_takes_the_broadcast_away():
 
 
 def test_update_in_moq_lite_06():
-    """An update replaces hops and costs; through a loop it takes the broadcast away and brings it back."""
+    """An update replaces hops and costs; one with a loop unannounces it, a later one announces it again."""
     machine = live("moq-lite-06")
     machine.receive_data(bytes.fromhex("000c086c6976652f63616d000000"), False)
     assert machine.receive_data(bytes.fromhex("0206000203040608"), False) == [
@@ -218,7 +218,7 @@ def test_the_end_of_something_unknown_is_tolerated(name):
 
 @pytest.mark.parametrize("name", ["moq-lite-04", "moq-lite-05", "moq-lite-06"])
 def test_our_own_announcements_come_back_in_silence(name):
-    """What passed our own hop is dropped, and so is its end."""
+    """An announcement that passed our own hop is dropped, and so is its end."""
     machine = live(name)
     assert machine.receive_data(start(name, "a", (3, OWN_HOP)), False) == []
     assert machine.receive_data(end(name, "a"), False) == []
@@ -226,7 +226,7 @@ def test_our_own_announcements_come_back_in_silence(name):
 
 @pytest.mark.parametrize("name", NEW)
 def test_a_peer_with_our_own_hop_id_announces_nothing_new(name):
-    """A session with oneself is the shortest loop."""
+    """A session with this side itself is the shortest loop."""
     machine = subscriber(name)
     machine.receive_data(version(name).encode(AnnounceOk(OWN_HOP, 0)), False)
     assert machine.receive_data(start(name, "a"), False) == []
@@ -250,7 +250,7 @@ def test_nothing_may_come_before_announce_ok(name):
 
 
 def test_as_many_announcements_as_the_limit(name):
-    """At `max_announcements` all is well, one more breaks the stream, and an end makes room."""
+    """`max_announcements` are accepted, one more breaks the stream, and an end makes room."""
     machine = live(name, limits=Limits(max_announcements=2))
     machine.receive_data(start(name, "a") + start(name, "b"), False)
     machine.receive_data(end(name, "a"), False)
@@ -266,7 +266,7 @@ def test_as_many_announcements_as_the_limit(name):
 
 
 def test_as_many_bytes_of_paths_as_the_limit(name):
-    """At `max_announcement_bytes` all is well, one more breaks the stream, and an end makes room."""
+    """`max_announcement_bytes` are accepted, one more breaks the stream, and an end makes room."""
     machine = live(name, limits=Limits(max_announcement_bytes=6))
     machine.receive_data(start(name, "aaa") + start(name, "bbb"), False)
     machine.receive_data(end(name, "aaa"), False)
@@ -277,7 +277,7 @@ def test_as_many_bytes_of_paths_as_the_limit(name):
 
 
 def test_dropped_loops_count_where_they_have_ids():
-    """In moq-lite-06 a loop keeps its id until it ends, so it counts; before, it is forgotten at once."""
+    """In moq-lite-06 a loop keeps its id until it ends, so it counts; before, it is dropped at once."""
     machine = live("moq-lite-06", limits=Limits(max_announcements=1))
     machine.receive_data(start("moq-lite-06", "a", (OWN_HOP,)), False)
     with pytest.raises(LimitExceeded):
@@ -339,7 +339,7 @@ def test_fin_inside_a_message_breaks_the_stream(name):
 
 @pytest.mark.parametrize("prepare", [subscriber, live])
 def test_reset_means_refused(name, prepare):
-    """A reset tells its code, once; STOP_SENDING alone says nothing, as there is nothing left to send."""
+    """A reset is reported once, with its code; STOP_SENDING alone has no event, as there is nothing left to send."""
     machine = prepare(name)
     assert machine.receive_stop(5) == []
     assert machine.receive_reset(0x33) == [RequestRefused(0x33)]

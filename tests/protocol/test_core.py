@@ -1,4 +1,4 @@
-"""The session core: stream types, datagrams, and what it says of itself."""
+"""The session core: stream types, datagrams, and its attributes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KNOWN = {
 
 
 def test_what_a_core_is(name):
-    """A core tells what it was made with, and shows itself."""
+    """A core has the attributes that it was made with, and a repr."""
     side = SessionCore(version(name), is_client=True)
     assert (side.dialect.name, side.is_client, side.limits, side.hop_id) == (name, True, Limits(), 0)
     side.subscribe("a", "t")
@@ -32,20 +32,20 @@ def test_what_a_core_is(name):
 
 @pytest.mark.parametrize("bidi", [True, False])
 def test_stream_types(name, bidi):
-    """Each known type has its kind; an unknown one breaks its stream only, in any spelling, and is then ignored."""
+    """Each known type has its kind; an unknown one breaks its stream only, in any encoding, and is then ignored."""
     for number in range(10):
-        for spelling in (bytes([number]), bytes([0x40, number])):
+        for encoded in (bytes([number]), bytes([0x40, number])):
             side = core(name)
             stream = side.accept_bidi() if bidi else side.accept_uni()
-            for piece in spelling[:-1]:
+            for piece in encoded[:-1]:
                 assert stream.receive_data(bytes([piece]), False) == []
             if number in KNOWN[name][0 if bidi else 1]:
-                stream.receive_data(spelling[-1:], False)
+                stream.receive_data(encoded[-1:], False)
                 assert isinstance(stream.kind, StreamKind)
                 assert stream.machine is not None
                 continue
             with pytest.raises(RemoteProtocolError, match="unknown type") as caught:
-                stream.receive_data(spelling[-1:], False)
+                stream.receive_data(encoded[-1:], False)
             assert (caught.value.scope, caught.value.code) == ("stream", StreamCode.CANCELLED)
             assert stream.kind is None
             assert stream.receive_data(b"x", True) == stream.receive_reset(0) == stream.receive_stop(0) == []
@@ -74,7 +74,7 @@ def test_a_stream_that_ends_before_its_type_was_never_there(name, bidi, sent, en
 
 
 def test_both_roles_on_both_sides(name):
-    """Client and server subscribe to each other with the same ids, and do not mix them up."""
+    """Client and server subscribe to each other with the same ids, which are independent."""
     for one, other in (pair(name), pair(name)[::-1]):
         machine = one.subscribe("a", "t")
         back = other.subscribe("b", "t")

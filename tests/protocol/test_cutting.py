@@ -1,4 +1,4 @@
-"""How a stream is cut into chunks makes no difference: whole, byte by byte, at random, truncated, with bytes behind."""
+"""Cutting a stream into chunks makes no difference: whole, byte by byte, at random, truncated, with bytes after it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _scripts_of(name: str) -> list[Script]:
     dialect = version(name)
     peer = core(name, hop_id=77, is_client=False, setup=Setup(ProbeLevel.REPORT))
 
-    def said(*messages: Message) -> bytes:
+    def encoded(*messages: Message) -> bytes:
         return b"".join(map(dialect.encode, messages))
 
     def frames(*timestamps: int) -> bytes:
@@ -78,18 +78,18 @@ def _scripts_of(name: str) -> list[Script]:
         frames = [Frame(p, t) for p, t in zip(payloads, timestamps, strict=False)]
         return dialect.frame_encoder().encode(frames)
 
-    group = dialect.stream_type(StreamKind.GROUP) + said(Group(0, 70_000)) + frames(5000, 4000, 4000, 9000)
+    group = dialect.stream_type(StreamKind.GROUP) + encoded(Group(0, 70_000)) + frames(5000, 4000, 4000, 9000)
     subscribe = peer.subscribe("demo/cam", "events", priority=3, max_age_ms=70_000, start_group=3, end_group=80)
-    updates = said(SubscribeUpdate(1), SubscribeUpdate(255, False, 100_000, 1, 2))
-    announce = said(AnnounceStart("a/b", (3, 4)), AnnounceStart("c" * 100), AnnounceStart("loop", (11,)))
-    replies = said(SubscribeOk(7), SubscribeDrop(1, 20_000, 3))
+    updates = encoded(SubscribeUpdate(1), SubscribeUpdate(255, False, 100_000, 1, 2))
+    announce = encoded(AnnounceStart("a/b", (3, 4)), AnnounceStart("c" * 100), AnnounceStart("loop", (11,)))
+    replies = encoded(SubscribeOk(7), SubscribeDrop(1, 20_000, 3))
     if name == "moq-lite-06":
-        announce += said(AnnounceUpdate(1, (9,), 1, 70_000), AnnounceEnd(2), AnnounceEnd(0))
+        announce += encoded(AnnounceUpdate(1, (9,), 1, 70_000), AnnounceEnd(2), AnnounceEnd(0))
     else:
-        announce += said(AnnounceEnd(suffix="loop"), AnnounceEnd(suffix="a/b"))
+        announce += encoded(AnnounceEnd(suffix="loop"), AnnounceEnd(suffix="a/b"))
     if name in NEW:
-        announce = said(AnnounceOk(77, 2)) + announce
-        replies += said(SubscribeEnd(90))
+        announce = encoded(AnnounceOk(77, 2)) + announce
+        replies += encoded(SubscribeEnd(90))
     found = [
         ("group", lambda: _uni(name), group),
         ("announce request", lambda: _bidi(name), peer.request_announcements("live/x").opening),
@@ -98,16 +98,16 @@ def _scripts_of(name: str) -> list[Script]:
         ("subscribe replies", lambda: _fresh(name).subscribe("a", "t"), replies),
         ("fetch", lambda: _bidi(name), peer.fetch("a/b", "t", 70_000).opening),
         ("fetch reply", lambda: _fresh(name).fetch("a", "t", 0), frames(5000, 4000, 4000, 9000)),
-        ("probe", lambda: _bidi(name), peer.probe(70_000).opening + said(Probe(5))),
-        ("probe replies", lambda: _fresh(name).probe(), said(Probe(1_000_000, 40), Probe(None, None))),
+        ("probe", lambda: _bidi(name), peer.probe(70_000).opening + encoded(Probe(5))),
+        ("probe replies", lambda: _fresh(name).probe(), encoded(Probe(1_000_000, 40), Probe(None, None))),
         ("unknown bidi", lambda: _bidi(name), b"\x7f\xff\x00\x00"),
         ("unknown uni", lambda: _uni(name), b"\xbf\xff\xff\xff\x00"),
     ]
     if name != "moq-lite-03":
-        opening = dialect.stream_type(StreamKind.GOAWAY) + said(Goaway("https://b.example/x"))
+        opening = dialect.stream_type(StreamKind.GOAWAY) + encoded(Goaway("https://b.example/x"))
         found.append(("goaway", lambda: _bidi(name), opening))
     if name in NEW:
-        info = said(TrackInfo(127, False, 5000, 1_000_000))
+        info = encoded(TrackInfo(127, False, 5000, 1_000_000))
         found += [
             ("setup", lambda: _uni(name), peer.setup_stream() or b""),
             ("track", lambda: _bidi(name), peer.request_track_info("a/b", "t").opening),
@@ -122,7 +122,7 @@ over_scripts = pytest.mark.parametrize("script", SCRIPTS, ids=str)
 
 @over_scripts
 def test_byte_by_byte_is_the_same_as_whole(script):
-    """Every machine says the same to one byte at a time as to the whole stream, and it says something."""
+    """Every machine has the same events for one byte at a time as for the whole stream, and at least one."""
     whole = outcome(script.make, [script.data])
     assert outcome(script.make, by_bytes(script.data)) == whole
     assert whole[0] or whole[1]
@@ -165,13 +165,13 @@ def test_truncated_streams_have_only_documented_errors(script):
 
 @pytest.mark.parametrize("script", [s for s in SCRIPTS if not s.name.startswith("unknown")], ids=str)
 def test_a_reset_at_any_point_is_normal(script):
-    """Reset and stop after any number of bytes raise nothing, and only the first of them can say something."""
+    """Reset and stop after any number of bytes raise nothing, and only the first of them can have an event."""
     for size in range(0, len(script.data[:100]) + 1):
         machine = script.make()
         machine.receive_data(script.data[:size], False)
-        said = [*machine.receive_reset(1), *machine.receive_stop(2), *machine.receive_reset(3)]
-        assert len(said) <= 1
-        assert not said or not isinstance(said[0], RequestCancelled) or said[0].code == 1
+        events = [*machine.receive_reset(1), *machine.receive_stop(2), *machine.receive_reset(3)]
+        assert len(events) <= 1
+        assert not events or not isinstance(events[0], RequestCancelled) or events[0].code == 1
         assert machine.receive_data(script.data[size:], True) == []
         machine.release()
 

@@ -24,7 +24,7 @@ REQUEST = {
     **dict.fromkeys(OLD + NEW[:1], "03120864656d6f2f63616d066576656e74730001"),
     "moq-lite-06": "03140864656d6f2f63616d066576656e747300010000",
 }
-# Ours differs in one: gomoqt, which speaks that version only, knows no path without a slash before it.
+# Ours differs in one: gomoqt, which speaks that version only, accepts no path without a slash before it.
 OPENING = {**REQUEST, "moq-lite-04": "0313092f64656d6f2f63616d066576656e74730001"}
 REPLY = {**dict.fromkeys(OLD, "0361626300"), **dict.fromkeys(NEW, "67100361626347cf00")}
 
@@ -85,7 +85,7 @@ def test_older_versions_fetch_whole_groups(name):
     ],
 )
 def test_the_peer_may_cancel(name, cancel, code):
-    """FIN, reset and stop cancel, once, and frames after it are b""; after `finish` they say nothing."""
+    """FIN, reset and stop cancel, once, and frames after it are b""; after `finish` they have no event."""
     machine = publisher(name)
     assert cancel(machine) == [RequestCancelled(code)]
     assert machine.receive_reset(1) == machine.receive_stop(0) == machine.receive_data(b"x", True) == []
@@ -105,7 +105,7 @@ def test_frames_need_a_request(name):
 
 @pytest.mark.parametrize("tail", [b"\x00", b"\xff"])
 def test_bytes_behind_the_request(name, tail):
-    """The fetcher has nothing more to say."""
+    """More bytes after the request break the stream."""
     with pytest.raises(RemoteProtocolError) as caught:
         publisher(name).receive_data(tail, False)
     assert caught.value.scope == "stream"
@@ -137,7 +137,7 @@ def test_an_empty_reply(name):
 
 
 def test_reset_means_refused(name):
-    """A reset refuses the fetch, before or between frames; STOP_SENDING says only that the request was read."""
+    """A reset refuses the fetch, before or between frames; STOP_SENDING has no event."""
     subscriber = core(name).fetch("a", "t", 0)
     assert subscriber.receive_stop(0) == []
     assert subscriber.receive_data(bytes.fromhex(REPLY[name]), False) == [FramesReceived(frames_of(name))]

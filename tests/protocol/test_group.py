@@ -34,7 +34,7 @@ def subscribed(name: str, **kwargs):
 
 
 def test_a_whole_group(name):
-    """Header, frames and FIN in one chunk are three events, and each frame knows what it took on the wire."""
+    """Header, frames and FIN in one chunk are three events, and each frame has its size on the wire."""
     side, _ = subscribed(name)
     stream = side.accept_uni()
     events = stream.receive_data(bytes.fromhex(GROUP[name]), True)
@@ -73,7 +73,7 @@ def test_an_empty_group_finishes(name):
 
 
 def test_groups_may_come_before_the_answer_and_after_fin(name):
-    """A subscription takes groups from the moment it is made until it is released, whatever its own stream says."""
+    """A subscription accepts groups from its making to its release, whatever arrives on its own stream."""
     side, machine = subscribed(name)
     assert side.accept_uni().receive_data(bytes.fromhex(GROUP[name]), True)
     machine.receive_data(b"", True)
@@ -119,7 +119,7 @@ def test_frames_that_cannot_be_carried_are_as_if_never_given(name):
 
 
 def test_a_group_that_starts_later():
-    """In moq-lite-06 a group may start at a later frame; before, that can't be said."""
+    """In moq-lite-06 a group may start at a later frame; before, that can't be expressed."""
     client, server = pair("moq-lite-06")
     server.accept_bidi().receive_data(client.subscribe("a", "t").opening, False)
     assert client.accept_uni().receive_data(server.group(0, 1, 2).opening, False) == [GroupStarted(0, 1, 2)]
@@ -143,7 +143,7 @@ def test_groups_are_sent_only_to_subscriptions_that_are_open(name):
 
 
 def test_late_groups_are_refused_without_harm(name):
-    """Groups of a released subscription get CANCELLED on their stream, any number of them, and are no strays."""
+    """Groups of a released subscription get CANCELLED on their stream, any number of them, and are not counted."""
     side, machine = subscribed(name, limits=Limits(max_strays=1))
     machine.release()
     machine.release()
@@ -157,14 +157,14 @@ def test_late_groups_are_refused_without_harm(name):
     assert side._state.issued.unknown_groups == 0
 
 
-def test_as_many_strays_as_the_limit(name):
+def test_as_many_unknown_groups_as_the_limit(name):
     """Groups for ids that never were are refused on their stream; one more than `max_strays` ends the session."""
     side = core(name, limits=Limits(max_strays=2))
-    for stray in (1, 2):
+    for count in (1, 2):
         with pytest.raises(RemoteProtocolError) as caught:
             side.accept_uni().receive_data(bytes.fromhex(GROUP[name]), True)
         assert (caught.value.scope, caught.value.code) == ("stream", StreamCode.CANCELLED)
-        assert side._state.issued.unknown_groups == stray
+        assert side._state.issued.unknown_groups == count
     with pytest.raises(LimitExceeded) as caught:
         side.accept_uni().receive_data(bytes.fromhex(GROUP[name]), True)
     assert (caught.value.limit, caught.value.scope, caught.value.code) == (
@@ -175,7 +175,7 @@ def test_as_many_strays_as_the_limit(name):
 
 
 def test_fin_inside_the_group_is_an_error_of_the_stream(name):
-    """A FIN anywhere but behind the header or a frame makes the group malformed."""
+    """A FIN anywhere but after the header or a frame makes the group malformed."""
     data = bytes.fromhex(GROUP[name])
     first_frame = HEADER[name] + (6 if name in NEW else 4)
     for cut in range(1, len(data)):
@@ -210,7 +210,7 @@ def test_as_long_a_frame_as_the_limit(name):
 
 
 def test_reset_gives_the_group_up(name):
-    """A reset after the header loses the group; before it there was none, and after FIN it says nothing."""
+    """A reset after the header resets the group; before it there was none, and after FIN it has no event."""
     side, _ = subscribed(name)
     data = bytes.fromhex(GROUP[name])
     for cut, expected in [(0, []), (1, []), (2, []), (HEADER[name], [GroupReset(2)]), (len(data) - 1, [GroupReset(2)])]:

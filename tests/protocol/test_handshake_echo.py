@@ -117,7 +117,7 @@ def test_echo(recording, cut, is_client):
     assert core.setup_stream() is None
     where = track_path_local(BROADCAST, NAME, Limits())
 
-    # The peer asks what is here, and we ask what is there.
+    # Each side requests the other's announcements.
     asked = core.accept_bidi()
     assert take(asked, recording.please, cut) == [AnnouncementsRequested(PATH, AnnounceRequest(BROADCAST))]
     assert asked.kind is StreamKind.ANNOUNCE
@@ -169,7 +169,7 @@ def test_what_the_go_client_writes(cut):
     """gomoqt's echo client announces the whole path below its prefix, asks for nothing first, and counts short.
 
     It opens its announce stream and its subscription at once, its parameters are not even counted, and zeros are left
-    behind the messages whose lists were never made.
+    left after the messages whose lists are nil.
     """
     recording = Recording("gomoqt-develop")
     offered = dialects.resolve(["moq-transfork-03", "gomoqt-develop"])

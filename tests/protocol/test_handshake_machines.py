@@ -99,7 +99,7 @@ def test_both_roles(dialect):
 
 @each_version
 def test_cut_makes_no_difference(dialect):
-    """Byte by byte or all at once, with updates behind the handshake and a FIN, the events are the same."""
+    """Byte by byte or all at once, with updates after the handshake and a FIN, the events are the same."""
     for make, wire in (
         (lambda: server_of(*ALL, protocol=on(dialect)), openings(dialect) + updates(dialect) * 2),
         (lambda: client_of(dialect, protocol=on(dialect)), answers(dialect) + updates(dialect) * 2),
@@ -161,11 +161,11 @@ def test_nothing_to_say_after_the_end():
         server.update(-1)
 
 
-# -- what is agreed on ----------------------------------------------------------------------------------------
+# -- the chosen version ---------------------------------------------------------------------------------------
 
 
 def test_the_server_takes_its_own_first_version():
-    """Of the versions that both speak the one is taken that the server has first."""
+    """The chosen version is the first one of the server that both speak."""
     offer = "20" + "001a" + "03" + WIRE[LITE_02] + WIRE[LITE_01] + IETF_14 + "00"
     for offered in ((LITE_02, LITE_01), (LITE_01, LITE_02)):
         server = server_of(*offered)
@@ -200,7 +200,7 @@ def test_the_native_form_of_lite():
 
 
 def test_one_alpn_for_two_versions():
-    """Over `moq-00` the first bytes and the list tell gomoqt's version and moq-transfork-03 apart."""
+    """Over `moq-00` the first bytes and the list distinguish gomoqt's version from moq-transfork-03."""
     for dialect in (TRANSFORK, DEVELOP):
         assert feed(server_of(TRANSFORK, DEVELOP, protocol="moq-00"), openings(dialect))[0].dialect is dialect
 
@@ -267,7 +267,7 @@ def test_no_path(parameters):
 
 
 def test_a_client_without_a_path_asks_for_the_root():
-    """Over raw QUIC a client always sends a path: some servers stay silent without one."""
+    """Over raw QUIC a client always sends a path: some servers do not answer without one."""
     assert client_of(DEVELOP, protocol="moq-00").opening.hex() == openings(DEVELOP, "01" + "01012f")
 
 

@@ -1,4 +1,4 @@
-"""The streams of the versions up to moq-lite-02 beyond the echo: what each of them has, and what peers get wrong."""
+"""The streams of the versions up to moq-lite-02 beyond the echo: what each of them has, and the quirks of peers."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_stream_types_of_develop_are_one_byte():
 @each_version
 @pytest.mark.parametrize("make", [lambda core: core.goaway(), lambda core: core.probe()])
 def test_streams_that_none_of_them_has(name, make):
-    """What a version lacks is refused where it is asked for."""
+    """A feature that a version lacks is refused where it is requested."""
     with pytest.raises(LocalProtocolError, match="streams"):
         make(sides(name)[0])
 
@@ -158,7 +158,7 @@ def test_lite_subscription(name):
 @each_lite_version
 @pytest.mark.parametrize("make", [lambda core: core.fetch("a", "t", 1), lambda core: core.request_track_info("a", "t")])
 def test_what_lite_02_lacks(name, make):
-    """There is no request for a single group or for what a track is."""
+    """There is no request for a single group or for a track's properties."""
     with pytest.raises(LocalProtocolError, match="streams"):
         make(sides(name)[0])
 
@@ -168,7 +168,7 @@ def test_what_lite_02_lacks(name, make):
 
 @each_tuple_version
 def test_tracks_add_up_to_broadcasts(name):
-    """A broadcast is offered from the first of its tracks on until the last; each track is announced as well."""
+    """A broadcast is announced with its first track and unannounced with its last; each track is announced as well."""
     client, server = sides(name)
     subscriber = client.request_announcements("room")
     publisher = opened(server, subscriber.opening)[2].machine
@@ -189,7 +189,7 @@ def test_tracks_add_up_to_broadcasts(name):
         TrackUnannounced(path_of("room/alice"), ".video"),
         Unannounced(path_of("room/alice")),
     ]
-    # An end of what never began, or was filtered, means nothing.
+    # The end of an announcement that never began, or was filtered, has no event.
     assert subscriber.receive_data(dialects.get(name).encode(AnnounceEnd(suffix="x")), False) == []
 
 
@@ -206,7 +206,7 @@ def test_a_prefix_may_be_a_whole_track(name):
 
 @each_tuple_version
 def test_live_is_said_once(name):
-    """The first LIVE ends the initial set, a second one says nothing."""
+    """The first LIVE ends the initial set, a second one has no event."""
     subscriber = sides(name)[0].request_announcements("")
     live = dialects.get(name).encode(AnnounceLive())
     assert subscriber.receive_data(live + live, False) == [InitialAnnouncementsDone()]
@@ -260,7 +260,7 @@ def announce(name, prefix, *suffixes):
 
 
 def test_whole_paths_are_known_by_their_prefix():
-    """In develop a suffix that starts with the prefix is a whole path; in moq-transfork-03 it is what it says."""
+    """In develop a suffix that starts with the prefix is a whole path; in moq-transfork-03 it is a suffix."""
     broadcast, track = announce(DEVELOP, "a", AnnounceStart("a/b/t"))
     assert (broadcast, track) == (Announced(path_of("a/b"), initial=True), TrackAnnounced(path_of("a/b"), "t"))
     assert announce(TRANSFORK, "a", AnnounceStart("a/b/t"))[0] == Announced(path_of("a/a/b"), initial=True)
@@ -280,8 +280,8 @@ def test_an_end_is_read_as_its_start_was():
     """What was taken for a whole path ends as one, and is a suffix once the peer has proved that it writes suffixes."""
     whole, plain = AnnounceStart("a/b/t"), AnnounceStart("c/t")
     events = announce(DEVELOP, "a", whole, plain, AnnounceEnd(suffix="a/b/t"), AnnounceEnd(suffix="c/t"))
-    gone = [event for event in events if isinstance(event, Unannounced)]
-    assert gone == [Unannounced(path_of("a/b")), Unannounced(path_of("a/a/b")), Unannounced(path_of("a/c"))]
+    unannounced = [event for event in events if isinstance(event, Unannounced)]
+    assert unannounced == [Unannounced(path_of("a/b")), Unannounced(path_of("a/a/b")), Unannounced(path_of("a/c"))]
     assert announce(DEVELOP, "a", whole, AnnounceEnd(suffix="a/b/t"))[2:] == [
         TrackUnannounced(path_of("a/b"), "t"),
         Unannounced(path_of("a/b")),
@@ -295,7 +295,7 @@ def test_what_was_misread_is_announced_anew_with_the_proof():
     right = [Announced(path_of("a/a"), initial=True), TrackAnnounced(path_of("a/a"), "t")]
     taken_back = [TrackUnannounced(path_of("a"), "t"), Unannounced(path_of("a"))]
     assert announce(DEVELOP, "a", AnnounceStart("a/t")) == wrong
-    # gomoqt leaves the suffix out of LIVE; who writes it there writes suffixes.
+    # gomoqt leaves the suffix out of LIVE; a peer that writes it there writes suffixes.
     assert announce(DEVELOP, "a", AnnounceStart("a/t"), AnnounceLive()) == [
         *wrong,
         *taken_back,
@@ -305,7 +305,7 @@ def test_what_was_misread_is_announced_anew_with_the_proof():
     # The suffix `t` is what the first one was taken for.
     events = announce(DEVELOP, "a", AnnounceStart("a/t"), AnnounceStart("t"))
     assert events == [*wrong, *taken_back, *right, *wrong]
-    # What one of them means may be what another was taken for.
+    # The right path of one may be the wrong path of another.
     events = announce(DEVELOP, "a", AnnounceStart("a/a/t"), AnnounceStart("a/t"), AnnounceStart("b/t"))
     assert events[-2:] == [Announced(path_of("a/b"), initial=True), TrackAnnounced(path_of("a/b"), "t")]
     assert [str(event.path) for event in events if isinstance(event, TrackAnnounced)][-3:] == ["a/a/a", "a/a", "a/b"]
@@ -351,7 +351,7 @@ def test_a_gap_that_ends_before_it_starts():
 
 @each_tuple_version
 def test_a_gap_is_no_answer(name):
-    """The first reply on a subscription is INFO, whatever its bytes: the place says what a message is."""
+    """The first reply on a subscription is INFO, whatever its bytes: the place decides the type of a message."""
     subscriber, publisher = subscribed(name)
     [answer] = subscriber.receive_data(publisher.accept(None, latest_group=7), False)
     assert isinstance(answer, SubscribeOk)
@@ -388,7 +388,7 @@ def test_a_fetch_update_of_the_newer_versions():
 
 @each_tuple_version
 def test_info(name):
-    """What a track is, and its newest group, can be asked for on a stream of its own."""
+    """A track's properties, and its newest group, can be requested on a stream of its own."""
     client, server = sides(name)
     subscriber = client.request_track_info("meeting/1234", "video")
     body = "03076d656574696e67043132333405766964656f"
@@ -405,7 +405,7 @@ def test_info(name):
 
 
 def test_the_fetch_that_gomoqt_always_sends():
-    """gomoqt's fetch names no track and is counted a byte short: it asks for what there is not, and breaks nothing."""
+    """gomoqt's fetch names no track and is counted a byte short: it is refused as not found, and breaks nothing."""
     wire = bytes.fromhex("03" + "040000000000")
     for pieces in ([wire], by_bytes(wire)):
         _, server = sides(DEVELOP)
@@ -421,7 +421,7 @@ def test_the_fetch_that_gomoqt_always_sends():
     ],
 )
 def test_zeros_behind_a_request(wire, event):
-    """Behind a request of develop a stray zero means nothing, and anything else is too much."""
+    """After a request of develop a zero is ignored, and any other byte is an error."""
     _, server = sides(DEVELOP)
     stream = server.accept_bidi()
     assert stream.receive_data(bytes.fromhex(wire + "0000"), False) == [event]
@@ -447,7 +447,7 @@ def test_parameters_reach_the_driver():
 
 
 def test_dropped_groups_are_reported_in_the_numbers_of_the_version():
-    """A reason goes out as the version numbers it, and comes in as this library does; one without a name is kept."""
+    """A code is written with the version's number and read as this library's; one without a name is kept."""
     subscriber, publisher = subscribed(DEVELOP)
     subscriber.receive_data(publisher.accept(1), False)
     for code, number in ((StreamCode.DELIVERY_TIMEOUT, "04"), (StreamCode.WRONG_SIZE, "00"), (99, "4063")):

@@ -57,7 +57,7 @@ def sides(kinds=()):
 
 @pytest.mark.parametrize("paths", [(), ("a",), ("a", "b/c")])
 def test_announce_init(paths):
-    """Where a batch opens the replies, what is in it is the initial set, and the set is done behind it."""
+    """Where a batch opens the replies, it is the initial set, and the set is done after it."""
     client, server = sides()
     subscriber = client.request_announcements("")
     stream = server.accept_bidi()
@@ -69,7 +69,7 @@ def test_announce_init(paths):
 
 
 def test_what_a_version_lacks_on_the_subscribe_stream_is_nothing():
-    """Without SUBSCRIBE_END and SUBSCRIBE_DROP the calls are fine and say nothing."""
+    """Without SUBSCRIBE_END and SUBSCRIBE_DROP the calls are allowed and write nothing."""
     client, server = sides()
     stream = server.accept_bidi()
     stream.receive_data(client.subscribe("a", "t").opening, False)
@@ -80,7 +80,7 @@ def test_what_a_version_lacks_on_the_subscribe_stream_is_nothing():
 
 @pytest.mark.parametrize("bidi", [True, False])
 def test_unknown_streams_may_close_the_session(bidi):
-    """Where a version says so, a stream of unknown type is a violation of the session."""
+    """With `unknown_stream_closes` a stream of unknown type is a violation of the session."""
     _, server = sides()
     stream = server.accept_bidi() if bidi else server.accept_uni()
     with pytest.raises(RemoteProtocolError, match="unknown type") as caught:

@@ -1,4 +1,4 @@
-"""Two cores that talk: random operations, random cuts, cancellation everywhere, and a model that knows the outcome.
+"""Two cores that are connected: random operations, random cuts, cancellation everywhere, and a model of the outcome.
 
 Streams are queues in memory. Each keeps its own order and none waits for another, so everything that QUIC may
 reorder is reordered here. The only error that two correct sides may see is the refusal of a group that was late.
@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from moqt_trio.codes import StreamCode
 from moqt_trio.errors import RemoteProtocolError
-from moqt_trio.protocol import events as told
+from moqt_trio.protocol import events
 from moqt_trio.protocol.announce import AnnounceRequester, AnnounceResponder
 from moqt_trio.protocol.core import IncomingBidi, IncomingUni
 from moqt_trio.protocol.fetch import FetchRequester, FetchResponder
@@ -67,8 +67,10 @@ class Stream:
     released: list[bool] = attrs.Factory(lambda: [False, False])
     sent: list[Frame] = attrs.Factory(list)
     received: list[Frame] = attrs.Factory(list)
-    said: dict[type, list[object]] = attrs.Factory(lambda: defaultdict(list))
-    offered: dict[BroadcastPath, bool] = attrs.Factory(dict)  # what the publisher announced: is it for the peer's eyes?
+    events: dict[type, list[object]] = attrs.Factory(lambda: defaultdict(list))
+    offered: dict[BroadcastPath, bool] = attrs.Factory(
+        dict
+    )  # what the publisher announced, and whether it is visible to the peer
     seen: set[BroadcastPath] = attrs.Factory(set)
     accepted: bool = False
     answered: bool = False
@@ -117,7 +119,7 @@ class Pair(RuleBasedStateMachine):
         stream.released[side] = True
 
     def _give_up(self, stream: Stream, side: int, code: int) -> None:
-        """Resets what this side sends, stops what it receives, and lets go."""
+        """Resets what this side sends, stops what it receives, and releases the machine."""
         self._reset(stream, side, code)
         if stream.halves[1 - side].open:
             stream.stops[1 - side] = code
@@ -161,24 +163,24 @@ class Pair(RuleBasedStateMachine):
         for event in happened:
             self._on_event(stream, side, event)
 
-    def _on_event(self, stream: Stream, side: int, event: told.Event) -> None:
-        stream.said[type(event)].append(event)
+    def _on_event(self, stream: Stream, side: int, event: events.Event) -> None:
+        stream.events[type(event)].append(event)
         match event:
-            case told.Announced():
+            case events.Announced():
                 assert event.updated is (event.path in stream.seen)
                 stream.seen.add(event.path)
-            case told.Unannounced():
+            case events.Unannounced():
                 stream.seen.remove(event.path)
-            case told.FramesReceived():
+            case events.FramesReceived():
                 stream.received += event.frames
                 assert stream.received == stream.sent[: len(stream.received)]
-            case told.GroupFinished():
+            case events.GroupFinished():
                 assert stream.received == stream.sent
                 self._release(stream, side)
-            case told.RequestCancelled() | told.RequestRefused() | told.GroupReset():
-                assert len(stream.said[type(event)]) == 1
+            case events.RequestCancelled() | events.RequestRefused() | events.GroupReset():
+                assert len(stream.events[type(event)]) == 1
                 self._give_up(stream, side, StreamCode.CANCELLED)
-            case told.AnnouncementsEnded():
+            case events.AnnouncementsEnded():
                 stream.seen.clear()
                 stream.write(side, b"", fin=True)
                 self._release(stream, side)
@@ -253,11 +255,11 @@ class Pair(RuleBasedStateMachine):
     def announce(self, data: st.DataObject, hops: tuple[int, ...], suffix: str) -> None:
         if picked := self._pick(data, AnnounceResponder):
             stream, side, machine = picked
-            if not stream.said[told.AnnouncementsRequested]:
+            if not stream.events[events.AnnouncementsRequested]:
                 return
             path = machine.prefix.join(suffix)
             hidden = "." in suffix
-            # moq-lite-03 names no hops, so only the publisher itself can see a loop.
+            # moq-lite-03 names no hops, so only the publisher itself can detect a loop.
             unseen = {HOPS[side]} if self.name == "moq-lite-03" else set(HOPS)
             visible = not hidden and not unseen & set(hops)
             if stream.accepted:
@@ -326,7 +328,7 @@ class Pair(RuleBasedStateMachine):
     def answer_track_info(self, data: st.DataObject) -> None:
         if picked := self._pick(data, TrackInfoResponder):
             stream, side, machine = picked
-            if not stream.answered and stream.said[told.TrackInfoRequested]:
+            if not stream.answered and stream.events[events.TrackInfoRequested]:
                 stream.answered = True
                 stream.write(side, machine.reply(TrackInfo(3, False, 7, 1000)), fin=True)
 
@@ -355,7 +357,7 @@ class Pair(RuleBasedStateMachine):
             self._give_up(picked[0], picked[1], StreamCode.CANCELLED)
 
     @rule(data=st.data(), kind=st.sampled_from([AnnounceRequester, SubscribeRequester, FetchRequester, ProbeRequester]))
-    def withdraw(self, data: st.DataObject, kind: type) -> None:
+    def cancel_request(self, data: st.DataObject, kind: type) -> None:
         if picked := self._pick(data, kind):
             picked[0].write(picked[1], b"", fin=True)
 
@@ -393,7 +395,7 @@ class Pair(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        """Delivers everything; then the announcements that one side sees are those that the other offers."""
+        """Delivers everything; then the announcements of one side are those that the other side has."""
         while waiting := self._waiting():
             for stream, side, is_stop in waiting:
                 if is_stop:
@@ -405,7 +407,7 @@ class Pair(RuleBasedStateMachine):
             if not stream.released[1 - side]:
                 assert stream.seen == offered
         for stream, side in self._of(SubscribeResponder, live=False):
-            updates = stream.said[told.SubscribeUpdate]
+            updates = stream.events[events.SubscribeUpdate]
             subscriber = stream.machine(1 - side)
             if updates and stream.halves[1 - side].open and not stream.released[side]:
                 assert isinstance(subscriber, SubscribeRequester)
@@ -422,7 +424,7 @@ class Pair(RuleBasedStateMachine):
             assert state.requests.taken == len([s for kind in REQUESTS for s, at in self._of(kind) if at == side])
 
     def teardown(self) -> None:
-        """At the end every stream is let go, twice, and nothing is left."""
+        """At the end every stream is released, twice, and nothing is left."""
         for stream in getattr(self, "streams", ()):
             for side in (0, 1):
                 self._release(stream, side)

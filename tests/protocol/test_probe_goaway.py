@@ -80,7 +80,7 @@ def test_the_peer_may_end_it(name, cancel, code):
 
 
 def test_type_and_fin_at_once(name):
-    """A stream with only its type and FIN asked and withdrew."""
+    """A stream with only its type and FIN is a request that is cancelled."""
     assert core(name).accept_bidi().receive_data(b"\x04", True) == [Probe(None), RequestCancelled(None)]
 
 
@@ -105,7 +105,7 @@ def test_fin_inside_a_message(name):
 
 @pytest.mark.parametrize("name", NEW)
 def test_a_peer_that_answers_no_probe_is_not_asked(name):
-    """What the peer's SETUP rules out is the caller's mistake."""
+    """A probe that the peer's SETUP excludes is the caller's mistake."""
     side = core(name)
     side.accept_uni().receive_data(core(name, is_client=False).setup_stream(), True)
     with pytest.raises(LocalProtocolError, match="answers no probe"):
@@ -132,7 +132,7 @@ def test_probes_count_as_requests(name):
 
 @pytest.mark.parametrize("name", WITH_GOAWAY)
 def test_goaway(name):
-    """A server sends its clients elsewhere, and the session remembers it."""
+    """A server's GOAWAY has a URI, and the session stores it."""
     sender = core(name, is_client=False).goaway("https://b.example/x")
     assert sender.opening.hex() == GOAWAY
     assert sender.receive_data(b"", True) == sender.receive_reset(0) == sender.receive_stop(0) == []
@@ -186,7 +186,7 @@ def test_as_long_a_uri_as_the_limit(name):
 @pytest.mark.parametrize("cut", [1, 2])
 @pytest.mark.parametrize("name", WITH_GOAWAY)
 def test_goaway_that_never_comes(name, cut):
-    """FIN before the message breaks the stream; a reset says nothing."""
+    """FIN before the message breaks the stream; a reset has no event."""
     with pytest.raises(RemoteProtocolError) as caught:
         core(name).accept_bidi().receive_data(bytes.fromhex(GOAWAY)[:cut], True)
     assert caught.value.scope == "stream"

@@ -1,4 +1,4 @@
-"""The SETUP stream: sent once, read once, and never with what a side may not say."""
+"""The SETUP stream: sent once, read once, and never with a parameter that a side may not send."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_old_versions_send_no_setup(name):
 
 @pytest.mark.parametrize("name", NEW)
 def test_an_empty_setup_is_still_sent(name):
-    """A side with nothing to say sends the empty SETUP that moq-rs waits for."""
+    """A side without parameters sends the empty SETUP that moq-rs waits for."""
     assert core(name).setup_stream() == EMPTY
 
 
@@ -79,13 +79,13 @@ def test_a_second_setup_stream_ends_the_session(name):
         (True, False, "010401030101"),  # a role, to a client
         (True, True, "0105010202" + b"/x".hex()),  # a path, to a client
         (False, False, "0105010202" + b"/x".hex()),  # a path over WebTransport
-        (False, True, "01010000"),  # a byte behind the message
-        (False, True, "010101"),  # a parameter that is not there
+        (False, True, "01010000"),  # a byte after the message
+        (False, True, "010101"),  # a parameter that is cut off
     ],
 )
 @pytest.mark.parametrize("name", NEW)
 def test_a_setup_that_may_not_be_received_ends_the_session(name, is_client, path_on_wire, data):
-    """What a side may not say, and what does not decode, is a violation of the session."""
+    """A parameter that a side may not send, and bytes that do not decode, are a violation of the session."""
     side = core(name, is_client=is_client, path_on_wire=path_on_wire)
     with pytest.raises(RemoteProtocolError) as caught:
         side.accept_uni().receive_data(bytes.fromhex(data), True)
@@ -95,7 +95,7 @@ def test_a_setup_that_may_not_be_received_ends_the_session(name, is_client, path
 @pytest.mark.parametrize("data", ["01", "0104", "010401"])
 @pytest.mark.parametrize("name", NEW)
 def test_fin_before_the_end_of_setup(name, data):
-    """A SETUP stream that finishes without its message can't be relied on."""
+    """A SETUP stream that finishes without its message is a violation of the session."""
     with pytest.raises(RemoteProtocolError):
         core(name).accept_uni().receive_data(bytes.fromhex(data), True)
 
@@ -103,7 +103,7 @@ def test_fin_before_the_end_of_setup(name, data):
 @pytest.mark.parametrize("sent", [EMPTY[:2], EMPTY])
 @pytest.mark.parametrize("name", NEW)
 def test_reset_and_stop_of_setup_say_nothing(name, sent):
-    """A reset at any point is normal, and after it nothing is heard."""
+    """A reset at any point is normal, and after it no event comes."""
     stream = core(name).accept_uni()
     stream.receive_data(sent, False)
     assert stream.receive_stop(0) == []

@@ -28,7 +28,7 @@ REQUEST = {
     **dict.fromkeys(OLD + NEW[:1], "0217000864656d6f2f63616d066576656e7473c80045dc0409"),
     "moq-lite-06": "0218000864656d6f2f63616d066576656e7473c845dc03090000",
 }
-# Ours differs in one: gomoqt, which speaks that version only, knows no path without a slash before it.
+# Ours differs in one: gomoqt, which speaks that version only, accepts no path without a slash before it.
 OPENING = {**REQUEST, "moq-lite-04": "021800092f64656d6f2f63616d066576656e7473c80045dc0409"}
 UPDATE = {**dict.fromkeys(OLD + NEW[:1], "07090047d0054046"), "moq-lite-06": "080947d00440460000"}
 # The same, as moq-rs accepts it for a subscriber with priority 200.
@@ -191,7 +191,7 @@ def test_fin_inside_an_update_is_an_error_of_the_stream(name):
 
 
 def test_an_id_is_used_once(name):
-    """A duplicate of a live id and the reuse of an ended one are refused; the first subscription is not disturbed."""
+    """A duplicate of an id in use and the reuse of an ended one are refused; the first subscription goes on."""
     side = core(name, is_client=False)
     first = publisher(name, side)
     second = side.accept_bidi()
@@ -222,7 +222,7 @@ def test_as_many_tombstones_as_the_limit(name):
 
 
 def test_as_many_subscriptions_as_the_limit(name):
-    """At `max_subscriptions` all is well; more are refused on their streams, and twice as many end the session."""
+    """`max_subscriptions` are accepted; more are refused on their streams, and twice as many end the session."""
     side = core(name, is_client=False, limits=Limits(max_subscriptions=2))
     peer = core(name)
 
@@ -237,7 +237,7 @@ def test_as_many_subscriptions_as_the_limit(name):
             ask()
         assert (caught.value.scope, caught.value.code) == ("stream", StreamCode.NO_CAPACITY)
     streams.pop().release()
-    streams.append(ask())  # an ended one makes room, and what was refused before is forgiven
+    streams.append(ask())  # an ended one makes room, and resets the count of refused ones
     for _ in range(2):
         with pytest.raises(LimitExceeded) as caught:
             ask()
@@ -282,7 +282,7 @@ def test_a_range_of_frames_that_ends_before_it_starts():
 
 
 def test_the_opening(name):
-    """What we open with is what peers send, and take, for the same subscription."""
+    """Our opening is the one that peers send and accept for the same subscription."""
     machine = core(name).subscribe("/demo/cam", "events", priority=200, max_age_ms=1500, start_group=3, end_group=8)
     assert machine.opening.hex() == OPENING[name]
 
@@ -335,7 +335,7 @@ def test_ok_of_old_versions_may_name_a_group(name):
 
 @pytest.mark.parametrize("name", OLD)
 def test_ok_of_old_versions_may_come_again(name):
-    """Before moq-lite-05 a publisher may repeat OK, between DROPs, too; it says nothing that matters here."""
+    """Before moq-lite-05 a publisher may repeat OK, between DROPs, too; it has no effect."""
     machine = accepted_subscriber(name)
     again = bytes.fromhex(OK[name])
     dropped = bytes.fromhex(DROP[name])
@@ -371,7 +371,7 @@ def test_unknown_replies_break_the_stream(name):
 
 
 def test_fin_without_an_answer_finishes(name):
-    """A publisher that has nothing to say may just finish."""
+    """A publisher may finish without a reply."""
     assert subscriber(name).receive_data(b"", True) == [RequestFinished()]
 
 
@@ -384,7 +384,7 @@ def test_fin_inside_a_reply_breaks_the_stream(name):
 
 @pytest.mark.parametrize("prepare", [subscriber, accepted_subscriber])
 def test_reset_means_refused(name, prepare):
-    """A reset ends the subscription at any time, and tells its code once."""
+    """A reset ends the subscription at any time, and its code is reported once."""
     machine = prepare(name)
     assert machine.receive_reset(StreamCode.NOT_FOUND) == [RequestRefused(0x33)]
     assert machine.receive_reset(1) == machine.receive_stop(0) == machine.receive_data(b"\xff", True) == []

@@ -1,4 +1,4 @@
-"""Track streams, both ends: one question, one answer, and whatever ends the stream after it."""
+"""Track streams, both ends: one request, one answer, and each end of the stream after it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_stop_before_the_answer_says_nothing(name):
 
 @pytest.mark.parametrize("name", NEW)
 def test_a_reset_after_the_answer_says_nothing(name):
-    """The answer is what was asked for."""
+    """The answer has the properties of the requested track."""
     subscriber = core(name).request_track_info("a", "t")
     subscriber.receive_data(bytes.fromhex(REPLY[name]), False)
     assert subscriber.receive_reset(1) == []
@@ -99,7 +99,7 @@ def test_the_peer_may_cancel_until_it_is_answered(name, cancel, code):
 
 @pytest.mark.parametrize("name", NEW)
 def test_misuse(name):
-    """One answer, after the question, with values that fit; a refused one changes nothing."""
+    """One answer, after the request, with values that fit; a refused one changes nothing."""
     stream = core(name).accept_bidi()
     stream.receive_data(b"\x06", False)
     with pytest.raises(LocalProtocolError, match="yet"):
@@ -125,7 +125,7 @@ def test_fin_before_the_question(name):
 
 @pytest.mark.parametrize("name", OLD)
 def test_old_versions_have_no_track_streams(name):
-    """Before moq-lite-05 the question can't be asked, and a peer's is an unknown stream."""
+    """Before moq-lite-05 the request can't be sent, and a peer's is an unknown stream."""
     with pytest.raises(LocalProtocolError, match="no track streams"):
         core(name).request_track_info("a", "t")
     with pytest.raises(RemoteProtocolError, match="unknown type"):

@@ -1,4 +1,4 @@
-"""The queue that every reader of the library waits at."""
+"""The queue of received items."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_one_reader_at_a_time(queue):
 
 @pytest.mark.parametrize("waiting", [True, False])
 async def test_a_bound_on_waiting(queue, waiting, autojump_clock):
-    """A reader that finds nothing until the bound gives up then, whether it had begun to wait before or not."""
+    """A reader without an item ends at the bound, whether it began to wait before the bound was set or after."""
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
 

@@ -85,7 +85,7 @@ def test_the_publisher_decides_between_equal_subscriptions():
 
 @pytest.mark.parametrize("room", [1, 2])
 def test_equals_take_turns(room):
-    """Senders of equal priority share: one that has used the room goes to the end of the line."""
+    """Senders of equal priority take turns: one that has used the room goes to the end of the queue."""
     bench = Bench()
     for name in "abc":
         bench.source(name, 5, pieces=6)
@@ -106,7 +106,7 @@ def test_an_equal_does_not_overtake_who_waits():
 
 
 def test_a_more_urgent_sender_overtakes_at_once():
-    """Room that appears is open to a sender that is more urgent than all who wait."""
+    """New room is open to a sender with a higher priority than all that wait."""
     bench = Bench()
     bench.source("a", 5)
     bench.link.room = 1
@@ -133,12 +133,12 @@ def test_a_sender_that_cannot_write_delays_no_other():
 
 
 def test_who_left_is_not_resumed():
-    """A sender that left, as a cancelled subscription does, is neither resumed nor in anybody's way."""
+    """A sender that was released, as a cancelled subscription's is, is not resumed and does not delay the others."""
     bench = Bench()
-    gone = bench.source("h", 200)
+    released = bench.source("h", 200)
     bench.source("l", 1)
-    bench.scheduler.release(gone)
-    bench.scheduler.release(gone)
+    bench.scheduler.release(released)
+    bench.scheduler.release(released)
     assert bench.make_room(3) == "lll"
 
 

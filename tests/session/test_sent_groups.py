@@ -75,7 +75,7 @@ def test_bytes_that_drain_are_bounded():
 
 
 def test_forgetting_returns_the_stream():
-    """A group is forgotten once, and its stream is not touched by that."""
+    """A group is removed once, without a call on its stream."""
     groups = SentGroups(Limits())
     out = opened(groups, 7)
     assert 7 in groups

@@ -127,7 +127,7 @@ def test_reader_flag_is_nothing_but_0_or_1():
 
 
 def test_reader_count_is_checked_against_the_limit_and_the_bytes():
-    """A count may be as high as its limit, and no higher than the bytes behind it allow."""
+    """A count may be as high as its limit, and no higher than the bytes after it allow."""
     assert _reader("0400000000").count("max_hops", 4) == 4
     with pytest.raises(Malformed):
         _reader("04000000").count("max_hops", 4)

@@ -1,4 +1,4 @@
-"""Bytes that no peer meant: only documented exceptions, little memory, and no difference made by how they are cut."""
+"""Bytes that no peer sends: only documented exceptions, little memory, and no difference made by how they are cut."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_every_place_has_a_round_trip():
 
 @pytest.mark.parametrize(("dialect", "items"), ROUND_TRIPS, ids=[d.name for d, _ in ROUND_TRIPS])
 def test_messages_survive_any_cut(dialect, items):
-    """Any messages, one behind the other and cut anywhere, are read as they were written."""
+    """Any messages, one after the other and cut anywhere, are read as they were written."""
 
     @given(items, st.lists(st.integers(1, 40), min_size=1, max_size=8))
     def check(items, steps):

@@ -1,4 +1,4 @@
-"""The handshake of the versions up to moq-lite-02, in each of its forms: what is refused, and what is put up with."""
+"""The handshake of the versions up to moq-lite-02, in each of its forms: what is refused, and what is tolerated."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_compat_client_takes_a_native_answer():
 
 
 def test_parameters_may_be_missing_in_one_form():
-    """Without even their count, parameters are None: gomoqt writes a map that was never made as nothing at all."""
+    """Without even their count, parameters are None: gomoqt writes a nil map as no byte at all."""
     assert client("00" + "09" + "01" + DEVELOP) == (PREFIXED, SessionClient((0xFFFFFF00,), None))
     assert server(PREFIXED, "08" + DEVELOP) == SessionServer(0xFFFFFF00, None)
     for form in (UNFRAMED, TYPED, COMPAT):

@@ -1,4 +1,4 @@
-"""The versions before moq-lite-03: what cannot be said in them, what a peer may not say, and paths as tuples."""
+"""The versions before moq-lite-03: what they cannot express, what a peer may not send, and paths as tuples."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_features():
     ids=lambda message: type(message).__name__,
 )
 def test_messages_that_no_version_here_carries(dialect, message):
-    """What a version cannot say is refused, not left out."""
+    """What a version cannot express is refused, not left out."""
     with pytest.raises(LocalProtocolError):
         dialect.encode(message)
 
@@ -129,7 +129,7 @@ def test_messages_that_no_version_here_carries(dialect, message):
     ids=lambda message: type(message).__name__,
 )
 def test_messages_that_lite_02_lacks(dialect, message):
-    """moq-lite-01 and -02 know neither ranges nor requests for single groups."""
+    """moq-lite-01 and -02 have neither ranges nor requests for single groups."""
     with pytest.raises(LocalProtocolError):
         dialect.encode(message)
 
@@ -154,13 +154,13 @@ def test_messages_that_lite_02_lacks(dialect, message):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_a_tuple_cannot_hold(dialect, message, problem):
-    """What is no tuple of parts is refused with a text that says why."""
+    """What is no tuple of parts is refused with a message that says why."""
     with pytest.raises(LocalProtocolError, match=problem):
         dialect.encode(message)
 
 
 def test_develop_has_no_group_0():
-    """Where 0 stands for "none", a range that starts or ends at group 0 cannot be asked for: without a floor a
+    """Where 0 stands for "none", a range that starts or ends at group 0 cannot be asked for: without a lower bound a
     subscription starts at the latest group, which is not what was meant."""
     for ends in ({"start_group": 0}, {"end_group": 0}):
         with pytest.raises(LocalProtocolError, match="can't start or end at group 0"):
@@ -171,7 +171,7 @@ def test_develop_has_no_group_0():
         DEVELOP.encode(m.AnnounceRequest("a", parameters=((2, 7),)))
 
 
-# -- what a peer may not say ----------------------------------------------------------------------------------
+# -- what a peer may not send ---------------------------------------------------------------------------------
 
 
 @each_tuple_version
@@ -193,7 +193,7 @@ def test_malformed(dialect, expect, body, problem):
 @each_tuple_version
 @pytest.mark.parametrize("part", ["00", "01" + "2f", "03" + "612f62"], ids=["empty", "slash", "a/b"])
 def test_parts_that_no_path_with_slashes_holds(dialect, part):
-    """A part that is empty or has a slash is legal there and has no place here: only the stream is given up."""
+    """A part that is empty or has a slash is legal there and has no place here: only the stream is reset."""
     for expect, body in (
         (Expect.ANNOUNCE_REQUEST, "02" + "0161" + part),
         (Expect.ANNOUNCE_REPLY, "01" + "02" + "0161" + part),
@@ -257,14 +257,14 @@ def test_places_that_no_version_here_has(dialect):
 
 @each_tuple_version
 def test_a_priority_above_255_counts_as_the_highest(dialect):
-    """A priority is a varint on the wire and 0 to 255 here: what is above goes as soon as anything can."""
+    """A priority is a varint on the wire and 0 to 255 here: a higher number is read as 255."""
     assert read(dialect, Expect.FETCH_UPDATE, framed(dialect, "4100")) == m.FetchUpdate(255)
     assert read(dialect, Expect.FETCH_UPDATE, framed(dialect, "40ff")) == m.FetchUpdate(255)
 
 
 @each_tuple_version
 def test_info_names_the_latest_group(dialect):
-    """INFO tells the newest group: the one that is named, else the first that will come, else none."""
+    """INFO has the newest group: the one that is named, else the first that will be sent, else none."""
     age = "00" if dialect is TRANSFORK else ""
     for message, latest in ((m.SubscribeOk(7), 7), (m.SubscribeOk(7, latest_group=9), 9), (m.SubscribeOk(), 0)):
         wire = framed(dialect, f"00{latest:02x}02" + age)
@@ -289,7 +289,7 @@ def test_live_of_develop_has_an_empty_suffix():
 
 
 def test_an_order_that_is_not_said():
-    """Where the subscriber leaves the order to the publisher, moq-lite says what it says by default: not ascending."""
+    """Where the subscriber leaves the order to the publisher, moq-lite sends its default: not ascending."""
     lite = dialects.get("moq-lite-03")
     assert lite.encode(m.SubscribeUpdate(ordered=None)) == lite.encode(m.SubscribeUpdate(ordered=False))
 
@@ -326,7 +326,7 @@ def test_a_field_is_looked_at_once_for_each_field(monkeypatch):
 
 
 def test_a_buffer_that_was_read_from_forgets_what_it_waited_for():
-    """What one reader waited for means nothing to a reader of what follows."""
+    """A reader does not wait for the bytes that a reader before it waited for."""
     buffer = StreamBuffer(b"\x09\x01\x01\x02")
     with pytest.raises(Incomplete):
         UnframedReader(buffer, 100, "TEST").data("max_path", 100)

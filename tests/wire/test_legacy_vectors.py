@@ -1,6 +1,6 @@
 """The vectors of the versions before moq-lite-03, and of moq-lite-06-wip: each is read, and written back byte for byte.
 
-The fields of a vector are as they are on the wire; what they mean in a message value is spelled out here, by hand.
+The fields of a vector are as they are on the wire; what they mean in a message value is written out here, by hand.
 The last test counts: with `test_vectors.py`, `test_varint.py`, `test_codes.py` and `test_paper_vectors.py`, every
 vector is used.
 """
@@ -159,7 +159,7 @@ def _lite(version: str, name: str, f: dict) -> tuple[Expect, m.Message]:
 
 @attrs.frozen
 class Case:
-    """One message vector: what stands there, where it is expected, and what it says."""
+    """One message vector: its bytes, the place where it is expected, and its fields."""
 
     version: str
     expect: Expect
@@ -264,7 +264,7 @@ def test_vector_leaves_what_follows(case):
 def test_body_cut_anywhere_is_malformed(case):
     """A body whose length says that it ends within its fields is Malformed, but for what develop may leave out."""
     kind, body = case.header
-    # A length of 0 may be a stray zero there, which is none of this test's business.
+    # A length of 0 may be a zero between messages there, which another test reads.
     first = 1 if case.version == "gomoqt-develop" and case.expect not in NEVER_STRAY else 0
     for cut in range(first, len(body)):
         buffer = StreamBuffer(kind + bytes((cut,)) + body)
@@ -298,7 +298,7 @@ def _without_optional_fields(message: m.Message, cut: int) -> list[m.Message]:
 
 @each_prefixed
 def test_body_with_a_byte_too_many_is_malformed(case):
-    """A body whose length says that it goes on behind its fields is Malformed, but where parameters may follow."""
+    """A body whose length says that it exceeds its fields is Malformed, but where parameters may follow."""
     kind, body = case.header
     for extra in (b"\x00", b"\xff"):
         buffer = StreamBuffer(kind + bytes((len(body) + 1,)) + body + extra)
@@ -346,7 +346,7 @@ def test_every_quirk_is_known():
 
 @pytest.mark.parametrize("case", [case for case in _MESSAGES if case.quirk], ids=_id)
 def test_quirks_are_read_and_never_written(case):
-    """A message that gomoqt counted a byte short is read, and the zero is left behind it; we write no such thing."""
+    """A message that gomoqt counted a byte short is read, and the zero after it is left; we never write one."""
     buffer = StreamBuffer(case.wire)
     assert case.read(buffer) == case.message
     assert buffer.take_all() == b"\x00"
@@ -359,7 +359,7 @@ def test_quirks_are_read_and_never_written(case):
 
 @pytest.mark.parametrize("expect", [Expect.ANNOUNCE_REPLY, Expect.FETCH_UPDATE, Expect.SUBSCRIBE_UPDATE])
 def test_stray_zeros_are_no_messages(expect):
-    """Between the messages of develop zeros mean nothing; in moq-transfork-03 they are messages."""
+    """Between the messages of develop zeros are ignored; in moq-transfork-03 they are messages."""
     develop = dialects.get("gomoqt-develop")
     wire = {
         Expect.ANNOUNCE_REPLY: "020200",

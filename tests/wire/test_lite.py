@@ -88,7 +88,7 @@ def test_places_that_a_version_lacks(dialect, expect):
     ],
 )
 def test_messages_that_a_version_lacks(dialect, message):
-    """A message that a version lacks is refused, never dropped in silence."""
+    """A message that a version lacks is refused, never dropped."""
     with pytest.raises(LocalProtocolError, match=type(message).__name__):
         dialect.encode(message)
 
@@ -156,14 +156,14 @@ def test_preferences_that_a_version_lacks_are_left_out():
 
 
 def test_no_floor_and_a_floor_of_0_are_the_same_in_moq_lite_06():
-    """In moq-lite-06 group 0 as a start excludes nothing, and is read as no floor."""
+    """In moq-lite-06 group 0 as a start excludes nothing, and is read as no lower bound."""
     wire = LITE_06.encode(attrs.evolve(_SUBSCRIBE, start_group=0))
     assert wire == LITE_06.encode(_SUBSCRIBE)
     assert _read(LITE_06, Expect.SUBSCRIBE, wire) == _SUBSCRIBE
 
 
 def test_a_measured_0_is_sent_as_1():
-    """0 means unknown in PROBE, so what was measured as 0 is sent as the smallest number that is known."""
+    """0 means unknown in PROBE, so a measured 0 is sent as the smallest number that is known."""
     assert LITE_06.encode(m.Probe(0, 0)).hex() == "020101"
     assert _read(LITE_06, Expect.PROBE, "020000") == m.Probe(None, None)
 
@@ -356,7 +356,7 @@ class TestSetup:
 
     @pytest.mark.parametrize("number", [1, 3, 4, 5])
     def test_a_number_fills_its_value(self, dialect, number):
-        """A value that should be one number and is cut, or goes on behind it, is Malformed."""
+        """A value that should be one number and is cut, or has bytes after it, is Malformed."""
         for value in (b"", b"\x40", b"\x01\x01"):
             with pytest.raises(Malformed):
                 _read(dialect, Expect.SETUP, _framed(bytes((1, number)) + _text(value)))

@@ -1,6 +1,6 @@
 """The vectors of a working text of moq-lite-06 that was never implemented: none of them is taken for another version's.
 
-Nobody negotiates that text, so this library does not speak it. What its bytes must not do is pass for messages of
+No peer negotiates that text, so this library does not speak it. Its bytes must not be read as messages of
 moq-lite-06-wip, the version that shares its layouts but for one field here and there.
 """
 

@@ -1,6 +1,6 @@
 """The vectors of moq-lite-03 to -06: each is read to its fields and written back byte for byte.
 
-The fields of a vector are as they are on the wire; what they mean in a message value is spelled out here, by hand.
+The fields of a vector are as they are on the wire; what they mean in a message value is written out here, by hand.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STREAM_KINDS = {
 
 @attrs.frozen
 class Case:
-    """One message vector: what stands there, where it is expected, and what it says."""
+    """One message vector: its bytes, the place where it is expected, and its fields."""
 
     version: str
     expect: Expect
@@ -218,7 +218,7 @@ def test_body_cut_anywhere_is_malformed(case):
 
 @each_case
 def test_body_with_a_byte_too_many_is_malformed(case):
-    """A body whose length says that it goes on behind its fields is Malformed."""
+    """A body whose length says that it exceeds its fields is Malformed."""
     kind, body = case.header
     for extra in (b"\x00", b"\xff"):
         buffer = StreamBuffer(kind + bytes((len(body) + 1,)) + body + extra)
@@ -369,7 +369,7 @@ def test_a_byte_behind_frames_begins_the_next(vector):
 
 @_others("SETUP_STREAM")
 def test_setup_stream(vector):
-    """The setup stream is its type and one message, byte by byte as well; a byte behind it is left over."""
+    """The setup stream is its type and one message, byte by byte as well; a byte after it is left over."""
     dialect, wire = dialects.get(vector["dialect"]), bytes.fromhex(vector["hex"])
     assert dialect.stream_type(StreamKind.SETUP) + dialect.encode(m.Setup()) == wire
     buffer = StreamBuffer()
