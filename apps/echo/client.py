@@ -6,12 +6,10 @@ the same path that the server announces on the same session, and compares what c
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -23,7 +21,8 @@ from .errors import EchoFailed, UsageError, describe, first_of
 from .messages import read_messages
 from .names import MAX_AGE, PREFIX, ROUTE, TRACK
 from .options import client_parser, parse_client_options, trusted_fingerprints
-from .run import EchoRun
+from .run import EchoRun, print_any_text
+from .signals import raise_interrupt
 
 
 async def run_client(run: EchoRun, messages: AsyncGenerator[bytes, None]) -> None:
@@ -35,12 +34,6 @@ async def run_client(run: EchoRun, messages: AsyncGenerator[bytes, None]) -> Non
             await connect(run)
             nursery.cancel_scope.cancel()
     run.check()
-
-
-async def raise_interrupt(signals: AsyncIterator[int]) -> None:
-    """Raise KeyboardInterrupt when a signal arrives, which cancels everything beside this task."""
-    await anext(signals)
-    raise KeyboardInterrupt
 
 
 async def connect(run: EchoRun) -> None:
@@ -155,28 +148,21 @@ class EchoExchange:
 
     async def _receive(self, group: moqt.GroupReader) -> None:
         """Compare a group's frames with the message that was sent under its sequence. A group may be reset."""
-        reason = "it came back empty"
+        number, reason = self._first + group.sequence, "it came back empty"
         try:
             async for frame in group:
-                self._compare(group.sequence, frame)
+                message, began = self.pending.get(group.sequence, (None, 0.0))
+                if frame == message:
+                    self._run.note_echoed(number, frame, trio.current_time() - began)
+                    del self.pending[group.sequence]
+                    self._restart_timeout()
+                else:
+                    self._run.note_unexpected(number, frame)
         except moqt.StreamReset as error:
             reason = str(error)
         if self.pending.pop(group.sequence, None) is not None:
-            print(f"{self._first + group.sequence}: lost: {reason}", file=sys.stderr, flush=True)
+            self._run.note_lost(number, reason)
             self._restart_timeout()
-
-    def _compare(self, sequence: int, frame: moqt.Frame) -> None:
-        message, began = self.pending.get(sequence, (None, 0.0))
-        number, text = self._first + sequence, frame.decode("utf-8", "replace")
-        if frame != message:
-            self._run.counters.wrong += 1
-            print(f"{number}: unexpected echo {text!r}", file=sys.stderr, flush=True)
-            return
-        round_trip = trio.current_time() - began
-        print(f"{number}: {text}  ({round_trip * 1000:.2f} ms)", flush=True)
-        self._run.counters.round_trips.append(round_trip)
-        del self.pending[sequence]
-        self._restart_timeout()
 
     def _restart_timeout(self) -> None:
         """Give the next echo its time; end the exchange when none is to come."""
@@ -200,28 +186,16 @@ async def find_echo(announcements: moqt.Announcements) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the client and return its exit code; see `--help`."""
     options = parse_client_options(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # An echo with characters that this terminal cannot show is still an echo.
-        sys.stdout.reconfigure(errors="backslashreplace")
     run = EchoRun(options)
+    print_any_text()
     failure: BaseException | None = None
     try:
         trio.run(run_client, run, read_messages(options))
     except* (UsageError, EchoFailed, KeyboardInterrupt, moqt.MoqtError, OSError) as group:
         failure = first_of(group)
-    interrupted = isinstance(failure, KeyboardInterrupt)
     if isinstance(failure, UsageError):
         client_parser().error(str(failure))
-    try:
-        if failure is not None and not interrupted and not isinstance(failure, BrokenPipeError):
-            print(f"echo client: {explain(failure, options.url)}", file=sys.stderr, flush=True)
-        if run.counters.sent or interrupted:
-            print(run.counters.summary(), flush=True)
-    except BrokenPipeError:
-        # The reader of the output has ended, as `head` does. The interpreter must not fail when it flushes the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 130 if interrupted else 0 if failure is None else 1
+    return run.report(failure, partial(explain, url=options.url))
 
 
 def explain(error: BaseException, url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import textwrap
 from pathlib import Path
@@ -222,6 +223,14 @@ def parse_server_options(arguments: list[str] | None) -> Options:
     except moqt.CertificateUnusable as error:
         parser.error(str(error))
     return options
+
+
+def configure_logging(options: Options) -> None:
+    """Log to standard error what --log-level asks for."""
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if options.log_level != "debug":
+        # The QUIC engine logs every connection, and warns of each client that it refuses.
+        logging.getLogger("quic").setLevel(logging.ERROR)
 
 
 # -- values: each function is the `type` of an argument -------------------------------------------------------

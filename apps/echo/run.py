@@ -1,8 +1,11 @@
-"""What the echo client keeps while its server redirects it from session to session, and how the whole run ends."""
+"""What the echo client keeps while its server redirects it from session to session; what it prints, and how it ends."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import io
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -66,6 +69,22 @@ class EchoRun:
         self._unsent = None
         self.counters.sent += 1
 
+    # -- the echoes --------------------------------------------------------------------------------------------
+
+    def note_echoed(self, number: int, frame: moqt.Frame, round_trip: float) -> None:
+        """Print and count a message that came back, by its number in the whole run."""
+        print(f"{number}: {_text(frame)}  ({round_trip * 1000:.2f} ms)", flush=True)
+        self.counters.round_trips.append(round_trip)
+
+    def note_unexpected(self, number: int, frame: moqt.Frame) -> None:
+        """Count and print a frame that is not the message with this number, or comes a second time."""
+        self.counters.wrong += 1
+        print(f"{number}: unexpected echo {_text(frame)!r}", file=sys.stderr, flush=True)
+
+    def note_lost(self, number: int, reason: str) -> None:
+        """Print that a message will not come back."""
+        print(f"{number}: lost: {reason}", file=sys.stderr, flush=True)
+
     # -- the sessions ------------------------------------------------------------------------------------------
 
     def allow_redirect(self, redirect: moqt.Redirect) -> bool:
@@ -94,6 +113,8 @@ class EchoRun:
             # After a GOAWAY `stay_connected` opens the next session, whatever a handler returns.
             self.done.cancel()
 
+    # -- the end -----------------------------------------------------------------------------------------------
+
     def check(self) -> None:
         """Raise `EchoFailed` unless everything was sent and came back."""
         if self.shutting_down:
@@ -104,3 +125,32 @@ class EchoRun:
             raise EchoFailed("there is nothing to send: standard input is empty")
         if self.counters.lost or self.counters.wrong:
             raise EchoFailed("not everything came back as it was sent")
+
+    def report(self, failure: BaseException | None, explain: Callable[[BaseException], str]) -> int:
+        """Print what failed and the summary; return the exit code.
+
+        Args:
+            failure: What ended the run; None when everything came back.
+            explain: Returns one line for a failure.
+        """
+        interrupted = isinstance(failure, KeyboardInterrupt)
+        try:
+            if failure is not None and not interrupted and not isinstance(failure, BrokenPipeError):
+                print(f"echo client: {explain(failure)}", file=sys.stderr, flush=True)
+            if self.counters.sent or interrupted:
+                print(self.counters.summary(), flush=True)
+        except BrokenPipeError:
+            # The reader of the output has ended, as `head` does. The interpreter must not fail as it flushes the rest.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        return 130 if interrupted else 0 if failure is None else 1
+
+
+def _text(frame: moqt.Frame) -> str:
+    return frame.decode("utf-8", "replace")
+
+
+def print_any_text() -> None:
+    """Have characters that the terminal cannot show printed as escapes: their echo is an echo all the same."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -7,22 +7,20 @@ Sessions share nothing, so clients don't see each other.
 
 from __future__ import annotations
 
-import errno
 import logging
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator
 from functools import partial
 
 import trio
 
 import moqt_trio as moqt
 
-from .errors import describe, first_of
+from .errors import explain_listening, first_of
 from .names import MAX_AGE, PREFIX, ROUTE, TRACK
-from .options import GRACE, Options, parse_server_options
+from .options import GRACE, Options, configure_logging, parse_server_options
 from .page import EchoPage
+from .signals import cancel_on_signal, reload_on_hangup
 
 logger = logging.getLogger("apps.echo.server")
 
@@ -134,19 +132,11 @@ async def serve(options: Options) -> None:
     page = EchoPage()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            listener = await nursery.start(
-                partial(
-                    moqt.serve,
-                    moqt.Router({ROUTE: echo}, default=ROUTE),
-                    options.host,
-                    options.port,
-                    certificate=options.certificate,
-                    versions=options.versions,
-                    app=page,
-                )
-            )
+            listen = partial(moqt.serve, certificate=options.certificate, versions=options.versions, app=page)
+            router = moqt.Router({ROUTE: echo}, default=ROUTE)
+            listener = await nursery.start(listen, router, options.host, options.port)
             page.pin_certificate_of(listener, options.certificate)
-            nursery.start_soon(reload_on_hangup, options.certificate)
+            nursery.start_soon(reload_on_hangup, options.certificate, logger)
             for url in listener.urls:
                 print(f"listening on {url}", flush=True)
             print(f"fingerprint sha256 {listener.fingerprint}", flush=True)
@@ -158,47 +148,17 @@ async def serve(options: Options) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def cancel_on_signal(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
-    """Cancel a scope when a signal arrives."""
-    await anext(signals)
-    scope.cancel()
-
-
-async def reload_on_hangup(certificate: moqt.CertificateFiles | None) -> None:
-    """Read the certificate's files again at each SIGHUP: connections that begin afterwards get the new certificate."""
-    if certificate is None or not hasattr(signal, "SIGHUP"):
-        return
-    with trio.open_signal_receiver(signal.SIGHUP) as signals:
-        async for _ in signals:
-            try:
-                certificate.reload()
-            except moqt.CertificateUnusable as error:
-                logger.error("the certificate stays as it was: %s", error)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the server and return its exit code; see `--help`."""
     options = parse_server_options(arguments)
-    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if options.log_level != "debug":
-        # The QUIC engine logs every connection, and warns of each client that it refuses.
-        logging.getLogger("quic").setLevel(logging.ERROR)
+    configure_logging(options)
     code = 0
     try:
         trio.run(serve, options)
     except* (OSError, UnicodeError, moqt.MoqtError) as group:
-        print(f"echo server: {explain(first_of(group), options.host)}", file=sys.stderr, flush=True)
+        print(f"echo server: {explain_listening(first_of(group), options.host)}", file=sys.stderr, flush=True)
         code = 1
     return code
-
-
-def explain(error: BaseException, host: str) -> str:
-    """Return one line that says what happened and what to do."""
-    if isinstance(error, socket.gaierror | UnicodeError):
-        return f"the host {host!r} is unknown; give an address or a name of this machine with --host"
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"{error.strerror}; choose another port with --port, or let --port 0 pick one"
-    return describe(error)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,38 @@
+"""What the echo programs do when they receive a signal."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import trio
+
+import moqt_trio as moqt
+
+if TYPE_CHECKING:
+    import logging
+
+
+async def raise_interrupt(signals: AsyncIterator[int]) -> None:
+    """Raise KeyboardInterrupt when a signal arrives, which cancels everything beside this task."""
+    await anext(signals)
+    raise KeyboardInterrupt
+
+
+async def cancel_on_signal(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
+    """Cancel a scope when a signal arrives."""
+    await anext(signals)
+    scope.cancel()
+
+
+async def reload_on_hangup(certificate: moqt.CertificateFiles | None, logger: logging.Logger) -> None:
+    """Read the certificate's files again at each SIGHUP: connections that begin afterwards get the new certificate."""
+    if certificate is None or not hasattr(signal, "SIGHUP"):
+        return
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            try:
+                certificate.reload()
+            except moqt.CertificateUnusable as error:
+                logger.error("the certificate stays as it was: %s", error)
