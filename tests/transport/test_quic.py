@@ -283,6 +283,33 @@ class TestOwnership:
         assert isinstance(error, SessionClosed)
         assert error.by_peer
 
+    async def test_a_connection_that_is_ready_after_the_server_was_cancelled(self, caplog):
+        """It gets no handler while those of others clean up, and is closed with code 0."""
+        handled, released, error = [], trio.Event(), None
+
+        async def handler(connection):
+            handled.append(connection)
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await released.wait()
+
+        async with trio.open_nursery() as nursery:
+            listener = await nursery.start(partial(serve_quic, handler, "127.0.0.1", 0, server_settings()))
+            async with connect_quic("127.0.0.1", listener.port, client_settings()):
+                await eventually(lambda: handled)
+                nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    async with connect_quic("127.0.0.1", listener.port, client_settings()) as late:
+                        with trio.move_on_after(5):
+                            error = await late.wait_closed()
+                    released.set()
+        assert len(handled) == 1
+        assert isinstance(error, SessionClosed)
+        assert error.remote_code == 0
+        assert not caplog.records
+
     async def test_a_handler_that_fails_ends_its_connection_only(self, caplog):
         """A handler's exception is logged and closes that connection with INTERNAL_ERROR; the listener goes on."""
 

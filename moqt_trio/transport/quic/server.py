@@ -126,8 +126,12 @@ class QuicListener:
                 scope = await outer.start(self._run_connections)
                 try:
                     async with trio.open_nursery() as self._handlers:
-                        task_status.started(self)
-                        await trio.sleep_forever()
+                        try:
+                            task_status.started(self)
+                            await trio.sleep_forever()
+                        finally:
+                            # The nursery closes when the last handler has ended, before this task goes on.
+                            self._handlers = None
                 finally:
                     self._leaving = True
                     for connection in list(self._connections):
@@ -256,7 +260,7 @@ class QuicListener:
     def connection_ready(self, connection: QuicConnection) -> None:
         self._half_open.discard(connection)
         self._accepted += 1
-        if self._leaving or self._handlers is None:
+        if self._handlers is None:
             connection.close()
         else:
             self._handlers.start_soon(self._handle, connection)
