@@ -1,7 +1,7 @@
 """Cancels a piece of work at each of its awaits in turn.
 
 Two moments per await: `asleep`, when the work has just begun to wait, and `woken`, when what it waited for has come
-but the work has not run yet. The second is where an item gets lost that was taken out of a queue too early.
+but the work has not run yet. The second moment loses an item that was taken out of a queue too early.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def open_streams(*sessions: moqt.Session) -> list[list[object]]:
 
 
 class Pair:
-    """A pair of sessions that is looked over at its end: nothing leaked, and it still works.
+    """A pair of sessions that is checked at its end: nothing leaked, and it still works.
 
     Attributes:
         client, server: The sessions.
@@ -133,7 +133,7 @@ class Pair:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what tasks on the other side of a socket are about to do."""
+    """Wait until a condition holds that tasks on the other side of a socket will bring about."""
     with trio.fail_after(10):
-        while not condition():  # noqa: ASYNC110 - nothing announces what happens behind a socket
+        while not condition():  # noqa: ASYNC110 - no event reports what happens across a socket
             await trio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""Servers in memory that do as a test says, for clients that stay connected."""
+"""Servers in memory with scripted behaviour, for clients that stay connected."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class AppError(Exception):
 
 
 async def stay(session: moqt.Session) -> None:
-    """A server that serves for as long as the client likes, and a client that stays until it is cancelled."""
+    """A server that serves until the client closes, and a client that runs until it is cancelled."""
     await trio.sleep_forever()
 
 
 async def stay_to_the_end(session: moqt.Session) -> None:
-    """A client that stays until its session is over, and says how it ended."""
+    """A client that runs until its session is over, and returns how it ended."""
     raise await session.wait_closed()
 
 
 def asks_to_leave(uri: str = "", after: float = 0.0) -> Server:
-    """Return a server that sends a GOAWAY, and serves on."""
+    """Return a server that sends a GOAWAY, and goes on serving."""
 
     async def server(session: moqt.Session) -> None:
         await trio.sleep(after)

@@ -1,4 +1,4 @@
-"""The scene that most tests of delivery begin with: two sessions, a published track, and a subscription to it."""
+"""The setup of most tests of delivery: two sessions, a published track, and a subscription to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moqt_trio.testing import LossyLink, session_pair
 
 
 class Stage(NamedTuple):
-    """Who takes part."""
+    """The two sessions, the track and the subscription."""
 
     client: moqt.Session
     server: moqt.Session

@@ -28,8 +28,8 @@ async def test_unread_changes_are_bounded():
     assert [path for path, active in state.items() if active] == ["staying"]
 
 
-async def test_a_withdrawal_is_never_lost():
-    """A broadcast that was read as active is read as gone, also when it ended while the queue was full."""
+async def test_an_unannouncement_is_never_lost():
+    """A broadcast that was read as active is read as inactive, also when it ended while the queue was full."""
     async with session_pair(client_limits=LIMITS) as (client, server), client.announcements() as announcements:
         async with server.publish("seen", moqt.Broadcast()):
             assert (await announcements.receive()).active
@@ -37,15 +37,15 @@ async def test_a_withdrawal_is_never_lost():
                 async with server.publish(f"passing/{number}", moqt.Broadcast()):
                     await trio.testing.wait_all_tasks_blocked()
         await trio.testing.wait_all_tasks_blocked()
-        gone = set()
+        ended = set()
         while announcements._queue:
             change = await announcements.receive()
             if not change.active:
-                gone.add(str(change.path))
-        assert "seen" in gone
+                ended.add(str(change.path))
+        assert "seen" in ended
 
 
-async def test_what_was_not_entered_says_so():
+async def test_a_block_that_was_not_entered_raises():
     """Announcements and subscriptions are blocks: reading before one was entered, or entering twice, is an error."""
     async with session_pair() as (client, server), server.publish("b", moqt.Broadcast()):
         for block in (client.announcements(), client.subscribe("b", "t")):
@@ -57,7 +57,7 @@ async def test_what_was_not_entered_says_so():
 
 
 async def test_a_track_name_that_is_too_long_is_the_callers_mistake():
-    """A name that the peer would close the session for is refused here, and the session goes on."""
+    """A name for which the peer would close the session is refused here, and the session goes on."""
     async with session_pair() as (client, _):
         for ask in (lambda: client.subscribe("b", "x" * 2000), lambda: client.fetch("b", "x" * 2000, 0)):
             with pytest.raises(ValueError, match="1024 bytes"):

@@ -22,7 +22,7 @@ def test_chance_takes_its_share_away(chance, delay):
 
 
 def test_default():
-    """By default there is chance, and the delays stay within their bounds."""
+    """By default the delays are random within their bounds."""
     backoff = moqt.Backoff()
     for retry in range(backoff.retries):
         bound = min(backoff.maximum, backoff.initial * backoff.factor**retry)
@@ -43,6 +43,6 @@ def test_default():
     ],
 )
 def test_values_out_of_range(field, value):
-    """A value that makes no sense is refused by name."""
+    """An invalid value is refused by name."""
     with pytest.raises(ValueError, match=r"Backoff\."):
         moqt.Backoff(**{field: value})

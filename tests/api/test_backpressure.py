@@ -136,7 +136,7 @@ async def test_an_application_that_stops_reading(scheme, limits):
 
 @SCHEMES
 async def test_a_live_writer_with_a_stalled_subscriber_is_bounded_in_memory(scheme):
-    """Writing far more than anybody reads costs the cache and the windows, not what was written."""
+    """Writing far more than is read costs the cache and the windows, not what was written."""
     limits = attrs.evolve(SMALL, cache_bytes=512 * 1024, live_backlog=256 * 1024)
     broadcast = moqt.Broadcast(limits=limits)
     track = broadcast.track("t", max_age=0.5)

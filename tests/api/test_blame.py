@@ -126,7 +126,7 @@ async def test_a_peer_that_breaks_its_negotiation(handler, how, caplog):
 
 @pytest.mark.parametrize("handler", [wraps_the_peers_failure, fails_beside], ids=lambda value: value.__name__)
 async def test_an_application_that_fails_for_it(handler, caplog):
-    """What the application raises itself stays its failure, though a peer's is its cause or stands beside it."""
+    """An exception of the application is its failure, even with a peer's as its cause or beside it in a group."""
     caplog.set_level(logging.INFO)
     async with listening(handler, LIMITS) as listener:
         with trio.fail_after(10):

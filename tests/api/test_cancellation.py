@@ -1,4 +1,4 @@
-"""Cancellation at every await of the public API: nothing leaks, nothing is lost, and the session goes on."""
+"""Cancellation at every await of the public API: no leak, no lost item, and the session goes on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALL = moqt.Limits(
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_publish(version):
-    """A publish block that is cancelled while it opens or closes withdraws the broadcast and ends its subscriptions."""
+    """A publish block that is cancelled as it opens or closes unannounces the broadcast and ends its subscriptions."""
 
     async def scenario(attempt):
         async with Pair(version) as pair, pair.client.announcements() as announcements:
@@ -46,7 +46,7 @@ async def test_publish(version):
 
 
 async def test_leaving_publish_with_a_subscriber_that_does_not_read(autojump_clock):
-    """Cancelled while it waits for a slow subscriber to finish, a publish block cuts that subscriber off."""
+    """Cancelled while it waits for a slow subscriber to finish, a publish block resets that subscription."""
 
     async def scenario(attempt):
         async with Pair(limits=SMALL) as pair:
@@ -179,7 +179,7 @@ async def test_receiving_groups_and_frames(version, autojump_clock):
 
 
 async def test_waiting_for_demand():
-    """A cancelled wait for subscribers leaves nothing behind, and the next one returns as it should."""
+    """A cancelled wait for subscribers leaves no state, and the next one returns as it should."""
 
     async def scenario(attempt):
         async with Pair() as pair:
@@ -265,7 +265,7 @@ async def test_goaway():
 
 
 async def test_aclose(autojump_clock):
-    """However early aclose is cancelled, the session is closed when it returns, and the peer knows."""
+    """However early aclose is cancelled, the session is closed when it returns, on both sides."""
 
     async def scenario(attempt):
         async with Pair(limits=SMALL) as pair:

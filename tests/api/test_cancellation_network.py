@@ -36,7 +36,7 @@ async def test_connect(scheme):
                     assert session.closed is None
 
             await attempt(work)
-            # The server's tasks end when they have heard of it.
+            # The server's tasks end when the close has arrived.
             await until(lambda: trio.lowlevel.current_statistics().tasks_living <= before)
             assert listener.statistics().sessions == 0
 
@@ -81,7 +81,7 @@ async def test_accept(scheme):
 
 
 async def test_listener_aclose():
-    """However early a shutdown is cancelled, the listener ends: its clients hear of it and its port is free."""
+    """However early a shutdown is cancelled, the listener ends: its clients are closed and its port is free."""
 
     async def scenario(attempt):
         async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""Connecting and serving over real sockets: who is reached, what is refused, and how it is called."""
+"""Connecting and serving over real sockets: addresses, versions, refusals and errors."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_versions_without_a_path(version):
 
 
 @SCHEMES
-async def test_what_a_request_says(scheme):
+async def test_attributes_of_a_request(scheme):
     """Path, query, authority, version and peer reach the handler; over WebTransport the origin does, too."""
     seen: list[moqt.SessionRequest] = []
 
@@ -245,7 +245,7 @@ async def test_a_port_in_use():
 @SCHEMES
 @pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-03"])
 async def test_a_graceful_shutdown(scheme, version):
-    """GOAWAY reaches the client, new sessions are refused meanwhile, and the client that leaves ends the shutdown."""
+    """GOAWAY reaches the client, new sessions are refused, and the end of the client's session ends the shutdown."""
     async with serving() as listener:
         url = url_of(listener, scheme)
         options = {"fingerprint": listener.fingerprint, "versions": [version]}
@@ -264,13 +264,13 @@ async def test_a_graceful_shutdown(scheme, version):
                     assert isinstance(error, moqt.SessionClosed)
                     assert error.remote_code == 0
         assert listener.statistics().sessions == 0
-        gone = await failure(url, **options)
-        assert isinstance(gone, moqt.HandshakeFailed)
+        error = await failure(url, **options)
+        assert isinstance(error, moqt.HandshakeFailed)
 
 
 @SCHEMES
 async def test_a_client_that_stays(scheme):
-    """Who ignores GOAWAY is closed after the grace."""
+    """A client that ignores GOAWAY is closed after the grace."""
     async with (
         serving() as listener,
         moqt.connect(url_of(listener, scheme), fingerprint=listener.fingerprint) as session,

@@ -1,4 +1,4 @@
-"""Which servers a client trusts, how long it waits, and its errors: certificates, silence and bad arguments."""
+"""Which servers a client trusts, how long it waits, and its errors: certificates, timeouts and bad arguments."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_verified_by_default(scheme):
 
 @SCHEMES
 async def test_fingerprint(scheme):
-    """The right fingerprint is trusted in each spelling, alone or among others; another one is refused."""
+    """The right fingerprint is trusted in each notation, alone or among others; another one is refused."""
     other = moqt.development_certificate().fingerprint
     assert await outcome(CERTIFICATE, scheme, fingerprint=CERTIFICATE.fingerprint) is None
     assert await outcome(CERTIFICATE, scheme, fingerprint=CERTIFICATE.fingerprint_text.upper()) is None
@@ -92,7 +92,7 @@ async def test_verification_switched_off(scheme):
     assert await outcome(certificate, scheme, verify=False) is None
 
 
-# -- no server, and silence ------------------------------------------------------------------------------------
+# -- no server, and no answer ----------------------------------------------------------------------------------
 
 
 def unused_port() -> int:
@@ -128,7 +128,7 @@ async def test_a_black_hole(scheme):
 
 @pytest.mark.parametrize(("scheme", "alpn"), [("https", "h3"), ("moqt", "moq-lite-06")])
 async def test_a_server_that_falls_silent_after_the_handshake(scheme, alpn):
-    """A QUIC server that never speaks HTTP/3, or never sends its SETUP, is a ConnectTimeout too."""
+    """A QUIC server without HTTP/3, or one that never sends its SETUP, is a ConnectTimeout too."""
     identity = ServerIdentity(CERTIFICATE.certificate, CERTIFICATE.chain, CERTIFICATE.private_key)
     settings = ServerSettings(alpns=(alpn,), identity=lambda: identity)
 
@@ -178,7 +178,7 @@ async def test_a_webtransport_server_that_chooses_no_version():
                 pass
 
 
-# -- what a caller gets wrong ----------------------------------------------------------------------------------
+# -- bad arguments ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ async def test_a_webtransport_server_that_chooses_no_version():
     ],
 )
 async def test_bad_urls(url, remedy):
-    """A URL that is none is refused before anything is sent; the message has the value and what to write."""
+    """An invalid URL is refused before anything is sent; the message has the value and what to write."""
     with pytest.raises(ValueError, match=r".") as caught:
         async with moqt.connect(url):
             pass
@@ -205,7 +205,7 @@ async def test_bad_urls(url, remedy):
 
 
 async def test_bad_arguments():
-    """Unknown versions and useless fingerprints are refused before anything is sent."""
+    """Unknown versions and invalid fingerprints are refused before anything is sent."""
     for options, words in (
         ({"versions": ["moq-lite-99"]}, "moq-lite-99"),
         ({"versions": []}, "version"),

@@ -46,7 +46,7 @@ class Reader:
 
 
 async def test_live_never_waits_and_spares_the_others(autojump_clock):
-    """Live: the writer keeps its pace, the fast one gets everything, the others lose old groups, never the newest."""
+    """Live: the writer never waits, the fast one gets everything, the others miss old groups, never the newest."""
     broadcast = moqt.Broadcast(limits=SMALL)
     track = broadcast.track("t", max_age=60)
     fast, slow = Reader(), Reader()
@@ -88,7 +88,7 @@ async def test_live_never_waits_and_spares_the_others(autojump_clock):
     assert served[1] > 0
     assert len(slow.sequences) + served[1] == GROUPS
     assert reported[1] == served[1]
-    # The peer of a reader that never reads sends no more than the window, and what is lost is counted.
+    # The peer of a reader that never reads sends no more than the window, and the dropped groups are counted.
     assert stalled_bytes <= SMALL.connection_window + 4096
     # Kept for it: what the peer's window took, as much again in the send buffers, and the bound in groups.
     kept = 2 * SMALL.connection_window // len(PAYLOAD) + SMALL.live_backlog_groups
@@ -157,7 +157,7 @@ async def test_a_stalled_reliable_subscriber_that_leaves_frees_the_writer(autoju
 
 
 async def test_an_endless_group_stays_bounded_in_memory(autojump_clock):
-    """A live group that grows for ever costs no more than the cache, and a reader that keeps up gets all of it."""
+    """A live group that grows forever costs no more than the cache, and a reader that keeps up gets all of it."""
     broadcast = moqt.Broadcast(limits=SMALL)
     track = broadcast.track("t")
     total = 0

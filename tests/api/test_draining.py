@@ -1,4 +1,4 @@
-"""A server that asks its client to leave by WebTransport's own capsule, DRAIN_WEBTRANSPORT_SESSION."""
+"""A server that drains its session by WebTransport's own capsule, DRAIN_WEBTRANSPORT_SESSION."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import moqt_trio as moqt
 
 
 async def test_a_drain_reads_as_a_goaway_that_names_no_place():
-    """`wait_goaway` hears of it, new requests are refused, and a GOAWAY that follows says where to go."""
+    """`wait_goaway` returns, new requests are refused, and the URI of a GOAWAY that follows is used."""
     accepted: list[moqt.Session] = []
 
     async def handler(request: moqt.SessionRequest) -> None:

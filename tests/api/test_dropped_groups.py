@@ -1,4 +1,4 @@
-"""What the publisher says it will not deliver, and where the track ends, as the application sees it."""
+"""The groups that the publisher reports as dropped, and the end of the track, as the application sees them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIALECTS = {
     "moq-transfork-03": "transfork-03",
     "gomoqt-develop": "gomoqt-develop",
 }
-"""The versions that tell of dropped groups, and what the vectors call them."""
+"""The versions that report dropped groups, and their names in the vectors."""
 WITH_END = ("moq-lite-06", "moq-lite-05")
 EXPIRED = {"gomoqt-develop": moqt.StreamCode.OLD}
 """What the code 3 of a group stands for where codes have numbers of their own; elsewhere it is SESSION_CLOSED."""
@@ -88,7 +88,7 @@ async def test_a_single_group_of_transfork():
 
 @pytest.mark.parametrize("version", WITH_END)
 async def test_the_end_of_a_track(version):
-    """SUBSCRIBE_END says which group will never come, before the subscription ends."""
+    """SUBSCRIBE_END names the first group that will never arrive, before the subscription ends."""
     async with raw_peer(version) as (peer, session), session.subscribe("demo/cam", "events") as subscription:
         stream = await accepted(peer, version)
         await settled()
@@ -103,7 +103,7 @@ async def test_the_end_of_a_track(version):
 
 
 @pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03"])
-async def test_a_group_that_the_writer_gives_up(version):
+async def test_a_group_that_the_writer_resets(version):
     """A group that the publisher resets before it was sent is reported with the application's own code."""
     async with subscribed(version) as (_, _, track, subscription):
         await track.write(b"0")

@@ -53,7 +53,7 @@ async def test_no_version_in_common(nursery):
 
 
 async def test_another_refusal_stays_one(nursery):
-    """A refusal for another reason is not taken for a matter of versions."""
+    """A refusal for another reason is not reported as a missing version."""
     listener = await nursery.start(moqt.serve, refuse, "localhost", 0)
     for url in listener.urls:
         with pytest.raises(moqt.Rejected, match="403") as caught:
@@ -63,7 +63,7 @@ async def test_another_refusal_stays_one(nursery):
 
 
 async def test_a_server_that_chooses_no_version(nursery):
-    """A WebTransport server that accepts without choosing among the versions speaks none of them."""
+    """A WebTransport server that accepts without choosing a version shares none of them."""
     certificate = moqt.development_certificate()
 
     async def handle(connection):

@@ -46,7 +46,7 @@ async def test_a_subscription_waits_for_its_track(autojump_clock):
 
 
 async def test_it_does_not_wait_for_ever(autojump_clock):
-    """A track that is not published within `Limits.track_wait_timeout` is refused, and the session lives on."""
+    """A track that is not published within `Limits.track_wait_timeout` is refused, and the session goes on."""
     async with session_pair(VERSION) as (client, server):
         began = trio.current_time()
         with pytest.raises(moqt.NotFound):
@@ -56,8 +56,8 @@ async def test_it_does_not_wait_for_ever(autojump_clock):
             assert await first_frame(server) == b"too late for the first"
 
 
-async def test_giving_up_ends_the_waiting(autojump_clock):
-    """A subscriber that leaves is not served later, and leaves nothing behind."""
+async def test_cancelling_ends_the_waiting(autojump_clock):
+    """A subscriber that cancels is not served later, and leaves no state."""
     async with session_pair(VERSION) as (client, server):
         with trio.move_on_after(0.5) as scope:
             await first_frame(server)
@@ -86,7 +86,7 @@ async def test_what_is_updated_meanwhile_holds(autojump_clock):
 
 @pytest.mark.parametrize("version", ["moq-transfork-03", "moq-lite-01", "moq-lite-03", "moq-lite-06"])
 async def test_other_versions_refuse_at_once(version, autojump_clock):
-    """Where subscribers wait for announcements, a track that is not there is refused without delay."""
+    """Where subscribers wait for announcements, a missing track is refused without delay."""
     async with session_pair(version) as (_, server):
         began = trio.current_time()
         with pytest.raises(moqt.NotFound):

@@ -30,7 +30,7 @@ async def send_group(peer, number):
 
 
 async def test_a_group_that_never_comes(autojump_clock):
-    """The publisher is done, and a group of its range is missing: iteration ends `Limits.late_group_timeout` later."""
+    """The publisher has finished, and a group is missing: iteration ends `Limits.late_group_timeout` later."""
     async with raw_peer(limits=LIMITS) as (peer, session), session.subscribe("b", "t") as subscription:
         await send_group(peer, 0)
         await finished_subscription(peer)
@@ -45,7 +45,7 @@ async def test_a_group_that_never_comes(autojump_clock):
 
 
 async def test_a_reader_that_waits_when_the_publisher_finishes(autojump_clock):
-    """The time counts from the publisher's end of the subscription, also for who was waiting then."""
+    """The time counts from the publisher's end of the subscription, also for a reader that was waiting then."""
     async with raw_peer(limits=LIMITS) as (peer, session), session.subscribe("b", "t") as subscription:
         async with trio.open_nursery() as nursery:
 
@@ -85,7 +85,7 @@ async def test_a_group_that_comes_late(autojump_clock):
 
 
 async def test_a_track_that_is_complete(autojump_clock):
-    """With every group of the range there, the end of the track costs no time."""
+    """With every group of the range received, iteration ends at once."""
     async with raw_peer(limits=LIMITS) as (peer, session), session.subscribe("b", "t") as subscription:
         await send_group(peer, 0)
         await send_group(peer, 1)

@@ -26,7 +26,7 @@ async def stage():
 @VERSIONS
 @pytest.mark.parametrize("code", [1, 64, 1000, 2**32 - 1])
 async def test_a_reset_group(version, code):
-    """A group that the publisher gives up is a StreamReset with its code, after the frames that came whole."""
+    """A group that the publisher resets is a StreamReset with its code, after the complete frames."""
     async with subscribed(version, delivery="reliable") as (_, _, track, subscription):
         async with track.open_group() as group:
             await group.send(b"whole")
@@ -132,7 +132,7 @@ async def test_what_we_closed(stage):
 
 
 async def test_two_tasks_on_one_object(stage):
-    """A second task that receives from, or sends on, one object gets BusyResourceError; the first is not disturbed."""
+    """A second task that receives from, or sends on, one object gets BusyResourceError; the first goes on."""
     client, _, track, subscription = stage
     await track.write(b"first")
     reader = await subscription.receive()
@@ -171,7 +171,7 @@ async def test_nothing_there(version):
 
 
 @VERSIONS
-async def test_a_track_that_is_given_up(version):
+async def test_a_track_that_is_aborted(version):
     """When the publisher aborts a track its subscribers get StreamReset with that code, not a clean end."""
     async with subscribed(version) as (_, _, track, subscription):
         track.abort(code=77)
@@ -231,7 +231,7 @@ async def test_after_the_end_of_a_session():
 
 
 async def test_representations(stage):
-    """repr() says what each object is and how far it got, and never shows a peer's text unescaped."""
+    """repr() shows each object's kind and state, and never a peer's text unescaped."""
     client, server, track, subscription = stage
     group = track.open_group()
     await group.send(b"x")

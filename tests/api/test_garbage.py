@@ -1,4 +1,4 @@
-"""What is over leaves nothing for the garbage collector: a pause of its costs every session of the process."""
+"""Ended objects are freed without the garbage collector, whose pauses delay every session of the process."""
 
 from __future__ import annotations
 

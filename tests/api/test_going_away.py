@@ -1,4 +1,4 @@
-"""A session that the peer asked to end: what runs goes on, and nothing new can be asked for."""
+"""A session after the peer's GOAWAY: running requests go on, and new ones are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ URI = "moqt://elsewhere.example:4443/live"
 
 @pytest.mark.parametrize("kind", ["subscription", "announcements", "fetch", "probe"])
 async def test_nothing_new_can_be_asked_for(version, kind):
-    """After GOAWAY every request is refused on this side, with the place to ask instead, and no stream is opened."""
+    """After GOAWAY every request is refused on this side, with the URI to connect to, and no stream is opened."""
     async with session_pair(version) as (client, server):
         await server.goaway(URI)
         assert await client.wait_goaway() == URI
@@ -35,7 +35,7 @@ async def test_nothing_new_can_be_asked_for(version, kind):
 
 
 async def test_what_runs_goes_on(version):
-    """A subscription that runs when the peer says GOAWAY gets the groups that are written after it."""
+    """A subscription that runs when the peer sends GOAWAY gets the groups that are written after it."""
     async with subscribed(version, delivery="reliable") as stage:
         await stage.track.write(b"before")
         assert bytes(await anext(await anext(stage.subscription))) == b"before"
@@ -47,7 +47,7 @@ async def test_what_runs_goes_on(version):
 
 
 async def test_who_asked_may_still_ask(version):
-    """The side that said GOAWAY is not bound by it: it still learns what the other announces."""
+    """The side that sent GOAWAY is not bound by it: it still gets the other side's announcements."""
     async with session_pair(version) as (client, server), client.publish("b", moqt.Broadcast()):
         await server.goaway()
         await client.wait_goaway()

@@ -49,7 +49,7 @@ async def test_handshakes(room, counted):
 
 
 async def test_refused():
-    """A handshake that finds the listener full is counted as refused; the session that fills it is not disturbed."""
+    """A handshake that finds the listener full is counted as refused; the session that fills it goes on."""
     limits = moqt.Limits(max_connections=1)
     async with trio.open_nursery() as nursery:
         serve = partial(moqt.serve, handler, "127.0.0.1", 0, certificate=CERTIFICATE, limits=limits)

@@ -1,4 +1,4 @@
-"""What only the versions before moq-lite-03 say, as the application sees it: the session's bitrate, tracks by name."""
+"""What only the versions before moq-lite-03 report to the application: the session's bitrate, tracks by name."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_each_side_learns_the_bitrate_that_the_other_measures(version, mon
 
 
 async def test_a_version_with_probes_has_no_bitrate_without_one(autojump_clock):
-    """From moq-lite-03 on a probe asks for the estimate, and nothing comes by itself."""
+    """From moq-lite-03 on a probe requests the estimate, and no estimate comes without one."""
     async with moqt.testing.session_pair("moq-lite-06") as (client, _):
         await trio.sleep(3 * REPORT_INTERVAL)
         assert client.statistics().peer_bitrate is None

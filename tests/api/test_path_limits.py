@@ -50,7 +50,7 @@ async def test_defaults_refuse_a_callers_path(version, path, problem, autojump_c
 
 @pytest.mark.parametrize("version", ["moq-transfork-03", "gomoqt-develop"])
 async def test_the_name_of_a_track_counts_where_it_is_part_of_the_path(version, autojump_clock):
-    """A version that names a track by one path bounds that path: the caller learns it before anything is sent."""
+    """A version that names a track by one path bounds that path: the caller gets the error before anything is sent."""
     async with session_pair(version) as (client, _):
         subscription = client.subscribe("/".join("a" * 32), "t")
         with pytest.raises(moqt.LocalProtocolError, match="32 parts"):

@@ -18,7 +18,7 @@ async def hold(request: moqt.SessionRequest) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_the_estimate_of_a_real_connection_is_reported(version):
-    """Over QUIC the report has the measured bit rate and, where the version tells it, the round trip."""
+    """Over QUIC the report has the measured bitrate and, where the version carries it, the round trip."""
     async with trio.open_nursery() as nursery:
         listener = await nursery.start(moqt.serve, hold, "localhost", 0)
         url = next(url for url in listener.urls if url.startswith("moqt:"))
@@ -43,7 +43,7 @@ async def test_an_unmeasured_path_is_unknown(version):
         assert await probe.receive() == moqt.ProbeReport(bitrate=None, rtt=None)
 
 
-async def test_a_closed_probe_says_so():
+async def test_a_closed_probe_raises():
     """Reading after the block is an error of this side; a session that ends is an error of the session."""
     async with session_pair() as (client, server):
         async with client.probe() as probe:

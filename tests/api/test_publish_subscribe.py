@@ -86,7 +86,7 @@ async def test_initial_announcements_can_be_waited_for(version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_fetch_reads_a_past_group(version):
-    """A group that was written before anybody listened can be fetched whole; one that never was cannot."""
+    """A group that was written before there was a subscriber can be fetched whole; one that does not exist cannot."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
     async with session_pair(version) as (client, server), server.publish("b", broadcast):
@@ -150,7 +150,7 @@ async def test_max_age_replays_in_lite_06():
         track.finish()
         async with client.subscribe("b", "t", max_age=3.0) as subscription:
             received = sorted([group.sequence async for group in subscription])
-    # Group 6 reaches up to 7000, which is 2000 before the newest frame; group 5 reaches up to 6000: 3000, expired.
+    # Group 6 ends at 7000, which is 2000 before the newest frame; group 5 ends at 6000: 3000, expired.
     assert received == [6, 7, 8, 9]
 
 
@@ -201,7 +201,7 @@ async def test_datagrams_arrive_as_groups(version):
 
 @pytest.mark.parametrize("version", ["moq-lite-04", "moq-lite-03"])
 async def test_datagrams_fall_back_to_streams(version):
-    """Where the version has no datagrams the same call delivers on a stream: nothing is dropped in silence."""
+    """Where the version has no datagrams the same call delivers on a stream: nothing is dropped without a report."""
     async with subscribed(version) as (_, _, track, subscription):
         track.send_datagram(b"quick")
         group = await subscription.receive()
@@ -259,9 +259,9 @@ async def test_leaving_publish_delivers_what_was_written(version):
                     async with track.open_group() as group:
                         await group.send(b"last words")
                     track.finish()
-        gone = await announcements.receive()
+        ended = await announcements.receive()
     assert received == [b"last words"]
-    assert not gone.active
+    assert not ended.active
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -100,7 +100,7 @@ async def test_a_range_in_the_past(version):
 
 
 async def test_an_update_that_ends_the_range_where_it_is(version):
-    """A reader that waits for more hears at once that an update has made the last group that it had the last of all."""
+    """A waiting reader ends at once when an update moves the end of the range to the last group that it has."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", max_age=60)
     received: list[int] = []
@@ -136,7 +136,7 @@ async def test_an_update_that_moves_the_start(version):
 
 
 async def test_gaps_as_long_as_timestamps(version):
-    """Numbers may be far apart, as timestamps are: however many groups there never were, the range ends."""
+    """Numbers may be far apart, as timestamps are: however many groups do not exist, the range ends."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", max_age=60)
     async with session_pair(version) as (client, server), server.publish("b", broadcast):

@@ -27,7 +27,7 @@ async def send_group(peer, sequence):
 
 
 async def test_a_last_group_that_overtakes_the_acceptance(autojump_clock):
-    """Without a start of its own a subscriber does not know where the range begins before it is accepted, and waits."""
+    """Without a start group the beginning of the range is unknown before the acceptance, and the reader waits."""
     async with raw_peer() as (peer, session), session.subscribe("b", "t", end_group=6) as subscription:
         stream = await answering(peer)
         await send_group(peer, 6)
@@ -43,7 +43,7 @@ async def test_a_last_group_that_overtakes_the_acceptance(autojump_clock):
 
 
 async def test_an_acceptance_after_every_group():
-    """A reader that has every group hears of the end when the acceptance says that there were none before them."""
+    """A reader that has every group ends when the acceptance names the first of them as the start."""
     received = []
 
     async def read():

@@ -1,4 +1,4 @@
-"""Staying connected, on a virtual clock: what a GOAWAY leads to, and what a handler's end does."""
+"""Staying connected, on a virtual clock: the effects of a GOAWAY and of a handler's end."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TestReturning:
         assert network.now() == when
 
     async def test_a_scope_around_the_call(self, autojump_clock):
-        """A handler that was asked to leave and knows that all is done cancels a scope around the call."""
+        """A handler that is done after a GOAWAY cancels a scope around the call."""
         network = Network({A: [asks_to_leave(after=1), NO_SERVER]})
         with trio.CancelScope() as done:
 
@@ -122,7 +122,7 @@ class TestLeaving:
         assert network.closed[0] == (2.0 + moqt.Limits().drain_timeout, A)
 
     async def test_a_handler_that_ends_with_its_tracks(self, autojump_clock):
-        """A server that leaves ends its tracks; a handler that returns then is not done, but goes on elsewhere."""
+        """A server that shuts down ends its tracks; a handler that returns then is called again on the next session."""
         names = []
 
         async def handler(session: moqt.Session) -> str:
@@ -152,7 +152,7 @@ class TestLeaving:
         assert names == [b"one", b"two"]
 
     async def test_a_return_at_the_moment_of_the_goaway(self, autojump_clock):
-        """A handler that returns in the same step as the GOAWAY arrives has been asked to leave."""
+        """A handler that returns in the same step as the GOAWAY arrives counts as one that returned after it."""
 
         async def handler(session: moqt.Session) -> str:
             if len(network.attempts) == 2:
@@ -164,8 +164,8 @@ class TestLeaving:
         assert await connected(network, handler) == "second"
 
     @pytest.mark.parametrize("kind", ["closed", "reset"])
-    async def test_cut_off_while_leaving(self, autojump_clock, kind):
-        """What a server that leaves does to the old handler's streams and session is no failure."""
+    async def test_a_lost_session_after_goaway(self, autojump_clock, kind):
+        """The end of the old handler's streams and session by a server that shuts down is no failure."""
 
         async def server(session: moqt.Session) -> None:
             broadcast = moqt.Broadcast()
@@ -206,8 +206,8 @@ class TestLeaving:
         assert seen == [moqt.SessionClosed if kind == "closed" else moqt.StreamReset]
         assert network.closed == [(2.0, A), (4.0, B)]
 
-    async def test_a_failure_while_leaving(self, autojump_clock):
-        """Any other exception of a handler that leaves is raised."""
+    async def test_a_failure_after_goaway(self, autojump_clock):
+        """Any other exception of a handler after a GOAWAY is raised."""
 
         async def handler(session: moqt.Session) -> None:
             if len(network.attempts) == 2:
@@ -251,14 +251,14 @@ class TestLeaving:
         assert ended == [1.0]
 
     async def test_refused_redirect_and_a_handler_that_stays(self, autojump_clock):
-        """A handler that does not mind is cancelled after `Limits.drain_timeout`."""
+        """A handler that ignores it is cancelled after `Limits.drain_timeout`."""
         network = Network({A: [asks_to_leave(B)]})
         with pytest.raises(moqt.RedirectRefused):
             await connected(network, stay, policy=moqt.allow_same_authority)
         assert network.closed == [(5.0, A)]
 
     async def test_a_loop(self, autojump_clock):
-        """A → B → A → B ends after three redirects, with the way in the error."""
+        """A → B → A → B ends after three redirects, with the chain in the error."""
         network = Network({A: [asks_to_leave(B)], B: [asks_to_leave(A)]})
         with pytest.raises(moqt.RedirectRefused, match=f"{A} -> {B} -> {A} -> {B} -> {A}"):
             await connected(network, stay)
@@ -277,21 +277,21 @@ class TestLeaving:
         assert len(network.attempts) == 4
 
     async def test_a_restart_in_place(self, autojump_clock):
-        """A GOAWAY without a URI leads to the same URL, as soon as the server there lets anybody in again."""
+        """A GOAWAY without a URI leads to the same URL, as soon as the server there accepts sessions again."""
         network = Network({A: [asks_to_leave(), moqt.Rejected(503), moqt.Rejected(503), stay]})
         with trio.move_on_after(20):
             await connected(network, stay)
         assert network.attempts == [(0.0, A), (0.0, A), (1.0, A), (3.0, A)]
 
     async def test_a_place_that_does_not_answer(self, autojump_clock):
-        """While the place that a server named does not answer, every other attempt goes to the place before."""
+        """While the redirect target does not answer, every other attempt goes to the previous URL."""
         network = Network({A: [asks_to_leave(B), NO_SERVER, stay], B: [NO_SERVER]})
         with trio.move_on_after(20):
             await connected(network, stay)
         assert network.attempts == [(0.0, A), (0.0, B), (1.0, A), (3.0, B), (7.0, A)]
 
     async def test_a_place_that_refuses(self, autojump_clock):
-        """When the new place refuses for good, that is raised, not tried again."""
+        """When the redirect target refuses with a 4xx status, that is raised without another attempt."""
         network = Network({A: [asks_to_leave(B)], B: [moqt.Rejected(403, "not here")]})
         with pytest.raises(moqt.Rejected, match="403: not here"):
             await connected(network, stay)

@@ -30,7 +30,7 @@ class TestLosing:
         [NO_SERVER, moqt.ConnectTimeout("none"), moqt.Rejected(503), moqt.SessionClosed(), ValueError("no URL")],
     )
     async def test_the_first_attempt_is_the_only_one(self, autojump_clock, error):
-        """What keeps the first session from opening is raised as it is, and nothing is tried again."""
+        """The failure to open the first session is raised as it is, without another attempt."""
         network = Network({A: [error]})
         with pytest.raises(type(error)) as caught:
             await connected(network, stay)
@@ -79,7 +79,7 @@ class TestLosing:
         assert network.now() == 1.0
 
     async def test_done_after_all(self, autojump_clock):
-        """A handler that comes to its end on a session that was lost ends the call, and the retries with it."""
+        """A handler that returns on a session that was lost ends the call, and the retries with it."""
 
         async def handler(session: moqt.Session) -> str:
             await session.wait_closed()
@@ -102,7 +102,7 @@ class TestLosing:
         assert await connected(Network({A: [closes()]}), handler, retry=None) == "read everything"
 
     async def test_done_while_the_next_one_opens(self, autojump_clock):
-        """So it does while an attempt is under way: that one is given up."""
+        """So it does during an attempt, which is cancelled."""
 
         class Slow(Network):
             @contextlib.asynccontextmanager
@@ -125,7 +125,7 @@ class TestLosing:
 
     @pytest.mark.parametrize("code", [2, 3, 6, 0x15, 404])
     async def test_final_codes(self, autojump_clock, code):
-        """Closed for what would close the next session, too, the client does not come back."""
+        """Closed for a reason that would close the next session too, the client does not reconnect."""
         network = Network({A: [closes(code)]})
         with pytest.raises(moqt.SessionClosed) as caught:
             await connected(network, stay_to_the_end)
@@ -203,5 +203,5 @@ class TestLosing:
     ids=repr,
 )
 def test_what_passes(error, passing):
-    """No answer, no server, a server's own trouble and a lost connection may pass; a refusal does not."""
+    """No answer, no server, a server error and a lost connection may be temporary; a refusal is not."""
     assert is_temporary(error) is passing

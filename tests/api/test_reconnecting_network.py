@@ -1,4 +1,4 @@
-"""Staying connected over real sockets: servers on loopback that send their clients away, stop, and come back."""
+"""Staying connected over real sockets: servers on loopback that redirect their clients, stop, and restart."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def hold(request: moqt.SessionRequest) -> None:
 
 
 class Door:
-    """Sends every session elsewhere, and notes how each of them ended."""
+    """Redirects every session, and records how each of them ended."""
 
     def __init__(self, place: str = "") -> None:
         self.place = place
@@ -35,7 +35,7 @@ class Door:
 
 
 class Hall:
-    """Keeps every session, and notes what was asked for."""
+    """Keeps every session, and records its requests."""
 
     def __init__(self) -> None:
         self.requests: list[moqt.SessionRequest] = []
@@ -75,7 +75,7 @@ def go_to(hall: Hall) -> Callable[[moqt.Session], Awaitable[moqt.Session]]:
 
 @SCHEMES
 async def test_another_path(scheme):
-    """A server may change the path; the query goes along, and the old session is closed in an orderly way."""
+    """A server may change the path; the query is kept, and the old session is closed with NO_ERROR."""
     door, hall = Door(), Hall()
     async with serving(moqt.Router({"/door": door, "/hall": hall})) as listener:
         door.place = url_of(listener, scheme, "/hall")
@@ -91,7 +91,7 @@ async def test_another_path(scheme):
 @SCHEMES
 async def test_another_server(scheme):
     """With a policy that allows it the client moves to another server, where the same fingerprint is asked for and no
-    query is sent; a broadcast goes along as it is, and a subscriber there gets what is written from then on."""
+    query is sent; a broadcast is published there as it is, and a subscriber there gets what is written from then on."""
     broadcast = moqt.Broadcast()
     text = broadcast.track("text", delivery="reliable")
     received = []
@@ -139,7 +139,7 @@ async def test_another_server_by_default(scheme):
 
 
 async def test_another_transport():
-    """From raw QUIC to WebTransport is a move to another authority; with a policy that allows it, it works."""
+    """From raw QUIC to WebTransport is a redirect to another authority; with a policy that allows it, it works."""
     door, hall = Door(), Hall()
     async with serving(moqt.Router({"/door": door, "/hall": hall})) as listener:
         door.place = url_of(listener, "https", "/hall")
@@ -170,7 +170,7 @@ class TestTrust:
                 await start(fingerprint=[first.fingerprint, second.fingerprint])
 
     async def test_trust_in_anybody_does_not(self):
-        """`verify=False` is for the authority that the caller named: at home it lasts, elsewhere it does not."""
+        """`verify=False` applies to the authority that the caller named, after a redirect too, and to no other."""
         door, hall = Door(), Hall()
         async with serving(moqt.Router({"/door": door, "/hall": hall})) as first, serving(hold) as second:
             start = partial(
@@ -256,7 +256,7 @@ async def test_a_crash(scheme):
 class TestFirst:
     @SCHEMES
     async def test_refused(self, scheme):
-        """What the first session fails with is raised at once."""
+        """The failure of the first session is raised at once."""
         async with serving(moqt.Router({"/here": hold})) as listener:
             with trio.fail_after(2), pytest.raises(moqt.Rejected, match="404"):
                 await moqt.stay_connected(
@@ -274,14 +274,14 @@ class TestFirst:
         ],
     )
     async def test_mistakes(self, url, options, match):
-        """A value that is none is refused before anything is sent."""
+        """An invalid value is refused before anything is sent."""
         with pytest.raises(ValueError, match=match):
             await moqt.stay_connected(url, go_to(Hall()), **options)
 
 
 @SCHEMES
 async def test_no_task_is_left(scheme):
-    """After the call as many tasks live as before, also when it was cancelled in the middle of a move."""
+    """After the call as many tasks run as before, also when it was cancelled in the middle of a redirect."""
     async with serving(hold) as second, serving(Door(url_of(second, scheme))) as first:
         before = trio.lowlevel.current_statistics().tasks_living
 
@@ -293,5 +293,5 @@ async def test_no_task_is_left(scheme):
         with trio.fail_after(5), trio.CancelScope() as scope:
             await moqt.stay_connected(url_of(first, scheme), both, redirect=anywhere, fingerprint=first.fingerprint)
         assert scope.cancelled_caught
-        # Each of the servers' handlers has a few tasks of its own, which end as they hear of it.
+        # Each of the servers' handlers has a few tasks of its own, which end with the session.
         await until(lambda: trio.lowlevel.current_statistics().tasks_living <= before)

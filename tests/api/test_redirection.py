@@ -65,7 +65,7 @@ class TestMeaning:
         ],
     )
     def test_the_query_does_not_leave_it(self, uri):
-        """Another host, port or scheme is another authority: no query goes there, and it counts as foreign."""
+        """Another host, port or scheme is another authority: no query is sent there, and it counts as foreign."""
         target = follow(uri)
         assert target == Candidate(uri, foreign=True, sender="198.51.100.7")
         assert TOKEN not in target.url
@@ -134,7 +134,7 @@ class TestPolicy:
             redirect.hop = 2
 
     def test_a_refusal_names_the_way_out(self):
-        """The error says what was asked, by whom and what to do, and keeps queries to itself."""
+        """The error has both URLs, without their queries, and what to do."""
         with pytest.raises(moqt.RedirectRefused) as caught:
             follow("https://other.example/x?key=hidden", policy=allow_same_authority)
         error = caught.value
@@ -156,7 +156,7 @@ class TestPolicy:
             follow("https://relay.example/x", policy=broken)
 
     def test_an_async_policy(self):
-        """An async function, whose every answer would count as yes, is refused before it is asked."""
+        """An async function, whose coroutine would count as True, is refused before it is called."""
 
         async def policy(redirect):
             return False
@@ -167,7 +167,7 @@ class TestPolicy:
 
 class TestHops:
     def test_three_in_a_row(self):
-        """The fourth redirect in a row is refused, and the error shows the whole way."""
+        """The fourth redirect in a row is refused, and the error shows the whole chain."""
         redirects = RedirectChain("https://a.example/", policy=anywhere)
         place = Candidate("https://a.example/")
         for name in "bab":
@@ -178,7 +178,7 @@ class TestHops:
         assert " -> ".join(caught.value.chain) in str(caught.value)
 
     def test_empty_ones_count(self):
-        """A server that only says "again" is left after three times, too."""
+        """GOAWAYs without a URI are followed three times in a row, too."""
         redirects = RedirectChain(HOME, policy=anywhere)
         for _ in range(3):
             assert redirects.follow(Candidate(HOME), "", sender=None) == Candidate(HOME)
@@ -275,18 +275,18 @@ class TestAddresses:
 
     @pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255"])
     def test_loopback_leads_to_nothing_else(self, address):
-        """A server on this machine is no licence for the rest of the network."""
+        """A server on loopback cannot redirect a client into other networks."""
         with pytest.raises(moqt.RedirectRefused):
             self.allowed([address], "127.0.0.1")
 
     @pytest.mark.parametrize("address", ["0.0.0.0", "::", "224.0.0.1", "ff02::1"])
     def test_never(self, address):
-        """What is no server's address is refused whatever the sender is and whatever the caller allows."""
+        """An address that no server can have is refused whatever the sender is and whatever the caller allows."""
         with pytest.raises(moqt.RedirectRefused):
             self.allowed([address], address, ["0.0.0.0/0", "::/0"])
 
     def test_networks(self):
-        """The caller names networks besides; what is in none of them stays refused."""
+        """The caller allows further networks; an address in none of them is refused."""
         found = ["10.1.0.1", "10.2.0.1", "fd00::1", "::ffff:10.1.0.2", "8.8.8.8"]
         assert self.allowed(found, "8.8.8.8", ["10.1.0.0/16", "fd00::/8"]) == [
             "10.1.0.1",
@@ -329,5 +329,5 @@ def test_parse_uri(uri, host, port, path):
     ],
 )
 def test_without_query(url, shown):
-    """What is logged of a URL has no query and no line break."""
+    """A logged URL has no query and no line break."""
     assert without_query(url) == shown

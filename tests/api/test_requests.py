@@ -46,7 +46,7 @@ async def drain(item: object) -> None:
 
 @ALL
 async def test_reading_before_entering(stage, request_of):
-    """Before its block is entered a request has nothing to receive: LocalProtocolError says what to do."""
+    """Receiving before the block is entered is a LocalProtocolError that says what to do."""
     client, _, _ = stage
     item = request_of(client)
     assert "closed" not in repr(item)
@@ -57,7 +57,7 @@ async def test_reading_before_entering(stage, request_of):
 
 
 async def test_other_calls_before_entering(stage):
-    """Nor can anything else be asked of a request before its block is entered."""
+    """Neither can any other method of a request be used before its block is entered."""
     client, _, _ = stage
     subscription, fetched = client.subscribe("b", "t"), client.fetch("b", "t", 0)
     for call in (
@@ -77,7 +77,7 @@ async def test_other_calls_before_entering(stage):
 
 @ALL
 async def test_entered_once(stage, request_of):
-    """A request is entered once: not again inside its block, nor after it, and trying does it no harm."""
+    """A request is entered once: not again inside its block, nor after it; the attempt changes nothing."""
     client, _, _ = stage
     item = request_of(client)
     async with item:
@@ -93,7 +93,7 @@ async def test_entered_once(stage, request_of):
 
 @ALL
 async def test_not_entered_again_after_a_cancelled_entry(request_of):
-    """A request whose entry was cancelled is closed, leaves no stream behind, and cannot be entered again."""
+    """A request whose entry was cancelled is closed, leaves no stream, and cannot be entered again."""
 
     async def scenario(attempt):
         broadcast = moqt.Broadcast()
@@ -114,7 +114,7 @@ async def test_not_entered_again_after_a_cancelled_entry(request_of):
 
 @ALL
 async def test_two_readers(stage, request_of, autojump_clock):
-    """A second task that receives gets BusyResourceError; the first is not disturbed."""
+    """A second task that receives gets BusyResourceError; the first goes on."""
     client, server, _ = stage
     async with request_of(client) as item:
         await drain(item)

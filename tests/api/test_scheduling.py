@@ -1,4 +1,4 @@
-"""Subscriptions that want more than the link carries: who goes first, what expires, and what is never lost."""
+"""Subscriptions to more than the link carries: which goes first, what expires, and what is never dropped."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def publish(track, groups, frames=2, pace=0.1):
 
 
 async def test_the_high_priority_gets_what_it_needs(autojump_clock):
-    """Two tracks at twice the link's rate: the high one arrives whole, the low one loses old groups and knows it."""
+    """Two tracks at twice the link's rate: the high one arrives whole, old groups of the low one are dropped."""
     broadcast = moqt.Broadcast()
     tracks = {name: broadcast.track(name) for name in ("high", "low")}
     logs = {name: Log() for name in tracks}
@@ -159,7 +159,7 @@ async def test_the_newest_group_never_expires(autojump_clock):
 
 
 async def test_the_newest_group_does_not_wait_for_many_old_ones(autojump_clock):
-    """Groups that were begun and overtaken do not use up the streams: the oldest is given up for the newest."""
+    """Groups that were begun and overtaken do not use up the streams: the oldest is reset for the newest."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
     log = Log()
@@ -329,7 +329,7 @@ async def slow_session(broadcast, rate):
 
 
 async def test_real_quic_over_a_slow_link():
-    """Over QUIC on a slow link the high track arrives whole while the low one, as large, loses groups to their age."""
+    """Over QUIC on a slow link the high track arrives whole, while groups of the low one, as large, expire."""
     broadcast = moqt.Broadcast()
     tracks = {name: broadcast.track(name) for name in ("high", "low")}
     logs = {name: Log() for name in tracks}

@@ -1,4 +1,4 @@
-"""Structured concurrency: who owns what, how failures travel, and what closing guarantees."""
+"""Structured concurrency: the owners of tasks, the propagation of failures, and the guarantees of closing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def living_tasks() -> int:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["webtransport", "quic"])
 async def test_no_task_outlives_its_block(scheme):
-    """connect() and serve() own their tasks: after the blocks as many live as before."""
+    """connect() and serve() own their tasks: after the blocks as many run as before."""
     before = living_tasks()
     async with trio.open_nursery() as nursery:
         listener = await nursery.start(moqt.serve, echo_forever, "localhost", 0)
@@ -135,7 +135,7 @@ async def test_aclose_is_idempotent():
 
 
 async def test_aclose_finishes_when_cancelled(autojump_clock):
-    """A cancelled aclose() still closes: the peer hears of it."""
+    """A cancelled aclose() still closes, and the peer gets the close."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", delivery="reliable")
     async with session_pair() as (client, server), server.publish("b", broadcast), client.subscribe("b", "t"):

@@ -1,4 +1,4 @@
-"""What the tests of hostile bytes share: every version, every place in a stream where it reads, and its vectors.
+"""For the tests of hostile bytes: every version, every place in a stream where it reads, and its vectors.
 
 A `Place` is where a message is due: it makes the machine that reads there, with everything in front already read.
 The bytes come from the vectors, so nothing here depends on what this library writes.
@@ -129,14 +129,14 @@ def all_vectors(name: str) -> list[bytes]:
 
 
 def client_opening(name: str) -> bytes:
-    """Return what a client of a version that agrees in band writes first, its stream's type included."""
+    """Return the first bytes of a client of a version with a handshake, its stream's type included."""
     if name in TUPLES:
         return b"\x00" + vectors(name, "SESSION_CLIENT")[-1]
     return vectors(name, "CLIENT_SETUP")[-1]
 
 
 def server_answer(name: str) -> bytes:
-    """Return what a server of such a version answers."""
+    """Return the answer of a server of such a version."""
     return vectors(name, "SESSION_SERVER" if name in TUPLES else "SERVER_SETUP")[-1]
 
 
@@ -148,7 +148,7 @@ class Place:
         version: The version's name.
         expect: What is due.
         ours: True on a stream that this side opened, where the peer answers.
-        before: What the peer says on the stream first, the stream's type included.
+        before: The bytes of the peer before it on the stream, the stream's type included.
     """
 
     version: str
@@ -279,7 +279,7 @@ def case_id(value: object) -> str:
     return value.hex()[:24] if isinstance(value, bytes) else str(value)
 
 
-# -- the handshakes of the versions that negotiate in band --------------------------------------------------------
+# -- the handshakes of the versions up to moq-lite-02 -------------------------------------------------------------
 
 
 @attrs.frozen
@@ -348,16 +348,15 @@ def _shakes() -> list[Shake]:
 SHAKES = _shakes()
 """Every vector of a handshake."""
 
-# -- what a machine says --------------------------------------------------------------------------------------
+# -- the outcome of a stream ----------------------------------------------------------------------------------
 
 Outcome = tuple[list[Event], tuple[type, int, str] | None]
 
 
 def outcome(machine: StreamMachine, pieces: Iterable[bytes], *, fin: bool = False) -> Outcome:
-    """Return what a machine says to a stream in pieces: events until the end or an error, and the error.
+    """Return the outcome of a stream in pieces: the events until the end or an error, and the error.
 
-    What the piece with the error said before it counts. Frames that follow each other are put together, as they come
-    when nothing cuts them apart.
+    Events of the piece with the error are included. Adjacent frames are joined into one event, as in an uncut stream.
     """
     events: list[Event] = []
     try:

@@ -1,6 +1,6 @@
 """A peer whose bytes are written by hand, in any version and in either role; on the other side runs our session.
 
-Where a version agrees in band, the handshake is done first, with the bytes of the vectors.
+Where a version has a handshake, it is done first, with the bytes of the vectors.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from moqt_trio.wire.dialect import Dialect
 
 SETUP = bytes.fromhex("01 04 01010101")
-"""A SETUP stream that says: this peer answers probes with reports."""
+"""A SETUP stream of a peer that answers probes with reports."""
 
 
 PUBLISHED = (("demo/cam", "events"), ("meeting/1234", "video"))
-"""The tracks that the vectors ask for; our session has them, each with a group 42 that goes on."""
+"""The tracks that the vectors request; our session has them, each with a group 42 that is open."""
 
 
 @attrs.define(eq=False)
@@ -42,7 +42,7 @@ class Peer:
     Attributes:
         connection: Its connection, without a session.
         session: Our session.
-        control: The handshake's stream, where the version agrees in band.
+        control: The handshake's stream, where the version has one.
         dialect: The version.
     """
 
@@ -53,10 +53,10 @@ class Peer:
     _ours: AsyncExitStack
 
     async def reach(self, place: Place) -> BidiStream:
-        """Return the peer's end of a stream on which everything before a place has been said.
+        """Return the peer's end of a stream on which everything before a place was sent.
 
         Raises:
-            LookupError: The session never asks for what is due there.
+            LookupError: The session never makes the request that is answered there.
         """
         if place.expect is Expect.SESSION_UPDATE:
             assert self.control is not None

@@ -42,7 +42,7 @@ class Injector(QuicConnection):
         self.frames: list[tuple[int, bytes]] = []
 
     def _write_application(self, builder, network_path, now):
-        # aioquic's own idea of pacing and congestion does not hold a hostile peer back.
+        # aioquic's pacing and congestion control are switched off for the hostile peer.
         builder.max_flight_bytes = None
         while self.frames and self._handshake_complete:
             builder.start_packet(QuicPacketType.ONE_RTT, self._cryptos[Epoch.ONE_RTT])
@@ -114,7 +114,7 @@ class Hostile:
             await self.changed.wait()
 
     def close_socket(self) -> None:
-        """Vanish without a word."""
+        """Close the socket without a packet."""
         self._sock.close()
 
 

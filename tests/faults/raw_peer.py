@@ -1,4 +1,4 @@
-"""A peer that is only a transport connection: a test writes its bytes by hand. On the other side runs our session."""
+"""A peer that is only a transport connection, whose bytes a test writes by hand. The other side is our session."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ async def hostile(
         link: What lies between the two; None for a perfect link without delay.
     """
     wire = Wire(version)
-    limits, usual = patient(limits), moqt.Limits()
+    limits, usual = without_track_wait(limits), moqt.Limits()
     sides = (limits, usual) if peer_is_client else (usual, limits)
     protocol = protocol_of(version)
     async with open_memory_pair(limits=sides[0], client_limits=sides[1], link=link, protocol=protocol) as pair:
@@ -101,21 +101,21 @@ async def hostile(
                 yield peer, session, wire
 
 
-def patient(limits: moqt.Limits | None) -> moqt.Limits:
-    """Limits that refuse a track that is not there at once, in the versions that would wait for it as well."""
+def without_track_wait(limits: moqt.Limits | None) -> moqt.Limits:
+    """Return limits with which a missing track is refused at once, also in the versions that would wait for it."""
     return attrs.evolve(limits or moqt.Limits(), track_wait_timeout=0.01)
 
 
 @asynccontextmanager
 async def hostile_over(
-    carrier: str, version: str, *, limits: moqt.Limits | None = None
+    transport: str, version: str, *, limits: moqt.Limits | None = None
 ) -> AsyncIterator[tuple[Connection, moqt.Session, Wire]]:
-    """Do what `hostile` does, for a client on loopback too: `carrier` is `memory`, `quic` or `webtransport`."""
-    if carrier == "memory":
+    """Do what `hostile` does, for a client on loopback too: `transport` is `memory`, `quic` or `webtransport`."""
+    if transport == "memory":
         async with hostile(version, limits=limits) as triple:
             yield triple
         return
-    wire, web, limits = Wire(version), carrier == "webtransport", patient(limits)
+    wire, web, limits = Wire(version), transport == "webtransport", without_track_wait(limits)
     accepted: list[moqt.Session] = []
     arrived = trio.Event()
 
@@ -149,9 +149,9 @@ async def hostile_over(
 
 
 async def still_serves(peer, wire: Wire, subscribe_id: int = 60) -> None:
-    """Ask for a track that is not there: only a session that lives refuses it."""
+    """Subscribe to a track that does not exist: only a running session refuses it."""
     stream = await peer.open_bidi()
-    stream.write(wire.subscribe(subscribe_id, "nobody", "nothing"))
+    stream.write(wire.subscribe(subscribe_id, "absent", "absent"))
     assert await code_of_reset(stream) == wire.no_track
 
 

@@ -81,7 +81,7 @@ class Wire:
 
     @property
     def hello(self) -> bytes:
-        """What opens the client's first stream, where the version is agreed upon in band; its path is `/a`."""
+        """The bytes that open the client's first stream, where the version has a handshake; its path is `/a`."""
         path = numbers(1, 1) + text("/a")
         if self.version in TUPLES:
             return b"\x00" + self.framed(b"\x01" + self.number + path)
@@ -101,12 +101,12 @@ class Wire:
     # -- announcements -------------------------------------------------------------------------------------
 
     def ask(self, prefix: str = "") -> bytes:
-        """What opens an announce stream."""
+        """The bytes that open an announce stream."""
         exclude = b"\x00" if self.version in (LITE_04, LITE_05) else b""
         return b"\x01" + self.framed(self.path(prefix) + exclude)
 
     def first(self, *paths: str) -> bytes:
-        """What opens the replies, with what is active."""
+        """The bytes that open the replies, with the active announcements."""
         if self.version in WITH_SETUP:
             return self.framed(numbers(HOP, len(paths))) + b"".join(map(self.active, paths))
         if self.version in (LITE_02, LITE_01):
@@ -185,12 +185,12 @@ class Wire:
 
     @property
     def no_track(self) -> int:
-        """What refuses a subscription to nothing."""
+        """The code that refuses a subscription to a missing track."""
         return 3 if self.version == DEVELOP else 0x33
 
     @property
     def cancelled(self) -> int:
-        """What gives up a request: gomoqt has no number of its own for it."""
+        """The code that cancels a request: gomoqt has no number of its own for it."""
         return 0 if self.version == DEVELOP else CANCELLED
 
     @property

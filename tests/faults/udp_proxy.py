@@ -1,4 +1,4 @@
-"""A UDP proxy on loopback between one client and one server: it loses, repeats, delays and alters datagrams."""
+"""A UDP proxy on loopback between one client and one server: it drops, repeats, delays and alters datagrams."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class UdpProxy:
         self.forwarded = {True: 0, False: 0}
 
     def blackhole(self) -> None:
-        """Lose everything from now on."""
+        """Drop every datagram from now on."""
         self.forward = lambda data, from_client: []
 
     def rebind(self) -> None:

@@ -198,7 +198,7 @@ class TestEcho:
         assert server.process.terminate() == 0
         assert "Traceback" not in server.process.output
 
-    def test_it_is_asked_to_leave(self, server):
+    def test_a_drained_session(self, server):
         """A server that stops drains the session: the client sees it and closes, and the server ends at once."""
         url = server.urls["https"]
         with shows_output_of(server.process), peer("pywebtransport_client.py", url, "drained", "moq-lite-04") as client:

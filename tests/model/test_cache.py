@@ -95,7 +95,7 @@ async def test_a_pending_group_outlives_its_age(make_track, subscribe, mock_cloc
 
 
 @pytest.mark.parametrize("bounds", [{"cache_bytes": 4}, {"cache_groups": 2}])
-async def test_a_live_subscriber_loses_what_leaves_the_cache(make_track, subscribe, bounds):
+async def test_an_evicted_group_is_dropped_for_a_live_subscriber(make_track, subscribe, bounds):
     """A group evicted by bytes or by count is dropped for cursors that have not read it, as TOO_FAR_BEHIND."""
     track = make_track(**bounds)
     reader = subscribe(track)
@@ -122,7 +122,7 @@ async def test_an_endless_group_is_bounded(make_track, subscribe):
     assert along.cursor.dropped_groups == 0
 
 
-async def test_a_reader_that_a_trim_overtakes_loses_the_group(make_track, subscribe):
+async def test_a_trimmed_group_is_dropped_for_a_reader_it_overtakes(make_track, subscribe):
     """For a live subscriber that stalls in an endless group the group is dropped, once; it gets the next group."""
     track = make_track(cache_bytes=10)
     reader = subscribe(track)
@@ -211,7 +211,7 @@ async def test_a_reliable_subscriber_keeps_what_it_needs(make_track, subscribe):
     assert reader.cursor.dropped_groups == 0
 
 
-async def test_an_aborted_group_leaves_the_cache(make_track, subscribe):
+async def test_an_aborted_group_is_not_kept(make_track, subscribe):
     """A group that was reset is not kept, and its bytes make room for others."""
     track = make_track(cache_bytes=6)
     track.write_nowait(b"abc")

@@ -291,7 +291,7 @@ async def test_a_dropped_group_is_reported_once(make_track, subscribe):
     assert other.read() == {0: [b"abc"]}
 
 
-async def test_an_aborted_group_is_lost(make_track, subscribe):
+async def test_an_aborted_group_is_dropped(make_track, subscribe):
     """A group that is reset half read is dropped with its code, and the next one is delivered."""
     track = make_track()
     reader = subscribe(track)

@@ -166,7 +166,7 @@ async def test_a_finished_track_takes_no_groups(make_track, subscribe):
     assert "finished" in repr(track)
 
 
-async def test_a_track_that_was_given_up(make_track, subscribe):
+async def test_an_aborted_track(make_track, subscribe):
     """After abort every cursor has the code, later ones too, and nothing can be written."""
     track = make_track()
     reader = subscribe(track)

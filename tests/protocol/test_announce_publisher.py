@@ -203,7 +203,7 @@ def test_a_refused_call_changes_nothing(name):
     ],
 )
 @pytest.mark.parametrize("prepare", [requested, accepted])
-def test_the_peer_may_withdraw_at_any_time(name, prepare, end, code):
+def test_the_peer_may_cancel_at_any_time(name, prepare, end, code):
     """FIN, reset and stop each cancel, once; from then on nothing is written."""
     machine = prepare(name)
     assert end(machine) == [RequestCancelled(code)]
@@ -214,7 +214,7 @@ def test_the_peer_may_withdraw_at_any_time(name, prepare, end, code):
     assert machine.unannounce("live/cam") == b""
 
 
-def test_a_reset_before_the_request_says_nothing(name):
+def test_a_reset_before_the_request_has_no_event(name):
     """A stream that ends before its request has no cancellation."""
     for end in ("receive_reset", "receive_stop"):
         stream = core(name).accept_bidi()
@@ -231,7 +231,7 @@ def test_fin_before_the_request_is_an_error_of_the_stream(name, cut):
     assert caught.value.scope == "stream"
 
 
-def test_bytes_behind_the_request_are_an_error_of_the_stream(name):
+def test_bytes_after_the_request_are_an_error_of_the_stream(name):
     """More bytes after the request break an announce stream."""
     machine = accepted(name)
     with pytest.raises(RemoteProtocolError) as caught:

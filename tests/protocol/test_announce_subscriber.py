@@ -217,7 +217,7 @@ def test_the_end_of_something_unknown_is_tolerated(name):
 
 
 @pytest.mark.parametrize("name", ["moq-lite-04", "moq-lite-05", "moq-lite-06"])
-def test_our_own_announcements_come_back_in_silence(name):
+def test_our_own_announcements_are_dropped(name):
     """An announcement that passed our own hop is dropped, and so is its end."""
     machine = live(name)
     assert machine.receive_data(start(name, "a", (3, OWN_HOP)), False) == []

@@ -104,7 +104,7 @@ def test_frames_need_a_request(name):
 
 
 @pytest.mark.parametrize("tail", [b"\x00", b"\xff"])
-def test_bytes_behind_the_request(name, tail):
+def test_bytes_after_the_request(name, tail):
     """More bytes after the request break the stream."""
     with pytest.raises(RemoteProtocolError) as caught:
         publisher(name).receive_data(tail, False)

@@ -333,7 +333,7 @@ def test_an_update_of_transfork_keeps_what_it_does_not_name():
         subscriber.update(start_group=None)
 
 
-def test_an_update_of_develop_says_all_of_it():
+def test_an_update_of_develop_has_every_field():
     """In develop a bound of 0 in an update is none."""
     subscriber, publisher = subscribed(DEVELOP, start_group=3, end_group=9)
     assert publisher.receive_data(bytes.fromhex("0405020000"), False) == [SubscribeUpdate(5)]
@@ -420,7 +420,7 @@ def test_the_fetch_that_gomoqt_always_sends():
         ("040000", TrackInfoRequested(path_of(""), "")),
     ],
 )
-def test_zeros_behind_a_request(wire, event):
+def test_zeros_after_a_request(wire, event):
     """After a request of develop a zero is ignored, and any other byte is an error."""
     _, server = sides(DEVELOP)
     stream = server.accept_bidi()

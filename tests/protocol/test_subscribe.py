@@ -401,7 +401,7 @@ def test_stop_before_the_answer_means_refused(name):
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_stop_after_the_end_says_nothing(name):
+def test_stop_after_the_end_has_no_event(name):
     """END is an answer too."""
     machine = subscriber(name)
     machine.receive_data(bytes.fromhex("010100"), False)

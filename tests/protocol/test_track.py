@@ -38,7 +38,7 @@ def test_question_and_answer(name):
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_stop_before_the_answer_says_nothing(name):
+def test_stop_before_the_answer_has_no_event(name):
     """moq-rs stops reading before its answer is on the way, so the answer still counts, and so does a reset."""
     subscriber = core(name).request_track_info("a", "t")
     assert subscriber.receive_stop(0) == []
@@ -50,7 +50,7 @@ def test_stop_before_the_answer_says_nothing(name):
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_a_reset_after_the_answer_says_nothing(name):
+def test_a_reset_after_the_answer_has_no_event(name):
     """The answer has the properties of the requested track."""
     subscriber = core(name).request_track_info("a", "t")
     subscriber.receive_data(bytes.fromhex(REPLY[name]), False)
@@ -67,7 +67,7 @@ def test_fin_before_the_answer(name, cut):
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_bytes_behind_question_or_answer(name):
+def test_bytes_after_request_or_answer(name):
     """Neither side has a second message."""
     with pytest.raises(RemoteProtocolError) as caught:
         publisher(name).receive_data(b"\x00", False)

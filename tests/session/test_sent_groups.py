@@ -96,7 +96,7 @@ def test_resetting_all():
     assert len(groups) == groups.draining == 0
 
 
-def test_what_the_transport_says_reaches_the_owner():
+def test_events_of_the_transport_reach_the_owner():
     """A stop, room and an acknowledgement each reach the owner with the group's sequence."""
     owner = Owner()
     out = opened(SentGroups(Limits()), 3, owner=owner)

@@ -358,7 +358,7 @@ def test_quirks_are_read_and_never_written(case):
 
 
 @pytest.mark.parametrize("expect", [Expect.ANNOUNCE_REPLY, Expect.FETCH_UPDATE, Expect.SUBSCRIBE_UPDATE])
-def test_stray_zeros_are_no_messages(expect):
+def test_zeros_between_messages_are_no_messages(expect):
     """Between the messages of develop zeros are ignored; in moq-transfork-03 they are messages."""
     develop = dialects.get("gomoqt-develop")
     wire = {

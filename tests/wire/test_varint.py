@@ -67,7 +67,7 @@ def test_largest_varint():
 
 
 @pytest.mark.parametrize("wire", ["4025", "80000025", "c000000000000025"])
-def test_long_spellings_are_accepted(wire):
+def test_long_encodings_are_accepted(wire):
     """A number that takes more bytes than it needs still is that number."""
     assert varint.decode(bytes.fromhex(wire)) == (0x25, len(wire) // 2)
 

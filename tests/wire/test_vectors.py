@@ -350,7 +350,7 @@ def test_frames_cut_anywhere_are_incomplete(vector):
 
 
 @_others("FRAME", "GROUP_STREAM", "FETCH_RESPONSE")
-def test_a_byte_behind_frames_begins_the_next(vector):
+def test_a_byte_after_frames_begins_the_next(vector):
     """A byte too many belongs to a further frame, which is not complete: the end of the stream there is an error."""
     dialect, wire = dialects.get(vector["dialect"]), bytes.fromhex(vector["hex"])
     if vector["message"] == "GROUP_STREAM":

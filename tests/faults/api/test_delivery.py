@@ -1,4 +1,4 @@
-"""a subscriber that takes nothing, a peer that allows no streams, and one that allows no bytes."""
+"""A subscriber that takes nothing, a peer that allows no streams, and one that allows no bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAYLOAD = bytes(2048)
 
 
 async def test_one_stalled_subscriber_among_ten(autojump_clock):
-    """nine live subscribers get everything, the publisher never waits, and the tenth costs its bound."""
+    """Nine live subscribers get everything, the publisher never waits, and the tenth costs its bound."""
     broadcast = moqt.Broadcast(limits=SMALL)
     track = broadcast.track("t", max_age=60)
     received: dict[int, list[int]] = {number: [] for number in range(9)}
@@ -64,7 +64,7 @@ async def test_one_stalled_subscriber_among_ten(autojump_clock):
 
 
 async def test_a_peer_that_allows_few_group_streams(autojump_clock):
-    """what cannot be opened waits within the track's bound, is reported as lost, and closing is not held up."""
+    """Groups without a stream wait within the track's bound and are reported as dropped; closing is not delayed."""
     broadcast = moqt.Broadcast(limits=SMALL)
     track = broadcast.track("t", max_age=60)
     async with raw_peer(limits=SMALL, peer_limits=moqt.Limits(max_streams=4)) as (peer, session):
@@ -84,7 +84,7 @@ async def test_a_peer_that_allows_few_group_streams(autojump_clock):
             assert session.statistics().groups_dropped >= 50 - 3 - SMALL.live_backlog_groups - 1
             assert (await streams[0].receive_some()).startswith(group(0, 0)[:3])
             assert await streams[0].receive_some() == b""
-            # Its place is free again: the newest group comes next, and it was not dropped.
+            # A stream is free again: the newest group comes next, and it was not dropped.
             assert await (await accept_uni(peer)).receive_some() == group(0, 49, b"49")
             began = trio.current_time()
         assert trio.current_time() - began <= SMALL.close_timeout
@@ -92,7 +92,7 @@ async def test_a_peer_that_allows_few_group_streams(autojump_clock):
 
 
 async def test_a_peer_that_allows_no_requests(autojump_clock):
-    """our requests wait for a stream, can be cancelled without a trace, and go on when one is free."""
+    """Our requests wait for a stream, can be cancelled without a trace, and go on when one is free."""
     async with raw_peer("moq-lite-03", peer_limits=moqt.Limits(max_streams=1)) as (peer, session):
         async with session.announcements("first"):
             for block in (
@@ -118,7 +118,7 @@ async def test_a_peer_that_allows_no_requests(autojump_clock):
 
 @pytest.mark.parametrize("delivery", ["live", "reliable"])
 async def test_a_peer_that_allows_no_bytes_while_we_close(delivery, autojump_clock):
-    """closing is forced after `Limits.close_timeout`, however much waits for a peer that takes nothing."""
+    """Closing is forced after `Limits.close_timeout`, however much waits for a peer that takes nothing."""
     stalled = moqt.Limits(stream_window=64, connection_window=256)
     broadcast = moqt.Broadcast(limits=SMALL)
     track = broadcast.track("t", delivery=delivery)
@@ -138,7 +138,7 @@ async def test_a_peer_that_allows_no_bytes_while_we_close(delivery, autojump_clo
             began = trio.current_time()
             await session.aclose()
             assert trio.current_time() - began <= SMALL.close_timeout + 0.1
-        # The writer that waited for this subscriber went on.
+        # The writer that waited for this subscriber has continued.
         assert track.subscribers == 0
         assert isinstance(peer.closed, moqt.SessionClosed)
         assert peer.closed.remote_code == 0

@@ -1,6 +1,6 @@
-"""Servers that send a client where it must not go: hostile URIs, inner networks, names that change, loops.
+"""Servers that redirect a client to forbidden targets: hostile URIs, private networks, names that change, loops.
 
-Every client here allows every move by its policy, so that what refuses is the library. The servers are on loopback.
+Every client here allows every redirect by its policy, so that the library refuses. The servers are on loopback.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ async def serving(handler):
 
 
 def leads_to(uri: str | bytes):
-    """Return a server that sends its clients to a place, byte for byte."""
+    """Return a server that redirects its clients to a URI of these bytes."""
 
     async def handler(request: moqt.SessionRequest) -> None:
         async with request.accept() as session:
@@ -50,7 +50,7 @@ def leads_to(uri: str | bytes):
 
 
 async def until_the_end(session: moqt.Session) -> None:
-    """A client that leaves when it is asked to."""
+    """A client that ends its session after a GOAWAY."""
     await session.wait_goaway()
 
 
@@ -69,7 +69,7 @@ def dialled(monkeypatch):
 
 
 class Names(trio.abc.HostnameResolver):
-    """A name service of the test's own: each name has answers that are given in turn, the last one again and again."""
+    """A name service for the test: each name has answers that are given in turn, the last one again and again."""
 
     def __init__(self, answers: dict[str, list[list[str]]]) -> None:
         self._answers = answers
@@ -102,7 +102,7 @@ class Names(trio.abc.HostnameResolver):
 
 
 async def outcome(listener: moqt.Listener, scheme: str = "moqt", **options) -> BaseException:
-    """Return what staying connected ends with."""
+    """Return the exception of `stay_connected`."""
     with trio.fail_after(5), pytest.raises(moqt.MoqtError) as caught:
         await moqt.stay_connected(
             f"{scheme}://127.0.0.1:{listener.port}/?jwt=secret",
@@ -165,8 +165,8 @@ NO_URI = [
 
 @pytest.mark.parametrize("uri", NO_URI, ids=lambda uri: ascii(uri)[:40])
 def test_what_is_no_place(uri):
-    """What is no URI of a session is refused before a policy is asked, in one line of ASCII that says what it is not
-    and keeps this client's query to itself."""
+    """An invalid URI is refused before a policy is called, in one line of ASCII that says why and does not have this
+    client's query."""
 
     def never(redirect: moqt.Redirect) -> bool:
         raise AssertionError("asked")
@@ -227,8 +227,8 @@ async def test_what_does_not_decode(uri, dialled):
     ],
 )
 async def test_inner_addresses(host, dialled):
-    """A policy that allows everything does not open the networks around a client, in whatever way an address is
-    written; no datagram goes there."""
+    """A policy that allows everything does not allow the networks around a client, in whatever way an address is
+    written; no datagram is sent there."""
     async with serving(leads_to(f"moqt://{host}:4443/")) as listener:
         error = await outcome(listener)
         assert dialled == [("127.0.0.1", listener.port)]
@@ -240,7 +240,7 @@ async def test_inner_addresses(host, dialled):
     "addresses", [["169.254.169.254"], ["10.0.0.1", "fd00::1"], ["::ffff:10.0.0.1"], ["0.0.0.0"], []]
 )
 async def test_names_of_inner_addresses(addresses, dialled):
-    """A name is judged by what it resolves to; the error shows that."""
+    """A name is checked by its addresses; the error shows them."""
     names = Names({"inner.example": [addresses]})
     async with serving(leads_to("moqt://inner.example:4443/")) as listener:
         with names.installed():
@@ -252,7 +252,7 @@ async def test_names_of_inner_addresses(addresses, dialled):
 
 
 async def test_a_name_that_changes(dialled):
-    """A name is looked up once: what was checked is what is connected to, not what it resolves to a moment later."""
+    """A name is looked up once: the checked addresses are connected to, not those that it resolves to later."""
     names = Names({"turning.example": [["169.254.1.1", "127.0.0.1"], ["169.254.169.254"]]})
     arrived = trio.Event()
 
@@ -276,7 +276,7 @@ async def test_a_name_that_changes(dialled):
 
 
 async def test_named_networks(dialled):
-    """What the caller names as allowed is connected to: here it gets as far as the handshake."""
+    """An address that the caller allows is connected to: here it gets as far as the handshake."""
     async with serving(leads_to("moqt://169.254.169.254:4443/")) as listener:
         limits = moqt.Limits(connect_timeout=0.3)
         error = await outcome(listener, redirect_networks=["169.254.0.0/16"], limits=limits)
@@ -286,7 +286,7 @@ async def test_named_networks(dialled):
 
 
 async def test_a_name_that_does_not_resolve(dialled):
-    """A place whose name does not resolve is a failure to connect."""
+    """A target whose name does not resolve is a failure to connect."""
 
     class Unknown(Names):
         async def getaddrinfo(self, *arguments, **options):
@@ -301,7 +301,7 @@ async def test_a_name_that_does_not_resolve(dialled):
 
 @pytest.mark.parametrize("scheme", ["moqt", "https"])
 async def test_a_loop(scheme):
-    """Two servers that send a client to and fro keep it for three redirects, and no longer."""
+    """Two servers that redirect a client to each other do so three times, and not again."""
     places: dict[int, str] = {}
 
     async def handler(request: moqt.SessionRequest) -> None:
@@ -321,7 +321,7 @@ async def test_a_loop(scheme):
 
 
 async def test_a_second_goaway():
-    """A second GOAWAY breaks the protocol, also while the client is on its way; what it says is not followed."""
+    """A second GOAWAY breaks the protocol, also during the redirect; its URI is not followed."""
     hold = trio.Event()
 
     async def handler(request: moqt.SessionRequest) -> None:
@@ -346,7 +346,7 @@ async def test_a_second_goaway():
         error = await outcome(listener)
         with trio.fail_after(5):
             await hold.wait()
-    # Both may arrive at once: then the session is lost before the client has set out.
+    # Both may arrive at once: then the session is lost before the client follows the first.
     if isinstance(error, moqt.SessionClosed):
         assert error.local_code == moqt.SessionCode.PROTOCOL_VIOLATION
         assert len(served) == 1

@@ -1,4 +1,4 @@
-"""handlers that fail, return early or are cancelled, and a server that is stopped under load."""
+"""Handlers that fail, return early or are cancelled, and a server that is stopped under load."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def stays(request: moqt.SessionRequest) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 async def test_what_a_handler_does_concerns_its_own_session_only(scheme, handler, code, caplog):
-    """its client hears the code that fits, the failure is logged once, and the other sessions go on."""
+    """The client of a failing handler gets the code for it, it is logged once, and the other sessions go on."""
     async with trio.open_nursery() as nursery:
         router = moqt.Router({"/": stays, "/faulty": handler})
         listener = await nursery.start(partial(moqt.serve, router, "127.0.0.1", 0))
@@ -144,7 +144,7 @@ async def busy_server(
 
 
 async def test_a_server_that_is_cancelled_under_load():
-    """cancelling `serve` ends at once, tells every client, and leaves no task."""
+    """Cancelling `serve` ends at once, closes every client's session, and leaves no task."""
     before = trio.lowlevel.current_statistics().tasks_living
     async with trio.open_nursery() as clients:
         async with trio.open_nursery() as server:
@@ -160,7 +160,7 @@ async def test_a_server_that_is_cancelled_under_load():
 
 
 async def test_a_server_that_is_drained_under_load():
-    """a shutdown with a grace ends soon after it, and every client hears of it."""
+    """A shutdown with a grace ends soon after it, and every client gets a GOAWAY or a close."""
     before = trio.lowlevel.current_statistics().tasks_living
     async with trio.open_nursery() as nursery:
         listener, ends = await busy_server(nursery, nursery, 12)

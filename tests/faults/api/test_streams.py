@@ -1,4 +1,4 @@
-"""Groups of unknown subscriptions, ids used twice, and what arrives too late or never."""
+"""Groups of unknown subscriptions, ids used twice, and data that arrives too late or never."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMEOUT = moqt.StreamCode.CONTROL_TIMEOUT
 
 
 async def test_groups_of_unknown_subscriptions_leave_nothing():
-    """a group for a subscription that never was is stopped and keeps no state; many of them end the session."""
+    """A group for a subscription that never was is stopped and keeps no state; many of them end the session."""
     limits = moqt.Limits(max_strays=200, max_streams=16)
     async with raw_peer(limits=limits) as (peer, session):
         await settled()
@@ -38,7 +38,7 @@ async def test_groups_of_unknown_subscriptions_leave_nothing():
 
 
 async def test_a_subscribe_id_that_is_used_twice():
-    """the second use of an id is refused, while it is in use and after; the first one is served to its end."""
+    """The second use of an id is refused, while it is in use and after; the first one is served to its end."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", delivery="reliable")
     async with raw_peer() as (peer, session), session.publish("b", broadcast):
@@ -79,7 +79,7 @@ async def answered_subscription(peer):
 
 
 async def test_what_comes_after_unsubscribing():
-    """More of a running group, and further groups, are stopped; they break no rule and leave nothing."""
+    """More of a running group, and further groups, are stopped; they break no rule and leave no state."""
     async with raw_peer() as (peer, session):
         async with session.subscribe("b", "t") as subscription:
             await answered_subscription(peer)
@@ -105,7 +105,7 @@ async def test_what_comes_after_unsubscribing():
 
 
 async def test_a_fetch_that_is_never_answered(autojump_clock):
-    """no reply within `Limits.reply_timeout` is a StreamReset with CONTROL_TIMEOUT; the stream is given up."""
+    """No reply within `Limits.reply_timeout` is a StreamReset with CONTROL_TIMEOUT; the stream is reset."""
     async with raw_peer() as (peer, session), session.fetch("b", "t", 0) as reader:
         stream = await accept_bidi(peer)
         began = trio.current_time()
@@ -120,7 +120,7 @@ async def test_a_fetch_that_is_never_answered(autojump_clock):
 
 
 async def test_a_fetch_that_is_answered_slowly(autojump_clock):
-    """once the answer has begun, how long the rest takes is for the caller to say."""
+    """Once the answer has begun, the library sets no limit on the time for the rest."""
     async with raw_peer() as (peer, session), session.fetch("b", "t", 0) as reader, trio.open_nursery() as nursery:
         stream = await accept_bidi(peer)
 
@@ -135,7 +135,7 @@ async def test_a_fetch_that_is_answered_slowly(autojump_clock):
 
 
 async def test_properties_that_never_come(autojump_clock):
-    """a track's properties are None after `Limits.reply_timeout`; the subscription itself goes on."""
+    """A track's properties are None after `Limits.reply_timeout`; the subscription itself goes on."""
     async with raw_peer() as (peer, session), session.subscribe("b", "t") as subscription:
         info = await accept_bidi(peer)
         began = trio.current_time()
@@ -148,7 +148,7 @@ async def test_properties_that_never_come(autojump_clock):
 
 
 async def test_streams_that_never_say_what_they_are(autojump_clock):
-    """a stream whose type does not come is refused after `Limits.setup_timeout`, and its place is free."""
+    """A stream whose type does not arrive is refused after `Limits.setup_timeout`, and frees its slot."""
     limits = moqt.Limits(max_streams=4)
     async with raw_peer(limits=limits) as (peer, session):
         began = trio.current_time()
@@ -166,7 +166,7 @@ async def test_streams_that_never_say_what_they_are(autojump_clock):
 
 
 async def test_streams_that_end_before_their_type():
-    """a stream that is finished or reset before its type was never anything, and frees its place at once."""
+    """A stream that is finished or reset before its type is dropped, and frees its slot at once."""
     limits = moqt.Limits(max_streams=4)
     async with raw_peer(limits=limits) as (peer, session):
         await settled()
@@ -186,7 +186,7 @@ async def test_streams_that_end_before_their_type():
 
 
 async def test_groups_that_are_not_received():
-    """empty groups, and groups that are reset, are bounded too while the application does not receive."""
+    """Empty groups, and groups that are reset, are bounded too while the application does not receive."""
     limits = moqt.Limits(max_streams=8, stream_window=4096, connection_window=16 * 1024)
     async with raw_peer(limits=limits) as (peer, session), session.subscribe("b", "t") as subscription:
         await answered_subscription(peer)

@@ -1,7 +1,7 @@
 """Row 2 of the faults, and the frames of rows 4 and 8: a frame that is too long, cut short, or out of time.
 
-Each breaks its own stream and nothing else, in every version: its reader learns what was wrong, the peer is told
-to stop, and other tracks of the session go on.
+Each breaks its own stream and nothing else, in every version: its reader gets the error, the stream is stopped, and
+other tracks of the session go on.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def check_delivery(peer: Peer, subscription: moqt.Subscription, subscribe_
 @each_version
 @pytest.mark.parametrize("size", [MAX_FRAME + 1, MAX], ids=["limit+1", "2^62-1"])
 async def test_a_frame_over_the_limit_resets_its_group_and_nothing_else(name, size):
-    """A frame that promises more than `max_frame` is LimitExceeded at the reader; the session and other tracks live."""
+    """A frame that over `max_frame` is LimitExceeded at the reader; the session and other tracks go on."""
     async with hostile_peer(name, limits=LIMITS) as peer:
         broken, other = await peer.subscription("broken"), await peer.subscription("other")
         stream = await peer.group(0, 1, frame(name, b"before") + frame(name, b"x" * 50, size=encode(size)))
@@ -66,7 +66,7 @@ async def test_a_frame_over_the_limit_resets_its_group_and_nothing_else(name, si
             await check_stopped(peer, stream, FRAME_TOO_LARGE)
         assert broken.statistics().groups_reset == 1
         await check_delivery(peer, other, 1)
-        # The broken track's next group is as good as any.
+        # The broken track's next group arrives.
         await check_delivery(peer, broken, 0)
 
 
@@ -112,7 +112,7 @@ async def test_a_frame_of_exactly_the_limit_is_delivered(name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("moq-lite-01", "moq-lite-02")])
 async def test_a_fetched_frame_over_the_limit_ends_the_fetch(name):
-    """What is fetched is held to the same limit: the reader learns it, the request is given up, the session lives."""
+    """A fetch has the same limit: its reader gets the error, the request is cancelled, the session goes on."""
     async with hostile_peer(name, limits=LIMITS) as peer, peer.session.fetch("a", "t", 1) as reader:
         stream = await accept_bidi(peer.connection)
         stream.write(frame(name, b"before") + frame(name, b"", size=LARGEST))
@@ -129,7 +129,7 @@ async def test_a_fetched_frame_over_the_limit_ends_the_fetch(name):
 
 @each_version
 def test_a_frame_of_the_default_limit_is_not_allocated_before_it_comes(name):
-    """The largest frame that is allowed takes memory as it arrives, never for what its header promises."""
+    """The largest frame that is allowed takes memory as it arrives, never for the length in its header."""
     limits = moqt.Limits()
     decoder = dialects.get(name).frame_decoder(limits)
     tracemalloc.start()
@@ -218,7 +218,7 @@ TOO_LATE = {"above 2^62-1": b"\xff" * 7 + b"\xfe"}
 @pytest.mark.parametrize("name", TIMED)
 @pytest.mark.parametrize("delta", [*TOO_EARLY.values(), *TOO_LATE.values()], ids=[*TOO_EARLY, *TOO_LATE])
 async def test_a_timestamp_out_of_range_breaks_its_group(name, delta):
-    """Deltas that lead below 0 or above 2^62-1 are Malformed and never wrap around; the session lives."""
+    """Deltas that lead below 0 or above 2^62-1 are Malformed and never wrap around; the session goes on."""
     async with hostile_peer(name) as peer:
         subscription, other = await peer.subscription(), await peer.subscription("other")
         # 2^61-1 twice is still a timestamp; a third time is not.

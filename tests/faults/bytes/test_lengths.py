@@ -1,7 +1,7 @@
-"""Row 1 and row 3 of the faults: lengths and counts that promise far more than is there, in every version.
+"""Row 1 and row 3 of the faults: lengths and counts far above the bytes that follow, in every version.
 
 Where messages have lengths, the length alone is refused. moq-transfork-03 has none: there it is the lengths of texts
-and the counts of arrays. Nothing is made for what a length or a count promises.
+and the counts of arrays. Nothing is allocated for a length or a count alone.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_a_length_of_2_62_or_over_the_limit_is_refused_before_the_body(place):
         assert machine.receive_data(b"\x00" * 100, False) == []
 
 
-# What stands in front of the first path of each message of moq-transfork-03 that has one.
+# The bytes in front of the first path of each message of moq-transfork-03 that has one.
 BEFORE_PATH = {
     Expect.ANNOUNCE_REQUEST: b"",
     Expect.ANNOUNCE_REPLY: b"\x01",
@@ -154,7 +154,7 @@ async def test_a_session_closes_with_protocol_violation_for_a_length_of_2_62(pla
     """On a live session the peer's length of 2^62-1 ends the session with the version's PROTOCOL_VIOLATION.
 
     In a group's header it ends that stream alone. Where moq-transfork-03 has neither a length nor a text, the number
-    that comes first is taken for what it is, and the session lives.
+    that comes first is a valid value, and the session goes on.
     """
     async with hostile_peer(
         place.version,
@@ -235,7 +235,7 @@ COUNTS = _counted()
 def test_a_count_of_a_million_in_ten_bytes_is_refused(what, place, kind, fields, limit):
     """An array that claims a million items in no bytes is refused with PROTOCOL_VIOLATION, and nothing is made for it.
 
-    A batch of moq-lite-01 and -02 may have that many by its own limit; there it is the missing bytes that tell.
+    A batch of moq-lite-01 and -02 may have that many by its own limit; there the missing bytes are the error.
     """
     for count in (MILLION, LARGEST):
         error = refused(place.machine(), kind + message(place, fields + count))

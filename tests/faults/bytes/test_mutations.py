@@ -1,7 +1,7 @@
 """Row 9 of the faults: mutated streams, fed to every machine of every version and to live sessions.
 
-Only the documented exceptions come out, none takes long, and nothing is left behind. This is the short form of
-`make fuzz`, with the same mutations; that one is held here to cover every version and every vector.
+Only the documented exceptions are raised, no input takes long, and no state is left. This is the short form of
+`make fuzz`, with the same mutations; it is checked here that `make fuzz` covers every version and every vector.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ def test_mutated_streams_raise_only_what_is_documented(name):
 
 
 @each_version
-async def test_mutated_streams_leave_a_session_that_closes_or_lives(name, caplog, autojump_clock):
+async def test_mutated_streams_on_a_live_session(name, caplog, autojump_clock):
     """On live sessions mutated requests, replies and groups end their stream or the session, and nothing else happens.
 
-    A session that lives still answers; one that closed says PROTOCOL_VIOLATION. Each mistake is one line in the log.
+    A session that goes on still answers; one that closed has PROTOCOL_VIOLATION. Each mistake is one line in the log.
     """
     caplog.set_level(logging.INFO, "moqt_trio")
     chance = random.Random(f"live {name}")

@@ -65,7 +65,7 @@ def wide(width, monkeypatch):
 
 @each_width
 @pytest.mark.parametrize(("place", "wire"), CASES, ids=case_id)
-def test_numbers_may_be_spelled_with_more_bytes_than_they_need(place, wire, wide):
+def test_numbers_may_be_encoded_with_more_bytes_than_they_need(place, wire, wide):
     """Every vector with each of its numbers, lengths and types in two, four and eight bytes reads as it does."""
     message = place.dialect.read_untrusted(place.expect, StreamBuffer(wire), LIMITS)
     if getattr(message, "restart", False):
@@ -83,7 +83,7 @@ def test_numbers_may_be_spelled_with_more_bytes_than_they_need(place, wire, wide
 
 @each_width
 @pytest.mark.parametrize("shake", SHAKES, ids=str)
-def test_numbers_of_a_handshake_may_be_spelled_longer(shake, wide):
+def test_numbers_of_a_handshake_may_be_encoded_longer(shake, wide):
     """So it is in every handshake: versions, parameters and lengths."""
     if shake.by_client:
         found = handshake.read_client_untrusted(StreamBuffer(shake.wire), LIMITS)
@@ -99,7 +99,7 @@ def test_numbers_of_a_handshake_may_be_spelled_longer(shake, wide):
 
 @each_width
 @each_version
-def test_the_numbers_of_frames_may_be_spelled_longer(name, wide):
+def test_the_numbers_of_frames_may_be_encoded_longer(name, wide):
     """Lengths and timestamps of frames, and of datagrams, may take more bytes than they need."""
     dialect = dialects.get(name)
     frames = [Frame(b"a", 70_000), Frame(b"", 3), Frame(b"b" * 64, 4)]
@@ -117,7 +117,7 @@ def test_the_numbers_of_frames_may_be_spelled_longer(name, wide):
 
 
 @each_version
-def test_the_type_of_a_stream_may_be_spelled_longer(name):
+def test_the_type_of_a_stream_may_be_encoded_longer(name):
     """A stream's type is a varint as any other; in gomoqt's develop it is one byte, and a longer one is unknown."""
     for place in PLACES:
         if place.version != name or place.ours or place.expect in (Expect.SESSION_UPDATE, *UPDATES):
@@ -236,7 +236,7 @@ async def test_a_session_survives_the_largest_numbers_of_a_reply(name):
 
 
 def impossible(name: str) -> list[dict[str, object]]:
-    """Return what no subscription of a version can say."""
+    """Return arguments that no subscription of a version can carry."""
     wanted: list[dict[str, object]] = [{"priority": 256}, {"priority": -1}]
     if name in UNTIL_02:
         return [*wanted, {"start_group": 0}, {"end_group": 3}, {"start_frame": 1}, {"end_frame": 1, "end_group": 1}]
@@ -293,7 +293,7 @@ def test_a_group_above_the_highest_number_is_a_local_error(name):
     if dialect.features.subscribe_drop:
         with pytest.raises(LocalProtocolError):
             publisher.drop(MAX + 1, MAX + 2)
-    # What ends after the highest number has no number: the end of the stream says it.
+    # There is no number after the highest one: the end of the stream marks the end of the track.
     assert publisher.end(MAX + 1) == b""
 
 
@@ -348,7 +348,7 @@ async def test_a_track_may_end_with_the_highest_group(name):
 
 @pytest.mark.parametrize("name", TIMED)
 async def test_a_timestamp_that_no_stream_can_say_costs_its_group(name, caplog):
-    """A frame whose timestamp has no spelling is reported as a lost group; the track and both sessions go on."""
+    """A frame whose timestamp cannot be encoded is reported as a dropped group; the track and both sessions go on."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", delivery="reliable")
     with trio.fail_after(10):

@@ -1,8 +1,8 @@
 """Row 10 of the faults: random operations on two sides of a session, in every version.
 
-The driver is careless and the peer is bad: methods are called at any time, streams are ended anywhere, bytes on their
-way are changed. What comes of it is a documented error or nothing: no KeyError, no assertion, no id that stays in use.
-`tests/protocol/test_pair.py` has two correct sides and a model of what they hear; here nothing is correct.
+Neither the caller nor the peer is correct: methods are called at any time, streams are ended anywhere, bytes on their
+way are changed. The result is a documented error or nothing: no KeyError, no assertion, no id that stays in use.
+`tests/protocol/test_pair.py` has two correct sides and a model of their events.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Half:
 
 @attrs.define(eq=False)
 class Stream:
-    """A stream: the machine of each side, what each has written, and whether it has let go."""
+    """A stream: the machine of each side, what each has written, and whether it was released."""
 
     machines: tuple[StreamMachine, StreamMachine]
     halves: tuple[Half, Half] = attrs.Factory(lambda: (Half(), Half()))
@@ -140,7 +140,7 @@ class Operations(RuleBasedStateMachine):
                 half.data = b""
 
     def _feed(self, stream: Stream, side: int, take: Callable[[StreamMachine], list[Event]]) -> None:
-        """Has a machine take something; a mistake ends what its scope says."""
+        """Makes a machine receive something; a mistake ends the stream or the session, by its scope."""
         machine = stream.machines[side]
         mistake: RemoteProtocolError | None = None
         events: list[Event] = []
@@ -208,12 +208,12 @@ class Operations(RuleBasedStateMachine):
     sides = st.integers(0, 1)
     alive = precondition(lambda self: not self.over)
 
-    # -- what a driver asks of a core ------------------------------------------------------------------------
+    # -- calls of a core -------------------------------------------------------------------------------------
 
     @alive
     @rule(side=sides, what=st.integers(0, 5), data=st.data())
     def request(self, side: int, what: int, data: st.DataObject) -> None:
-        """Make a request, perhaps one that no version can say; then nothing has changed."""
+        """Make a request, perhaps one that no version can carry; then nothing has changed."""
         core, draw, before = self.cores[side], data.draw, self._held()
         ranges = {
             "priority": numbers | st.just(255),
@@ -247,7 +247,7 @@ class Operations(RuleBasedStateMachine):
     @alive
     @rule(side=sides, subscribe_id=st.integers(0, 3), sequence=numbers, start=st.just(0) | numbers, content=frames)
     def group(self, side: int, subscribe_id: int, sequence: int, start: int, content: list[Frame]) -> None:
-        """Open a group for a subscription that may be there, and write frames that it may be able to carry."""
+        """Open a group for a subscription that may exist, and write frames that the version may be able to carry."""
         try:
             machine = self.cores[side].group(subscribe_id, sequence, start)
         except LocalProtocolError:
@@ -265,7 +265,7 @@ class Operations(RuleBasedStateMachine):
         event = self.cores[1 - side].receive_datagram(payload)
         assert event is None or event.subscribe_id in self.cores[1 - side]._state.issued
 
-    # -- what a driver asks of a machine ---------------------------------------------------------------------
+    # -- calls of a machine ----------------------------------------------------------------------------------
 
     def _act(self, stream: Stream, side: int, call: Callable[[], bytes | None]) -> None:
         try:
@@ -332,7 +332,7 @@ class Operations(RuleBasedStateMachine):
     @precondition(lambda self: self.streams)
     @rule(data=st.data(), side=sides, how=st.sampled_from(["fin", "reset", "stop", "release", "give up"]))
     def end(self, data: st.DataObject, side: int, how: str) -> None:
-        """End a half of a stream, refuse one, or let go of it, wherever it stands."""
+        """End a half of a stream, refuse one, or release it, in any state."""
         stream = data.draw(st.sampled_from(self.streams))
         if how == "stop":
             self._feed(stream, side, lambda machine: machine.receive_stop(3))
@@ -375,7 +375,7 @@ class Operations(RuleBasedStateMachine):
     @precondition(lambda self: self.over)
     @rule()
     def reconnect(self) -> None:
-        """After a mistake that ended the session, lets go of it and begins another."""
+        """After a mistake that ended the session, releases it and begins another."""
         self.teardown()
         self._connect()
 
@@ -392,7 +392,7 @@ class Operations(RuleBasedStateMachine):
             assert repr(self.cores[side])
 
     def teardown(self) -> None:
-        """Once every stream is let go, nothing is left, and letting go again does nothing."""
+        """Once every stream is released, nothing is left, and a second release does nothing."""
         for _ in range(2):
             for stream in self.streams:
                 for side in (0, 1):

@@ -59,7 +59,7 @@ cuts = st.lists(st.integers(1, 40), min_size=1, max_size=6).map(by_steps)
 
 @pytest.mark.parametrize(("place", "wire"), CASES, ids=case_id)
 def test_a_message_is_the_same_in_pieces(place, wire):
-    """Every vector, twice in a row and cut between any two bytes, says what it says in one piece."""
+    """Every vector, twice in a row and cut between any two bytes, has the events that it has in one piece."""
     stream = wire + wire
     expected = outcome(place.machine(), [stream], fin=True)
     assert outcome(place.machine(), by_bytes(stream), fin=True) == expected
@@ -81,7 +81,7 @@ def test_a_handshake_is_the_same_in_pieces(shake):
 
 @each_version
 def test_a_mistake_is_the_same_in_pieces(name):
-    """What comes before a mistake is heard, and the mistake is the same one, wherever the stream is cut."""
+    """The events before a mistake are reported, and the mistake is the same one, wherever the stream is cut."""
     places = [(place, wire) for place, wire in CASES if place.version == name]
 
     @quick
@@ -121,7 +121,7 @@ def test_frames_in_front_of_a_broken_one_are_read_however_they_are_cut(name):
 
 @attrs.define
 class Conversation:
-    """A client and a server of one version that say everything the version can say; every stream passes a cut."""
+    """A client and a server of one version that send every message of the version; every stream passes a cut."""
 
     name: str
     cut: Cut
@@ -137,7 +137,7 @@ class Conversation:
         self.heard.append((what, merged(events)))
 
     def run(self) -> list[tuple[str, list[Event]]]:
-        """Return what each side heard, in order."""
+        """Return the events of each side, in order."""
         dialect = dialects.get(self.name)
         features = dialect.features
         setup = Setup(ProbeLevel.REPORT)
@@ -210,7 +210,7 @@ FRAMES = [Frame(b"", 5000), Frame(b"x" * 63, 4000), Frame(b"y" * 64, 4000), Fram
 
 @each_version
 def test_a_conversation_is_the_same_one_byte_at_a_time(name):
-    """A session that says everything its version can say is heard alike in one piece and byte by byte."""
+    """A session with every message of its version has the same events in one piece and byte by byte."""
     heard = Conversation(name, whole).run()
     assert Conversation(name, by_bytes).run() == heard
     assert all(events for what, events in heard if what != "setup")
@@ -218,7 +218,7 @@ def test_a_conversation_is_the_same_one_byte_at_a_time(name):
 
 @each_version
 def test_a_conversation_is_the_same_however_it_is_cut(name):
-    """So it is with any other cut."""
+    """The same holds for any other cut."""
     heard = Conversation(name, whole).run()
 
     @quick

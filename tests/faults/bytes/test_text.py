@@ -1,8 +1,8 @@
 """Row 7 of the faults: hostile text in paths, names and URIs, in every message that has some, in every version.
 
 What is no UTF-8, too long or too deep ends the session. Everything else is opaque: control characters, escape sequences
-and dots mean nothing here, reach the application as they are, and show in logs as one line of plain ASCII. Slashes at
-the ends of a path or doubled mean nothing either, but in a tuple a part that is empty or has a slash has no place.
+and dots have no meaning here, reach the application as they are, and show in logs as one line of plain ASCII. Slashes
+at the ends of a path or doubled are dropped, but in a tuple a part that is empty or has a slash is refused.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def said(event: object) -> list[str]:
             return []
 
 
-def without_spelling(event: object) -> object:
+def canonical(event: object) -> object:
     """Return an event with its path in place of what the peer wrote."""
     if isinstance(event, SubscribeRequested | FetchRequested):
         return attrs.evolve(event, request=attrs.evolve(event.request, broadcast=str(event.path)))
@@ -180,12 +180,12 @@ def without_spelling(event: object) -> object:
 @pytest.mark.parametrize("new", OPAQUE.values(), ids=OPAQUE.keys())
 @each_text
 def test_text_is_opaque(text, new):
-    """Control characters, escape sequences, dots and the like are taken as they are, wherever a text stands."""
+    """Control characters, escape sequences, dots and the like are read as they are, wherever a text is."""
     events, error = outcome(text.place.machine(), [text.message(new.encode())])
     assert error is None
     texts = [part for event in events for part in said(event)]
     if text.before[:1] == b"\x00" and text.place.expect is Expect.ANNOUNCE_REPLY and not text.kind:
-        assert texts == []  # the end of something that never was
+        assert texts == []  # the end of an announcement that does not exist
     else:
         assert any(new in part.split("/") or new == part for part in texts), texts
 
@@ -226,7 +226,7 @@ def test_slashes_at_the_ends_and_doubled_mean_nothing(text):
         assert [said(event) for event in slashes[0]] == [["//a///b/"]]
         assert plain[0][0].prefix == slashes[0][0].prefix
     else:
-        assert [without_spelling(event) for event in plain[0]] == [without_spelling(event) for event in slashes[0]]
+        assert [canonical(event) for event in plain[0]] == [canonical(event) for event in slashes[0]]
 
 
 @pytest.mark.parametrize("part", [b"", b"a/b", b"/", b"/a"], ids=["empty", "slash inside", "slash", "slash in front"])
@@ -264,7 +264,7 @@ UGLY = "".join(text for name, text in OPAQUE.items() if name not in ("dots", "do
 
 
 def check_log(caplog: pytest.LogCaptureFixture, count: int) -> None:
-    """The library said this many things, each on one line of plain ASCII."""
+    """The library logged this many records, each on one line of plain ASCII."""
     records = [record for record in caplog.records if record.name.startswith("moqt_trio.")]
     assert len(records) == count
     for record in records:
@@ -336,7 +336,7 @@ async def test_announced_and_refused_names_reach_the_application_as_they_are(nam
 
 @each_version
 async def test_a_reason_for_closing_is_shown_on_one_line(name, caplog):
-    """What the peer gives as its reason is escaped and cut before anybody can print it."""
+    """The peer's reason is escaped and cut before the application gets it."""
     caplog.set_level(logging.DEBUG, "moqt_trio")
     async with hostile_peer(name) as peer:
         peer.connection.close(7, UGLY * 10)

@@ -70,7 +70,7 @@ def test_a_stream_finished_inside_a_message_is_malformed(place, wire):
             assert error[2] == ("session" if place.expect in ENDS_SESSION else "stream")
             if place.expect in ENDS_SESSION:
                 assert error[1] == VIOLATION
-            # A probe is asked for by its stream alone.
+            # The stream alone is the request for a probe.
             assert len(events) == (place.expect is Expect.PROBE and not place.ours and cut == 1) or not events
 
 
@@ -96,7 +96,7 @@ def test_a_length_that_ends_inside_the_fields_is_malformed(place, wire):
             assert place.version == DEVELOP
             assert place.expect in LEFT_OUT or (cut == 0 and events == [])
         elif error[0] is not Malformed:
-            # It was read, and refused for what it says.
+            # It was read, and refused for its values.
             assert place.version == DEVELOP
             assert place.expect in LEFT_OUT
         else:
@@ -187,7 +187,7 @@ def test_bytes_after_the_fields_are_malformed(place, wire, extra):
     if place.version == DEVELOP and place.expect in WITH_PARAMETERS and extra == b"\x00" and error is None:
         return
     if error is not None and error[0] is not Malformed:
-        # An announcement that names what is not there.
+        # An announcement that names a missing one.
         raise AssertionError(error)
     check(place, error)
 

@@ -39,7 +39,7 @@ def no_descriptors():
 
 
 async def test_want_of_descriptors(caplog):
-    """It says so in the log, goes on, and serves who waited as soon as there are descriptors again."""
+    """It logs this, goes on, and serves the waiting clients as soon as there are descriptors again."""
     async with serving(hello) as listener:
         with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_STREAM) as sock:
             with no_descriptors():

@@ -46,7 +46,7 @@ async def test_bad_network(loss):
 
 
 async def test_blackhole_ends_both_sides():
-    """When the network goes silent the idle timeout ends the connection on both sides, and says so."""
+    """When no packet arrives the idle timeout ends the connection on both sides, and the reason says so."""
     limits = Limits(idle_timeout=0.4)
     ends = []
     ready = trio.Event()
@@ -126,7 +126,7 @@ async def test_the_packet_that_closes_is_repeated():
 
 
 async def test_a_server_that_vanished(monkeypatch):
-    """A server whose port is closed without a word is found out by what the kernel says, before the idle timeout."""
+    """A server whose port was closed without a packet is detected by the kernel's error, before the idle timeout."""
     monkeypatch.setattr(dial, "_GONE_AFTER", 0.2)
     async with trio.open_nursery() as nursery:
         hole = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -155,7 +155,7 @@ async def test_a_server_that_vanished(monkeypatch):
             async with connect_quic("127.0.0.1", hole.getsockname()[1], client_settings()) as client:
                 relay.cancel()
                 stream = await client.open_uni()
-                stream.write(b"anybody?")
+                stream.write(b"are you there?")
                 with trio.fail_after(5):
                     error = await client.wait_closed()
         assert isinstance(error, SessionClosed)
@@ -273,7 +273,7 @@ async def test_version_negotiation():
 
 
 async def test_a_client_that_dies_in_its_handshake():
-    """A client that vanishes in mid-handshake is forgotten after `handshake_timeout`."""
+    """A client that vanishes in mid-handshake is dropped after `handshake_timeout`."""
     async with serving(limits=Limits(handshake_timeout=0.2)) as listener:
         hostile = Hostile(listener.port)
         hostile.start()

@@ -1,4 +1,4 @@
-"""Faults of a QUIC peer: what it may not send, and what it keeps to itself."""
+"""Faults of a QUIC peer: frames that it may not send, and frames that it does not send."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def test_a_datagram_that_fits_no_packet(size):
 
 
 async def test_stopping_what_has_ended():
-    """Stopping or resetting a stream that is long over does nothing, on either side."""
+    """Stopping or resetting a stream that has ended does nothing, on either side."""
     async with quic_pair() as (client, server):
         stream = await client.open_bidi()
         stream.write(b"x", True)
@@ -135,7 +135,7 @@ async def test_stopping_what_has_ended():
 
 
 async def test_reset_churn_returns_every_credit():
-    """Thousands of streams that are opened and reset, read only by a handler, leave nothing behind."""
+    """Thousands of streams that are opened and reset, read only by a handler, leave no state."""
     async with quic_pair(Limits(max_streams=16)) as (client, server):
         acceptor = Acceptor()
         server.handler = acceptor

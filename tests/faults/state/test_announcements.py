@@ -62,7 +62,7 @@ async def test_an_announcement_that_starts_twice(version):
 
 
 async def test_a_second_start_is_a_restart_in_moq_lite_05():
-    """There it replaces what was said: the route is another, the broadcast was there all along."""
+    """There it updates the announcement: the route has changed, the broadcast stays active."""
     async with hostile(LITE_05) as (peer, session, wire), session.announcements() as announcements:
         stream = await asked(peer)
         stream.write(wire.first("a") + wire.active("a", 5))
@@ -74,7 +74,7 @@ async def test_a_second_start_is_a_restart_in_moq_lite_05():
 
 @each_version_with_paths
 async def test_an_end_without_a_start_is_tolerated(version):
-    """Where an end names a path, it may belong to what was dropped as a loop on its way: it means nothing."""
+    """Where an end names a path, it may belong to an announcement that was dropped as a loop: it is ignored."""
     async with hostile(version) as (peer, session, wire), session.announcements() as announcements:
         stream = await asked(peer)
         stream.write(wire.first() + wire.ended("a/t", 0) + wire.active("b/t") + wire.ended("b/t", 0))

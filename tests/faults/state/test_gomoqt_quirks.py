@@ -97,7 +97,7 @@ async def test_a_server_whose_parameters_are_nil(parameters):
 
         async def answer() -> None:
             stream = await accept_bidi(peer)
-            # gomoqt's server says nothing to a client that names no path, and looks for it after a slash of its own.
+            # gomoqt's server does not answer a client that names no path, and puts a slash of its own before the path.
             assert await read_exactly(stream, len(WIRE.hello)) == WIRE.hello
             stream.write(WIRE.framed(NUMBER + parameters))
 
@@ -111,7 +111,7 @@ async def test_a_server_whose_parameters_are_nil(parameters):
 
 @pytest.mark.parametrize("cut", [False, True], ids=["whole", "by bytes"])
 async def test_zeros_between_announcements(cut):
-    """LIVE is written as two bytes and a stray zero; zeros between announcements are no announcements."""
+    """LIVE is written as two bytes and a zero; zeros between announcements are no announcements."""
     async with hostile(DEVELOP, peer_is_client=False) as (peer, session, wire):
         async with session.announcements() as announcements:
             stream = await accept_bidi(peer)
@@ -129,7 +129,7 @@ async def test_zeros_between_announcements(cut):
 
 
 async def test_our_live_has_the_suffix_that_gomoqt_waits_for():
-    """Its reader takes a LIVE without a suffix for a broken message: ours counts the empty one."""
+    """Its reader rejects a LIVE without a suffix: we write the empty suffix."""
     async with hostile(DEVELOP) as (peer, session, wire), session.publish("b", published("t")):
         stream = await peer.open_bidi()
         # A nil prefix is counted as no byte, and a zero is left after the message.
@@ -165,7 +165,7 @@ async def test_whole_paths_where_suffixes_belong():
 
 
 async def test_suffixes_that_look_like_whole_paths():
-    """A peer that writes suffixes is known by its LIVE, or by its first other suffix: `a/a` below `a` is no `a`."""
+    """A peer that writes suffixes is recognized by its LIVE, or its first other suffix: `a/a` below `a` is not `a`."""
     async with hostile(DEVELOP) as (peer, session, wire):
         for proof in (bytes.fromhex("02 02 00"), wire.active("b/t")):
             async with session.announcements("a") as announcements:

@@ -22,7 +22,7 @@ from tests.faults.state_wire import DEVELOP, numbers
 from tests.transport.awaiting import accept_bidi, accept_uni
 
 LEAST_ROUND_TRIP = 0.005
-"""Seconds that this library takes for a round trip that was not measured yet."""
+"""Seconds that this library assumes for a round trip that was not measured yet."""
 INFO_BYTES = 4
 """The length of an INFO with small numbers, its own length included."""
 HEAD_BYTES = 16
@@ -42,10 +42,10 @@ def published(*names: str) -> moqt.Broadcast:
 
 @attrs.frozen
 class SlowInfo:
-    """A link that holds up the server's INFO, which is known by its size, as the loss of a packet would.
+    """A link that delays the server's INFO, which is recognized by its size, as the loss of a packet would.
 
     Attributes:
-        delay: Seconds that it is held up.
+        delay: Seconds of the delay.
     """
 
     delay: float
@@ -131,7 +131,7 @@ async def test_a_group_that_is_refused_is_not_the_end():
 
 
 async def test_a_publisher_that_resets_everything_with_0():
-    """gomoqt answers FIN, and whatever it does not like, with 0 on both halves: a reset, and no more than that."""
+    """gomoqt answers FIN, and everything that it refuses, with 0 on both halves: that counts as a reset."""
     async with hostile(DEVELOP, peer_is_client=False) as (peer, session, wire):
         async with session.subscribe("b", "t") as subscription:
             stream = await answer_subscription(peer, wire)
@@ -147,7 +147,7 @@ async def test_a_publisher_that_resets_everything_with_0():
 
 
 async def test_zeros_after_a_subscription():
-    """The bytes after SUBSCRIBE and its updates may be counted short: a zero there means nothing."""
+    """The bytes after SUBSCRIBE and its updates may be counted short: a zero there is ignored."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
     async with hostile(DEVELOP) as (peer, session, wire), session.publish("b", broadcast):
@@ -188,10 +188,10 @@ async def test_streams_that_come_in_single_bytes():
         assert await (await subscription.receive()).read_all() == [b"hello"]
 
 
-@pytest.mark.parametrize("carrier", ["quic", "webtransport"])
-async def test_codes_travel_as_they_are_over_raw_quic(carrier):
-    """gomoqt's codes stand on the wire of QUIC as they are, and in WebTransport's form where the session is one."""
-    async with hostile_over(carrier, DEVELOP) as (peer, session, wire), session.publish("b", published("t")):
+@pytest.mark.parametrize("transport", ["quic", "webtransport"])
+async def test_codes_travel_as_they_are_over_raw_quic(transport):
+    """gomoqt's codes are unmapped over raw QUIC, and in WebTransport's form in a WebTransport session."""
+    async with hostile_over(transport, DEVELOP) as (peer, session, wire), session.publish("b", published("t")):
         await still_serves(peer, wire)
         async with session.subscribe("b", "t") as subscription:
             stream = await answer_subscription(peer, wire, accept=False)
@@ -204,7 +204,7 @@ async def test_codes_travel_as_they_are_over_raw_quic(carrier):
 
 @pytest.mark.parametrize("make", [lambda session: session.goaway(), lambda session: session.probe().__aenter__()])
 async def test_what_gomoqt_lacks(make):
-    """It has no GOAWAY and no probes: asking for one is refused here, and writes nothing."""
+    """It has no GOAWAY and no probes: a request for one is refused here, and writes nothing."""
     async with hostile(DEVELOP, link=LossyLink()) as (_, session, _wire):
         with pytest.raises(moqt.LocalProtocolError, match="streams"):
             await make(session)

@@ -1,4 +1,4 @@
-"""What arrives too late: after unsubscribing, after leaving a list, after FIN and after a reset."""
+"""Data that arrives too late: after unsubscribing, after the end of a request, after FIN and after a reset."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tests.faults.state_wire import ALL, CANCELLED, IN_BAND, LITE_01, LITE_02, W
 from tests.transport.awaiting import accept_bidi, accept_uni
 
 each_version = pytest.mark.parametrize("version", ALL)
-each_carrier = pytest.mark.parametrize("carrier", ["memory", "quic", "webtransport"])
+each_transport = pytest.mark.parametrize("transport", ["memory", "quic", "webtransport"])
 
 
 @pytest.fixture(autouse=True)
 def no_complaint(caplog):
-    """Nothing that comes late is worth more than a line of information."""
+    """Late data is logged with INFO at most."""
     with caplog.at_level(logging.INFO):
         yield
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-@each_carrier
+@each_transport
 @each_version
-async def test_groups_after_unsubscribing(carrier, version):
+async def test_groups_after_unsubscribing(transport, version):
     """More of a running group, and further groups, are stopped: whole, begun or reset, they break no rule."""
-    async with hostile_over(carrier, version) as (peer, session, wire):
+    async with hostile_over(transport, version) as (peer, session, wire):
         async with session.subscribe("b", "t") as subscription:
             await answer_subscription(peer, wire)
             running = await peer.open_uni()
@@ -54,11 +54,11 @@ async def test_groups_after_unsubscribing(carrier, version):
         assert subscription.statistics().groups_received == 1
 
 
-@each_carrier
+@each_transport
 @each_version
-async def test_answers_after_unsubscribing(carrier, version):
-    """What a publisher wrote before it learned of the subscription's end is ignored, and its streams are stopped."""
-    async with hostile_over(carrier, version) as (peer, session, wire):
+async def test_answers_after_unsubscribing(transport, version):
+    """Data that a publisher wrote before it got the subscription's end is ignored, and its streams are stopped."""
+    async with hostile_over(transport, version) as (peer, session, wire):
         async with session.subscribe("b", "t"):
             stream = await answer_subscription(peer, wire, accept=False)
         with contextlib.suppress(moqt.StreamReset):
@@ -73,11 +73,11 @@ async def test_answers_after_unsubscribing(carrier, version):
         assert session.closed is None
 
 
-@each_carrier
+@each_transport
 @pytest.mark.parametrize("version", [name for name in ALL if name not in (LITE_01, LITE_02)])
-async def test_frames_after_leaving_a_fetch(carrier, version):
+async def test_frames_after_leaving_a_fetch(transport, version):
     """The frames of a fetch that was cancelled are stopped."""
-    async with hostile_over(carrier, version) as (peer, session, wire):
+    async with hostile_over(transport, version) as (peer, session, wire):
         async with session.fetch("b", "t", 1) as reader:
             stream = await accept_bidi(peer)
             frame = wire.group(0, 0, b"one")[len(wire.group(0, 0)) :]
@@ -90,13 +90,13 @@ async def test_frames_after_leaving_a_fetch(carrier, version):
         assert session.closed is None
 
 
-@each_carrier
+@each_transport
 @each_version
-async def test_a_subscriber_that_leaves_and_goes_on(carrier, version):
-    """After its FIN a subscriber may still reset, stop, and refuse groups: each is taken in silence."""
+async def test_a_subscriber_that_leaves_and_goes_on(transport, version):
+    """After its FIN a subscriber may still reset, stop, and refuse groups: each is accepted without an error."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
-    async with hostile_over(carrier, version) as (peer, session, wire), session.publish("b", broadcast):
+    async with hostile_over(transport, version) as (peer, session, wire), session.publish("b", broadcast):
         stream = await peer.open_bidi()
         stream.write(wire.subscribe(0))
         with trio.fail_after(5):

@@ -1,4 +1,4 @@
-"""Announcements that go round in a ring of relays, and those that have come too far."""
+"""Announcements in a ring of relays, and those with too many hops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.faults.state_wire import ALL, HOP, LITE_03, LITE_04, LITE_05, LITE_06
 from tests.transport.awaiting import accept_bidi
 
 LISTED = (LITE_06, LITE_06_WIP, LITE_05, LITE_04)
-"""The versions in which an announcement lists the hops that it came by."""
+"""The versions in which an announcement lists its hops."""
 
 each_version = pytest.mark.parametrize("version", ALL)
 each_version_with_hops = pytest.mark.parametrize("version", LISTED)
@@ -29,14 +29,14 @@ OWN_HOP = 11
 
 @attrs.define(eq=False)
 class Relay:
-    """A node of the ring: what it hears from the one before, it offers to the next one.
+    """A node of the ring: it announces to the next one what the one before announced to it.
 
     Attributes:
         hop_id: Its hop id.
         before: Its session with the node before it in the ring.
         next: Its session with the next node.
-        heard: What it received, as paths, whether they are active, and hops.
-        offered: What it offers to the next node.
+        heard: The announcements that it received, as paths, whether they are active, and hops.
+        offered: The announcements that it made to the next node.
     """
 
     hop_id: int
@@ -117,23 +117,23 @@ async def test_a_ring_of_three_relays(version):
 
 @each_version_with_hops
 async def test_our_own_hop_in_an_announcement(version):
-    """What came by ourselves is dropped in silence, and so is its end; what comes after it is delivered."""
+    """An announcement through this side is dropped, and so is its end; the ones after it are delivered."""
     async with hostile(version) as (peer, session, wire), session.announcements() as announcements:
         stream = await accept_bidi(peer)
-        stream.write(wire.first() + wire.active("loop", 5, OWN_HOP, 6) + wire.active("news", 5, 6))
+        stream.write(wire.first() + wire.active("loop", 5, OWN_HOP, 6) + wire.active("fresh", 5, 6))
         change = await announcements.receive()
-        assert (str(change.path), change.active) == ("news", True)
+        assert (str(change.path), change.active) == ("fresh", True)
         assert change.hops == ((5, 6) if version == LITE_04 else (5, 6, HOP))
-        stream.write(wire.ended("loop", 0) + wire.ended("news", 1))
-        gone = await announcements.receive()
-        assert (str(gone.path), gone.active) == ("news", False)
+        stream.write(wire.ended("loop", 0) + wire.ended("fresh", 1))
+        ended = await announcements.receive()
+        assert (str(ended.path), ended.active) == ("fresh", False)
         assert announcements.active == ()
         assert session.closed is None
 
 
 @pytest.mark.parametrize("version", [name for name in ALL if name not in LISTED])
 async def test_versions_whose_announcements_name_no_hop(version):
-    """There is no hop in the bytes to know oneself by: moq-lite-03 counts them, the others have nothing."""
+    """Without hop ids a loop cannot be detected: moq-lite-03 counts the hops, the others have nothing."""
     broadcast = moqt.Broadcast()
     broadcast.track("t")
     async with hostile(version) as (peer, session, wire), session.publish("x", broadcast, hops=(5, 6)):
@@ -148,7 +148,7 @@ async def test_versions_whose_announcements_name_no_hop(version):
 
 @pytest.mark.parametrize("version", [*LISTED, LITE_03])
 async def test_more_hops_than_fit_from_a_peer(version):
-    """32 hops are taken; a list of 33, or a count, is longer than any version allows, and closes the session."""
+    """32 hops are accepted; a list of 33, or a count, is longer than any version allows, and closes the session."""
     async with hostile(version) as (peer, session, wire), session.announcements() as announcements:
         stream = await accept_bidi(peer)
         hops = tuple(range(20, 52))
@@ -161,7 +161,7 @@ async def test_more_hops_than_fit_from_a_peer(version):
 
 @each_version
 async def test_more_hops_than_fit_are_not_passed_on(version):
-    """What has come by as many hops as fit is withheld from the peer in silence; the rest is announced."""
+    """An announcement with the most hops is withheld from the peer; the others are announced."""
     room = 31 if version in (LITE_04, LITE_03) else 32
     broadcast = moqt.Broadcast()
     broadcast.track("t")

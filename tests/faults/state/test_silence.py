@@ -1,4 +1,4 @@
-"""A peer that does not say what is due: how the session starts, what a stream is, what it answers."""
+"""A peer that does not send what is due: the start of the session, a stream's type, an answer."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_a_server_that_does_not_answer(version):
 
 @pytest.mark.parametrize("version", [LITE_03, LITE_04])
 async def test_versions_in_which_nothing_is_due_at_the_start(version):
-    """moq-lite-03 and -04 have neither SETUP nor handshake: with a silent server the session begins at once."""
+    """moq-lite-03 and -04 have neither SETUP nor handshake: the session begins without the server."""
     async with serving(alpns=(version,)) as listener:
         url = f"moqt://localhost:{listener.port}/a"
         with trio.fail_after(5):
@@ -178,12 +178,12 @@ async def test_a_subscription_that_is_never_answered(version, wait, autojump_clo
 
 @each_version
 async def test_a_subscription_that_waits_for_its_first_group(version, autojump_clock):
-    """Once accepted, how long the first group takes is for the caller to say; from moq-lite-05 on the answer, too."""
+    """Once accepted, the library sets no limit on the time for the first group; from moq-lite-05 on for the answer."""
     async with hostile(version) as (peer, session, wire), session.subscribe("b", "t") as subscription:
         await answer_subscription(peer, wire, accept=version not in WITH_SETUP)
-        with trio.move_on_after(10 * session.limits.reply_timeout) as patience:
+        with trio.move_on_after(10 * session.limits.reply_timeout) as deadline:
             await subscription.receive()
-        assert patience.cancelled_caught
+        assert deadline.cancelled_caught
         stream = await peer.open_uni()
         stream.write(wire.group(0, 1, b"x"), fin=True)
         assert await (await subscription.receive()).read_all() == [b"x"]
@@ -192,20 +192,20 @@ async def test_a_subscription_that_waits_for_its_first_group(version, autojump_c
 
 @pytest.mark.parametrize("version", [*IN_BAND, LITE_04, LITE_03])
 async def test_groups_that_come_instead_of_an_answer(version, autojump_clock):
-    """A group says as much as an acceptance: the subscription that gets one is not given up."""
+    """A group counts as an acceptance: a subscription that gets one does not time out."""
     async with hostile(version) as (peer, session, wire), session.subscribe("b", "t") as subscription:
         await answer_subscription(peer, wire, accept=False)
         stream = await peer.open_uni()
         stream.write(wire.group(0, 1, b"x"), fin=True)
         assert await (await subscription.receive()).read_all() == [b"x"]
-        with trio.move_on_after(10 * session.limits.reply_timeout) as patience:
+        with trio.move_on_after(10 * session.limits.reply_timeout) as deadline:
             await subscription.receive()
-        assert patience.cancelled_caught
+        assert deadline.cancelled_caught
 
 
 @pytest.mark.parametrize("version", [*IN_BAND, LITE_04, LITE_03])
 async def test_asking_late_whether_it_was_accepted(version, autojump_clock):
-    """Who asks for the acceptance long after it came, and after the end, does not make a reader wait for ever."""
+    """`wait_accepted` long after the acceptance, and after the end, does not make a reader wait forever."""
     async with hostile(version) as (peer, session, wire), session.subscribe("b", "t") as subscription:
         stream = await answer_subscription(peer, wire)
         group = await peer.open_uni()
@@ -235,7 +235,7 @@ async def test_properties_that_never_come(version, autojump_clock):
 
 @each_version_with_fetch
 async def test_a_fetch_that_is_never_answered(version, autojump_clock):
-    """No reply within `Limits.reply_timeout` is a StreamReset, and the stream is given up."""
+    """No reply within `Limits.reply_timeout` is a StreamReset, and the stream is reset."""
     async with hostile(version) as (peer, session, wire), session.fetch("b", "t", 1) as reader:
         stream = await accept_bidi(peer)
         began = trio.current_time()
@@ -250,7 +250,7 @@ async def test_a_fetch_that_is_never_answered(version, autojump_clock):
 
 @each_version
 async def test_a_request_that_is_never_complete(version, autojump_clock):
-    """Half a request holds its stream and nothing else: others are served, and its reset takes it away."""
+    """Half a request occupies its stream and nothing else: others are served, and its reset frees it."""
     async with hostile(version) as (peer, session, wire):
         halves = []
         for opening in (wire.ask("some/where"), wire.subscribe(7)):

@@ -1,4 +1,4 @@
-"""Streams of unknown types, of types that belong elsewhere, and a second one of what there is once."""
+"""Streams of unknown types, of types of the other direction, and a second one of a type that may be opened once."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_stream_types_of_the_other_direction_are_unknown(version, bidi):
 @pytest.mark.parametrize("version", WITH_SETUP)
 @SIDES
 async def test_a_second_setup_closes_the_session(version, peer_is_client):
-    """What a peer can do is said once: a second SETUP stream is a violation, before any of its message is there."""
+    """SETUP is sent once: a second SETUP stream is a violation, before any of its message has arrived."""
     async with hostile(version, peer_is_client=peer_is_client) as (peer, _, wire):
         await settled()
         stream = await peer.open_uni()
@@ -132,8 +132,8 @@ async def test_a_second_goaway_closes_the_session(version, same_stream):
 
 
 @pytest.mark.parametrize("version", [name for name in TYPED if name != LITE_03])
-async def test_a_client_that_sends_the_server_elsewhere(version):
-    """Only a server may name a place in GOAWAY: a client that does breaks the session."""
+async def test_a_client_that_redirects_the_server(version):
+    """Only a server may name a URI in GOAWAY: a client that does breaks the session."""
     async with hostile(version) as (peer, session, wire):
         stream = await peer.open_bidi()
         stream.write(b"\x05" + wire.framed(b"\x01/"))
@@ -152,7 +152,7 @@ async def test_a_second_probe_is_answered_like_the_first(version):
             answers.append(await stream.receive_some())
             stream.write(b"\x01\x00" if version == LITE_03 else b"\x02\x00\x00")
             answers.append(await stream.receive_some())
-        # Nothing is measured on this link, and 0 says so.
+        # Nothing is measured on this link, which 0 stands for.
         assert answers == [b"\x01\x00" if version == LITE_03 else b"\x02\x00\x00"] * 4
         assert session.closed is None
         await still_serves(peer, wire)
@@ -160,7 +160,7 @@ async def test_a_second_probe_is_answered_like_the_first(version):
 
 @pytest.mark.parametrize("version", WITH_SETUP)
 @pytest.mark.parametrize("parameter", ["02 02 2f61", "03 01 01"], ids=["path", "role"])
-async def test_a_server_that_says_what_only_a_client_may(version, parameter):
+async def test_a_server_with_parameters_of_a_client(version, parameter):
     """A path or a role in a server's SETUP is a violation of the session."""
     async with hostile(version, peer_is_client=False, setup=False) as (peer, _, wire):
         stream = await peer.open_uni()
@@ -170,7 +170,7 @@ async def test_a_server_that_says_what_only_a_client_may(version, parameter):
 
 @pytest.mark.parametrize("version", ALL)
 async def test_an_answer_where_a_request_is_due(version):
-    """Who opens a subscribe stream subscribes: SUBSCRIBE_OK there does not decode as a request.
+    """The opener of a subscribe stream sends the request: SUBSCRIBE_OK there does not decode as one.
 
     It closes the session. Before moq-lite it has the form of a request, for a track that no path can name.
     """

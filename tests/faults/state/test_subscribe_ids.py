@@ -56,7 +56,7 @@ async def test_ten_thousand_such_groups_leave_no_object(version):
     """Memory does not grow with groups of unknown subscriptions: after 10,000 there are as many objects as before."""
     limits = moqt.Limits(max_strays=20 * BATCH + BATCH)
     async with hostile(version, limits=limits) as (peer, session, wire):
-        # What is made once, and kept, is made by the first of them.
+        # Objects that are made once are made by the first of them.
         await send_groups(peer, wire, BATCH)
         gc.collect()
         before = len(gc.get_objects())
@@ -70,7 +70,7 @@ async def test_ten_thousand_such_groups_leave_no_object(version):
 
 @each_version
 async def test_groups_of_a_subscription_that_has_ended_are_not_counted(version):
-    """Late groups of a subscription that we closed are stopped, count for nothing, and never end the session."""
+    """Late groups of a subscription that we closed are stopped, are not counted, and never end the session."""
     limits = moqt.Limits(max_strays=10)
     async with hostile(version, limits=limits) as (peer, session, wire):
         async with session.subscribe("b", "t"):
@@ -120,7 +120,7 @@ async def test_a_subscribe_id_that_is_used_twice(version):
 
 @each_version
 async def test_a_subscribe_id_of_a_refused_subscription(version):
-    """An id that asked for a track that is not there was used, too."""
+    """An id of a request for a missing track counts as used, too."""
     async with hostile(version) as (peer, session, wire):
         await still_serves(peer, wire, 5)
         stream = await peer.open_bidi()

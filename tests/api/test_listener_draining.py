@@ -1,4 +1,4 @@
-"""A listener that shuts down asks every session to leave, and gives each of them the whole grace."""
+"""A listener that shuts down drains every session, and gives each of them the whole grace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 
 @SCHEMES
 async def test_a_session_that_was_asked_before(scheme):
-    """A session whose handler has said GOAWAY itself, and where to, is not cut short when the listener leaves."""
+    """A session whose handler has sent a GOAWAY with a URI itself has the whole grace when the listener shuts down."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", delivery="reliable", max_age=60)
 
@@ -39,7 +39,7 @@ async def test_a_session_that_was_asked_before(scheme):
 
 
 async def test_a_session_that_is_accepted_late():
-    """A session whose handler accepts it only after the listener began to leave is asked to leave, too."""
+    """A session whose handler accepts it only after the shutdown began is drained, too."""
     asked, leaving = trio.Event(), trio.Event()
 
     async def serve(request: moqt.SessionRequest) -> None:
