@@ -20,7 +20,7 @@ import moqt_trio as moqt
 from .errors import EchoFailed, UsageError, describe, first_of
 from .messages import read_messages
 from .names import MAX_AGE, PREFIX, ROUTE, TRACK
-from .options import client_parser, parse_client_options, trusted_fingerprints
+from .options import parse_client_options, trusted_fingerprints
 from .run import EchoRun, print_any_text
 from .signals import raise_interrupt
 
@@ -185,17 +185,14 @@ async def find_echo(announcements: moqt.Announcements) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the client and return its exit code; see `--help`."""
-    options = parse_client_options(arguments)
-    run = EchoRun(options)
+    run = EchoRun(parse_client_options(arguments))
     print_any_text()
     failure: BaseException | None = None
     try:
-        trio.run(run_client, run, read_messages(options))
+        trio.run(run_client, run, read_messages(run.options))
     except* (UsageError, EchoFailed, KeyboardInterrupt, moqt.MoqtError, OSError) as group:
         failure = first_of(group)
-    if isinstance(failure, UsageError):
-        client_parser().error(str(failure))
-    return run.report(failure, partial(explain, url=options.url))
+    return run.report(failure, partial(explain, url=run.options.url))
 
 
 def explain(error: BaseException, url: str) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from .counters import Counters
-from .errors import EchoFailed
-from .options import Options, host_of
+from .errors import EchoFailed, UsageError
+from .options import Options, client_parser, host_of
 
 if TYPE_CHECKING:
     import moqt_trio as moqt
@@ -127,12 +127,14 @@ class EchoRun:
             raise EchoFailed("not everything came back as it was sent")
 
     def report(self, failure: BaseException | None, explain: Callable[[BaseException], str]) -> int:
-        """Print what failed and the summary; return the exit code.
+        """Print what failed and the summary; return the exit code. A usage error ends the program with 2.
 
         Args:
             failure: What ended the run; None when everything came back.
             explain: Returns one line for a failure.
         """
+        if isinstance(failure, UsageError):
+            client_parser().error(str(failure))
         interrupted = isinstance(failure, KeyboardInterrupt)
         try:
             if failure is not None and not interrupted and not isinstance(failure, BrokenPipeError):
