@@ -22,7 +22,7 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def _lone(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+def _only_failure(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """Return the one exception in a group, or None when several tasks failed."""
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
@@ -33,8 +33,8 @@ def _lone(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
 
 
 @asynccontextmanager
-async def open_bare_nursery() -> AsyncIterator[trio.Nursery]:
-    """Open a nursery; an `ExceptionGroup` leaves it only when several tasks failed.
+async def open_unwrapping_nursery() -> AsyncIterator[trio.Nursery]:
+    """Open a nursery that raises a single failure without its `ExceptionGroup`.
 
     Cancellations that travel together with one failure do not count as failures of their own.
     """
@@ -45,17 +45,17 @@ async def open_bare_nursery() -> AsyncIterator[trio.Nursery]:
         _, failures = group.split(trio.Cancelled)
         if failures is None:
             raise
-        lone = _lone(failures)
-        if lone is None:
+        failure = _only_failure(failures)
+        if failure is None:
             raise
-        # The group adds nothing to what the single exception says, so it is not kept as its context either.
-        cause, context = lone.__cause__, lone.__context__
+        # The group adds nothing to the single exception, so it is not kept as its context either.
+        cause, context = failure.__cause__, failure.__context__
         try:
-            raise lone
+            raise failure
         finally:
-            lone.__cause__ = cause
-            lone.__context__ = context
-            del lone
+            failure.__cause__ = cause
+            failure.__context__ = context
+            del failure
 
 
 class Wakeup:

@@ -1,4 +1,4 @@
-"""What every test may rely on."""
+"""Fixtures of every test."""
 
 from __future__ import annotations
 

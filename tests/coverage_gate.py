@@ -24,7 +24,7 @@ def measure(report: dict) -> dict[str, tuple[int, int]]:
 
 
 def judge(report: dict) -> tuple[list[str], bool]:
-    """Returns a line for each group, and whether all of them reach their floor."""
+    """Returns a line for each group, and whether all of them reach their minimum."""
     lines, enough = [], True
     for group, (taken, all_of_them) in measure(report).items():
         percent = 100 * taken / all_of_them if all_of_them else 0.0

@@ -24,7 +24,7 @@ def test_every_file_exists():
 
 
 def test_every_question_is_answered_by_one_file():
-    """A maintainer's question has one answer, which is a file, and no question is asked twice."""
+    """Each question has one answer, which is a file, and no question is there twice."""
     assert len(ANSWERS) >= 15
     assert [answer for _, answer in ANSWERS if not re.fullmatch(r"`[\w/.]+\.py`", answer)] == []
     assert len({question for question, _ in ANSWERS}) == len(ANSWERS)

@@ -1,4 +1,4 @@
-"""What development certificates promise: a short life, a name by SHA-256, and a store that only its owner writes."""
+"""Development certificates: a short validity, a name by SHA-256, and a store that only its owner writes."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ class TestLoad:
 
     @pytest.mark.parametrize("kind", ["crt", "key"])
     def test_missing(self, tmp_path, kind):
-        """A file that is not there is named, with the system's word for it."""
+        """A missing file is named, with the system's error text."""
         files = save(development_certificate(), tmp_path)
         (tmp_path / f"server.{kind}").unlink()
         with pytest.raises(CertificateUnusable, match=rf"server\.{kind} \(No such file"):
@@ -270,7 +270,7 @@ class TestStore:
         assert store.fingerprints(NOW) == (first.fingerprint,)
 
     def test_renewal(self, store):
-        """With less than two days left a new one is made; the old one stays pinned until it expires, then is gone."""
+        """With less than two days left a new one is made; the old one stays pinned until it expires."""
         old = store.current(NOW)
         assert store.current(old.not_after - 2 * DAY).fingerprint == old.fingerprint
         late = old.not_after - 2 * DAY + dt.timedelta(seconds=1)
@@ -291,7 +291,7 @@ class TestStore:
         assert store.current(NOW).fingerprint != ahead.fingerprint
 
     def test_hosts(self, store):
-        """A store for other hosts makes its own certificate; both are pinned, and each spelling of a host counts."""
+        """A store for other hosts makes its own certificate; both are pinned; hosts have a canonical form."""
         local = store.current(NOW)
         other = DevelopmentCertificates(store.directory, hosts=["Cam.test", "2001:db8:0::1"])
         first = other.current(NOW)
@@ -361,7 +361,7 @@ class TestStore:
     @pytest.mark.parametrize("suffix", [".pem", ".key"])
     @pytest.mark.parametrize("damage", [b"", b"nonsense", None], ids=["empty", "nonsense", "missing"])
     def test_damaged(self, store, suffix, damage):
-        """A certificate that lost itself or its key is never served again: a new one is made."""
+        """A certificate whose file or key is missing is never served again: a new one is made."""
         old = store.current(NOW)
         path = store.directory / f"{old.fingerprint.hex()}{suffix}"
         path.unlink() if damage is None else path.write_bytes(damage)

@@ -28,7 +28,7 @@ def run_gate(tmp_path, **branches):
     ("wire", "protocol", "rest", "passes"),
     [(95, 95, 85, True), (100, 90, 85, True), (95, 94, 100, False), (100, 100, 84, False), (0, 0, 100, False)],
 )
-def test_floors(tmp_path, wire, protocol, rest, passes):
+def test_minimums(tmp_path, wire, protocol, rest, passes):
     """Wire and protocol together need 95 % of their branches, everything else 85 %."""
     branches = {"wire/a": (wire, 100), "protocol/b": (protocol, 100), "client": (rest, 100)}
     result = run_gate(tmp_path, **branches)

@@ -104,12 +104,12 @@ def test_limit_exceeded_names_the_limit():
     ],
 )
 def test_texts(error, text):
-    """An error reads as one safe line."""
+    """The text of an error is one safe line."""
     assert str(error) == text
 
 
 def test_attributes():
-    """What an error knows is there as attributes."""
+    """The facts of an error are its attributes."""
     closed = errors.SessionClosed(local_code=1, remote_code=2, reason="r", by_peer=True)
     assert (closed.local_code, closed.remote_code, closed.reason, closed.by_peer) == (1, 2, "r", True)
     assert errors.VersionUnsupported("none", offered=("moq-lite-06",)).offered == ("moq-lite-06",)

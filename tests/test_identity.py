@@ -1,4 +1,4 @@
-"""Which certificate a server shows: renewed before it expires, reloaded when it is asked to, never lost."""
+"""The certificate that a server shows: renewed before it expires, and reloaded on request."""
 
 from __future__ import annotations
 

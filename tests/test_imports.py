@@ -1,4 +1,4 @@
-"""What is imported when: each name of `moqt_trio` loads what it needs, and nothing that only others need."""
+"""Lazy imports: each name of `moqt_trio` loads what it needs, and nothing that only others need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layers of `docs/topics/architecture.md`, enforced by reading every import; nothing is run or imported here."""
+"""The layers of `docs/topics/architecture.md`, checked by reading every import; nothing is run or imported here."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ FILES_OF = {
 EVENT_LOOPS_AND_CLOCKS = {"asyncio", "socket", "threading", "time", "datetime", "random", "secrets"}
 
 SERVERS = {f"moqt_trio.session.publisher.{kind}" for kind in ("announce", "subscribe", "fetch", "track", "probe")}
-"""One server for each kind of request of the peer: none of them knows another."""
+"""One server for each kind of request of the peer: none of them imports another."""
 
 
 class Import(NamedTuple):
@@ -302,16 +302,16 @@ LONGEST = 500
 SHORTEST = 60
 SHORT_FILES: dict[str, str] = {
     "moqt_trio.client.backoff": "a subject of its own: a public value that the reconnect loop is given",
-    "moqt_trio.frame": "a seam: the one type that passes from the decoder to the application",
+    "moqt_trio.frame": "an interface: the one type that passes from the decoder to the application",
     "moqt_trio.http.asyncio_app": "trio_asyncio is imported in this file only",
     "moqt_trio.http.disconnect": "what a client that left means to an application, for HTTP/3 and for TCP",
     "moqt_trio.http.settings": "hypercorn's settings, for HTTP/3 and for TCP",
     "moqt_trio.protocol.goaway": "a subject that has its file beside the other kinds of streams",
     "moqt_trio.session.publisher.track": "a subject that has its file on every layer",
-    "moqt_trio.session.subscriber.subscriber": "a seam: the half of a session, as its connection sees it",
+    "moqt_trio.session.subscriber.subscriber": "an interface: one half of a session, for its connection",
     "moqt_trio.transport.http3.constants": "the wire's numbers, for files on both sides that share nothing else",
     "moqt_trio.transport.http3.fields": "a header section, for both sides of a request and for ASGI, without a codec",
-    "moqt_trio.transport.stream": "a seam: both halves in one stream, which the two halves must not know",
+    "moqt_trio.transport.stream": "an interface: both halves in one stream; the halves do not import each other",
 }
 """Files under `SHORTEST` lines, each with its reason."""
 
@@ -321,13 +321,13 @@ def lines_of(path: Path) -> int:
 
 
 def test_no_long_files():
-    """A file has one idea: past 500 lines it is two."""
+    """A file has at most 500 lines."""
     wrong = {name_of(path): lines_of(path) for path in PATHS if lines_of(path) > LONGEST}
     assert not wrong, wrong
 
 
 def test_short_files_have_a_reason():
-    """A file of a few lines opens for a reason: a seam, a library in its own file, or a subject on every layer."""
+    """A file of a few lines has a reason: an interface, a library in its own file, or a subject on every layer."""
     short = {
         name_of(path)
         for path in PATHS

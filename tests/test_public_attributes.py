@@ -1,6 +1,6 @@
-"""What an object of a public class shows to whoever holds it: what the documentation describes, and nothing else.
+"""The attributes of objects of public classes: those that the documentation describes, and nothing else.
 
-What the parts of the library tell each other has no place there: completion and the reference would offer it.
+Internal attributes are not reachable there: completion and the reference would offer them.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def test_every_class_is_listed():
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_members(name):
-    """An object shows what is listed for its class: nothing internal, nothing that the list does not know."""
+    """An object has the attributes that are listed for its class, and no others."""
     assert visible(getattr(moqt_trio, name)) == set(MEMBERS[name].split())
 
 

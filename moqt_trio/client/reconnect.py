@@ -41,7 +41,7 @@ from ..errors import (
 )
 from ..session.run import received_goaway
 from ..session.session import Session
-from ..tasks import consists_of, open_bare_nursery
+from ..tasks import consists_of, open_unwrapping_nursery
 from ..url import SessionUrl
 from .backoff import Backoff
 from .connect import ConnectOptions, Fingerprints, open_session
@@ -254,7 +254,7 @@ class ReconnectLoop(Generic[T]):
 
     async def run(self, candidate: Candidate) -> T:
         """Run one session after another until a handler's return ends it."""
-        async with open_bare_nursery() as nursery:
+        async with open_unwrapping_nursery() as nursery:
             attempt: _Attempt = await nursery.start(self._run_attempt, candidate)
             await attempt.decided.wait()
             while not self._results:
@@ -286,7 +286,7 @@ class ReconnectLoop(Generic[T]):
                 attempt = _Attempt(candidate, session, trio.current_time())
                 self._attempts.add(attempt)
                 task_status.started(attempt)
-                async with open_bare_nursery() as nursery:
+                async with open_unwrapping_nursery() as nursery:
                     nursery.start_soon(_watch, attempt)
                     with attempt.scope:
                         self._handler_returned(attempt, await self._handler(session))

@@ -44,7 +44,7 @@ from ..session.run import (
     start_draining,
     wait_peer_setup,
 )
-from ..tasks import consists_of, leaves, open_bare_nursery
+from ..tasks import consists_of, leaves, open_unwrapping_nursery
 from ..transport.webtransport.server import serve_http3
 from .routing import Router, SessionRequest
 
@@ -123,7 +123,7 @@ class Acceptor:
     async def drain(self) -> None:
         """Refuse new sessions, send GOAWAY to every client, and wait until all sessions have ended."""
         self.draining.set()
-        async with open_bare_nursery() as nursery:
+        async with open_unwrapping_nursery() as nursery:
             for session in self.sessions:
                 nursery.start_soon(drain_session, session)
         while self.sessions or self._http3_connections:

@@ -12,7 +12,7 @@ import trio
 
 from ..limits import Limits
 from ..protocol.handshake import protocols
-from ..tasks import open_bare_nursery
+from ..tasks import open_unwrapping_nursery
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.server import QuicListener, serve_quic
 from ..transport.quic.settings import ServerSettings
@@ -131,7 +131,7 @@ class _Server:
         self.acceptor.draining.set()
         try:
             with trio.move_on_after(grace):
-                async with open_bare_nursery() as nursery:
+                async with open_unwrapping_nursery() as nursery:
                     nursery.start_soon(self.acceptor.drain)
                     if self.tcp is not None:
                         nursery.start_soon(self.tcp.drain)
@@ -199,7 +199,7 @@ async def serve(
         alpns=(*protocols(offered, webtransport=False), "h3"), identity=server.identity, limits=limits
     )
     try:
-        async with open_bare_nursery() as outer, AsyncExitStack() as stack:
+        async with open_unwrapping_nursery() as outer, AsyncExitStack() as stack:
             base = None
             if app is not None:
                 # Only an application needs the web server.
@@ -207,7 +207,7 @@ async def serve(
 
                 base = base_settings(config)
                 acceptor.web = await stack.enter_async_context(_open_application(outer, app, base, limits))
-            nursery = await stack.enter_async_context(open_bare_nursery())
+            nursery = await stack.enter_async_context(open_unwrapping_nursery())
             quic, sockets = await _listen(nursery, acceptor, host, port, settings)
             if acceptor.web is not None and base is not None:
                 server.tcp = await _serve_tcp(nursery, acceptor.web, base, server.identity, sockets, quic.port, limits)

@@ -21,7 +21,7 @@ import trio
 from ..codes import SessionCode
 from ..errors import LocalProtocolError, SessionClosed, Unauthorized
 from ..protocol.core import SessionCore
-from ..tasks import consists_of, open_bare_nursery
+from ..tasks import consists_of, open_unwrapping_nursery
 from ..transport.code_mapping import HTTP3_CODES, PLAIN_CODES
 from ..transport.connection import Connection, ConnectionHandler
 from ..wire.messages import ProbeLevel, Setup
@@ -133,7 +133,7 @@ async def run_session(
         path_on_wire=path_in_setup,
         hop_id=hop_id,
     )
-    async with open_bare_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         context = SessionContext(connection, core, nursery, limits)
         session = Session(context, negotiated)
         try:
@@ -203,7 +203,7 @@ async def wait_peer_setup(session: Session) -> None:
     context = session._context
     if context.dialect.features.setup != "uni":
         return
-    async with open_bare_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
 
         async def watch() -> None:
             error = await context.connection.wait_closed()

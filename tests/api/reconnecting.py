@@ -10,7 +10,7 @@ import trio
 import moqt_trio as moqt
 from moqt_trio.client.reconnect import ReconnectLoop
 from moqt_trio.client.redirect import Candidate, RedirectChain
-from moqt_trio.tasks import open_bare_nursery
+from moqt_trio.tasks import open_unwrapping_nursery
 from moqt_trio.testing import session_pair
 
 A, B, C = (f"https://{name}.example/" for name in "abc")
@@ -81,7 +81,7 @@ class Network:
         if isinstance(step, Exception):
             raise step
         try:
-            async with session_pair() as (client, server), open_bare_nursery() as nursery:
+            async with session_pair() as (client, server), open_unwrapping_nursery() as nursery:
                 nursery.start_soon(step, server)
                 yield client
                 nursery.cancel_scope.cancel()
