@@ -143,9 +143,7 @@ async def run_session(
                     stream.handler = HandshakeControl(context, stream, machine)
                 if admitted:
                     await admit(session)
-                connection.handler = dispatcher = Dispatcher(session)
-                if connection.draining:
-                    dispatcher.draining()
+                connection.handler = Dispatcher(session)
                 yield session
         finally:
             nursery.cancel_scope.cancel()
@@ -173,10 +171,14 @@ def received_goaway(session: Session) -> str | None:
 
 
 async def drain_session(session: Session) -> None:
-    """Send GOAWAY; in a version without it, deliver what is published and close the session."""
+    """Send GOAWAY, at the transport's level too; in a version without it, deliver what is published and close.
+
+    A session that closes is not drained first: its client would see the one or the other, as the packets arrive.
+    """
     if not session._context.core.dialect.features.goaway:
         await session.aclose()
         return
+    session._context.connection.drain()
     # The application may have sent it before.
     with suppress(LocalProtocolError, SessionClosed):
         await session.goaway()

@@ -61,7 +61,7 @@ class ConnectionHandler:
         """Called when the peer allows more streams than before; `open_*_nowait` may succeed now."""
 
     def draining(self) -> None:
-        """Called once when the peer asks, at the transport's level, that this side leaves."""
+        """Called once when the peer asks this side, at the transport's level, to leave."""
 
     def send_room(self) -> None:
         """Called when the connection takes more, after `send_allowance` has been 0."""
@@ -103,6 +103,7 @@ class Connection(abc.ABC):
         authority: The host and port that the client asked for, where known.
         peer: The peer's address and port, where there is one.
         streams: The open streams by id.
+        draining: True once the peer asked this side, at the transport's level, to leave.
         send_high: Bytes in a stream's send buffer at which it stops being writable.
     """
 
@@ -116,6 +117,7 @@ class Connection(abc.ABC):
         self.path: str | None = None
         self.authority: str | None = None
         self.peer: tuple[str, int] | None = None
+        self.draining = False
         self.streams: dict[int, AnyStream] = {}
         self._handler: ConnectionHandler | None = None
         self._codes = PLAIN_CODES
@@ -125,7 +127,6 @@ class Connection(abc.ABC):
         self._datagrams_lost = 0
         self._acceptors = trio.lowlevel.ParkingLot()
         self._openers = trio.lowlevel.ParkingLot()
-        self.draining = False
         self._closed: MoqtError | None = None
         self._over = trio.Event()
 
@@ -166,7 +167,7 @@ class Connection(abc.ABC):
             self._handler.streams_available()
 
     def _deliver_draining(self) -> None:
-        if not self.draining:
+        if not self.draining and self._closed is None:
             self.draining = True
             if self._handler is not None:
                 self._handler.draining()
@@ -207,7 +208,8 @@ class Connection(abc.ABC):
     def handler(self) -> ConnectionHandler | None:
         """What is called with new streams and datagrams; None while they wait for `accept_bidi` or for a handler.
 
-        Streams and datagrams that arrived before are handed to a new handler at once, in order.
+        What happened before is handed to a new handler at once: streams and datagrams, in order, then the peer's wish
+        that this side leaves, then the end.
         """
         return self._handler
 
@@ -225,6 +227,8 @@ class Connection(abc.ABC):
             announce()
         while self._datagrams:
             handler.datagram_received(self._datagrams.popleft())
+        if self.draining:
+            handler.draining()
         if self._closed is not None:
             handler.connection_lost(self._closed)
 
@@ -302,6 +306,9 @@ class Connection(abc.ABC):
         """
 
     # -- the end -------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:  # noqa: B027 - not every transport has one
+        """Ask the peer, at the transport's level, to leave. Does nothing where the transport has no way to say so."""
 
     @abc.abstractmethod
     def close(self, code: int = 0, reason: str = "") -> None:

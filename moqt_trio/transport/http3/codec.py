@@ -105,6 +105,7 @@ class _H3(H3Connection):
     """
 
     def __init__(self, quic: _Quic, max_header_bytes: int) -> None:
+        self.goaway_received = False
         self._max_header_bytes = max_header_bytes
         super().__init__(cast("Any", quic), enable_webtransport=True)
 
@@ -114,6 +115,12 @@ class _H3(H3Connection):
         self._decoder = pylsqpack.Decoder(0, 0)
         self._max_push_id = None
         super()._init_connection()
+
+    def _check_control_frame_type(self, frame_type: int) -> None:
+        # aioquic drops what a GOAWAY says. The type is enough: no request is opened after it, whatever its id.
+        super()._check_control_frame_type(frame_type)
+        if frame_type == FrameType.GOAWAY:
+            self.goaway_received = True
 
     def _get_local_settings(self) -> dict[int, int]:
         return {
@@ -146,6 +153,11 @@ class Http3:
     def settings(self) -> dict[int, int] | None:
         """The peer's SETTINGS, or None before they arrived."""
         return self._h3.received_settings
+
+    @property
+    def goaway_received(self) -> bool:
+        """True once the peer asked this side to leave (GOAWAY). A server answers no request that is opened later."""
+        return self._h3.goaway_received
 
     def add(self, stream: SendStream) -> None:
         """Makes a request stream known, so that HTTP/3 can write on it."""

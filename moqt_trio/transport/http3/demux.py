@@ -124,16 +124,11 @@ class SessionStreams(Protocol):
 
     Attributes:
         session_id: The number of the stream of its CONNECT.
-        origin: The web page's origin; None where the client is no browser.
         established: True once it was accepted.
     """
 
     session_id: int
-    origin: str | None
     established: bool
-
-    def drain(self) -> None:
-        """Ask the peer to end the session."""
 
     def deliver_stream(self, stream: ReceiveStream) -> None:
         """Called with each stream of the session that the peer opens."""
@@ -143,6 +138,9 @@ class SessionStreams(Protocol):
 
     def deliver_streams_available(self) -> None:
         """Called when the peer allows more streams."""
+
+    def deliver_draining(self) -> None:
+        """Called when the peer asks this side to leave the connection."""
 
     def deliver_send_room(self) -> None:
         """Called when the connection takes more."""
@@ -175,7 +173,7 @@ class Demux(ConnectionHandler):
         self.undecided: dict[int, _Undecided] = {}
         self._silent: list[tuple[float, Exchange]] = []
         self._ended: deque[int] = deque(maxlen=_REMEMBERED_SESSIONS)
-        self._unsettled: set[int] = set()
+        self._unsettled: dict[int, Exchange] = {}
         self._settled = trio.Event()
         self._refuse_from: int | None = None
         self._goaway_sent = False
@@ -235,23 +233,22 @@ class Demux(ConnectionHandler):
                 self._stale = trio.Event()
 
     def go_away(self) -> None:
-        """Tells the peer to send no more requests, and refuses those that it does; sessions are asked to end.
+        """Refuse the requests that the peer opens from now on, and ask it for no more with GOAWAY.
 
-        While a browser has a session, GOAWAY itself waits: Chromium hands no stream to a page that the server opens
-        after GOAWAY, neither with what is on its way nor with the word that it is time to leave.
+        GOAWAY asks every session on the connection to leave, so it waits for those exchanges that delay it. The owner
+        of each session drains or closes it.
 
         Spec: RFC 9114 section 5.2; draft-ietf-webtrans-http3, section 4.7.
         """
-        if self._refuse_from is None and self.connection.closed is None:
+        if self._refuse_from is None:
             self._refuse_from = self._next_request
-            self._send_goaway()
-            for session in list(self.sessions.values()):
-                session.drain()
+            self.send_pending_goaway()
 
-    def _send_goaway(self) -> None:
+    def send_pending_goaway(self) -> None:
+        """Send GOAWAY, if it is wanted and was not sent, once no exchange delays it."""
         if self._refuse_from is None or self._goaway_sent or self.connection.closed is not None:
             return
-        if all(session.origin is None for session in self.sessions.values()):
+        if not any(exchange.delays_goaway for exchange in self._unsettled.values()):
             self._goaway_sent = True
             self.http3.send_goaway(self._refuse_from)
 
@@ -330,8 +327,8 @@ class Demux(ConnectionHandler):
             refuse(stream, H3Error.REQUEST_REJECTED)
         else:
             self._next_request = max(self._next_request, stream.stream_id + 4)
-            self._unsettled.add(stream.stream_id)
             exchange = Exchange(self.http3, cast("BidiStream", stream), self._requests)
+            self._unsettled[stream.stream_id] = exchange
             exchange.when_settled = partial(self._request_settled, stream.stream_id)
             if not exchange.started:
                 if len(self._silent) > 2 * self._limits.max_streams:
@@ -340,7 +337,8 @@ class Demux(ConnectionHandler):
                 self._stale.set()
 
     def _request_settled(self, stream_id: int) -> None:
-        self._unsettled.discard(stream_id)
+        self._unsettled.pop(stream_id, None)
+        self.send_pending_goaway()
         if not self._unsettled:
             self._settled.set()
             self._settled = trio.Event()
@@ -364,12 +362,14 @@ class Demux(ConnectionHandler):
                 self.connection.close(H3Error.EXCESSIVE_LOAD, "a control frame is too large")
         if self.http3.settings is not None:
             self._settings.set()
+        if self.http3.goaway_received:
+            for session in list(self.sessions.values()):
+                session.deliver_draining()
 
     def session_ended(self, session: SessionStreams) -> None:
         """A session is over: what comes late for it is refused."""
         if self.sessions.pop(session.session_id, None) is not None:
             self.no_session(session.session_id)
-            self._send_goaway()
 
     def no_session(self, session_id: int) -> None:
         """There is no session of this id, and there will be none."""

@@ -47,6 +47,7 @@ class Exchange(StreamHandler):
         owner: Who is told.
         when_acknowledged: Called once the peer has all that was sent, the end included.
         when_settled: Called once both halves are over, and the peer has all of the answer or does not want it.
+        delays_goaway: True while GOAWAY must not be sent because of this exchange.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Exchange(StreamHandler):
         "_http3",
         "_pending",
         "_stream",
+        "delays_goaway",
         "owner",
         "stream_id",
         "when_acknowledged",
@@ -65,6 +67,7 @@ class Exchange(StreamHandler):
         self._stream = stream
         self._final_headers = False
         self.owner = owner
+        self.delays_goaway = False
         self._pending = False
         self.when_acknowledged: Callable[[], None] | None = None
         self.when_settled: Callable[[], None] | None = None

@@ -78,6 +78,8 @@ async def _ask(
         settings = await demux.wait_settings()
         if not any(settings.get(setting) for setting in WEBTRANSPORT_SETTINGS):
             raise HandshakeFailed("the server speaks HTTP/3, but no WebTransport")
+        if demux.http3.goaway_received:
+            raise HandshakeFailed("the server takes no more sessions on this connection")
         if demux.sessions and not demux.shared:
             raise HandshakeFailed("the server allows one session on a connection, and there is one")
         stream = await connection.open_bidi()

@@ -137,8 +137,9 @@ async def serve_http3(
         on_request: Called for each ordinary request and each WebSocket; None answers requests with 404, WebSockets
             with 501.
         limits: The bounds.
-        draining: Once set, the client is told to send no more requests (GOAWAY), and the connection closes when those
-            that it has sent are answered and its sessions are over.
+        draining: Once set, the client's new requests are refused, and the connection closes when those before are
+            answered and the sessions have ended. GOAWAY is sent once each session was drained or has ended, which the
+            caller has to see to, and once no browser has one.
 
     Limits: max_sessions, max_header_bytes, max_early_streams, max_early_bytes, setup_timeout, close_timeout.
     """

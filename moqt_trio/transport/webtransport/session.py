@@ -73,6 +73,7 @@ class WebTransportSession(Connection):
         self._close_received = False
         self._abandoned: list[AnyStream] = []
         exchange.when_acknowledged = self._peer_knows
+        exchange.delays_goaway = True
 
     def __repr__(self) -> str:
         state = "closed" if self._closed is not None else "open" if self.established else "asked for"
@@ -90,6 +91,8 @@ class WebTransportSession(Connection):
             self.deliver_stream(stream)
         for datagram in datagrams:
             self.deliver_datagram(datagram)
+        if self._demux.http3.goaway_received:
+            self.deliver_draining()
 
     def deliver_stream(self, stream: ReceiveStream) -> None:
         """Takes a stream of the peer whose prefix was read and which has no handler."""
@@ -106,6 +109,10 @@ class WebTransportSession(Connection):
     def deliver_streams_available(self) -> None:
         """Takes the news that the peer allows more streams."""
         self._deliver_streams_available()
+
+    def deliver_draining(self) -> None:
+        """Called when the peer asks this side to leave, by a capsule or by HTTP/3's GOAWAY."""
+        self._deliver_draining()
 
     def deliver_send_room(self) -> None:
         """The connection takes more; see `ConnectionHandler.send_room`."""
@@ -141,7 +148,7 @@ class WebTransportSession(Connection):
 
     def _take(self, capsule: CloseSession | DrainSession) -> None:
         if isinstance(capsule, DrainSession):
-            self._deliver_draining()
+            self.deliver_draining()
         elif self._closed is None:
             self._close_received = True
             self._end_by_peer(capsule.code, capsule.reason)
@@ -239,9 +246,15 @@ class WebTransportSession(Connection):
         self._end(SessionClosed(local_code=code, reason=reason))
 
     def drain(self) -> None:
-        """Asks the peer to end the session soon. Nothing else changes."""
+        """Ask the peer to leave. Nothing else changes; GOAWAY on the connection no longer waits for this session.
+
+        While a browser has the session, GOAWAY waits all the same: Chromium gives a page none of the streams that the
+        server opens after GOAWAY, neither with what is on its way nor with a session's own GOAWAY.
+        """
         if self.established and self._closed is None:
             self._exchange.send_data(encode_drain())
+            self._exchange.delays_goaway = self.origin is not None
+            self._demux.send_pending_goaway()
 
     async def aclose(self, code: int = 0, reason: str = "") -> None:
         """Closes and waits until the peer has acknowledged that.

@@ -11,6 +11,7 @@ from moqt_trio.errors import SessionClosed
 from moqt_trio.limits import KIB, Limits
 from tests.peers.aioquic_http3 import connect_http3
 from tests.transport.awaiting import accept_bidi, send_all
+from tests.transport.recorders import eventually
 from tests.transport.webtransport.serving import read_all, serving
 
 MESSAGE_ERROR = 0x10E
@@ -111,6 +112,25 @@ async def test_data_after_the_close(sessions):
         peer.flush()
         assert await peer.wait(lambda: peer.stop_code(session)) == MESSAGE_ERROR
         assert sessions.ends[0].remote_code == 7
+
+
+async def test_goaway_of_a_client():
+    """GOAWAY on a client's control stream drains each session of the connection, also one that is accepted later."""
+    opened = {}
+
+    async def handler(request):
+        session = opened[request.path] = request.accept()
+        await session.wait_closed()
+
+    async with serving(handler) as served, connect_http3(served.port) as peer:
+        first = peer.connect("/first")
+        await peer.status(first)
+        assert not opened["/first"].draining
+        peer.write(peer.h3._local_control_stream_id, bytes.fromhex("07 01 00"))
+        await eventually(lambda: opened["/first"].draining)
+        await peer.status(peer.connect("/second"))
+        assert opened["/second"].draining
+        assert opened["/first"].closed is None
 
 
 async def test_drain_is_noted():

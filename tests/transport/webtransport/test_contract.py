@@ -8,6 +8,7 @@ from typing import ClassVar
 import pylsqpack
 from aioquic.h3.connection import H3Connection, H3Stream
 from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.events import StreamDataReceived
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.protocol import events
@@ -47,7 +48,7 @@ class Quic:
 
 
 class Probe(H3Connection):
-    """Overrides what `http3.py` overrides, and notes whether it was asked."""
+    """Overrides what `codec.py` overrides, and notes whether it was called."""
 
     asked: ClassVar[list[str]] = []
 
@@ -55,6 +56,10 @@ class Probe(H3Connection):
         self.asked.append("_init_connection")
         self.before = (self._max_table_capacity, self._blocked_streams, self._max_push_id, self._decoder)
         super()._init_connection()
+
+    def _check_control_frame_type(self, frame_type):
+        super()._check_control_frame_type(frame_type)
+        self.frames = [*getattr(self, "frames", []), frame_type]
 
     def _get_local_settings(self):
         self.asked.append("_get_local_settings")
@@ -70,6 +75,16 @@ def test_aioquic_asks_for_its_settings_when_it_is_made():
     assert probe.sent_settings == {0x6: 1000}
     assert isinstance(probe.before[3], pylsqpack.Decoder)
     assert probe._stream == {}
+
+
+def test_aioquic_checks_the_type_of_control_frames():
+    """`_check_control_frame_type` is called with each frame's type on the control stream, also of a GOAWAY, which it
+    drops; it raises where SETTINGS are missing."""
+    for data, types, closed in [("00 0400 0701 08 21021234 0701 04", [4, 7, 0x21, 7], None), ("00 0701 08", [], 0x10A)]:
+        probe = Probe(quic := Quic(), enable_webtransport=True)
+        event = StreamDataReceived(data=bytes.fromhex(data), end_stream=False, stream_id=2)
+        assert probe.handle_event(event) == []
+        assert (getattr(probe, "frames", []), quic.closed) == (types, closed)
 
 
 def test_aioquic_keeps_its_streams_where_we_look():
