@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..limits import Limits
 from ..session.run import run_session
-from ..transport.memory import LossyLink, open_memory_pair
+from ..transport.link import LossyLink
+from ..transport.memory import open_memory_pair
 from ..wire import dialect as dialects
 
 if TYPE_CHECKING:

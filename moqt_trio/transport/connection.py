@@ -39,8 +39,8 @@ MAX_CLOSE_REASON = 1024
 
 
 def cut_reason(reason: str) -> str:
-    """Return the part of a text that a connection can be closed with."""
-    return reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore")
+    """Return the part of a text that a connection can be closed with. What UTF-8 cannot encode becomes "?"."""
+    return reason.encode(errors="replace")[:MAX_CLOSE_REASON].decode(errors="ignore")
 
 
 class ConnectionHandler:

@@ -12,19 +12,18 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import trio
 
 from ..errors import SessionClosed
-from ..limits import Limits
+from ..limits import MAX_DATAGRAM, Limits
 from .connection import UNCONGESTED_WRITE, StreamHost, TransportStatistics, cut_reason
 from .interface import AnyStream, StreamBackend, is_client_initiated, is_unidirectional
-from .link import Link, LossyLink
-from .sockets import MIN_PACKET
 
-__all__ = ["Link", "LossyLink", "MemoryConnection", "open_memory_pair"]
+if TYPE_CHECKING:
+    from .link import Link
 
 _CONTROL_BYTES = 16
 """Bytes that a message without a payload counts on a link with a rate: a frame and its share of a packet."""
@@ -336,13 +335,13 @@ class MemoryConnection(StreamHost, StreamBackend):
 
     @property
     def max_datagram_size(self) -> int:
-        return MIN_PACKET if self._closed is None else 0
+        return MAX_DATAGRAM if self._closed is None else 0
 
     def send_datagram(self, data: bytes) -> None:
         if self._closed is not None:
             raise self._closed.with_traceback(None)
-        if len(data) > MIN_PACKET:
-            raise ValueError(f"a datagram may have {MIN_PACKET} bytes, not {len(data)}")
+        if len(data) > MAX_DATAGRAM:
+            raise ValueError(f"a datagram may have {MAX_DATAGRAM} bytes, not {len(data)}")
         if len(self._datagrams_in_flight) >= self.limits.max_datagrams:
             self._datagrams_in_flight.popleft().clear()
             self._datagrams_lost += 1

@@ -21,7 +21,8 @@ Address = tuple[Any, ...]
 """A socket address as the `socket` module has it: host, port, and for IPv6 two more."""
 
 MIN_PACKET = 1200
-"""Bytes of UDP payload that every path must carry (RFC 9000, section 14)."""
+"""Bytes of UDP payload that every path must carry (RFC 9000, section 14). `limits.MAX_DATAGRAM` has the same value and
+another reason: moq-lite sets it, for the body of a datagram inside such a packet."""
 
 RECEIVE_BATCH = 64
 """Datagrams that are read from one socket before another task runs: two or three milliseconds' work, so that handlers

@@ -7,7 +7,8 @@ import trio
 
 from moqt_trio.errors import SessionClosed
 from moqt_trio.limits import MIB, Limits
-from moqt_trio.transport.memory import LossyLink, open_memory_pair
+from moqt_trio.transport.link import LossyLink
+from moqt_trio.transport.memory import open_memory_pair
 from tests.transport import conformance
 from tests.transport.awaiting import accept_bidi, accept_uni, send_all
 from tests.transport.recorders import Acceptor, read_all

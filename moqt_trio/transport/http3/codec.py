@@ -1,7 +1,7 @@
 """HTTP/3 frames and QPACK, by aioquic's H3Connection over any `Connection`.
 
 The one file that touches aioquic.h3 and its private names; `tests/transport/webtransport/test_contract.py` fails when
-they move. Knows nothing of sessions or of ASGI. WebTransport streams never come here: see `demux.py`.
+they move. WebTransport streams never come here: see `demux.py`.
 
 Spec: RFC 9114, RFC 9204, RFC 9220.
 """
@@ -37,7 +37,7 @@ _FIELD_OVERHEAD = 32  # counted for every field line, RFC 9114 section 4.2.2
 
 @attrs.frozen
 class HeadersReceived:
-    """A header section is complete: a request's, a response's, or the trailers behind a body."""
+    """A header section is complete: a request's, a response's, or the trailers after a body."""
 
     headers: Headers
     fin: bool
@@ -65,7 +65,7 @@ class _Configuration:
 
 
 class _Quic:
-    """What H3Connection asks of aioquic's QuicConnection, answered by a `Connection`."""
+    """The part of aioquic's QuicConnection that H3Connection uses, on top of a `Connection`."""
 
     _quic_logger = None
 
@@ -85,7 +85,7 @@ class _Quic:
 
     def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
         stream = self.streams.get(stream_id)
-        # H3Connection writes without asking whether the peer still listens.
+        # H3Connection writes without regard to whether the stream can still be written to.
         if (data or end_stream) and stream is not None and not stream.send_ended and self._connection.closed is None:
             stream.write(data, end_stream)
 
@@ -160,11 +160,11 @@ class Http3:
         return self._h3.goaway_received
 
     def add(self, stream: SendStream) -> None:
-        """Makes a request stream known, so that HTTP/3 can write on it."""
+        """Register a request stream, so that HTTP/3 can write on it."""
         self._quic.streams[stream.stream_id] = stream
 
     def receive(self, stream_id: int, data: bytes, fin: bool) -> list[Event]:
-        """Takes bytes of one stream, and returns what they complete. Never raises; may close the connection."""
+        """Read bytes of one stream, and return what they complete. Never raises; may close the connection."""
         found: list[Event] = []
         try:
             for event in self._h3.handle_event(StreamDataReceived(data=data, end_stream=fin, stream_id=stream_id)):
@@ -185,34 +185,34 @@ class Http3:
         return found
 
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool = False) -> None:
-        """Sends a header section. The caller keeps HTTP's order: headers, body, trailers."""
+        """Send a header section. The caller keeps HTTP's order: headers, body, trailers."""
         self._h3.send_headers(stream_id, headers, end_stream)
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
-        """Sends a DATA frame."""
+        """Send a DATA frame."""
         self._h3.send_data(stream_id, data, end_stream)
 
     def finish(self, stream_id: int) -> None:
-        """Ends a message: FIN without an empty DATA frame, which would be illegal behind trailers."""
+        """End a message: FIN without an empty DATA frame, which would be illegal after trailers."""
         with self._h3._get_or_create_stream(stream_id) as state:
             state.sending_ended = True
         self._quic.send_stream_data(stream_id, b"", end_stream=True)
 
     def send_goaway(self, stream_id: int) -> None:
-        """Says that requests from this stream id on will not be answered (RFC 9114, section 5.2)."""
+        """Send GOAWAY: requests from this stream id on will not be answered (RFC 9114, section 5.2)."""
         control = self._h3._local_control_stream_id
         assert control is not None
         self._quic.send_stream_data(control, encode_frame(FrameType.GOAWAY, varint.encode(stream_id)))
 
     def receiving_ended(self, stream_id: int) -> None:
-        """Forgets the receiving half: the peer reset it, or this side stopped it."""
+        """Called when the receiving half of a stream ended early: the peer reset it, or this side stopped it."""
         self._h3.handle_event(StreamReset(error_code=H3Error.NO_ERROR, stream_id=stream_id))
 
     def sending_ended(self, stream_id: int) -> None:
-        """Forgets the sending half: the peer stopped it, or this side reset it."""
+        """Called when the sending half of a stream ended early: the peer stopped it, or this side reset it."""
         self._h3.handle_event(StopSendingReceived(error_code=H3Error.NO_ERROR, stream_id=stream_id))
 
     def remove(self, stream_id: int) -> None:
-        """Forgets a stream whose halves both ended."""
+        """Remove the state of a stream whose halves both ended."""
         self._quic.streams.pop(stream_id, None)
         self._h3._stream.pop(stream_id, None)

@@ -37,8 +37,8 @@ SETTING_MAX_FIELD_SECTION_SIZE = 0x6
 SETTING_ENABLE_CONNECT_PROTOCOL = 0x8
 SETTING_H3_DATAGRAM = 0x33
 WEBTRANSPORT_SETTINGS = (0x2B603742, 0xC671706A, 0x14E9CD29, 0x2C7CF000)
-"""One per generation of drafts, oldest first. Every generation of clients looks for its own."""
+"""One per generation of drafts, oldest first. Clients of each generation need their own."""
 NEWEST_WEBTRANSPORT_SETTING = WEBTRANSPORT_SETTINGS[-1]
 
 CONNECT_PROTOCOLS = ("webtransport", "webtransport-h3")
-"""Values of `:protocol` that ask for a session: the long-lived one, and that of the newest drafts."""
+"""Values of `:protocol` that request a session: that of the older drafts, and that of the newest."""

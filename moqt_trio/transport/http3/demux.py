@@ -1,16 +1,16 @@
-"""What stands before HTTP/3 on a connection: WebTransport streams go to their session, all else to HTTP/3.
+"""The demultiplexer of a connection: WebTransport streams go to their session, all else to HTTP/3.
 
-Theory of operation. aioquic's H3Connection knows no sessions, and takes the answers on streams that this side opened
-for HTTP/3 frames. So it never sees them: the first integer of a stream classifies it, and after its prefix the same
-stream object changes its handler. A stream is first pending (no integer yet), then an HTTP/3 stream, a stream of a
+Theory of operation. aioquic's H3Connection has no sessions, and reads what arrives on streams that this side opened as
+HTTP/3 frames. So it never gets them: the first integer of a stream classifies it, and after its prefix the same stream
+object changes its handler. A stream is first unclassified (no integer yet), then an HTTP/3 stream, a stream of a
 session, or refused:
 
 - a stream of an established session goes to that session;
-- one of a session that is asked for and not accepted yet waits in `EarlyArrivals`, within `Limits.max_early_streams`
+- one of a session that was requested and not accepted yet waits in `EarlyArrivals`, within `Limits.max_early_streams`
   and `Limits.max_early_bytes`, until the session is accepted, refused, or `Limits.setup_timeout` has passed;
-- one of a session that has ended, or of an id that can be none, is refused.
+- one of a session that has ended is refused; an id that cannot be a session's closes the connection.
 
-Nothing here knows what a session does with its streams: `SessionStreams` is all that is called.
+Sessions are called through `SessionStreams` only.
 
 Spec: draft-ietf-webtrans-http3, sections 4.2 to 4.6; RFC 9297 section 2.1.
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -27,6 +27,7 @@ from ... import varint
 from ..code_mapping import PLAIN_CODES
 from ..connection import ConnectionHandler
 from ..interface import StreamHandler, is_unidirectional
+from ..stream import BidiStream
 from .codec import HeadersTooLarge, Http3
 from .constants import (
     BIDI_WEBTRANSPORT,
@@ -45,12 +46,13 @@ if TYPE_CHECKING:
     from ...limits import Limits
     from ..connection import Connection
     from ..receive_stream import ReceiveStream
-    from ..stream import BidiStream
 
 _REMEMBERED_SESSIONS = 64
+"""Ids of requests that are remembered because they have no session, or none any more: a stream for one of them is
+refused at once. One that was forgotten costs little: its streams wait in `EarlyArrivals` until they expire."""
 
 
-class _Undecided(StreamHandler):
+class _Unclassified(StreamHandler):
     """Reads the first integers of a peer's stream."""
 
     __slots__ = ("_demux", "_head", "since", "stream")
@@ -66,27 +68,27 @@ class _Undecided(StreamHandler):
         kind = varint.decode(head)
         if kind is None:
             if fin:
-                self._demux.abandoned(self.stream)
+                self._demux.refused(self.stream)
             return
         wanted = UNI_WEBTRANSPORT if is_unidirectional(self.stream.stream_id) else BIDI_WEBTRANSPORT
         if kind[0] != wanted:
             self.stream.unread(head, fin)
-            self._demux.decided(self.stream, kind[0])
+            self._demux.classified(self.stream, kind[0])
             return
         session = varint.decode(head, kind[1])
         if session is not None:
             self.stream.consumed(session[1])
             self.stream.unread(head[session[1] :], fin)
-            self._demux.decided(self.stream, kind[0], session[0])
+            self._demux.classified(self.stream, kind[0], session[0])
         elif fin:
-            self._demux.abandoned(self.stream)
+            self._demux.refused(self.stream)
 
     def reset_received(self, code: int) -> None:
         # The prefix, and with it the session, is lost; that is normal.
-        self._demux.abandoned(self.stream)
+        self._demux.refused(self.stream)
 
     def connection_lost(self, error: MoqtError) -> None:
-        self._demux.undecided.pop(self.stream.stream_id, None)
+        self._demux.unclassified.pop(self.stream.stream_id, None)
 
 
 class _LocalCritical(StreamHandler):
@@ -120,10 +122,10 @@ class _PeerCritical(StreamHandler):
 
 
 class SessionStreams(Protocol):
-    """What a connection hands to one WebTransport session on it.
+    """Called with what arrives for one WebTransport session.
 
     Attributes:
-        session_id: The number of the stream of its CONNECT.
+        session_id: The id of the stream of its CONNECT.
         established: True once it was accepted.
     """
 
@@ -146,18 +148,18 @@ class SessionStreams(Protocol):
         """Called when the connection takes more."""
 
     def deliver_lost(self, error: MoqtError) -> None:
-        """Called when the connection is over."""
+        """Called when the connection was lost."""
 
 
 class Demux(ConnectionHandler):
     """The handler of a connection that speaks HTTP/3. Sends SETTINGS when it is made; reads once `attach` is called.
 
     Attributes:
-        connection: What carries it all.
+        connection: The connection.
         http3: The connection's HTTP/3 state.
-        sessions: Those that were asked for and have not ended, by session id.
+        sessions: Those that were requested and have not ended, by session id.
         early: What arrived for sessions that are not accepted yet.
-        undecided: Peer streams whose first bytes are missing, by stream id.
+        unclassified: The peer's streams whose first integers have not arrived, by stream id.
 
     Raises:
         trio.WouldBlock: The peer allows too few streams for HTTP/3.
@@ -170,7 +172,7 @@ class Demux(ConnectionHandler):
         self.http3 = Http3(connection, limits.max_header_bytes)
         self.sessions: dict[int, SessionStreams] = {}
         self.early = EarlyArrivals(limits)
-        self.undecided: dict[int, _Undecided] = {}
+        self.unclassified: dict[int, _Unclassified] = {}
         self._silent: list[tuple[float, Exchange]] = []
         self._ended: deque[int] = deque(maxlen=_REMEMBERED_SESSIONS)
         self._unsettled: dict[int, Exchange] = {}
@@ -182,7 +184,7 @@ class Demux(ConnectionHandler):
         self._stale = trio.Event()
 
     def attach(self) -> None:
-        """Starts to hear of what arrives, beginning with what has arrived already."""
+        """Become the connection's handler, and read what has arrived already."""
         for stream in self.http3.local_streams:
             stream.handler = _LocalCritical(self, stream.stream_id)
         self.connection.handler = self
@@ -195,9 +197,9 @@ class Demux(ConnectionHandler):
 
     @property
     def shared(self) -> bool:
-        """False when the peer knows only drafts in which sessions need flow control of their own to share a connection.
+        """False when sessions need flow control of their own to share this connection; then there is one at a time.
 
-        It means something once SETTINGS have arrived. Without that flow control there is one session at a time.
+        So it is when the peer supports none but the newest drafts. It is known once SETTINGS have arrived.
 
         Spec: draft-ietf-webtrans-http3, section 5.1.
         """
@@ -206,14 +208,15 @@ class Demux(ConnectionHandler):
         return spoken != [NEWEST_WEBTRANSPORT_SETTING]
 
     async def wait_settings(self) -> dict[int, int]:
-        """Waits for the peer's SETTINGS. Raises `SessionClosed`."""
+        """Wait for the peer's SETTINGS. Raises `SessionClosed`."""
         await self._settings.wait()
         if self.http3.settings is None:
-            raise cast("MoqtError", self.connection.closed)
+            assert self.connection.closed is not None
+            raise self.connection.closed.with_traceback(None)
         return self.http3.settings
 
     async def expire_forever(self) -> None:
-        """Refuses, time and again, what has waited too long for its first bytes, its headers or its session.
+        """Refuse what has waited too long for its first bytes, its headers or its session, until cancelled.
 
         Limits: setup_timeout.
         """
@@ -221,15 +224,15 @@ class Demux(ConnectionHandler):
             await self._stale.wait()
             await trio.sleep(self._limits.setup_timeout)
             before = trio.current_time() - self._limits.setup_timeout
-            for undecided in [entry for entry in self.undecided.values() if entry.since <= before]:
-                self.abandoned(undecided.stream)
+            for unclassified in [entry for entry in self.unclassified.values() if entry.since <= before]:
+                self.refused(unclassified.stream)
             self._forget_started()
             for since, exchange in self._silent:
                 if since <= before:
                     exchange.abort(H3Error.REQUEST_INCOMPLETE)
             self._forget_started()
             self.early.expire(before)
-            if not (self.early or self.undecided or self._silent):
+            if not (self.early or self.unclassified or self._silent):
                 self._stale = trio.Event()
 
     def go_away(self) -> None:
@@ -253,7 +256,7 @@ class Demux(ConnectionHandler):
             self.http3.send_goaway(self._refuse_from)
 
     async def wait_settled(self) -> None:
-        """Waits until every request that was taken is over, and the peer has its answer."""
+        """Wait until every request that was read has ended, and the peer has acknowledged the response."""
         while self._unsettled:
             await self._settled.wait()
 
@@ -270,9 +273,9 @@ class Demux(ConnectionHandler):
 
     def _opened(self, stream: ReceiveStream) -> None:
         stream.codes = PLAIN_CODES
-        undecided = self.undecided[stream.stream_id] = _Undecided(self, stream)
-        stream.handler = undecided
-        if self.undecided:
+        unclassified = self.unclassified[stream.stream_id] = _Unclassified(self, stream)
+        stream.handler = unclassified
+        if self.unclassified:
             self._stale.set()
 
     def datagram_received(self, data: bytes) -> None:
@@ -295,7 +298,7 @@ class Demux(ConnectionHandler):
         sessions = list(self.sessions.values())
         for session in sessions:
             session.deliver_send_room()
-        # The first may have taken all of the room: the next time another one is asked first.
+        # The first may have used all of the room: the next time another one is the first.
         if len(sessions) > 1 and self.sessions.pop(sessions[0].session_id, None) is not None:
             self.sessions[sessions[0].session_id] = sessions[0]
 
@@ -306,17 +309,17 @@ class Demux(ConnectionHandler):
 
     # -- from the streams ----------------------------------------------------------------------------------
 
-    def abandoned(self, stream: ReceiveStream) -> None:
-        """A stream ended, or waited too long, before its first bytes said what it is."""
-        self.undecided.pop(stream.stream_id, None)
+    def refused(self, stream: ReceiveStream) -> None:
+        """Called when a stream ended, or waited too long, before it could be classified."""
+        self.unclassified.pop(stream.stream_id, None)
         refuse(stream, H3Error.REQUEST_CANCELLED)
 
-    def decided(self, stream: ReceiveStream, kind: int, session_id: int | None = None) -> None:
-        """A stream's first integer is known, and for WebTransport its session."""
-        self.undecided.pop(stream.stream_id, None)
+    def classified(self, stream: ReceiveStream, kind: int, session_id: int | None = None) -> None:
+        """Called when a stream's first integer is known, and for WebTransport its session."""
+        self.unclassified.pop(stream.stream_id, None)
         if session_id is not None:
             self._session_stream(stream, session_id)
-        elif is_unidirectional(stream.stream_id):
+        elif not isinstance(stream, BidiStream):
             if kind in HTTP3_UNI_TYPES:
                 stream.handler = _PeerCritical(self, stream)
             else:
@@ -327,7 +330,7 @@ class Demux(ConnectionHandler):
             refuse(stream, H3Error.REQUEST_REJECTED)
         else:
             self._next_request = max(self._next_request, stream.stream_id + 4)
-            exchange = Exchange(self.http3, cast("BidiStream", stream), self._requests)
+            exchange = Exchange(self.http3, stream, self._requests)
             self._unsettled[stream.stream_id] = exchange
             exchange.when_settled = partial(self._request_settled, stream.stream_id)
             if not exchange.started:
@@ -356,7 +359,7 @@ class Demux(ConnectionHandler):
             self._stale.set()
 
     def critical_received(self, stream_id: int, data: bytes, fin: bool) -> None:
-        """Takes bytes of the peer's control stream or of one of its QPACK streams."""
+        """Called with bytes of the peer's control stream or of one of its QPACK streams."""
         for event in self.http3.receive(stream_id, data, fin):
             if isinstance(event, HeadersTooLarge):
                 self.connection.close(H3Error.EXCESSIVE_LOAD, "a control frame is too large")
@@ -367,11 +370,11 @@ class Demux(ConnectionHandler):
                 session.deliver_draining()
 
     def session_ended(self, session: SessionStreams) -> None:
-        """A session is over: what comes late for it is refused."""
+        """Called when a session has ended: what still arrives for it is refused."""
         if self.sessions.pop(session.session_id, None) is not None:
             self.no_session(session.session_id)
 
     def no_session(self, session_id: int) -> None:
-        """There is no session of this id, and there will be none."""
+        """Record that there is no session of this id, and will be none."""
         self._ended.append(session_id)
         self.early.refuse_session(session_id)

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def refuse(stream: AnyStream, code: int) -> None:
-    """Gives up both halves of a stream with a code as it stands on the wire."""
+    """Reset and stop a stream, with an error code of HTTP/3 itself."""
     stream.cancel(code)
 
 
 class _Held(StreamHandler):
-    """Keeps what one early stream brings, and counts it."""
+    """Buffers the bytes of one early stream, and counts them."""
 
     __slots__ = ("_early", "chunks", "fin", "session_id", "since", "stream")
 
@@ -49,7 +49,7 @@ class _Held(StreamHandler):
         self._early.grow(self, len(data))
 
     def reset_received(self, code: int) -> None:
-        # A reset stream whose user never saw it is of use to nobody.
+        # The session would have no use for a stream that was reset before it began.
         self._early.reject(self)
 
     def connection_lost(self, error: MoqtError) -> None:
@@ -64,7 +64,7 @@ class _Datagram:
 
 
 class EarlyArrivals:
-    """What waits for sessions of one connection. The bounds hold for the connection as a whole."""
+    """The streams and datagrams of one connection that wait for their session. All sessions share the bounds."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -76,7 +76,7 @@ class EarlyArrivals:
         return bool(self._streams or self._datagrams)
 
     def hold_stream(self, stream: ReceiveStream, session_id: int, now: float) -> None:
-        """Keeps a stream whose prefix was read, or refuses it when there is no room."""
+        """Hold a stream whose prefix was read, or refuse it when there is no room."""
         if len(self._streams) >= self._limits.max_early_streams:
             refuse(stream, H3Error.WEBTRANSPORT_BUFFERED_STREAM_REJECTED)
             return
@@ -84,7 +84,7 @@ class EarlyArrivals:
         stream.handler = held
 
     def hold_datagram(self, session_id: int, data: bytes, now: float) -> None:
-        """Keeps a datagram, or drops it when there is no room."""
+        """Hold a datagram, or drop it when there is no room."""
         if (
             len(self._datagrams) < self._limits.max_datagrams
             and self._bytes + len(data) <= self._limits.max_early_bytes
@@ -93,7 +93,7 @@ class EarlyArrivals:
             self._datagrams.append(_Datagram(session_id, data, now))
 
     def take(self, session_id: int) -> tuple[list[ReceiveStream], list[bytes]]:
-        """Hands over what waits for a session: streams in order of arrival, without a handler, and datagrams."""
+        """Return what waited for a session: streams in order of arrival, without a handler, and datagrams."""
         streams = []
         for held in [held for held in self._streams.values() if held.session_id == session_id]:
             self.drop(held)
@@ -104,30 +104,30 @@ class EarlyArrivals:
         return streams, datagrams
 
     def refuse_session(self, session_id: int) -> None:
-        """Refuses what waits for a session that there will not be."""
+        """Refuse what waits for a session that there will not be."""
         for held in [held for held in self._streams.values() if held.session_id == session_id]:
             self.reject(held)
         self._keep_datagrams(lambda datagram: datagram.session_id != session_id)
 
     def expire(self, before: float) -> None:
-        """Refuses what arrived before a point in time."""
+        """Refuse what arrived before a point in time."""
         for held in [held for held in self._streams.values() if held.since < before]:
             self.reject(held)
         self._keep_datagrams(lambda datagram: datagram.since >= before)
 
     def grow(self, held: _Held, count: int) -> None:
-        """Counts bytes that a held stream received."""
+        """Count bytes that a held stream received; past the bound it is refused."""
         self._bytes += count
         if self._bytes > self._limits.max_early_bytes:
             self.reject(held)
 
     def reject(self, held: _Held) -> None:
-        """Refuses a held stream."""
+        """Refuse a held stream."""
         self.drop(held)
         refuse(held.stream, H3Error.WEBTRANSPORT_BUFFERED_STREAM_REJECTED)
 
     def drop(self, held: _Held) -> None:
-        """Forgets a held stream."""
+        """Remove a held stream, and what was counted for it."""
         if self._streams.pop(held.stream.stream_id, None) is not None:
             self._bytes -= sum(map(len, held.chunks))
 

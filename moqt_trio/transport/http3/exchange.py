@@ -1,6 +1,6 @@
-"""One HTTP/3 request and its answer on one stream: order, credit and endings. Same code on both sides.
+"""One HTTP/3 request and its response on one stream: order, credit and endings, for both sides.
 
-Knows nothing of what the request is for: its owner does.
+What the request is for is its owner's business.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ if TYPE_CHECKING:
 
 
 class ExchangeOwner(Protocol):
-    """Is told what the peer does on one exchange. Called synchronously; must not block and must not raise."""
+    """Called with what the peer does on one exchange: synchronously, so it must not block, and must not raise."""
 
     def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
-        """The request's or the response's headers are here; interim responses come this way, too."""
+        """Called with the headers of the request or of the response, and of each interim response."""
 
     def body_received(self, exchange: Exchange, data: bytes, fin: bool) -> None:
-        """A piece of the body is here. Its credit returns to the peer by `Exchange.consumed`."""
+        """Called with each piece of the body. Its credit returns to the peer by `Exchange.consumed`."""
 
     def headers_too_large(self, exchange: Exchange) -> None:
-        """The peer's headers passed the limit, and were dropped."""
+        """Called when the peer's headers passed the limit, and were dropped."""
 
     def exchange_ended(self, exchange: Exchange, error: MoqtError | None) -> None:
-        """The peer gave up one of the halves, or the connection is over (`error`)."""
+        """Called when the peer reset or stopped one of the halves, or the connection was lost (`error`)."""
 
 
 class Exchange(StreamHandler):
-    """A request and its answer.
+    """A request and its response.
 
-    Sending after the sending half ended does nothing: the peer may stop listening at any moment.
+    Sending after the sending half ended does nothing: the peer may stop the stream at any moment.
 
     Attributes:
-        stream_id: The stream's number; of a CONNECT it is the session id.
-        owner: Who is told.
-        when_acknowledged: Called once the peer has all that was sent, the end included.
-        when_settled: Called once both halves are over, and the peer has all of the answer or does not want it.
+        stream_id: The stream's id; for a CONNECT it is the session id.
+        owner: Called with what the peer does.
+        when_acknowledged: Called once the peer has acknowledged all that was sent, the end included.
+        when_settled: Called once both halves have ended, and the peer has acknowledged or stopped the sending half.
         delays_goaway: True while GOAWAY must not be sent because of this exchange.
     """
 
@@ -78,7 +78,7 @@ class Exchange(StreamHandler):
 
     @property
     def started(self) -> bool:
-        """True once the headers of the peer are here, or will never be."""
+        """True once the peer's headers have arrived, or cannot arrive any more."""
         return self._final_headers or self._stream.receive_ended
 
     # -- sending -------------------------------------------------------------------------------------------
@@ -89,28 +89,28 @@ class Exchange(StreamHandler):
         return self._stream.send_ended
 
     def send_headers(self, headers: Headers) -> None:
-        """Sends headers, or trailers."""
+        """Send headers, or trailers."""
         if not self._stream.send_ended:
             self._http3.send_headers(self.stream_id, headers)
 
     def send_data(self, data: bytes) -> None:
-        """Sends a piece of the body."""
+        """Send a piece of the body."""
         if not self._stream.send_ended:
             self._http3.send_data(self.stream_id, data)
 
     async def wait_writable(self) -> None:
-        """Waits until the stream has room. Raises `StreamReset`, `SessionClosed` or trio.ClosedResourceError."""
+        """Wait until the stream has room. Raises `StreamReset`, `SessionClosed` or trio.ClosedResourceError."""
         await self._stream.wait_writable()
 
     def finish(self) -> None:
-        """Ends the message."""
+        """End the message."""
         if not self._stream.send_ended:
             self._pending = True
             self._http3.finish(self.stream_id)
             self._release()
 
     def respond(self, status: int, body: bytes = b"", headers: Headers | None = None) -> None:
-        """Answers a request whole, and reads no more of it."""
+        """Send a whole response, and read no more of the request."""
         fields = [(b":status", b"%d" % status), (b"content-length", b"%d" % len(body)), *(headers or [])]
         self.send_headers(fields)
         if body:
@@ -119,7 +119,7 @@ class Exchange(StreamHandler):
         self.stop(H3Error.NO_ERROR)
 
     def abort(self, code: int) -> None:
-        """Gives up what is left of both halves."""
+        """Reset and stop what is left of the stream."""
         if not self._stream.send_ended:
             self._stream.reset(code)
             self._http3.sending_ended(self.stream_id)
@@ -128,11 +128,11 @@ class Exchange(StreamHandler):
     # -- receiving -----------------------------------------------------------------------------------------
 
     def consumed(self, count: int) -> None:
-        """Returns credit for bytes of the body."""
+        """Return credit for bytes of the body."""
         self._stream.consumed(count)
 
     def stop(self, code: int) -> None:
-        """Reads no more; what still arrives is dropped and credited."""
+        """Read no more; what still arrives is dropped and credited."""
         ended = self._stream.receive_ended
         self._stream.stop(code)
         if not ended:
@@ -155,7 +155,7 @@ class Exchange(StreamHandler):
 
     def _headers_received(self, headers: Headers, fin: bool) -> None:
         if self._final_headers:
-            # Trailers: nothing here has a use for them, but they may be the end of the body.
+            # Trailers are ignored, but they may end the body.
             if fin:
                 self.owner.body_received(self, b"", True)
             return
@@ -171,7 +171,7 @@ class Exchange(StreamHandler):
     def stop_received(self, code: int) -> None:
         self._http3.sending_ended(self.stream_id)
         self._pending = False
-        # NO_ERROR is how a server says that it has answered and needs no more of the request.
+        # With NO_ERROR a server stops the rest of a request that it has answered (RFC 9114, section 4.1).
         if code != H3Error.NO_ERROR:
             self.owner.exchange_ended(self, None)
         self._release()

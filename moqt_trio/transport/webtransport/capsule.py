@@ -1,7 +1,7 @@
 """Capsules of the CONNECT stream: bytes to values and back. No clock, no I/O.
 
 Only CLOSE_WEBTRANSPORT_SESSION and DRAIN_WEBTRANSPORT_SESSION are read. Every other capsule, of whatever length, is
-passed over without being kept: Chromium opens with one of a reserved type.
+skipped without being buffered: Chromium opens with one of a reserved type.
 
 Spec: RFC 9297 section 3.2; draft-ietf-webtrans-http3, sections 4.7 and 6.
 """
@@ -12,19 +12,19 @@ import attrs
 
 from ... import varint
 from ...errors import Malformed
+from ..connection import MAX_CLOSE_REASON, cut_reason
 from ..http3.constants import H3Error
 
 CLOSE = 0x2843
 DRAIN = 0x78AE
-MAX_REASON = 1024
 _CODE_BYTES = 4
 
 
 @attrs.frozen
 class CloseSession:
-    """The session is over.
+    """The session has ended.
 
-    Layout: code (32 bits), reason (UTF-8, at most 1024 bytes).
+    Layout: code (32 bits), reason (UTF-8, at most `MAX_CLOSE_REASON` bytes).
     """
 
     code: int
@@ -33,28 +33,27 @@ class CloseSession:
 
 @attrs.frozen
 class DrainSession:
-    """The sender wants the session to end soon. Nothing else changes."""
+    """The sender asks its peer to end the session. Nothing else changes."""
 
 
 def encode_close(code: int, reason: str) -> bytes:
-    """Returns a CLOSE_WEBTRANSPORT_SESSION capsule.
+    """Return a CLOSE_WEBTRANSPORT_SESSION capsule.
 
     Args:
-        code: Cut to 32 bits, as a close may not fail.
-        reason: Cut at 1024 bytes of UTF-8, between characters.
+        code: The largest of 32 bits takes the place of a larger one, as a close may not fail.
+        reason: Cut at `MAX_CLOSE_REASON` bytes of UTF-8, between characters.
     """
-    text = reason.encode("utf-8", "replace")[:MAX_REASON].decode("utf-8", "ignore").encode()
-    body = min(code, 0xFFFFFFFF).to_bytes(_CODE_BYTES, "big") + text
+    body = min(code, 0xFFFFFFFF).to_bytes(_CODE_BYTES, "big") + cut_reason(reason).encode()
     return varint.encode(CLOSE) + varint.encode(len(body)) + body
 
 
 def encode_drain() -> bytes:
-    """Returns a DRAIN_WEBTRANSPORT_SESSION capsule."""
+    """Return a DRAIN_WEBTRANSPORT_SESSION capsule."""
     return varint.encode(DRAIN) + varint.encode(0)
 
 
 class CapsuleReader:
-    """Reads capsules from bytes that arrive in any pieces. Keeps at most one capsule that it understands."""
+    """Reads capsules from bytes that arrive in any pieces. Buffers one capsule at most, of a kind that is read."""
 
     __slots__ = ("_buffer", "_skip", "_type", "_wanted")
 
@@ -66,11 +65,11 @@ class CapsuleReader:
 
     @property
     def between_capsules(self) -> bool:
-        """True when no capsule is cut in half, so that the stream may end here."""
+        """True when the bytes so far end with a capsule, so that the stream may end here."""
         return not self._buffer and not self._skip and self._wanted is None
 
     def receive_untrusted(self, data: bytes) -> list[CloseSession | DrainSession]:
-        """Takes bytes and returns the capsules that they complete.
+        """Read bytes, and return the capsules that they complete.
 
         Raises:
             Malformed: A capsule has a length or a text that its type does not allow.
@@ -93,7 +92,7 @@ class CapsuleReader:
             self._type, size = kind[0], length[0]
             del buffer[: length[1]]
             if self._type == CLOSE:
-                if not _CODE_BYTES <= size <= _CODE_BYTES + MAX_REASON:
+                if not _CODE_BYTES <= size <= _CODE_BYTES + MAX_CLOSE_REASON:
                     raise Malformed(f"a close capsule of {size} bytes", code=H3Error.MESSAGE_ERROR)
                 self._wanted = size
             elif self._type == DRAIN:

@@ -1,6 +1,4 @@
-"""The client's side: asking for a WebTransport session over an HTTP/3 connection.
-
-Knows nothing of MoQ, nor of how the connection came about.
+"""The client's side: opens a WebTransport session on an HTTP/3 connection.
 
 Spec: RFC 9220; draft-ietf-webtrans-http3, sections 3.1 to 3.3.
 """
@@ -8,7 +6,7 @@ Spec: RFC 9220; draft-ietf-webtrans-http3, sections 3.1 to 3.3.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from ..stream import BidiStream
 
 _MAX_EXPLANATION = 256
+"""Bytes of a refusal's body that are read for `Rejected`: a line of text, which is all that a log has room for."""
 
 
 @asynccontextmanager
@@ -41,16 +40,16 @@ async def open_webtransport(
     origin: str | None = None,
     limits: Limits,
 ) -> AsyncIterator[WebTransportSession]:
-    """Asks for a session and yields it; on exit the session closes, and the connection stays open.
+    """Open a session and yield it; on exit the session closes, and the connection stays open.
 
     Several sessions may share a connection, together or one after another.
 
     Args:
-        connection: A connection whose handshake is complete, without a handler but that of an earlier session.
+        connection: A connection whose handshake is complete. It has no handler, or that of an earlier session.
         authority: The host, and the port where it is not 443.
         path: The path and query, beginning with `/`.
         protocols: The subprotocols to offer, best first. May be empty.
-        origin: The `origin` field, for servers that look at it.
+        origin: The `origin` field, for servers that check it.
         limits: The bounds.
 
     Raises:
@@ -60,14 +59,14 @@ async def open_webtransport(
 
     Limits: max_header_bytes, max_early_streams, max_early_bytes, close_timeout.
     """
-    session = await _ask(connection, authority, path, protocols, origin, limits)
+    session = await _request_session(connection, authority, path, protocols, origin, limits)
     try:
         yield session
     finally:
         await session.aclose()
 
 
-async def _ask(
+async def _request_session(
     connection: Connection, authority: str, path: str, protocols: Sequence[str], origin: str | None, limits: Limits
 ) -> WebTransportSession:
     try:
@@ -98,12 +97,11 @@ async def _ask(
         request.append((b"origin", origin.encode("ascii")))
     if protocols:
         request.append((AVAILABLE_PROTOCOLS, encode_protocols(protocols)))
-    asked = _Asked(demux, stream, request, tuple(protocols), limits)
-    return await asked.wait()
+    return await _SessionRequest(demux, stream, request, tuple(protocols), limits).wait()
 
 
 def _demux(connection: Connection, limits: Limits) -> Demux:
-    """Returns what HTTP/3 has on a connection: there is one of it, however many sessions there are."""
+    """Return the demultiplexer of a connection, which all its sessions share."""
     if isinstance(connection.handler, Demux):
         return connection.handler
     demux = Demux(connection, limits, None)
@@ -111,7 +109,7 @@ def _demux(connection: Connection, limits: Limits) -> Demux:
     return demux
 
 
-class _Asked:
+class _SessionRequest:
     """Owns the CONNECT exchange until it is answered."""
 
     def __init__(
@@ -130,11 +128,11 @@ class _Asked:
         self._exchange.send_headers(request)
 
     async def wait(self) -> WebTransportSession:
-        """Waits for the answer. Cancelled, it takes the request back."""
+        """Wait for the answer. A cancellation cancels the request, too."""
         try:
             await self._answered.wait()
             if self._status:
-                # The server's words are worth a short wait, but not a failure of their own.
+                # The body may explain the status: it is waited for, and may be missing.
                 with trio.move_on_after(self._limits.close_timeout):
                     await self._explained.wait()
         except trio.Cancelled:
@@ -149,7 +147,8 @@ class _Asked:
         if self._status:
             self._exchange.abort(H3Error.REQUEST_CANCELLED)
             raise Rejected(self._status, self._explanation.decode("utf-8", "backslashreplace"))
-        raise cast("MoqtError", self._outcome)
+        assert self._outcome is not None
+        raise self._outcome
 
     def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
         status = int(field(headers, b":status") or 0)

@@ -35,12 +35,12 @@ logger = logging.getLogger(__name__)
 
 @attrs.define(eq=False)
 class WebTransportRequest:
-    """A client asks for a session. Answer it once, with `accept` or `reject`.
+    """A client's request for a session. Answer it once, with `accept` or `reject`.
 
     Attributes:
-        path: The path that is asked for, without its query.
-        query: What stands behind `?`; "" when there is nothing.
-        authority: The host and port that is asked for.
+        path: The requested path, without its query.
+        query: What stands after `?`; "" when there is nothing.
+        authority: The requested host and port.
         origin: The web page's origin; None when the client is no browser.
         headers: All fields, pseudo-fields first.
         protocols: The subprotocols that the client offers, best first.
@@ -60,7 +60,7 @@ class WebTransportRequest:
     answered: bool = attrs.field(default=False, init=False)
 
     def accept(self, protocol: str | None = None) -> WebTransportSession:
-        """Opens the session and returns it.
+        """Open the session and return it.
 
         Args:
             protocol: The subprotocol, one of `protocols`; None answers without one.
@@ -68,7 +68,7 @@ class WebTransportRequest:
         Raises:
             ValueError: The client did not offer this subprotocol.
             RuntimeError: The request was answered before.
-            SessionClosed: The client has gone away.
+            SessionClosed: The client cancelled the request, or the connection was lost.
         """
         if protocol is not None and protocol not in self.protocols:
             raise ValueError(f"the client did not offer {protocol!r}")
@@ -83,11 +83,11 @@ class WebTransportRequest:
         return self._session
 
     def reject(self, status: int, body: bytes = b"") -> None:
-        """Refuses the session.
+        """Refuse the session.
 
         Args:
             status: An HTTP status of 300 or above: 404 no such path, 403 not allowed, 421 not this host.
-            body: A text for people.
+            body: A text that explains the status.
 
         Raises:
             ValueError: The status would mean success.
@@ -106,7 +106,7 @@ class WebTransportRequest:
 
 
 OnSession: TypeAlias = Callable[[WebTransportRequest], Awaitable[None]]
-"""Called for each WebTransport session that a client asks for, in a task of its own."""
+"""Called for each WebTransport session that a client requests, in a task of its own."""
 
 OnRequest: TypeAlias = "Callable[[Exchange, Headers, bool], Callable[[], Awaitable[None]] | None]"
 """Called for each ordinary request, with its headers and whether it has no body, by the task that reads the socket.
@@ -132,7 +132,7 @@ async def serve_http3(
 
     Args:
         connection: A connection whose handshake is complete, without a handler.
-        on_session: Called for each WebTransport session that a client asks for, in a task of its own. When it
+        on_session: Called for each WebTransport session that a client requests, in a task of its own. When it
             returns, the session closes. An exception closes it with INTERNAL_ERROR and is logged.
         on_request: Called for each ordinary request and each WebSocket; None answers requests with 404, WebSockets
             with 501.
@@ -172,7 +172,7 @@ async def _drain(demux: Demux, draining: trio.Event) -> None:
 
 
 class _Requests:
-    """Leads each request of a connection to its handler, and owns every exchange until then."""
+    """Passes each request of a connection to its handler, and owns every exchange until then."""
 
     demux: Demux
 
@@ -191,9 +191,9 @@ class _Requests:
             exchange.respond(421)
             return
         if method == b"CONNECT" and protocol is not None and protocol.decode("ascii", "replace") in CONNECT_PROTOCOLS:
-            self._ask(exchange, headers, fin)
+            self._request_session(exchange, headers, fin)
             return
-        # The id may be that of a session which a client believes to have: it will never be accepted.
+        # Streams of a session with this id may have arrived, or may follow: there will be no such session.
         self.demux.no_session(exchange.stream_id)
         if method == b"CONNECT" and protocol == b"websocket" and self._on_request is not None:
             self._start(self._on_request, exchange, headers, fin)
@@ -212,7 +212,7 @@ class _Requests:
             self._nursery.start_soon(answer)
 
     def body_received(self, exchange: Exchange, data: bytes, fin: bool) -> None:
-        """The body of a request that was answered from its headers."""
+        """Called with the body of a request that was answered from its headers."""
         exchange.consumed(len(data))
 
     def headers_too_large(self, exchange: Exchange) -> None:
@@ -222,7 +222,7 @@ class _Requests:
         if error is None:
             exchange.abort(H3Error.REQUEST_CANCELLED)
 
-    def _ask(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
+    def _request_session(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
         target, scheme = field(headers, b":path"), field(headers, b":scheme")
         if fin or scheme != b"https" or target is None or not target.startswith(b"/") or not target.isascii():
             self.demux.no_session(exchange.stream_id)
@@ -250,7 +250,7 @@ class _Requests:
         self._nursery.start_soon(self._serve_session, request, session)
 
     async def _serve_session(self, request: WebTransportRequest, session: WebTransportSession) -> None:
-        if not await self._may_ask(session):
+        if not await self._may_open(session):
             session.close()
             return
         try:
@@ -267,7 +267,7 @@ class _Requests:
                 request.reject(500)
             session.close()
 
-    async def _may_ask(self, session: WebTransportSession) -> bool:
+    async def _may_open(self, session: WebTransportSession) -> bool:
         """Wait for the client's SETTINGS, without which no session is considered; return whether it may have one."""
         with trio.move_on_after(self._limits.setup_timeout) as waiting:
             try:
@@ -279,6 +279,6 @@ class _Requests:
 
 
 def _two_hosts(headers: Headers) -> bool:
-    """Whether a request names different hosts: one of them would pass the policy, and the other be served."""
+    """Return whether a request names different hosts: one could pass the check, and the other be served."""
     named = {value.lower() for name, value in headers if name in (b":authority", b"host")}
     return len(named) > 1

@@ -223,7 +223,7 @@ async def test_sessions_come_and_go(sessions):
         (connection,) = served.connections
         demux = connection.handler
         assert demux.sessions == {}
-        assert demux.undecided == {}
+        assert demux.unclassified == {}
         assert not demux.early
         assert set(demux.http3._h3._stream) <= {2, 6, 10, 3, 7, 11}
         assert set(demux.http3._quic.streams) <= {2, 6, 10, 3, 7, 11}
