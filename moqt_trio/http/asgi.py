@@ -15,7 +15,7 @@ Spec: RFC 9114; RFC 9220 and RFC 8441 for WebSockets.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -34,7 +34,7 @@ from hypercorn.protocol.events import (
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework
+from hypercorn.typing import ASGIFramework, ConnectionState
 from hypercorn.utils import filter_pseudo_headers, valid_server_name
 
 from ..errors import SessionClosed, StreamReset
@@ -73,7 +73,7 @@ _DISCONNECTS = (StreamReset, SessionClosed, trio.ClosedResourceError)
 class AsgiServer:
     """Runs one application for the requests of one HTTP/3 connection.
 
-    A client that leaves is told to the application as `http.disconnect`, and as an OSError when it sends.
+    When a client disconnects, the application receives `http.disconnect`, and its next `send` raises an OSError.
 
     Args:
         app: The ASGI application.
@@ -99,7 +99,7 @@ class AsgiServer:
         self.config = config if config is not None else Config()
         self.context = WorkerContext(None)
         self.client = client
-        self._state = dict(state or {})
+        self._state = ConnectionState(dict(state or {}))
 
     def start(self, exchange: Exchange, headers: Headers, fin: bool) -> Callable[[], Awaitable[None]] | None:
         """Called with each request whose headers are complete; a WebSocket is a CONNECT (RFC 9220).
@@ -117,7 +117,7 @@ class AsgiServer:
             http_version="3",
             method=method.decode("ascii").upper(),
             raw_path=path,
-            state=cast("Any", self._state),
+            state=self._state,
         )
         if not valid_server_name(self.config, request):
             exchange.respond(421)
@@ -127,9 +127,9 @@ class AsgiServer:
 
 
 class AsgiExchange:
-    """The part that requests and WebSockets share: what arrives waits here, what is sent waits for room.
+    """The common part of requests and WebSockets: what arrives waits here, what is sent waits for room.
 
-    It owns its exchange, and is what hypercorn's stream takes for its task group.
+    It owns its exchange, and is the task group of hypercorn's stream.
     """
 
     def __init__(self, server: AsgiServer, exchange: Exchange, request: Request, fin: bool) -> None:
@@ -161,7 +161,7 @@ class AsgiExchange:
     # -- from the exchange ---------------------------------------------------------------------------------
 
     def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
-        """A request has one header section, and it was read."""
+        """Never called: a request has one header section, and it was read."""
 
     def headers_too_large(self, exchange: Exchange) -> None:
         exchange.abort(H3Error.EXCESSIVE_LOAD)
@@ -213,7 +213,7 @@ class AsgiExchange:
             await self._closed()
 
     async def _closed(self) -> None:
-        # An application that failed halfway must not look as if it had answered whole.
+        # An incomplete response must not look like a complete one.
         if not self._exchange.send_ended:
             self._exchange.abort(H3Error.INTERNAL_ERROR)
         self._exchange.stop(H3Error.NO_ERROR)
@@ -247,7 +247,7 @@ class AsgiRequest(AsgiExchange):
 
     def __init__(self, server: AsgiServer, exchange: Exchange, request: Request, fin: bool) -> None:
         super().__init__(server, exchange, request, fin)
-        self._end_told = False
+        self._end_received = False
         self._http = HTTPStream(*self._parts(server))
 
     async def run(self) -> None:
@@ -269,7 +269,7 @@ class AsgiRequest(AsgiExchange):
         scope: Scope,
         send: Callable[[Any], Awaitable[None]],
     ) -> None:
-        """Run the application here and now, where `HTTPStream` expects a task and a queue that leads to it."""
+        """Run the application in this task; `HTTPStream` expects a task of its own and a queue to it."""
         await self._run_app(app, scope, self._receive, send)
 
     async def _receive(self) -> Any:
@@ -277,9 +277,9 @@ class AsgiRequest(AsgiExchange):
         while True:
             if self._disconnected:
                 return {"type": "http.disconnect"}
-            if self._body or (self._body_ended and not self._end_told):
-                self._end_told = self._body_ended
-                return {"type": "http.request", "body": self._take(), "more_body": not self._end_told}
+            if self._body or (self._body_ended and not self._end_received):
+                self._end_received = self._body_ended
+                return {"type": "http.request", "body": self._take(), "more_body": not self._end_received}
             self._arrival = trio.Event()
             await self._arrival.wait()
 
@@ -321,11 +321,11 @@ class AsgiWebSocket(AsgiExchange):
     async def _send(self, event: Event) -> None:
         await super()._send(event)
         if isinstance(event, Response):
-            # What a client sent before it knew whether it is accepted has waited for this.
+            # What the client sent before it was accepted has waited for this.
             self._arrival.set()
 
     async def _closed(self) -> None:
-        # Whatever there was to say was said in WebSocket's own frames.
+        # The WebSocket's own frames have said how it closed.
         self._exchange.finish()
         self._exchange.stop(H3Error.NO_ERROR)
         self._disconnect()
@@ -337,13 +337,13 @@ class AsgiWebSocket(AsgiExchange):
         scope: Scope,
         send: Callable[[Any], Awaitable[None]],
     ) -> Callable[[Any], Awaitable[None]]:
-        """Start the application, and return what takes messages for it."""
+        """Start the application, and return a function that sends it messages."""
         to_app, from_app = trio.open_memory_channel[Any](config.max_app_queue_size)
         self._nursery.start_soon(self._run_app, app, scope, from_app.receive, send)
         return to_app.send
 
     def spawn(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        """Start a task of hypercorn's: the one that sends pings."""
+        """Start a task of hypercorn: the one that sends pings."""
         self._nursery.start_soon(function, *arguments)
 
 

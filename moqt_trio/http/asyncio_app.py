@@ -1,22 +1,21 @@
-"""ASGI applications that are written for asyncio, run inside Trio by trio-asyncio.
-
-Knows nothing of HTTP or of MoQ.
-"""
+"""ASGI applications that are written for asyncio, run inside Trio by trio-asyncio."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
     from .asgi import AsgiApplication
 
 
 @asynccontextmanager
 async def asyncio_app(app: AsgiApplication) -> AsyncIterator[AsgiApplication]:
-    """Opens an asyncio event loop and yields the application as one of Trio's, for `serve(…, app=…)`.
+    """Open an asyncio event loop, and yield the application as one of Trio, for `serve(…, app=…)`.
 
     Startup, requests and shutdown all run in this one loop, in the thread of Trio, so that the application's locks,
     queues, connection pools and background tasks work as it expects. Keep the block open for as long as the server
@@ -25,14 +24,14 @@ async def asyncio_app(app: AsgiApplication) -> AsyncIterator[AsgiApplication]:
     Args:
         app: An ASGI application that awaits asyncio: FastAPI with a database driver, for example.
     """
-    # Not before it is asked for: importing it puts an event loop policy of its own into asyncio.
+    # Imported here, because the import replaces the event loop policy of asyncio.
     import trio_asyncio
 
     async with trio_asyncio.open_loop() as loop:
 
-        async def run(scope: Any, receive: Any, send: Any) -> None:
+        async def run(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
             await trio_asyncio.aio_as_trio(app, loop=loop)(
                 scope, trio_asyncio.trio_as_aio(receive, loop=loop), trio_asyncio.trio_as_aio(send, loop=loop)
             )
 
-        yield cast("AsgiApplication", run)
+        yield run

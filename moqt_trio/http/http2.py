@@ -1,14 +1,14 @@
-"""HTTP/2 where a slow application holds up its own request only.
+"""HTTP/2 in which a slow application delays no request but its own.
 
-Four things of hypercorn's are replaced; `tests/http/test_contract.py` fails when one of them moves.
+Four parts of hypercorn are replaced; `tests/http/test_contract.py` fails when one of them moves.
 
-- It awaits the application's queue in the loop that reads the connection, and grants the client new credit before the
-  application has read: one that does not read stops every request of its connection. Here what arrives waits in the
-  stream's window, and credit returns as the application reads.
-- A body that goes on after the answer ended is a KeyError; here it is dropped.
-- An application that sends to a client without credit is let go on with each piece, without bound; here it waits, and
-  wakes when the connection is lost.
-- An answer counts as sent when its last piece is about to be: a server that shuts down then loses its end.
+- Hypercorn awaits the application's queue in the loop that reads the connection, and grants the client new credit
+  before the application has read: one that does not read stops every request of its connection. Here what arrives waits
+  in the stream's window, and credit returns as the application reads.
+- There a body that goes on after the response ended is a KeyError; here it is dropped.
+- There an application that sends to a client without credit queues one piece after another, without bound; here it
+  waits, until there is credit or the connection is lost.
+- There a response counts as sent just before its last piece is: a server that shuts down then loses the end of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from hypercorn.app_wrappers import ASGIWrapper
     from hypercorn.config import Config
-    from hypercorn.trio.task_group import TaskGroup
     from hypercorn.typing import Event as IOEvent
     from hypercorn.typing import Scope
 
@@ -44,19 +43,22 @@ class HttpConnection(TCPServer):
 
     async def _read_data(self) -> None:
         protocol = self.protocol.protocol
-        if isinstance(protocol, H2Protocol):
-            await _Requests(protocol, cast("TaskGroup", protocol.task_group)).install(self.connection_window)
+        if not isinstance(protocol, H2Protocol):
+            await super()._read_data()
+            return
+        requests = _Requests(protocol)
+        await requests.install(self.connection_window)
         await super()._read_data()
-        if isinstance(protocol, H2Protocol):
-            await cast("_SendBuffers", protocol.stream_buffers).give_up()
+        await requests.connection_lost()
 
 
 class _Requests:
-    """The requests of one connection, and the credit that is owed for each; stands in for hypercorn's task group."""
+    """The requests of one connection, and the credit that each is owed; takes the place of hypercorn's task group."""
 
-    def __init__(self, protocol: H2Protocol, tasks: TaskGroup) -> None:
+    def __init__(self, protocol: H2Protocol) -> None:
         self._protocol = protocol
-        self._tasks = tasks
+        self._tasks = protocol.task_group
+        self._buffers = _SendBuffers(protocol.context.event_class)
         self._acknowledge = protocol.connection.acknowledge_received_data
         self._send_data = protocol.connection.send_data
         self._end_stream = protocol.connection.end_stream
@@ -66,7 +68,7 @@ class _Requests:
         protocol = self._protocol
         protocol.task_group = cast("Any", self)
         protocol.streams = _Streams(protocol.streams)
-        protocol.stream_buffers = _SendBuffers(protocol.context.event_class)
+        protocol.stream_buffers = cast("Any", self._buffers)
         protocol.connection.acknowledge_received_data = self._received  # type: ignore[method-assign]
         protocol.connection.send_data = self._send  # type: ignore[method-assign]
         protocol.connection.end_stream = self._end  # type: ignore[method-assign]
@@ -83,30 +85,36 @@ class _Requests:
     def _send(
         self, stream_id: int, data: bytes | memoryview, end_stream: bool = False, pad_length: Any | None = None
     ) -> None:
-        # The end travels with the last piece: a client that has counted the bytes may leave before it comes alone.
-        buffer = cast("_SendBuffer", self._protocol.stream_buffers[stream_id])
+        # The end travels with the last piece: a client that has counted the bytes may close before a separate one.
+        buffer = self._buffers[stream_id]
         self._send_data(stream_id, data, end_stream or buffer.complete, pad_length)
         if buffer.complete:
             buffer.ended.set()
 
     def _end(self, stream_id: int) -> None:
-        buffer = cast("_SendBuffer", self._protocol.stream_buffers[stream_id])
+        buffer = self._buffers[stream_id]
         if not buffer.ended.is_set():
             self._end_stream(stream_id)
             buffer.ended.set()
 
-    async def pay(self, stream_id: int) -> None:
-        """Grants the client as much as was read."""
+    async def grant_credit(self, stream_id: int) -> None:
+        """Grant the client credit for what was read."""
         length = self._owed.get(stream_id, 0)
         if length and not self._protocol.closed:
             self._owed[stream_id] = 0
             self._acknowledge(length, stream_id)
             await self._protocol._flush()
 
-    async def forget(self, stream_id: int) -> None:
-        """A request is over: what its application did not read counts as read."""
-        await self.pay(stream_id)
+    async def request_ended(self, stream_id: int) -> None:
+        """Called when a request has ended: what its application did not read counts as read."""
+        await self.grant_credit(stream_id)
         self._owed.pop(stream_id, None)
+
+    async def connection_lost(self) -> None:
+        """Called when the connection was lost: wakes every task that waits to send."""
+        for buffer in list(self._buffers.values()):
+            await buffer.close()
+            buffer.ended.set()
 
     def spawn(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._tasks.spawn(function, *arguments)
@@ -117,6 +125,7 @@ class _Requests:
         if scope["type"] != "http":
             # The messages of a WebSocket are not the bytes of its frames: hypercorn's own bounded queue holds them.
             return await self._tasks.spawn_app(app, config, scope, send)
+        # `send` is the method `app_send` of hypercorn's stream.
         stream_id: int = cast("Any", send).__self__.stream_id
         self._owed[stream_id] = 0
         body = _Body(self, stream_id)
@@ -127,45 +136,45 @@ class _Requests:
 
 
 class _Body:
-    """The body of one request on its way to the application. Bounded by the stream's window."""
+    """The body of one request that the application has not read. The stream's window bounds it."""
 
     def __init__(self, requests: _Requests, stream_id: int) -> None:
         self._requests = requests
         self._stream_id = stream_id
         self._data = bytearray()
         self._ended = False
-        self._end_told = False
-        self._gone = False
+        self._end_received = False
+        self._disconnected = False
         self._arrival = trio.Event()
 
     async def put(self, message: Any) -> None:
-        """Takes a message for the application, without waiting for it."""
+        """Queue a message for the application, without waiting for it."""
         if message["type"] == "http.disconnect":
-            self._gone = True
-            await self._requests.forget(self._stream_id)
+            self._disconnected = True
+            await self._requests.request_ended(self._stream_id)
         else:
             self._data += message["body"]
             self._ended = not message["more_body"]
         self._arrival.set()
 
     async def receive(self) -> Any:
-        """Returns the next message, as ASGI's `receive`."""
+        """Wait for the next message, and return it; ASGI's `receive`."""
         await trio.lowlevel.checkpoint()
         while True:
-            if self._gone:
+            if self._disconnected:
                 return {"type": "http.disconnect"}
-            if self._data or (self._ended and not self._end_told):
+            if self._data or (self._ended and not self._end_received):
                 data = bytes(self._data)
                 self._data.clear()
-                self._end_told = self._ended
-                await self._requests.pay(self._stream_id)
-                return {"type": "http.request", "body": data, "more_body": not self._end_told}
+                self._end_received = self._ended
+                await self._requests.grant_credit(self._stream_id)
+                return {"type": "http.request", "body": data, "more_body": not self._end_received}
             self._arrival = trio.Event()
             await self._arrival.wait()
 
 
 class _SendBuffer(StreamBuffer):
-    """What an application has sent and its client has no credit for yet."""
+    """What an application has sent, and its client has granted no credit for yet."""
 
     def __init__(self, event_class: type[IOEvent]) -> None:
         super().__init__(event_class)
@@ -180,7 +189,7 @@ class _SendBuffer(StreamBuffer):
     async def pop(self, max_length: int) -> bytes:
         data = bytes(self.buffer[:max_length])
         del self.buffer[:max_length]
-        # Hypercorn looks at what was taken, and nothing is taken while there is no credit.
+        # Hypercorn compares what was popped, which is nothing while there is no credit.
         if len(self.buffer) < BUFFER_LOW_WATER:
             await self._paused.set()
         if not self.buffer:
@@ -188,8 +197,8 @@ class _SendBuffer(StreamBuffer):
         return data
 
 
-class _SendBuffers(dict[int, StreamBuffer]):
-    """The buffers by stream id; each that hypercorn makes is replaced by one of ours."""
+class _SendBuffers(dict[int, _SendBuffer]):
+    """The buffers by stream id; each that hypercorn makes is replaced by a `_SendBuffer`."""
 
     def __init__(self, event_class: type[IOEvent]) -> None:
         super().__init__()
@@ -199,18 +208,12 @@ class _SendBuffers(dict[int, StreamBuffer]):
         super().__setitem__(stream_id, _SendBuffer(self._event_class))
 
     def __delitem__(self, stream_id: int) -> None:
-        cast("_SendBuffer", self[stream_id]).ended.set()
+        self[stream_id].ended.set()
         super().__delitem__(stream_id)
-
-    async def give_up(self) -> None:
-        """Wakes whoever waits to send: the connection is lost."""
-        for buffer in list(self.values()):
-            await buffer.close()
-            cast("_SendBuffer", buffer).ended.set()
 
 
 class _Streams(dict[int, Any]):
-    """The streams by id; one that has ended takes what comes late, and does nothing with it."""
+    """The streams by id; what arrives for one that has ended is dropped."""
 
     def __missing__(self, stream_id: int) -> _Ended:
         return _ENDED

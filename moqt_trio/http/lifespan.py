@@ -1,4 +1,4 @@
-"""The life of an ASGI application: its startup before the first request, its shutdown after the last."""
+"""The lifespan of an ASGI application: its startup before the first request, its shutdown after the last."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 async def open_lifespan(
     nursery: trio.Nursery, app: ASGIFramework, config: Config, close_timeout: float
 ) -> AsyncIterator[dict[str, Any]]:
-    """Starts an application, yields the state that its requests share, and shuts it down on exit.
+    """Start an application, yield the state that its requests share, and shut it down on exit.
 
     An application without lifespan support is left alone. Shutdown is waited for even when the block is cancelled,
     for at most `close_timeout` seconds then.
@@ -52,7 +52,7 @@ async def open_lifespan(
 
 
 class _Life:
-    """Hypercorn's `Lifespan`, with its failures in one place: it tells only some of them to who waits for it."""
+    """Hypercorn's `Lifespan`, whose waiting methods raise only some of its failures: here all are found."""
 
     def __init__(self, app: ASGIFramework, config: Config) -> None:
         self.state: dict[str, Any] = {}
@@ -61,7 +61,7 @@ class _Life:
         self._ended = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-        # Shielded: an application shuts down by what it is told, not by being cancelled.
+        # Shielded: an application ends by `lifespan.shutdown`, not by a cancellation.
         with trio.CancelScope(shield=True) as scope:
             task_status.started(scope)
             try:
@@ -77,10 +77,10 @@ class _Life:
         except LifespanTimeoutError as error:
             raise RuntimeError("the ASGI application did not start in time") from error
         except (trio.ClosedResourceError, trio.BrokenResourceError):
-            # It ended before anything was said to it.
+            # The application ended before it received `lifespan.startup`.
             pass
         if self._lifespan.shutdown.is_set():
-            # It is at its end already; why, it is about to say.
+            # It has failed, and `run` is about to record why.
             await self._ended.wait()
         if self._failure is not None:
             raise RuntimeError(f"the ASGI application refused to start: {self._failure}") from self._failure
@@ -93,7 +93,7 @@ class _Life:
         except LifespanTimeoutError:
             logger.warning("the ASGI application did not shut down in time")
         except (trio.ClosedResourceError, trio.BrokenResourceError):
-            # It ended between the look at it and the message to it.
+            # It ended before it received `lifespan.shutdown`.
             return
         if self._failure is not None:
             logger.error("the ASGI application failed to shut down: %s", self._failure)

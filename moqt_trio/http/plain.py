@@ -1,7 +1,7 @@
-"""What unencrypted HTTP gets on the TCP port: the fingerprint of the certificate, and nothing else.
+"""The answer to unencrypted HTTP on the TCP port: the fingerprint of the certificate, and nothing else.
 
 Clients of moq-lite that are given an `http://` URL fetch `/certificate.sha256` from it, pin what they got, and connect
-by `https://`. Knows nothing of TLS or of the application.
+by `https://`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 FINGERPRINT_PATH = b"/certificate.sha256"
 
 _MAX_HEAD = 8 * 1024
-"""Bytes of a request's line and fields."""
+"""Bytes of a request's line and fields that are read: as many as common web servers allow."""
 _READ = 1024
+"""Bytes that are read at once: a whole request of the clients that there are."""
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
 
 async def answer_plain(stream: trio.SocketStream, fingerprint: bytes) -> None:
-    """Reads one request, answers it, and says that nothing more will come. The caller sets the deadline.
+    """Read one request, answer it, and shut down the sending half. The caller sets the deadline.
 
     Args:
         stream: A connection that nothing was read from.
@@ -34,14 +35,14 @@ async def answer_plain(stream: trio.SocketStream, fingerprint: bytes) -> None:
         head += data
     await stream.send_all(respond_untrusted(bytes(head), fingerprint))
     await stream.send_eof()
-    # What is still unread would turn the end into a reset, which takes the answer with it.
+    # With unread bytes a close would become a reset, and the client could lose the answer.
     read = 0
     while read <= _MAX_HEAD and (data := await stream.receive_some(_READ)):
         read += len(data)
 
 
 def respond_untrusted(head: bytes, fingerprint: bytes) -> bytes:
-    """Returns the answer to the head of a request, whatever that is."""
+    """Return the answer to the head of a request."""
     words = head.partition(b"\r\n")[0].split(b" ")
     if b"\r\n\r\n" not in head or len(words) != 3 or not words[2].startswith(b"HTTP/1."):
         return _answer(400, "this is no request of HTTP/1.1\n")

@@ -1,6 +1,6 @@
 """HTTP/1.1 and HTTP/2 over TCP, by hypercorn; plain HTTP on the same sockets gets the fingerprint.
 
-It owns the sockets and a task for each connection, and shows over TLS the certificate that QUIC shows.
+It owns the sockets and a task for each connection. Over TLS it has the certificate that QUIC has.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class HttpServer:
         sockets: Bound, not yet listening; they are closed with the server.
         config: Hypercorn's settings.
         state: The lifespan state that each request gets a copy of.
-        certificate: Returns the certificate to show; called for each connection.
+        certificate: Called for each connection; returns its certificate.
         limits: The bounds.
 
     Limits: max_connections, handshake_timeout, connection_window.
@@ -78,7 +78,7 @@ class HttpServer:
         return f"<HttpServer connections={len(self._streams)}>"
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listens until `drain` and the last connection's end, or until cancelled, which cuts every connection."""
+        """Listen until `drain` and the end of the last connection, or until cancelled, which ends every connection."""
         for sock in self._sockets:
             sock.listen(self._config.backlog)
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._sockets]
@@ -88,7 +88,7 @@ class HttpServer:
                 async with trio.open_nursery() as connections:
                     task_status.started()
                     with self._accepting:
-                        # It survives the want of file descriptors, and says so in the log.
+                        # It goes on when the process has no file descriptors left, and logs that.
                         await trio.serve_listeners(self._handle, listeners, handler_nursery=connections)
                     await self._context.terminated.set()
                 outer.cancel_scope.cancel()
@@ -96,12 +96,12 @@ class HttpServer:
             self._ended.set()
 
     async def drain(self) -> None:
-        """Accepts no more, closes idle connections and those whose request ends, and waits for the last of them."""
+        """Accept no more, close each connection once its request has ended, and wait for the last of them."""
         self._accepting.cancel()
         await self._ended.wait()
 
     async def _cut_when_cancelled(self) -> None:
-        # Hypercorn shields what it sends: only the end of the socket ends a connection to a client that is deaf.
+        # Hypercorn shields what it sends: a client that reads nothing is disconnected only by closing the socket.
         try:
             await trio.sleep_forever()
         finally:
@@ -149,17 +149,17 @@ def _tls_settings(certificate: Certificate, *, alpns: Sequence[str], ciphers: st
     """Return a server's TLS settings.
 
     Args:
-        certificate: What is shown.
+        certificate: The server's certificate.
         alpns: The application protocols, best first.
         ciphers: Those of TLS 1.2, as OpenSSL writes them.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Both are demanded by HTTP/2 (RFC 9113, section 9.2.1).
+    # HTTP/2 requires both (RFC 9113, section 9.2.1).
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_ciphers(ciphers)
     context.set_alpn_protocols(list(alpns))
-    # The ssl module loads keys from files only: what lies there for a moment is encrypted, and the password is not.
+    # The ssl module loads keys only from files: the key in the file is encrypted, and the password is not written.
     password = secrets.token_hex(32)
     with tempfile.TemporaryDirectory(prefix="moqt-trio-") as directory:
         path = Path(directory, "server.pem")

@@ -1,4 +1,4 @@
-"""Hypercorn's settings as they hold for one server: the user's, completed by what only the listener knows."""
+"""Hypercorn's settings for one server: the user's, and what depends on the listener."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _ERROR_LOG: Final = "moqt_trio.http"
 """The logger of hypercorn's errors and of the application's; `docs/howto/asgi.md` names it."""
 
 _ALT_SVC_S = 24 * 60 * 60
-"""Seconds for which a browser remembers that there is HTTP/3."""
+"""Seconds for which a browser remembers that there is HTTP/3: a day, the default of RFC 7838, section 3.1."""
 
 
 def base_settings(config: Config | None) -> Config:
-    """Returns settings to derive others from; the given ones are left as they are.
+    """Return settings to derive others from; the given ones are not changed.
 
     Raises:
         ValueError: They ask for client certificates, which HTTP/3 would not check.
@@ -29,13 +29,13 @@ def base_settings(config: Config | None) -> Config:
         config.errorlog = logging.getLogger(_ERROR_LOG)
     if config.ca_certs is not None or config.verify_mode is not None:
         raise ValueError("client certificates are not supported: leave ca_certs and verify_mode out of the config")
-    # Made now, or each copy would open the log files for itself.
+    # Created once: each copy would open the log files again.
     _ = config.log
     return copy.copy(config)
 
 
 def tcp_settings(base: Config, port: int, limits: Limits) -> Config:
-    """Returns the settings for HTTP/1.1 and HTTP/2: their answers point at HTTP/3, once."""
+    """Return the settings for HTTP/1.1 and HTTP/2, whose responses name HTTP/3 in one Alt-Svc field."""
     config = copy.copy(base)
     if not config.alt_svc_headers:
         config.alt_svc_headers = [f'h3=":{port}"; ma={_ALT_SVC_S}']
@@ -44,7 +44,7 @@ def tcp_settings(base: Config, port: int, limits: Limits) -> Config:
 
 
 def http3_settings(base: Config) -> Config:
-    """Returns the settings for HTTP/3: who is there already is not sent elsewhere."""
+    """Return the settings for HTTP/3, whose responses have no Alt-Svc field: the client uses HTTP/3 already."""
     config = copy.copy(base)
     config.alt_svc_headers = []
     config._quic_addresses = []
