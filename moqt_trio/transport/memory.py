@@ -79,7 +79,7 @@ class _EventQueue:
         self._channels.pop((False, channel), None)
 
     async def run(self) -> None:
-        """Delivers until cansloted."""
+        """Deliver messages as they fall due, until cancelled."""
         while True:
             self._wakeup = trio.Event()
             while self._queue and self._queue[0][0] <= trio.current_time():

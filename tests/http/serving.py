@@ -22,13 +22,13 @@ WAIT = 10.0
 
 
 async def refuse(request: moqt.SessionRequest) -> None:
-    """Answers every session with 404."""
+    """Answer every session with 404."""
     await request.reject(404)
 
 
 @asynccontextmanager
 async def serving(app: Any, router: Any = None, **options: Any) -> AsyncIterator[moqt.Listener]:
-    """Serves an application on loopback for the length of the block."""
+    """Serve an application on loopback for the length of the block."""
     options.setdefault("certificate", CERTIFICATE)
     async with trio.open_nursery() as nursery:
         serve = partial(moqt.serve, app=app, **options)
@@ -42,7 +42,7 @@ async def serving(app: Any, router: Any = None, **options: Any) -> AsyncIterator
 
 
 async def curl(url: str, *arguments: str, check: bool = True) -> str:
-    """Returns what curl prints: the answer's head, an empty line, and its body."""
+    """Return what curl prints: the answer's head, an empty line, and its body."""
     if shutil.which("curl") is None:
         pytest.skip("there is no curl here: apt install curl")
     command = ["curl", "--silent", "--show-error", "--include", "--insecure", "--max-time", "10", *arguments, url]
@@ -51,19 +51,19 @@ async def curl(url: str, *arguments: str, check: bool = True) -> str:
 
 
 def fields_of(answer: str, name: str) -> list[str]:
-    """Returns the values of a field in what curl printed."""
+    """Return the values of a field in what curl printed."""
     head = answer.replace("\r\n", "\n").partition("\n\n")[0]
     pairs = (line.partition(":") for line in head.splitlines()[1:])
     return [value.strip() for key, _, value in pairs if key.lower() == name]
 
 
 def body_of(answer: str) -> str:
-    """Returns the body in what curl printed."""
+    """Return the body in what curl printed."""
     return answer.replace("\r\n", "\n").partition("\n\n")[2]
 
 
 async def open_tls(port: int, alpn: str = "http/1.1", *, receive_buffer: int | None = None) -> trio.SSLStream[Any]:
-    """Connects to a server over TLS, whose certificate is not looked at."""
+    """Connect to a server over TLS, without checking its certificate."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -78,7 +78,7 @@ async def open_tls(port: int, alpn: str = "http/1.1", *, receive_buffer: int | N
 
 
 async def read_until(stream: trio.abc.ReceiveStream, mark: bytes) -> bytes:
-    """Reads until a mark, which must come, and returns everything up to what was read with it."""
+    """Read until a mark, which must come, and return everything up to what was read with it."""
     data = b""
     with trio.fail_after(WAIT):
         while mark not in data:
@@ -89,7 +89,7 @@ async def read_until(stream: trio.abc.ReceiveStream, mark: bytes) -> bytes:
 
 
 async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
-    """Reads to the end."""
+    """Read to the end."""
     data = b""
     with trio.fail_after(WAIT):
         while piece := await stream.receive_some(65536):
@@ -98,7 +98,7 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
 
 
 def records_of(name: str) -> tuple[logging.Logger, list[str]]:
-    """Returns a logger, and a list of the messages that it is given."""
+    """Return a logger, and a list of the messages that it is given."""
     messages: list[str] = []
     logger = logging.Logger(name)
 

@@ -1,4 +1,4 @@
-"""The names of hypercorn that HTTP over TCP leans on and that its makers do not promise, and the faults it mends."""
+"""The private names of hypercorn that HTTP over TCP uses, and the faults of hypercorn that it works around."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ REQUEST = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Application:
-    """An ASGI application with a path for each fault, and a diary of what it was told."""
+    """An ASGI application with a path for each fault, and a record of what it received."""
 
     def __init__(self):
         self.diary = []
@@ -50,14 +50,14 @@ class Application:
         await send({"type": "http.response.body", "body": b"hello"})
 
     async def wait(self, receive, send):
-        """Waits for the client to go away."""
+        """Wait for the client to go away."""
         self.started.set()
         while (message := await receive())["type"] == "http.request":
             pass
         self.diary.append(message["type"])
 
     async def flood(self, receive, send):
-        """Sends until it is told that the client went away."""
+        """Send until it receives that the client has disconnected."""
         await send({"type": "http.response.start", "status": 200, "headers": []})
         async with trio.open_nursery() as nursery:
 
@@ -74,7 +74,7 @@ class Application:
             nursery.cancel_scope.cancel()
 
     async def blind_flood(self, receive, send):
-        """Sends until it fails, and never asks whether the client is there."""
+        """Send until it fails, without a look at whether the client is connected."""
         await send({"type": "http.response.start", "status": 200, "headers": []})
         self.started.set()
         try:
@@ -84,7 +84,7 @@ class Application:
             self.diary.append("OSError")
             raise
 
-    async def deaf(self, receive, send):
+    async def unread(self, receive, send):
         """Does not read its body until it may, then answers with its size."""
         self.started.set()
         await self.resume.wait()
@@ -103,7 +103,7 @@ class Application:
         await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
 
     async def early(self, receive, send):
-        """Answers without reading its body."""
+        """Answer without reading its body."""
         await self.hello(receive, send)
 
 
@@ -113,7 +113,7 @@ def application():
 
 
 class Http2Peer:
-    """A client made of the h2 library over TLS. It grants no credit unless it is told to."""
+    """A client made of the h2 library over TLS. It grants no credit unless a test does."""
 
     def __init__(self, stream):
         self.stream = stream
@@ -141,7 +141,7 @@ class Http2Peer:
         return number
 
     async def wait(self, kind, number=None):
-        """Waits for an event, reading until it is there."""
+        """Wait for an event, reading until it is there."""
         with trio.fail_after(WAIT):
             while True:
                 for event in self.events:
@@ -153,13 +153,13 @@ class Http2Peer:
                 await self.flush()
 
     async def body(self, number):
-        """Waits for the end of an answer, and returns its body."""
+        """Wait for the end of an answer, and return its body."""
         await self.wait(h2.events.StreamEnded, number)
         pieces = (e.data for e in self.events if isinstance(e, h2.events.DataReceived) and e.stream_id == number)
         return b"".join(pieces)
 
     async def send_body(self, number, body):
-        """Sends a body as far as the server's windows allow, and returns how much that was."""
+        """Send a body as far as the server's windows allow, and return how much that was."""
         sent = 0
         while sent < len(body):
             room = min(self.h2.local_flow_control_window(number), self.h2.max_outbound_frame_size, len(body) - sent)
@@ -176,7 +176,7 @@ class TestDisconnect:
 
     @pytest.mark.parametrize("path", [b"/wait", b"/flood"])
     async def test_connection_lost(self, application, path):
-        """A client of HTTP/1.1 that leaves is told to the application, whether that waits or sends."""
+        """A client of HTTP/1.1 that disconnects is reported to the application, whether that waits or sends."""
         async with serving(application) as listener:
             stream = await open_tls(listener.port)
             await stream.send_all(REQUEST % path)
@@ -187,7 +187,7 @@ class TestDisconnect:
         assert application.diary == ["http.disconnect"]
 
     async def test_http2_reset(self, application):
-        """A request of HTTP/2 that is reset is told to its application; the connection goes on."""
+        """A request of HTTP/2 that is reset is reported to its application; the connection goes on."""
         async with serving(application) as listener:
             peer = await Http2Peer.connect(listener.port)
             number = await peer.request("/wait", end=False)
@@ -201,7 +201,7 @@ class TestDisconnect:
         assert application.diary == ["http.disconnect"]
 
     async def test_http2_connection_lost(self, application):
-        """A client of HTTP/2 that leaves is told to the applications of its requests."""
+        """A client of HTTP/2 that disconnects is reported to the applications of its requests."""
         async with serving(application) as listener:
             peer = await Http2Peer.connect(listener.port)
             await peer.request("/wait", end=False)
@@ -212,8 +212,8 @@ class TestDisconnect:
         assert application.diary == ["http.disconnect"]
 
     @pytest.mark.parametrize("version", ["http/1.1", "h2"])
-    async def test_sending_to_nobody(self, application, version, caplog):
-        """An application that only sends gets an OSError once its client is gone, and nothing is logged."""
+    async def test_sending_to_a_disconnected_client(self, application, version, caplog):
+        """An application that only sends gets an OSError once its client has disconnected, and nothing is logged."""
         async with serving(application) as listener:
             if version == "h2":
                 peer = await Http2Peer.connect(listener.port)
@@ -274,7 +274,7 @@ class TestBackpressure:
         body = bytes(300 * KIB)
         async with serving(application) as listener:
             peer = await Http2Peer.connect(listener.port)
-            stuck = await peer.request("/deaf", body=body)
+            stuck = await peer.request("/unread", body=body)
             sent = await peer.send_body(stuck, body)
             with trio.fail_after(WAIT):
                 await application.started.wait()
@@ -297,7 +297,7 @@ class TestBackpressure:
         async with serving(application, limits=limits) as listener:
             peer = await Http2Peer.connect(listener.port)
             await peer.wait(h2.events.WindowUpdated)
-            sent = [await peer.send_body(await peer.request("/deaf", body=b""), bytes(100 * KIB)) for _ in range(5)]
+            sent = [await peer.send_body(await peer.request("/unread", body=b""), bytes(100 * KIB)) for _ in range(5)]
             assert sent == [65535, 65535, 65535, 65535, 0]
             assert await peer.body(await peer.request("/hello")) == b"hello"
             for number in (1, 3):
@@ -324,8 +324,8 @@ class TestBackpressure:
         """A request that hangs over one version of HTTP holds up none over another."""
         async with serving(application) as listener, connect_http3(listener.port) as peer:
             stream = await open_tls(listener.port)
-            await stream.send_all(b"POST /deaf HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n")
-            hung = peer.request("/deaf", method="POST", body=bytes(1000), end=False)
+            await stream.send_all(b"POST /unread HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n")
+            hung = peer.request("/unread", method="POST", body=bytes(1000), end=False)
             await application.started.wait()
             assert await peer.answer(peer.request("/hello")) == (200, b"hello")
             assert "hello" in await curl(f"https://localhost:{listener.port}/hello")

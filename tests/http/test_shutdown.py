@@ -1,4 +1,4 @@
-"""Shutting down: what was asked is answered, what comes late is refused, and nobody can hold it up."""
+"""Shutting down: earlier requests are answered, later ones are refused, and no client can delay the end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def start(nursery, application, handler=None, **limits):
 
 
 def goaways(peer):
-    """Returns the stream ids in the GOAWAY frames that came."""
+    """Return the stream ids in the GOAWAY frames that came."""
     events = [e for e in peer.quic_events if isinstance(e, StreamDataReceived) and e.stream_id == SERVER_CONTROL]
     buffer = Buffer(data=b"".join(event.data for event in events)[1:])
     found = []
@@ -96,7 +96,7 @@ async def test_large_answer(application):
 
 
 async def test_tcp(application):
-    """Over TCP: idle connections close, a request in progress is answered, and nobody new gets in."""
+    """Over TCP: idle connections close, a request in progress is answered, and new connections are refused."""
     async with trio.open_nursery() as nursery:
         listener = await start(nursery, application)
         idle, busy = await open_tls(listener.port), await open_tls(listener.port)

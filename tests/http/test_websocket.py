@@ -27,7 +27,9 @@ class Rooms:
         self.started = trio.Event()
         self.resume = trio.Event()
         self.ended = trio.Event()
-        routes = [WebSocketRoute(f"/{name}", getattr(self, name)) for name in ("echo", "refuse", "deaf", "fail", "bye")]
+        routes = [
+            WebSocketRoute(f"/{name}", getattr(self, name)) for name in ("echo", "refuse", "unread", "fail", "bye")
+        ]
         self.app = Starlette(routes=routes)
 
     async def echo(self, websocket):
@@ -50,7 +52,7 @@ class Rooms:
     async def refuse(self, websocket):
         await websocket.close()
 
-    async def deaf(self, websocket):
+    async def unread(self, websocket):
         await websocket.accept()
         self.started.set()
         await self.resume.wait()
@@ -69,7 +71,7 @@ class Rooms:
 
 
 class Client:
-    """WebSocket frames by wsproto, over whatever carries them."""
+    """WebSocket frames by wsproto, independent of the transport."""
 
     def __init__(self, carrier):
         self.frames = wsproto.connection.Connection(wsproto.ConnectionType.CLIENT)
@@ -79,7 +81,7 @@ class Client:
         await self.carrier.send(self.frames.send(event))
 
     async def receive(self):
-        """Returns the next whole message, or the close frame."""
+        """Return the next whole message, or the close frame."""
         parts = []
         with trio.fail_after(WAIT):
             while True:
@@ -142,7 +144,7 @@ def rooms():
 
 
 async def converse(client):
-    """Sends text and bytes of several sizes and gets each of them back."""
+    """Send text and bytes of several sizes, and check that each comes back."""
     for text in ("", "hello", "日本 京都", "x" * 70_000):
         await client.send(wsproto.events.TextMessage(data=text))
         assert await client.receive() == text
@@ -247,7 +249,7 @@ async def test_client_goes(rooms, how):
 async def test_application_does_not_read(rooms):
     """Its client is stopped at the stream's window and a few messages; then the application gets all of it."""
     async with serving(rooms.app) as listener, connect_http3(listener.port) as peer:
-        carrier = OverHttp3(peer, "/deaf")
+        carrier = OverHttp3(peer, "/unread")
         client = Client(carrier)
         for _ in range(64):
             await client.send(wsproto.events.BytesMessage(data=bytes(16 * KIB)))

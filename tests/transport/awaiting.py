@@ -50,7 +50,7 @@ class Arrivals(ConnectionHandler):
         self._waiting.unpark_all()
 
     async def next(self, queue: deque[T]) -> T:
-        """Takes the next item of a queue, waiting for it. Raises how the connection ended."""
+        """Take the next item of a queue, waiting for it. Raises how the connection ended."""
         await trio.lowlevel.checkpoint()
         while not queue:
             if self.connection.closed is not None:
@@ -60,7 +60,7 @@ class Arrivals(ConnectionHandler):
 
 
 def arrivals_of(connection: Connection) -> Arrivals:
-    """Returns what has arrived on a connection, which has no other handler."""
+    """Return what has arrived on a connection, which has no other handler."""
     handler = connection.handler
     if handler is None:
         return Arrivals(connection)
@@ -69,25 +69,25 @@ def arrivals_of(connection: Connection) -> Arrivals:
 
 
 async def accept_bidi(connection: Connection) -> BidiStream:
-    """Waits for a bidirectional stream of the peer."""
+    """Wait for a bidirectional stream of the peer."""
     arrivals = arrivals_of(connection)
     return await arrivals.next(arrivals.bidi)
 
 
 async def accept_uni(connection: Connection) -> ReceiveStream:
-    """Waits for a unidirectional stream of the peer."""
+    """Wait for a unidirectional stream of the peer."""
     arrivals = arrivals_of(connection)
     return await arrivals.next(arrivals.uni)
 
 
 async def receive_datagram(connection: Connection) -> bytes:
-    """Waits for a datagram."""
+    """Wait for a datagram."""
     arrivals = arrivals_of(connection)
     return await arrivals.next(arrivals.datagrams)
 
 
 async def send_all(stream: SendStream, data: bytes) -> None:
-    """Writes bytes, waiting whenever the stream's buffer is full."""
+    """Write bytes, waiting whenever the stream's buffer is full."""
     await stream.wait_writable()
     for start in range(0, len(data), STEP):
         if start:

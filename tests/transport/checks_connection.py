@@ -56,7 +56,7 @@ async def cancellation(factory: Factory) -> None:
 
 
 async def cancelled_close(factory: Factory) -> None:
-    """A cancelled aclose() still closes and tells the peer, also while a stream is clogged."""
+    """A cancelled aclose() still closes and informs the peer, also while a stream is clogged."""
     async with factory(SMALL) as (client, server):
         stream = await client.open_uni()
         stream.write(bytes(SMALL.stream_window + SMALL.send_high))

@@ -33,7 +33,7 @@ async def clogged_stream(factory: Factory) -> None:
         await ping_pong(client, server, 30)
         held = len(recorder.data)
         print(f"window {SMALL.stream_window}, arrived {held}, taken from the writer {sent}")
-        # A transport may spend the first bytes of the window on what tells the stream apart.
+        # A transport may use the first bytes of the window for the prefix of the stream.
         assert SMALL.stream_window - 16 <= held <= SMALL.stream_window
         assert sent <= held + SMALL.send_high + 4096
         assert not sending.writable
@@ -118,7 +118,7 @@ async def close_while_clogged(factory: Factory) -> None:
 
 
 async def handler_hears_of_room(factory: Factory) -> None:
-    """A handler is told once when a full send buffer has room again."""
+    """A handler is called once when a full send buffer has room again."""
     async with factory(SMALL) as (client, server):
         stream = await client.open_uni()
         recorder = Recorder()

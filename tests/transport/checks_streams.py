@@ -80,7 +80,7 @@ async def reset_code(factory: Factory) -> None:
 
 
 async def stop_code(factory: Factory) -> None:
-    """A reader that stops a stream has its sender told the code; what it sends itself is not touched."""
+    """A reader that stops a stream gives its sender the code; what it sends itself is not touched."""
     async with factory(Limits()) as (client, server):
         ours = await client.open_bidi()
         await send_all(ours, b"x")
@@ -202,14 +202,14 @@ async def after_the_end(factory: Factory) -> None:
 
 
 async def ping_pong_on_accepted(client: Connection, server: Connection) -> None:
-    """Shows that the connection is sound, whatever streams wait to be accepted."""
+    """Check that the connection works, while streams wait to be accepted."""
     uni = await client.open_uni()
     uni.write(b"sound", True)
     assert await read_all(await accept_uni(server)) == b"sound"
 
 
 async def handlers(factory: Factory) -> None:
-    """A handler is told all that arrives, in order, and what had arrived before it came."""
+    """A handler is called with all that arrives, in order, and with what arrived before it was attached."""
     async with factory(Limits()) as (client, server):
         early = await client.open_bidi()
         await send_all(early, b"early ")

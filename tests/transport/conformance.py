@@ -44,6 +44,6 @@ CHECKS = [
 
 
 async def run_check(check: Callable[[Factory], object], factory: Factory) -> None:
-    """Runs one check, and fails rather than hangs."""
+    """Run one check, and fail rather than hang."""
     with trio.fail_after(15):
         await check(factory)  # type: ignore[misc]

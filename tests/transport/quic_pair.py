@@ -55,7 +55,7 @@ async def until_closed(connection: QuicConnection) -> None:
 async def serving(
     handler: Handler = until_closed, limits: Limits | None = None, host: str | None = "127.0.0.1", **changes: object
 ) -> AsyncIterator[QuicListener]:
-    """Runs a server, and closes it at the end of the block."""
+    """Run a server, and close it at the end of the block."""
     async with trio.open_nursery() as nursery:
         listener = await nursery.start(partial(serve_quic, handler, host, 0, server_settings(limits, **changes)))
         yield listener
@@ -66,7 +66,7 @@ async def serving(
 async def quic_pair(
     limits: Limits | None = None, *, client_limits: Limits | None = None
 ) -> AsyncIterator[tuple[QuicConnection, QuicConnection]]:
-    """Yields both ends of one connection."""
+    """Yield both ends of one connection."""
     accepted: list[QuicConnection] = []
     arrival = trio.Event()
 

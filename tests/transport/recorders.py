@@ -26,7 +26,7 @@ SMALL = Limits(stream_window=64 * KIB, connection_window=256 * KIB, send_high=32
 
 
 class Recorder(StreamHandler):
-    """Keeps what a stream is told; gives no credit of its own accord."""
+    """Records what a stream's handler is called with; gives no credit."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -102,14 +102,14 @@ class Acceptor(ConnectionHandler):
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    """Waits until something holds that no event announces, because it happens behind a socket."""
+    """Wait until something holds that no event announces, because it happens beyond a socket."""
     with trio.fail_after(5):
-        while not condition():  # noqa: ASYNC110 - nothing announces what happens behind a socket
+        while not condition():  # noqa: ASYNC110 - nothing announces what happens beyond a socket
             await trio.sleep(0.002)
 
 
 async def read_all(stream: ReceiveStream) -> bytes:
-    """Reads until the peer has finished."""
+    """Read until the peer has finished."""
     data = bytearray()
     while chunk := await stream.receive_some():
         data += chunk
@@ -117,13 +117,13 @@ async def read_all(stream: ReceiveStream) -> bytes:
 
 
 async def send_for_ever(stream: SendStream) -> None:
-    """Sends until the stream refuses."""
+    """Send until the stream refuses."""
     while True:
         await send_all(stream, bytes(1024))
 
 
 async def ping_pong(client: Connection, server: Connection, rounds: int) -> None:
-    """Exchanges messages on a stream of its own, to show that it can, and to let others have their turn."""
+    """Exchange messages on a stream of its own: to show that this works, and to let other tasks run."""
     ours = await client.open_bidi()
     await send_all(ours, b"?")
     theirs = await accept_bidi(server)

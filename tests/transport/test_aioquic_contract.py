@@ -30,18 +30,18 @@ SERVER = ("127.0.0.1", 2)
 class Stream(AnyStream):
     """Records what is delivered to one stream."""
 
-    def __init__(self, told: list[tuple[object, ...]], stream_id: int) -> None:
-        self.told = told
+    def __init__(self, calls: list[tuple[object, ...]], stream_id: int) -> None:
+        self.calls = calls
         self.stream_id = stream_id
 
     def deliver(self, data, fin):
-        self.told.append(("data", self.stream_id, data, fin))
+        self.calls.append(("data", self.stream_id, data, fin))
 
     def deliver_released(self):
-        self.told.append(("gone", self.stream_id))
+        self.calls.append(("released", self.stream_id))
 
     def deliver_send_finished(self):
-        self.told.append(("acknowledged", self.stream_id))
+        self.calls.append(("acknowledged", self.stream_id))
 
 
 class Handler(EngineHandler):
@@ -50,7 +50,7 @@ class Handler(EngineHandler):
     flush_due = False
 
     def __init__(self) -> None:
-        self.told: list[tuple[object, ...]] = []
+        self.calls: list[tuple[object, ...]] = []
         self.open: dict[int, AnyStream] = {}
 
     @property
@@ -58,10 +58,10 @@ class Handler(EngineHandler):
         return self.open
 
     def stream(self, stream_id):
-        return self.open.setdefault(stream_id, Stream(self.told, stream_id))
+        return self.open.setdefault(stream_id, Stream(self.calls, stream_id))
 
     def handshake_completed(self, alpn, server_name):
-        self.told.append(("handshake", alpn))
+        self.calls.append(("handshake", alpn))
 
 
 class Pair:
@@ -82,7 +82,7 @@ class Pair:
         self.run()
 
     def open(self, *, unidirectional: bool) -> int | None:
-        """Opens a stream of the client, as its connection does."""
+        """Open a stream of the client, as its connection does."""
         stream_id = self.client.open_stream(unidirectional=unidirectional)
         if stream_id is not None:
             self.client_handler.stream(stream_id)
@@ -101,7 +101,7 @@ class Pair:
 
 
 def quic_of(engine) -> PatchedConnection:
-    """Returns the connection inside an engine."""
+    """Return the connection inside an engine."""
     assert isinstance(engine, AioquicEngine)
     return engine._quic
 
@@ -112,7 +112,7 @@ def test_version():
 
 
 def stock() -> QuicConnection:
-    """Returns a client's connection as it comes."""
+    """Return a client's connection as it comes."""
     return QuicConnection(configuration=QuicConfiguration(alpn_protocols=[ALPN], verify_mode=ssl.CERT_NONE))
 
 
@@ -217,11 +217,11 @@ def test_many_small_streams_share_packets():
         pair.client.stream_write(stream, sent[stream], True)
     pair.run()
     arrived: dict[int, bytes] = {}
-    for kind, *told in pair.server_handler.told:
+    for kind, *values in pair.server_handler.calls:
         if kind == "data":
-            arrived[told[0]] = arrived.get(told[0], b"") + told[1]
+            arrived[values[0]] = arrived.get(values[0], b"") + values[1]
     assert arrived == sent
-    assert ("data", stream, sent[stream], True) in pair.server_handler.told
+    assert ("data", stream, sent[stream], True) in pair.server_handler.calls
     assert pair.client.send_state()[2] == 0
     assert not quic_of(pair.client).active
 
@@ -229,19 +229,19 @@ def test_many_small_streams_share_packets():
 def test_handshake_and_data_without_a_network():
     """Two engines negotiate on an application protocol and carry a stream each way, acknowledged and forgotten."""
     pair = Pair()
-    assert ("handshake", ALPN) in pair.client_handler.told
-    assert ("handshake", ALPN) in pair.server_handler.told
+    assert ("handshake", ALPN) in pair.client_handler.calls
+    assert ("handshake", ALPN) in pair.server_handler.calls
     stream_id = pair.open(unidirectional=False)
     assert stream_id == 0
     pair.client.stream_write(stream_id, b"question", True)
     pair.run()
-    assert ("data", 0, b"question", True) in pair.server_handler.told
-    assert ("acknowledged", 0) in pair.client_handler.told
+    assert ("data", 0, b"question", True) in pair.server_handler.calls
+    assert ("acknowledged", 0) in pair.client_handler.calls
     pair.server.stream_write(0, b"answer", True)
     pair.run()
-    assert ("data", 0, b"answer", True) in pair.client_handler.told
-    assert ("gone", 0) in pair.client_handler.told
-    assert ("gone", 0) in pair.server_handler.told
+    assert ("data", 0, b"answer", True) in pair.client_handler.calls
+    assert ("released", 0) in pair.client_handler.calls
+    assert ("released", 0) in pair.server_handler.calls
     assert not quic_of(pair.server)._streams
 
 
@@ -254,7 +254,7 @@ def test_credit_follows_consumption():
     pair.run()
 
     def arrived() -> int:
-        return sum(len(told[2]) for told in pair.server_handler.told if told[0] == "data")
+        return sum(len(call[2]) for call in pair.server_handler.calls if call[0] == "data")
 
     assert arrived() == 8192
     pair.server.stream_consumed(stream_id, 8192)
@@ -320,7 +320,7 @@ def test_the_end_is_known_at_once():
 
 
 def test_idle_timeout_says_so():
-    """Silence ends a connection with the text that the engine looks for."""
+    """Silence ends a connection with the text that the engine compares with."""
     pair = Pair(Limits(idle_timeout=1.0))
     pair.client.handle_timeout(pair.now + 10)
     assert pair.client.termination is not None

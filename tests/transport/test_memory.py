@@ -21,7 +21,7 @@ async def test_memory_conforms(check):
 
 
 async def send_streams(client, count, size):
-    """Sends streams of a size, each filled with its number."""
+    """Send streams of a size, each filled with its number."""
     for number in range(count):
         stream = await client.open_uni()
         await send_all(stream, bytes([number % 256]) * size)

@@ -94,14 +94,14 @@ async def test_a_port_in_use_is_named():
         assert caught.value.errno == errno.EADDRINUSE
 
 
-async def test_nobody_there():
-    """A port where nobody listens is reported at once, by name."""
+async def test_no_server():
+    """A port without a server is reported at once, with its name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     with trio.fail_after(2), pytest.raises(HandshakeFailed, match=f"no server at localhost:{port}"):
         async with connect_quic("localhost", port, client_settings()):
-            pytest.fail("connected to nobody")
+            pytest.fail("connected without a server")
 
 
 async def test_a_silent_server_times_out():
@@ -161,7 +161,7 @@ class TestCertificates:
         assert "self-signed" in await self.refused(client_settings(fingerprints=()))
 
     async def test_a_pinned_certificate_is_refused_when_another_is_shown(self):
-        """A certificate that is not the pinned one is refused before the server hears a word of the application."""
+        """A certificate that is not the pinned one is refused before the server receives any application data."""
         message = await self.refused(client_settings(fingerprints=(b"\0" * 32,)))
         assert CERTIFICATE.fingerprint.hex() in message
 
@@ -238,7 +238,7 @@ class TestOwnership:
         assert trio.lowlevel.current_statistics().tasks_living == before
 
     async def test_cancelling_the_client_closes_the_connection(self):
-        """A client that is cancelled tells the server, also when its clean-up still sends."""
+        """A client that is cancelled informs the server, also when its clean-up still sends."""
         seen = []
 
         async def handler(connection):
@@ -433,7 +433,7 @@ def test_packet_sizes():
 
 @pytest.mark.parametrize("size", [1200, 1452, 8 * KIB])
 async def test_every_packet_size_carries_streams_and_datagrams(size):
-    """The size of packets is a setting, and whatever it is, the largest datagram fits."""
+    """The size of packets is a setting, and the largest datagram fits into each."""
     received = []
 
     async def handler(connection):

@@ -29,13 +29,13 @@ class RoomHandler(ConnectionHandler):
 
 
 async def drain(stream, count):
-    """Reads so many bytes."""
+    """Read so many bytes."""
     while count > 0:
         count -= len(await stream.receive_some())
 
 
 async def test_quic_is_congested_until_most_of_it_has_left():
-    """Bytes that no packet took yet make a QUIC connection congested; once they have left the handler is told."""
+    """Bytes that no packet took yet make a QUIC connection congested; once they have left the handler is called."""
     with trio.fail_after(10):
         async with quic_pair() as (client, server):
             handler = RoomHandler()
@@ -109,7 +109,7 @@ async def test_the_memory_link_says_when_it_has_room(autojump_clock):
 
 
 def test_sessions_on_one_connection_are_asked_in_turn():
-    """Each time there is room another session of the connection is the first to hear of it."""
+    """Each time there is room another session of the connection is the first that is called."""
     asked: list[int] = []
     sessions = {
         number: SimpleNamespace(session_id=number, deliver_send_room=lambda number=number: asked.append(number))

@@ -117,7 +117,7 @@ RECEIVE_EVENTS = {
 @pytest.mark.parametrize("stopped", [False, True])
 @pytest.mark.parametrize("end", ["fin", "reset"])
 def test_receiving_half(kind, handled, stopped, end):
-    """A half ends once; without a handler that stopped it or heard of it, the end waits for a reader."""
+    """A half ends once; without a handler that stopped it or was called with it, the end waits for a reader."""
     backend = Backend()
     stream = kind(backend, 0)
     recorder = Recorder()

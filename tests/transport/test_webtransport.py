@@ -22,7 +22,7 @@ HTTP3_BYTES = 128
 
 
 def with_room(limits, used=0):
-    """Returns limits that leave to the session what a check expects."""
+    """Return limits that leave to the session what a check expects."""
     return attrs.evolve(
         limits,
         max_streams=limits.max_streams + HTTP3_STREAMS,

@@ -1,7 +1,6 @@
 """A WebTransport session as a `Connection`: several may share one QUIC connection.
 
-Owns the session's life on its CONNECT stream, its streams and its datagrams. Knows nothing of how a server decides
-whether to accept it, nor of HTTP frames.
+Owns the session's life on its CONNECT stream, its streams and its datagrams.
 
 Spec: draft-ietf-webtrans-http3, sections 4 to 6.
 """
@@ -34,14 +33,16 @@ if TYPE_CHECKING:
     from ..stream import BidiStream
 
 _FIRST_SWEEP = 64
+"""Streams of a session at which those that have ended are first removed: few enough to keep, and many enough that a
+sweep is rare."""
 
 
 class WebTransportSession(Connection):
     """One session.
 
     Made by `WebTransportRequest.accept` on a server and by `open_webtransport` on a client. Its streams are the QUIC
-    connection's own streams behind their prefix, so that using them costs nothing extra; error codes are mapped into
-    HTTP/3's range both ways. When the session ends every stream of it is reset, and told why.
+    connection's own streams after their prefix, so that using them costs nothing extra; error codes are mapped into
+    HTTP/3's range both ways. When the session ends every stream of it is reset, and its handler called.
 
     Attributes:
         session_id: The id of the CONNECT stream.
@@ -69,21 +70,21 @@ class WebTransportSession(Connection):
         self._datagram_prefix = varint.encode(self.session_id // 4)
         self._capsules = CapsuleReader()
         self._sweep_at = _FIRST_SWEEP
-        self._told = trio.Event()
+        self._close_acknowledged = trio.Event()
         self._close_received = False
-        self._abandoned: list[AnyStream] = []
-        exchange.when_acknowledged = self._peer_knows
+        self._to_cancel: list[AnyStream] = []
+        exchange.when_acknowledged = self._on_close_acknowledged
         exchange.delays_goaway = True
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed is not None else "open" if self.established else "asked for"
+        state = "closed" if self._closed is not None else "open" if self.established else "requested"
         path = printable(self.path or "")
         return f"<WebTransportSession {self.session_id} {path!r} {state} protocol={self.protocol}>"
 
     # -- from the demux ------------------------------------------------------------------------------------
 
     def establish(self, protocol: str | None) -> None:
-        """Opens the session for use; what arrived early is delivered."""
+        """Open the session for use; what arrived early is delivered."""
         self.protocol = protocol
         self.established = True
         streams, datagrams = self._demux.early.take(self.session_id)
@@ -95,7 +96,7 @@ class WebTransportSession(Connection):
             self.deliver_draining()
 
     def deliver_stream(self, stream: ReceiveStream) -> None:
-        """Takes a stream of the peer whose prefix was read and which has no handler."""
+        """Called with each stream of the peer, its prefix read, without a handler."""
         self._adopt(stream)
         if is_unidirectional(stream.stream_id):
             self._announce_uni(stream)
@@ -103,11 +104,11 @@ class WebTransportSession(Connection):
             self._announce_bidi(cast("BidiStream", stream))
 
     def deliver_datagram(self, data: bytes) -> None:
-        """Takes a datagram without its quarter stream id."""
+        """Called with each datagram, without its quarter stream id."""
         self._deliver_datagram(data)
 
     def deliver_streams_available(self) -> None:
-        """Takes the news that the peer allows more streams."""
+        """Called when the peer allows more streams."""
         self._deliver_streams_available()
 
     def deliver_draining(self) -> None:
@@ -115,18 +116,18 @@ class WebTransportSession(Connection):
         self._deliver_draining()
 
     def deliver_send_room(self) -> None:
-        """The connection takes more; see `ConnectionHandler.send_room`."""
+        """Called when the connection takes more; see `ConnectionHandler.send_room`."""
         self._deliver_send_room()
 
     def deliver_lost(self, error: MoqtError) -> None:
-        """Takes the end of the connection."""
+        """Called when the connection was lost."""
         self._end(_of_connection(error))
-        self._peer_knows()
+        self._on_close_acknowledged()
 
     # -- from the CONNECT stream ---------------------------------------------------------------------------
 
     def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
-        """The request and its answer came before there was a session."""
+        """Never called: the request and its answer came before there was a session."""
 
     def body_received(self, exchange: Exchange, data: bytes, fin: bool) -> None:
         exchange.consumed(len(data))
@@ -156,7 +157,7 @@ class WebTransportSession(Connection):
     def _fail(self, error: Malformed) -> None:
         self._exchange.abort(error.code)
         self._end(SessionClosed(local_code=error.code, reason=str(error)))
-        self._peer_knows()
+        self._on_close_acknowledged()
 
     def _end_by_peer(self, code: int | None, reason: str) -> None:
         if self._closed is None:
@@ -165,7 +166,7 @@ class WebTransportSession(Connection):
             else:
                 self._exchange.abort(H3Error.REQUEST_CANCELLED)
             self._end(SessionClosed(remote_code=code, reason=reason, by_peer=True))
-        self._peer_knows()
+        self._on_close_acknowledged()
 
     def headers_too_large(self, exchange: Exchange) -> None:
         self._fail(Malformed("trailers too large", code=H3Error.EXCESSIVE_LOAD))
@@ -182,17 +183,17 @@ class WebTransportSession(Connection):
             return
         self._demux.session_ended(self)
         if self._connection.closed is None:
-            self._abandoned = list(self.streams.values())
-            for stream in self._abandoned:
+            self._to_cancel = list(self.streams.values())
+            for stream in self._to_cancel:
                 stream.deliver_session_lost(error)
         self._deliver_lost(error)
 
-    def _peer_knows(self) -> None:
+    def _on_close_acknowledged(self) -> None:
         # Not before: a reset that overtakes the capsule would look like the failure of one stream.
-        self._told.set()
-        abandoned, self._abandoned = self._abandoned, []
+        self._close_acknowledged.set()
+        streams, self._to_cancel = self._to_cancel, []
         if self._connection.closed is None:
-            for stream in abandoned:
+            for stream in streams:
                 stream.cancel(H3Error.WEBTRANSPORT_SESSION_GONE)
 
     # -- streams and datagrams -----------------------------------------------------------------------------
@@ -241,7 +242,7 @@ class WebTransportSession(Connection):
             self._exchange.send_data(encode_close(code, reason))
             self._exchange.finish()
         else:
-            self._told.set()
+            self._close_acknowledged.set()
             self._exchange.abort(H3Error.REQUEST_REJECTED)
         self._end(SessionClosed(local_code=code, reason=reason))
 
@@ -257,18 +258,18 @@ class WebTransportSession(Connection):
             self._demux.send_pending_goaway()
 
     async def aclose(self, code: int = 0, reason: str = "") -> None:
-        """Closes and waits until the peer has acknowledged that.
+        """Close, and wait until the peer has acknowledged that.
 
         Limits: close_timeout.
         """
         self.close(code, reason)
         try:
             with trio.move_on_after(self.limits.close_timeout):
-                await self._told.wait()
+                await self._close_acknowledged.wait()
         finally:
-            if not self._told.is_set():
+            if not self._close_acknowledged.is_set():
                 self._exchange.stop(H3Error.NO_ERROR)
-                self._peer_knows()
+                self._on_close_acknowledged()
 
     def statistics(self) -> TransportStatistics:
         shared = self._connection.statistics()
@@ -276,7 +277,7 @@ class WebTransportSession(Connection):
 
 
 def _of_connection(error: MoqtError) -> MoqtError:
-    """Returns the session's end for the connection's: a peer may put a session code into HTTP/3's range."""
+    """Return the session's end for the connection's: a peer may put a session code into HTTP/3's range."""
     if not isinstance(error, SessionClosed) or not error.by_peer or error.remote_code is None:
         return error
     code = 0 if error.remote_code in (0, H3Error.NO_ERROR) else stream_code_from_http3(error.remote_code)

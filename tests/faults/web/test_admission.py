@@ -73,7 +73,7 @@ async def test_origins(start):
 
 
 async def test_no_origins(start):
-    """An empty list lets no page in; no list lets all of them in, and tells the handler which."""
+    """An empty list lets no page in; no list lets all of them in, and the handler sees which it is."""
     listener, seen = await start(origins=[])
     assert await ask(listener, origin="https://good.example") == 403
     assert await ask(listener) == 200
@@ -83,7 +83,7 @@ async def test_no_origins(start):
 
 
 async def test_authorities(start):
-    """A session for a host that is not served is 421, whatever its path; a name without a port is good for each."""
+    """A session for a host that is not served is 421 on every path; a name without a port is good for each."""
     listener, _ = await start(authorities=["good.example", "[::1]:4443"])
     for authority, status in [
         ("good.example", 200),
@@ -108,7 +108,7 @@ async def test_the_wrong_path(start):
 
 
 async def test_raw_quic(start):
-    """Raw QUIC tells neither a host nor a page, and is refused for neither."""
+    """Raw QUIC names neither a host nor a page, and is refused for neither."""
     listener, seen = await start(authorities=["other.example"], origins=[])
     url = f"moqt://localhost:{listener.port}/echo"
     async with moqt.connect(url, fingerprint=CERTIFICATE.fingerprint.hex()):

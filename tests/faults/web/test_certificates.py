@@ -111,7 +111,7 @@ async def test_a_certificate_of_a_trusted_authority(scheme, cafile):
 @SCHEMES
 @pytest.mark.parametrize("fault", UNTRUSTED)
 async def test_refused(scheme, fault, cafile):
-    """A client refuses it by default, naming the host, and no handler hears of the attempt."""
+    """A client refuses it by default, naming the host, and no handler is called."""
     error = await failure_of(UNTRUSTED[fault], scheme, cafile=cafile)
     assert isinstance(error, moqt.CertificateInvalid)
     assert "localhost" in str(error)

@@ -46,11 +46,11 @@ def first_flight(port: int) -> bytes:
     return quic.datagrams_to_send(0.0)[0][0]
 
 
-async def drain(sock: socket.socket, patience: float) -> list[bytes]:
+async def drain(sock: socket.socket, timeout: float) -> list[bytes]:
     """Receive until nothing has come for a while."""
     found = []
     while True:
-        with trio.move_on_after(patience) as waiting:
+        with trio.move_on_after(timeout) as waiting:
             await trio.lowlevel.wait_readable(sock)
         if waiting.cancelled_caught:
             return found

@@ -189,16 +189,16 @@ async def test_datagrams_of_unknown_sessions(echo):
     """A thousand datagrams for sessions that do not exist are held within `max_early_bytes` and `max_datagrams`, for a
     session that may come; those of one that is over are dropped, and so are those whose id is cut off."""
     async with serving(echo) as served, connect_http3(served.port) as peer:
-        session, gone = peer.connect("/"), peer.connect("/")
-        for each in (session, gone):
+        session, ended = peer.connect("/"), peer.connect("/")
+        for each in (session, ended):
             await peer.status(each)
-        peer.h3.send_data(gone, b"", end_stream=True)
+        peer.h3.send_data(ended, b"", end_stream=True)
         peer.flush()
-        await peer.wait(lambda: peer.ended(gone))
+        await peer.wait(lambda: peer.ended(ended))
         (connection,) = served.connections
         early = connection.handler.early
         for number in range(1000):
-            peer.quic.send_datagram_frame(encode_uint_var(gone // 4) + bytes(1000))
+            peer.quic.send_datagram_frame(encode_uint_var(ended // 4) + bytes(1000))
             peer.quic.send_datagram_frame(b"\xc0")
             if number % 50 == 0:
                 peer.flush()

@@ -136,17 +136,17 @@ async def test_unknown_streams_are_refused(served):
 
 
 def uni_allowed(peer):
-    """Whether the server allows one more unidirectional stream."""
+    """Return whether the server allows one more unidirectional stream."""
     return peer.quic.get_next_available_stream_id(is_unidirectional=True) // 4 < peer.quic._remote_max_streams_uni
 
 
 def bidi_allowed(peer):
-    """Whether the server allows one more bidirectional stream."""
+    """Return whether the server allows one more bidirectional stream."""
     return peer.quic.get_next_available_stream_id() // 4 < peer.quic._remote_max_streams_bidi
 
 
 async def test_streams_without_an_end(served):
-    """A request stream that is ended or reset before it says anything leaves nothing behind."""
+    """A request stream that is ended or reset before its headers leaves no state."""
     async with connect_http3(served.port) as peer:
         for number in range(200):
             await peer.wait(lambda: bidi_allowed(peer))
@@ -222,7 +222,7 @@ async def test_streams_that_end_within_their_prefix(served):
 
 
 async def test_trailers_beyond_the_limit():
-    """Trailers that are too large cut their request off, and the application hears of a disconnect."""
+    """Trailers that are too large cut their request off, and the application receives a disconnect."""
     disconnected = trio.Event()
 
     async def app(scope, receive, send):

@@ -1,4 +1,4 @@
-"""Mutated HTTP/3 and WebTransport bytes: whatever comes, the connection closes or goes on, and nothing is logged."""
+"""Mutated HTTP/3 and WebTransport bytes: each time the connection closes or goes on, and nothing is logged."""
 
 from __future__ import annotations
 

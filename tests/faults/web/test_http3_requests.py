@@ -206,7 +206,7 @@ async def test_lost_connection_is_a_disconnect(application):
     assert application.diary[-2:] == ["http.disconnect", "http.disconnect"]
 
 
-async def test_sending_to_a_client_that_is_gone(application, caplog):
+async def test_sending_to_a_disconnected_client(application, caplog):
     """An application that streams to a client which stops listening gets an OSError, and nothing is logged."""
     async with serving(app=application) as served, connect_http3(served.port) as peer:
         stream = peer.request("/flood")

@@ -210,7 +210,7 @@ async def test_a_session_that_is_not_read():
 
 
 async def test_sessions_come_and_go(sessions):
-    """A hundred sessions, one after another on one connection, leave nothing behind."""
+    """A hundred sessions, one after another on one connection, leave no state."""
     async with serving(sessions) as served, connect_http3(served.port) as peer:
         for _ in range(100):
             session = peer.connect("/")

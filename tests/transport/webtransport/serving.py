@@ -1,4 +1,4 @@
-"""The stack under test on loopback: QUIC, HTTP/3, and whatever a test wants served."""
+"""The stack under test on loopback: QUIC, HTTP/3, and what a test serves."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ class Served:
     changed: trio.Event = attrs.field(factory=trio.Event)
 
     async def wait_ended(self, count: int = 1) -> None:
-        """Waits until so many connections have ended."""
+        """Wait until so many connections have ended."""
         while len(self.ended) < count:
             self.changed = trio.Event()
             await self.changed.wait()
 
 
 async def refuse_all(request: WebTransportRequest) -> None:
-    """Answers every session with 404."""
+    """Answer every session with 404."""
     request.reject(404)
 
 
 def only_closed(error: BaseException) -> bool:
-    """Whether a handler failed of nothing but the end of its session."""
+    """Return whether a handler failed of nothing but the end of its session."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(only_closed, error.exceptions))
     return isinstance(error, SessionClosed)
@@ -73,7 +73,7 @@ async def serving(
     limits: Limits | None = None,
     failing: bool = False,
 ) -> AsyncIterator[Served]:
-    """Runs a server, and stops it at the end of the block; then no handler may have failed, unless it should."""
+    """Run a server, and stop it at the end of the block; then no handler may have failed, unless it should."""
     limits = limits or Limits()
     served = Served(0)
 
@@ -108,7 +108,7 @@ async def serving(
 
 @asynccontextmanager
 async def connected(port: int, limits: Limits | None = None) -> AsyncIterator[QuicConnection]:
-    """Connects our own client, without asking for a session."""
+    """Connect our own client, without asking for a session."""
     settings = ClientSettings(alpns=("h3",), server_name="localhost", limits=limits or Limits(), verify=False)
     async with connect_quic("127.0.0.1", port, settings) as connection:
         yield connection
@@ -123,7 +123,7 @@ async def session_to(
     origin: str | None = None,
     limits: Limits | None = None,
 ) -> AsyncIterator[WebTransportSession]:
-    """Connects our own client and opens a session."""
+    """Connect our own client and open a session."""
     limits = limits or Limits()
     async with (
         connected(port, limits) as connection,
@@ -133,7 +133,7 @@ async def session_to(
 
 
 async def read_all(stream: Any) -> bytes:
-    """Reads a stream to its end."""
+    """Read a stream to its end."""
     data = b""
     while piece := await stream.receive_some():
         data += piece
@@ -141,6 +141,6 @@ async def read_all(stream: Any) -> bytes:
 
 
 async def send_forever(stream: Any) -> None:
-    """Sends until that fails."""
+    """Send until that fails."""
     while True:
         await send_all(stream, b"x")

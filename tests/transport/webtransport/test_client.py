@@ -44,7 +44,7 @@ class Server:
         await send_all(self.control, b"\x00" + encode_frame(0x4, body))
 
     async def request(self):
-        """Waits for the request, and returns its stream and fields."""
+        """Wait for the request, and return its stream and fields."""
         stream = await accept_bidi(self.connection)
         data = await stream.receive_some()
         buffer = Buffer(data=data)
@@ -56,7 +56,7 @@ class Server:
 
 @asynccontextmanager
 async def served(script, limits=None):
-    """Runs a script as the server, and yields the client's connection."""
+    """Run a script as the server, and yield the client's connection."""
     async with open_memory_pair(limits=limits or Limits()) as (client, server), trio.open_nursery() as nursery:
         nursery.start_soon(script, Server(server))
         yield client
@@ -68,7 +68,7 @@ def asking(client, protocols=(), limits=None):
 
 
 async def test_the_request():
-    """The CONNECT carries what drafts and servers of every generation look for."""
+    """The CONNECT carries what drafts and servers of every generation need."""
     seen = []
 
     async def script(server):
@@ -157,14 +157,14 @@ async def test_an_answer_that_is_the_end():
         assert (error.remote_code, error.by_peer) == (0, True)
 
 
-@pytest.mark.parametrize("end", ["with its headers", "behind them"])
+@pytest.mark.parametrize("end", ["with its headers", "after them"])
 async def test_a_refusal_without_words(end):
     """A refusal is one, with or without a body."""
 
     async def script(server):
         await server.send_settings(DRAFT_02)
         stream, _ = await server.request()
-        if end == "behind them":
+        if end == "after them":
             await send_all(stream, status(404))
             await trio.testing.wait_all_tasks_blocked()
             stream.finish()

@@ -1,4 +1,4 @@
-"""The names of aioquic and hypercorn that the WebTransport layer leans on and that their makers do not promise."""
+"""The private names of aioquic and hypercorn that HTTP/3 and WebTransport use."""
 
 from __future__ import annotations
 

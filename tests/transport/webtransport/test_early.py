@@ -134,7 +134,7 @@ async def test_early_datagrams_are_bounded():
         for number in range(20):
             peer.h3.send_datagram(session, bytes([number]) * 100)
             peer.flush()
-        # A stream behind them is the sign that the datagrams were processed.
+        # Once a stream that was sent after them arrives, the datagrams were processed.
         await peer.status(peer.connect("/", protocol="none"))
         gate.open.set()
         await peer.status(session)

@@ -63,7 +63,7 @@ def status_in(data):
 
 @asynccontextmanager
 async def client_by_hand(on_session, limits=None):
-    """Yields the client's bare connection to a server of ours."""
+    """Yield the client's bare connection to a server of ours."""
     limits = limits or Limits()
     async with open_memory_pair(limits=limits) as (client, server), trio.open_nursery() as nursery:
         client.code_mapping = PLAIN_CODES
@@ -78,14 +78,14 @@ async def stays(request):
 
 
 async def ask(client, data=None):
-    """Opens a stream with a CONNECT."""
+    """Open a stream with a CONNECT."""
     stream = await client.open_bidi()
     await send_all(stream, data or connect())
     return stream
 
 
 async def reset_code(stream):
-    """Reads a stream until it is reset; returns with which code."""
+    """Read a stream until it is reset, and return the code."""
     with pytest.raises(StreamReset) as caught:
         await read_all(stream)
     return caught.value.code
@@ -155,7 +155,7 @@ async def test_a_request_waits_for_settings():
 
 
 async def test_settings_that_never_come(autojump_clock):
-    """Without SETTINGS a CONNECT is rejected after Limits.setup_timeout, and no handler hears of it."""
+    """Without SETTINGS a CONNECT is rejected after Limits.setup_timeout, and no handler is called."""
 
     async def handler(request):
         pytest.fail("the handler was called")

@@ -19,7 +19,7 @@ BUFFERED_STREAM_REJECTED = 0x3994BD84
 
 
 async def echo(request):
-    """Echoes every bidirectional stream, and every unidirectional one on a new one, until the client leaves."""
+    """Echo every bidirectional stream, and every unidirectional one on a new one, until the client leaves."""
     if request.path != "/echo":
         request.reject(404)
         return
@@ -54,7 +54,7 @@ async def quiet_echo(request):
 
 
 async def app(scope, receive, send):
-    """Says hello, and the length of the body."""
+    """Say hello, and the length of the body."""
     body = b""
     while (message := await receive())["type"] == "http.request":
         body += message["body"]
@@ -65,7 +65,7 @@ async def app(scope, receive, send):
 
 
 async def test_settings_of_every_generation():
-    """Each generation of WebTransport clients finds the setting that it looks for."""
+    """Each generation of WebTransport clients finds its setting."""
     async with serving() as served, connect_http3(served.port) as peer:
         settings = peer.h3.received_settings
     assert {key: settings.get(key) for key in SETTINGS} == SETTINGS
@@ -391,7 +391,7 @@ async def test_client_gone_before_the_answer():
 
 
 async def test_the_end_of_the_connection_ends_everything():
-    """When the connection ends each session is told, and serve_http3 returns."""
+    """When the connection ends each session ends, and serve_http3 returns."""
     over = []
 
     async def wait(request):

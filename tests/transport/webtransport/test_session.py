@@ -130,7 +130,7 @@ async def test_datagrams_both_ways():
 
 @pytest.mark.parametrize("closer", ["client", "server"])
 async def test_close_carries_code_and_reason(closer):
-    """Whoever closes, the other side learns code and reason, and both ends negotiate on who it was."""
+    """When either side closes, the other gets code and reason, and both ends say which side it was."""
     accepting = Accepting()
     async with serving(accepting) as served, session_to(served.port) as client:
         server = await accepting.session()
@@ -164,7 +164,7 @@ async def test_the_connection_outlives_a_session():
 
 
 async def test_cancelled_aclose_closes_at_once():
-    """A cancelled aclose still tells the peer."""
+    """A cancelled aclose still informs the peer."""
     accepting = Accepting()
     async with serving(accepting) as served, session_to(served.port) as client:
         server = await accepting.session()
@@ -177,7 +177,7 @@ async def test_cancelled_aclose_closes_at_once():
 
 
 async def test_what_the_end_of_the_connection_means():
-    """When the connection is lost every session and stream of it is told."""
+    """When the connection is lost the handler of every session and stream of it is called."""
     accepting = Accepting()
     async with (
         serving(accepting) as served,
@@ -293,12 +293,12 @@ async def test_too_few_streams_for_http3():
 
 async def test_a_cancelled_connect_takes_the_request_back():
     """Cancelling a client that waits for its answer resets the CONNECT stream."""
-    asked, gone = trio.Event(), trio.Event()
+    requested, cancelled = trio.Event(), trio.Event()
 
     async def slow(request):
-        asked.set()
+        requested.set()
         await request._session.wait_closed()
-        gone.set()
+        cancelled.set()
 
     async with serving(slow) as served, connected(served.port) as connection:
         with trio.CancelScope() as scope:
@@ -309,45 +309,45 @@ async def test_a_cancelled_connect_takes_the_request_back():
                         pytest.fail("accepted")
 
                 nursery.start_soon(ask)
-                await asked.wait()
+                await requested.wait()
                 scope.cancel()
-        await gone.wait()
+        await cancelled.wait()
 
 
 async def open_forever(session):
-    """Opens streams until that fails."""
+    """Open streams until that fails."""
     while True:
         await session.open_bidi()
 
 
 class Recorder(ConnectionHandler, StreamHandler):
-    """Writes down what a handler is told, and counts bytes as used at once."""
+    """Records what a handler is called with, and returns credit at once."""
 
     def __init__(self):
-        self.told = []
+        self.calls = []
         self.stream = None
 
     def bidi_opened(self, stream):
         self.uni_opened(stream)
 
     def uni_opened(self, stream):
-        self.told.append("stream")
+        self.calls.append("stream")
         self.stream = stream
         stream.handler = self
 
     def data_received(self, data, fin):
-        self.told.append((data, fin))
+        self.calls.append((data, fin))
         self.stream.consumed(len(data))
 
     def datagram_received(self, data):
-        self.told.append(data)
+        self.calls.append(data)
 
     def connection_lost(self, error):
-        self.told.append(type(error).__name__)
+        self.calls.append(type(error).__name__)
 
 
-async def test_a_handler_hears_it_all():
-    """A session's handler hears of streams and datagrams that came before it was attached, and of the end."""
+async def test_a_handler_misses_nothing():
+    """A session's handler is called with streams and datagrams that arrived before it, and with the end."""
     accepting = Accepting()
     async with serving(accepting) as served, session_to(served.port) as client:
         server = await accepting.session()
@@ -358,14 +358,14 @@ async def test_a_handler_hears_it_all():
             await trio.testing.wait_all_tasks_blocked()
         recorder = Recorder()
         server.handler = recorder
-        assert recorder.told[0] == "stream"
+        assert recorder.calls[0] == "stream"
         client.send_datagram(b"dg")
-        while len(recorder.told) < 3:
+        while len(recorder.calls) < 3:
             await trio.testing.wait_all_tasks_blocked()
         client.close()
         await server.wait_closed()
-    assert sorted(recorder.told[1:3], key=str) == [(b"abc", True), b"dg"]
-    assert recorder.told[3:] == ["SessionClosed", "SessionClosed"]
+    assert sorted(recorder.calls[1:3], key=str) == [(b"abc", True), b"dg"]
+    assert recorder.calls[3:] == ["SessionClosed", "SessionClosed"]
 
 
 async def test_a_drain_is_delivered_once():
