@@ -96,6 +96,7 @@ FILES_OF = {
     "trio_asyncio": {"moqt_trio.http.asyncio_app"},
     "hypercorn": {
         "moqt_trio.http.asgi",
+        "moqt_trio.http.asyncio_app",
         "moqt_trio.http.disconnect",
         "moqt_trio.http.http2",
         "moqt_trio.http.lifespan",

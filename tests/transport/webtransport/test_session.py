@@ -383,7 +383,7 @@ async def test_a_drain_is_delivered_once():
         server.drain()
         stream = await server.open_uni()
         stream.write(b"still open", fin=True)
-        await eventually(lambda: stream.stream_id in client._streams)
+        await eventually(lambda: stream.stream_id in client.streams)
         assert handler.events == ["draining"]
         assert client.closed is None
         server.close()
