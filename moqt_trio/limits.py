@@ -99,19 +99,19 @@ class Limits:
     """Bytes in one stream's send buffer above which a writer waits; it continues below half of this. Stops a peer
     that does not read from filling this side's memory."""
     live_backlog: int = attrs.field(default=8 * MIB, validator=_positive)
-    """Bytes that a subscriber of a live track may be behind before its oldest groups are dropped. Stops a slow
+    """Bytes that may wait for a subscriber of a live track before its oldest groups are dropped. Stops a slow
     subscriber from keeping old media in memory."""
     live_backlog_groups: int = attrs.field(default=64, validator=_positive)
-    """Groups that a subscriber of a live track may be behind before its oldest groups are dropped. Stops the same
+    """Groups that may wait for a subscriber of a live track before its oldest groups are dropped. Stops the same
     with groups that are small."""
     reliable_backlog: int = attrs.field(default=1 * MIB, validator=_positive)
-    """Bytes that the slowest subscriber of a reliable track may be behind before the writer waits. Stops a writer
+    """Bytes that may wait for the slowest subscriber of a reliable track before the writer waits. Stops a writer
     that is faster than the network from filling memory."""
     reliable_backlog_groups: int = attrs.field(default=64, validator=_positive)
-    """Groups that the slowest subscriber of a reliable track may be behind before the writer waits. Stops the same
+    """Groups that may wait for the slowest subscriber of a reliable track before the writer waits. Stops the same
     with groups that are small."""
     reliable_backlog_frames: int = attrs.field(default=16 * 1024, validator=_positive)
-    """Frames that the slowest subscriber of a reliable track may be behind before the writer waits. Stops the same
+    """Frames that may wait for the slowest subscriber of a reliable track before the writer waits. Stops the same
     with frames that are small."""
     cache_bytes: int = attrs.field(default=16 * MIB, validator=_positive)
     """Bytes that one track keeps for late subscribers and fetches. Stops a track that runs for days from filling

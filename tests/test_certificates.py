@@ -93,7 +93,7 @@ class TestDevelopmentCertificate:
             development_certificate([host])
 
     def test_no_host(self):
-        """A certificate for nobody is refused."""
+        """A certificate without a host is refused."""
         with pytest.raises(ValueError, match="at least one host"):
             development_certificate([])
 
@@ -163,7 +163,7 @@ class TestCertificate:
         assert certificate.days_left(certificate.not_after + DAY) == -1
 
     def test_repr(self):
-        """The repr says for whom, until when, and by which name, and holds nothing of the key."""
+        """The repr has the hosts, the expiry and the fingerprint, and nothing of the key."""
         certificate = development_certificate(["localhost"], days=10, now=NOW)
         assert repr(certificate) == (
             f"<Certificate for localhost until 2026-03-11 10:59 UTC, {certificate.fingerprint_text}>"
@@ -405,7 +405,7 @@ class TestStore:
         assert store.current(NOW).fingerprint == store.current(NOW).fingerprint
 
     def test_repr(self, tmp_path):
-        """The repr says where and for whom."""
+        """The repr has the directory and the hosts."""
         store = DevelopmentCertificates(tmp_path, hosts=["localhost"])
         assert repr(store) == f"<DevelopmentCertificates in {str(tmp_path)!r} for localhost>"
 
@@ -426,7 +426,7 @@ class TestDefaultDirectory:
         assert DevelopmentCertificates().directory == tmp_path / ".local" / "state" / "moqt-trio"
 
     def test_homeless(self, monkeypatch):
-        """An account without a home is told which variable to set."""
+        """For an account without a home the error names the variable to set."""
 
         def homeless():
             raise RuntimeError

@@ -93,7 +93,7 @@ def test_mistakes(arguments, says, capsys, tmp_path, monkeypatch):
 
 
 def test_show(saved, capsys):
-    """It names the hosts, the validity and the fingerprint in both spellings."""
+    """It names the hosts, the validity and the fingerprint in both notations."""
     path, certificate = saved(hosts=["cam.example", "::1"])
     assert run("show", path) == 0
     out = capsys.readouterr().out

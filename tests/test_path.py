@@ -77,7 +77,7 @@ def test_paths_are_ordered_by_their_parts():
 
 @pytest.mark.parametrize("part", ["", "a/b", "/"])
 def test_parts_that_cannot_be_written(part):
-    """A part that is empty or holds a slash has no spelling, so it is refused and not rewritten."""
+    """A part that is empty or has a slash cannot be written, so it is refused and not rewritten."""
     with pytest.raises(ValueError, match="part"):
         BroadcastPath(("a", part))
 

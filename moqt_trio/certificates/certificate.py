@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import os
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
-"""The names that a development certificate covers unless told otherwise."""
+"""The names that a development certificate covers by default."""
 
 MAX_DEVELOPMENT_DAYS = 14
 """Days that a certificate may be valid in all: browsers refuse to pin one that is valid for longer."""
@@ -195,7 +195,7 @@ def parse_fingerprint(text: str) -> bytes:
 
 
 def general_name(host: str) -> x509.DNSName | x509.IPAddress:
-    """Return a host as a certificate spells it.
+    """Return a host in the form that certificates have.
 
     Raises:
         ValueError: It is neither a DNS name in ASCII nor an IP address.

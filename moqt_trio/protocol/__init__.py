@@ -28,8 +28,8 @@ A machine is named for its end of the stream: a `…Requester` opens it and send
 
 `receive_data` raises `RemoteProtocolError`, `Malformed` or `LimitExceeded` for a mistake of the peer's; nothing else
 here raises because of a peer. The `scope` of the exception says what the caller ends with its `code`: the stream, whose
-sending half it resets and whose receiving half it stops, or the session. What the bytes in front of the mistake said
-is in `machine.partial_events`: the caller handles it first, so that it makes no difference how the stream was cut.
+sending half it resets and whose receiving half it stops, or the session. The events of the bytes before the mistake
+are in `machine.partial_events`: the caller handles them first, so that the cuts of the stream make no difference.
 After that a machine ignores whatever still arrives.
 
 `LocalProtocolError` is raised for a mistake of the caller's; the machine's state is then as it was before.

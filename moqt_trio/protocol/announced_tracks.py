@@ -45,7 +45,7 @@ class FullPathQuirk:
     """
 
     def __init__(self, prefix: BroadcastPath, *, possible: bool) -> None:
-        """Start with the quirk undecided.
+        """Start without a proof.
 
         Args:
             prefix: The requested prefix.

@@ -279,7 +279,7 @@ class SessionCore:
         """Request the peer's estimates, with a target in bits per second or with none.
 
         Raises:
-            LocalProtocolError: The version has no probes, or the peer's SETUP said that it answers none.
+            LocalProtocolError: The version has no probes, or the peer's SETUP excludes them.
         """
         return ProbeRequester(self._state, bitrate)
 

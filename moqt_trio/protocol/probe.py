@@ -57,7 +57,7 @@ class ProbeRequester(MessageMachine):
         super().__init__(session)
         setup = session.peer_setup
         if setup is not None and setup.probe is ProbeLevel.NONE:
-            raise LocalProtocolError("the peer said that it answers no probe")
+            raise LocalProtocolError("the SETUP of the peer says that it answers no probe")
         self.opening = session.dialect.stream_type(StreamKind.PROBE)
         if bitrate is not None:
             self.opening += session.dialect.encode(Probe(bitrate))

@@ -7,7 +7,7 @@ import trio
 
 import moqt_trio as moqt
 
-PATIENCE = 10
+TIMEOUT = 10
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 
 
@@ -23,7 +23,7 @@ async def test_a_session_that_was_asked_before(scheme):
             await session.goaway(f"{scheme}://localhost/elsewhere")
             await session.wait_closed()
 
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(TIMEOUT):
         async with trio.open_nursery() as nursery:
             listener = await nursery.start(moqt.serve, serve, "localhost", 0)
             url = f"{scheme}://localhost:{listener.port}/"
@@ -32,7 +32,7 @@ async def test_a_session_that_was_asked_before(scheme):
                     await announcements.receive()
                 async with session.subscribe("b", "t", max_age=60) as subscription:
                     assert await session.wait_goaway() == f"{scheme}://localhost/elsewhere"
-                    nursery.start_soon(listener.aclose, PATIENCE)
+                    nursery.start_soon(listener.aclose, TIMEOUT)
                     for number in range(20):
                         await track.write(b"%d" % number)
                         assert await (await subscription.receive()).read_all() == [b"%d" % number]
@@ -51,11 +51,11 @@ async def test_a_session_that_is_accepted_late():
     async def leave(listener: moqt.Listener) -> None:
         await asked.wait()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(listener.aclose, 2 * PATIENCE)
+            nursery.start_soon(listener.aclose, 2 * TIMEOUT)
             await trio.lowlevel.checkpoint()
             leaving.set()
 
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(TIMEOUT):
         async with trio.open_nursery() as nursery:
             listener = await nursery.start(moqt.serve, serve, "localhost", 0)
             nursery.start_soon(leave, listener)

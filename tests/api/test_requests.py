@@ -16,7 +16,7 @@ REQUESTS = {
     "probe": lambda session: session.probe(),
     "subscription": lambda session: session.subscribe("b", "t"),
 }
-PATIENCE = 2
+TIMEOUT = 2
 """Seconds after which a call that should have raised counts as waiting."""
 
 ALL = pytest.mark.parametrize("request_of", REQUESTS.values(), ids=REQUESTS)
@@ -50,7 +50,7 @@ async def test_reading_before_entering(stage, request_of):
     client, _, _ = stage
     item = request_of(client)
     assert "closed" not in repr(item)
-    with trio.fail_after(PATIENCE), pytest.raises(moqt.LocalProtocolError, match="async with"):
+    with trio.fail_after(TIMEOUT), pytest.raises(moqt.LocalProtocolError, match="async with"):
         await item.receive()
     async with item:
         await item.receive()
@@ -69,7 +69,7 @@ async def test_other_calls_before_entering(stage):
         fetched.receive_batch,
         fetched.read_all,
     ):
-        with trio.fail_after(PATIENCE), pytest.raises(moqt.LocalProtocolError, match="async with"):
+        with trio.fail_after(TIMEOUT), pytest.raises(moqt.LocalProtocolError, match="async with"):
             await call()
     with pytest.raises(moqt.LocalProtocolError, match="async with"):
         fetched.receive_nowait()

@@ -1,7 +1,6 @@
-"""Child processes of tests: what they print can be waited for, is shown when a test fails, and none is left behind.
+"""Child processes of tests: tests wait for their output, which is shown when a test fails, and every child is ended.
 
-It knows nothing of any protocol. Everything here blocks with a deadline; a Trio test calls it through
-`trio.to_thread.run_sync`.
+Everything here blocks with a deadline; a Trio test calls it through `trio.to_thread.run_sync`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 PEERS = ROOT / "tests" / "peers"
 
 LINE_TIMEOUT = 20.0
-"""Seconds that a child has for the next thing it is waited for; generous, because a busy machine starts slowly."""
+"""Seconds that a child has for the next line; generous, because a busy machine starts slowly."""
 STOP_TIMEOUT = 10.0
 """Seconds that a child has to end once its standard input is closed or it was asked to."""
 
@@ -33,7 +32,7 @@ _ERROR_MARK = "stderr: "
 
 
 class ChildFailed(AssertionError):
-    """A child ended or was silent where something was expected; the message holds all that it printed."""
+    """A child ended, or did not print an expected line in time; the message has all that it printed."""
 
 
 class Child:
@@ -158,7 +157,7 @@ class Child:
 
 @contextmanager
 def shows_output_of(child: Child) -> Iterator[None]:
-    """Adds what a longer-lived process printed to whatever fails in the block."""
+    """Adds the output of a longer-lived process to an exception of the block."""
     try:
         yield
     except BaseException as error:

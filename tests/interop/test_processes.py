@@ -11,7 +11,7 @@ from tests.interop.processes import Child, ChildFailed, shows_output_of
 
 
 def test_a_line_is_found_after_others():
-    """Lines that nobody wants are passed over, and the exit code is the child's."""
+    """Lines that do not match are skipped, and the exit code is the child's."""
     with Child("-c", 'print(\'one\'); print(\'{"event": "two", "n": 2}\'); raise SystemExit(3)') as child:
         assert child.wait_event("two") == {"event": "two", "n": 2}
         assert child.wait_ended() == 3

@@ -44,13 +44,13 @@ def report(event: str, **fields: object) -> None:
 
 
 def short(value: bytes) -> bytes:
-    """Returns a string behind its length, which fits one byte."""
+    """Returns a string after its length, which fits one byte."""
     assert len(value) < 64
     return bytes([len(value)]) + value
 
 
 def read_short(data: bytes) -> tuple[bytes, bytes]:
-    """Returns a string behind its length, and what follows it."""
+    """Returns a string after its length, and what follows it."""
     end = 1 + data[0]
     return data[1:end], data[end:]
 

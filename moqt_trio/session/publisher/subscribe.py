@@ -405,5 +405,5 @@ class SubscribeServer(GroupServer, StreamOwner):
             return f"<SubscribeServer {self._state.name.lower()}>"
         return (
             f"<SubscribeServer {self._track.name!r} of {str(self.publication.path)!r}, "
-            f"{len(self._groups)} groups open, {self._cursor.backlog} bytes behind>"
+            f"{len(self._groups)} groups open, {self._cursor.backlog} bytes waiting>"
         )

@@ -174,11 +174,11 @@ def test_what_is_no_place(uri):
     home = "https://relay.example/live?jwt=secret"
     with pytest.raises(moqt.RedirectRefused) as caught:
         RedirectChain(home, policy=never).follow(Candidate(home), uri, sender="8.8.8.8")
-    said = str(caught.value)
-    assert "secret" not in said
-    assert said.isascii()
-    assert said.isprintable()
-    assert len(said) < 800
+    message = str(caught.value)
+    assert "secret" not in message
+    assert message.isascii()
+    assert message.isprintable()
+    assert len(message) < 800
 
 
 @pytest.mark.parametrize("scheme", ["moqt", "https"])

@@ -330,7 +330,7 @@ class Operations(RuleBasedStateMachine):
 
     @alive
     @precondition(lambda self: self.streams)
-    @rule(data=st.data(), side=sides, how=st.sampled_from(["fin", "reset", "stop", "release", "give up"]))
+    @rule(data=st.data(), side=sides, how=st.sampled_from(["fin", "reset", "stop", "release", "cancel"]))
     def end(self, data: st.DataObject, side: int, how: str) -> None:
         """End a half of a stream, refuse one, or release it, in any state."""
         stream = data.draw(st.sampled_from(self.streams))
@@ -341,7 +341,7 @@ class Operations(RuleBasedStateMachine):
             self._release(stream, side)
         else:
             self._end(stream, side, "fin" if how == "fin" else 3)
-            if how == "give up":
+            if how == "cancel":
                 self._release(stream, side)
 
     @alive

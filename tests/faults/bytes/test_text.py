@@ -151,7 +151,7 @@ def test_text_that_is_not_utf8_ends_the_session(text, raw):
     assert str(caught.value).isprintable()
 
 
-def said(event: object) -> list[str]:
+def texts_of(event: object) -> list[str]:
     """Return the texts of an event: what the application gets to see."""
     match event:
         case AnnouncementsRequested():
@@ -183,7 +183,7 @@ def test_text_is_opaque(text, new):
     """Control characters, escape sequences, dots and the like are read as they are, wherever a text is."""
     events, error = outcome(text.place.machine(), [text.message(new.encode())])
     assert error is None
-    texts = [part for event in events for part in said(event)]
+    texts = [part for event in events for part in texts_of(event)]
     if text.before[:1] == b"\x00" and text.place.expect is Expect.ANNOUNCE_REPLY and not text.kind:
         assert texts == []  # the end of an announcement that does not exist
     else:
@@ -223,7 +223,7 @@ def test_slashes_at_the_ends_and_doubled_mean_nothing(text):
     assert plain[1] is slashes[1] is None
     if text.place.expect is Expect.ANNOUNCE_REQUEST:
         # The message has the prefix as it was written; it is held as one path.
-        assert [said(event) for event in slashes[0]] == [["//a///b/"]]
+        assert [texts_of(event) for event in slashes[0]] == [["//a///b/"]]
         assert plain[0][0].prefix == slashes[0][0].prefix
     else:
         assert [canonical(event) for event in plain[0]] == [canonical(event) for event in slashes[0]]

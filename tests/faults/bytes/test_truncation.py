@@ -201,16 +201,16 @@ def test_bytes_after_the_fields_of_a_handshake_are_malformed(shake):
 @pytest.mark.parametrize(("place", "wire"), [case for case in CASES if case[0].version == UNFRAMED], ids=case_id)
 def test_bytes_after_a_message_without_a_length_begin_the_next(place, wire):
     """moq-transfork-03 ends a message after its last field; where nothing more is due, more bytes break the stream."""
-    said, error = outcome(place.machine(), [wire])
+    events, error = outcome(place.machine(), [wire])
     machine = place.machine()
     if place.expect in (Expect.ANNOUNCE_REQUEST, Expect.TRACK_REQUEST, Expect.TRACK_INFO):
         with pytest.raises(RemoteProtocolError) as caught:
             machine.receive_data(wire + b"\x01", False)
         assert caught.value.scope == "stream"
-        assert machine.partial_events == said
+        assert machine.partial_events == events
     else:
         # A byte of a varint that has eight: what it belongs to is not there yet.
-        assert outcome(machine, [wire + b"\xc0"]) == (said, error)
+        assert outcome(machine, [wire + b"\xc0"]) == (events, error)
 
 
 PARAMETERS = {
