@@ -49,7 +49,7 @@ class UdpSocket:
 
     Args:
         sock: The socket, bound.
-        peer: Whom it talks to, and to nobody else; None for a socket that is not connected.
+        peer: The one address that it sends to and receives from; None for a socket that is not connected.
 
     Attributes:
         address: What it is bound to.

@@ -1,1 +1,1 @@
-"""Raw QUIC: UDP sockets, one task per connection, and an engine behind a seam."""
+"""Raw QUIC: UDP sockets, one task per connection, and the interface of an engine."""

@@ -185,7 +185,7 @@ class QuicConnection(StreamHost, EngineHandler):
             self._fail()
 
     def lose(self, reason: str) -> None:
-        """End the connection because the peer is gone."""
+        """End the connection because the peer no longer answers."""
         if self._closed is None:
             self._engine.close(0, reason, application=False)
             self._end()

@@ -127,7 +127,7 @@ async def serve_http3(
     """Drive the server's side of one HTTP/3 connection until it closes.
 
     Every session and every request is a task of this call, and what fails in one ends that one. When the connection
-    is over they hear of it and have `Limits.close_timeout` to end; then they are cancelled. Cancelling this call
+    is over they are informed, and have `Limits.close_timeout` to end; then they are cancelled. Cancelling this call
     closes the connection.
 
     Args:
