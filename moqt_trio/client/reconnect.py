@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SessionOpener = Callable[[Candidate], AbstractAsyncContextManager[Session]]
-"""Returns a block that runs a session at a candidate URL."""
+"""A function whose result is a block that runs a session at a candidate URL."""
 
 _DEFAULT_BACKOFF = Backoff()
 

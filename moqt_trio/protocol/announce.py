@@ -349,7 +349,7 @@ class AnnounceRequester(MessageMachine):
         routes = [route for route in self._by_path.values() if route.is_full_path]
         # First undo all of them: the right path of one may be the wrong path of another.
         for route in routes:
-            self._forget(route)
+            self._remove(route)
             tracks.end(route.path, events)
         for route in routes:
             path = joined_untrusted(self.prefix, route.path, self._session.limits)
@@ -362,7 +362,7 @@ class AnnounceRequester(MessageMachine):
         path = suffix if self._full_paths.is_full_path(suffix) else joined_untrusted(self.prefix, suffix, limits)
         route = self._by_path.get(path)
         if route is not None:
-            self._forget(route)
+            self._remove(route)
             tracks.end(path, events)
 
     def _on_start(self, message: AnnounceStart, events: list[Event]) -> None:
@@ -379,7 +379,7 @@ class AnnounceRequester(MessageMachine):
             if shown:
                 events.append(self._announced(path, hops, message, updated=True))
             else:
-                self._forget(route)
+                self._remove(route)
                 events.append(Unannounced(path))
             return
         initial = self._state is InitialSet.ARRIVING
@@ -417,7 +417,7 @@ class AnnounceRequester(MessageMachine):
             if route is None:
                 # The end of something that was dropped as a loop, here or by the sender.
                 return
-        self._forget(route)
+        self._remove(route)
         if route.shown:
             events.append(Unannounced(route.path))
 
@@ -449,7 +449,7 @@ class AnnounceRequester(MessageMachine):
             self._by_ordinal[self._next_ordinal] = route
             self._next_ordinal += 1
 
-    def _forget(self, route: _Route) -> None:
+    def _remove(self, route: _Route) -> None:
         del self._by_path[route.path]
         self._bytes -= len(str(route.path).encode())
 

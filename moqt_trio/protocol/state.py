@@ -49,7 +49,7 @@ class IssuedSubscriptions:
         self._live.add(subscribe_id)
         return subscribe_id
 
-    def retire(self, subscribe_id: int) -> None:
+    def release(self, subscribe_id: int) -> None:
         """End a subscription: its late groups are refused from now on, without an error of the session."""
         self._live.discard(subscribe_id)
 
@@ -109,7 +109,7 @@ class PeerSubscriptions:
         self._refused = 0
         self._live.add(subscribe_id)
 
-    def retire(self, subscribe_id: int) -> None:
+    def release(self, subscribe_id: int) -> None:
         """End a subscription. Its id stays refused until `Limits.max_tombstones` later ones have ended."""
         self._live.remove(subscribe_id)
         self._ended[subscribe_id] = None

@@ -202,7 +202,7 @@ class SubscribeResponder(Responder):
 
     def _on_release(self) -> None:
         if self.request is not None:
-            self._session.peers.retire(self.request.subscribe_id)
+            self._session.peers.release(self.request.subscribe_id)
 
 
 class SubscribeRequester(MessageMachine):
@@ -314,4 +314,4 @@ class SubscribeRequester(MessageMachine):
         return [RequestRefused(code)]
 
     def _on_release(self) -> None:
-        self._session.issued.retire(self.subscribe_id)
+        self._session.issued.release(self.subscribe_id)
