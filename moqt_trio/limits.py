@@ -61,7 +61,7 @@ class Limits:
     max_requests: int = attrs.field(default=256, validator=_positive)
     """Announce, fetch, track and probe streams that one peer may hold open at once. Stops a peer from starting tasks
     without end."""
-    max_strays: int = attrs.field(default=1000, validator=_positive)
+    max_unknown_groups: int = attrs.field(default=1000, validator=_positive)
     """Group streams for subscriptions that never existed, before the session is closed. A few are in order, as a
     group may arrive after the end of its subscription; stops a peer that sends nothing else."""
     max_tombstones: int = attrs.field(default=1024, validator=_positive)

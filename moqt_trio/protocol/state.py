@@ -34,7 +34,7 @@ class IssuedSubscriptions:
         self.next_id = 0
         self.unknown_groups = 0
         self._live: set[int] = set()
-        self._max_unknown_groups = limits.max_strays
+        self._max_unknown_groups = limits.max_unknown_groups
 
     def __len__(self) -> int:
         return len(self._live)
@@ -65,7 +65,7 @@ class IssuedSubscriptions:
         if subscribe_id >= self.next_id:
             self.unknown_groups += 1
             if self.unknown_groups > self._max_unknown_groups:
-                raise LimitExceeded("max_strays", self.unknown_groups, code=SessionCode.PROTOCOL_VIOLATION)
+                raise LimitExceeded("max_unknown_groups", self.unknown_groups, code=SessionCode.PROTOCOL_VIOLATION)
         raise RemoteProtocolError(
             f"a group for subscription {subscribe_id}, which is not open", code=StreamCode.CANCELLED, scope="stream"
         )

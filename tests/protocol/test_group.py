@@ -144,7 +144,7 @@ def test_groups_are_sent_only_to_subscriptions_that_are_open(name):
 
 def test_late_groups_are_refused_without_harm(name):
     """Groups of a released subscription get CANCELLED on their stream, any number of them, and are not counted."""
-    side, machine = subscribed(name, limits=Limits(max_strays=1))
+    side, machine = subscribed(name, limits=Limits(max_unknown_groups=1))
     machine.release()
     machine.release()
     for _ in range(5):
@@ -158,8 +158,8 @@ def test_late_groups_are_refused_without_harm(name):
 
 
 def test_as_many_unknown_groups_as_the_limit(name):
-    """Groups for ids that never were are refused on their stream; one more than `max_strays` ends the session."""
-    side = core(name, limits=Limits(max_strays=2))
+    """Groups for ids that never were are refused on their stream; one more than `max_unknown_groups` ends the session."""
+    side = core(name, limits=Limits(max_unknown_groups=2))
     for count in (1, 2):
         with pytest.raises(RemoteProtocolError) as caught:
             side.accept_uni().receive_data(bytes.fromhex(GROUP[name]), True)
@@ -168,7 +168,7 @@ def test_as_many_unknown_groups_as_the_limit(name):
     with pytest.raises(LimitExceeded) as caught:
         side.accept_uni().receive_data(bytes.fromhex(GROUP[name]), True)
     assert (caught.value.limit, caught.value.scope, caught.value.code) == (
-        "max_strays",
+        "max_unknown_groups",
         "session",
         SessionCode.PROTOCOL_VIOLATION,
     )

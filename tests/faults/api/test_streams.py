@@ -16,7 +16,7 @@ TIMEOUT = moqt.StreamCode.CONTROL_TIMEOUT
 
 async def test_groups_of_unknown_subscriptions_leave_nothing():
     """A group for a subscription that never was is stopped and keeps no state; many of them end the session."""
-    limits = moqt.Limits(max_strays=200, max_streams=16)
+    limits = moqt.Limits(max_unknown_groups=200, max_streams=16)
     async with raw_peer(limits=limits) as (peer, session):
         await settled()
         kept = len(session._context.connection.streams)

@@ -90,7 +90,7 @@ class Operations(RuleBasedStateMachine):
 
     def _connect(self) -> None:
         setup = Setup(ProbeLevel.REPORT)
-        limits = attrs.evolve(LIMITS, max_subscriptions=4, max_requests=4, max_announcements=3, max_strays=20)
+        limits = attrs.evolve(LIMITS, max_subscriptions=4, max_requests=4, max_announcements=3, max_unknown_groups=20)
         self.cores = tuple(
             SessionCore(self.dialect, is_client=side == 0, hop_id=(11, 77)[side], setup=setup, limits=limits)
             for side in (0, 1)

@@ -37,8 +37,8 @@ async def send_groups(peer, wire, count, *, subscribe_id=9):
 
 @each_version
 async def test_groups_of_unknown_subscriptions_are_stopped_and_counted(version):
-    """A group for a subscription that never was is stopped and counted; one above `max_strays` ends the session."""
-    limits = moqt.Limits(max_strays=200)
+    """A group for a subscription that never was is stopped and counted; one above `max_unknown_groups` ends the session."""
+    limits = moqt.Limits(max_unknown_groups=200)
     async with hostile(version, limits=limits) as (peer, session, wire):
         await settled()
         kept = len(session._context.connection.streams)
@@ -54,7 +54,7 @@ async def test_groups_of_unknown_subscriptions_are_stopped_and_counted(version):
 @each_version
 async def test_ten_thousand_such_groups_leave_no_object(version):
     """Memory does not grow with groups of unknown subscriptions: after 10,000 there are as many objects as before."""
-    limits = moqt.Limits(max_strays=20 * BATCH + BATCH)
+    limits = moqt.Limits(max_unknown_groups=20 * BATCH + BATCH)
     async with hostile(version, limits=limits) as (peer, session, wire):
         # Objects that are made once are made by the first of them.
         await send_groups(peer, wire, BATCH)
@@ -71,7 +71,7 @@ async def test_ten_thousand_such_groups_leave_no_object(version):
 @each_version
 async def test_groups_of_a_subscription_that_has_ended_are_not_counted(version):
     """Late groups of a subscription that we closed are stopped, are not counted, and never end the session."""
-    limits = moqt.Limits(max_strays=10)
+    limits = moqt.Limits(max_unknown_groups=10)
     async with hostile(version, limits=limits) as (peer, session, wire):
         async with session.subscribe("b", "t"):
             await answer_subscription(peer, wire)
