@@ -158,7 +158,7 @@ def test_late_groups_are_refused_without_harm(name):
 
 
 def test_as_many_unknown_groups_as_the_limit(name):
-    """Groups for ids that never were are refused on their stream; one more than `max_unknown_groups` ends the session."""
+    """Groups for ids that never were are refused on their stream; one more than the bound ends the session."""
     side = core(name, limits=Limits(max_unknown_groups=2))
     for count in (1, 2):
         with pytest.raises(RemoteProtocolError) as caught:

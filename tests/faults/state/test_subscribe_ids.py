@@ -37,7 +37,7 @@ async def send_groups(peer, wire, count, *, subscribe_id=9):
 
 @each_version
 async def test_groups_of_unknown_subscriptions_are_stopped_and_counted(version):
-    """A group for a subscription that never was is stopped and counted; one above `max_unknown_groups` ends the session."""
+    """A group of a subscription that never was is stopped and counted; one above the bound ends the session."""
     limits = moqt.Limits(max_unknown_groups=200)
     async with hostile(version, limits=limits) as (peer, session, wire):
         await settled()
