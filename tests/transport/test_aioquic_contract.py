@@ -14,12 +14,13 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
+from aioquic.tls import Epoch
 
 from moqt_trio.limits import Limits
 from moqt_trio.transport.interface import AnyStream
 from moqt_trio.transport.quic.aioquic.engine import AioquicEngine
 from moqt_trio.transport.quic.aioquic.packets import AioquicFactory
-from moqt_trio.transport.quic.aioquic.patched import FLUSH_PACKETS, PACER_BURST, PatchedConnection
+from moqt_trio.transport.quic.aioquic.patched import ACK_ONLY_PACKETS, FLUSH_PACKETS, PACER_BURST, PatchedConnection
 from moqt_trio.transport.quic.engine import EngineHandler
 from tests.transport.quic_pair import ALPN, IDENTITY, client_settings, server_settings
 
@@ -349,3 +350,44 @@ def test_a_retry_proves_the_address():
     server.receive_datagram_untrusted(second, CLIENT, 0.1)
     assert quic_of(server)._network_paths[0].is_validated
     assert IDENTITY.certificate is quic_of(server).configuration.certificate
+
+
+RECEIVED = 3000
+"""Datagrams that one side only receives: twelve seconds of voice, one each 4 ms."""
+
+
+def kept(engine) -> int:
+    """Return the entries of the table of sent packets."""
+    return sum(len(space.sent_packets) for space in quic_of(engine)._loss.spaces)
+
+
+@pytest.mark.parametrize("frames", ["datagrams", "stream"])
+def test_a_side_that_only_receives_keeps_few_packets(frames):
+    """Of the packets that it sent, which had nothing but acknowledgements in them, it keeps below 100."""
+    pair = Pair()
+    stream = pair.open(unidirectional=True)
+    assert stream is not None
+    most = 0
+    for _ in range(RECEIVED):
+        if frames == "datagrams":
+            assert pair.client.send_datagram(bytes(80))
+        else:
+            pair.client.stream_write(stream, bytes(12), False)
+        pair.run(turns=2)
+        most = max(most, kept(pair.server), kept(pair.client))
+    assert most < 100
+    assert pair.server.termination is None
+
+
+def test_a_peer_that_acknowledges_nothing():
+    """A peer that sends, and acknowledges not even a PING, makes this side keep below 100 packets, too."""
+    pair = Pair()
+    space = quic_of(pair.client)._spaces[Epoch.ONE_RTT]
+    most = 0
+    for _ in range(RECEIVED):
+        assert pair.client.send_datagram(bytes(80))
+        space.ack_at = None
+        pair.run(turns=2)
+        most = max(most, kept(pair.server))
+    assert ACK_ONLY_PACKETS < most < 100
+    assert pair.server.termination is None

@@ -36,7 +36,11 @@ them.
     Tests: `test_handshake_and_data_without_a_network`, `test_the_end_is_known_at_once`.
 9.  STOP_SENDING. Upstream raises for a stream that it has forgotten; `refuse` does nothing then, and grants a stopped
     stream no more credit. Test: `test_what_upstream_has_not_fixed`.
-10. ALPN. A client learns only that no protocol is shared. `close` adds what this server speaks.
+10. Packets of nothing but acknowledgements. The peer acknowledges them only together with others, and upstream keeps
+    each until then: a side that only receives would keep them for ever. Here every `ACK_ONLY_PACKETS` of them one takes a
+    PING along (RFC 9000, section 13.2.4), and the older ones are forgotten if the peer does not acknowledge that.
+    Tests: `test_a_side_that_only_receives_keeps_few_packets`, `test_a_peer_that_acknowledges_nothing`.
+11. ALPN. A client learns only that no protocol is shared. `close` adds what this server speaks.
 
 All of it runs in the task that calls the engine; nothing here waits or reads a clock.
 """
@@ -73,6 +77,9 @@ its turn: with less than two, a fast link idles between bursts."""
 FLUSH_PACKETS = 32
 """Packets of one flush: a millisecond's work. With more, the peer has nothing to do while they are made, and this side
 nothing while the peer reads them."""
+ACK_ONLY_PACKETS = 32
+"""Packets of nothing but acknowledgements that are kept before one takes a PING along: the answer to a PING is a packet
+for the peer to make, so that it costs 3 % more packets."""
 _NO_APPLICATION_PROTOCOL = QuicErrorCode.CRYPTO_ERROR + 120
 """The TLS alert of that name (RFC 7301, section 3.2), as QUIC carries it (RFC 9001, section 4.8)."""
 _LEAST_FRAME = 32
@@ -407,6 +414,8 @@ class PatchedConnection(QuicConnection):
         if space.ack_at is not None and space.ack_at > now and any_frames(self._streams_queue):
             # A packet leaves in any case: the acknowledgement need not cost one of its own later.
             space.ack_at = now
+        if space.ack_at is not None and space.ack_at <= now:
+            self._bound_ack_only(space)
         pacer = self._pacer
         self.unfinished = False
         if pacer is not None:
@@ -430,6 +439,21 @@ class PatchedConnection(QuicConnection):
                     assert stream.stream_id is not None
                     active[stream.stream_id] = stream
             self._streams_queue = []
+
+    def _bound_ack_only(self, space: QuicPacketSpace) -> None:
+        """Called before an acknowledgement is written: see patch 10."""
+        surplus = len(space.sent_packets) - space.ack_eliciting_in_flight - ACK_ONLY_PACKETS
+        if surplus < 0:
+            return
+        if not space.ack_eliciting_in_flight:
+            self._probe_pending = True
+        elif surplus >= ACK_ONLY_PACKETS:
+            # Their loss would change nothing: an acknowledgement is not sent again.
+            for number in [number for number, packet in space.sent_packets.items() if not packet.is_ack_eliciting]:
+                del space.sent_packets[number]
+                surplus -= 1
+                if surplus < 0:
+                    break
 
     def _write_stream_frame(
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream, max_offset: int
