@@ -171,5 +171,5 @@ class Limits:
     """Seconds without a packet after which a connection counts as lost, on both sides. Ends connections to peers that
     are no longer reachable."""
     keep_alive: float = attrs.field(default=10.0, validator=_positive)
-    """Seconds after which a client that has nothing to send sends a PING. Stops a quiet session from ending by
-    `idle_timeout`, its own or that of a NAT on the way."""
+    """Seconds after which a client that has nothing to send sends a PING; after a third of `idle_timeout` in any case,
+    its own or the server's if that is less. Stops a quiet session from ending by it, or by a NAT on the way."""

@@ -68,7 +68,7 @@ class Handler(EngineHandler):
 class Pair:
     """Two engines that exchange datagrams without a network, on a clock of their own."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, server_limits: Limits | None = None) -> None:
         self.now = 0.0
         self.client_handler, self.server_handler = Handler(), Handler()
         factory = AioquicFactory()
@@ -77,7 +77,7 @@ class Pair:
         first = self.client.datagrams_to_send(self.now)
         header = factory.parse_header_untrusted(first[0][0])
         assert header is not None
-        self.server = factory.server(server_settings(limits), 1200, self.server_handler, header, None)
+        self.server = factory.server(server_settings(server_limits or limits), 1200, self.server_handler, header, None)
         for data, _ in first:
             self.server.receive_datagram_untrusted(data, CLIENT, self.now)
         self.run()
@@ -123,8 +123,9 @@ def stock() -> QuicConnection:
         "_ack_delay", "_close_event", "_crypto_streams", "_datagrams_pending", "_events", "_handshake_complete",
         "_handshake_confirmed", "_handshake_done_pending", "_host_cids", "_is_client", "_local_max_data",
         "_local_max_streams_bidi", "_local_max_streams_uni", "_loss", "_max_datagram_size", "_network_paths",
-        "_peer_cid", "_ping_pending", "_probe_pending", "_remote_max_datagram_frame_size", "_remote_max_streams_bidi",
-        "_remote_max_streams_uni", "_retire_connection_ids", "_spaces", "_state", "_streams",
+        "_peer_cid", "_ping_pending", "_probe_pending", "_remote_max_datagram_frame_size", "_remote_max_idle_timeout",
+        "_remote_max_streams_bidi", "_remote_max_streams_uni",
+        "_retire_connection_ids", "_spaces", "_state", "_streams",
         "_streams_blocked_pending", "_streams_queue",
     ],
 )  # fmt: skip
@@ -391,3 +392,15 @@ def test_a_peer_that_acknowledges_nothing():
         most = max(most, kept(pair.server))
     assert ACK_ONLY_PACKETS < most < 100
     assert pair.server.termination is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "effective"),
+    [(30.0, 30.0, 30.0), (30.0, 4.0, 4.0), (4.0, 30.0, 4.0), (30.0, 0.0001, 30.0)],
+    ids=["equal", "theirs", "ours", "theirs-is-0-which-is-none"],
+)
+def test_the_idle_timeout_is_the_smaller_one(ours, theirs, effective):
+    """Each side's setting counts, and one of 0 counts as none (RFC 9000, sections 10.1 and 18.2)."""
+    pair = Pair(Limits(idle_timeout=theirs), Limits(idle_timeout=ours))
+    assert pair.server.idle_timeout == effective
+    assert quic_of(pair.server)._idle_timeout() == pytest.approx(effective)

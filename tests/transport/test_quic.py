@@ -421,6 +421,19 @@ async def test_keep_alive_outlives_the_idle_timeout():
         assert server.closed is None
 
 
+@pytest.mark.parametrize(
+    ("client_limits", "server_limits"),
+    [(Limits(), Limits(idle_timeout=0.6)), (Limits(idle_timeout=0.6), Limits()), (Limits(idle_timeout=0.6),) * 2],
+    ids=["server", "client", "both"],
+)
+async def test_a_shorter_idle_timeout_shortens_the_keep_alive(client_limits, server_limits):
+    """With `keep_alive` as it is, a client outlives the smaller of the two sides' idle timeouts."""
+    async with quic_pair(server_limits, client_limits=client_limits) as (client, server):
+        await trio.sleep(1.5)
+        assert client.closed is None
+        assert server.closed is None
+
+
 def test_packet_sizes():
     """Packets are larger on loopback, the least that QUIC asks for elsewhere, and what the settings say if they do."""
     assert packet_size(None, ("127.0.0.1", 1)) == packet_size(None, ("::1", 1, 0, 0)) > 1200

@@ -139,6 +139,7 @@ class QuicConnection(StreamHost, EngineHandler):
         self._timer = trio.CancelScope()
         self._handshake_deadline = math.inf if is_client else trio.current_time() + limits.handshake_timeout
         self.heard_at = trio.current_time()
+        self._keep_alive = limits.keep_alive
 
     # -- for the owner -------------------------------------------------------------------------------------
 
@@ -322,7 +323,7 @@ class QuicConnection(StreamHost, EngineHandler):
             if not self.ready:
                 deadline = min(deadline, self._handshake_deadline)
             elif self.is_client:
-                deadline = min(deadline, self.heard_at + self.limits.keep_alive)
+                deadline = min(deadline, self.heard_at + self._keep_alive)
             if deadline <= now:
                 deadline = now + _TICK
         earlier = self._timer.deadline
@@ -337,7 +338,7 @@ class QuicConnection(StreamHost, EngineHandler):
             self.lose("the handshake took too long")
         if self._engine.termination is not None:
             self._end()
-        elif self.is_client and self.ready and now >= self.heard_at + self.limits.keep_alive:
+        elif self.is_client and self.ready and now >= self.heard_at + self._keep_alive:
             self.heard_at = now
             self._engine.ping()
         self.flush_due = True
@@ -347,6 +348,8 @@ class QuicConnection(StreamHost, EngineHandler):
     def handshake_completed(self, alpn: str | None, server_name: str | None) -> None:
         self.protocol = alpn
         self.authority = server_name
+        # Two PINGs may be lost before the peer gives up.
+        self._keep_alive = min(self.limits.keep_alive, self._engine.idle_timeout / 3)
         self.ready = True
         self._owner.connection_ready(self)
 

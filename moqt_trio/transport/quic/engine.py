@@ -116,6 +116,11 @@ class Engine(StreamBackend, abc.ABC):
     termination: Termination | None
     unfinished: bool
 
+    @property
+    @abc.abstractmethod
+    def idle_timeout(self) -> float:
+        """Seconds of silence that end the connection: the smaller of both sides' settings (RFC 9000, section 10.1)."""
+
     @abc.abstractmethod
     def connect(self, address: Address, now: float) -> None:
         """Start the handshake of a client."""

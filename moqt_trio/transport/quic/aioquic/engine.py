@@ -126,6 +126,11 @@ class AioquicEngine(Engine):
 
     # -- datagrams and time --------------------------------------------------------------------------------
 
+    @property
+    def idle_timeout(self) -> float:
+        ours, theirs = self._quic.configuration.idle_timeout, self._quic._remote_max_idle_timeout
+        return ours if theirs is None else min(ours, theirs)
+
     def connect(self, address: Address, now: float) -> None:
         self._peer_address = address
         self._quic.connect(address, now)
@@ -208,6 +213,9 @@ class AioquicEngine(Engine):
         stream.deliver(data, fin)
 
     def _complete_handshake(self, event: events.HandshakeCompleted) -> None:
+        if not self._quic._remote_max_idle_timeout:
+            # The peer has no such timeout (RFC 9000, section 18.2); aioquic takes 0 as the number.
+            self._quic._remote_max_idle_timeout = None
         tls = self._quic.tls
         if self._fingerprints:
             certificate = tls._peer_certificate

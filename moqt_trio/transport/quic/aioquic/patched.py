@@ -37,8 +37,8 @@ them.
 9.  STOP_SENDING. Upstream raises for a stream that it has forgotten; `refuse` does nothing then, and grants a stopped
     stream no more credit. Test: `test_what_upstream_has_not_fixed`.
 10. Packets of nothing but acknowledgements. The peer acknowledges them only together with others, and upstream keeps
-    each until then: a side that only receives would keep them for ever. Here every `ACK_ONLY_PACKETS` of them one takes a
-    PING along (RFC 9000, section 13.2.4), and the older ones are forgotten if the peer does not acknowledge that.
+    each until then: a side that only receives would keep them for ever. Here every `ACK_ONLY_PACKETS` of them one takes
+    a PING along (RFC 9000, section 13.2.4), and the older ones are forgotten if the peer does not acknowledge that.
     Tests: `test_a_side_that_only_receives_keeps_few_packets`, `test_a_peer_that_acknowledges_nothing`.
 11. ALPN. A client learns only that no protocol is shared. `close` adds what this server speaks.
 
