@@ -138,3 +138,40 @@ async def test_groups_that_are_not_acknowledged(autojump_clock):
         assert most <= limits.max_unacknowledged_groups
         # Ten groups in threes need four times the way, and then comes the end.
         assert trio.current_time() - began >= 4
+
+
+@pytest.mark.parametrize("version", ["moq-lite-05", "moq-lite-06"])
+@pytest.mark.parametrize("ending", ["finish", "leave"])
+async def test_the_end_is_sent_after_the_last_group(version, ending, autojump_clock):
+    """SUBSCRIBE_END follows the FIN of the last group: relays end a track there, and cut what is still on its way."""
+    limits = moqt.Limits(stream_window=64 * 1024, close_timeout=60)
+    async with (
+        session_pair(version, limits=limits) as (publisher, subscriber),
+        trio.open_nursery() as nursery,
+    ):
+        broadcast = moqt.Broadcast()
+        track = broadcast.track("t", delivery="reliable", max_age=60)
+        published = trio.Event()
+
+        async def publish() -> None:
+            async with publisher.publish("b", broadcast):
+                published.set()
+                await track.wait_subscribed()
+                await track.write(b"first")
+                await track.write(bytes(300_000))
+                if ending == "finish":
+                    track.finish()
+                    await track.wait_unsubscribed()
+
+        nursery.start_soon(publish)
+        await published.wait()
+        async with subscriber.subscribe("b", "t", max_age=60) as subscription:
+            first, last = await subscription.receive(), await subscription.receive()
+            assert await first.read_all() == [b"first"]
+            await trio.sleep(1)
+            # The last group fills its window.
+            assert subscription.end_group is None
+            assert [len(frame) for frame in await last.read_all()] == [300_000]
+            with pytest.raises(trio.EndOfChannel):
+                await subscription.receive()
+            assert subscription.end_group == 2

@@ -276,9 +276,7 @@ class SubscribeServer(GroupServer, StreamOwner):
             allowance = self.serving.scheduler.allowance(self)
             for entry in entries:
                 allowance = self._serve(entry, allowance)
-        if cursor.end is not None:
-            self._replies.end(cursor.end)
-        elif cursor.range.end_group is not None and cursor.done and self._replies.accepted:
+        if cursor.end is None and cursor.range.end_group is not None and cursor.done and self._replies.accepted:
             self._replies.drop_missing(cursor, self._track_state)
             self._replies.flush()
 
