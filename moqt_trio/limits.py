@@ -159,8 +159,9 @@ class Limits:
     """Seconds that the last groups of a track have to arrive after the publisher has finished the subscription. Stops
     groups that were lost or never sent from keeping the subscription open."""
     close_timeout: float = attrs.field(default=2.0, validator=_positive)
-    """Seconds that closing may take before it is forced. Stops a peer that does not answer from holding up the end of
-    a block."""
+    """Seconds that closing may take before it is forced; what a reliable track accepted may take longer, while the
+    subscriber takes some of it within each such time. Stops a peer that does not answer from holding up the end of a
+    block."""
     drain_timeout: float = attrs.field(default=5.0, validator=_positive)
     """Seconds that the handler of `stay_connected` has to end once its session was replaced or lost. Stops a handler
     that ignores the end of its session from running forever."""

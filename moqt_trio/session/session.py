@@ -79,8 +79,9 @@ class Session:
     ) -> Publication:
         """Return a block during which a broadcast is announced.
 
-        Leaving the block cleanly unannounces the broadcast and lets running subscriptions deliver what was written,
-        for at most `Limits.close_timeout`. An exception or a cancellation resets them.
+        Leaving the block cleanly unannounces the broadcast and lets running subscriptions deliver what was written: for
+        `Limits.close_timeout` from a live track, and from a reliable one for as long as the subscriber takes some of it
+        within each such time; what is lost after all is logged. An exception or a cancellation resets them.
 
         Args:
             path: Where to announce it, parts separated by `/`.
@@ -283,7 +284,10 @@ class Session:
         self._context.close(code, reason)
 
     async def aclose(self, code: int = 0, reason: str = "") -> None:
-        """Let subscriptions finish for at most `Limits.close_timeout`, then close.
+        """Let subscriptions finish, then close.
+
+        Live tracks have `Limits.close_timeout` for that. What reliable ones accepted is delivered for as long as the
+        subscribers take some of it within each such time; what is lost after all is logged.
 
         It may be called again, and closes the session even when it is cancelled, without waiting.
         """

@@ -175,3 +175,81 @@ async def test_the_end_is_sent_after_the_last_group(version, ending, autojump_cl
             with pytest.raises(trio.EndOfChannel):
                 await subscription.receive()
             assert subscription.end_group == 2
+
+
+BYTES = 1_000_000
+"""Ten seconds of a link of 100 kB/s, five times `Limits.close_timeout`."""
+
+
+async def publish_all(session: moqt.Session, delivery: str) -> None:
+    """Publish one track of `BYTES`, and leave the block when the last `send` has returned."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("recording", delivery=delivery, max_age=600)
+    async with session.publish("b", broadcast):
+        await track.wait_subscribed()
+        for _ in range(20):
+            async with track.open_group() as group:
+                await group.send(bytes(BYTES // 20))
+
+
+async def wait_published(session: moqt.Session) -> None:
+    async with session.announcements() as announcements:
+        await announcements.receive()
+
+
+@pytest.mark.parametrize("way", ["block", "session"])
+async def test_what_a_reliable_track_accepted_is_delivered_on_a_slow_link(way, autojump_clock, caplog):
+    """Leaving the block, or closing the session, takes as long as the link needs."""
+    received = 0
+    link = LossyLink(delay=0.03, rate=100_000)
+    async with session_pair(link=link) as (publisher, subscriber), trio.open_nursery() as nursery:
+
+        async def publish() -> None:
+            if way == "block":
+                await publish_all(publisher, "reliable")
+                return
+            async with trio.open_nursery() as publishing:
+                publishing.start_soon(publish_all, publisher, "reliable")
+                await trio.sleep(1)
+                await publisher.aclose()
+
+        nursery.start_soon(publish)
+        await wait_published(subscriber)
+        async with subscriber.subscribe("b", "recording", max_age=600) as subscription:
+            async for group in subscription:
+                async for frame in group:
+                    received += len(frame)
+    assert received == BYTES
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("version", ["moq-lite-04", "moq-lite-06"])
+async def test_a_subscriber_that_takes_nothing_ends_the_delivery(version, autojump_clock, caplog):
+    """The block ends `Limits.close_timeout` after the last progress, and the log names the track and what was lost."""
+    async with session_pair(version) as (publisher, subscriber), trio.open_nursery() as nursery:
+
+        async def publish() -> None:
+            broadcast = moqt.Broadcast()
+            track = broadcast.track("recording", delivery="reliable", max_age=600)
+            async with publisher.publish("b", broadcast):
+                await track.wait_subscribed()
+                async with track.open_group() as group:
+                    # More than a stream's window: the rest waits for credit, which never comes.
+                    for _ in range(3):
+                        await group.send(bytes(publisher.limits.stream_window // 2))
+                left = trio.current_time()
+            assert trio.current_time() - left <= 2 * publisher.limits.close_timeout
+
+        nursery.start_soon(publish)
+        await wait_published(subscriber)
+        async with subscriber.subscribe("b", "recording", max_age=600) as subscription:
+            group = await subscription.receive()
+            with trio.move_on_after(30):
+                await subscriber.wait_closed()
+            with pytest.raises(moqt.StreamReset):
+                await group.read_all()
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("track recording of b: ")
+    assert "Limits.close_timeout" in warning
+    lost = int(warning.split()[4])
+    assert 0 < lost <= 3 * publisher.limits.stream_window // 2

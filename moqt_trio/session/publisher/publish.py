@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import trio
+
+from ...errors import printable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -14,22 +17,57 @@ if TYPE_CHECKING:
     from ...path import BroadcastPath
     from .request import ServedSubscription, Serving
 
+logger = logging.getLogger(__name__)
+
+
+_PROGRESS_BYTES = 1200
+"""Bytes that count as progress: what the smallest path carries in a packet. With less, a peer that takes a byte at a
+time could hold up the end of a block for days."""
+
 
 async def finish_all(subscriptions: Iterable[ServedSubscription], timeout: float) -> None:
-    """End subscriptions once what was written has been delivered; cancel those that are not done in time.
+    """End subscriptions once what was written has been delivered; cancel those that do not get there.
 
-    When it is cancelled, it cancels all of them at once.
+    A subscription of a live track gets `timeout` seconds in all. What a reliable track accepted is delivered for as
+    long as the peer takes some of it within each `timeout` seconds; what is lost after all is logged. When this is
+    cancelled, it cancels all of them at once.
     """
     finishing = list(subscriptions)
     for subscription in finishing:
         subscription.finish()
+    left = {subscription: subscription.undelivered for subscription in finishing}
     try:
-        with trio.move_on_after(timeout):
-            for subscription in finishing:
-                await subscription.ended.wait()
+        while left:
+            with trio.move_on_after(timeout):
+                for subscription in left:
+                    await subscription.ended.wait()
+                return
+            for subscription, before in list(left.items()):
+                now = subscription.undelivered
+                if subscription.ended.is_set():
+                    del left[subscription]
+                elif subscription.track.delivery == "reliable" and now <= before - _PROGRESS_BYTES:
+                    left[subscription] = now
+                else:
+                    del left[subscription]
+                    _cancel_unfinished(subscription, now, timeout)
     finally:
         for subscription in finishing:
             subscription.scope.cancel()
+
+
+def _cancel_unfinished(subscription: ServedSubscription, lost: int, timeout: float) -> None:
+    """Cancel a subscription, and log what its subscriber loses."""
+    track = subscription.track
+    logger.log(
+        logging.WARNING if track.delivery == "reliable" else logging.INFO,
+        "track %s of %s: %d bytes were not delivered, as the subscriber took too few in %g s (Limits.close_timeout)",
+        printable(track.name),
+        printable(str(subscription.publication.path)),
+        lost,
+        timeout,
+    )
+    subscription.scope.cancel()
 
 
 class Publication:

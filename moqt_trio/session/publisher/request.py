@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ...codes import CodeSpace
     from ...errors import MoqtError
     from ...model.origin import Origin, PublishedBroadcast
+    from ...model.track import Track
     from ...protocol.machine import StreamMachine
     from ...transport.stream import BidiStream
     from ..context import SessionContext
@@ -39,6 +40,16 @@ class ServedSubscription(Protocol):
     publication: PublishedBroadcast
     scope: trio.CancelScope
     ended: trio.Event
+
+    @property
+    def track(self) -> Track:
+        """What is served."""
+        ...
+
+    @property
+    def undelivered(self) -> int:
+        """Bytes that were written and that the subscriber has not acknowledged."""
+        ...
 
     def finish(self) -> None:
         """End it once what was written has been delivered."""

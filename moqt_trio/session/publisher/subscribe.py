@@ -393,6 +393,16 @@ class SubscribeServer(GroupServer, StreamOwner):
         self._groups.reset(sequence, StreamCode.CANCELLED)
 
     @property
+    def track(self) -> Track:
+        """What is served."""
+        return self._track
+
+    @property
+    def undelivered(self) -> int:
+        """Bytes that were written and that the subscriber has not acknowledged."""
+        return self._cursor.backlog + sum(sent.stream.buffered for sent in self._groups)
+
+    @property
     def dropped_groups(self) -> int:
         """Groups that were dropped because this subscriber was too slow or they were too old."""
         return self._cursor.dropped_groups
