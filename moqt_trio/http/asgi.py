@@ -18,7 +18,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.protocol.events import (
     Body,
@@ -39,12 +38,14 @@ from hypercorn.utils import filter_pseudo_headers, valid_server_name
 
 from ..errors import SessionClosed, StreamReset
 from ..transport.http3.constants import H3Error
-from ..transport.http3.fields import field
-from .disconnect import ClientDisconnected, is_client_disconnected
+from ..transport.http3.fields import field, join_cookies
+from .disconnect import ClientDisconnected, DisconnectWrapper
+from .messages import MessageQueue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from hypercorn.app_wrappers import ASGIWrapper
     from hypercorn.protocol.events import Event
     from hypercorn.typing import Scope
 
@@ -80,12 +81,14 @@ class AsgiServer:
         config: Hypercorn's settings; None takes the defaults.
         client: The peer's address and port.
         state: The lifespan state, copied into each request's scope.
+        server: The address and port that the connection came to.
 
     Attributes:
         app: The application in hypercorn's wrapper.
         config: The settings.
         context: What hypercorn shares between the requests of a worker.
         client: As above.
+        server: As above.
     """
 
     def __init__(
@@ -94,11 +97,13 @@ class AsgiServer:
         config: Config | None,
         client: tuple[str, int] | None,
         state: Mapping[str, Any] | None = None,
+        server: tuple[str, int] | None = None,
     ) -> None:
-        self.app = ASGIWrapper(app)
+        self.app = DisconnectWrapper(app)
         self.config = config if config is not None else Config()
         self.context = WorkerContext(None)
         self.client = client
+        self.server = server
         self._state = ConnectionState(dict(state or {}))
 
     def start(self, exchange: Exchange, headers: Headers, fin: bool) -> Callable[[], Awaitable[None]] | None:
@@ -113,7 +118,7 @@ class AsgiServer:
             return None
         request = Request(
             stream_id=exchange.stream_id,
-            headers=filter_pseudo_headers(headers),
+            headers=join_cookies(filter_pseudo_headers(headers)),
             http_version="3",
             method=method.decode("ascii").upper(),
             raw_path=path,
@@ -144,7 +149,7 @@ class AsgiExchange:
 
     def _parts(self, server: AsgiServer) -> tuple[Any, ...]:
         """Return the arguments of hypercorn's streams; this exchange stands where they expect a task group."""
-        no_server, with_tls = None, True
+        with_tls = True
         stream_id = self._exchange.stream_id
         return (
             server.app,
@@ -153,7 +158,7 @@ class AsgiExchange:
             self,
             with_tls,
             server.client,
-            no_server,
+            server.server,
             self._send,
             stream_id,
         )
@@ -236,9 +241,8 @@ class AsgiExchange:
     ) -> None:
         try:
             await app(scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)
-        except Exception as error:
-            if not is_client_disconnected(error):
-                await self._config.log.exception("Error in ASGI Framework")
+        except Exception:
+            await self._config.log.exception("Error in ASGI Framework")
         await send(None)
 
 
@@ -338,9 +342,9 @@ class AsgiWebSocket(AsgiExchange):
         send: Callable[[Any], Awaitable[None]],
     ) -> Callable[[Any], Awaitable[None]]:
         """Start the application, and return a function that sends it messages."""
-        to_app, from_app = trio.open_memory_channel[Any](config.max_app_queue_size)
-        self._nursery.start_soon(self._run_app, app, scope, from_app.receive, send)
-        return to_app.send
+        queue = MessageQueue(config.max_app_queue_size)
+        self._nursery.start_soon(self._run_app, app, scope, queue.receive, send)
+        return queue.put
 
     def spawn(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         """Start a task of hypercorn: the one that sends pings."""

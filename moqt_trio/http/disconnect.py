@@ -1,7 +1,11 @@
-"""A disconnected client, as the application sees it: its next `send` raises an OSError, as ASGI requires.
+"""ASGI 2.4 for applications whose streams are hypercorn's: `send` to a disconnected client raises an OSError.
 
-Hypercorn lets an application go on sending after its client has disconnected; one that does not read
-`http.disconnect` would do so for ever, and without a checkpoint.
+Hypercorn says 2.1 for requests and 2.3 for WebSockets, and lets an application go on sending after its client has
+disconnected; one that does not read `http.disconnect` would do so for ever, and without a checkpoint. Frameworks look
+at the version: below 2.4 Starlette reads `http.disconnect` while it streams an answer, and takes pieces of the
+request's body from an application that is still reading it.
+
+Spec: ASGI 2.4, "Disconnected Client" (HTTP) and "Disconnected Client" (WebSocket).
 """
 
 from __future__ import annotations
@@ -10,14 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
 
 from ..tasks import consists_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+    from hypercorn.typing import (
+        ASGIFramework,
+        ASGIReceiveCallable,
+        ASGISendCallable,
+        ASGISendEvent,
+        HTTPResponseStartEvent,
+        Scope,
+    )
+
+
+SPEC_VERSION = "2.4"
+"""The version of ASGI's HTTP and WebSocket messages that applications are served with."""
 
 
 class ClientDisconnected(OSError):
@@ -33,7 +49,16 @@ def is_client_disconnected(error: BaseException) -> bool:
 
 
 class DisconnectWrapper(ASGIWrapper):
-    """Hypercorn's wrapper of an application over TCP, whose `send` fails once the client has disconnected."""
+    """Hypercorn's wrapper of an application, whose `send` fails once the client has disconnected.
+
+    Args:
+        app: The ASGI application.
+        alt_svc: The Alt-Svc field of responses whose application sets none (RFC 7838, section 3); None adds none.
+    """
+
+    def __init__(self, app: ASGIFramework, alt_svc: bytes | None = None) -> None:
+        super().__init__(app)
+        self._alt_svc = alt_svc
 
     async def __call__(
         self,
@@ -44,11 +69,15 @@ class DisconnectWrapper(ASGIWrapper):
         call_soon: Callable[..., Any],
     ) -> None:
         stream = getattr(send, "__self__", None)
+        if scope["type"] != "lifespan":
+            scope["asgi"]["spec_version"] = SPEC_VERSION
 
         async def send_or_fail(message: ASGISendEvent) -> None:
             await trio.lowlevel.checkpoint()
-            if isinstance(stream, HTTPStream) and stream.closed:
+            if _is_disconnected(stream):
                 raise ClientDisconnected
+            if message["type"] == "http.response.start" and self._alt_svc is not None:
+                message = _with_alt_svc(message, self._alt_svc)
             await send(message)
 
         try:
@@ -56,3 +85,17 @@ class DisconnectWrapper(ASGIWrapper):
         except Exception as error:
             if not is_client_disconnected(error):
                 raise
+
+
+def _is_disconnected(stream: object) -> bool:
+    # A stream is closed after a complete answer, too: what is sent then is the application's mistake.
+    if isinstance(stream, HTTPStream):
+        return stream.closed and stream.state is not ASGIHTTPState.CLOSED
+    return isinstance(stream, WSStream) and stream.closed
+
+
+def _with_alt_svc(message: HTTPResponseStartEvent, alt_svc: bytes) -> HTTPResponseStartEvent:
+    headers = list(message.get("headers", []))
+    if any(bytes(name).lower() == b"alt-svc" for name, _ in headers):
+        return message
+    return {**message, "headers": [*headers, (b"alt-svc", alt_svc)]}

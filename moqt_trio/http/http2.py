@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 from hypercorn.protocol.h2 import BUFFER_LOW_WATER, H2Protocol, StreamBuffer
-from hypercorn.trio.task_group import _handle
 from hypercorn.trio.tcp_server import TCPServer
+
+from .messages import QueueingTasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,6 +36,8 @@ _DEFAULT_WINDOW = 65535
 class HttpConnection(TCPServer):
     """Hypercorn's connection over TCP; with HTTP/2 its requests are independent of each other.
 
+    With HTTP/1.1 its applications get their messages from a `MessageQueue`.
+
     Attributes:
         connection_window: Bytes that a client may have sent on all requests together that no application has read.
     """
@@ -44,6 +47,7 @@ class HttpConnection(TCPServer):
     async def _read_data(self) -> None:
         protocol = self.protocol.protocol
         if not isinstance(protocol, H2Protocol):
+            protocol.task_group = cast("Any", QueueingTasks(protocol.task_group))
             await super()._read_data()
             return
         requests = _Requests(protocol)
@@ -57,7 +61,7 @@ class _Requests:
 
     def __init__(self, protocol: H2Protocol) -> None:
         self._protocol = protocol
-        self._tasks = protocol.task_group
+        self._tasks = QueueingTasks(protocol.task_group)
         self._buffers = _SendBuffers(protocol.context.event_class)
         self._acknowledge = protocol.connection.acknowledge_received_data
         self._send_data = protocol.connection.send_data
@@ -123,15 +127,13 @@ class _Requests:
         self, app: ASGIWrapper, config: Config, scope: Scope, send: Callable[[Any], Awaitable[None]]
     ) -> Callable[[Any], Awaitable[None]]:
         if scope["type"] != "http":
-            # The messages of a WebSocket are not the bytes of its frames: hypercorn's own bounded queue holds them.
+            # The messages of a WebSocket are not the bytes of its frames: a bounded queue holds them.
             return await self._tasks.spawn_app(app, config, scope, send)
         # `send` is the method `app_send` of hypercorn's stream.
         stream_id: int = cast("Any", send).__self__.stream_id
         self._owed[stream_id] = 0
         body = _Body(self, stream_id)
-        self._tasks.spawn(
-            _handle, app, config, scope, body.receive, send, trio.to_thread.run_sync, trio.from_thread.run
-        )
+        self._tasks.run_app(app, config, scope, body.receive, send)
         return body.put
 
 

@@ -44,6 +44,7 @@ class HttpServer:
         app: The ASGI application.
         sockets: Bound, not yet listening; they are closed with the server.
         config: Hypercorn's settings.
+        alt_svc: The Alt-Svc field of responses whose application sets none.
         state: The lifespan state that each request gets a copy of.
         certificate: Called for each connection; returns its certificate.
         limits: The bounds.
@@ -57,11 +58,12 @@ class HttpServer:
         sockets: list[socket.socket],
         *,
         config: Config,
+        alt_svc: bytes,
         state: Mapping[str, Any],
         certificate: Callable[[], Certificate],
         limits: Limits,
     ) -> None:
-        self._app = DisconnectWrapper(app)
+        self._app = DisconnectWrapper(app, alt_svc)
         self._sockets = sockets
         self._config = config
         self._state = state

@@ -34,11 +34,14 @@ def base_settings(config: Config | None) -> Config:
     return copy.copy(config)
 
 
-def tcp_settings(base: Config, port: int, limits: Limits) -> Config:
-    """Return the settings for HTTP/1.1 and HTTP/2, whose responses name HTTP/3 in one Alt-Svc field."""
-    config = copy.copy(base)
-    if not config.alt_svc_headers:
-        config.alt_svc_headers = [f'h3=":{port}"; ma={_ALT_SVC_S}']
+def alt_svc(base: Config, port: int) -> bytes:
+    """Return the Alt-Svc field of responses over TCP: the user's, else HTTP/3 on the same port."""
+    return ", ".join(base.alt_svc_headers or [f'h3=":{port}"; ma={_ALT_SVC_S}']).encode("ascii")
+
+
+def tcp_settings(base: Config, limits: Limits) -> Config:
+    """Return the settings for HTTP/1.1 and HTTP/2. The Alt-Svc field is added where the application's own is known."""
+    config = http3_settings(base)
     config.ssl_handshake_timeout = min(config.ssl_handshake_timeout, limits.handshake_timeout)
     return config
 

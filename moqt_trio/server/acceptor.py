@@ -78,12 +78,12 @@ class WebApplication:
     config: HttpConfig
     state: dict[str, Any]
 
-    def requests(self, client: tuple[str, int] | None) -> OnRequest:
+    def requests(self, connection: QuicConnection) -> OnRequest:
         """Return what `serve_http3` calls for the requests of one connection."""
         # Hypercorn is loaded for an application only.
         from ..http.asgi import AsgiServer
 
-        return AsgiServer(self.app, self.config, client, self.state).start
+        return AsgiServer(self.app, self.config, connection.peer, self.state, connection.local).start
 
 
 class Acceptor:
@@ -164,7 +164,7 @@ class Acceptor:
             await serve_http3(
                 connection,
                 self._serve_webtransport,
-                on_request=None if web is None else web.requests(connection.peer),
+                on_request=None if web is None else web.requests(connection),
                 limits=self._limits,
                 # A connection that begins during the drain: its sessions are refused one by one, with a status.
                 draining=None if late else self.draining,

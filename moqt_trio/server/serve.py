@@ -260,12 +260,13 @@ async def _serve_tcp(
 ) -> HttpServer:
     """Start HTTP/1.1 and HTTP/2 on sockets that are bound."""
     from ..http.server import HttpServer
-    from ..http.settings import tcp_settings
+    from ..http.settings import alt_svc, tcp_settings
 
     server = HttpServer(
         web.app,
         sockets,
-        config=tcp_settings(base, port, limits),
+        config=tcp_settings(base, limits),
+        alt_svc=alt_svc(base, port),
         state=web.state,
         certificate=identity.current,
         limits=limits,

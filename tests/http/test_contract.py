@@ -6,6 +6,7 @@ import inspect
 
 from hypercorn.config import Config
 from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, H2Protocol, StreamBuffer
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio import task_group
@@ -27,6 +28,11 @@ def test_connection():
     assert source.index("self.protocol = ProtocolWrapper(") < source.index("await self._read_data()")
     assert inspect.iscoroutinefunction(TCPServer._read_data)
     assert HttpConnection._read_data is not TCPServer._read_data
+
+
+def test_http1():
+    """H11Protocol hands the task group that it has when a request comes to it."""
+    assert inspect.getsource(H11Protocol._create_stream).count("self.task_group,") == 2
 
 
 def test_http2():

@@ -100,7 +100,7 @@ class QuicConnection(StreamHost, EngineHandler):
 
     Attributes:
         peer: The peer's address and port. It may change: peers move between networks.
-        local_port: The UDP port of this side.
+        local: The address and port that this side's socket is bound to; the address may be a wildcard.
         ready: True once the handshake was completed.
         flush_due: True when something waits for the next flush.
         heard_at: When a datagram of the peer last arrived, on trio's clock.
@@ -120,7 +120,7 @@ class QuicConnection(StreamHost, EngineHandler):
     ) -> None:
         super().__init__(is_client=is_client, limits=limits)
         self.peer = plain_address(address)
-        self.local_port = sock.address[1]
+        self.local = plain_address(sock.address)
         self.ready = False
         self.flush_due = True
         self._backend = self._engine = make_engine(self)
