@@ -1,15 +1,58 @@
-"""Session URLs: `https://host:port/path` is WebTransport, `moqt://host:port/path` is raw QUIC."""
+"""Session URLs: `https://host:port/path` is WebTransport, `moqt://host:port/path` is raw QUIC.
+
+Spec: RFC 3986; RFC 5891 and UTS 46 (international host names); RFC 6874 (zone ids).
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import attrs
+import idna
 
 from .errors import printable
 
 _DEFAULT_PORT = 443
+
+_SUB_DELIMITERS = "!$&'()*+,;="
+_PATH = _SUB_DELIMITERS + ":@/"
+"""Characters that stand in a path as they are, beside letters, digits and `-._~` (RFC 3986, section 3.3)."""
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_NOT_IN_A_HOST = re.compile(r"[\x00-\x20\x7f\"#%/:<>?@\[\\\]^`{|}]")
+"""Characters that no name of a host has; most of them would end it in a URL."""
+
+
+def canonical_path(path: str) -> str:
+    """Return a path as ASCII, percent-coded in the one form that equal paths share (RFC 3986, section 6.2.2).
+
+    It is the same however a client wrote it: `/my room` and `/my%20room` become `/my%20room`. An encoded `/` stays
+    encoded: it is a part of a segment.
+    """
+    segments = (unquote(segment, errors="surrogateescape") for segment in path.split("/"))
+    return "/".join(quote(segment, safe=_SUB_DELIMITERS + ":@", errors="surrogateescape") for segment in segments)
+
+
+def _encoded(text: str, safe: str) -> str:
+    """Return text with what a URL cannot carry percent-coded; what is coded already stays as it is."""
+    return quote(_STRAY_PERCENT.sub("%25", text), safe=safe + "%", errors="surrogateescape")
+
+
+def _host(written: str) -> str:
+    """Return an address as it is, its zone decoded, or a name whose international labels are A-labels.
+
+    Raises:
+        ValueError: It is no host; the message says why.
+    """
+    if ":" in written:
+        return written.replace("%25", "%", 1)
+    name = unquote(written, errors="strict")
+    if found := _NOT_IN_A_HOST.search(name):
+        raise ValueError(f"a host has no {found[0]!r}")
+    if name.isascii():
+        return name
+    return idna.encode(name, uts46=True).decode("ascii")
 
 
 @attrs.frozen
@@ -18,9 +61,10 @@ class SessionUrl:
 
     Attributes:
         transport: `"webtransport"` or `"quic"`.
-        host: A name or an address, an IPv6 address without its brackets.
+        host: A name or an address, an IPv6 address without its brackets and with its zone id, if it has one. A name is
+            ASCII: its international labels are A-labels, such as `xn--bcher-kva`.
         port: The UDP port.
-        path: The path, starting with `/`, with its query.
+        path: The path, starting with `/`, with its query; percent-coded, whatever the transport.
     """
 
     transport: Literal["webtransport", "quic"]
@@ -34,6 +78,7 @@ class SessionUrl:
 
         Args:
             url: `https://…` for WebTransport, `moqt://…` or `moql://…` for raw QUIC. The port is 443 when left out.
+                Host and path may be written in any script, percent-coded or not.
 
         Raises:
             ValueError: Another scheme, no host, a bad port, or a fragment; the message says what to write.
@@ -61,13 +106,22 @@ class SessionUrl:
             raise ValueError(f"the URL {shown!r} must have neither a user name nor a fragment")
         if port == 0:
             raise ValueError(f"the URL {shown!r} names port 0; a server listens on 1 to 65535")
-        path = parts.path or "/"
+        try:
+            host = _host(parts.hostname)
+        except ValueError as exc:
+            raise ValueError(f"the host of the URL {shown!r} is no host name: {printable(str(exc))}") from None
+        path = _encoded(parts.path or "/", _PATH)
         if parts.query:
-            path += "?" + parts.query
-        return cls(transport, parts.hostname, port or _DEFAULT_PORT, path)
+            path += "?" + _encoded(parts.query, _PATH + "?")
+        return cls(transport, host, port or _DEFAULT_PORT, path)
 
     @property
     def authority(self) -> str:
-        """Host and port as they stand in a URL."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        """Host and port as they stand in a request: a zone id means nothing to the server (RFC 6874, section 1)."""
+        host = self.host.partition("%")[0]
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
+    def server_name(self) -> str:
+        """The name or address that the certificate has: without a trailing dot (RFC 6066, section 3) or a zone id."""
+        return self.host.partition("%")[0].removesuffix(".")

@@ -57,7 +57,7 @@ TESTING_MAY = {"moqt_trio.transport.memory", "moqt_trio.transport.link"}
 """What `moqt_trio.testing` may import of the transports."""
 
 THIRD_PARTIES = {
-    "base": {"attrs", "trio"},
+    "base": {"attrs", "trio", "idna"},
     "wire": {"attrs"},
     "certificates": {"attrs", "cryptography"},
     "protocol": {"attrs"},
@@ -92,6 +92,7 @@ FILES_OF = {
         "moqt_trio.transport.http3.codec",
     },
     "pylsqpack": {"moqt_trio.transport.http3.codec"},
+    "idna": {"moqt_trio.url"},
     "http_sf": {"moqt_trio.transport.webtransport.subprotocols"},
     "trio_asyncio": {"moqt_trio.http.asyncio_app"},
     "hypercorn": {

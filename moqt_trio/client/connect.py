@@ -89,6 +89,8 @@ class ConnectOptions:
     def __attrs_post_init__(self) -> None:
         if self.digests and (self.cafile is not None or not self.verify):
             raise ValueError("fingerprint pins the certificate: it goes neither with cafile nor with verify=False")
+        if self.origin is not None and not (self.origin.isascii() and self.origin.isprintable()):
+            raise ValueError(f"an origin is written in ASCII, a host name with A-labels (xn--…), not {self.origin!r}")
         if self.cafile is not None:
             # The engine opens it only in the middle of the handshake, too late for an error that names the file.
             read_certificates(Path(self.cafile))
@@ -133,7 +135,7 @@ async def connect(
         The session.
 
     Raises:
-        ValueError: An invalid URL or fingerprint, or an unknown version.
+        ValueError: An invalid URL, origin or fingerprint, or an unknown version.
         ConnectTimeout: No session was opened within `Limits.connect_timeout`.
         HandshakeFailed: There is no server, or it refused the handshake.
         CertificateInvalid: The server's certificate is not trusted.
@@ -165,7 +167,7 @@ async def open_session(
     web = where.transport == "webtransport"
     settings = ClientSettings(
         alpns=("h3",) if web else protocols(offered, webtransport=False),
-        server_name=where.host,
+        server_name=where.server_name,
         limits=limits,
         verify=options.verify,
         cafile=options.cafile,

@@ -12,6 +12,7 @@ import inspect
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Sequence
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -236,8 +237,9 @@ def parse_uri(uri: str) -> SessionUrl:
         where = SessionUrl.parse(uri)
     except ValueError:
         raise ValueError("it is not scheme://host:port/path, without a user name and a fragment") from None
-    bracketed = "[" in uri.split("/", 3)[2]
-    if bracketed != (":" in where.host) or not _is_host(where.host):
+    authority = urlsplit(uri).netloc
+    # Every host has a form without percent-coding, and a zone id is this machine's business.
+    if "%" in authority or ("[" in authority) != (":" in where.host) or not _is_host(where.host):
         raise ValueError("its host is neither a name nor an address")
     return where
 

@@ -46,6 +46,7 @@ from ..session.run import (
 )
 from ..tasks import consists_of, leaves, open_unwrapping_nursery
 from ..transport.webtransport.server import serve_http3
+from ..url import canonical_path
 from .routing import Router, SessionRequest
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class Acceptor:
 
             await self._dispatch(
                 SessionRequest(
-                    path=path or self.router.default or "/",
+                    path=canonical_path(path or self.router.default or "/"),
                     query=query,
                     authority=connection.authority,
                     origin=None,
@@ -238,7 +239,7 @@ class Acceptor:
 
         await self._dispatch(
             SessionRequest(
-                path=request.path,
+                path=canonical_path(request.path),
                 query=request.query,
                 authority=request.authority,
                 origin=request.origin,

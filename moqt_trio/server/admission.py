@@ -40,6 +40,12 @@ def _authorities(values: Collection[str] | None) -> frozenset[str] | None:
     return frozenset(value.lower() for value in values)
 
 
+def split_authority(authority: str) -> tuple[str, str]:
+    """Return the host and the port, which is empty when there is none."""
+    host, separator, port = authority.rpartition(":")
+    return (host, port) if separator and port.isdecimal() else (authority, "")
+
+
 @attrs.frozen
 class Admission:
     """What a server requires of a request before its handler sees it.
@@ -68,6 +74,7 @@ class Admission:
     def _answers_to(self, authority: str) -> bool:
         if self.authorities is None:
             return True
-        host, separator, port = authority.rpartition(":")
-        without_port = host if separator and port.isdecimal() else authority
-        return authority in self.authorities or without_port in self.authorities
+        host, port = split_authority(authority)
+        # A trailing dot says only that the name is complete.
+        host = host.removesuffix(".")
+        return host in self.authorities or f"{host}:{port}" in self.authorities

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import trio
 
 from ..errors import LocalProtocolError, printable
+from ..url import canonical_path
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -23,7 +24,8 @@ class SessionRequest:
     """A session that a client asks for. Answer it with `accept` or `reject`, once.
 
     Attributes:
-        path: The path without its query; the router's default for versions that carry none over raw QUIC.
+        path: The path without its query; the router's default for versions that carry none over raw QUIC. It is
+            percent-coded, in one form however the client wrote it: `/my%20room` for `/my room`.
         query: The query, without the `?`; often a credential, so never log it.
         authority: Host and port that the client asked for, where the transport says so. One that is not among the
             server's `authorities` was answered with 421 before.
@@ -112,30 +114,34 @@ class Router:
     """Which handler serves which path.
 
     Args:
-        routes: Handlers by exact path, such as `{"/echo": echo}`.
+        routes: Handlers by exact path, such as `{"/echo": echo}`. Percent-coding makes no difference: `/my room` and
+            `/my%20room` are one path.
         default: The path of a client whose handshake carries none: moq-lite-03 and -04 over raw QUIC.
 
     Raises:
-        ValueError: A path without its leading slash, or a default that is no route.
+        ValueError: A path without its leading slash, two spellings of one path, or a default that is no route.
     """
 
     def __init__(self, routes: Mapping[str, SessionHandler], *, default: str | None = None) -> None:
         for path in routes:
             if not path.startswith("/") or "?" in path:
                 raise ValueError(f"a route is a path that starts with '/', without a query, not {path!r}")
-        if default is not None and default not in routes:
+        self._routes = {canonical_path(path): handler for path, handler in routes.items()}
+        if len(self._routes) < len(routes):
+            raise ValueError(f"two of the routes {sorted(routes)} are one path, percent-coded differently")
+        if default is not None and canonical_path(default) not in self._routes:
             raise ValueError(f"the default {default!r} is not among the routes {sorted(routes)}")
-        self._routes = dict(routes)
+        self._paths = tuple(routes)
         self.default = default
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The paths that have a handler, in the order in which they were given."""
-        return tuple(self._routes)
+        return self._paths
 
     def find(self, path: str) -> SessionHandler | None:
         """Return the handler of a path, or None."""
-        return self._routes.get(path)
+        return self._routes.get(canonical_path(path))
 
     def __repr__(self) -> str:
-        return f"Router({sorted(self._routes)}, default={self.default!r})"
+        return f"Router({sorted(self._paths)}, default={self.default!r})"

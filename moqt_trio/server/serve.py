@@ -17,6 +17,7 @@ from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.server import QuicListener, serve_quic
 from ..transport.quic.settings import ServerSettings
 from ..transport.sockets import bind_tcp
+from ..url import canonical_path
 from ..wire import dialect as dialects
 from .acceptor import Acceptor, WebApplication
 from .admission import Admission
@@ -78,7 +79,7 @@ class Listener:
         """A WebTransport and a raw QUIC URL for each route."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return tuple(
-            f"{scheme}://{host}:{self.port}{path}"
+            f"{scheme}://{host}:{self.port}{canonical_path(path)}"
             for path in self._server.acceptor.router.paths
             for scheme in ("https", "moqt")
         )

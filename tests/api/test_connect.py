@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
+from moqt_trio.transport.sockets import UdpSocket
 from tests.api.interrupting import until
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
@@ -281,3 +282,136 @@ async def test_a_client_that_stays(scheme):
             error = await session.wait_closed()
     assert isinstance(error, moqt.SessionClosed)
     assert error.by_peer
+
+
+# -- URLs ------------------------------------------------------------------------------------------------------
+
+
+class _Everywhere(trio.abc.HostnameResolver):
+    """Finds every name on this machine."""
+
+    async def getaddrinfo(self, host, port, family=0, type=0, proto=0, flags=0):
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.0.1", port or 0))]
+
+    async def getnameinfo(self, sockaddr, flags):
+        raise NotImplementedError
+
+
+@SCHEMES
+@pytest.mark.parametrize("path", ["/my room", "/my%20room", "/räume", "/r%C3%A4ume", "/r%c3%a4u%6de"])
+async def test_a_path_in_any_spelling(scheme, path):
+    """A path reaches its route percent-coded or not, and the handler sees one form of it over both transports."""
+    seen = []
+
+    async def note(request):
+        seen.append(request.path)
+        await hold(request)
+
+    async with (
+        serving(moqt.Router({"/my room": note, "/r%C3%A4ume": note})) as listener,
+        moqt.connect(url_of(listener, scheme, path), fingerprint=listener.fingerprint),
+    ):
+        await until(lambda: seen)
+    assert seen == ["/my%20room" if "my" in path else "/r%C3%A4ume"]
+
+
+@SCHEMES
+@pytest.mark.parametrize("path", ["/a%2Fb", "/room/", "/ROOM"])
+async def test_a_path_that_is_another(scheme, path):
+    """An encoded slash is no slash, and neither a trailing one nor case is ignored."""
+    async with serving(moqt.Router({"/a/b": hold, "/room": hold})) as listener:
+        error = await failure(url_of(listener, scheme, path), fingerprint=listener.fingerprint)
+    assert isinstance(error, moqt.Rejected)
+    assert error.status == 404
+
+
+def test_routes_that_are_one():
+    """Two spellings of one path cannot have two handlers."""
+    with pytest.raises(ValueError, match="one path"):
+        moqt.Router({"/my room": hold, "/my%20room": hold})
+
+
+@SCHEMES
+@pytest.mark.parametrize("host", ["bücher.example", "bücher.example.", "xn--bcher-kva.example"])
+async def test_an_international_host(scheme, host):
+    """It is looked up, verified and asked for by its A-labels; `authorities` ignores a trailing dot."""
+    asked = []
+
+    async def note(request):
+        asked.append(request.authority)
+        await hold(request)
+
+    trio.socket.set_custom_hostname_resolver(_Everywhere())
+    certificate = moqt.development_certificate(["xn--bcher-kva.example"])
+    async with serving(note, certificate=certificate, authorities=["xn--bcher-kva.example"]) as listener:
+        url = url_of(listener, scheme, host=host)
+        async with moqt.connect(url, fingerprint=certificate.fingerprint):
+            await until(lambda: asked)
+        dot = "." * host.endswith(".")
+        assert asked == [None if scheme == "moqt" else f"xn--bcher-kva.example{dot}:{listener.port}"]
+
+
+@pytest.mark.parametrize("error", [UnicodeError("label too long"), RuntimeError("resolver")])
+async def test_a_resolver_that_fails(error):
+    """Any error of a resolver is HandshakeFailed, with the error as its cause."""
+
+    class Failing(_Everywhere):
+        async def getaddrinfo(self, *arguments, **options):
+            raise error
+
+    trio.socket.set_custom_hostname_resolver(Failing())
+    with pytest.raises(moqt.HandshakeFailed, match=str(error)) as caught:
+        async with moqt.connect("https://media.example/"):
+            pytest.fail("connected")
+    assert caught.value.__cause__ is error
+
+
+@SCHEMES
+@pytest.mark.parametrize("where", ["connect_udp", "packet_size", "QuicConnection"])
+async def test_an_attempt_that_fails(scheme, where, monkeypatch):
+    """Any error of an attempt is HandshakeFailed, with the error as its cause, and comes in no group."""
+    error = RuntimeError("unforeseen")
+
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(f"moqt_trio.transport.quic.client.{where}", fail)
+    with pytest.raises(moqt.HandshakeFailed, match="unforeseen") as caught:
+        async with moqt.connect(f"{scheme}://127.0.0.1:4443/"):
+            pytest.fail("connected")
+    assert caught.value.__cause__ is error
+
+
+async def test_a_long_label():
+    """A name that no resolver takes is HandshakeFailed."""
+    assert isinstance(await failure(f"https://{'a' * 64}.example/"), moqt.HandshakeFailed)
+
+
+@pytest.mark.parametrize("origin", ["https://bücher.example", "https://a\r\nb: c"])
+async def test_an_origin_that_is_none(origin):
+    """An origin that no header can carry is a ValueError before anything is sent."""
+    with pytest.raises(ValueError, match="A-labels"):
+        async with moqt.connect("https://127.0.0.1:4443/", origin=origin):
+            pytest.fail("connected")
+
+
+async def test_a_connection_that_fails(monkeypatch, caplog):
+    """An unforeseen error of a connection that is open ends its session with SessionClosed, and is logged."""
+    broken = trio.Event()
+    read_forever = UdpSocket.read_forever
+
+    async def read_until_broken(self, received, refused=None):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_forever, self, received, refused)
+            await broken.wait()
+            nursery.cancel_scope.cancel()
+        raise RuntimeError("unforeseen")
+
+    async with serving() as listener:
+        monkeypatch.setattr(UdpSocket, "read_forever", read_until_broken)
+        with trio.fail_after(5):
+            url = url_of(listener, "moqt")
+            async with moqt.connect(url, fingerprint=listener.fingerprint) as session:
+                broken.set()
+                assert "the client failed" in str(await session.wait_closed())
+    assert [record.exc_info[1].args for record in caplog.records if record.exc_info] == [("unforeseen",)]

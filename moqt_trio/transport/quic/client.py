@@ -5,6 +5,7 @@ Each attempt has a socket and tasks of its own; the first whose handshake comple
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from ...errors import (
     VersionUnsupported,
     printable,
 )
+from ...tasks import open_unwrapping_nursery
 from ..sockets import connect_udp, packet_size
 from .connection import QuicConnection
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from ..sockets import Address
     from .engine import EngineFactory, Termination
     from .settings import ClientSettings
+
+logger = logging.getLogger(__name__)
 
 _ATTEMPT_DELAY = 0.25
 """Seconds after which the next address is tried beside the one before: the connection attempt delay that RFC 8305
@@ -178,10 +182,15 @@ class _Attempt:
             try:
                 sock = connect_udp(self._family, self._address)
             except OSError as error:
-                self._fail(HandshakeFailed(f"{self._race.target} cannot be reached: {error.strerror}"))
+                failure = HandshakeFailed(f"{self._race.target} cannot be reached: {error.strerror}")
+                failure.__cause__ = error
+                self._fail(failure)
                 return
-            size = packet_size(settings.max_datagram_size, self._address)
+            except Exception as error:
+                self._failed(error)
+                return
             try:
+                size = packet_size(settings.max_datagram_size, self._address)
                 self.connection = connection = QuicConnection(
                     lambda handler: self._race.engine.client(settings, size, handler),
                     is_client=True,
@@ -191,12 +200,14 @@ class _Attempt:
                     address=self._address,
                 )
                 connection.start()
-                async with trio.open_nursery() as nursery:
+                async with open_unwrapping_nursery() as nursery:
                     nursery.start_soon(
                         sock.read_forever, connection.receive_untrusted, partial(self._refused, connection)
                     )
                     await connection.run()
                     nursery.cancel_scope.cancel()
+            except Exception as error:
+                self._failed(error)
             finally:
                 sock.close()
 
@@ -205,6 +216,14 @@ class _Attempt:
         if self.connection is not None:
             self.connection.close()
         self._scope.cancel()
+
+    def _failed(self, error: Exception) -> None:
+        """End the attempt, or the connection that it has become, because of an error that was not foreseen."""
+        if self.ready and self.connection is not None:
+            logger.error("%r failed", self.connection, exc_info=error)
+            self.connection.lose("the client failed")
+        else:
+            self._fail(_unforeseen(self._race.target, error))
 
     def _refused(self, connection: QuicConnection, now: float) -> None:
         """Called when ICMP says that the peer has no such port."""
@@ -244,6 +263,9 @@ async def _resolve(host: str, port: int) -> list[tuple[int, Address]]:
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except OSError as error:
         raise HandshakeFailed(f"the name {printable(host)!r} is unknown: {error.strerror}") from error
+    except Exception as error:
+        # A resolver refuses labels of more than 63 characters, for example, with errors of its own.
+        raise HandshakeFailed(f"the name {printable(host)!r} cannot be looked up: {printable(str(error))}") from error
     addresses = list(dict.fromkeys((int(family), tuple(address)) for family, _, _, _, address in found))
     if host == "localhost":
         # The name may lack one of the loopback addresses in the hosts file, and the server may be on that one.
@@ -251,6 +273,12 @@ async def _resolve(host: str, port: int) -> list[tuple[int, Address]]:
             if (family, loopback) not in addresses:
                 addresses.append((family, loopback))
     return addresses
+
+
+def _unforeseen(target: str, error: Exception) -> HandshakeFailed:
+    failure = HandshakeFailed(f"the attempt to reach {target} failed: {printable(repr(error))}")
+    failure.__cause__ = error
+    return failure
 
 
 def _connect_error(termination: Termination, target: str, settings: ClientSettings) -> ConnectError:

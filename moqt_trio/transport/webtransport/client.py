@@ -88,7 +88,7 @@ async def _request_session(
     request: Headers = [
         (b":method", b"CONNECT"),
         (b":scheme", b"https"),
-        (b":authority", authority.encode("idna" if not authority.isascii() else "ascii")),
+        (b":authority", authority.encode("ascii")),
         (b":path", path.encode("ascii")),
         (b":protocol", CONNECT_PROTOCOLS[not old].encode("ascii")),
         (b"sec-webtransport-http3-draft02", b"1"),

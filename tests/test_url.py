@@ -1,0 +1,82 @@
+"""Session URLs as people write them: hosts in any script, paths percent-coded or not, zones, trailing dots."""
+
+from __future__ import annotations
+
+import pytest
+
+from moqt_trio.url import SessionUrl, canonical_path
+
+
+@pytest.mark.parametrize(
+    ("written", "host", "authority", "server_name"),
+    [
+        ("bücher.example", "xn--bcher-kva.example", "xn--bcher-kva.example:443", "xn--bcher-kva.example"),
+        ("BÜCHER.Example", "xn--bcher-kva.example", "xn--bcher-kva.example:443", "xn--bcher-kva.example"),
+        ("b%C3%BCcher.example", "xn--bcher-kva.example", "xn--bcher-kva.example:443", "xn--bcher-kva.example"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example", "xn--bcher-kva.example:443", "xn--bcher-kva.example"),
+        ("日本。example", "xn--wgv71a.example", "xn--wgv71a.example:443", "xn--wgv71a.example"),
+        ("faß.example", "xn--fa-hia.example", "xn--fa-hia.example:443", "xn--fa-hia.example"),
+        ("media.example.", "media.example.", "media.example.:443", "media.example"),
+        ("a_b.example", "a_b.example", "a_b.example:443", "a_b.example"),
+        ("[fe80::1%25eth0]", "fe80::1%eth0", "[fe80::1]:443", "fe80::1"),
+        ("[fe80::1%eth0]", "fe80::1%eth0", "[fe80::1]:443", "fe80::1"),
+        ("[::1]", "::1", "[::1]:443", "::1"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["https", "moqt"])
+def test_hosts(scheme, written, host, authority, server_name):
+    """A name becomes ASCII; the authority has no zone, and the name in the certificate no trailing dot."""
+    where = SessionUrl.parse(f"{scheme}://{written}/")
+    assert (where.host, where.authority, where.server_name) == (host, authority, server_name)
+
+
+@pytest.mark.parametrize(
+    "host", ["my host", "a%2Fb", "a%00b", "a%20b", "xn\u2028y", "\u200d.example", "-ü-.example", "%FF"]
+)
+def test_no_host(host):
+    """What cannot be a host is a ValueError that says so, not an error from deep inside."""
+    with pytest.raises(ValueError, match="is no host name"):
+        SessionUrl.parse(f"https://{host}/")
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("", "/"),
+        ("/", "/"),
+        ("?token=1", "/?token=1"),
+        ("/räume", "/r%C3%A4ume"),
+        ("/r%C3%A4ume", "/r%C3%A4ume"),
+        ("/my room", "/my%20room"),
+        ("/my%20room", "/my%20room"),
+        ("/a%2Fb", "/a%2Fb"),
+        ("/100%", "/100%25"),
+        ("/a;b=c,d@e:f", "/a;b=c,d@e:f"),
+        ("/x?q=ä b&r=%C3%A4/?", "/x?q=%C3%A4%20b&r=%C3%A4/?"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["https", "moqt"])
+def test_paths(scheme, written, path):
+    """What a URL cannot carry is percent-coded, alike for both transports; what is coded already stays as it is."""
+    assert SessionUrl.parse(f"{scheme}://localhost{written}").path == path
+
+
+@pytest.mark.parametrize(
+    ("path", "canonical"),
+    [
+        ("/my room", "/my%20room"),
+        ("/my%20room", "/my%20room"),
+        ("/%72oom", "/room"),
+        ("/r%c3%a4ume", "/r%C3%A4ume"),
+        ("/a%2fb", "/a%2Fb"),
+        ("/a%252Fb", "/a%252Fb"),
+        ("/%FF", "/%FF"),
+        ("/100%", "/100%25"),
+        ("/a:b", "/a:b"),
+        ("/a%3Ab", "/a:b"),
+    ],
+)
+def test_canonical_paths(path, canonical):
+    """Equal paths have one form, to which making it again changes nothing."""
+    assert canonical_path(path) == canonical
+    assert canonical_path(canonical) == canonical
