@@ -32,7 +32,7 @@ class StreamHandler:
 
     Attributes:
         keeps_after_reset: True for a handler that holds on to bytes after a reset: the peer gets no credit for them
-            before `consumed` or `stop`. Otherwise a reset gives back whatever was not consumed.
+            before `consumed` or `stop`. Otherwise a reset gives back what was not consumed.
     """
 
     __slots__ = ()

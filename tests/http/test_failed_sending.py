@@ -1,4 +1,4 @@
-"""An answer over HTTP/3 that cannot be written: what its application is told, and what becomes of the answer."""
+"""An answer over HTTP/3 that cannot be written: what its application receives, and how the answer ends."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Stream(AnyStream):
 
 
 class Handler(EngineHandler):
-    """Records what an engine calls; its streams exist when they are asked for."""
+    """Records what an engine calls; its streams are made on first use."""
 
     flush_due = False
 

@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     from ..receive_stream import ReceiveStream
 
 _REMEMBERED_SESSIONS = 64
-"""Ids of requests that are remembered because they have no session, or none any more: a stream for one of them is
-refused at once. One that was forgotten costs little: its streams wait in `EarlyArrivals` until they expire."""
+"""Ids of requests that have no session, or none any more: a stream for one of them is refused at once. Late streams
+arrive within a few round trips, in which few requests end; a stream for an id that was dropped waits in
+`EarlyArrivals` until it expires."""
 
 
 class _Unclassified(StreamHandler):

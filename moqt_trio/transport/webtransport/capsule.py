@@ -1,6 +1,6 @@
 """Capsules of the CONNECT stream: bytes to values and back. No clock, no I/O.
 
-Only CLOSE_WEBTRANSPORT_SESSION and DRAIN_WEBTRANSPORT_SESSION are read. Every other capsule, of whatever length, is
+Only CLOSE_WEBTRANSPORT_SESSION and DRAIN_WEBTRANSPORT_SESSION are read. Every other capsule, of any length, is
 skipped without being buffered: Chromium opens with one of a reserved type.
 
 Spec: RFC 9297 section 3.2; draft-ietf-webtrans-http3, sections 4.7 and 6.

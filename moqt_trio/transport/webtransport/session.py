@@ -7,7 +7,7 @@ Spec: draft-ietf-webtrans-http3, sections 4 to 6.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import trio
@@ -18,7 +18,7 @@ from ..code_mapping import HTTP3_CODES, stream_code_from_http3
 from ..connection import Connection
 from ..http3.constants import BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT, H3Error
 from ..http3.fields import text
-from ..interface import is_unidirectional
+from ..stream import BidiStream
 from .capsule import CapsuleReader, CloseSession, DrainSession, encode_close, encode_drain
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ..interface import AnyStream
     from ..receive_stream import ReceiveStream
     from ..send_stream import SendStream
-    from ..stream import BidiStream
 
 _FIRST_SWEEP = 64
 """Streams of a session at which those that have ended are first removed: few enough to keep, and many enough that a
@@ -98,10 +97,10 @@ class WebTransportSession(Connection):
     def deliver_stream(self, stream: ReceiveStream) -> None:
         """Called with each stream of the peer, its prefix read, without a handler."""
         self._adopt(stream)
-        if is_unidirectional(stream.stream_id):
-            self._announce_uni(stream)
+        if isinstance(stream, BidiStream):
+            self._announce_bidi(stream)
         else:
-            self._announce_bidi(cast("BidiStream", stream))
+            self._announce_uni(stream)
 
     def deliver_datagram(self, data: bytes) -> None:
         """Called with each datagram, without its quarter stream id."""

@@ -186,7 +186,7 @@ async def test_amplification(size):
 
 
 async def test_a_retry_does_not_amplify():
-    """A Retry is smaller than what asked for it."""
+    """A Retry is smaller than the packet that it answers."""
     async with serving(limits=Limits(max_half_open=1)) as served:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
