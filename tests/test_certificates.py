@@ -16,7 +16,7 @@ import threading
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, x448
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x448
 
 from moqt_trio.certificates import (
     LOCAL_HOSTS,
@@ -25,7 +25,7 @@ from moqt_trio.certificates import (
     development_certificate,
     parse_fingerprint,
 )
-from moqt_trio.certificates.pem import certificate_to_pem, write_whole
+from moqt_trio.certificates.pem import certificate_to_pem, read_key, write_whole
 from moqt_trio.errors import CertificateUnusable, MoqtError
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, tzinfo=dt.UTC)
@@ -37,6 +37,30 @@ def save(certificate, directory):
     certfile.write_bytes(certificate.certificate_pem())
     keyfile.write_bytes(certificate.private_key_pem())
     return certfile, keyfile
+
+
+def pkcs8(key):
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+USELESS_KEYS = {
+    "x448": x448.X448PrivateKey.generate,
+    "ed448": ed448.Ed448PrivateKey.generate,
+    "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
+    "secp224r1": lambda: ec.generate_private_key(ec.SECP224R1()),
+    "brainpool": lambda: ec.generate_private_key(ec.BrainpoolP256R1()),
+    "rsa1024": lambda: rsa.generate_private_key(65537, 1024),
+    "dsa": lambda: dsa.generate_private_key(2048),
+}
+USABLE_KEYS = {
+    "p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "rsa2048": lambda: rsa.generate_private_key(65537, 2048),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+}
 
 
 @pytest.fixture
@@ -244,16 +268,20 @@ class TestLoad:
         with pytest.raises(CertificateUnusable, match=r"encrypted: .*openssl pkey"):
             Certificate.load(certfile, keyfile)
 
-    def test_kind_of_key(self, tmp_path):
-        """A key that TLS 1.3 cannot sign with is refused with one that it can."""
+    @pytest.mark.parametrize("make_key", USELESS_KEYS.values(), ids=USELESS_KEYS)
+    def test_kind_of_key(self, make_key, tmp_path):
+        """A key that no client accepts a signature of is refused with one that it can."""
         certfile, keyfile = save(development_certificate(), tmp_path)
-        keyfile.write_bytes(
-            x448.X448PrivateKey.generate().private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        keyfile.write_bytes(pkcs8(make_key()))
         with pytest.raises(CertificateUnusable, match="ECDSA P-256"):
             Certificate.load(certfile, keyfile)
+
+    @pytest.mark.parametrize("make_key", USABLE_KEYS.values(), ids=USABLE_KEYS)
+    def test_usable_kinds(self, make_key, tmp_path):
+        """Each kind of key that a client accepts is loaded."""
+        keyfile = tmp_path / "server.key"
+        keyfile.write_bytes(pkcs8(make_key()))
+        assert pkcs8(read_key(keyfile)) == keyfile.read_bytes()
 
     def test_is_one_of_ours(self):
         """The exception belongs to the library's tree, so that one clause reports it."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import ssl
 import tempfile
+import warnings
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -16,8 +20,18 @@ from ..errors import CertificateUnusable, printable
 if TYPE_CHECKING:
     from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 """The kinds of key that the QUIC engine can sign a handshake with."""
+
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+"""The curves that TLS 1.3 signs with (RFC 8446, section 4.2.3), as far as the engine has them."""
+_LEAST_RSA_BITS = 2048
+"""Bits of the shortest RSA key that OpenSSL and browsers accept."""
+_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----(?:(?!-----BEGIN ).)*?-----END CERTIFICATE-----", re.DOTALL)
+"""One certificate in PEM, however damaged the one before it is."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def _read(path: Path, what: str) -> bytes:
@@ -45,11 +59,53 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
         ) from error
 
 
+def read_authorities(path: Path) -> bytes | None:
+    """Check a file of authorities before it is used.
+
+    Returns:
+        None when OpenSSL takes the file as it is, whose opinion is the one that counts; else what is usable of it, in
+        PEM. A bundle of many authorities is not spoiled by one that is damaged.
+
+    Raises:
+        CertificateUnusable: The file cannot be read, or holds no certificate.
+    """
+    data = _read(path, "authorities")
+    try:
+        if not data.startswith(_BYTE_ORDER_MARK):
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+            return None
+    except ssl.SSLError:
+        pass
+    blocks = _BLOCK.findall(data)
+    usable = [block for block in blocks if _is_usable(block)]
+    if not usable:
+        raise CertificateUnusable(
+            f"{printable(str(path))} holds no certificate in PEM: it must contain -----BEGIN CERTIFICATE-----"
+        )
+    if len(usable) < len(blocks):
+        logger.warning(
+            "%s: %d of %d certificates cannot be used", printable(str(path)), len(blocks) - len(usable), len(blocks)
+        )
+    return b"\n".join(usable) + b"\n"
+
+
+def _is_usable(block: bytes) -> bool:
+    # The engine loads them once more in the handshake, where a warning would be the caller's surprise.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            x509.load_pem_x509_certificate(block)
+        except (ValueError, Warning):
+            return False
+    return True
+
+
 def read_key(path: Path) -> PrivateKey:
     """Return the private key in a file.
 
     Raises:
-        CertificateUnusable: The file cannot be read, holds none, or one that is encrypted or of another kind.
+        CertificateUnusable: The file cannot be read, holds none, or one that is encrypted, or of a kind that no client
+            accepts.
     """
     data = _read(path, "private key")
     shown = printable(str(path))
@@ -65,6 +121,15 @@ def read_key(path: Path) -> PrivateKey:
         ) from error
     if not isinstance(key, PrivateKey):
         raise CertificateUnusable(f"the private key in {shown} is of a kind that TLS 1.3 does not use: use ECDSA P-256")
+    if isinstance(key, ec.EllipticCurvePrivateKey) and not isinstance(key.curve, _CURVES):
+        raise CertificateUnusable(
+            f"the private key in {shown} is on the curve {key.curve.name}, which TLS 1.3 does not use: use ECDSA P-256"
+        )
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size < _LEAST_RSA_BITS:
+        raise CertificateUnusable(
+            f"the RSA key in {shown} has {key.key_size} bits, and clients refuse fewer than {_LEAST_RSA_BITS}: "
+            "use ECDSA P-256"
+        )
     return key
 
 

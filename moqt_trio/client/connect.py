@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from http import HTTPStatus
@@ -13,7 +14,7 @@ import attrs
 import trio
 
 from ..certificates import parse_fingerprint
-from ..certificates.pem import read_certificates
+from ..certificates.pem import read_authorities
 from ..errors import ConnectTimeout, LocalProtocolError, MoqtError, Rejected, SessionClosed, VersionUnsupported
 from ..limits import Limits
 from ..protocol.handshake import protocols
@@ -62,6 +63,17 @@ def _digests(options: ConnectOptions) -> tuple[bytes, ...]:
     return tuple(digests)
 
 
+def _authorities(options: ConnectOptions) -> tuple[str | None, bytes | None]:
+    file = options.cafile
+    if file is None and options.verify and not options.digests:
+        file = os.environ.get("SSL_CERT_FILE") or None
+    if file is None:
+        return None, None
+    # The engine opens it only in the middle of the handshake, too late for an error that names the file.
+    data = read_authorities(Path(file))
+    return (file, None) if data is None else (None, data)
+
+
 @attrs.frozen
 class ConnectOptions:
     """The versions that a client offers and the certificates that it trusts: the arguments of `connect`, checked.
@@ -70,11 +82,12 @@ class ConnectOptions:
         versions, fingerprint, cafile, verify, origin: As for `connect`.
         limits: The bounds of the session.
         offered: The wire versions, best first.
+        authorities: The file of authorities to trust, or the authorities themselves in PEM; neither for the usual ones.
         digests: SHA-256 digests of the certificates to trust; when there are none, authorities are trusted.
 
     Raises:
         ValueError: An unknown version, an invalid fingerprint, or two ways to verify the certificate at once.
-        CertificateUnusable: There is no certificate in `cafile`.
+        CertificateUnusable: There is no certificate in `cafile`, or in the file that SSL_CERT_FILE names.
     """
 
     versions: Sequence[str] | None
@@ -85,15 +98,15 @@ class ConnectOptions:
     limits: Limits = attrs.field(converter=_or_default)
     offered: tuple[Dialect, ...] = attrs.field(init=False, default=attrs.Factory(_offered, takes_self=True))
     digests: tuple[bytes, ...] = attrs.field(init=False, default=attrs.Factory(_digests, takes_self=True))
+    authorities: tuple[str | None, bytes | None] = attrs.field(
+        init=False, default=attrs.Factory(_authorities, takes_self=True)
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.digests and (self.cafile is not None or not self.verify):
             raise ValueError("fingerprint pins the certificate: it goes neither with cafile nor with verify=False")
         if self.origin is not None and not (self.origin.isascii() and self.origin.isprintable()):
             raise ValueError(f"an origin is written in ASCII, a host name with A-labels (xn--…), not {self.origin!r}")
-        if self.cafile is not None:
-            # The engine opens it only in the middle of the handshake, too late for an error that names the file.
-            read_certificates(Path(self.cafile))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,7 +139,8 @@ async def connect(
         url: `https://host:port/path` for WebTransport, `moqt://host:port/path` for raw QUIC.
         versions: The wire versions to offer, best first, such as `["moq-lite-06"]`; None offers all of them.
         fingerprint: Trust exactly the certificates with these SHA-256 digests, and no others.
-        cafile: A PEM file of the authorities to trust instead of the usual ones.
+        cafile: A PEM file of the authorities to trust instead of the usual ones, which are those in the file that the
+            environment variable SSL_CERT_FILE names, else those of Mozilla, which come with `certifi`.
         verify: False accepts any certificate, also that of an attacker who intercepts the connection.
         origin: The `Origin` header of a WebTransport request.
         limits: The bounds of the session.
@@ -139,7 +153,7 @@ async def connect(
         ConnectTimeout: No session was opened within `Limits.connect_timeout`.
         HandshakeFailed: There is no server, or it refused the handshake.
         CertificateInvalid: The server's certificate is not trusted.
-        CertificateUnusable: There is no certificate in `cafile`.
+        CertificateUnusable: There is no certificate in `cafile` or in SSL_CERT_FILE.
         VersionUnsupported: The server speaks none of the versions.
         Rejected: The server refused: an unknown path (404), this client (403), another host (421), or its own state
             (500, 503). Over raw QUIC moq-lite-03 and -04 cannot say so before the block is entered: there the session
@@ -165,12 +179,14 @@ async def open_session(
     """
     limits, offered = options.limits, options.offered
     web = where.transport == "webtransport"
+    cafile, cadata = options.authorities
     settings = ClientSettings(
         alpns=("h3",) if web else protocols(offered, webtransport=False),
         server_name=where.server_name,
         limits=limits,
         verify=options.verify,
-        cafile=options.cafile,
+        cafile=cafile,
+        cadata=cadata,
         fingerprints=options.digests,
         offered=() if web else options.names,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import ipaddress
 import socket
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,6 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 import trio.testing
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 import moqt_trio as moqt
 from moqt_trio.testing import session_pair
@@ -82,6 +88,81 @@ async def test_authorities(scheme, tmp_path):
     for certificate, why in ((elsewhere, "name"), (aged(9), "expired"), (aged(-3), "not yet valid")):
         error = await outcome(certificate, scheme, cafile=saved(certificate))
         assert isinstance(error, moqt.CertificateInvalid), why
+
+
+DAMAGED = b"-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n"
+CUT_OFF = b"-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n"
+
+
+def with_serial_zero() -> bytes:
+    """An authority of the kind that old bundles have: cryptography warns when it loads one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "old")])
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(days=1))
+    der = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    body = base64.encodebytes(der.replace(b"\xa0\x03\x02\x01\x02\x02\x01\x01", b"\xa0\x03\x02\x01\x02\x02\x01\x00", 1))
+    return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+
+
+@SCHEMES
+@pytest.mark.parametrize(
+    "others",
+    [with_serial_zero(), DAMAGED, CUT_OFF, with_serial_zero() + DAMAGED + CUT_OFF, b"\xef\xbb\xbf", b"# a comment\r\n"],
+    ids=["serial zero", "damaged", "cut off", "all of them", "byte order mark", "comment"],
+)
+async def test_bundles(scheme, others, tmp_path):
+    """What else is in a file of authorities spoils nothing, and makes no warning, which here would be an error."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(others + CERTIFICATE.certificate_pem())
+    assert await outcome(CERTIFICATE, scheme, cafile=str(bundle)) is None
+
+
+@pytest.mark.parametrize("content", [b"", DAMAGED, CUT_OFF, b"no PEM"])
+@pytest.mark.parametrize("variable", [True, False])
+async def test_a_bundle_without_a_certificate(content, variable, tmp_path, monkeypatch):
+    """A file without a usable certificate is refused by its name, wherever it is named."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(content)
+    if variable:
+        monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    with pytest.raises(moqt.CertificateUnusable, match=r"bundle\.pem"):
+        async with moqt.connect("moqt://127.0.0.1:1/", **{} if variable else {"cafile": str(bundle)}):
+            pytest.fail("connected")
+
+
+@SCHEMES
+async def test_ssl_cert_file(scheme, tmp_path, monkeypatch):
+    """SSL_CERT_FILE takes the place of the usual authorities, and of nothing that the caller names."""
+    other = moqt.development_certificate()
+    bundle, wrong = tmp_path / "bundle.pem", tmp_path / "wrong.pem"
+    bundle.write_bytes(CERTIFICATE.certificate_pem())
+    wrong.write_bytes(other.certificate_pem())
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    assert await outcome(CERTIFICATE, scheme) is None
+    assert isinstance(await outcome(CERTIFICATE, scheme, cafile=str(wrong)), moqt.CertificateInvalid)
+    assert isinstance(await outcome(CERTIFICATE, scheme, fingerprint=other.fingerprint), moqt.CertificateInvalid)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    assert await outcome(CERTIFICATE, scheme, fingerprint=CERTIFICATE.fingerprint) is None
+    assert await outcome(CERTIFICATE, scheme, verify=False) is None
+    monkeypatch.setenv("SSL_CERT_FILE", "")
+    assert isinstance(await outcome(CERTIFICATE, scheme), moqt.CertificateInvalid)
+
+
+@SCHEMES
+@pytest.mark.parametrize("curve", [ec.SECP256R1, ec.SECP384R1, ec.SECP521R1])
+async def test_curves(scheme, curve, tmp_path):
+    """A server serves with a key on each curve of TLS 1.3, verified by an authority or pinned."""
+    key = ec.generate_private_key(curve())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "curve")])
+    now = dt.datetime.now(dt.UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(days=1))
+    certificate = moqt.Certificate(builder.add_extension(names, False).sign(key, hashes.SHA256()), key)
+    path = tmp_path / "authority.pem"
+    path.write_bytes(certificate.certificate_pem())
+    assert await outcome(certificate, scheme, cafile=str(path)) is None
+    assert await outcome(certificate, scheme, fingerprint=certificate.fingerprint) is None
 
 
 @SCHEMES

@@ -14,7 +14,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
-from aioquic.tls import Epoch
+from aioquic.tls import Context, Epoch, SignatureAlgorithm
 
 from moqt_trio.limits import Limits
 from moqt_trio.transport.interface import AnyStream
@@ -404,3 +404,13 @@ def test_the_idle_timeout_is_the_smaller_one(ours, theirs, effective):
     pair = Pair(Limits(idle_timeout=theirs), Limits(idle_timeout=ours))
     assert pair.server.idle_timeout == effective
     assert quic_of(pair.server)._idle_timeout() == pytest.approx(effective)
+
+
+def test_signatures():
+    """A TLS context has a list of the signatures that it accepts and a method for its own key; P-521 is in neither."""
+    tls = Context(is_client=True)
+    assert SignatureAlgorithm.ECDSA_SECP384R1_SHA384 in tls._signature_algorithms
+    assert SignatureAlgorithm.ECDSA_SECP521R1_SHA512 not in tls._signature_algorithms
+    source = inspect.getsource(Context._signature_algorithms_for_private_key)
+    assert "SECP384R1" in source
+    assert "SECP521R1" not in source

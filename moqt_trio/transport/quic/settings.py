@@ -48,7 +48,8 @@ class ClientSettings:
         server_name: The name or address that the certificate must carry, also sent as SNI when it is a name.
         limits: The bounds of the connection.
         verify: False accepts every certificate.
-        cafile: A PEM file of the authorities to trust; None trusts those that come with `certifi`.
+        cafile: A PEM file of the authorities to trust.
+        cadata: The authorities to trust in PEM. Without either, those that come with `certifi` are trusted.
         fingerprints: SHA-256 digests of certificates; when there are any, the server's leaf certificate must
             have one of them, and nothing else about it is looked at.
         max_datagram_size: Bytes of the largest UDP payload to send; None chooses by the peer's address.
@@ -60,6 +61,7 @@ class ClientSettings:
     limits: Limits = attrs.field(factory=Limits)
     verify: bool = True
     cafile: str | None = None
+    cadata: bytes | None = None
     fingerprints: tuple[bytes, ...] = ()
     max_datagram_size: int | None = attrs.field(default=None, validator=_packet_size)
     offered: tuple[str, ...] = ()

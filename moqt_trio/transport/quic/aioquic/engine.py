@@ -54,6 +54,7 @@ def client_engine(settings: ClientSettings, packet_size: int, handler: EngineHan
         alpn_protocols=list(settings.alpns),
         server_name=settings.server_name,
         cafile=settings.cafile,
+        cadata=settings.cadata,
         verify_mode=ssl.CERT_NONE if trusting else ssl.CERT_REQUIRED,
     )
     _apply(configuration, limits, packet_size)

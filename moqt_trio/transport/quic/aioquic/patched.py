@@ -63,6 +63,7 @@ from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamSender
 from aioquic.tls import Epoch
 
+from .signatures import allow_p521
 from .streams import BoundedReceiver, Credit, StreamLimit, any_frames
 
 if TYPE_CHECKING:
@@ -468,6 +469,7 @@ class PatchedConnection(QuicConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
+        allow_p521(self.tls)
         for stream in self._crypto_streams.values():
             stream.receiver = BoundedReceiver(None, True, self.max_gaps)
 
