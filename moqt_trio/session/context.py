@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..protocol.core import SessionCore
     from ..transport.connection import Connection
     from ..transport.interface import AnyStream
+    from ..wire.dialect import Dialect
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,12 @@ few round trips, but a peer chooses a video quality for seconds: it has no use f
 REPORT_CHANGE = 0.25
 """The share by which the bitrate has to change to be reported again. Video qualities usually differ by more, and the
 congestion window moves by less all the time."""
+
+
+def code_mapping(dialect: Dialect, space: CodeSpace) -> CodeMapping:
+    """Return how a version numbers the codes of one space."""
+    table = dialect.codes
+    return CodeMapping(partial(table.to_wire, space), partial(table.from_wire, space))
 
 
 class SessionContext:
@@ -64,14 +71,13 @@ class SessionContext:
         self.nursery.start_soon(function, *arguments)
 
     def close(self, code: int, reason: str = "") -> None:
-        """Start closing the session with a `SessionCode`, which is sent as the version numbers it."""
-        self.connection.close(self.dialect.codes.to_wire("session", code), reason)
+        """Start closing the session with a `SessionCode`."""
+        self.connection.close(code, reason)
 
     def map_codes(self, stream: AnyStream, space: CodeSpace) -> None:
         """Map a stream's error codes to the numbers that the version has for streams of this kind."""
-        table = self.dialect.codes
-        if space in table.numbers:
-            stream.map_codes(CodeMapping(partial(table.to_wire, space), partial(table.from_wire, space)))
+        if space in self.dialect.codes.numbers:
+            stream.map_codes(code_mapping(self.dialect, space))
 
     def check_open(self) -> None:
         """Raise how the session ended, if it has ended."""

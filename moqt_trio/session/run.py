@@ -25,7 +25,7 @@ from ..tasks import consists_of, open_unwrapping_nursery
 from ..transport.code_mapping import HTTP3_CODES, PLAIN_CODES
 from ..transport.connection import Connection, ConnectionHandler
 from ..wire.messages import ProbeLevel, Setup
-from .context import SessionContext
+from .context import SessionContext, code_mapping
 from .handshake import HandshakeControl, negotiate, report_bitrate
 from .session import Session
 
@@ -123,6 +123,7 @@ async def run_session(
     dialect = negotiated.dialect
     plain = dialect.quirks.plain_codes and connection.kind != "webtransport"
     connection.code_mapping = PLAIN_CODES if plain else HTTP3_CODES
+    connection.session_codes = code_mapping(dialect, "session")
     path_in_setup = connection.kind == "quic" and negotiated.handshake is None
     hop_id = random_hop_id() if hop_id is None else hop_id
     core = SessionCore(
@@ -175,7 +176,7 @@ async def drain_session(session: Session) -> None:
 
     A session that closes is not drained first: its client would see the one or the other, as the packets arrive.
     """
-    if not session._context.core.dialect.features.goaway:
+    if not session._context.dialect.features.goaway:
         await session.aclose()
         return
     session._context.connection.drain()

@@ -105,6 +105,8 @@ class Connection(abc.ABC):
         streams: The open streams by id.
         draining: True once the peer asked this side, at the transport's level, to leave.
         send_high: Bytes in a stream's send buffer at which it stops being writable.
+        session_codes: How the code that the connection is closed with is written on the wire. The `SessionClosed` of
+            both sides has the codes as they are before that.
     """
 
     kind: Literal["quic", "webtransport", "memory"]
@@ -120,6 +122,7 @@ class Connection(abc.ABC):
         self.draining = False
         self.streams: dict[int, AnyStream] = {}
         self._handler: ConnectionHandler | None = None
+        self.session_codes = PLAIN_CODES
         self._codes = PLAIN_CODES
         self._new_bidi: deque[BidiStream] = deque()
         self._new_uni: deque[ReceiveStream] = deque()

@@ -367,12 +367,14 @@ class MemoryConnection(StreamHost, StreamBackend):
         if self._closed is None:
             reason = cut_reason(reason)
             self._deliver_lost(SessionClosed(local_code=code, reason=reason))
-            self._schedule(lambda: self._receive_close(code, reason))
+            wire_code = self.session_codes.to_wire(code)
+            self._schedule(lambda: self._other._receive_close(wire_code, reason))
 
-    def _receive_close(self, code: int, reason: str) -> None:
+    def _receive_close(self, wire_code: int, reason: str) -> None:
         self._close_sent.set()
         self._other._close_sent.set()
-        self._other._deliver_lost(SessionClosed(remote_code=code, reason=reason, by_peer=True))
+        code = self.session_codes.from_wire(wire_code)
+        self._deliver_lost(SessionClosed(remote_code=code, reason=reason, by_peer=True))
 
     def lose(self, reason: str = "connection lost") -> None:
         """End both sides without a message, as when the network fails for good."""

@@ -130,6 +130,7 @@ class QuicConnection(StreamHost, EngineHandler):
         self._unsent: deque[tuple[bytes, Address]] = deque()
         self._bytes_sent = 0
         self._bytes_received = 0
+        self._local_code = 0
         self._close_sent = trio.Event()
         self._delayed = False
         self._written = 0
@@ -416,7 +417,7 @@ class QuicConnection(StreamHost, EngineHandler):
             logger.exception("%r: the peer could not be informed of the end", self)
         self._transmit(closing)
         try:
-            self._deliver_lost(termination.error())
+            self._deliver_lost(termination.error(self.session_codes, self._local_code))
         except Exception:
             logger.exception("%r: a handler failed at the end of the connection", self)
         self._owner.connection_ended(self, closing)
@@ -429,7 +430,8 @@ class QuicConnection(StreamHost, EngineHandler):
 
     def close(self, code: int = 0, reason: str = "") -> None:
         if self._closed is None:
-            self._engine.close(code, reason)
+            self._local_code = code
+            self._engine.close(self.session_codes.to_wire(code), reason)
             self._end()
 
     async def aclose(self, code: int = 0, reason: str = "") -> None:

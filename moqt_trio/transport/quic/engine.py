@@ -17,6 +17,7 @@ from ...errors import SessionClosed
 from ..interface import StreamBackend
 
 if TYPE_CHECKING:
+    from ..code_mapping import CodeMapping
     from ..connection import TransportStatistics
     from ..interface import AnyStream
     from ..sockets import Address
@@ -45,14 +46,19 @@ class Termination:
     by_peer: bool
     idle: bool
 
-    def error(self) -> SessionClosed:
-        """Return the error of the streams of the connection, and of the tasks that wait for them."""
+    def error(self, codes: CodeMapping, local_code: int) -> SessionClosed:
+        """Return the error of the streams of the connection, and of the tasks that wait for them.
+
+        Args:
+            codes: How the application's codes are written on the wire.
+            local_code: The code that this side closed with, before it was mapped. It counts if this side closed.
+        """
         if self.idle:
             return SessionClosed(reason="idle timeout")
         if self.application and self.by_peer:
-            return SessionClosed(remote_code=self.code, reason=self.reason, by_peer=True)
+            return SessionClosed(remote_code=codes.from_wire(self.code), reason=self.reason, by_peer=True)
         if self.application:
-            return SessionClosed(local_code=self.code, reason=self.reason)
+            return SessionClosed(local_code=local_code, reason=self.reason)
         reason = self.reason
         if self.code or not reason:
             reason = f"QUIC error {self.code:#x}" + (f": {reason}" if reason else "")

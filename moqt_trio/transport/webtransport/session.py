@@ -120,7 +120,7 @@ class WebTransportSession(Connection):
 
     def deliver_lost(self, error: MoqtError) -> None:
         """Called when the connection was lost."""
-        self._end(_of_connection(error))
+        self._end(self._of_connection(error))
         self._on_close_acknowledged()
 
     # -- from the CONNECT stream ---------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class WebTransportSession(Connection):
             self.deliver_draining()
         elif self._closed is None:
             self._close_received = True
-            self._end_by_peer(capsule.code, capsule.reason)
+            self._end_by_peer(self.session_codes.from_wire(capsule.code), capsule.reason)
 
     def _fail(self, error: Malformed) -> None:
         self._exchange.abort(error.code)
@@ -238,7 +238,7 @@ class WebTransportSession(Connection):
         if self._closed is not None:
             return
         if self.established:
-            self._exchange.send_data(encode_close(code, reason))
+            self._exchange.send_data(encode_close(self.session_codes.to_wire(code), reason))
             self._exchange.finish()
         else:
             self._close_acknowledged.set()
@@ -274,11 +274,12 @@ class WebTransportSession(Connection):
         shared = self._connection.statistics()
         return attrs.evolve(shared, datagrams_lost=shared.datagrams_lost + self._datagrams_lost)
 
-
-def _of_connection(error: MoqtError) -> MoqtError:
-    """Return the session's end for the connection's: a peer may put a session code into HTTP/3's range."""
-    if not isinstance(error, SessionClosed) or not error.by_peer or error.remote_code is None:
-        return error
-    code = 0 if error.remote_code in (0, H3Error.NO_ERROR) else stream_code_from_http3(error.remote_code)
-    reason = error.reason or f"the connection was closed with code {error.remote_code:#x}"
-    return SessionClosed(remote_code=code, reason=reason, by_peer=True)
+    def _of_connection(self, error: MoqtError) -> MoqtError:
+        """Return the session's end for the connection's: a peer may put a session code into HTTP/3's range."""
+        if not isinstance(error, SessionClosed) or not error.by_peer or error.remote_code is None:
+            return error
+        code = 0 if error.remote_code in (0, H3Error.NO_ERROR) else stream_code_from_http3(error.remote_code)
+        reason = error.reason or f"the connection was closed with code {error.remote_code:#x}"
+        if code is not None:
+            code = self.session_codes.from_wire(code)
+        return SessionClosed(remote_code=code, reason=reason, by_peer=True)
