@@ -228,9 +228,6 @@ def parse_server_options(arguments: list[str] | None) -> Options:
 def configure_logging(options: Options) -> None:
     """Log to standard error what --log-level asks for."""
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if options.log_level != "debug":
-        # The QUIC engine logs every connection, and warns of each client that it refuses.
-        logging.getLogger("quic").setLevel(logging.ERROR)
 
 
 # -- values: each function is the `type` of an argument -------------------------------------------------------

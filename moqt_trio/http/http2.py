@@ -13,6 +13,7 @@ Four parts of hypercorn are replaced; `tests/http/test_contract.py` fails when o
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
 
 _DEFAULT_WINDOW = 65535
 """Bytes that a client may send on a connection before it gets credit (RFC 9113, section 6.9.2)."""
+
+
+def _no_headers(record: logging.LogRecord) -> bool:
+    """Keep the header compression's records out of every log: they have the values of Authorization and Cookie."""
+    return record.levelno > logging.DEBUG
+
+
+for _name in ("hpack.hpack", "hpack.table"):
+    logging.getLogger(_name).addFilter(_no_headers)
 
 
 class HttpConnection(TCPServer):

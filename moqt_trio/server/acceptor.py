@@ -190,9 +190,11 @@ class Acceptor:
             except SessionClosed:
                 return
             path, _, query = (requested_path(session) or "").partition("?")
+            accepted: list[Session] = []
 
             @asynccontextmanager
             async def accept() -> AsyncIterator[Session]:
+                accepted.append(session)
                 with self._counted(session):
                     async with closed_by_block(session):
                         await admit(session)
@@ -209,7 +211,8 @@ class Acceptor:
                     peer=connection.peer,
                     accept=accept,
                     reject=partial(self._reject, connection.close),
-                )
+                ),
+                accepted,
             )
 
     async def _serve_webtransport(self, request: WebTransportRequest) -> None:
@@ -221,6 +224,7 @@ class Acceptor:
             self.rejected += 1
             request.reject(HTTPStatus.NOT_ACCEPTABLE, b"this server speaks " + ", ".join(names).encode())
             return
+        accepted: list[Session] = []
         failed: list[Exception] = []
 
         @asynccontextmanager
@@ -235,6 +239,7 @@ class Acceptor:
                     failed.append(error)
                     raise
                 with self._counted(session):
+                    accepted.append(session)
                     yield session
 
         await self._dispatch(
@@ -250,6 +255,7 @@ class Acceptor:
                 accept=accept,
                 reject=partial(self._reject, lambda status, reason: request.reject(status, reason.encode())),
             ),
+            accepted,
             failed,
         )
 
@@ -259,11 +265,14 @@ class Acceptor:
 
     # -- one request ---------------------------------------------------------------------------------------
 
-    async def _dispatch(self, request: SessionRequest, failed: list[Exception] | None = None) -> None:
-        """Run the handler of a request. Its failure ends this session and no other.
+    async def _dispatch(
+        self, request: SessionRequest, accepted: list[Session], failed: list[Exception] | None = None
+    ) -> None:
+        """Run the handler of a request. Its failure ends this session and no other. The end is one line in the log.
 
         Args:
             request: The request.
+            accepted: Where `accept` leaves its session.
             failed: Where `accept` leaves the exception of a negotiation that failed.
         """
         if self.draining.is_set():
@@ -271,21 +280,36 @@ class Acceptor:
             return
         status = self._admission.refusal(request.authority, request.origin)
         if status is not None:
-            logger.info("refused %r: it asks for %r, from %r", request, request.authority, request.origin)
+            asked, page = printable(str(request.authority)), printable(str(request.origin))
+            logger.info("refused %r: it asks for %s, from %s", request, asked, page)
             await request.reject(status)
             return
         handler = self.router.find(request.path)
         if handler is None:
             await request.reject(HTTPStatus.NOT_FOUND, "no such path")
             return
+        start = trio.current_time()
         try:
             await handler(request)
         except Exception as error:
+            if consists_of(error, SessionClosed):
+                _log_end(request, start, accepted)
             await _settle(request, error, failed or ())
+        except BaseException:
+            # The listener shuts down.
+            _log_end(request, start, accepted)
+            raise
         else:
+            _log_end(request, start, accepted)
             if not request.answered:
                 logger.warning("the handler of %r neither accepted nor rejected it", request)
                 await request.reject(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _log_end(request: SessionRequest, start: float, accepted: list[Session]) -> None:
+    """Log the end of a session that was accepted: with its failures and refusals, the one line that it gets at INFO."""
+    for session in accepted:
+        logger.info("%r ended after %.1f s: %s", request, trio.current_time() - start, session.closed or "cancelled")
 
 
 async def _settle(request: SessionRequest, error: Exception, failed: list[Exception] | tuple[()]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+import hpack.hpack
+import hpack.table
 from hypercorn.config import Config
 from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, H2Protocol, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
@@ -89,3 +91,8 @@ def test_websocket_handshake():
     stream = WSStream(None, Config(), WorkerContext(None), None, True, None, None, None, 0)
     assert stream.closed is False
     assert "self.accepted = True" in inspect.getsource(inspect.getmodule(WSStream).Handshake.accept)
+
+
+def test_loggers_of_the_header_compression():
+    """hpack logs header values on these two loggers."""
+    assert (hpack.hpack.log.name, hpack.table.log.name) == ("hpack.hpack", "hpack.table")

@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState
+from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionAdapter, QuicConnectionState
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.rangeset import RangeSet
@@ -414,3 +414,10 @@ def test_signatures():
     source = inspect.getsource(Context._signature_algorithms_for_private_key)
     assert "SECP384R1" in source
     assert "SECP521R1" not in source
+
+
+def test_logger():
+    """A connection keeps its logger, an adapter whose methods all log through `log`, and gives it to its recovery."""
+    connection = QuicConnection(configuration=QuicConfiguration(is_client=True))
+    assert type(connection._logger) is QuicConnectionAdapter
+    assert connection._loss._logger is connection._logger

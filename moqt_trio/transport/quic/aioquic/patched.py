@@ -63,6 +63,7 @@ from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamSender
 from aioquic.tls import Epoch
 
+from .quiet import QuietLogger
 from .signatures import allow_p521
 from .streams import BoundedReceiver, Credit, StreamLimit, any_frames
 
@@ -230,6 +231,7 @@ class PatchedConnection(QuicConnection):
         self._stream_step = max(1, limits.stream_window // 4)
         self._data_unreturned = 0
         super().__init__(configuration=configuration, **ids)  # type: ignore[arg-type]
+        self._logger = self._loss._logger = QuietLogger(self._logger.logger, self._logger.extra)
         self._streams = _StreamTable(self)
         bidi, uni = self._stream_limits = (
             StreamLimit(self._local_max_streams_bidi.frame_type, "max_streams_bidi", limits.max_streams),
