@@ -147,8 +147,8 @@ class Limits:
     """Seconds that a server gives a client for its handshake. Stops clients that never finish from holding their
     places."""
     setup_timeout: float = attrs.field(default=5.0, validator=_positive)
-    """Seconds that the peer has for its SETUP, and for the type of a new stream. Stops a silent peer from holding a
-    session or a stream."""
+    """Seconds that the peer has for its SETUP or handshake, over raw QUIC and over WebTransport, and for the type of a
+    new stream. Stops a silent peer from holding a session or a stream."""
     reply_timeout: float = attrs.field(default=10.0, validator=_positive)
     """Seconds that the peer has to answer a TRACK or a FETCH request, and up to moq-lite-04 a subscription. Stops the
     application from waiting for a peer that never answers."""

@@ -23,10 +23,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from ..codes import SessionCode
 from ..errors import (
     ConnectTimeout,
-    LocalProtocolError,
     RemoteProtocolError,
     SessionClosed,
     Unauthorized,
@@ -36,13 +34,13 @@ from ..errors import (
 from ..protocol.handshake import candidates, protocols
 from ..session.run import (
     admit,
+    close_without_setup,
     closed_by_block,
     drain_session,
     random_hop_id,
     requested_path,
     run_session,
     start_draining,
-    wait_peer_setup,
 )
 from ..tasks import consists_of, leaves, open_unwrapping_nursery
 from ..transport.webtransport.server import serve_http3
@@ -182,12 +180,9 @@ class Acceptor:
             except _NO_SESSION as error:
                 _log_no_session(connection, error)
                 return
-            try:
-                await wait_peer_setup(session)
-            except LocalProtocolError as error:
-                session.close(SessionCode.CONTROL_MESSAGE_TIMEOUT, str(error))
-                return
-            except SessionClosed:
+            await close_without_setup(session)
+            if session.closed is not None:
+                _log_no_session(connection, session.closed)
                 return
             path, _, query = (requested_path(session) or "").partition("?")
             accepted: list[Session] = []

@@ -145,6 +145,9 @@ async def run_session(
                 if admitted:
                     await admit(session)
                 connection.handler = Dispatcher(session)
+                if connection.kind == "webtransport":
+                    # Over raw QUIC, the caller waits for the peer's SETUP before it uses the session.
+                    context.start(close_without_setup, session)
                 yield session
         finally:
             nursery.cancel_scope.cancel()
@@ -194,6 +197,18 @@ def requested_path(session: Session) -> str | None:
     """Return the client's request target over raw QUIC, from its SETUP or from the handshake."""
     setup = session._context.core.peer_setup
     return session._negotiated.path if setup is None else setup.path
+
+
+async def close_without_setup(session: Session) -> None:
+    """Wait for the peer's SETUP, in the versions that have one, and close the session if it does not come.
+
+    Limits: setup_timeout.
+    """
+    with suppress(SessionClosed):
+        try:
+            await wait_peer_setup(session)
+        except LocalProtocolError as error:
+            session.close(SessionCode.CONTROL_MESSAGE_TIMEOUT, str(error))
 
 
 async def wait_peer_setup(session: Session) -> None:

@@ -12,6 +12,7 @@ import trio.testing
 import moqt_trio as moqt
 from tests.http.serving import CERTIFICATE
 from tests.peers.aioquic_http3 import connect_http3
+from tests.transport.quic_pair import client_settings, connect_quic
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 LIMITS = moqt.Limits(setup_timeout=0.3, close_timeout=0.5)
@@ -122,6 +123,66 @@ async def test_a_peer_that_breaks_its_negotiation(handler, how, caplog):
     assert record.levelno == logging.INFO
     assert record.message.startswith("no session with ('127.0.0.1'") or "::1" in record.message
     assert record.exc_info is None
+
+
+async def silent_over_webtransport(port, version):
+    """Open a session of a version that begins with SETUP, and send nothing on it; return the code of its end."""
+    offer = (b"wt-available-protocols", f'"{version}"'.encode())
+    async with connect_http3(port) as peer:
+        session = peer.connect("/", headers=(offer,))
+        assert await peer.status(session) == 200
+        await peer.wait(lambda: peer.ended(session))
+        [(_, value)] = peer.capsules(session)
+        return int.from_bytes(value[:4], "big")
+
+
+async def silent_over_quic(port, version):
+    """Open a connection of a version that begins with SETUP, and send nothing on it; return the code of its end."""
+    settings = client_settings(alpns=(version,), fingerprints=(), verify=False)
+    async with connect_quic("localhost", port, settings) as peer:
+        return (await peer.wait_closed()).remote_code
+
+
+@pytest.mark.parametrize("silent", [silent_over_quic, silent_over_webtransport], ids=lambda value: value.__name__)
+@pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-05"])
+async def test_a_client_that_sends_no_setup(version, silent, caplog):
+    """After `Limits.setup_timeout` it is closed with CONTROL_MESSAGE_TIMEOUT, and is one INFO line.
+
+    Over WebTransport the request has the path, so that the handler is called and the line is its session's.
+    """
+    caplog.set_level(logging.INFO)
+    ends = []
+
+    async def handler(request):
+        async with request.accept() as session:
+            ends.append(await session.wait_closed())
+
+    async with listening(handler, LIMITS) as listener:
+        began = trio.current_time()
+        with trio.fail_after(10):
+            assert await silent(listener.port, version) == moqt.SessionCode.CONTROL_MESSAGE_TIMEOUT
+            assert LIMITS.setup_timeout <= trio.current_time() - began < LIMITS.setup_timeout + 1
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        assert listener.statistics().sessions == 0
+    handled = silent is silent_over_webtransport
+    assert [end.local_code for end in ends] == [moqt.SessionCode.CONTROL_MESSAGE_TIMEOUT] * handled
+    [record] = records(caplog, logging.INFO)
+    assert record.levelno == logging.INFO
+    assert record.message.startswith("<SessionRequest" if handled else "no session with (")
+    assert record.message.endswith("code 0x11 (CONTROL_MESSAGE_TIMEOUT): the peer sent no SETUP in time")
+    assert record.exc_info is None
+
+
+@pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-04"])
+async def test_a_webtransport_client_that_is_quiet_after_its_setup(version):
+    """Once SETUP has arrived, a session may be silent; in a version without SETUP it may be from the start."""
+    async with listening(plain, LIMITS) as listener:
+        url = f"https://localhost:{listener.port}/"
+        with trio.fail_after(10):
+            async with moqt.connect(url, versions=[version], fingerprint=CERTIFICATE.fingerprint) as session:
+                await trio.sleep(3 * LIMITS.setup_timeout)
+                assert session.closed is None
+                assert listener.statistics().sessions == 1
 
 
 @pytest.mark.parametrize("handler", [wraps_the_peers_failure, fails_beside], ids=lambda value: value.__name__)

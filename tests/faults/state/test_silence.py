@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -31,6 +32,11 @@ from tests.faults.state_wire import (
 )
 from tests.transport.awaiting import accept_bidi
 from tests.transport.quic_pair import client_settings, connect_quic, serving
+from tests.transport.recorders import eventually
+from tests.transport.webtransport import serving as webtransport
+
+if TYPE_CHECKING:
+    from moqt_trio.transport.webtransport.server import WebTransportRequest
 
 each_version = pytest.mark.parametrize("version", ALL)
 each_version_with_setup = pytest.mark.parametrize("version", WITH_SETUP)
@@ -89,6 +95,25 @@ async def test_a_server_that_does_not_answer(version):
         with trio.fail_after(5), pytest.raises(moqt.ConnectTimeout, match=r"0\.2 s"):
             async with moqt.connect(url, versions=[version], verify=False, limits=SHORT):
                 raise AssertionError("a session began")
+
+
+@each_version_with_setup
+async def test_a_webtransport_server_that_sends_no_setup(version):
+    """The CONNECT was answered, so that the session begins; it is closed after `setup_timeout`."""
+
+    async def accept(request: WebTransportRequest) -> None:
+        session = request.accept(version)
+        theirs.append(await session.wait_closed())
+
+    theirs: list[moqt.MoqtError] = []
+    async with webtransport.serving(accept) as served:
+        url = f"https://localhost:{served.port}/a"
+        with trio.fail_after(5):
+            async with moqt.connect(url, versions=[version], verify=False, limits=SHORT) as session:
+                error = await session.wait_closed()
+            await eventually(lambda: theirs)
+    assert (error.local_code, error.reason, error.by_peer) == (0x11, "the peer sent no SETUP in time", False)
+    assert theirs[0].remote_code == 0x11
 
 
 @pytest.mark.parametrize("version", [LITE_03, LITE_04])
