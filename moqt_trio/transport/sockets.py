@@ -18,7 +18,12 @@ from typing import Any
 import trio
 
 Address = tuple[Any, ...]
-"""A socket address as the `socket` module has it: host, port, and for IPv6 two more."""
+"""A socket address as the `socket` module has it: host, port, and for IPv6 two more.
+
+What came through a socket for all addresses of a host has one item more, the last: the local address that was asked, as
+`sendmsg` takes it. Whatever is sent to such an address leaves from there, and a peer that asks another local address
+has another address here: QUIC's path is all four (RFC 9000, section 9).
+"""
 
 MIN_PACKET = 1200
 """Bytes of UDP payload that every path must carry (RFC 9000, section 14). `limits.MAX_DATAGRAM` has the same value and
@@ -36,9 +41,17 @@ _MAX_PAYLOAD = 65535
 _LOOPBACK_PACKET = 1452
 """Bytes of a packet on loopback: what an Ethernet frame leaves after IPv6 and UDP headers, which every implementation
 accepts. Fewer and larger packets cost less, but some peers cannot take them."""
+_WILDCARDS = frozenset({"0.0.0.0", "::"})
+_ANCILLARY_BYTES = 64
+"""Bytes of ancillary data that are read: an IPV6_PKTINFO takes 20, and its header 16 (RFC 3542, section 6)."""
+_IP_PKTINFO: int | None = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else None)
+"""Python has had the name since 3.14; ip(7) has the number."""
 _PORT_TRIES = 16
 """Port numbers that are tried when the one that was free on the first address is taken on another: with half of all
 numbers taken, all tries fail once in 65,536."""
+
+LocalAddress = tuple[tuple[int, int, bytes], ...]
+"""The local address of a datagram, as `sendmsg` takes it; empty where the kernel did not say."""
 
 Received = Callable[[list[tuple[bytes, Address]], "UdpSocket", float], None]
 """Called with datagrams and their senders, the socket that they came through, and the time on trio's clock."""
@@ -46,6 +59,10 @@ Received = Callable[[list[tuple[bytes, Address]], "UdpSocket", float], None]
 
 class UdpSocket:
     """One UDP socket, for one peer or for all of them.
+
+    A socket that is bound to all addresses of the host answers from the address that was asked, which the kernel would
+    not do by itself: a client takes no packet from another address. `recvmsg` and `sendmsg`, which that needs, cost
+    more than the calls that the other sockets use.
 
     Args:
         sock: The socket, bound.
@@ -60,6 +77,7 @@ class UdpSocket:
         self.address: Address = sock.getsockname()
         self._peer = peer
         self._socket = sock
+        self._wildcard = peer is None and self.address[0] in _WILDCARDS and _ask_for_local_address(sock)
         self.wait_writable: Callable[[], Coroutine[Any, Any, None]] = partial(trio.lowlevel.wait_writable, sock)
 
     async def read_forever(self, received: Received, refused: Callable[[float], None] | None = None) -> None:
@@ -70,7 +88,8 @@ class UdpSocket:
             refused: Called with the time, on trio's clock, when ICMP says that the peer has no such port.
         """
         peer = self._peer
-        receive, receive_from = self._socket.recv, self._socket.recvfrom
+        receive = self._socket.recv
+        receive_from = self._receive_with_local_address if self._wildcard else self._socket.recvfrom
         while True:
             await trio.lowlevel.wait_readable(self._socket)
             now = trio.current_time()
@@ -90,6 +109,10 @@ class UdpSocket:
             if datagrams:
                 received(datagrams, self, now)
 
+    def _receive_with_local_address(self, size: int) -> tuple[bytes, Address]:
+        data, ancillary, _, address = self._socket.recvmsg(size, _ANCILLARY_BYTES)
+        return data, (*address, _local_address(ancillary))
+
     def send(self, data: bytes, address: Address) -> bool:
         """Send a datagram. Return False when the socket's buffer is full; any other failure counts as a loss."""
         try:
@@ -99,6 +122,8 @@ class UdpSocket:
                 except ConnectionRefusedError:
                     # The answer to an earlier datagram: this one has not been sent yet.
                     self._socket.send(data)
+            elif self._wildcard:
+                self._socket.sendmsg((data,), address[-1], 0, address[:-1])
             else:
                 self._socket.sendto(data, address)
         except BlockingIOError:
@@ -213,6 +238,34 @@ def _new_socket(family: int, kind: socket.SocketKind) -> socket.socket:
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
     return sock
+
+
+def _ask_for_local_address(sock: socket.socket) -> bool:
+    """Have the kernel say which local address each datagram was sent to. Return False where it cannot."""
+    if not hasattr(sock, "recvmsg"):
+        return False
+    try:
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        elif _IP_PKTINFO is not None:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        else:
+            return False
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+def _local_address(ancillary: list[tuple[int, int, bytes]]) -> LocalAddress:
+    """Return what sends an answer from the address that was asked, by whichever interface leads to the peer."""
+    for level, kind, data in ancillary:
+        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+            # The address and the interface's index (RFC 3542, section 6.1); an IPv4 address is mapped.
+            return ((level, kind, data[:16] + bytes(4)),)
+        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+            # The interface's index, the local address, and the destination in the header (ip(7)).
+            return ((level, kind, bytes(4) + data[4:8] + bytes(4)),)
+    return ()
 
 
 def packet_size(setting: int | None, address: Address) -> int:

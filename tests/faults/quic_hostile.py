@@ -61,19 +61,20 @@ class Hostile:
 
     Attributes:
         quic: Its connection; `quic.frames` takes frames as type and body.
+        sock: Its socket, not connected.
         ended: How the server ended the connection.
         before_flush: Called before each answer to what was received.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         configuration = QuicConfiguration(
             alpn_protocols=[ALPN], server_name="localhost", verify_mode=ssl.CERT_NONE, max_datagram_frame_size=65536
         )
         self.quic = Injector(configuration=configuration)
         self.ended: ConnectionTerminated | None = None
-        self._address = ("127.0.0.1", port)
-        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._sock.setblocking(False)
+        self._address = (host, port)
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.setblocking(False)
         self.changed = trio.Event()
         self.before_flush: Callable[[], None] = lambda: None
 
@@ -85,17 +86,17 @@ class Hostile:
     def flush(self) -> None:
         """Send what the engine has."""
         for data, address in self.quic.datagrams_to_send(trio.current_time()):
-            self._sock.sendto(data, address)
+            self.sock.sendto(data, address)
 
     async def run(self) -> None:
         """Receive, and answer as stock aioquic does."""
         while True:
             timer = self.quic.get_timer()
             with trio.move_on_at(timer if timer is not None else float("inf")):
-                await trio.lowlevel.wait_readable(self._sock)
+                await trio.lowlevel.wait_readable(self.sock)
                 while True:
                     try:
-                        data = self._sock.recv(65535)
+                        data = self.sock.recv(65535)
                     except BlockingIOError:
                         break
                     self.quic.receive_datagram(data, self._address, trio.current_time())
@@ -115,7 +116,7 @@ class Hostile:
 
     def close_socket(self) -> None:
         """Close the socket without a packet."""
-        self._sock.close()
+        self.sock.close()
 
 
 @asynccontextmanager
