@@ -19,19 +19,19 @@ _DEFAULT_PORT = 443
 _SUB_DELIMITERS = "!$&'()*+,;="
 _PATH = _SUB_DELIMITERS + ":@/"
 """Characters that stand in a path as they are, beside letters, digits and `-._~` (RFC 3986, section 3.3)."""
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_IN_A_HOST = re.compile(r"[\x00-\x20\x7f\"#%/:<>?@\[\\\]^`{|}]")
 """Characters that no name of a host has; most of them would end it in a URL."""
 
 
 def canonical_path(path: str) -> str:
-    """Return a path as ASCII, percent-coded in the one form that equal paths share (RFC 3986, section 6.2.2).
+    """Return a path as ASCII, with what a URL cannot carry percent-coded: `/my room` becomes `/my%20room`.
 
-    It is the same however a client wrote it: `/my room` and `/my%20room` become `/my%20room`. An encoded `/` stays
-    encoded: it is a part of a segment.
+    What is percent-coded already stays so, in upper case (RFC 3986, section 6.2.2.1). A character that needs no coding
+    is another path when it is coded: a path that a proxy or a handler compares as text has one spelling.
     """
-    segments = (unquote(segment, errors="surrogateescape") for segment in path.split("/"))
-    return "/".join(quote(segment, safe=_SUB_DELIMITERS + ":@", errors="surrogateescape") for segment in segments)
+    return _ESCAPE.sub(lambda escape: escape[0].upper(), _encoded(path, _PATH))
 
 
 def _encoded(text: str, safe: str) -> str:

@@ -24,8 +24,8 @@ class SessionRequest:
     """A session that a client asks for. Answer it with `accept` or `reject`, once.
 
     Attributes:
-        path: The path without its query; the router's default for versions that carry none over raw QUIC. It is
-            percent-coded, in one form however the client wrote it: `/my%20room` for `/my room`.
+        path: The path without its query; the router's default for versions that carry none over raw QUIC. What a URL
+            cannot carry is percent-coded, whatever the transport: `/my%20room` for `/my room`.
         query: The query, without the `?`; often a credential, so never log it.
         authority: Host and port that the client asked for, where the transport says so. One that is not among the
             server's `authorities` was answered with 421 before.
@@ -114,8 +114,8 @@ class Router:
     """Which handler serves which path.
 
     Args:
-        routes: Handlers by exact path, such as `{"/echo": echo}`. Percent-coding makes no difference: `/my room` and
-            `/my%20room` are one path.
+        routes: Handlers by exact path, such as `{"/echo": echo}`. `/my room` and `/my%20room` are one path, as a URL
+            can carry only the second.
         default: The path of a client whose handshake carries none: moq-lite-03 and -04 over raw QUIC.
 
     Raises:

@@ -298,7 +298,7 @@ class _Everywhere(trio.abc.HostnameResolver):
 
 
 @SCHEMES
-@pytest.mark.parametrize("path", ["/my room", "/my%20room", "/räume", "/r%C3%A4ume", "/r%c3%a4u%6de"])
+@pytest.mark.parametrize("path", ["/my room", "/my%20room", "/räume", "/r%C3%A4ume", "/r%c3%a4ume"])
 async def test_a_path_in_any_spelling(scheme, path):
     """A path reaches its route percent-coded or not, and the handler sees one form of it over both transports."""
     seen = []
@@ -316,9 +316,9 @@ async def test_a_path_in_any_spelling(scheme, path):
 
 
 @SCHEMES
-@pytest.mark.parametrize("path", ["/a%2Fb", "/room/", "/ROOM"])
+@pytest.mark.parametrize("path", ["/a%2Fb", "/room/", "/ROOM", "/%72oom"])
 async def test_a_path_that_is_another(scheme, path):
-    """An encoded slash is no slash, and neither a trailing one nor case is ignored."""
+    """An encoded slash is no slash, an encoded letter no letter, and neither a trailing slash nor case is ignored."""
     async with serving(moqt.Router({"/a/b": hold, "/room": hold})) as listener:
         error = await failure(url_of(listener, scheme, path), fingerprint=listener.fingerprint)
     assert isinstance(error, moqt.Rejected)
