@@ -2,7 +2,8 @@
 
 Theory of operation. `stay_connected` runs a loop in one nursery. Each session is an attempt: a task that opens the
 session at a candidate URL, runs the handler in a cancel scope, and watches for the reason why a next session is needed,
-a GOAWAY or the session's end. Only the first reason counts. Then
+a GOAWAY or the session's end. Only the first reason counts; but the URI of a GOAWAY that follows a drain without one
+replaces it, and the search for the next session starts again, until that session is open. Then
 
 - the loop opens the next session, at the URL that `redirect.py` derives from the GOAWAY or at the same one, with the
   delays of `backoff.py` between failures, and starts its handler;
@@ -39,7 +40,7 @@ from ..errors import (
     StreamReset,
     printable,
 )
-from ..session.run import received_goaway
+from ..session.run import received_goaway, wait_goaway_received
 from ..session.session import Session
 from ..tasks import consists_of, open_unwrapping_nursery
 from ..url import SessionUrl
@@ -179,6 +180,7 @@ class _Attempt:
         opened: When it was opened.
         scope: Around the handler.
         reason: Why a next session is needed; None while it is not.
+        followed: Whether the redirects have counted its GOAWAY.
         decided: Set once there is a reason, or the handler has returned.
         replaced: Whether the next session runs.
         finished: Set once the handler has ended and the session is closed.
@@ -189,6 +191,7 @@ class _Attempt:
     opened: float
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     reason: _Goaway | _Lost | None = None
+    followed: bool = False
     decided: trio.Event = attrs.field(factory=trio.Event)
     replaced: bool = False
     finished: trio.Event = attrs.field(factory=trio.Event)
@@ -260,8 +263,10 @@ class ReconnectLoop(Generic[T]):
             while not self._results:
                 following: _Attempt | None = None
                 try:
-                    with trio.CancelScope() as self._search:
-                        following = await self._open_next(nursery, attempt)
+                    # A result ends the search, and a redirect that comes late starts it again.
+                    while following is None and not self._results:
+                        with trio.CancelScope() as self._search:
+                            following = await self._open_next(nursery, attempt)
                 except Exception:
                     await self._drain()
                     if self._results:
@@ -269,7 +274,6 @@ class ReconnectLoop(Generic[T]):
                     raise
                 attempt.replaced = True
                 attempt.start_drain()
-                # A result cancels the search for the next session.
                 if following is not None and not self._results:
                     attempt = following
                     await attempt.decided.wait()
@@ -288,6 +292,7 @@ class ReconnectLoop(Generic[T]):
                 task_status.started(attempt)
                 async with open_unwrapping_nursery() as nursery:
                     nursery.start_soon(_watch, attempt)
+                    nursery.start_soon(self._watch_redirect, attempt)
                     with attempt.scope:
                         self._handler_returned(attempt, await self._handler(session))
                     nursery.cancel_scope.cancel()
@@ -300,6 +305,13 @@ class ReconnectLoop(Generic[T]):
             if attempt is not None:
                 self._attempts.discard(attempt)
                 attempt.finished.set()
+
+    async def _watch_redirect(self, attempt: _Attempt) -> None:
+        """Let the URI of a GOAWAY replace the drain that came before it, until the next session is open."""
+        uri = await wait_goaway_received(attempt.session)
+        if uri and attempt.reason == _Goaway("") and not attempt.replaced:
+            attempt.reason = _Goaway(uri)
+            self._search.cancel()
 
     def _handler_returned(self, attempt: _Attempt, value: T) -> None:
         if attempt.going_away or attempt.replaced:
@@ -323,7 +335,9 @@ class ReconnectLoop(Generic[T]):
         Raises:
             MoqtError: None can be opened.
         """
-        if trio.current_time() - previous.opened >= self._limits.settle_time:
+        if previous.followed:
+            self._redirects.undo()
+        elif trio.current_time() - previous.opened >= self._limits.settle_time:
             self._failures = 0
             self._redirects.reset()
         candidates = [previous.candidate]
@@ -331,6 +345,7 @@ class ReconnectLoop(Generic[T]):
         if isinstance(previous.reason, _Goaway):
             sender = previous.session.peer
             current, uri = previous.candidate, previous.reason.uri
+            previous.followed = True
             target = self._redirects.follow(current, uri, sender=sender[0] if sender else None)
             if target != current:
                 candidates.insert(0, target)

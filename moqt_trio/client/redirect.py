@@ -135,6 +135,10 @@ class RedirectChain:
         """Reset the chain, because a session lasted for `Limits.settle_time`."""
         self._chain.clear()
 
+    def undo(self) -> None:
+        """Remove the redirect that was followed last: the same server has named another URL since."""
+        self._chain.pop()
+
     def follow(self, current: Candidate, uri: str, *, sender: str | None) -> Candidate:
         """Return the candidate for the next session after a GOAWAY.
 

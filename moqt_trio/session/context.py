@@ -51,6 +51,7 @@ class SessionContext:
         nursery: Owns every task of the session.
         limits: The bounds.
         going_away: Set once the peer asked this side to leave, or the session ended.
+        goaway_received: Set once the peer's GOAWAY has arrived; a drain at the transport's level may come before it.
         setup_received: Set once the peer's SETUP is known.
         pending_streams: The peer's streams whose type has not arrived.
     """
@@ -62,6 +63,7 @@ class SessionContext:
         self.nursery = nursery
         self.limits = limits
         self.going_away = trio.Event()
+        self.goaway_received = trio.Event()
         self.setup_received = trio.Event()
         self.pending_streams = PendingStreams(limits.setup_timeout)
         self.start(self.pending_streams.expire_forever)

@@ -174,6 +174,15 @@ def received_goaway(session: Session) -> str | None:
     return session._context.core.goaway_received
 
 
+async def wait_goaway_received(session: Session) -> str:
+    """Wait for the peer's GOAWAY itself, also after a drain at the transport's level, and return its URI.
+
+    It waits on when the session ends without one.
+    """
+    await session._context.goaway_received.wait()
+    return received_goaway(session) or ""
+
+
 async def drain_session(session: Session) -> None:
     """Send GOAWAY, at the transport's level too; in a version without it, deliver what is published and close.
 

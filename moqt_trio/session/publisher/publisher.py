@@ -109,4 +109,5 @@ class _GoawayStream(ControlStream):
 
     def handle(self, event: Event) -> None:
         if isinstance(event, Goaway):
+            self.context.goaway_received.set()
             self.context.going_away.set()
