@@ -80,12 +80,12 @@ class UdpSocket:
         self._wildcard = peer is None and self.address[0] in _WILDCARDS and _ask_for_local_address(sock)
         self.wait_writable: Callable[[], Coroutine[Any, Any, None]] = partial(trio.lowlevel.wait_writable, sock)
 
-    async def read_forever(self, received: Received, refused: Callable[[float], None] | None = None) -> None:
+    async def read_forever(self, received: Received, refused: Callable[[], None] | None = None) -> None:
         """Read what arrives until cancelled, up to `RECEIVE_BATCH` datagrams at a time.
 
         Args:
             received: Called with datagrams, in order.
-            refused: Called with the time, on trio's clock, when ICMP says that the peer has no such port.
+            refused: Called when ICMP says that the peer has no such port.
         """
         peer = self._peer
         receive = self._socket.recv
@@ -101,7 +101,7 @@ class UdpSocket:
                     break
                 except ConnectionRefusedError:
                     if refused is not None:
-                        refused(now)
+                        refused()
                         break
                 except OSError:
                     # What ICMP says about datagrams that were sent earlier.

@@ -27,6 +27,8 @@ class UdpProxy:
         self.port = self._front.getsockname()[1]
         self.forward: Callable[[bytes, bool], list[tuple[float, bytes]]] = lambda data, _: [(0.0, data)]
         self.forwarded = {True: 0, False: 0}
+        self._port_open = trio.Event()
+        self._port_open.set()
 
     def blackhole(self) -> None:
         """Drop every datagram from now on."""
@@ -37,6 +39,17 @@ class UdpProxy:
         old, self._back = self._back, _socket()
         trio.lowlevel.notify_closing(old)
         old.close()
+
+    def close_port(self) -> None:
+        """Close the port that the client sends to: the kernel answers with ICMP's "port unreachable"."""
+        self._port_open = trio.Event()
+        trio.lowlevel.notify_closing(self._front)
+        self._front.close()
+
+    def open_port(self) -> None:
+        """Open it again."""
+        self._front = _socket(self.port)
+        self._port_open.set()
 
     def close(self) -> None:
         """Close both sockets."""
@@ -51,6 +64,8 @@ class UdpProxy:
 
     async def _pump(self, from_client: bool, nursery: trio.Nursery) -> None:
         while True:
+            while from_client and not self._port_open.is_set():
+                await self._port_open.wait()
             sock = self._front if from_client else self._back
             try:
                 await trio.lowlevel.wait_readable(sock)
@@ -73,15 +88,15 @@ class UdpProxy:
         self.forwarded[from_client] += 1
         if from_client:
             self._back.sendto(data, self._server)
-        elif self._client is not None:
+        elif self._client is not None and self._port_open.is_set():
             self._front.sendto(data, self._client)
 
 
-def _socket() -> socket.socket:
+def _socket(port: int = 0) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-    sock.bind(("127.0.0.1", 0))
+    sock.bind(("127.0.0.1", port))
     return sock
 
 

@@ -36,11 +36,6 @@ logger = logging.getLogger(__name__)
 _ATTEMPT_DELAY = 0.25
 """Seconds after which the next address is tried beside the one before: the connection attempt delay that RFC 8305
 recommends (section 8)."""
-_GONE_AFTER = 2.0
-"""Seconds of nothing but refusals (ICMP port unreachable) after which the peer of a complete handshake is taken as
-gone. ICMP can be forged, but any packet from the peer ends the count: longer than a live peer takes to acknowledge,
-shorter than the idle timeout."""
-
 _CRYPTO_ERROR = 0x100
 _CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48})
 _NO_APPLICATION_PROTOCOL = 120
@@ -166,7 +161,6 @@ class _Attempt:
         self._family = family
         self._address = address
         self._scope = trio.CancelScope(shield=True)
-        self._refused_since: float | None = None
         self.connection: QuicConnection | None = None
         self.ready = False
         self.refused = False
@@ -225,16 +219,16 @@ class _Attempt:
         else:
             self._fail(_unforeseen(self._race.target, error))
 
-    def _refused(self, connection: QuicConnection, now: float) -> None:
-        """Called when ICMP says that the peer has no such port."""
-        if not connection.ready:
+    def _refused(self, connection: QuicConnection) -> None:
+        """Called when ICMP says that the peer has no such port.
+
+        ICMP can be forged by anyone who knows the addresses: it ends nothing once the server has answered (RFC 9000,
+        section 14.2.1). Before that it only makes a failure known sooner.
+        """
+        if not connection.established and not self.ready:
             self.refused = True
             self._fail(HandshakeFailed(f"no server at {self._race.target}"))
             connection.close()
-        elif self._refused_since is None or self._refused_since < connection.heard_at:
-            self._refused_since = now
-        elif now - self._refused_since > _GONE_AFTER:
-            connection.lose("the peer's port is closed")
 
     def _fail(self, failure: ConnectError) -> None:
         if self.failure is None and not self.ready:

@@ -237,11 +237,15 @@ class TestFailure:
         assert raw.errors == [f"{said}: this server speaks moq-lite-05, moq-lite-03, h3"]
 
     def test_server_killed(self):
-        """A server that dies in mid-run is noticed before the timeout, and what is missing counts as lost."""
+        """A server that dies in mid-run is given up after the timeout, and what is missing counts as lost.
+
+        That the kernel reports its port as closed proves nothing.
+        """
+        options = ("--count", "1000", "--interval", "0.05", "--timeout", "1.5")
         with (
             running_server() as server,
-            running_client("--url", server.urls["https"], "--count", "1000", "--interval", "0.05") as web,
-            running_client("--url", server.urls["moqt"], "--count", "1000", "--interval", "0.05") as raw,
+            running_client("--url", server.urls["https"], *options) as web,
+            running_client("--url", server.urls["moqt"], *options) as raw,
         ):
             for client in (web, raw):
                 client.wait_line(lambda line: line.startswith("3: hello 3"))
@@ -250,9 +254,7 @@ class TestFailure:
             for client in (web, raw):
                 result = outcome(client)
                 assert result.code == 1
-                assert result.errors == [
-                    "echo client: the connection to the server was lost: the peer's port is closed"
-                ]
+                assert result.errors == ["echo client: nothing has come back for 1.5 s"]
                 sent, echoed, lost = map(int, re.fullmatch(SUMMARY, result.summary).groups())
                 assert echoed >= 4
                 assert 0 < lost == sent - echoed

@@ -16,7 +16,7 @@ from aioquic.quic.packet import pull_quic_header
 
 from moqt_trio.errors import ConnectTimeout, SessionClosed
 from moqt_trio.limits import Limits
-from moqt_trio.transport.quic import client as dial
+from moqt_trio.transport.sockets import UdpSocket
 from tests.faults.quic_hostile import Hostile
 from tests.faults.udp_proxy import bad_network, udp_proxy
 from tests.transport.awaiting import accept_bidi, accept_uni, send_all
@@ -125,41 +125,46 @@ async def test_the_packet_that_closes_is_repeated():
         assert error.by_peer
 
 
-async def test_a_server_that_vanished(monkeypatch):
-    """A server whose port was closed without a packet is detected by the kernel's error, before the idle timeout."""
-    monkeypatch.setattr(dial, "_GONE_AFTER", 0.2)
-    async with trio.open_nursery() as nursery:
-        hole = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        hole.bind(("127.0.0.1", 0))
-        hole.setblocking(False)
-        async with serving() as listener:
-            relay = trio.CancelScope()
+async def test_icmp_ends_no_session(monkeypatch):
+    """A session outlives any number of "port unreachable", which anyone may forge (RFC 9000, section 14.2.1)."""
+    received = []
+    refusals = 0
+    read_forever = UdpSocket.read_forever
 
-            async def pass_on() -> None:
-                back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                back.setblocking(False)
-                back.connect(("127.0.0.1", listener.port))
-                client = None
-                with relay, back, hole:
-                    while True:
-                        for sock in (hole, back):
-                            with trio.move_on_after(0.001):
-                                await trio.lowlevel.wait_readable(sock)
-                                if sock is hole:
-                                    data, client = hole.recvfrom(65535)
-                                    back.send(data)
-                                else:
-                                    hole.sendto(back.recv(65535), client)
+    async def counting(self, deliver, refused=None):
+        def count():
+            nonlocal refusals
+            refusals += 1
+            refused()
 
-            nursery.start_soon(pass_on)
-            async with connect_quic("127.0.0.1", hole.getsockname()[1], client_settings()) as client:
-                relay.cancel()
-                stream = await client.open_uni()
-                stream.write(b"are you there?")
-                with trio.fail_after(5):
-                    error = await client.wait_closed()
-        assert isinstance(error, SessionClosed)
-        assert "port is closed" in error.reason
+        await read_forever(self, deliver, refused and count)
+
+    async def handler(connection):
+        stream = await accept_uni(connection)
+        while data := await stream.receive_some():
+            received.append(data)
+
+    monkeypatch.setattr(UdpSocket, "read_forever", counting)
+    async with (
+        serving(handler) as listener,
+        udp_proxy(listener.port) as proxy,
+        connect_quic("127.0.0.1", proxy.port, client_settings()) as client,
+    ):
+        stream = await client.open_uni()
+        with trio.fail_after(10):
+            # Genuine ones: for more than two seconds the client's datagrams go to a port without a socket.
+            proxy.close_port()
+            began = trio.current_time()
+            written = 0
+            while refusals < 5 or trio.current_time() - began < 2.2:
+                stream.write(b"x")
+                written += 1
+                await trio.sleep(0.1)
+            proxy.open_port()
+            assert client.closed is None
+            stream.finish()
+            assert (await client.wait_closed()).by_peer
+    assert b"".join(received) == b"x" * written
 
 
 async def test_garbage(caplog):
