@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import attrs
@@ -168,6 +169,20 @@ async def test_nothing_there(version):
                 with pytest.raises(moqt.NotFound, match=f"'{track}'"):
                     await reader.read_all()
         assert client.closed is None
+
+
+async def test_a_fetched_group_that_is_reset(stage, caplog):
+    """The log of the side that serves the fetch names the code, as the error of the other side does."""
+    caplog.set_level(logging.DEBUG, "moqt_trio")
+    client, _, track, _ = stage
+    group = track.open_group()
+    await group.send(b"x")
+    async with client.fetch("b", "t", group.sequence) as reader:
+        assert await reader.receive() == b"x"
+        group.reset(moqt.StreamCode.EVICTED)
+        with pytest.raises(moqt.StreamReset, match=r"code 0x35 \(EVICTED\)"):
+            await reader.receive()
+    assert "fetched group 0 was dropped: 0x35 (EVICTED)" in caplog.messages
 
 
 @VERSIONS

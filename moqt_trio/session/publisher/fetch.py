@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ...codes import StreamCode
+from ...codes import StreamCode, describe_stream_code
 from ...errors import LocalProtocolError, SessionClosed, StreamReset
 from ...model.cursor import GroupRange
 from ...model.track import state_of
@@ -71,7 +71,7 @@ class FetchServer(GroupServer):
                 while not (cursor.done or cursor.aborted is not None):
                     if cursor.dropped:
                         sequence, code = cursor.dropped[0]
-                        logger.debug("fetched group %d was dropped: %#x", sequence, code)
+                        logger.debug("fetched group %d was dropped: %s", sequence, describe_stream_code(code))
                         return
                     self._pump()
                     if not cursor.done:
