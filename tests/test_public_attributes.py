@@ -15,7 +15,7 @@ import pytest
 import moqt_trio
 
 MEMBERS = {
-    "Announcement": "active cost hops path updated",
+    "Announcement": "active cold_cost cost hops path updated",
     "Announcements": "active receive tracks wait_initial",
     "Backoff": "delay factor initial jitter maximum random retries",
     "Broadcast": "finish track tracks",

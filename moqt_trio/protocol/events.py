@@ -84,8 +84,8 @@ class Announced:
     Attributes:
         path: The full path.
         hops: Hop ids from the origin to the peer, the peer's own included where it is known; 0 is unknown.
-        warm_cost: As the peer gave it.
-        cold_cost: As the peer gave it.
+        warm_cost: What subscribing costs, as the peer gave it.
+        cold_cost: The same without any discount for a cached copy.
         initial: True when it belongs to the initial set, as far as the version marks it.
         updated: True when the path is announced already, and this replaces its hops and costs.
     """

@@ -8,6 +8,10 @@ import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.testing import session_pair
+from moqt_trio.wire import dialect as dialects
+from moqt_trio.wire.messages import AnnounceOk, AnnounceStart, AnnounceUpdate
+from tests.faults.raw_peer import raw_peer
+from tests.transport.awaiting import accept_bidi
 
 LIMITS = moqt.Limits(max_queued_announcements=8)
 
@@ -79,3 +83,17 @@ async def test_waiting_for_goaway_ends_with_the_session():
         await client.wait_closed()
     with pytest.raises(moqt.SessionClosed):
         await client.wait_goaway()
+
+
+async def test_both_costs():
+    """A relay's discount for what it has cached can be told: the cost with it and the cost without it arrive."""
+    encode = dialects.get("moq-lite-06").encode
+    async with raw_peer() as (peer, session), session.announcements("") as announcements:
+        stream = await accept_bidi(peer)
+        stream.write(encode(AnnounceOk(7, 1)) + encode(AnnounceStart("b", (), 3, 11)))
+        change = await announcements.receive()
+        assert (change.cost, change.cold_cost, change.updated) == (3, 11, False)
+        stream.write(encode(AnnounceUpdate(0, (), 11, 12)))
+        change = await announcements.receive()
+        assert (change.cost, change.cold_cost, change.updated) == (11, 12, True)
+        assert announcements.active == (change,)

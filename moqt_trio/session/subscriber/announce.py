@@ -37,6 +37,7 @@ class Announcement:
         active: True when it became available or changed, False when it went away.
         hops: Hop ids from its origin to the peer; 0 is an unknown hop. Empty where the version has none.
         cost: What subscribing costs, in the deployment's units; 0 where the version has none.
+        cold_cost: The same without the discount that the peer gives because it has a copy cached already.
         updated: True when it was active before and only its route changed.
     """
 
@@ -44,6 +45,7 @@ class Announcement:
     active: bool
     hops: tuple[int, ...] = ()
     cost: int = 0
+    cold_cost: int = 0
     updated: bool = False
 
 
@@ -74,7 +76,7 @@ class Announcements(Request[Announcement]):
     def _on_event(self, event: Event) -> None:
         match event:
             case Announced():
-                change = Announcement(event.path, True, event.hops, event.warm_cost, event.updated)
+                change = Announcement(event.path, True, event.hops, event.warm_cost, event.cold_cost, event.updated)
                 self._active[event.path] = change
                 self._add(change)
             case Unannounced():
