@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import attrs
 
@@ -52,17 +52,6 @@ class StreamCode(enum.IntEnum):
     TIMESTAMP_MISMATCH = 0x39
 
 
-APPLICATION_CODES_START = 64
-"""The first code that belongs to the application, in both spaces."""
-
-
-DUPLICATE: Final = 1 << 32
-"""The code of something that is there twice, where the version has a number for that; see `CodeTable.duplicate`.
-
-It stands only inside this library: the codes of moq-lite have 32 bits.
-"""
-
-
 _SESSION_CODES = frozenset(int(code) for code in SessionCode)
 _STREAM_CODES = frozenset(int(code) for code in StreamCode)
 
@@ -77,10 +66,12 @@ class CodeTable:
     Attributes:
         numbers: For each space that has numbers of its own: from a code of this library to the one on the wire.
         fallback: For each of these spaces: what stands for a code of this library that has no number there.
+        duplicates: The code for something that is there twice, in the spaces that have a number for that.
     """
 
     numbers: Mapping[CodeSpace, Mapping[int, int]] = attrs.field(factory=dict)
     fallback: Mapping[CodeSpace, int] = attrs.field(factory=dict)
+    duplicates: Mapping[CodeSpace, int] = attrs.field(factory=dict)
 
     def to_wire(self, space: CodeSpace, code: int) -> int:
         """Return the number that goes onto the wire; a code that this library has no name for stays what it is."""
@@ -94,10 +85,6 @@ class CodeTable:
         """Return the code of this library that a number stands for, or the number itself when it stands for none."""
         numbers = self.numbers.get(space, {})
         return next((code for code, found in numbers.items() if found == number), number)
-
-    def duplicate(self, space: CodeSpace) -> int:
-        """Return the code for something that is there twice: an internal error where the version has no code for it."""
-        return DUPLICATE if DUPLICATE in self.numbers.get(space, {}) else StreamCode.INTERNAL_ERROR
 
 
 MOQ_LITE = CodeTable()

@@ -454,7 +454,7 @@ class AnnounceRequester(MessageMachine):
         self._bytes -= len(str(route.path).encode())
 
     def _announced_twice(self) -> RemoteProtocolError:
-        code = self._session.dialect.codes.duplicate("announce")
+        code = self._session.dialect.codes.duplicates.get("announce", StreamCode.INTERNAL_ERROR)
         return RemoteProtocolError("an announcement of what is announced already", code=code, scope="stream")
 
     def _unknown(self, announce_id: int) -> RemoteProtocolError:

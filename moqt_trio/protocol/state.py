@@ -172,5 +172,7 @@ class SessionState:
 
     def __attrs_post_init__(self) -> None:
         self.issued = IssuedSubscriptions(self.limits)
-        self.peers = PeerSubscriptions(self.limits, self.dialect.codes.duplicate("subscribe"))
+        self.peers = PeerSubscriptions(
+            self.limits, self.dialect.codes.duplicates.get("subscribe", StreamCode.INTERNAL_ERROR)
+        )
         self.requests = RequestSlots(self.limits)

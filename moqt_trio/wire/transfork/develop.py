@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from ...codes import DUPLICATE, CodeTable, SessionCode, StreamCode
+from ...codes import CodeTable, SessionCode, StreamCode
 from ...errors import LocalProtocolError
 from ..dialect import Quirks, register
 from ..handshake import HandshakeForm, read_session_update
@@ -242,6 +242,9 @@ _WRITES: Writes = {
 }
 
 
+_DUPLICATE: Final = 1 << 32
+"""The code of something that is there twice. It stands only inside this library, whose own codes have 32 bits."""
+
 CODES: Final = CodeTable(
     numbers={
         "session": {
@@ -252,11 +255,11 @@ CODES: Final = CodeTable(
             SessionCode.KEY_VALUE_FORMATTING_ERROR: 0x5,
             SessionCode.GOAWAY_TIMEOUT: 0x10,
         },
-        "announce": {StreamCode.INTERNAL_ERROR: 0x0, DUPLICATE: 0x1},
+        "announce": {StreamCode.INTERNAL_ERROR: 0x0, _DUPLICATE: 0x1},
         # A number is read as the first code that has it.
         "subscribe": {
             StreamCode.INTERNAL_ERROR: 0x0,
-            DUPLICATE: 0x2,
+            _DUPLICATE: 0x2,
             StreamCode.NOT_FOUND: 0x3,
             StreamCode.UNROUTABLE: 0x3,
             StreamCode.CONTROL_TIMEOUT: 0x5,
@@ -284,6 +287,7 @@ CODES: Final = CodeTable(
         "group": 0x0,
         "stream": 0x0,
     },
+    duplicates={"announce": _DUPLICATE, "subscribe": _DUPLICATE},
 )
 """The error codes: each kind of stream has numbers of its own."""
 
