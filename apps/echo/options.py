@@ -198,6 +198,12 @@ def server_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--key", type=Path, metavar="FILE", help="private key of --cert in PEM")
     parser.add_argument(
+        "--origins",
+        type=lambda text: text.split(","),
+        metavar="LIST",
+        help="other pages that may open sessions, such as https://example.org (default: this server's own page)",
+    )
+    parser.add_argument(
         "--versions",
         type=parse_versions,
         metavar="NAMES",

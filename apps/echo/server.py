@@ -132,7 +132,13 @@ async def serve(options: Options) -> None:
     page = EchoPage()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            listen = partial(moqt.serve, certificate=options.certificate, versions=options.versions, app=page)
+            listen = partial(
+                moqt.serve,
+                certificate=options.certificate,
+                versions=options.versions,
+                origins=options.origins,
+                app=page,
+            )
             router = moqt.Router({ROUTE: echo}, default=ROUTE)
             listener = await nursery.start(listen, router, options.host, options.port)
             page.pin_certificate_of(listener, options.certificate)

@@ -47,6 +47,8 @@ class HttpServer:
         alt_svc: The Alt-Svc field of responses whose application sets none.
         state: The lifespan state that each request gets a copy of.
         certificate: Called for each connection; returns its certificate.
+        allows_page: Called with the origin of a page and the host that it asked; returns whether it may read the
+            fingerprint.
         limits: The bounds.
 
     Limits: max_connections, handshake_timeout, connection_window.
@@ -61,6 +63,7 @@ class HttpServer:
         alt_svc: bytes,
         state: Mapping[str, Any],
         certificate: Callable[[], Certificate],
+        allows_page: Callable[[str, str | None], bool],
         limits: Limits,
     ) -> None:
         self._app = DisconnectWrapper(app, alt_svc)
@@ -68,6 +71,7 @@ class HttpServer:
         self._config = config
         self._state = state
         self._certificate = certificate
+        self._allows_page = allows_page
         self._limits = limits
         self._context = WorkerContext(None)
         self._streams: set[trio.SocketStream] = set()
@@ -132,7 +136,7 @@ class HttpServer:
         with trio.move_on_after(self._limits.handshake_timeout):
             first = await stream.socket.recv(1, socket.MSG_PEEK)
             if first and first != _TLS_HANDSHAKE:
-                await answer_plain(stream, self._certificate().fingerprint)
+                await answer_plain(stream, self._certificate().fingerprint, self._allows_page)
         if first == _TLS_HANDSHAKE:
             tls = trio.SSLStream(stream, self._tls_context(), server_side=True, https_compatible=True)
             connection = HttpConnection(self._app, self._config, self._context, ConnectionState(dict(self._state)), tls)

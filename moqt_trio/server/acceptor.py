@@ -96,6 +96,7 @@ class Acceptor:
 
     Attributes:
         router: As above.
+        admission: As above.
         web: Answers ordinary HTTP/3 requests; None answers them with 404.
         sessions: The sessions that run now.
         accepted: How many sessions were accepted so far.
@@ -112,7 +113,7 @@ class Acceptor:
         self.draining = trio.Event()
         self._offered = offered
         self._limits = limits
-        self._admission = admission
+        self.admission = admission
         self._hop_id = random_hop_id()
         self._http3_connections = 0
         self._ended = trio.Event()
@@ -273,7 +274,7 @@ class Acceptor:
         if self.draining.is_set():
             await request.reject(HTTPStatus.SERVICE_UNAVAILABLE)
             return
-        status = self._admission.refusal(request.authority, request.origin)
+        status = self.admission.refusal(request.authority, request.origin)
         if status is not None:
             asked, page = printable(str(request.authority)), printable(str(request.origin))
             logger.info("refused %r: it asks for %s, from %s", request, asked, page)

@@ -17,17 +17,32 @@ def _refuse_text(values: Collection[str]) -> None:
         raise TypeError(f"a list is needed here, even of one: [{values!r}]")
 
 
+ANY_ORIGIN = "*"
+"""Among the origins, it stands for all of them."""
+
+_DEFAULT_PORTS = {"https": "443", "http": "80"}
+
+
 def _origins(values: Collection[str] | None) -> frozenset[str] | None:
     if values is None:
         return None
     _refuse_text(values)
     for value in values:
         scheme, separator, rest = value.partition("://")
-        if value != "null" and (not scheme or not separator or not rest or "/" in rest):
+        is_origin = scheme and separator and rest and "/" not in rest and value.isascii()
+        if value not in ("null", ANY_ORIGIN) and not is_origin:
             raise ValueError(
-                f"an origin is a scheme, a host and perhaps a port, like https://example.org, not {value!r}"
+                "an origin is a scheme, a host and perhaps a port, in ASCII, like https://example.org, "
+                f'or "*" for any, not {value!r}'
             )
-    return frozenset(value.lower() for value in values)
+    return frozenset(map(_plain_origin, values))
+
+
+def _plain_origin(origin: str) -> str:
+    """Return an origin as browsers write it: in lower case, without the scheme's own port."""
+    origin = origin.lower()
+    port = _DEFAULT_PORTS.get(origin.partition("://")[0])
+    return origin.removesuffix(f":{port}") if port is not None else origin
 
 
 def _authorities(values: Collection[str] | None) -> frozenset[str] | None:
@@ -51,7 +66,8 @@ class Admission:
     """What a server requires of a request before its handler sees it.
 
     Attributes:
-        origins: The web pages that may connect, in lower case; None allows all of them.
+        origins: The web pages that may connect beside those of the server's own origin, in lower case; None for no
+            others. An empty set keeps pages out altogether.
         authorities: The hosts, perhaps with a port, that the server answers to, in lower case; None is any.
     """
 
@@ -64,12 +80,27 @@ class Admission:
         Args:
             authority: The host that the client asked for; None when its transport does not say.
             origin: The page; None for a client that is no browser, which is never refused for its origin.
+
+        The default keeps foreign pages from a server that only the visitor of the page can reach: one on the visitor's
+        machine or network.
         """
         if authority is not None and not self._answers_to(authority.lower()):
             return HTTPStatus.MISDIRECTED_REQUEST
-        if origin is not None and self.origins is not None and origin.lower() not in self.origins:
+        if origin is not None and not self.allows_page(origin, authority):
             return HTTPStatus.FORBIDDEN
         return None
+
+    def allows_page(self, origin: str, authority: str | None) -> bool:
+        """Return whether a page may talk to this server.
+
+        Args:
+            origin: The page's origin.
+            authority: The host and port by which the page asked for the server.
+        """
+        origin = _plain_origin(origin)
+        if self.origins is not None and (not self.origins or ANY_ORIGIN in self.origins or origin in self.origins):
+            return bool(self.origins)
+        return authority is not None and origin == _plain_origin(f"https://{authority}")
 
     def _answers_to(self, authority: str) -> bool:
         if self.authorities is None:

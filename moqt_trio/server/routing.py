@@ -29,8 +29,9 @@ class SessionRequest:
         query: The query, without the `?`; often a credential, so never log it.
         authority: Host and port that the client asked for, where the transport says so. One that is not among the
             server's `authorities` was answered with 421 before.
-        origin: The origin of the web page, as a browser's `Origin` header says; None elsewhere. One that is not among
-            the server's `origins` was answered with 403 before. It is no proof: a program can write anything here.
+        origin: The origin of the web page, as a browser's `Origin` header says; None elsewhere. One that is neither the
+            server's own nor among its `origins` was answered with 403 before. It is no proof: a program can write
+            anything here.
         transport: `"webtransport"` or `"quic"`.
         version: The wire version that an accepted session will speak. Over WebTransport the versions that negotiate by
             a handshake within the session (those up to moq-lite-02) do so after `accept`: until then this is the

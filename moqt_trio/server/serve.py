@@ -175,8 +175,10 @@ async def serve(
             state directory and renewed before it expires. A function, such as `CertificateFiles`, is called for each
             connection: what it returns is shown from then on, and when it raises, what it returned before.
         versions: The wire versions to accept, best first; None accepts all of them.
-        origins: The web pages that may request sessions, such as `"https://example.org"`; others are refused with 403.
-            None allows all of them. Clients other than browsers send no origin, and are never refused for it.
+        origins: The web pages that may request sessions beside those of this server's own host and port, such as
+            `"https://example.org"`, or `"*"` for any page; others are refused with 403. None adds no page, and an
+            empty list keeps out those of this server, too. Clients other than browsers send no origin, and are never
+            refused for it.
         authorities: The hosts that clients may name, with a port or for all ports; others are refused with 421. None
             allows any; raw QUIC names none. For ordinary requests there is `config.server_names`.
         app: An ASGI application for ordinary requests and for WebSockets; without one HTTP/3 requests get 404.
@@ -211,7 +213,7 @@ async def serve(
             nursery = await stack.enter_async_context(open_unwrapping_nursery())
             quic, sockets = await _listen(nursery, acceptor, host, port, settings)
             if acceptor.web is not None and base is not None:
-                server.tcp = await _serve_tcp(nursery, acceptor.web, base, server.identity, sockets, quic.port, limits)
+                server.tcp = await _serve_tcp(nursery, acceptor, base, server.identity, sockets, quic.port, limits)
             task_status.started(Listener(server, host, quic))
             await server.finished.wait()
             nursery.cancel_scope.cancel()
@@ -252,7 +254,7 @@ async def _open_application(
 
 async def _serve_tcp(
     nursery: trio.Nursery,
-    web: WebApplication,
+    acceptor: Acceptor,
     base: HttpConfig,
     identity: Identity,
     sockets: list[socket.socket],
@@ -263,6 +265,8 @@ async def _serve_tcp(
     from ..http.server import HttpServer
     from ..http.settings import alt_svc, tcp_settings
 
+    web = acceptor.web
+    assert web is not None
     server = HttpServer(
         web.app,
         sockets,
@@ -270,6 +274,7 @@ async def _serve_tcp(
         alt_svc=alt_svc(base, port),
         state=web.state,
         certificate=identity.current,
+        allows_page=acceptor.admission.allows_page,
         limits=limits,
     )
     await nursery.start(server.run)

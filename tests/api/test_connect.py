@@ -134,9 +134,9 @@ async def test_attributes_of_a_request(scheme):
         seen.append(request)
         await hold(request)
 
-    async with serving(moqt.Router({"/live/room": handler})) as listener:
+    origin = "https://page.example"
+    async with serving(moqt.Router({"/live/room": handler}), origins=[origin]) as listener:
         url = url_of(listener, scheme, "/live/room?jwt=a.b%20c&x=1", host="localhost")
-        origin = "https://page.example"
         async with moqt.connect(url, fingerprint=listener.fingerprint, origin=origin):
             await trio.testing.wait_all_tasks_blocked(0.02)
     (request,) = seen

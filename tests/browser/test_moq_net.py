@@ -42,7 +42,8 @@ def echo_server() -> Iterator[Server]:
 @pytest.fixture(params=VERSIONS)
 def connected(browser: Browser, bundle: Path, echo_server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page with a session of one version, on which it publishes and subscribes."""
-    with browser.open("https://pages.test/", scripts=[bundle], blank=True) as page:
+    own = f"https://localhost:{echo_server.port}/"
+    with browser.open(own, scripts=[bundle], blank=True) as page:
         where = {"url": echo_server.urls["https"], "fingerprint": echo_server.fingerprint, "version": request.param}
         answer = page.run("(where) => moq.connect(where)", where)
         assert answer == {"version": request.param, "path": "kyoto", "active": True}

@@ -247,12 +247,46 @@ class TestPlain:
     """HTTP without TLS on the TCP port."""
 
     async def test_fingerprint(self, life):
-        """It gives the fingerprint of the certificate, in hexadecimal, to pages of any origin."""
+        """It gives the fingerprint of the certificate, in hexadecimal."""
         async with serving(life.app) as listener:
             answer = await curl(f"http://localhost:{listener.port}/certificate.sha256")
             assert body_of(answer) == listener.fingerprint == CERTIFICATE.fingerprint.hex()
-        assert fields_of(answer, "access-control-allow-origin") == ["*"]
+        assert fields_of(answer, "access-control-allow-origin") == []
+        assert fields_of(answer, "vary") == ["origin"]
         assert fields_of(answer, "content-type") == ["text/plain"]
+
+    @pytest.mark.parametrize(
+        ("origins", "origin", "status"),
+        [
+            (None, "https://localhost:{port}", 200),
+            (None, "https://localhost:1", 403),
+            (None, "https://evil.example", 403),
+            (None, "null", 403),
+            (["http://localhost:5173"], "http://localhost:5173", 200),
+            (["http://localhost:5173"], "https://localhost:{port}", 200),
+            (["http://localhost:5173"], "https://evil.example", 403),
+            (["*"], "https://any.example", 200),
+            ([], "https://localhost:{port}", 403),
+        ],
+    )
+    async def test_fingerprint_for_pages(self, life, origins, origin, status):
+        """Only a page that may open sessions gets the fingerprint, and it alone is allowed to read it."""
+        async with serving(life.app, origins=origins) as listener:
+            page = origin.format(port=listener.port)
+            answer = await curl(f"http://localhost:{listener.port}/certificate.sha256", "--header", f"Origin: {page}")
+            assert (listener.fingerprint in answer) == (status == 200)
+        assert answer.startswith(f"HTTP/1.1 {status} ")
+        assert fields_of(answer, "access-control-allow-origin") == ([page] if status == 200 else [])
+        assert fields_of(answer, "vary") == ["origin"]
+
+    async def test_forged_origin(self, life):
+        """What a page's origin cannot have ends up in no field of the answer."""
+        async with serving(life.app, origins=["*"]) as listener:
+            stream = await trio.open_tcp_stream("127.0.0.1", listener.port)
+            async with stream:
+                await stream.send_all(b"GET /certificate.sha256 HTTP/1.1\r\nOrigin: a\nset-cookie: x\xff\r\n\r\n")
+                answer = await read_all(stream)
+        assert b"\nset-cookie" not in answer
 
     @pytest.mark.parametrize(
         ("path", "arguments", "status"),

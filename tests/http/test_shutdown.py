@@ -193,7 +193,7 @@ async def test_sessions_of_browsers(application):
     async with trio.open_nursery() as nursery:
         listener = await start(nursery, application, handler)
         async with connect_http3(listener.port) as peer:
-            fields = ((b"wt-available-protocols", b'"moq-lite-06"'), (b"origin", b"https://page.example"))
+            fields = ((b"wt-available-protocols", b'"moq-lite-06"'), (b"origin", b"https://localhost"))
             session = peer.connect("/session", headers=fields)
             assert await peer.status(session) == 200
             slow = peer.request("/slow")

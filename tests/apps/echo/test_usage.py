@@ -33,7 +33,7 @@ def exit_code(main, *arguments):
             "client",
             ["--url", "--count", "--interval", "--message", "--version", "--timeout", "--fingerprint", "--cafile"],
         ),
-        ("server", ["--host", "--port", "--cert", "--key", "--versions", "--log-level"]),
+        ("server", ["--host", "--port", "--cert", "--key", "--origins", "--versions", "--log-level"]),
     ],
 )
 def test_help_teaches(program, flags, capsys):

@@ -73,13 +73,52 @@ async def test_origins(start):
 
 
 async def test_no_origins(start):
-    """An empty list lets no page in; no list lets all of them in, and the handler sees which it is."""
+    """An empty list lets no page in, not even the server's own; a star lets all of them in, and the handler sees which
+    it is."""
     listener, seen = await start(origins=[])
     assert await ask(listener, origin="https://good.example") == 403
+    assert await ask(listener, origin="https://localhost") == 403
     assert await ask(listener) == 200
-    listener, seen = await start()
-    assert await ask(listener, origin="https://any.example") == 200
-    assert seen[-1] == ("webtransport", "localhost", "https://any.example")
+    listener, seen = await start(origins=["*"])
+    for origin in ("https://any.example", "http://any.example:8080", "null"):
+        assert await ask(listener, origin=origin) == 200
+        assert seen[-1] == ("webtransport", "localhost", origin)
+
+
+@pytest.mark.parametrize("origins", [None, ["https://other.example"]])
+async def test_same_origin(start, origins):
+    """A page of the host and port that it asks for is let in, whatever else is; every other page is 403."""
+    listener, seen = await start(origins=origins)
+    for origin, authority, status in [
+        ("https://localhost:4443", "localhost:4443", 200),
+        ("https://LOCALHOST:4443", "localhost:4443", 200),
+        ("https://localhost", "localhost", 200),
+        ("https://localhost", "localhost:443", 200),
+        ("https://[::1]:4443", "[::1]:4443", 200),
+        ("https://localhost:4444", "localhost:4443", 403),
+        ("https://localhost", "localhost:4443", 403),
+        ("http://localhost:4443", "localhost:4443", 403),
+        ("https://127.0.0.1:4443", "localhost:4443", 403),
+        ("https://evil.example", "localhost:4443", 403),
+        ("https://localhost.evil.example:4443", "localhost:4443", 403),
+        ("https://", "localhost:4443", 403),
+        ("null", "localhost:4443", 403),
+        (None, "localhost:4443", 200),
+    ]:
+        assert await ask(listener, origin=origin, authority=authority) == status, (origin, authority)
+    assert len(seen) == 6
+
+
+async def test_default_ports_in_origins(start):
+    """An origin may be listed with its scheme's own port, which no browser sends."""
+    listener, _ = await start(origins=["https://good.example:443", "http://dev.example:80"])
+    for origin, status in [
+        ("https://good.example", 200),
+        ("http://dev.example", 200),
+        ("https://dev.example", 403),
+        ("http://good.example", 403),
+    ]:
+        assert await ask(listener, origin=origin) == status, origin
 
 
 async def test_authorities(start):
@@ -187,7 +226,16 @@ async def test_a_refused_client_may_ask_again(start):
 
 
 @pytest.mark.parametrize(
-    "origin", ["good.example", "https://", "://good.example", "https://good.example/", "https://a/b", ""]
+    "origin",
+    [
+        "good.example",
+        "https://",
+        "://good.example",
+        "https://good.example/",
+        "https://a/b",
+        "",
+        "https://bücher.example",
+    ],
 )
 def test_bad_origin(origin):
     """What is no origin is refused when the server starts, not when a page is."""
