@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
+import attrs
 import pytest
 
+import moqt_trio
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.dialect import Quirks
+from moqt_trio.wire.dialect import Features, Quirks
 from moqt_trio.wire.messages import StreamKind
 from tests.protocol.harness import has_streams
 
@@ -65,3 +70,19 @@ def test_features_of_the_versions():
     assert column("goaway") == [False, True, True, True]
     assert column("datagrams") == [False, False, True, True]
     assert column("unknown_stream_closes") == [False, False, False, False]
+
+
+def read_below(name):
+    """Return the attributes that the library reads of objects of this name, outside the module that defines them."""
+    package = Path(moqt_trio.__file__).parent
+    files = [path for path in package.rglob("*.py") if path != package / "wire" / "dialect.py"]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    read = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)]
+    of = [(getattr(node.value, "attr", None) or getattr(node.value, "id", ""), node.attr) for node in read]
+    return {attribute for owner, attribute in of if owner.removeprefix("_") == name}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Features, "features"), (Quirks, "quirks")])
+def test_every_feature_and_every_quirk_has_an_effect(kind, name):
+    """Each field is read by what it makes a difference to; one that nothing reads describes a version in vain."""
+    assert {field.name for field in attrs.fields(kind)} == read_below(name)
