@@ -39,7 +39,9 @@ MEMBERS = {
     "HandshakeFailed": "",
     "LimitExceeded": "code limit scope value",
     "Listener": "aclose addresses fingerprint host port statistics urls",
-    "ListenerStatistics": "half_open refused retried sessions sessions_accepted sessions_rejected",
+    "ListenerStatistics": (
+        "connections connections_accepted half_open refused retried sessions sessions_accepted sessions_rejected"
+    ),
     "LocalProtocolError": "code",
     "Malformed": "code scope",
     "MoqtError": "",

@@ -44,6 +44,10 @@ class ListenerStatistics:
         sessions: Sessions that run now.
         sessions_accepted: Sessions that were accepted so far.
         sessions_rejected: Requests that were refused so far.
+        connections: QUIC connections that are open now, incomplete handshakes included; `Limits.max_connections` bounds
+            them.
+        connections_accepted: QUIC handshakes that were completed so far. A connection may have several sessions over
+            WebTransport, or none.
         half_open: QUIC handshakes that are not complete now; many of them mean a flood, or a broken network.
         refused: QUIC handshakes that were refused so far because `Limits.max_connections` or `max_half_open` was
             reached.
@@ -53,6 +57,8 @@ class ListenerStatistics:
     sessions: int
     sessions_accepted: int
     sessions_rejected: int
+    connections: int
+    connections_accepted: int
     half_open: int
     refused: int
     retried: int
@@ -96,6 +102,8 @@ class Listener:
             sessions=len(acceptor.sessions),
             sessions_accepted=acceptor.accepted,
             sessions_rejected=acceptor.rejected,
+            connections=quic.connections,
+            connections_accepted=quic.accepted,
             half_open=quic.half_open,
             refused=quic.refused,
             retried=quic.retried,

@@ -62,3 +62,23 @@ async def test_refused():
             assert session.closed is None
             assert listener.statistics().half_open == 0
         nursery.cancel_scope.cancel()
+
+
+async def test_connections():
+    """Connections are counted while they are open, with a session or without, and those that were accepted for good."""
+    async with trio.open_nursery() as nursery:
+        serve = partial(moqt.serve, handler, "127.0.0.1", 0, certificate=CERTIFICATE)
+        listener = await nursery.start(serve)
+
+        def numbers():
+            found = listener.statistics()
+            return found.connections, found.connections_accepted, found.half_open, found.sessions
+
+        assert numbers() == (0, 0, 0, 0)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(first_flight(listener.port), ("127.0.0.1", listener.port))
+            await eventually(lambda: numbers() == (1, 0, 1, 0))
+        async with moqt.connect(f"moqt://127.0.0.1:{listener.port}/", fingerprint=CERTIFICATE.fingerprint):
+            await eventually(lambda: numbers() == (2, 1, 1, 1))
+        await eventually(lambda: numbers() == (1, 1, 1, 0))
+        nursery.cancel_scope.cancel()
