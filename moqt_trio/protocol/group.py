@@ -62,13 +62,6 @@ class GroupReceiver(StreamMachine):
         self._head: StreamBuffer | None = StreamBuffer()
         self.frames: FrameDecoder | None = None
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes that arrived and are in no event yet: of a header or a frame that is not complete."""
-        if self.frames is not None:
-            return self.frames.pending_bytes
-        return len(self._head) if self._head is not None else 0
-
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
         if self.frames is None:
             data = self._read_header_untrusted(data, events)

@@ -95,11 +95,6 @@ class ReceiveStream(AnyStream):
         return f"<{type(self).__name__} {self.stream_id} receive={self._receive_state.value}>"
 
     @property
-    def receive_state(self) -> ReceiveState:
-        """The state of the half."""
-        return self._receive_state
-
-    @property
     def receive_ended(self) -> bool:
         """True once the peer's FIN was read or its reset arrived, or this side stopped the half."""
         return self._refused or not (self._receive_state is _RECV or self._receive_state is _DATA_RECVD)

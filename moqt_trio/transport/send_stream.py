@@ -73,11 +73,6 @@ class SendStream(AnyStream):
         return f"<{type(self).__name__} {self.stream_id} send={self._send_state.value}>"
 
     @property
-    def send_state(self) -> SendState:
-        """The state of the half."""
-        return self._send_state
-
-    @property
     def send_ended(self) -> bool:
         """True once this side finished or reset the half, or the peer stopped it."""
         return not (self._send_state is _SEND or self._send_state is _READY)

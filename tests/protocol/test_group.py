@@ -53,11 +53,11 @@ def test_one_event_for_each_chunk_with_frames(name):
     data = bytes.fromhex(GROUP[name])
     head = HEADER[name]
     assert stream.receive_data(data[: head - 1], False) == []
-    assert stream.machine.pending_bytes == head - 2
+    assert stream.machine.frames is None
     assert stream.receive_data(data[head - 1 : head], False) == [GroupStarted(0, 4, 0)]
-    assert stream.machine.pending_bytes == 0
+    assert stream.machine.frames.pending_bytes == 0
     assert stream.receive_data(data[head : head + 2], False) == []
-    assert stream.machine.pending_bytes == 2
+    assert stream.machine.frames.pending_bytes == 2
     assert stream.receive_data(data[head + 2 :], False) == [FramesReceived(frames_of(name))]
     assert stream.receive_data(b"", False) == []
     assert stream.receive_data(b"", True) == [GroupFinished()]
@@ -231,7 +231,7 @@ def test_a_released_group_ignores_its_input_and_holds_nothing(name):
         stream.receive_data(bytes.fromhex(GROUP[name])[:cut], False)
         stream.release()
         stream.release()
-        assert stream.machine.pending_bytes == 0
+        assert stream.machine.frames is stream.machine._head is None
         assert stream.receive_data(b"\xff" * 9, True) == stream.receive_reset(1) == []
 
 

@@ -96,12 +96,13 @@ async def test_one_reader_at_a_time(queue):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
-        assert queue.awaited
         with pytest.raises(trio.BusyResourceError):
             await queue.receive()
         queue.put(5)
     assert received == [5]
-    assert not queue.awaited
+    queue.put(6)
+    await read()
+    assert received == [5, 6]
 
 
 @pytest.mark.parametrize("waiting", [True, False])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import trio
 
@@ -48,6 +50,12 @@ class Backend(StreamBackend):
         self.asked.append("done")
 
 
+def shows(stream, state):
+    """Return whether a half is in a state, as a log shows it."""
+    half = "send" if isinstance(state, SendState) else "receive"
+    return re.search(rf"\b{half}={state.value}( \w+=|>)", repr(stream)) is not None
+
+
 @pytest.mark.parametrize(
     ("states", "table"), [(ReceiveState, receive_stream.TRANSITIONS), (SendState, send_stream.TRANSITIONS)]
 )
@@ -92,7 +100,7 @@ def test_sending_half(kind, state, event):
     stream = kind(Backend(), 0)
     for step in REACH_SEND[state]:
         SEND_EVENTS[step](stream)
-    assert stream.send_state is state
+    assert shows(stream, state)
     expected = SENT[state][list(SEND_EVENTS).index(event)]
     if expected is REFUSED:
         with pytest.raises(trio.ClosedResourceError):
@@ -100,7 +108,7 @@ def test_sending_half(kind, state, event):
         expected = state
     else:
         SEND_EVENTS[event](stream)
-    assert stream.send_state is expected
+    assert shows(stream, expected)
     assert stream.send_ended == (expected not in (READY, SEND))
 
 
@@ -126,7 +134,7 @@ def test_receiving_half(kind, handled, stopped, end):
     RECEIVE_EVENTS["data"](stream)
     if stopped:
         stream.stop(9)
-        assert stream.receive_state is ReceiveState.RECV
+        assert shows(stream, ReceiveState.RECV)
         assert stream.receive_ended
     RECEIVE_EVENTS[end](stream)
     known = handled or stopped
@@ -134,11 +142,11 @@ def test_receiving_half(kind, handled, stopped, end):
         "fin": (ReceiveState.DATA_RECVD, ReceiveState.DATA_READ),
         "reset": (ReceiveState.RESET_RECVD, ReceiveState.RESET_READ),
     }
-    assert stream.receive_state is ends[end][known]
+    assert shows(stream, ends[end][known])
     RECEIVE_EVENTS["reset"](stream)
-    assert stream.receive_state is ends[end][known]
+    assert shows(stream, ends[end][known])
     stream.stop(1)
-    assert stream.receive_state is ends[end][True]
+    assert shows(stream, ends[end][True])
     arrived = 6 if end == "fin" else 3
     assert sum(each[1] for each in backend.asked if each[0] == "consumed") == arrived
     assert backend.asked.count("done") == 1

@@ -128,11 +128,6 @@ class ReceiveQueue(Generic[T]):
         """True when a reader need not wait: the queue has ended, or everything that can arrive for now has arrived."""
         return self.state is not QueueState.OPEN and self.state is not QueueState.UNOPENED
 
-    @property
-    def awaited(self) -> bool:
-        """True while a reader waits for an item."""
-        return self._waiter is not None
-
     def _wake(self) -> None:
         if self._waiter is not None:
             self._waiter.set()

@@ -167,7 +167,6 @@ class _SessionRequest:
             self._fail(VersionUnsupported(message, offered=self._protocols), H3Error.WEBTRANSPORT_ALPN_ERROR)
             return
         session = WebTransportSession(self._demux, exchange, self._request, self._limits)
-        session.headers = headers
         exchange.owner = session
         self._demux.sessions[session.session_id] = session
         session.establish(chosen)

@@ -46,7 +46,6 @@ class WebTransportSession(Connection):
     Attributes:
         session_id: The id of the CONNECT stream.
         origin: The `origin` field of the request, where there was one.
-        headers: The request's fields on a server, the answer's on a client.
     """
 
     kind: Literal["quic", "webtransport", "memory"] = "webtransport"
@@ -61,7 +60,6 @@ class WebTransportSession(Connection):
         self.path = text(request, b":path")
         self.authority = text(request, b":authority")
         self.origin = text(request, b"origin")
-        self.headers = request
         self.established = False
         prefix = varint.encode(self.session_id)
         self._bidi_prefix = varint.encode(BIDI_WEBTRANSPORT) + prefix
