@@ -134,6 +134,9 @@ class Limits:
     max_half_open: int = attrs.field(default=512, validator=_positive)
     """Incomplete handshakes that one listener holds; from half of it on new clients must prove their address. Stops a
     flood from spoofed addresses."""
+    max_resets_per_second: int = attrs.field(default=1000, validator=_positive)
+    """Stateless resets that one listener sends in a second, for packets of connections that it does not know. Stops a
+    flood of such packets from taking its time, and from using it against spoofed addresses."""
     max_sessions: int = attrs.field(default=16, validator=_positive)
     """WebTransport sessions on one connection. Stops one client from running as many handlers as it likes."""
     max_header_bytes: int = attrs.field(default=64 * KIB, validator=_positive)

@@ -14,7 +14,7 @@ import moqt_trio as moqt
 from moqt_trio.certificates import certificate as clock
 from moqt_trio.certificates import store as store_module
 from moqt_trio.certificates.certificate import development_certificate, utc_now
-from moqt_trio.server.identity import Identity
+from moqt_trio.server.identity import Identity, stored_reset_key
 
 
 async def hello(scope, receive, send):
@@ -149,3 +149,50 @@ async def test_given():
     """A certificate that was given is shown as it is."""
     certificate = development_certificate()
     assert Identity(certificate).current() is certificate
+
+
+class TestResetKey:
+    """The key for stateless resets outlives the process."""
+
+    def test_it_is_kept(self, tmp_path, monkeypatch):
+        """Every server of the account has the same key, in a file that only the account can read."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        key = stored_reset_key()
+        assert len(key) == 32
+        assert stored_reset_key() == key
+        (path,) = (tmp_path / "moqt-trio").iterdir()
+        assert path.read_bytes() == key
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+
+    def test_a_damaged_file_is_replaced(self, tmp_path):
+        """A file that holds no key, after a full disk say, is written anew."""
+        store = moqt.DevelopmentCertificates(tmp_path)
+        tmp_path.chmod(0o700)
+        (tmp_path / "stateless-reset.key").write_bytes(b"short")
+        key = store.reset_key()
+        assert len(key) == 32
+        assert store.reset_key() == key
+
+    def test_certificates_leave_it_alone(self, tmp_path):
+        """Certificates that are renewed do not touch the key, nor does the key touch them."""
+        store = moqt.DevelopmentCertificates(tmp_path / "store")
+        key = store.reset_key()
+        assert store.fingerprints() == ()
+        certificate = store.renew()
+        assert store.reset_key() == key
+        assert store.fingerprints() == (certificate.fingerprint,)
+
+    def test_without_a_directory(self, tmp_path, monkeypatch, caplog):
+        """A server that can keep no key has a random one, and says what that costs."""
+        (tmp_path / "moqt-trio").write_text("in the way")
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        caplog.set_level("INFO", "moqt_trio")
+        assert len(stored_reset_key()) == 32
+        assert stored_reset_key() != stored_reset_key()
+        assert "clients will not notice a restart at once" in caplog.text
+
+    async def test_a_given_key_is_checked(self):
+        """A key that could be guessed is a ValueError before anything is bound."""
+        with pytest.raises(ValueError, match="reset_key must have at least 32 bytes, not 6"):
+            await moqt.serve(moqt.Router({}), "localhost", 0, reset_key=b"secret")

@@ -29,7 +29,7 @@ MEMBERS = {
     "CertificateUnusable": "",
     "ConnectError": "",
     "ConnectTimeout": "",
-    "DevelopmentCertificates": "current directory fingerprints hosts renew stored",
+    "DevelopmentCertificates": "current directory fingerprints hosts renew reset_key stored",
     "DroppedGroups": "code first last",
     "FetchReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
     "Frame": "payload timestamp",

@@ -28,6 +28,8 @@ RENEW_BEFORE_DAYS = 2
 """A development certificate with fewer days left is replaced: enough for clients that pinned it to learn the next one,
 few enough to make use of the fourteen that a browser allows."""
 
+_RESET_KEY_NAME = "stateless-reset.key"
+_RESET_KEY_BYTES = 32
 _STORED_NAME = re.compile(r"[0-9a-f]{64}\.pem")
 
 
@@ -193,12 +195,33 @@ class DevelopmentCertificates:
             if key.public_key() == certificate.public_key():
                 yield certificate, key
 
+    def reset_key(self) -> bytes:
+        """Return the secret of this account's servers for stateless resets; it is made when there is none.
+
+        A server that has it after a restart ends the sessions that it had before; see `serve(reset_key=…)`.
+
+        Raises:
+            CertificateUnusable: The directory cannot be used, or belongs to another account.
+        """
+        path = self.directory / _RESET_KEY_NAME
+        try:
+            self._make_directory()
+            if not path.exists() or path.stat().st_size != _RESET_KEY_BYTES:
+                write_whole(path, os.urandom(_RESET_KEY_BYTES))
+            # Another server may have made one at the same time: the file has the last.
+            return path.read_bytes()
+        except OSError as error:
+            raise unusable("use", path, error) from error
+
+    def _make_directory(self) -> None:
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        self._refuse_foreign_directory()
+
     def _store(self, certificate: Certificate) -> None:
         path = self.directory / f"{certificate.fingerprint.hex()}.pem"
         try:
-            self.directory.parent.mkdir(parents=True, exist_ok=True)
-            self.directory.mkdir(mode=0o700, exist_ok=True)
-            self._refuse_foreign_directory()
+            self._make_directory()
             # The key first: a certificate that can be seen has its key beside it.
             write_whole(path.with_suffix(".key"), certificate.private_key_pem())
             write_whole(path, certificate.certificate_pem())

@@ -1,15 +1,18 @@
-"""The certificate that a server shows: it may be renewed while the server runs."""
+"""The certificate that a server shows, which may be renewed while it runs, and its key for stateless resets."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from typing import TypeAlias
 
 import trio
 
 from ..certificates import Certificate, DevelopmentCertificates
+from ..errors import CertificateUnusable
 from ..transport.quic.settings import ServerIdentity
+from ..transport.quic.stateless_reset import RESET_KEY_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +23,15 @@ not block."""
 _CHECK_S = 60.0
 """Seconds after which the remaining days of a development certificate are checked again. The check reads the store's
 files, which would be too much for each connection; a certificate is renewed days before it expires."""
+
+
+def stored_reset_key() -> bytes:
+    """Return the key for stateless resets that the account keeps, or a random one where it cannot keep any."""
+    try:
+        return DevelopmentCertificates().reset_key()
+    except CertificateUnusable as error:
+        logger.info("clients will not notice a restart at once, for the key of stateless resets is not kept: %s", error)
+        return os.urandom(RESET_KEY_BYTES)
 
 
 class Identity:

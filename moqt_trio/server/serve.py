@@ -21,7 +21,7 @@ from ..url import canonical_path
 from ..wire import dialect as dialects
 from .acceptor import Acceptor, WebApplication
 from .admission import Admission
-from .identity import CertificateSource, Identity
+from .identity import CertificateSource, Identity, stored_reset_key
 from .routing import Router, SessionHandler
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ async def serve(
     app: AsgiApplication | None = None,
     config: HttpConfig | None = None,
     limits: Limits | None = None,
+    reset_key: bytes | None = None,
     task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen on one UDP port for raw QUIC and WebTransport until cancelled or closed.
@@ -193,10 +194,13 @@ async def serve(
         config: Hypercorn's settings for them: access log, answer headers, timeouts. Its settings for addresses,
             certificates and workers are ignored.
         limits: The bounds of the listener and of each session.
+        reset_key: A secret of at least 32 bytes, the same after a restart: clients of sessions that the server had
+            before are told at their next packet that these have ended. None takes one that is kept in the user's state
+            directory. Servers at different addresses may share it.
 
     Raises:
         OSError: The address cannot be bound.
-        ValueError: An unknown version, or something that is no origin or no authority.
+        ValueError: An unknown version, something that is no origin or no authority, or a reset key that is too short.
         CertificateUnusable: There is no certificate to begin with.
         RuntimeError: The application refused to start.
     """
@@ -207,7 +211,10 @@ async def serve(
     acceptor = Acceptor(router, offered, limits, Admission(origins, authorities))
     server = _Server(acceptor, Identity(certificate), limits)
     settings = ServerSettings(
-        alpns=(*protocols(offered, webtransport=False), "h3"), identity=server.identity, limits=limits
+        alpns=(*protocols(offered, webtransport=False), "h3"),
+        identity=server.identity,
+        limits=limits,
+        reset_key=stored_reset_key() if reset_key is None else reset_key,
     )
     try:
         async with open_unwrapping_nursery() as outer, AsyncExitStack() as stack:

@@ -22,6 +22,7 @@ from moqt_trio.transport.quic.aioquic.engine import AioquicEngine
 from moqt_trio.transport.quic.aioquic.packets import AioquicFactory
 from moqt_trio.transport.quic.aioquic.patched import ACK_ONLY_PACKETS, FLUSH_PACKETS, PACER_BURST, PatchedConnection
 from moqt_trio.transport.quic.engine import EngineHandler
+from moqt_trio.transport.quic.stateless_reset import reset_token
 from tests.transport.quic_pair import ALPN, IDENTITY, client_settings, server_settings
 
 CLIENT = ("127.0.0.1", 1)
@@ -123,7 +124,8 @@ def stock() -> QuicConnection:
         "_ack_delay", "_close_event", "_crypto_streams", "_datagrams_pending", "_events", "_handshake_complete",
         "_handshake_confirmed", "_handshake_done_pending", "_host_cids", "_is_client", "_local_max_data",
         "_local_max_streams_bidi", "_local_max_streams_uni", "_loss", "_max_datagram_size", "_network_paths",
-        "_peer_cid", "_ping_pending", "_probe_pending", "_remote_max_datagram_frame_size", "_remote_max_idle_timeout",
+        "_peer_cid", "_peer_cid_available",
+        "_ping_pending", "_probe_pending", "_remote_max_datagram_frame_size", "_remote_max_idle_timeout",
         "_remote_max_streams_bidi", "_remote_max_streams_uni",
         "_retire_connection_ids", "_spaces", "_state", "_streams",
         "_streams_blocked_pending", "_streams_queue",
@@ -138,6 +140,7 @@ def test_private_attributes(name):
     ("name", "parameters"),
     [
         ("_initialize", ["peer_cid"]),
+        ("_replenish_connection_ids", []),
         ("_close_begin", ["is_initiator", "now"]),
         ("_write_application", ["builder", "network_path", "now"]),
         ("_write_connection_limits", ["builder", "space"]),
@@ -150,6 +153,26 @@ def test_private_attributes(name):
 def test_overridden_methods(name, parameters):
     """The methods that the engine overrides or calls take what they took."""
     assert list(inspect.signature(getattr(QuicConnection, name)).parameters)[1:] == parameters
+
+
+def test_stateless_reset():
+    """Every id of a server has the token that its key gives; only that of the id in use ends the client."""
+    pair = Pair()
+    client, server = quic_of(pair.client), quic_of(pair.server)
+    ids = {cid.cid: cid.stateless_reset_token for cid in server._host_cids}
+    assert len(ids) == 8
+    assert all(reset_token(server._reset_key, cid) == token for cid, token in ids.items())
+    known = [client._peer_cid, *client._peer_cid_available]
+    assert {cid.cid: cid.stateless_reset_token for cid in known} == ids
+    for cid in known[1:]:
+        pair.client.receive_datagram_untrusted(bytes([0x40, *bytes(24)]) + cid.stateless_reset_token, SERVER, pair.now)
+    pair.client.deliver_events()
+    assert pair.client.termination is None
+    pair.client.receive_datagram_untrusted(bytes([0x40, *bytes(24)]) + ids[known[0].cid], SERVER, pair.now)
+    pair.client.deliver_events()
+    assert pair.client.termination is not None
+    assert (pair.client.termination.by_peer, pair.client.termination.idle) == (True, False)
+    assert pair.client.datagrams_to_send(pair.now) == []
 
 
 def test_parts_of_streams():

@@ -4,7 +4,8 @@ One task per socket reads; it feeds the engines synchronously and awaits nothing
 a task that sends and keeps the time, and, once its handshake is complete, one that runs the handler.
 
 A connection that has ended leaves a record for its closing period: packets that still arrive for its ids are answered
-with the packets that closed it, or dropped (RFC 9000, section 10.2).
+with the packets that closed it, or dropped (RFC 9000, section 10.2). Packets for ids that no connection has are
+answered with a stateless reset: they are of connections that an earlier process had, or whose record has gone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ...tasks import consists_of
 from ..sockets import MIN_PACKET, Address, UdpSocket, bind_udp, packet_size, plain_address
 from .connection import QuicConnection
 from .engine import CONNECTION_ID_BYTES, EngineFactory, LongHeader, Validated
+from .stateless_reset import StatelessResets, key_of_listener
 
 if TYPE_CHECKING:
     from .settings import ServerSettings
@@ -89,7 +91,9 @@ class QuicListener:
         self.port = self.addresses[0][1]
         self._handler = handler
         self._sockets = sockets
-        self._settings = settings
+        key = key_of_listener(settings.reset_key, self.addresses)
+        self._settings = attrs.evolve(settings, reset_key=key)
+        self._resets = StatelessResets(key, settings.limits.max_resets_per_second)
         self._engine = engine
         self._routes: dict[bytes, QuicConnection] = {}
         self._connections: dict[QuicConnection, set[bytes]] = {}
@@ -158,7 +162,7 @@ class QuicListener:
             if len(data) > CONNECTION_ID_BYTES and not data[0] & _LONG_HEADER:
                 connection = routes.get(data[1 : 1 + CONNECTION_ID_BYTES])
                 if connection is None:
-                    self._answer_closed(sock, data[1 : 1 + CONNECTION_ID_BYTES])
+                    self._answer_unknown(sock, data, address, now)
             elif data:
                 try:
                     connection = self._route_long_untrusted(sock, data, address, now)
@@ -244,6 +248,14 @@ class QuicListener:
         assert self._tasks is not None
         self._tasks.start_soon(connection.run)
         return connection
+
+    def _answer_unknown(self, sock: UdpSocket, data: bytes, address: Address, now: float) -> None:
+        """Answer a packet with a short header whose id no connection has."""
+        connection_id = data[1 : 1 + CONNECTION_ID_BYTES]
+        if connection_id in self._closing_routes:
+            self._answer_closed(sock, connection_id)
+        elif (reset := self._resets.answer(data, connection_id, now)) is not None:
+            sock.send(reset, address)
 
     def _answer_closed(self, sock: UdpSocket, connection_id: bytes) -> None:
         closing = self._closing_routes.get(connection_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import attrs
 
 from ...limits import Limits
 from ..sockets import MIN_PACKET
+from .stateless_reset import RESET_KEY_BYTES
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -22,6 +24,11 @@ its congestion window starts with ten packets, and its pacer sends in steps of o
 def _packet_size(instance: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:
     if value is not None and not MIN_PACKET <= value <= MAX_PACKET:
         raise ValueError(f"{attribute.name} must be in {MIN_PACKET} … {MAX_PACKET}, not {value}")
+
+
+def _reset_key(instance: object, attribute: attrs.Attribute[bytes], value: bytes) -> None:
+    if len(value) < RESET_KEY_BYTES:
+        raise ValueError(f"{attribute.name} must have at least {RESET_KEY_BYTES} bytes, not {len(value)}")
 
 
 @attrs.frozen
@@ -76,9 +83,13 @@ class ServerSettings:
         identity: Returns the certificate to show; called for each new connection, so that it can be renewed.
         limits: The bounds of each connection, and of the listener.
         max_datagram_size: Bytes of the largest UDP payload to send; None chooses by the peer's address.
+        reset_key: The secret behind the tokens of stateless resets; a random one ends with the process.
     """
 
     alpns: tuple[str, ...]
     identity: Callable[[], ServerIdentity]
     limits: Limits = attrs.field(factory=Limits)
     max_datagram_size: int | None = attrs.field(default=None, validator=_packet_size)
+    reset_key: bytes = attrs.field(
+        factory=lambda: os.urandom(RESET_KEY_BYTES), validator=_reset_key, repr=False, kw_only=True
+    )

@@ -82,6 +82,7 @@ def server_engine(
         original_destination_connection_id=validated.original_destination_id if validated else header.destination_id,
         retry_source_connection_id=validated.retry_source_id if validated else None,
     )
+    quic.use_reset_key(settings.reset_key)
     return AioquicEngine(quic, limits, handler, address_validated=validated is not None)
 
 
@@ -138,6 +139,9 @@ class AioquicEngine(Engine):
 
     def receive_datagram_untrusted(self, data: bytes, address: Address, now: float) -> None:
         quic = self._quic
+        if quic.is_reset_untrusted(data):
+            quic.end_by_reset(now)
+            return
         quic.receive_datagram(data, address, now)
         if self._address_validated and quic._network_paths:
             # The token of a Retry has proved the address already (RFC 9000, section 8.1.2).

@@ -42,6 +42,8 @@ them.
     Tests: `test_a_side_that_only_receives_keeps_few_packets`, `test_a_peer_that_acknowledges_nothing`.
 11. ALPN. A client learns only that no protocol is shared. `close` adds what this server speaks.
 
+12. Stateless reset: see `resets.py`.
+
 All of it runs in the task that calls the engine; nothing here waits or reads a clock.
 """
 
@@ -53,7 +55,6 @@ from typing import TYPE_CHECKING
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
     MAX_STREAM_DATA_FRAME_CAPACITY,
-    QuicConnection,
     QuicNetworkPath,
     QuicReceiveContext,
 )
@@ -64,6 +65,7 @@ from aioquic.quic.stream import QuicStream, QuicStreamSender
 from aioquic.tls import Epoch
 
 from .quiet import QuietLogger
+from .resets import ResettableConnection
 from .signatures import allow_p521
 from .streams import BoundedReceiver, Credit, StreamLimit, any_frames
 
@@ -202,7 +204,7 @@ class _Pacer(QuicPacketPacer):
         self.bucket_max = max(self.bucket_max, PACER_BURST)
 
 
-class PatchedConnection(QuicConnection):
+class PatchedConnection(ResettableConnection):
     """aioquic's connection with the patches of this file.
 
     Attributes:
