@@ -310,7 +310,6 @@ SHORT_FILES: dict[str, str] = {
     "moqt_trio.client.backoff": "a subject of its own: a public value that the reconnect loop is given",
     "moqt_trio.frame": "an interface: the one type that passes from the decoder to the application",
     "moqt_trio.http.asyncio_app": "trio_asyncio is imported in this file only",
-    "moqt_trio.http.settings": "hypercorn's settings, for HTTP/3 and for TCP",
     "moqt_trio.protocol.goaway": "a subject that has its file beside the other kinds of streams",
     "moqt_trio.transport.quic.aioquic.quiet": "aioquic's logger, apart from its connection",
     "moqt_trio.transport.quic.aioquic.resets": "stateless reset, apart from the patches for streams",

@@ -142,7 +142,7 @@ async def serve(options: Options) -> None:
             router = moqt.Router({ROUTE: echo}, default=ROUTE)
             listener = await nursery.start(listen, router, options.host, options.port)
             page.pin_certificate_of(listener, options.certificate)
-            nursery.start_soon(reload_on_hangup, options.certificate, logger)
+            await nursery.start(reload_on_hangup, options.certificate, logger)
             for url in listener.urls:
                 print(f"listening on {url}", flush=True)
             print(f"fingerprint sha256 {listener.fingerprint}", flush=True)

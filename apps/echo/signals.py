@@ -26,12 +26,25 @@ async def cancel_on_signal(scope: trio.CancelScope, signals: AsyncIterator[int])
     scope.cancel()
 
 
-async def reload_on_hangup(certificate: moqt.CertificateFiles | None, logger: logging.Logger) -> None:
-    """Read the certificate's files again at each SIGHUP: connections that begin afterwards get the new certificate."""
-    if certificate is None or not hasattr(signal, "SIGHUP"):
+async def reload_on_hangup(
+    certificate: moqt.CertificateFiles | None,
+    logger: logging.Logger,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Read the certificate's files again at each SIGHUP: connections that begin afterwards get the new certificate.
+
+    A server that was given no files goes on, too: SIGHUP would end it otherwise.
+    """
+    if not hasattr(signal, "SIGHUP"):
+        task_status.started()
         return
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
         async for _ in signals:
+            if certificate is None:
+                logger.info("there is no --cert to read again")
+                continue
             try:
                 certificate.reload()
             except moqt.CertificateUnusable as error:

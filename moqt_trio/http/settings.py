@@ -18,6 +18,19 @@ _ALT_SVC_S = 24 * 60 * 60
 """Seconds for which a browser remembers that there is HTTP/3: a day, the default of RFC 7838, section 3.1."""
 
 
+class _ServerNames(list[str]):
+    """Server names, of which one without a port is good for every port: hypercorn compares whole texts."""
+
+    def __contains__(self, authority: object) -> bool:
+        if not isinstance(authority, str):
+            return False
+        host, separator, port = authority.lower().rpartition(":")
+        if not separator or not port.isdecimal():
+            host, separator, port = authority.lower(), "", ""
+        host = host.removesuffix(".")
+        return any(name.lower() in (host, f"{host}{separator}{port}") for name in self)
+
+
 def base_settings(config: Config | None) -> Config:
     """Return settings to derive others from; the given ones are not changed.
 
@@ -31,7 +44,9 @@ def base_settings(config: Config | None) -> Config:
         raise ValueError("client certificates are not supported: leave ca_certs and verify_mode out of the config")
     # Created once: each copy would open the log files again.
     _ = config.log
-    return copy.copy(config)
+    config = copy.copy(config)
+    config.server_names = _ServerNames(config.server_names)
+    return config
 
 
 def alt_svc(base: Config, port: int) -> bytes:

@@ -200,12 +200,18 @@ async def serve(
 
     Raises:
         OSError: The address cannot be bound.
-        ValueError: An unknown version, something that is no origin or no authority, or a reset key that is too short.
+        TypeError: The port is no number.
+        ValueError: An unknown version, something that is no port, no origin or no authority, or a reset key that is too
+            short.
         CertificateUnusable: There is no certificate to begin with.
         RuntimeError: The application refused to start.
     """
     if not isinstance(router, Router):
         router = Router({"/": router}, default="/")
+    if not isinstance(port, int):
+        raise TypeError(f"a port is a number, not {port!r}")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"a port is a number from 0 to 65535, not {port}")
     offered = dialects.resolve(versions)
     limits = limits or Limits()
     acceptor = Acceptor(router, offered, limits, Admission(origins, authorities))

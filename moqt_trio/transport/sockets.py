@@ -222,8 +222,10 @@ def _bind(family: int, host: str, port: int, kind: socket.SocketKind) -> socket.
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if host else 0)
         sock.bind((host, port))
-    except OSError as error:
+    except BaseException as error:
         sock.close()
+        if not isinstance(error, OSError):
+            raise
         shown = f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
         name = "TCP" if kind == socket.SOCK_STREAM else "UDP"
         number = error.errno or 0

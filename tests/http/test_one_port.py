@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,6 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 
 import moqt_trio as moqt
+from moqt_trio.transport.sockets import bind_tcp
 from tests.http.serving import CERTIFICATE, body_of, curl, fields_of, open_tls, read_all, records_of, serving
 from tests.peers.aioquic_http3 import connect_http3
 
@@ -331,3 +333,50 @@ async def test_alpn(life):
         async with stream:
             await stream.send_all(b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert b"hello over 1.1" in await read_all(stream)
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2", "3"])
+@pytest.mark.parametrize(
+    ("names", "known"),
+    [(["localhost"], True), (["LocalHost"], True), (["localhost:{port}"], True), (["localhost:1", "other"], False)],
+)
+async def test_server_names(life, version, names, known):
+    """A server name without a port is good for every port, and one with a port for that one."""
+    config = Config()
+    config.server_names = list(names)
+    async with serving(life.app, config=config) as probe:
+        # A name with the port is known only once the port is.
+        port = probe.port
+    config.server_names = [name.format(port=port) for name in names]
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(
+            lambda task_status: moqt.serve(
+                moqt.Router({}),
+                "localhost",
+                port,
+                app=life.app,
+                config=config,
+                certificate=CERTIFICATE,
+                task_status=task_status,
+            )
+        )
+        if version == "3":
+            async with connect_http3(port) as peer:
+                status = await peer.status(peer.request("/hello", authority=f"localhost:{port}"))
+        else:
+            status = int((await curl(f"https://localhost:{port}/hello", version)).split()[1])
+        await listener.aclose(grace=0)
+    assert status == (200 if known else 421 if version == "3" else 404)
+
+
+@pytest.mark.parametrize(
+    ("port", "error"), [("4443", TypeError), (4443.0, TypeError), (70000, ValueError), (-1, ValueError)]
+)
+@pytest.mark.parametrize("with_app", [True, False])
+async def test_no_port(life, port, error, with_app):
+    """What is no port is refused by name, and leaves no socket behind, which would be a ResourceWarning."""
+    with pytest.raises(error, match="a port is a number"):
+        await moqt.serve(moqt.Router({}), "localhost", port, app=life.app if with_app else None)
+    with pytest.raises((TypeError, OverflowError)):
+        await bind_tcp("localhost", port)
+    gc.collect()

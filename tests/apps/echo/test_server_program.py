@@ -144,6 +144,15 @@ def test_certificate_files_are_read_again(tmp_path):
     assert f"ERROR apps.echo.server: the certificate stays as it was: {paths[0]} holds no certificate in PEM" in line
 
 
+def test_hangup_without_certificate_files():
+    """SIGHUP does not end a server that was given no certificate files either."""
+    with running_server() as server:
+        server.process.send_signal(signal.SIGHUP)
+        assert run_client("--url", server.urls["moqt"], "--count", "1").code == 0
+        server.process.send_signal(signal.SIGTERM)
+        assert outcome(server.process).code == 0
+
+
 def test_port_in_use():
     """A port that is taken ends a second server with 1 and one line that says what to do; the first one goes on."""
     with running_server() as server:
