@@ -41,6 +41,9 @@ _MAX_PAYLOAD = 65535
 _LOOPBACK_PACKET = 1452
 """Bytes of a packet on loopback: what an Ethernet frame leaves after IPv6 and UDP headers, which every implementation
 accepts. Fewer and larger packets cost less, but some peers cannot take them."""
+_NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.EINVAL})
+"""What a send, a bind or a connect fails with when a host has lost the address or the route. Linux has EINVAL for a
+datagram from an IPv4 address that is gone."""
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
 _ANCILLARY_BYTES = 64
 """Bytes of ancillary data that are read: an IPV6_PKTINFO takes 20, and its header 16 (RFC 3542, section 6)."""
@@ -70,11 +73,14 @@ class UdpSocket:
 
     Attributes:
         address: What it is bound to.
+        gone: True when a datagram could not leave, because this host has the address no more or no route from it to the
+            peer. Only for a socket with a peer.
         wait_writable: Waits until the socket's buffer has room.
     """
 
     def __init__(self, sock: socket.socket, *, peer: Address | None = None) -> None:
         self.address: Address = sock.getsockname()
+        self.gone = False
         self._peer = peer
         self._socket = sock
         self._wildcard = peer is None and self.address[0] in _WILDCARDS and _ask_for_local_address(sock)
@@ -128,9 +134,25 @@ class UdpSocket:
                 self._socket.sendto(data, address)
         except BlockingIOError:
             return False
-        except OSError:
+        except OSError as error:
+            if self._peer is not None and error.errno in _NO_WAY and not self.gone:
+                self.gone = not self._has_way()
             # An unreachable network, a firewall, a refused port: loss recovery and timeouts deal with all of them.
             return True
+        return True
+
+    def _has_way(self) -> bool:
+        """Return whether datagrams can leave from the address for the peer: the error of a send may be from ICMP.
+
+        ICMP can be forged, and ends nothing (RFC 9000, section 14.2.1). It reaches no socket that has sent nothing.
+        """
+        assert self._peer is not None
+        with socket.socket(self._socket.family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((self.address[0], 0, *self.address[2:]))
+                probe.connect(self._peer)
+            except OSError as error:
+                return error.errno not in _NO_WAY
         return True
 
     def close(self) -> None:

@@ -268,6 +268,9 @@ class QuicConnection(StreamHost, EngineHandler):
         if datagrams:
             self._transmit(datagrams)
             self._last_flush = now
+            if self._socket.gone:
+                self.lose("this host has lost the address or the route by which it reached the peer")
+                return
         if engine.termination is not None:
             self._end()
             return
