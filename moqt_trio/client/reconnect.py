@@ -89,6 +89,8 @@ async def stay_connected(
     - A handler that returns ends the call, which returns what the handler returned, unless the server had asked for
       this session to end. Then only the session ends: a server that shuts down ends its tracks, and the handler may
       have taken this for the end of its work. A handler that is done cancels a scope around the call.
+    - A handler that returns None on a session that was lost, as with `await session.wait_closed()` as its last line,
+      does not end the call: this counts as a loss. A session that the handler itself closed is not lost.
     - An exception of a handler cancels everything and is raised as it is, except when it only reports the end of the
       session: `SessionClosed` on one that was lost, and `SessionClosed`, `StreamReset` or `GoingAway` on one that the
       server had asked to end.
@@ -200,6 +202,12 @@ class _Attempt:
     def going_away(self) -> bool:
         """Whether the server sent a GOAWAY, even if `wait_goaway` has not returned yet."""
         return received_goaway(self.session) is not None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the session ended without this side closing it."""
+        closed = self.session.closed
+        return isinstance(closed, SessionClosed) and (closed.by_peer or closed.local_code is None)
 
     def record_reason(self) -> None:
         """Record why a next session is needed: a GOAWAY or the end of this one. Only the first reason counts."""
@@ -314,7 +322,8 @@ class ReconnectLoop(Generic[T]):
             self._search.cancel()
 
     def _handler_returned(self, attempt: _Attempt, value: T) -> None:
-        if attempt.going_away or attempt.replaced:
+        # None is no result: a handler whose last line is `wait_closed` returns on a loss, too.
+        if attempt.going_away or attempt.replaced or (value is None and attempt.lost):
             attempt.record_reason()
         else:
             self._results.append(value)

@@ -91,6 +91,38 @@ class TestLosing:
         assert network.now() == 2.0
         assert len(network.attempts) == 2
 
+    async def test_a_handler_that_only_waits_for_the_end(self, autojump_clock):
+        """A handler that returns None after a loss, as with `wait_closed` as its last line, gets the next session."""
+
+        async def handler(session: moqt.Session) -> None:
+            await session.wait_closed()
+
+        network = Network({A: [closes(after=0.5), closes(after=0.5), stay]})
+        with trio.move_on_after(60) as scope:
+            await connected(network, handler)
+        assert scope.cancelled_caught
+        assert [at for at, _ in network.attempts] == [0.0, 1.5, 4.0]
+
+    async def test_a_handler_that_only_waits_for_the_end_without_retries(self, autojump_clock):
+        """Where no attempt is to follow, the loss is raised, and not taken for the end of the work."""
+
+        async def handler(session: moqt.Session) -> None:
+            await session.wait_closed()
+
+        with pytest.raises(moqt.SessionClosed, match="enough"):
+            await connected(Network({A: [closes()]}), handler, retry=None)
+
+    async def test_a_session_that_the_handler_closed(self, autojump_clock):
+        """A handler that closes its session is done, even if it returns None."""
+
+        async def handler(session: moqt.Session) -> None:
+            session.close()
+            await session.wait_closed()
+
+        network = Network({A: [stay]})
+        assert await connected(network, handler) is None
+        assert len(network.attempts) == 1
+
     async def test_done_after_all_without_retries(self, autojump_clock):
         """That holds where there are none, too."""
 
