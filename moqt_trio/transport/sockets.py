@@ -41,9 +41,8 @@ _MAX_PAYLOAD = 65535
 _LOOPBACK_PACKET = 1452
 """Bytes of a packet on loopback: what an Ethernet frame leaves after IPv6 and UDP headers, which every implementation
 accepts. Fewer and larger packets cost less, but some peers cannot take them."""
-_NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.EINVAL})
-"""What a send, a bind or a connect fails with when a host has lost the address or the route. Linux has EINVAL for a
-datagram from an IPv4 address that is gone."""
+_NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN})
+"""What a send, a bind or a connect fails with when a host has lost the address or the route."""
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
 _ANCILLARY_BYTES = 64
 """Bytes of ancillary data that are read: an IPV6_PKTINFO takes 20, and its header 16 (RFC 3542, section 6)."""
