@@ -104,6 +104,11 @@ class ReceiveStream(AnyStream):
         """True once the half has ended."""
         return self.receive_ended
 
+    @property
+    def unconsumed(self) -> int:
+        """Bytes that arrived, and for which the peer has got no credit yet."""
+        return self._unconsumed
+
     def _move_receive(self, state: ReceiveState) -> None:
         if state not in TRANSITIONS[self._receive_state]:
             raise AssertionError(f"{self!r} cannot become {state.value}")

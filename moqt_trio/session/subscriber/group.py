@@ -23,6 +23,8 @@ from ...frame import Frame
 from .receive_queue import QueueState, ReceiveQueue
 
 if TYPE_CHECKING:
+    from weakref import ref
+
     from ...transport.receive_stream import ReceiveStream
 
 _STATES = {
@@ -61,9 +63,13 @@ class GroupBuffer(ReceiveQueue[Frame]):
     Attributes:
         stream: As above.
         counts: As above.
+        reader: A reference to the reader of a group of a subscription, which is dead once the application dropped it.
+        sequence: The group's number; -1 for a fetch, which has no place in a subscription.
+        arrival: How many groups of the subscription began before it.
+        frames_read: Frames that were taken out.
     """
 
-    __slots__ = ("_advanced", "_partial", "_sizes", "counts", "stream")
+    __slots__ = ("_advanced", "_partial", "_sizes", "arrival", "counts", "frames_read", "reader", "sequence", "stream")
 
     def __init__(
         self,
@@ -76,6 +82,10 @@ class GroupBuffer(ReceiveQueue[Frame]):
         super().__init__(block)
         self.stream = stream
         self.counts = counts
+        self.reader: ref[GroupReader] | None = None
+        self.sequence = -1
+        self.arrival = 0
+        self.frames_read = 0
         # The bytes to return for each item, in the same order.
         self._sizes: deque[int] = deque()
         # Bytes of an incomplete frame for which credit was returned early; below zero while the header's are held.
@@ -118,6 +128,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
 
     def take(self) -> Frame:
         """Take the next frame out, and return its credit."""
+        self.frames_read += 1
         size = self._sizes.popleft()
         if size and self.stream is not None:
             self.stream.consumed(size)
@@ -146,6 +157,19 @@ class GroupBuffer(ReceiveQueue[Frame]):
         self._partial = self._advanced = 0
         self.release(code)
 
+    def drop(self, code: int) -> None:
+        """Drop what was not read, and refuse the rest of the group with a code, which its reader gets too."""
+        self.fail(StreamReset(code, by_peer=False))
+        if not isinstance(self.error, StreamReset):
+            # The group was complete: its end must not look as if everything had been read.
+            self.error = StreamReset(code, by_peer=False)
+        self.close("the group was dropped", code)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the group that hold the publisher's credit."""
+        return 0 if self.stream is None else self.stream.unconsumed
+
     def release(self, code: int = StreamCode.CANCELLED) -> None:
         """Refuse the rest. Return the credit of everything unread of a complete group, which stays readable."""
         if self.stream is not None:
@@ -168,7 +192,9 @@ class GroupReader:
     """Reads one group. Iterate over it: `async for frame in group`.
 
     Iteration ends when the publisher has finished the group. Reading returns credit to the publisher, so a group that
-    is not read stops its publisher at `Limits.stream_window`: close a group that you do not want.
+    is not read stops its publisher at `Limits.stream_window`. The rest of a group is refused when you close it, or drop
+    the last reference to its reader and the session needs the room. A group that you hold and do not read, while you
+    take later ones, is dropped when it holds back the session: its reader gets `StreamReset` with TOO_FAR_BEHIND.
 
     Attributes:
         sequence: The group's number in its track.
@@ -176,12 +202,18 @@ class GroupReader:
         datagram: True when the group arrived as a datagram.
     """
 
-    def __init__(self, sequence: int, start_frame: int, frames: GroupBuffer, *, datagram: bool = False) -> None:
+    def __init__(
+        self,
+        sequence: int,
+        start_frame: int,
+        frames: GroupBuffer,
+        *,
+        datagram: bool = False,
+    ) -> None:
         self.sequence = sequence
         self.start_frame = start_frame
         self.datagram = datagram
         self._frames = frames
-        self._received = 0
 
     async def receive(self) -> Frame:
         """Wait for the next frame and return it. Cancelling loses nothing.
@@ -198,7 +230,6 @@ class GroupReader:
         if not frames.items:
             frames.advance()
         await frames.wait_item()
-        self._received += 1
         return frames.take()
 
     def receive_nowait(self) -> Frame:
@@ -210,7 +241,6 @@ class GroupReader:
         """
         frames = self._frames
         if frames.items:
-            self._received += 1
             return frames.take()
         if frames.ended:
             frames.advance()
@@ -256,4 +286,4 @@ class GroupReader:
         queue = self._frames
         error = queue.error
         state = f"reset {describe_stream_code(error.code)}" if isinstance(error, StreamReset) else _STATES[queue.state]
-        return f"<GroupReader {self.sequence} {state}, {self._received} frames read, {len(queue)} waiting>"
+        return f"<GroupReader {self.sequence} {state}, {queue.frames_read} frames read, {len(queue)} waiting>"

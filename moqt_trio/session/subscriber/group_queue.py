@@ -8,8 +8,10 @@ the queue records which sequences it has seen, as ranges, and is complete when n
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
+from weakref import ref
 
 import attrs
 import trio
@@ -52,7 +54,7 @@ class SubscriptionStatistics:
 
     Attributes:
         groups_received: Groups whose header arrived.
-        groups_dropped: Groups that the publisher reported as dropped.
+        groups_dropped: Groups that the publisher reported as dropped, and those that were dropped here, unread.
         groups_reset: Groups that the publisher reset after they had begun.
         frames_received: Frames that arrived completely.
         bytes_received: Payload bytes of those frames.
@@ -69,6 +71,11 @@ class SubscriptionStatistics:
 
 class GroupSource(Protocol):
     """The stream of a received group."""
+
+    @property
+    def buffer(self) -> GroupBuffer | None:
+        """The group's frames, once its header arrived."""
+        ...
 
     @property
     def over(self) -> bool:
@@ -92,6 +99,8 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         first_wanted: The first group that was asked for; None for the latest.
         last_wanted: The last group that was asked for, inclusive; None for no end.
         finishing: True once the publisher has finished the subscription; groups may still be on their way.
+        ordered: True when all groups are wanted, in order.
+        max_age: Seconds after which a group is not wanted any more.
         counts: The frames that arrived.
     """
 
@@ -103,6 +112,8 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self.first_wanted: int | None = None
         self.last_wanted: int | None = None
         self.finishing = False
+        self.ordered = False
+        self.max_age = math.inf
         self._limits = limits
         self._accepted = False
         self._unfinished: set[GroupSource] = set()
@@ -119,15 +130,17 @@ class GroupQueue(ReceiveQueue[GroupReader]):
 
     # -- from the groups' streams --------------------------------------------------------------------------
 
-    def begin(self, reader: GroupReader, stream: GroupSource | None = None) -> bool:
+    def begin(self, reader: GroupReader, buffer: GroupBuffer, stream: GroupSource | None = None) -> bool:
         """Add a group whose header arrived; return False to have it refused.
 
         Args:
             reader: The reader for the application.
+            buffer: Its frames.
             stream: The stream to refuse when the subscription ends before the group; None for a datagram.
         """
         if self.state in (QueueState.FAILED, QueueState.CLOSED) or reader.sequence in self._seen:
             return False
+        buffer.reader, buffer.sequence, buffer.arrival = ref(reader), reader.sequence, self._received
         self._received += 1
         if stream is not None:
             if len(self._unfinished) >= self._unfinished_sweep_at:
@@ -156,6 +169,33 @@ class GroupQueue(ReceiveQueue[GroupReader]):
             self._unread = {item for item in self._unread if not item.read_whole}
             self._unread_sweep_at = max(_FIRST_SWEEP, 2 * len(self._unread))
         self._unread.add(buffer)
+
+    # -- unread groups -------------------------------------------------------------------------------------
+
+    @property
+    def taken(self) -> int:
+        """How many groups the application has taken; they are taken in the order of their arrival."""
+        return self._received - len(self.items)
+
+    @property
+    def unread_count(self) -> int:
+        """The most groups that may be unread: those that have not ended, and ended ones that were not swept yet."""
+        return len(self._unfinished) + len(self._unread)
+
+    def buffers(self) -> list[GroupBuffer]:
+        """Return the frames of the groups that may be unread."""
+        return [*self._unread, *(item.buffer for item in self._unfinished if item.buffer is not None)]
+
+    def close_unreferenced(self, buffer: GroupBuffer) -> None:
+        """Close a group whose reader the application no longer has."""
+        buffer.close("its reader is gone")
+        self._unread.discard(buffer)
+
+    def drop_taken(self, buffer: GroupBuffer, code: int) -> None:
+        """Drop the rest of a group that the application took, and report it."""
+        buffer.drop(code)
+        self._unread.discard(buffer)
+        self.drop(buffer.sequence, buffer.sequence, code)
 
     # -- from the subscribe stream -------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ...transport.receive_stream import ReceiveStream
     from ..context import SessionContext
     from .group_queue import GroupQueue
+    from .unread import UnreadGroups
 
 
 class GroupStream(StreamHandler):
@@ -31,15 +32,34 @@ class GroupStream(StreamHandler):
         context: The session's.
         stream: The stream.
         queues: The queue of each subscription, by the subscription's id.
+        unread: Is called with the queue of each group.
     """
 
     keeps_after_reset = True
-    __slots__ = ("_buffer", "_context", "_group", "_incoming", "_mapped", "_queue", "_queues", "_refused", "_stream")
+    __slots__ = (
+        "_buffer",
+        "_context",
+        "_group",
+        "_incoming",
+        "_mapped",
+        "_queue",
+        "_queues",
+        "_refused",
+        "_stream",
+        "_unread",
+    )
 
-    def __init__(self, context: SessionContext, stream: ReceiveStream, queues: Mapping[int, GroupQueue]) -> None:
+    def __init__(
+        self,
+        context: SessionContext,
+        stream: ReceiveStream,
+        queues: Mapping[int, GroupQueue],
+        unread: UnreadGroups,
+    ) -> None:
         self._context = context
         self._stream = stream
         self._queues = queues
+        self._unread = unread
         self._incoming = context.core.accept_uni()
         self._group: GroupReceiver | None = None
         self._buffer: GroupBuffer | None = None
@@ -115,10 +135,12 @@ class GroupStream(StreamHandler):
                     self.refuse(StreamCode.CANCELLED)
                     return 0
                 buffer = GroupBuffer(self._stream, header_bytes=header_bytes, counts=queue.counts)
-                if not queue.begin(GroupReader(event.sequence, event.start_frame, buffer), self):
+                reader = GroupReader(event.sequence, event.start_frame, buffer)
+                if not queue.begin(reader, buffer, self):
                     self.refuse(StreamCode.CANCELLED)
                     return 0
                 self._group, self._buffer, self._queue = machine, buffer, queue
+                self._unread.group_arrived(queue)
                 return received - header_bytes
         self._stream.consumed(received)
         return 0
@@ -133,6 +155,11 @@ class GroupStream(StreamHandler):
     def connection_lost(self, error: MoqtError) -> None:
         self._release()
         self._end(error, reset=False)
+
+    @property
+    def buffer(self) -> GroupBuffer | None:
+        """The group's frames, once its header arrived."""
+        return self._buffer
 
     @property
     def over(self) -> bool:

@@ -70,7 +70,7 @@ class Subscription(Request[GroupReader]):
         self.track = track
         self._queues = queues
         self._options = options
-        self._queue.want(options.start_group, options.end_group)
+        self._want(options)
         self._machine: SubscribeRequester | None = None
         self._info: TrackInfoRequest | None = None
         self._accepted = trio.Event()
@@ -237,7 +237,12 @@ class Subscription(Request[GroupReader]):
         if data:
             self._send(data)
         self._options = changed
-        self._queue.want(changed.start_group, changed.end_group)
+        self._want(changed)
+
+    def _want(self, options: SubscribeOptions) -> None:
+        queue = self._queue
+        queue.want(options.start_group, options.end_group)
+        queue.ordered, queue.max_age = options.ordered, options.max_age
 
     @property
     def start_group(self) -> int | None:
@@ -251,7 +256,7 @@ class Subscription(Request[GroupReader]):
 
     @property
     def dropped(self) -> tuple[DroppedGroups, ...]:
-        """The groups that the publisher reported as dropped, the newest range last.
+        """The groups that were dropped, the newest range last: by the publisher, or here as they were not read.
 
         Ranges that follow each other with the same code are joined, and the newest 256 are kept;
         `SubscriptionStatistics.groups_dropped` counts every group. Empty in moq-lite-01 and -02, which

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .group import GroupBuffer, GroupReader
 from .group_stream import GroupStream
+from .unread import UnreadGroups
 
 if TYPE_CHECKING:
     from ...transport.receive_stream import ReceiveStream
@@ -23,10 +24,11 @@ class Subscriber:
     def __init__(self, context: SessionContext) -> None:
         self.queues: dict[int, GroupQueue] = {}
         self._context = context
+        self._unread = UnreadGroups(context, self.queues)
 
     def stream_opened(self, stream: ReceiveStream) -> None:
         """Called for each unidirectional stream that the peer opens."""
-        stream.handler = GroupStream(self._context, stream, self.queues)
+        stream.handler = GroupStream(self._context, stream, self.queues, self._unread)
 
     def datagram_received(self, data: bytes) -> None:
         """Called for each datagram; one that belongs to no subscription is dropped and counted."""
@@ -37,6 +39,6 @@ class Subscriber:
         if queue is None or len(queue) >= self._context.limits.max_datagrams:
             return
         buffer = GroupBuffer(counts=queue.counts)
-        if queue.begin(GroupReader(event.sequence, 0, buffer, datagram=True)):
+        if queue.begin(GroupReader(event.sequence, 0, buffer, datagram=True), buffer):
             buffer.deliver(0, [event.frame], [0])
             buffer.finish()

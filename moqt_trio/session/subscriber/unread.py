@@ -1,0 +1,110 @@
+"""UnreadGroups: keeps groups that are not read from holding the session's window.
+
+Theory of operation. A byte that arrived holds credit of its stream and of the connection until the application has read
+it. An application that reads slowly is meant to slow its publisher down. One that has stopped reading a group, and goes
+on with the next, would after `Limits.connection_window` bytes stop every track, fetch and announcement of the session.
+
+So while the groups that were taken hold more than `_SHARE` of the connection's window, they are looked at every
+`_INTERVAL` seconds, and these lose what is unread, the oldest first:
+
+- groups whose readers the application no longer has: they are closed;
+- groups that were overtaken by one that was taken later, and from which nothing was read since the last look but one:
+  they are dropped. Their readers get `StreamReset` with TOO_FAR_BEHIND, or OLD beyond the subscription's `max_age`, and
+  `Subscription.dropped` reports them. A subscription that asked for its groups in order wants all of them, so of it
+  none are dropped before `max_age`.
+
+Groups that were not taken stay: they slow the publisher down. `group_arrived` is called by the task that reads the
+socket; the task that looks exists only while there is something to look at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ...codes import StreamCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..context import SessionContext
+    from .group import GroupBuffer
+    from .group_queue import GroupQueue
+
+_SHARE = 0.5
+"""The share of the connection's window that groups may hold which were taken and are unread. The rest is left for what
+is read."""
+_INTERVAL = 0.25
+"""Seconds between two looks. The session may stand still for two of them; a reader that waits for the disk, or for a
+peer with a round trip of 200 ms, reads something in that time."""
+_FEW = 4
+"""Groups below which no look is worth while: so few do not hold half of a window that has four streams' windows."""
+
+
+class UnreadGroups:
+    """Drops groups that are not read, while they hold too much of the session's window.
+
+    Args:
+        context: The session's.
+        queues: The groups of each subscription that is open.
+
+    Limits: connection_window.
+    """
+
+    def __init__(self, context: SessionContext, queues: Mapping[int, GroupQueue]) -> None:
+        self._context = context
+        self._queues = queues
+        self._bound = int(context.limits.connection_window * _SHARE)
+        self._running = False
+        self._arrived = 0
+        # How many frames had been read of each group, and since when it has been so many.
+        self._read: dict[GroupBuffer, tuple[int, float]] = {}
+
+    def group_arrived(self, queue: GroupQueue) -> None:
+        """Called when a group has begun."""
+        self._arrived += 1
+        if self._running:
+            if self._arrived % _FEW == 0:
+                # Groups whose readers are gone need not wait for the next look.
+                self._look(trio.current_time())
+        elif queue.unread_count >= _FEW:
+            self._running = True
+            self._context.start(self._run)
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                if not self._look(trio.current_time()):
+                    return
+                await trio.sleep(_INTERVAL)
+        finally:
+            self._running = False
+            self._read.clear()
+
+    def _look(self, now: float) -> bool:
+        """Drop what may be dropped. Return False once there is no need to look again soon."""
+        held = [
+            (queue, buffer)
+            for queue in self._queues.values()
+            for buffer in queue.buffers()
+            if buffer.held and buffer.arrival < queue.taken
+        ]
+        if sum(buffer.held for _, buffer in held) <= self._bound:
+            return False
+        before, self._read = self._read, {}
+        for queue, buffer in sorted(held, key=lambda item: item[1].arrival):
+            if buffer.reader is not None and buffer.reader() is None:
+                queue.close_unreferenced(buffer)
+                continue
+            count, since = before.get(buffer, (-1, now))
+            if count != buffer.frames_read:
+                since = now
+            self._read[buffer] = (buffer.frames_read, since)
+            if buffer.arrival == queue.taken - 1 or now - since < 2 * _INTERVAL:
+                continue
+            if now - since >= queue.max_age:
+                queue.drop_taken(buffer, StreamCode.OLD)
+            elif not queue.ordered:
+                queue.drop_taken(buffer, StreamCode.TOO_FAR_BEHIND)
+        return True
