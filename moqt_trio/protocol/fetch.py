@@ -74,7 +74,17 @@ class FetchRequester(StreamMachine):
 
     def __init__(self, session: SessionState, request: Fetch) -> None:
         self.opening = session.dialect.stream_type(StreamKind.FETCH) + session.dialect.encode(request)
+        self._dialect = session.dialect
         self._frames = session.dialect.frame_decoder(session.limits)
+
+    def update(self, priority: int) -> bytes:
+        """Return FETCH_UPDATE; b"" once the reply is complete.
+
+        Raises:
+            LocalProtocolError: The version has no such message, or the priority is not in 0 … 255.
+        """
+        data = self._dialect.encode(FetchUpdate(priority))
+        return b"" if self._closed else data
 
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
         frames: list[Frame] = []
