@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hypercorn.typing import (
         ASGIFramework,
         ASGIReceiveCallable,
+        ASGIReceiveEvent,
         ASGISendCallable,
         ASGISendEvent,
         HTTPResponseStartEvent,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 SPEC_VERSION = "2.4"
 """The version of ASGI's HTTP and WebSocket messages that applications are served with."""
+_RECEIVE_STEPS = 16
+"""Turns that another task of the application has to receive the disconnect before `send` fails of it: enough for one
+that is about to read, and soon over for an application that does not read."""
 
 
 class ClientDisconnected(OSError):
@@ -72,16 +76,28 @@ class DisconnectWrapper(ASGIWrapper):
         if scope["type"] != "lifespan":
             scope["asgi"]["spec_version"] = SPEC_VERSION
 
+        received = False
+
+        async def receive_and_note() -> ASGIReceiveEvent:
+            nonlocal received
+            message = await receive()
+            received = received or message["type"] in ("http.disconnect", "websocket.disconnect")
+            return message
+
         async def send_or_fail(message: ASGISendEvent) -> None:
             await trio.lowlevel.checkpoint()
             if _is_disconnected(stream):
+                for _ in range(_RECEIVE_STEPS):
+                    if received:
+                        break
+                    await trio.lowlevel.checkpoint()
                 raise ClientDisconnected
             if message["type"] == "http.response.start" and self._alt_svc is not None:
                 message = _with_alt_svc(message, self._alt_svc)
             await send(message)
 
         try:
-            await super().__call__(scope, receive, send_or_fail, sync_spawn, call_soon)
+            await super().__call__(scope, receive_and_note, send_or_fail, sync_spawn, call_soon)
         except Exception as error:
             if not is_client_disconnected(error):
                 raise
