@@ -6,6 +6,7 @@ It translates calls and events, and checks pinned certificates. The fixes of aio
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
 import ssl
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ....errors import printable
 from ...connection import TransportStatistics, cut_reason
 from ..engine import CONNECTION_ID_BYTES, Engine, EngineHandler, LongHeader, Termination, Validated
+from ..stateless_reset import TOKEN_BYTES
 from .patched import PatchedConnection
 from .streams import Credit
 
@@ -139,7 +141,9 @@ class AioquicEngine(Engine):
 
     def receive_datagram_untrusted(self, data: bytes, address: Address, now: float) -> None:
         quic = self._quic
-        if quic.is_reset_untrusted(data):
+        token = quic._peer_cid.stateless_reset_token
+        # In constant time: how long it takes must not tell how much of a guess is right (RFC 9000, section 10.3.1).
+        if token and hmac.compare_digest(data[-TOKEN_BYTES:], token) and quic.is_reset_untrusted(data):
             quic.end_by_reset(now)
             return
         quic.receive_datagram(data, address, now)

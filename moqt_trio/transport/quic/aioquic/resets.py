@@ -38,7 +38,7 @@ class ResettableConnection(QuicConnection):
                 connection_id.stateless_reset_token = reset_token(self._reset_key, connection_id.cid)
 
     def is_reset_untrusted(self, data: bytes) -> bool:
-        """Return whether a datagram ends with the token of the id that this side sends to.
+        """Return whether a datagram resets the connection: it ends with the token of the id that this side sends to.
 
         Only that one counts: an id that was not used yet, or that was retired, is in no packet that the peer could fail
         to read (RFC 9000, section 10.3.1). A packet that can be read has the token by chance once in 2**128.
