@@ -57,6 +57,8 @@ class UnreadGroups:
         self._queues = queues
         self._bound = int(context.limits.connection_window * _SHARE)
         self._running = False
+        # True when the last look found too much.
+        self._pressed = False
         self._arrived = 0
         # How many frames had been read of each group, and since when it has been so many.
         self._read: dict[GroupBuffer, tuple[int, float]] = {}
@@ -65,7 +67,7 @@ class UnreadGroups:
         """Called when a group has begun."""
         self._arrived += 1
         if self._running:
-            if self._arrived % _FEW == 0:
+            if self._pressed and self._arrived % _FEW == 0:
                 # Groups whose readers are gone need not wait for the next look.
                 self._look(trio.current_time())
         elif queue.unread_count >= _FEW:
@@ -75,11 +77,13 @@ class UnreadGroups:
     async def _run(self) -> None:
         try:
             while True:
-                if not self._look(trio.current_time()):
-                    return
+                self._pressed = self._look(trio.current_time())
+                arrived = self._arrived
                 await trio.sleep(_INTERVAL)
+                if not self._pressed and self._arrived == arrived:
+                    return
         finally:
-            self._running = False
+            self._running = self._pressed = False
             self._read.clear()
 
     def _look(self, now: float) -> bool:
