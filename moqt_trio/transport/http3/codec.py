@@ -171,7 +171,8 @@ class Http3:
                 if isinstance(event, h3_events.HeadersReceived):
                     size = sum(len(name) + len(value) + _FIELD_OVERHEAD for name, value in event.headers)
                     if size > self._max_header_bytes:
-                        return [HeadersTooLarge()]
+                        found.append(HeadersTooLarge())
+                        return found
                     found.append(HeadersReceived(event.headers, event.stream_ended))
                 elif isinstance(event, h3_events.DataReceived):
                     found.append(DataReceived(event.data, event.stream_ended))

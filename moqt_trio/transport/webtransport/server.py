@@ -153,12 +153,16 @@ async def serve_http3(
                 return
             requests.demux = demux
             demux.attach()
-            async with trio.open_nursery() as watch:
-                watch.start_soon(demux.expire_forever)
-                if draining is not None:
-                    watch.start_soon(_drain, demux, draining)
-                await connection.wait_closed()
-                watch.cancel_scope.cancel()
+            try:
+                async with trio.open_nursery() as watch:
+                    watch.start_soon(demux.expire_forever)
+                    if draining is not None:
+                        watch.start_soon(_drain, demux, draining)
+                    await connection.wait_closed()
+                    watch.cancel_scope.cancel()
+            finally:
+                # The nursery takes no more tasks once its last one has ended, which may be before this task goes on.
+                requests.ended = True
             nursery.cancel_scope.deadline = trio.current_time() + limits.close_timeout
     finally:
         connection.close(H3Error.NO_ERROR)
@@ -172,7 +176,12 @@ async def _drain(demux: Demux, draining: trio.Event) -> None:
 
 
 class _Requests:
-    """Passes each request of a connection to its handler, and owns every exchange until then."""
+    """Passes each request of a connection to its handler, and owns every exchange until then.
+
+    Attributes:
+        demux: The connection's.
+        ended: True once requests are refused.
+    """
 
     demux: Demux
 
@@ -183,8 +192,12 @@ class _Requests:
         self._on_request = on_request
         self._nursery = nursery
         self._limits = limits
+        self.ended = False
 
     def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
+        if self.ended:
+            exchange.abort(H3Error.REQUEST_REJECTED)
+            return
         method, protocol = field(headers, b":method"), field(headers, b":protocol")
         if _two_hosts(headers):
             self.demux.no_session(exchange.stream_id)

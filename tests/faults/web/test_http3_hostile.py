@@ -223,9 +223,10 @@ async def test_streams_that_end_within_their_prefix(served):
 
 async def test_trailers_beyond_the_limit():
     """Trailers that are too large cut their request off, and the application receives a disconnect."""
-    disconnected = trio.Event()
+    started, disconnected = trio.Event(), trio.Event()
 
     async def app(scope, receive, send):
+        started.set()
         while (await receive())["type"] != "http.disconnect":
             pass
         disconnected.set()
@@ -233,11 +234,34 @@ async def test_trailers_beyond_the_limit():
     limits = attrs.evolve(Limits(), max_header_bytes=8 * KIB)
     async with serving(app=app, limits=limits) as server, connect_http3(server.port) as peer:
         stream = peer.request("/", method="POST", body=b"x", end=False)
+        await started.wait()
         peer.h3.send_headers(stream, [(b"x", b"y" * 9000)], end_stream=True)
         peer.flush()
         assert await peer.wait(lambda: peer.reset_code(stream)) == EXCESSIVE_LOAD
         with trio.fail_after(5):
             await disconnected.wait()
+
+
+async def test_cut_off_before_it_began(caplog):
+    """A request that is cut off by what came in the same packet never reaches the application; the next one does."""
+    called = []
+
+    async def app(scope, receive, send):
+        called.append(scope["path"])
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    limits = attrs.evolve(Limits(), max_header_bytes=500)
+    async with serving(app=app, limits=limits) as server, connect_http3(server.port) as peer:
+        stream = peer.quic.get_next_available_stream_id()
+        target = [(b":scheme", b"https"), (b":authority", b"localhost"), (b":path", b"/cut")]
+        peer.h3.send_headers(stream, [(b":method", b"POST"), *target])
+        peer.h3.send_headers(stream, [(b"x", b"y" * 600)], end_stream=True)
+        peer.flush()
+        assert await peer.wait(lambda: peer.reset_code(stream)) == EXCESSIVE_LOAD
+        assert await peer.status(peer.request("/next")) == 204
+    assert called == ["/next"]
+    assert not caplog.records
 
 
 async def test_a_bug_below_ends_one_connection(served, monkeypatch, caplog):

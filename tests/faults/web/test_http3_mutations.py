@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-import pylsqpack
 import pytest
 import trio
 import trio.testing
@@ -15,22 +14,18 @@ from moqt_trio.http.asgi import AsgiServer
 from moqt_trio.limits import Limits
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.webtransport.server import serve_http3
+from tests.peers.http3_frames import headers_frame
 
 RUNS_A_SEED = 100
 
 
-def headers(*fields):
-    _, block = pylsqpack.Encoder().encode(0, list(fields))
-    return encode_frame(0x1, block)
-
-
 TARGET = ((b":scheme", b"https"), (b":authority", b"a"), (b":path", b"/"))
-CONNECT = headers((b":method", b"CONNECT"), *TARGET, (b":protocol", b"webtransport"))
-POST = headers((b":method", b"POST"), *TARGET)
+CONNECT = headers_frame((b":method", b"CONNECT"), *TARGET, (b":protocol", b"webtransport"))
+POST = headers_frame((b":method", b"POST"), *TARGET)
 CAPSULES = bytes.fromhex("29 05 0102030405 800078ae 00 6843 04 00000001")
 BIDI = [
     CONNECT + encode_frame(0x0, CAPSULES),
-    POST + encode_frame(0x0, b"body" * 10) + headers((b"x", b"y")),
+    POST + encode_frame(0x0, b"body" * 10) + headers_frame((b"x", b"y")),
     encode_frame(0x21, b"grease") + POST,
     bytes.fromhex("4041 00") + b"hello",
 ]

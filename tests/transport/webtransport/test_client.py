@@ -16,20 +16,15 @@ from moqt_trio.limits import Limits
 from moqt_trio.transport.http3.constants import H3Error
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.webtransport.client import open_webtransport
+from tests.peers.http3_frames import headers_frame
 from tests.transport.awaiting import accept_bidi, accept_uni, send_all
 
 DRAFT_02 = {0x8: 1, 0x33: 1, 0x2B603742: 1}
 NEWEST = {0x8: 1, 0x33: 1, 0x2C7CF000: 1}
 
 
-def headers(*fields):
-    """A HEADERS frame."""
-    _, block = pylsqpack.Encoder().encode(0, list(fields))
-    return encode_frame(0x1, block)
-
-
 def status(number):
-    return headers((b":status", b"%d" % number))
+    return headers_frame((b":status", b"%d" % number))
 
 
 class Server:
@@ -213,7 +208,7 @@ async def test_an_answer_that_is_too_large():
     async def script(server):
         await server.send_settings(DRAFT_02)
         stream, _ = await server.request()
-        await send_all(stream, headers((b":status", b"200"), (b"x", b"y" * 2000)))
+        await send_all(stream, headers_frame((b":status", b"200"), (b"x", b"y" * 2000)))
 
     limits = Limits(max_header_bytes=1000)
     async with served(script) as client:

@@ -19,9 +19,10 @@ from moqt_trio.transport.code_mapping import PLAIN_CODES
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.server import serve_http3
+from tests.peers.http3_frames import headers_frame
 from tests.transport.awaiting import accept_bidi, accept_uni, send_all
 from tests.transport.webtransport.serving import connected, read_all, serving
-from tests.transport.webtransport.test_client import NEWEST, headers, status
+from tests.transport.webtransport.test_client import NEWEST, status
 from tests.transport.webtransport.test_client import served as served_by_hand
 
 REQUEST_REJECTED = 0x10B
@@ -37,7 +38,7 @@ PYWEBTRANSPORT_CONNECT = bytes.fromhex(
 
 def connect(*fields):
     """The HEADERS of a CONNECT for a session of the newest drafts."""
-    return headers(
+    return headers_frame(
         (b":method", b"CONNECT"),
         (b":scheme", b"https"),
         (b":authority", b"example.com"),
@@ -245,7 +246,7 @@ async def test_a_choice_that_was_not_offered():
         server.connection.code_mapping = PLAIN_CODES
         await server.send_settings(NEWEST)
         stream, _ = await server.request()
-        await send_all(stream, headers((b":status", b"200"), (b"wt-protocol", b'"other"')))
+        await send_all(stream, headers_frame((b":status", b"200"), (b"wt-protocol", b'"other"')))
         codes.append(await reset_code(stream))
 
     limits = attrs.evolve(Limits(), close_timeout=0.1)

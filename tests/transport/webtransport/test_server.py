@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 import pytest
 import trio
+import trio.lowlevel
 
 from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.limits import Limits
 from moqt_trio.transport.code_mapping import stream_code_to_http3
+from moqt_trio.transport.http3.constants import H3Error
+from moqt_trio.transport.memory import open_memory_pair
+from moqt_trio.transport.webtransport.server import serve_http3
 from tests.peers.aioquic_http3 import connect_http3
+from tests.peers.http3_frames import headers_frame
 from tests.transport.awaiting import accept_bidi, accept_uni, receive_datagram, send_all
 from tests.transport.webtransport.serving import read_all, send_forever, serving
 
 SETTINGS = {0x8: 1, 0x33: 1, 0x2B603742: 1, 0x2C7CF000: 1, 0x14E9CD29: 1, 0xC671706A: 1}
 SESSION_GONE = 0x170D7B68
 BUFFERED_STREAM_REJECTED = 0x3994BD84
+SETTINGS_STREAM = bytes.fromhex("00 04 09 08 01 33 01 ab603742 01")
+"""A control stream with SETTINGS: extended CONNECT, HTTP/3 datagrams, and WebTransport as of draft 02."""
+REQUEST = headers_frame(
+    (b":method", b"CONNECT"),
+    (b":protocol", b"webtransport"),
+    (b":scheme", b"https"),
+    (b":authority", b"localhost"),
+    (b":path", b"/echo"),
+)
 
 
 async def echo(request):
@@ -423,3 +439,34 @@ async def test_a_handler_that_ignores_the_end_is_cancelled():
             await peer.status(peer.connect("/"))
         await served.wait_ended()
     assert cancelled.is_set()
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_request_at_each_step_of_the_end(caplog, steps):
+    """A server that is cancelled refuses what is requested meanwhile, whichever step of its end the request meets."""
+    for _ in range(5):
+        served = []
+
+        async def on_session(request, served=served):
+            served.append(request.path)
+            request.accept()
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.checkpoint()
+
+        async with open_memory_pair() as (client, server), trio.open_nursery() as nursery:
+            client.open_uni_nowait().write(SETTINGS_STREAM)
+            nursery.start_soon(partial(serve_http3, server, on_session, limits=Limits()))
+            client.open_bidi_nowait().write(REQUEST)
+            while not served:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+            with trio.fail_after(5, shield=True):
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                if client.closed is None:
+                    client.open_bidi_nowait().write(REQUEST)
+                error = await client.wait_closed()
+        assert isinstance(error, SessionClosed)
+        assert error.remote_code == H3Error.NO_ERROR
+        assert served == ["/echo"]
+    assert not caplog.records
