@@ -25,6 +25,12 @@ _NOT_IN_A_HOST = re.compile(r"[\x00-\x20\x7f\"#%/:<>?@\[\\\]^`{|}]")
 """Characters that no name of a host has; most of them would end it in a URL."""
 
 
+def split_authority(authority: str) -> tuple[str, str]:
+    """Return the host and the port of a request's authority; the port is empty when there is none."""
+    host, separator, port = authority.rpartition(":")
+    return (host, port) if separator and port.isdecimal() else (authority, "")
+
+
 def canonical_path(path: str) -> str:
     """Return a path as ASCII, with what a URL cannot carry percent-coded: `/my room` becomes `/my%20room`.
 

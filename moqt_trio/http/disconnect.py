@@ -18,6 +18,7 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
 
 from ..tasks import consists_of
+from .messages import DISCONNECTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +82,7 @@ class DisconnectWrapper(ASGIWrapper):
         async def receive_and_note() -> ASGIReceiveEvent:
             nonlocal received
             message = await receive()
-            received = received or message["type"] in ("http.disconnect", "websocket.disconnect")
+            received = received or message["type"] in DISCONNECTS
             return message
 
         async def send_or_fail(message: ASGISendEvent) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hypercorn.config import Config
     from hypercorn.typing import Scope, TaskGroup
 
-_DISCONNECTS = ("http.disconnect", "websocket.disconnect")
+DISCONNECTS = ("http.disconnect", "websocket.disconnect")
 
 
 class MessageQueue:
@@ -37,15 +37,17 @@ class MessageQueue:
         self._waiting = trio.lowlevel.ParkingLot()
 
     async def put(self, message: Any) -> None:
-        """Queue a message; wait for room, unless it is the disconnect. After the disconnect messages are dropped."""
-        if message["type"] in _DISCONNECTS:
+        """Queue a message; wait for room, unless it is the disconnect. After the disconnect messages are dropped.
+
+        Always a checkpoint, as putting into hypercorn's queue is.
+        """
+        if message["type"] in DISCONNECTS:
             self._disconnect = message
         while self._disconnect is None and len(self._messages) >= self._size:
             await self._waiting.park()
         if self._disconnect is None:
             self._messages.append(message)
         self._waiting.unpark_all()
-        # After that: a task that waits in `receive` learns of the disconnect before the next `send` fails of it.
         await trio.lowlevel.checkpoint()
 
     async def receive(self) -> Any:

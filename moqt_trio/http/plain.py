@@ -1,7 +1,7 @@
 """The answer to unencrypted HTTP on the TCP port: the fingerprint of the certificate, and nothing else.
 
 Clients of moq-lite that are given an `http://` URL fetch `/certificate.sha256` from it, pin what they got, and connect
-by `https://`. A page of another origin gets it when the server's `origins` name the page: whoever has the fingerprint
+by `https://`. A page of another origin gets it when the server's `origins` name the page: with the fingerprint a page
 can open a session without a certificate that the browser trusts.
 
 Spec: the Fetch standard, section 3.3 (CORS).

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from hypercorn.config import Config
 
+from ..url import split_authority
+
 if TYPE_CHECKING:
     from ..limits import Limits
 
@@ -24,11 +26,9 @@ class _ServerNames(list[str]):
     def __contains__(self, authority: object) -> bool:
         if not isinstance(authority, str):
             return False
-        host, separator, port = authority.lower().rpartition(":")
-        if not separator or not port.isdecimal():
-            host, separator, port = authority.lower(), "", ""
+        host, port = split_authority(authority.lower())
         host = host.removesuffix(".")
-        return any(name.lower() in (host, f"{host}{separator}{port}") for name in self)
+        return any(name.lower() in (host, f"{host}:{port}" if port else host) for name in self)
 
 
 def base_settings(config: Config | None) -> Config:

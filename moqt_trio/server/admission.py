@@ -10,6 +10,8 @@ from http import HTTPStatus
 
 import attrs
 
+from ..url import split_authority
+
 
 def _refuse_text(values: Collection[str]) -> None:
     # A string is a collection of strings, too: of its characters.
@@ -53,12 +55,6 @@ def _authorities(values: Collection[str] | None) -> frozenset[str] | None:
         if not value or "/" in value or "@" in value:
             raise ValueError(f"an authority is a host, perhaps with a port, like example.org:4443, not {value!r}")
     return frozenset(value.lower() for value in values)
-
-
-def split_authority(authority: str) -> tuple[str, str]:
-    """Return the host and the port, which is empty when there is none."""
-    host, separator, port = authority.rpartition(":")
-    return (host, port) if separator and port.isdecimal() else (authority, "")
 
 
 @attrs.frozen

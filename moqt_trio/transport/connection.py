@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 UNCONGESTED_WRITE = 4 * 1024
 """Bytes that may be written at a time on a transport that cannot say how much would queue up: a few packets' worth, so
-that `congested` is read again before much has been written."""
+that `send_allowance` is read again before much has been written."""
 
 MAX_CLOSE_REASON = 1024
 """Bytes of the text that a connection is closed with: what a WebTransport capsule may carry

@@ -159,10 +159,11 @@ class GroupBuffer(ReceiveQueue[Frame]):
 
     def drop(self, code: int) -> None:
         """Drop what was not read, and refuse the rest of the group with a code, which its reader gets too."""
-        self.fail(StreamReset(code, by_peer=False))
-        if not isinstance(self.error, StreamReset):
+        error = StreamReset(code, by_peer=False)
+        self.fail(error)
+        if self.error is None:
             # The group was complete: its end must not look as if everything had been read.
-            self.error = StreamReset(code, by_peer=False)
+            self.error = error
         self.close("the group was dropped", code)
 
     @property

@@ -103,7 +103,6 @@ class QuicConnection(StreamHost, EngineHandler):
         local: The address and port that this side's socket is bound to; the address may be a wildcard.
         ready: True once the handshake was completed.
         flush_due: True when something waits for the next flush.
-        heard_at: When a datagram of the peer last arrived, on trio's clock.
     """
 
     kind: Literal["quic", "webtransport", "memory"] = "quic"
@@ -139,7 +138,7 @@ class QuicConnection(StreamHost, EngineHandler):
         self._task: trio.lowlevel.Task | None = None
         self._timer = trio.CancelScope()
         self._handshake_deadline = math.inf if is_client else trio.current_time() + limits.handshake_timeout
-        self.heard_at = trio.current_time()
+        self._heard_at = trio.current_time()
         self._keep_alive = limits.keep_alive
 
     # -- for the owner -------------------------------------------------------------------------------------
@@ -167,7 +166,7 @@ class QuicConnection(StreamHost, EngineHandler):
         """Read datagrams, act on what they bring, and have the answer sent."""
         engine = self._engine
         was_ready = self.ready
-        self.heard_at = now
+        self._heard_at = now
         self._socket = sock
         try:
             for data, address in datagrams:
@@ -327,7 +326,7 @@ class QuicConnection(StreamHost, EngineHandler):
             if not self.ready:
                 deadline = min(deadline, self._handshake_deadline)
             elif self.is_client:
-                deadline = min(deadline, self.heard_at + self._keep_alive)
+                deadline = min(deadline, self._heard_at + self._keep_alive)
             if deadline <= now:
                 deadline = now + _TICK
         earlier = self._timer.deadline
@@ -342,8 +341,8 @@ class QuicConnection(StreamHost, EngineHandler):
             self.lose("the handshake took too long")
         if self._engine.termination is not None:
             self._end()
-        elif self.is_client and self.ready and now >= self.heard_at + self._keep_alive:
-            self.heard_at = now
+        elif self.is_client and self.ready and now >= self._heard_at + self._keep_alive:
+            self._heard_at = now
             self._engine.ping()
         self.flush_due = True
 

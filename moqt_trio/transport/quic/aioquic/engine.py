@@ -22,6 +22,7 @@ from ...connection import TransportStatistics, cut_reason
 from ..engine import CONNECTION_ID_BYTES, Engine, EngineHandler, LongHeader, Termination, Validated
 from ..stateless_reset import TOKEN_BYTES
 from .patched import PatchedConnection
+from .resets import may_be_reset
 from .streams import Credit
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class AioquicEngine(Engine):
         quic = self._quic
         token = quic._peer_cid.stateless_reset_token
         # In constant time: how long it takes must not tell how much of a guess is right (RFC 9000, section 10.3.1).
-        if token and hmac.compare_digest(data[-TOKEN_BYTES:], token) and quic.is_reset_untrusted(data):
+        if token and hmac.compare_digest(data[-TOKEN_BYTES:], token) and may_be_reset(data):
             quic.end_by_reset(now)
             return
         quic.receive_datagram(data, address, now)
