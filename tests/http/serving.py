@@ -108,3 +108,10 @@ def records_of(name: str) -> tuple[logging.Logger, list[str]]:
 
     logger.addHandler(Keep())
     return logger, messages
+
+
+async def pass_lifespan(receive: Any, send: Any) -> None:
+    """Complete each step of the lifespan as it comes, as an application with nothing to start does."""
+    for step in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{step}.complete"})

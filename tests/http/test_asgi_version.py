@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from tests.http.serving import WAIT, body_of, curl, fields_of, open_tls, serving
+from tests.http.serving import WAIT, body_of, curl, fields_of, open_tls, pass_lifespan, serving
 from tests.http.test_requests import Http2Peer
 from tests.http.test_websocket import Client, OverHttp3, OverTcp
 from tests.peers.aioquic_http3 import connect_http3
@@ -35,9 +35,7 @@ class Application:
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan":
-            for step in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{step}.complete"})
+            await pass_lifespan(receive, send)
             return
         self.scopes.append(scope)
         try:

@@ -7,7 +7,7 @@ import trio
 
 from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.limits import KIB
-from tests.http.serving import WAIT, serving
+from tests.http.serving import WAIT, pass_lifespan, serving
 from tests.peers.aioquic_http3 import connect_http3
 
 H3_NO_ERROR, H3_INTERNAL_ERROR, H3_REQUEST_CANCELLED = 0x100, 0x102, 0x10C
@@ -33,9 +33,7 @@ class Application:
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan":
-            for step in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{step}.complete"})
+            await pass_lifespan(receive, send)
             return
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -84,5 +84,5 @@ def read_below(name):
 
 @pytest.mark.parametrize(("kind", "name"), [(Features, "features"), (Quirks, "quirks")])
 def test_every_feature_and_every_quirk_has_an_effect(kind, name):
-    """Each field is read by what it makes a difference to; one that nothing reads describes a version in vain."""
+    """Each field is read by what it makes a difference to; one that nothing reads describes nothing."""
     assert {field.name for field in attrs.fields(kind)} == read_below(name)

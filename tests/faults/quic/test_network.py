@@ -18,6 +18,7 @@ from moqt_trio.errors import ConnectTimeout, SessionClosed
 from moqt_trio.limits import Limits
 from moqt_trio.transport.sockets import UdpSocket
 from tests.faults.quic_hostile import Hostile
+from tests.faults.raw_udp import answers, connected
 from tests.faults.udp_proxy import bad_network, udp_proxy
 from tests.transport.awaiting import accept_bidi, accept_uni, send_all
 from tests.transport.quic_pair import ALPN, client_settings, connect_quic, quic_pair, serving
@@ -250,30 +251,18 @@ async def test_amplification():
 async def test_version_negotiation():
     """A packet of another version is answered once, if it is large enough and no negotiation itself."""
     async with serving() as listener:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            sock.connect(("127.0.0.1", listener.port))
-
-            async def answers(packet: bytes) -> list[bytes]:
-                sock.send(packet)
-                found = []
-                with trio.move_on_after(0.1):
-                    while True:
-                        await trio.lowlevel.wait_readable(sock)
-                        found.append(sock.recv(65535))
-                return found
-
+        with connected(listener.port) as sock:
             ids = b"\x08" + b"d" * 8 + b"\x08" + b"s" * 8
             greased = b"\xc0" + (0x1A2A3A4A).to_bytes(4, "big") + ids + bytes(1300)
-            (answer,) = await answers(greased[:1200])
+            (answer,) = await answers(sock, greased[:1200])
             header = pull_quic_header(Buffer(data=answer))
             assert (header.version, header.destination_cid, header.source_cid) == (0, b"s" * 8, b"d" * 8)
             assert 1 in header.supported_versions
-            assert await answers(greased[:1199]) == []
-            assert await answers(b"\xc0" + bytes(4) + ids + bytes(1300)) == []
+            assert await answers(sock, greased[:1199]) == []
+            assert await answers(sock, b"\xc0" + bytes(4) + ids + bytes(1300)) == []
             # Lengths of ids that only a later version allows (RFC 8999, section 5.1).
             strange = b"\xc0" + (0x1A2A3A4A).to_bytes(4, "big") + b"\x30" + os.urandom(48) + b"\x00" + bytes(1300)
-            assert len(await answers(strange)) == 1
+            assert len(await answers(sock, strange)) == 1
         assert listener.statistics().connections == 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from functools import partial
 
 import pytest
@@ -11,31 +10,13 @@ import trio
 
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.stateless_reset import StatelessResets, key_of_listener, reset_token
+from tests.faults.raw_udp import answers, connected
 from tests.faults.udp_proxy import udp_proxy
 from tests.transport.awaiting import accept_bidi
 from tests.transport.quic_pair import client_settings, connect_quic, serve_quic, server_settings, serving
 
 KEY = bytes(range(32))
 UNKNOWN = b"\x40" + b"unknown!"
-
-
-async def answers(sock: socket.socket, packet: bytes) -> list[bytes]:
-    """Return what comes back for a packet within a twentieth of a second."""
-    sock.send(packet)
-    found = []
-    with trio.move_on_after(0.05):
-        while True:
-            await trio.lowlevel.wait_readable(sock)
-            found.append(sock.recv(65535))
-    return found
-
-
-def connected(port: int) -> socket.socket:
-    """Return a socket for one server."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.setblocking(False)
-    sock.connect(("127.0.0.1", port))
-    return sock
 
 
 @pytest.mark.parametrize(("keys", "ends"), [((KEY, KEY), True), ((KEY, bytes(32)), False)])
@@ -129,11 +110,14 @@ async def test_what_is_answered():
         token = reset_token(key_of_listener(KEY, listener.addresses), UNKNOWN[1:])
         with connected(listener.port) as sock:
             for size, expected in ((9, None), (21, None), (22, 21), (42, 41), (43, 42), (1200, 42)):
-                found = await answers(sock, UNKNOWN + bytes(size - len(UNKNOWN)))
+                found = await answers(sock, UNKNOWN + bytes(size - len(UNKNOWN)), within=0.05)
                 assert [len(reset) for reset in found] == ([] if expected is None else [expected])
                 assert all(reset[0] & 0xC0 == 0x40 and reset[-16:] == token for reset in found)
             # A long header says that the peer has no token yet.
-            assert await answers(sock, b"\xe0" + (1).to_bytes(4, "big") + b"\x08unknown!\x00" + bytes(100)) == []
+            assert (
+                await answers(sock, b"\xe0" + (1).to_bytes(4, "big") + b"\x08unknown!\x00" + bytes(100), within=0.05)
+                == []
+            )
 
 
 async def test_resets_are_limited():
@@ -143,7 +127,7 @@ async def test_resets_are_limited():
             for _ in range(20):
                 sock.send(UNKNOWN + bytes(40))
             # At most two seconds begin.
-            assert 3 <= len(await answers(sock, UNKNOWN + bytes(40))) <= 6
+            assert 3 <= len(await answers(sock, UNKNOWN + bytes(40), within=0.05)) <= 6
 
 
 def test_the_limit_is_for_each_second():

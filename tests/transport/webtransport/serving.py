@@ -144,3 +144,18 @@ async def send_forever(stream: Any) -> None:
     """Send until that fails."""
     while True:
         await send_all(stream, b"x")
+
+
+class Accepting:
+    """A handler that accepts, chooses the first subprotocol, and hands the sessions to the test."""
+
+    def __init__(self):
+        self._send, self._receive = trio.open_memory_channel(16)
+
+    async def __call__(self, request):
+        session = request.accept(request.protocols[0] if request.protocols else None)
+        await self._send.send(session)
+        await session.wait_closed()
+
+    async def session(self):
+        return await self._receive.receive()
