@@ -156,8 +156,9 @@ class Limits:
     """Seconds that the peer has to answer a TRACK or a FETCH request, and up to moq-lite-04 a subscription. Stops the
     application from waiting for a peer that never answers."""
     track_wait_timeout: float = attrs.field(default=2.0, validator=_positive)
-    """Seconds that a subscription waits for a track that is not published yet, in versions whose peers subscribe
-    without waiting for an announcement (gomoqt-develop). Stops such subscriptions from waiting forever."""
+    """Seconds that a request for a broadcast which is not published yet waits for it, if it comes in a session's first
+    so many seconds: what both sides do first is done at the same time. With gomoqt-develop, whose peers never wait for
+    an announcement, every request waits, for a missing track too. Stops requests from waiting forever."""
     late_group_timeout: float = attrs.field(default=0.5, validator=_positive)
     """Seconds that the last groups of a track have to arrive after the publisher has finished the subscription. Stops
     groups that were lost or never sent from keeping the subscription open."""

@@ -42,6 +42,9 @@ class Origin:
     def __len__(self) -> int:
         return len(self._publications)
 
+    def __contains__(self, path: BroadcastPath) -> bool:
+        return path in self._publications
+
     def add(self, publication: PublishedBroadcast) -> None:
         """Add a publication. Raises ValueError when its path is taken: no broadcast silently replaces another."""
         if publication.path in self._publications:

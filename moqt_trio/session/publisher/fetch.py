@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ...path import BroadcastPath
     from ...protocol.fetch import FetchResponder
     from ...wire.messages import Fetch
+    from .request import Found
 
 logger = logging.getLogger(__name__)
 
@@ -42,24 +44,17 @@ class FetchServer(GroupServer):
 
     def _start(self, path: BroadcastPath, request: Fetch) -> None:
         self._priority = request.priority
-        found = self._find(path, request)
-        if found is None:
+        self.find(path, request.track, partial(self._answer, request))
+
+    def _answer(self, request: Fetch, found: Found | None) -> None:
+        track = None if found is None else found[1]
+        if track is None or not _may_serve(track, request):
             self.cancel(StreamCode.NOT_FOUND)
             return
         group = request.group
         wanted = GroupRange(group, group, request.start_frame, request.end_frame)
-        self._read(found, wanted, priority=request.priority, max_age=math.inf, replay=False)
+        self._read(track, wanted, priority=self._priority, max_age=math.inf, replay=False)
         self.context.start(self._run)
-
-    def _find(self, path: BroadcastPath, request: Fetch) -> Track | None:
-        """Return the track if it keeps the group and has the first frame wanted, or may still get that frame."""
-        found = self.serving.origin.find(path, request.track)
-        if found is None:
-            return None
-        group = state_of(found[1]).group(request.group)
-        if group is None or request.start_frame < group.first:
-            return None
-        return None if group.complete and request.start_frame >= max(group.length, 1) else found[1]
 
     async def _run(self) -> None:
         """Serve until the group was written or dropped, or the request or the session has ended."""
@@ -106,3 +101,11 @@ class FetchServer(GroupServer):
                 return
             if not finished and entry.has_frames:
                 cursor.requeue(entry)
+
+
+def _may_serve(track: Track, request: Fetch) -> bool:
+    """Return whether a track keeps the group and has the first frame wanted, or may still get that frame."""
+    group = state_of(track).group(request.group)
+    if group is None or request.start_frame < group.first:
+        return False
+    return not group.complete or request.start_frame < max(group.length, 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from ...model.origin import Origin, PublishedBroadcast
 from ...protocol.announce import AnnounceResponder
 from ...protocol.fetch import FetchResponder
@@ -76,6 +78,7 @@ class Publisher:
     def admit(self) -> None:
         """Start serving requests, first those that arrived before."""
         waiting, self._not_admitted = self._not_admitted, None
+        self._serving.early_until = trio.current_time() + self._serving.context.limits.track_wait_timeout
         for stream in waiting or ():
             self.stream_opened(stream)
 

@@ -3,13 +3,17 @@
 `RequestStream` reads the type, and passes the stream to the server of its kind. A server is a `ControlStream` that
 answers from a task of the session, in a cancel scope of its own. Cancelling the scope resets the streams; when the task
 ends by itself, they are finished. The servers are independent of each other.
+
+Both sides begin at the same time, and neither can know when the other has published what it is going to publish. So in
+a session's first seconds a request for a broadcast that is not published waits for it, and is refused only then.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -26,12 +30,16 @@ if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...model.origin import Origin, PublishedBroadcast
     from ...model.track import Track
+    from ...path import BroadcastPath
     from ...protocol.machine import StreamMachine
     from ...transport.stream import BidiStream
     from ..context import SessionContext
     from .scheduler import SendScheduler
 
 logger = logging.getLogger(__name__)
+
+Found: TypeAlias = "tuple[PublishedBroadcast, Track]"
+"""A track that was asked for, and the publication that has it."""
 
 
 class ServedSubscription(Protocol):
@@ -63,7 +71,7 @@ class ServedSubscription(Protocol):
         ...
 
 
-@attrs.frozen
+@attrs.define
 class Serving:
     """What the servers of one session share.
 
@@ -72,12 +80,14 @@ class Serving:
         origin: What is published on the session.
         scheduler: Decides which server may write next on a full link.
         subscriptions: The subscriptions that are served now.
+        early_until: Until this time, by Trio's clock, requests wait for broadcasts that are not published yet.
     """
 
     context: SessionContext
     origin: Origin
     scheduler: SendScheduler
     subscriptions: set[ServedSubscription]
+    early_until: float = -math.inf
 
 
 class RequestServer(ControlStream):
@@ -106,6 +116,42 @@ class RequestServer(ControlStream):
                 self.stream.reset(StreamCode.CANCELLED)
             self.stream.stop(StreamCode.CANCELLED)
             self.machine.release()
+
+    def find(self, path: BroadcastPath, track: str, answer: Callable[[Found | None], None]) -> None:
+        """Call `answer` with the track and its publication, or with None when there is no such track.
+
+        At once, or from a task of the session when the request came before the publication. A request that is cancelled
+        meanwhile is not answered.
+
+        Limits: track_wait_timeout.
+        """
+        found = self.serving.origin.find(path, track)
+        waits = self.context.dialect.quirks.subscribes_early or trio.current_time() < self.serving.early_until
+        if found is None and waits and self._may_come(path):
+            self.context.start(self._wait_published, path, track, answer)
+        else:
+            answer(found)
+
+    def _may_come(self, path: BroadcastPath) -> bool:
+        """Return whether a track of this path that is not published may still be."""
+        if self.context.going_away.is_set():
+            return False
+        # A broadcast that is published has its tracks; one that it lacks now may be missing for good.
+        return self.context.dialect.quirks.subscribes_early or path not in self.serving.origin
+
+    async def _wait_published(self, path: BroadcastPath, track: str, answer: Callable[[Found | None], None]) -> None:
+        origin, changed = self.serving.origin, Wakeup()
+        origin.watch(changed.set)
+        try:
+            with self.scope, trio.move_on_after(self.context.limits.track_wait_timeout):
+                while origin.find(path, track) is None and self._may_come(path):
+                    await changed.wait()
+        finally:
+            origin.unwatch(changed.set)
+        if not self.scope.cancel_called:
+            # A scope can be entered once, and the serving task enters this one.
+            self.scope = trio.CancelScope()
+            answer(origin.find(path, track))
 
     def send_ready(self) -> None:
         self.wakeup.set()

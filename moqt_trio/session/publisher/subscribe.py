@@ -7,9 +7,8 @@ has room, an update arrived) sets `wakeup`, and the task does everything that it
 reports the dropped groups, and writes the groups that are ready, the most important first, until the link, the streams
 or the data run out. A group that could not be served goes back to the cursor.
 
-    IDLE ──request──▶ SERVING ──finish()──▶ FINISHING ──▶ ENDED
-      └──request──▶ WAITING ──published──▶ SERVING
-           (quirk)     └──timed out, cancelled──▶ ENDED
+    IDLE ──request──▶ WAITING ──found──▶ SERVING ──finish()──▶ FINISHING ──▶ ENDED
+                         └──refused, cancelled──▶ ENDED
 
 A group passes three steps: it is pending in the cursor, its stream is written (`SentGroups`), and its stream drains
 until the peer has acknowledged all of it. The subscription's own stream is finished after its groups' streams.
@@ -20,6 +19,7 @@ from __future__ import annotations
 import enum
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -28,7 +28,6 @@ from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
 from ...model.cursor import GroupCursor, GroupRange
 from ...protocol.events import Event, SubscribeRequested
-from ...tasks import Wakeup
 from ...wire.messages import SubscribeUpdate
 from .group import GroupServer, SentGroup, SentGroups, StreamOwner
 from .replies import Replies
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from ...model.track import Track
     from ...protocol.subscribe import SubscribeResponder
     from ...transport.stream import BidiStream
-    from .request import Serving
+    from .request import Found, Serving
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +88,8 @@ class SubscribeServer(GroupServer, StreamOwner):
     def handle(self, event: Event) -> None:
         match event:
             case SubscribeRequested():
-                self._start(event)
+                self._state = _State.WAITING
+                self.find(event.path, event.request.track, partial(self._answer, event))
             case SubscribeUpdate():
                 if self._state in (_State.SERVING, _State.FINISHING):
                     self._update(event)
@@ -98,31 +98,7 @@ class SubscribeServer(GroupServer, StreamOwner):
             case _:
                 super().handle(event)
 
-    def _start(self, event: SubscribeRequested) -> None:
-        found = self.serving.origin.find(event.path, event.request.track)
-        if found is None and self._quirks.subscribes_early:
-            self._state = _State.WAITING
-            self.context.start(self._wait_published, event)
-        else:
-            self._answer(event, found)
-
-    async def _wait_published(self, event: SubscribeRequested) -> None:
-        """Answer once the track is published, or when `Limits.track_wait_timeout` has passed."""
-        changed = Wakeup()
-        found: tuple[PublishedBroadcast, Track] | None = None
-        self.serving.origin.watch(changed.set)
-        try:
-            with self.scope, trio.move_on_after(self.context.limits.track_wait_timeout):
-                while (found := self.serving.origin.find(event.path, event.request.track)) is None:
-                    await changed.wait()
-        finally:
-            self.serving.origin.unwatch(changed.set)
-        if not self.scope.cancel_called:
-            # A scope can be entered once, and the serving task enters this one.
-            self.scope = trio.CancelScope()
-            self._answer(event, found)
-
-    def _answer(self, event: SubscribeRequested, found: tuple[PublishedBroadcast, Track] | None) -> None:
+    def _answer(self, event: SubscribeRequested, found: Found | None) -> None:
         if found is None or self.context.going_away.is_set():
             logger.info("refused track %s of %s", printable(event.request.track), printable(str(event.path)))
             self._state = _State.ENDED

@@ -11,10 +11,11 @@ from .request import RequestServer
 
 if TYPE_CHECKING:
     from ...protocol.track import TrackInfoResponder
+    from .request import Found
 
 
 class TrackInfoServer(RequestServer):
-    """Answers at once, from the task that read the request."""
+    """Answers with one message."""
 
     codes = "info"
     machine: TrackInfoResponder
@@ -23,7 +24,9 @@ class TrackInfoServer(RequestServer):
         if not isinstance(event, TrackInfoRequested):
             super().handle(event)
             return
-        found = self.serving.origin.find(event.path, event.track)
+        self.find(event.path, event.track, self._answer)
+
+    def _answer(self, found: Found | None) -> None:
         if found is None:
             self.cancel(StreamCode.NOT_FOUND)
             return
