@@ -86,6 +86,7 @@ TRIO_IN_BASE = {"moqt_trio.errors", "moqt_trio.tasks"}
 FILES_OF = {
     "aioquic": {
         "moqt_trio.transport.quic.aioquic.engine",
+        "moqt_trio.transport.quic.aioquic.pacer",
         "moqt_trio.transport.quic.aioquic.packets",
         "moqt_trio.transport.quic.aioquic.patched",
         "moqt_trio.transport.quic.aioquic.quiet",

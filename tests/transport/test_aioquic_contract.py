@@ -19,8 +19,9 @@ from aioquic.tls import Context, Epoch, SignatureAlgorithm
 from moqt_trio.limits import Limits
 from moqt_trio.transport.interface import AnyStream
 from moqt_trio.transport.quic.aioquic.engine import AioquicEngine
+from moqt_trio.transport.quic.aioquic.pacer import FLUSH_PACKETS, PACER_BURST
 from moqt_trio.transport.quic.aioquic.packets import AioquicFactory
-from moqt_trio.transport.quic.aioquic.patched import ACK_ONLY_PACKETS, FLUSH_PACKETS, PACER_BURST, PatchedConnection
+from moqt_trio.transport.quic.aioquic.patched import ACK_ONLY_PACKETS, PatchedConnection
 from moqt_trio.transport.quic.engine import EngineHandler
 from moqt_trio.transport.quic.stateless_reset import reset_token
 from tests.transport.quic_pair import ALPN, IDENTITY, client_settings, server_settings
@@ -44,6 +45,9 @@ class Stream(AnyStream):
 
     def deliver_send_finished(self):
         self.calls.append(("acknowledged", self.stream_id))
+
+    def deliver_send_ready(self):
+        self.calls.append(("room", self.stream_id))
 
 
 class Handler(EngineHandler):
@@ -126,7 +130,7 @@ def stock() -> QuicConnection:
         "_local_max_streams_bidi", "_local_max_streams_uni", "_loss", "_max_datagram_size", "_network_paths",
         "_peer_cid", "_peer_cid_available",
         "_ping_pending", "_probe_pending", "_remote_max_datagram_frame_size", "_remote_max_idle_timeout",
-        "_remote_max_streams_bidi", "_remote_max_streams_uni",
+        "_remote_max_data", "_remote_max_data_used", "_remote_max_streams_bidi", "_remote_max_streams_uni",
         "_retire_connection_ids", "_spaces", "_state", "_streams",
         "_streams_blocked_pending", "_streams_queue",
     ],
@@ -317,6 +321,47 @@ def test_only_streams_with_work_are_visited():
     assert not quic.active
     assert not list(quic._streams.values())
     assert not quic.has_work(pair.now)
+
+
+@pytest.mark.parametrize("credit", ["stream", "connection"])
+def test_streams_without_credit_are_not_visited(credit):
+    """Streams with data that the peer's credit holds up cost the others nothing, and go on once there is credit."""
+    window = {"stream_window": 100} if credit == "stream" else {"connection_window": 2000}
+    pair = Pair(server_limits=Limits(**window))
+    quic = quic_of(pair.client)
+    ids = [pair.open(unidirectional=True) for _ in range(40)]
+    for stream_id in ids:
+        pair.client.stream_write(stream_id, bytes(200), True)
+    pair.run()
+    assert not quic.active
+    assert not quic.has_work(pair.now)
+    arrived = [call for call in pair.server_handler.calls if call[0] == "data"]
+    assert sum(len(call[2]) for call in arrived) == (4000 if credit == "stream" else 2000)
+    # One that is given up all the same ends.
+    pair.client.stream_reset(ids.pop(), 5)
+    ended: set[int] = set()
+    for _ in range(60):
+        for _, stream_id, data, fin in arrived:
+            pair.server.stream_consumed(stream_id, len(data))
+            ended |= {stream_id} if fin else set()
+        pair.server_handler.calls.clear()
+        pair.run(2)
+        arrived = [call for call in pair.server_handler.calls if call[0] == "data"]
+    assert ended == set(ids)
+    assert [*quic._streams, *quic.active, *quic.waiting] == []
+
+
+def test_room_in_a_send_buffer_is_reported_once():
+    """A stream that is watched is reported when the peer has acknowledged enough, and not after a reset."""
+    pair = Pair()
+    pair.client.send_high = 3000
+    ids = [pair.open(unidirectional=True), pair.open(unidirectional=True)]
+    for stream_id in ids:
+        pair.client.stream_write(stream_id, bytes(3000), False)
+        pair.client.stream_watch(stream_id)
+    pair.client.stream_reset(ids[1], 5)
+    pair.run()
+    assert [call for call in pair.client_handler.calls if call[0] == "room"] == [("room", ids[0])]
 
 
 def test_what_upstream_has_not_fixed():

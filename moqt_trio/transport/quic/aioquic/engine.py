@@ -121,7 +121,6 @@ class AioquicEngine(Engine):
         self._address_validated = address_validated
         self._max_datagrams = limits.max_datagrams
         self._events: deque[events.QuicEvent] = quic._events
-        self._watched: set[int] = set()
         self._streams_allowed = (0, 0)
         self._peer_address: Address | None = None
         self._pings = 0
@@ -169,7 +168,6 @@ class AioquicEngine(Engine):
                 handler.stream(event.stream_id).deliver_reset(event.error_code)
             elif isinstance(event, events.StopSendingReceived):
                 quic.activate(event.stream_id)
-                self._watched.discard(event.stream_id)
                 handler.stream(event.stream_id).deliver_stop(event.error_code)
             elif isinstance(event, events.DatagramFrameReceived):
                 handler.datagram_received(event.data)
@@ -184,8 +182,11 @@ class AioquicEngine(Engine):
             for stream_id in acknowledged:
                 if (stream := handler.streams.get(stream_id)) is not None:
                     stream.deliver_send_finished()
-        if self._watched and self.termination is None:
-            self._deliver_send_ready()
+        if quic.emptied:
+            emptied, quic.emptied = quic.emptied, []
+            for stream_id in emptied:
+                if (stream := handler.streams.get(stream_id)) is not None:
+                    stream.deliver_send_ready()
         allowed = (quic._remote_max_streams_bidi, quic._remote_max_streams_uni)
         if allowed != self._streams_allowed:
             self._streams_allowed = allowed
@@ -237,14 +238,6 @@ class AioquicEngine(Engine):
         name = self._quic.configuration.server_name if self._quic.configuration.is_client else None
         self._handler.handshake_completed(event.alpn_protocol, name)
 
-    def _deliver_send_ready(self) -> None:
-        low = self.send_high // 2
-        for stream_id in list(self._watched):
-            if self.stream_buffered(stream_id) < low and stream_id in self._watched:
-                self._watched.discard(stream_id)
-                if (stream := self._handler.streams.get(stream_id)) is not None:
-                    stream.deliver_send_ready()
-
     def _note_end(self) -> None:
         event = self._quic._close_event
         if event is None or self.termination is not None:
@@ -276,7 +269,6 @@ class AioquicEngine(Engine):
     def _release_departed(self) -> None:
         departed, self._quic.departed = self._quic.departed, []
         for stream_id in departed:
-            self._watched.discard(stream_id)
             if (stream := self._handler.streams.pop(stream_id, None)) is not None:
                 stream.deliver_released()
 
@@ -332,12 +324,11 @@ class AioquicEngine(Engine):
         return sender._reset_error_code is None and sender._buffer_stop > sender.highest_offset
 
     def stream_watch(self, stream_id: int) -> None:
-        self._watched.add(stream_id)
+        self._quic.report_room(stream_id, max(self.send_high // 2, 1))
 
     def stream_reset(self, stream_id: int, code: int) -> None:
         stream = self._quic._streams.get(stream_id)
         if stream is not None:
-            self._watched.discard(stream_id)
             stream.sender.reset(code)
             self._quic.active[stream_id] = stream
         self._handler.wake()

@@ -22,17 +22,21 @@ them.
 4.  Service. Upstream walks every open stream for every packet. Here only streams with something to send are walked:
     `active` for frames, `credit_due` for MAX_STREAM_DATA, which `_StreamTable.values` returns in place of all streams.
     A stream enters `active` when something is written, reset, stopped, lost or finished, and leaves it when it has
-    nothing left. Tests: `test_only_streams_with_work_are_visited`, `test_many_small_streams_share_packets`.
+    nothing left, or nothing that the peer's credit allows. Credit for the stream brings it back; those that wait for
+    the connection's are in `waiting`, and come back as far as it reaches.
+    Tests: `test_only_streams_with_work_are_visited`, `test_streams_without_credit_are_not_visited`,
+    `test_many_small_streams_share_packets`.
 5.  The end of a flush. Upstream finds that nothing is left to send by starting one more packet, which is half the cost
-    of a small flush; and it makes all packets before the first can leave, while the peer waits for it. `_Pacer` ends a
+    of a small flush; and it makes all packets before the first can leave, while the peer waits for it. `Pacer` ends a
     flush when nothing is left, and after `FLUSH_PACKETS`.
     Tests: `test_a_flush_starts_no_empty_packet`, `test_a_flush_is_bounded`.
 6.  Pacing. Upstream's bucket holds less than a timer's delay, so that a fast link idles between two wake-ups. Here it
     holds `PACER_BURST`. Test: `test_the_pacer_is_replaced`.
 7.  Acknowledgements. Upstream sends a delayed acknowledgement in a packet of its own even when another packet left
     shortly before. Here any packet takes it along (`_write_application`).
-8.  Reports. Upstream does not say that a FIN was acknowledged (`acknowledged`), that a stream left its table
-    (`departed`), how much was written and not yet sent (`unsent`), or which side closed (`closed_by_peer`).
+8.  Reports. Upstream does not say that a FIN was acknowledged (`acknowledged`), that a send buffer has room again
+    (`emptied`), that a stream left its table (`departed`), how much was written and not yet sent (`unsent`), or which
+    side closed (`closed_by_peer`).
     Tests: `test_handshake_and_data_without_a_network`, `test_the_end_is_known_at_once`.
 9.  STOP_SENDING. Upstream raises for a stream that it has forgotten; `refuse` does nothing then, and grants a stopped
     stream no more credit. Test: `test_what_upstream_has_not_fixed`.
@@ -49,6 +53,7 @@ All of it runs in the task that calls the engine; nothing here waits or reads a 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -64,10 +69,11 @@ from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamSender
 from aioquic.tls import Epoch
 
+from .pacer import FLUSH_PACKETS, Pacer
 from .quiet import QuietLogger
 from .resets import ResettableConnection
 from .signatures import allow_p521
-from .streams import BoundedReceiver, Credit, StreamLimit, any_frames
+from .streams import BoundedReceiver, Credit, Missing, StreamLimit, any_frames, missing_credit
 
 if TYPE_CHECKING:
     from aioquic._buffer import Buffer
@@ -75,12 +81,6 @@ if TYPE_CHECKING:
 
     from ....limits import Limits
 
-PACER_BURST = 0.002
-"""Seconds of sending that may leave in one burst. Timers fire up to a millisecond late, and the task that sends needs
-its turn: with less than two, a fast link idles between bursts."""
-FLUSH_PACKETS = 32
-"""Packets of one flush: a millisecond's work. With more, the peer has nothing to do while they are made, and this side
-nothing while the peer reads them."""
 ACK_ONLY_PACKETS = 32
 """Packets of nothing but acknowledgements that are kept before one takes a PING along: the answer to a PING is a packet
 for the peer to make, so that it costs 3 % more packets."""
@@ -92,10 +92,15 @@ carry less than it costs."""
 
 
 class _Sender(QuicStreamSender):
-    """The sending half; it reports when a packet of its own was lost, or when it is finished."""
+    """The sending half; it reports when a packet of its own was lost, or when it is finished.
+
+    Attributes:
+        low: The number of buffered bytes below which it reports once that there is room; 0 for no report.
+    """
 
     def __init__(self, stream_id: int | None, writable: bool, owner: PatchedConnection, stream: QuicStream) -> None:
         super().__init__(stream_id, writable)
+        self.low = 0
         self._owner = owner
         self._stream: QuicStream | None = stream
 
@@ -129,6 +134,7 @@ class _Sender(QuicStreamSender):
     def reset(self, error_code: int) -> None:
         if self._reset_error_code is None and not self.is_finished:
             self._owner.unsent -= self.sendable
+        self.low = 0
         super().reset(error_code)
 
     def on_data_delivery(self, delivery: QuicDeliveryState, start: int, stop: int, fin: bool) -> None:
@@ -136,6 +142,9 @@ class _Sender(QuicStreamSender):
         stream_id = self._stream_id
         if stream_id is None:
             return
+        if len(self._buffer) < self.low:
+            self.low = 0
+            self._owner.emptied.append(stream_id)
         if self.is_finished:
             self._owner.acknowledged.append(stream_id)
             self._owner.activate(stream_id)
@@ -175,42 +184,15 @@ class _StreamTable(dict[int, QuicStream]):
         return stream
 
 
-class _Pacer(QuicPacketPacer):
-    """The pacer (patches 5 and 6). aioquic asks it before every packet, so it can end a flush too.
-
-    Attributes:
-        packets: How many packets of this flush have something in them.
-        ended: True when this flush was ended here, and not for pacing.
-    """
-
-    def __init__(self, owner: PatchedConnection, max_datagram_size: int) -> None:
-        super().__init__(max_datagram_size=max_datagram_size)
-        self._owner = owner
-        self.packets = 0
-        self.ended = False
-
-    def next_send_time(self, now: float) -> float | None:  # type: ignore[override]
-        if self.packets >= FLUSH_PACKETS or (self.packets and not self._owner.unsent and not self._owner.has_work(now)):
-            self.ended = True
-            return now
-        return super().next_send_time(now)
-
-    def update_after_send(self, now: float) -> None:
-        self.packets += 1
-        super().update_after_send(now)
-
-    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
-        super().update_rate(congestion_window, smoothed_rtt)
-        self.bucket_max = max(self.bucket_max, PACER_BURST)
-
-
 class PatchedConnection(ResettableConnection):
     """aioquic's connection with the patches of this file.
 
     Attributes:
         active: The streams that have something to send, or to be cleared away, in the order of service.
+        waiting: Streams whose data waits for the peer's credit for the connection, in the order of service.
         credit_due: The streams whose MAX_STREAM_DATA has to be sent.
         acknowledged: The streams whose FIN was acknowledged since the owner replaced this list.
+        emptied: The streams whose buffer fell below `_Sender.low` since the owner replaced this list.
         unsent: Bytes written on streams that were in no packet yet and that the peer's credit for them allows.
         departed: The streams that left the table since the owner replaced this list.
         closed_by_peer: True when the peer closed the connection.
@@ -220,8 +202,10 @@ class PatchedConnection(ResettableConnection):
     def __init__(self, limits: Limits, *, configuration: QuicConfiguration, **ids: bytes | None) -> None:
         self.max_gaps = limits.max_gaps
         self.active: dict[int, QuicStream] = {}
+        self.waiting: OrderedDict[int, QuicStream] = OrderedDict()
         self.credit_due: dict[int, QuicStream] = {}
         self.acknowledged: list[int] = []
+        self.emptied: list[int] = []
         self.unsent = 0
         self.departed: list[int] = []
         self.closed_by_peer = False
@@ -240,9 +224,9 @@ class PatchedConnection(ResettableConnection):
             StreamLimit(self._local_max_streams_uni.frame_type, "max_streams_uni", limits.max_streams),
         )
         self._local_max_streams_bidi, self._local_max_streams_uni = bidi, uni
-        self._pacer: _Pacer | None = None
+        self._pacer: Pacer | None = None
         if type(getattr(self._loss, "_pacer", None)) is QuicPacketPacer:
-            self._loss._pacer = self._pacer = _Pacer(self, configuration.max_datagram_size)
+            self._loss._pacer = self._pacer = Pacer(self, configuration.max_datagram_size)
 
     def close(
         self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = ""
@@ -304,6 +288,7 @@ class PatchedConnection(ResettableConnection):
     def stream_left(self, stream_id: int) -> None:
         """Called when a stream that has ended on the wire left the table."""
         self.active.pop(stream_id, None)
+        self.waiting.pop(stream_id, None)
         self.credit_due.pop(stream_id, None)
         self.departed.append(stream_id)
         if stream_id in self._read_whole:
@@ -358,13 +343,33 @@ class PatchedConnection(ResettableConnection):
 
     def _handle_max_stream_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         start = buf.tell()
-        stream = self._streams.get(buf.pull_uint_var())
+        stream_id = buf.pull_uint_var()
+        stream = self._streams.get(stream_id)
         buf.seek(start)
         sender = stream.sender if stream is not None else None
         before = sender.sendable if isinstance(sender, _Sender) else 0
         super()._handle_max_stream_data_frame(context, frame_type, buf)
         if isinstance(sender, _Sender) and sender._reset_error_code is None:
-            self.unsent += sender.sendable - before
+            after = sender.sendable
+            if after > before:
+                self.unsent += after - before
+                self.activate(stream_id)
+
+    def _resume_waiting(self) -> None:
+        """Put the streams that wait for credit of the connection back on the list, as far as it reaches now."""
+        room = self._remote_max_data - self._remote_max_data_used
+        while room > 0 and self.waiting:
+            stream_id, stream = self.waiting.popitem(last=False)
+            sender = stream.sender
+            if isinstance(sender, _Sender) and sender._reset_error_code is None:
+                self.active[stream_id] = stream
+                room -= sender.sendable
+
+    def report_room(self, stream_id: int, low: int) -> None:
+        """Report the stream in `emptied`, once, when fewer than so many bytes are buffered."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and isinstance(stream.sender, _Sender) and stream.sender._reset_error_code is None:
+            stream.sender.low = low
 
     # -- service -------------------------------------------------------------------------------------------
 
@@ -401,6 +406,7 @@ class PatchedConnection(ResettableConnection):
             or bool(path.remote_challenges)
             or (space.ack_at is not None and space.ack_at <= now)
             or bool(self.credit_due)
+            or (bool(self.waiting) and self._remote_max_data > self._remote_max_data_used)
             or self._local_max_data.value != self._local_max_data.sent
             or bidi.sent - bidi.used < bidi.granted - bidi.sent
             or uni.sent - uni.used < uni.granted - uni.sent
@@ -414,6 +420,8 @@ class PatchedConnection(ResettableConnection):
         )
 
     def _write_application(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
+        if self.waiting:
+            self._resume_waiting()
         self._streams_queue = list(self.active.values())
         space = self._spaces[Epoch.ONE_RTT]
         if space.ack_at is not None and space.ack_at > now and any_frames(self._streams_queue):
@@ -433,6 +441,7 @@ class PatchedConnection(ResettableConnection):
                 self._pacing_at = None
                 self.unfinished = pacer.packets >= FLUSH_PACKETS
             self.active = active = {}
+            room = self._remote_max_data - self._remote_max_data_used
             for stream in self._streams_queue:
                 sender, receiver = stream.sender, stream.receiver
                 if (
@@ -442,7 +451,11 @@ class PatchedConnection(ResettableConnection):
                     or (sender.is_finished and receiver.is_finished)
                 ):
                     assert stream.stream_id is not None
-                    active[stream.stream_id] = stream
+                    missing = missing_credit(stream, room)
+                    if missing is None:
+                        active[stream.stream_id] = stream
+                    elif missing is Missing.CONNECTION:
+                        self.waiting[stream.stream_id] = stream
             self._streams_queue = []
 
     def _bound_ack_only(self, space: QuicPacketSpace) -> None:

@@ -23,6 +23,13 @@ class Credit(enum.Enum):
     NOW = "now"
 
 
+class Missing(enum.Enum):
+    """Which credit of the peer's a stream waits for."""
+
+    STREAM = "stream"
+    CONNECTION = "connection"
+
+
 class BoundedRanges(RangeSet):
     """The ranges of a stream that arrived out of order, with a bound on their number (patch 3).
 
@@ -84,3 +91,20 @@ def any_frames(streams: Iterable[QuicStream]) -> bool:
         if not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending:
             return True
     return False
+
+
+def missing_credit(stream: QuicStream, room: int) -> Missing | None:
+    """Return the credit that all a stream has to send waits for; None when something can be sent without more.
+
+    Args:
+        stream: A stream with something to send, or to be cleared away.
+        room: The peer's credit for the connection that is left.
+    """
+    sender = stream.sender
+    if sender.buffer_is_empty or not len(sender._pending) or stream.receiver.stop_pending:
+        return None
+    start = sender.next_offset
+    if start >= stream.max_stream_data_remote:
+        return Missing.STREAM
+    # What was lost has used its credit already.
+    return Missing.CONNECTION if room <= 0 and start >= sender.highest_offset else None
