@@ -23,7 +23,7 @@ class Broadcast:
         self._limits = limits or Limits()
         self._tracks: dict[str, Track] = {}
         self.tracks: Mapping[str, Track] = MappingProxyType(self._tracks)
-        self._watchers: set[Callable[[], None]] = set()
+        self._watchers: set[Callable[[Broadcast, str], None]] = set()
 
     def track(
         self,
@@ -60,7 +60,7 @@ class Broadcast:
         )
         self._tracks[name] = track
         for changed in list(self._watchers):
-            changed()
+            changed(self, name)
         return track
 
     def __iter__(self) -> Iterator[Track]:
@@ -75,11 +75,11 @@ class Broadcast:
         return f"<Broadcast of {len(self._tracks)} tracks: {', '.join(map(repr, self._tracks))}>"
 
 
-def watch_tracks(broadcast: Broadcast, changed: Callable[[], None]) -> None:
-    """Have `changed` called for each new track of a broadcast."""
+def watch_tracks(broadcast: Broadcast, changed: Callable[[Broadcast, str], None]) -> None:
+    """Have `changed` called with a broadcast and the name of each new track of it."""
     broadcast._watchers.add(changed)
 
 
-def unwatch_tracks(broadcast: Broadcast, changed: Callable[[], None]) -> None:
+def unwatch_tracks(broadcast: Broadcast, changed: Callable[[Broadcast, str], None]) -> None:
     """End `watch_tracks`."""
     broadcast._watchers.discard(changed)

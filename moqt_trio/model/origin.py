@@ -32,12 +32,22 @@ class PublishedBroadcast:
     cost: int = 0
 
 
+Changed = Callable[[PublishedBroadcast, str | None], None]
+"""Called with a publication that came or went, and None; or with one that has a new track, and the track's name."""
+
+
 class Origin:
-    """The publications of one session."""
+    """The publications of one session.
+
+    What is asked of it costs the same however much is published: it keeps the publications below each prefix of a path,
+    and the watchers of each prefix.
+    """
 
     def __init__(self) -> None:
         self._publications: dict[BroadcastPath, PublishedBroadcast] = {}
-        self._watchers: set[Callable[[], None]] = set()
+        self._below: dict[tuple[str, ...], dict[BroadcastPath, PublishedBroadcast]] = {}
+        self._of: dict[Broadcast, dict[PublishedBroadcast, None]] = {}
+        self._watchers: dict[tuple[str, ...], dict[Changed, None]] = {}
 
     def __len__(self) -> int:
         return len(self._publications)
@@ -47,23 +57,40 @@ class Origin:
 
     def add(self, publication: PublishedBroadcast) -> None:
         """Add a publication. Raises ValueError when its path is taken: no broadcast silently replaces another."""
-        if publication.path in self._publications:
-            raise ValueError(f"{str(publication.path)!r} is published on this session already")
-        self._publications[publication.path] = publication
-        watch_tracks(publication.broadcast, self._changed)
-        self._changed()
+        path, broadcast = publication.path, publication.broadcast
+        if path in self._publications:
+            raise ValueError(f"{str(path)!r} is published on this session already")
+        self._publications[path] = publication
+        for prefix in _prefixes(path):
+            self._below.setdefault(prefix, {})[path] = publication
+        if broadcast not in self._of:
+            watch_tracks(broadcast, self._track_added)
+        self._of.setdefault(broadcast, {})[publication] = None
+        self._changed(publication, None)
 
     def remove(self, publication: PublishedBroadcast) -> None:
         """Remove a publication; does nothing when it was removed before."""
-        if self._publications.get(publication.path) is publication:
-            del self._publications[publication.path]
-            if not any(other.broadcast is publication.broadcast for other in self._publications.values()):
-                unwatch_tracks(publication.broadcast, self._changed)
-            self._changed()
+        path, broadcast = publication.path, publication.broadcast
+        if self._publications.get(path) is not publication:
+            return
+        del self._publications[path]
+        for prefix in _prefixes(path):
+            del self._below[prefix][path]
+            if not self._below[prefix]:
+                del self._below[prefix]
+        del self._of[broadcast][publication]
+        if not self._of[broadcast]:
+            del self._of[broadcast]
+            unwatch_tracks(broadcast, self._track_added)
+        self._changed(publication, None)
+
+    def get(self, path: BroadcastPath) -> PublishedBroadcast | None:
+        """Return the publication of this path."""
+        return self._publications.get(path)
 
     def below(self, prefix: BroadcastPath) -> dict[BroadcastPath, PublishedBroadcast]:
         """Return the publications that a prefix covers."""
-        return {path: item for path, item in self._publications.items() if prefix.covers(path)}
+        return dict(self._below.get(prefix.parts, ()))
 
     def find(self, path: BroadcastPath, track: str) -> tuple[PublishedBroadcast, Track] | None:
         """Return the track of this name, and the publication that has it."""
@@ -73,14 +100,28 @@ class Origin:
         found = publication.broadcast.tracks.get(track)
         return None if found is None else (publication, found)
 
-    def watch(self, changed: Callable[[], None]) -> None:
-        """Have `changed` called at every change."""
-        self._watchers.add(changed)
+    def watch(self, prefix: BroadcastPath, changed: Changed) -> None:
+        """Have `changed` called at every change of what a prefix covers."""
+        self._watchers.setdefault(prefix.parts, {})[changed] = None
 
-    def unwatch(self, changed: Callable[[], None]) -> None:
+    def unwatch(self, prefix: BroadcastPath, changed: Changed) -> None:
         """End `watch`."""
-        self._watchers.discard(changed)
+        watchers = self._watchers.get(prefix.parts, {})
+        watchers.pop(changed, None)
+        if not watchers:
+            self._watchers.pop(prefix.parts, None)
 
-    def _changed(self) -> None:
-        for changed in list(self._watchers):
-            changed()
+    def _track_added(self, broadcast: Broadcast, name: str) -> None:
+        for publication in tuple(self._of[broadcast]):
+            self._changed(publication, name)
+
+    def _changed(self, publication: PublishedBroadcast, track: str | None) -> None:
+        for prefix in _prefixes(publication.path):
+            for changed in tuple(self._watchers.get(prefix, ())):
+                changed(publication, track)
+
+
+def _prefixes(path: BroadcastPath) -> list[tuple[str, ...]]:
+    """Return the parts of each prefix of a path, from the root to the path itself."""
+    parts = path.parts
+    return [parts[:length] for length in range(len(parts) + 1)]

@@ -17,6 +17,8 @@ from .request import RequestServer
 if TYPE_CHECKING:
     from ...model.origin import PublishedBroadcast
     from ...protocol.announce import AnnounceResponder
+    from ...transport.stream import BidiStream
+    from .request import Serving
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +26,19 @@ logger = logging.getLogger(__name__)
 class AnnounceServer(RequestServer):
     """Announces what the session publishes below the peer's prefix.
 
-    It sends the difference between what is published and what it announced last, so that a slow peer costs no memory.
+    It keeps the paths that differ from what it announced last, and sends the difference: a change costs the same
+    however much is published, and a slow peer costs no more memory than that.
     """
 
     codes = "announce"
     machine: AnnounceResponder
+
+    def __init__(self, serving: Serving, stream: BidiStream, machine: AnnounceResponder) -> None:
+        super().__init__(serving, stream, machine)
+        self._of_tracks = self.context.dialect.features.announce_tracks
+        self._announced: dict[BroadcastPath, PublishedBroadcast] = {}
+        # The paths whose publication is not the one that was announced, or that are in only one of both.
+        self._differing: dict[BroadcastPath, None] = {}
 
     def handle(self, event: Event) -> None:
         if isinstance(event, AnnouncementsRequested):
@@ -38,52 +48,75 @@ class AnnounceServer(RequestServer):
 
     async def _run(self) -> None:
         origin, prefix = self.serving.origin, self.machine.prefix
-        origin.watch(self.wakeup.set)
+        # A prefix of tracks may end with the name of one, which no broadcast has in its path.
+        watched = BroadcastPath(prefix.parts[:-1]) if self._of_tracks else prefix
+        for item in origin.below(watched).values():
+            self._announced.update((path, item) for path in self._paths(item, None))
+        origin.watch(watched, self._note)
         try:
             with self.scope:
-                announced = self._available(prefix)
                 self.stream.write(
-                    self.machine.accept([(path, item.hops, item.cost, item.cost) for path, item in announced.items()])
+                    self.machine.accept(
+                        [(path, item.hops, item.cost, item.cost) for path, item in self._announced.items()]
+                    )
                 )
                 while True:
                     await self.wakeup.wait()
-                    if self.stream.writable:
-                        announced = self._announce_changes(prefix, announced)
+                    if self._differing and self.stream.writable:
+                        self._announce_changes()
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass
         finally:
-            origin.unwatch(self.wakeup.set)
+            origin.unwatch(watched, self._note)
             self.cancel(StreamCode.SESSION_CLOSED)
 
-    def _available(self, prefix: BroadcastPath) -> dict[BroadcastPath, PublishedBroadcast]:
-        """Return what to announce below a prefix, by path: broadcasts, or in the versions before moq-lite tracks."""
-        origin, dialect = self.serving.origin, self.context.dialect
-        if not dialect.features.announce_tracks:
-            return origin.below(prefix)
-        found: dict[BroadcastPath, PublishedBroadcast] = {}
-        for path, item in origin.below(BroadcastPath()).items():
-            for track in item.broadcast:
-                try:
-                    whole = track_path_local(path, track.name, self.context.limits)
-                except LocalProtocolError as error:
-                    logger.info("a track cannot be announced in %s: %s", dialect.name, error)
-                    continue
-                if prefix.covers(whole):
-                    found[whole] = item
+    def _note(self, publication: PublishedBroadcast, track: str | None) -> None:
+        """Called when a publication came or went, or has a new track."""
+        if track is not None and not self._of_tracks:
+            return
+        for path in self._paths(publication, track):
+            if self._published(path) is self._announced.get(path):
+                self._differing.pop(path, None)
+            else:
+                self._differing[path] = None
+                self.wakeup.set()
+
+    def _paths(self, publication: PublishedBroadcast, track: str | None) -> list[BroadcastPath]:
+        """Return the paths below the prefix by which a publication, or one track of it, is announced.
+
+        In the versions before moq-lite these are the paths of tracks.
+        """
+        if not self._of_tracks:
+            return [publication.path]
+        found: list[BroadcastPath] = []
+        for name in tuple(publication.broadcast.tracks) if track is None else (track,):
+            try:
+                whole = track_path_local(publication.path, name, self.context.limits)
+            except LocalProtocolError as error:
+                logger.info("a track cannot be announced in %s: %s", self.context.dialect.name, error)
+                continue
+            if self.machine.prefix.covers(whole):
+                found.append(whole)
         return found
 
-    def _announce_changes(
-        self, prefix: BroadcastPath, announced: dict[BroadcastPath, PublishedBroadcast]
-    ) -> dict[BroadcastPath, PublishedBroadcast]:
-        """Write the changes since the last time, and return what is announced now."""
-        machine, current = self.machine, self._available(prefix)
-        changes = [machine.unannounce(path) for path, item in announced.items() if current.get(path) is not item]
-        changes += [
-            machine.announce(path, item.hops, item.cost, item.cost)
-            for path, item in current.items()
-            if announced.get(path) is not item
-        ]
+    def _published(self, path: BroadcastPath) -> PublishedBroadcast | None:
+        """Return the publication that is announced by a path now."""
+        origin = self.serving.origin
+        if not self._of_tracks:
+            return origin.get(path)
+        found = origin.find(BroadcastPath(path.parts[:-1]), path.parts[-1])
+        return None if found is None else found[0]
+
+    def _announce_changes(self) -> None:
+        """Write the changes since the last time: first the ends, so that the peer never counts more than there are."""
+        machine, announced = self.machine, self._announced
+        paths, self._differing = self._differing, {}
+        changes = [machine.unannounce(path) for path in paths if announced.pop(path, None) is not None]
+        for path in paths:
+            item = self._published(path)
+            if item is not None:
+                announced[path] = item
+                changes.append(machine.announce(path, item.hops, item.cost, item.cost))
         data = b"".join(changes)
         if data:
             self.stream.write(data)
-        return current

@@ -18,7 +18,7 @@ from .announce import AnnounceServer
 from .fetch import FetchServer
 from .probe import ProbeServer
 from .publish import Publication, finish_all
-from .request import RequestServer, RequestStream, ServedSubscription, Serving
+from .request import RequestServer, RequestStream, ServedSubscriptions, Serving
 from .scheduler import SendScheduler
 from .subscribe import SubscribeServer
 from .track import TrackInfoServer
@@ -51,7 +51,7 @@ class Publisher:
 
     def __init__(self, context: SessionContext) -> None:
         self.origin = Origin()
-        self.subscriptions: set[ServedSubscription] = set()
+        self.subscriptions = ServedSubscriptions()
         self._scheduler = SendScheduler(context.connection)
         self._serving = Serving(context, self.origin, self._scheduler, self.subscriptions)
         # Requests that arrived before the session was admitted; None from then on.
@@ -99,7 +99,7 @@ class Publisher:
 
     def connection_lost(self) -> None:
         """Called when the connection has ended."""
-        for server in list(self.subscriptions):
+        for server in self.subscriptions:
             server.scope.cancel()
 
 

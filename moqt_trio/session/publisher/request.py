@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 import attrs
@@ -71,6 +71,38 @@ class ServedSubscription(Protocol):
         ...
 
 
+class ServedSubscriptions:
+    """The subscriptions that a session serves, also by their publication."""
+
+    def __init__(self) -> None:
+        self._all: dict[ServedSubscription, None] = {}
+        self._of: dict[PublishedBroadcast, dict[ServedSubscription, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[ServedSubscription]:
+        return iter(tuple(self._all))
+
+    def of(self, publication: PublishedBroadcast) -> list[ServedSubscription]:
+        """Return the subscriptions to the tracks of one publication."""
+        return list(self._of.get(publication, ()))
+
+    def add(self, subscription: ServedSubscription) -> None:
+        """Add a subscription."""
+        self._all[subscription] = None
+        self._of.setdefault(subscription.publication, {})[subscription] = None
+
+    def discard(self, subscription: ServedSubscription) -> None:
+        """Remove a subscription; does nothing when it was removed before."""
+        if subscription in self._all:
+            del self._all[subscription]
+            served = self._of[subscription.publication]
+            del served[subscription]
+            if not served:
+                del self._of[subscription.publication]
+
+
 @attrs.define
 class Serving:
     """What the servers of one session share.
@@ -86,7 +118,7 @@ class Serving:
     context: SessionContext
     origin: Origin
     scheduler: SendScheduler
-    subscriptions: set[ServedSubscription]
+    subscriptions: ServedSubscriptions
     early_until: float = -math.inf
 
 
@@ -141,13 +173,17 @@ class RequestServer(ControlStream):
 
     async def _wait_published(self, path: BroadcastPath, track: str, answer: Callable[[Found | None], None]) -> None:
         origin, changed = self.serving.origin, Wakeup()
-        origin.watch(changed.set)
+
+        def note(*_change: object) -> None:
+            changed.set()
+
+        origin.watch(path, note)
         try:
             with self.scope, trio.move_on_after(self.context.limits.track_wait_timeout):
                 while origin.find(path, track) is None and self._may_come(path):
                     await changed.wait()
         finally:
-            origin.unwatch(changed.set)
+            origin.unwatch(path, note)
         if not self.scope.cancel_called:
             # A scope can be entered once, and the serving task enters this one.
             self.scope = trio.CancelScope()

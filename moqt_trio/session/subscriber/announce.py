@@ -66,6 +66,7 @@ class Announcements(Request[Announcement]):
         self._tracks: dict[BroadcastPath, set[str]] = {}
         # What the application has read. A reader that is too slow gets the difference from it.
         self._read: dict[BroadcastPath, Announcement] = {}
+        self._most_unread = context.limits.max_queued_announcements
         self._initial = trio.Event()
 
     # -- from the stream -----------------------------------------------------------------------------------
@@ -117,10 +118,12 @@ class Announcements(Request[Announcement]):
     def _add(self, change: Announcement) -> None:
         self._queue.put(change)
         unread = self._queue.items
-        if len(unread) > self._context.limits.max_queued_announcements:
+        if len(unread) > self._most_unread:
             unread.clear()
             unread.extend(Announcement(path, False) for path in self._read if path not in self._active)
             unread.extend(item for path, item in self._active.items() if self._read.get(path) is not item)
+            # A difference that exceeds the bound is not looked for again with every further change.
+            self._most_unread = max(self._context.limits.max_queued_announcements, 2 * len(unread))
 
     # -- for the application -------------------------------------------------------------------------------
 
