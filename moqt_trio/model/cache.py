@@ -6,7 +6,10 @@ It evicts groups that exceed a bound, and drops them for the cursors that have n
 from __future__ import annotations
 
 import bisect
+import logging
 from typing import TYPE_CHECKING
+
+from ..errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from ..limits import Limits
     from .cursor import Cursor, GroupRange
     from .group import Group
+
+logger = logging.getLogger(__name__)
 
 SLACK = 16
 """An endless group is trimmed by a sixteenth of the cache at a time: moving the frames that stay is too slow to do for
@@ -25,6 +30,7 @@ class GroupCache:
     """Keeps a track's groups for late subscribers and fetches.
 
     Args:
+        name: The track's name, for the log.
         cursors: The cursors on the track; a live view.
         limits: For `cache_bytes`, `cache_frames` and `cache_groups`.
         reliable: True when a group stays as long as a cursor still has to read it.
@@ -33,8 +39,16 @@ class GroupCache:
     """
 
     def __init__(
-        self, cursors: Collection[Cursor], *, limits: Limits, reliable: bool, max_age: float, timescale: int
+        self,
+        name: str,
+        cursors: Collection[Cursor],
+        *,
+        limits: Limits,
+        reliable: bool,
+        max_age: float,
+        timescale: int,
     ) -> None:
+        self._name = name
         self._cursors = cursors
         self._limits = limits
         self._reliable = reliable
@@ -45,6 +59,7 @@ class GroupCache:
         self._timed: list[int] = []
         self._bytes = 0
         self._frames = 0
+        self._warned = False
 
     def get(self, sequence: int) -> Group | None:
         """Return a group that is kept, or None."""
@@ -108,11 +123,11 @@ class GroupCache:
                 return
 
     def initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[Group]:
-        """Return the groups that a new cursor starts with; the arguments are those of `TrackState.attach`."""
+        """Return the groups that a new cursor starts with; the arguments are those of `Cursor`."""
         chosen: list[Group] = []
         for sequence in self._order:
             group = self._groups[sequence]
-            if not wanted.holds(sequence) or wanted.first_frame(sequence) < group.first:
+            if not wanted.holds(sequence):
                 continue
             if sequence != self._order[-1]:
                 if not replay and wanted.start_group is None:
@@ -123,13 +138,9 @@ class GroupCache:
         return chosen
 
     def after(self, sequence: int, wanted: GroupRange) -> list[Group]:
-        """Return the groups of a range that come after a sequence and are kept from their first frame wanted on."""
+        """Return the groups of a range that come after a sequence."""
         found = (self._groups[number] for number in self._order[bisect.bisect_right(self._order, sequence) :])
-        return [
-            group
-            for group in found
-            if wanted.holds(group.sequence) and wanted.first_frame(group.sequence) >= group.first
-        ]
+        return [group for group in found if wanted.holds(group.sequence)]
 
     @property
     def newest(self) -> int:
@@ -197,6 +208,17 @@ class GroupCache:
         group.size -= freed
         self._bytes -= freed
         self._frames -= count
+        if count and not group.ended and not self._warned:
+            self._warned = True
+            logger.warning(
+                "group %d of track %s is longer than the cache, which lets go of its first frames: late subscribers "
+                "start behind them, or get nothing of the group where the version cannot say so; open a new group "
+                "before it has %d frames or %d bytes (Limits.cache_frames, Limits.cache_bytes)",
+                group.sequence,
+                printable(self._name),
+                limits.cache_frames,
+                limits.cache_bytes,
+            )
         self._notify_trimmed(group)
 
     def _notify_trimmed(self, group: Group) -> None:

@@ -102,7 +102,19 @@ class GroupCursor:
 class Cursor:
     """One subscriber's position in a track.
 
+    Args:
+        wake: Called when there may be something to do.
+        limits: The bounds of live and of reliable delivery.
+        reliable: True when no group is dropped for being behind.
+        timescale: Timestamp units per second.
+        range: The groups wanted.
+        max_age: See below.
+        replay: True to start at the oldest group that `max_age` allows, and in a group whose first frames are no
+            longer kept at the first one that is (moq-lite-06, whose groups say where they start). False to start at
+            `start_group` or, without one, at the latest group, and to drop a group whose first frames are gone.
+
     Attributes:
+        replay: As above.
         range: The groups wanted; may be changed.
         max_age: Seconds after which a group that is not the latest is dropped.
         pending: Groups that are not wholly taken, by sequence.
@@ -125,8 +137,10 @@ class Cursor:
         timescale: int,
         range: GroupRange,
         max_age: float,
+        replay: bool,
     ) -> None:
         self._wake = wake
+        self.replay = replay
         self._limits = limits
         self._reliable = reliable
         self._timescale = timescale
@@ -156,8 +170,16 @@ class Cursor:
         """Called when the track has reached a sequence."""
         self._reached = max(self._reached, sequence)
 
+    def add_kept(self, group: Group) -> None:
+        """Add a group of the past; drop it when its first frames are gone, and the version can't leave them out."""
+        if self.replay or self.range.first_frame(group.sequence) >= group.first:
+            self.add(group)
+        else:
+            self._note(group.sequence)
+            self.drop_taken(group.sequence, StreamCode.TOO_FAR_BEHIND)
+
     def add(self, group: Group) -> None:
-        """Add a group that has just been opened, or one that the cursor starts with."""
+        """Add a group that has just been opened, or one of the past that is kept from the first frame wanted on."""
         sequence = group.sequence
         self.on_sequence(sequence)
         past_end = self.end is not None and sequence >= self.end
@@ -165,7 +187,7 @@ class Cursor:
             if self.done:
                 self._wake()
             return
-        start = self.range.first_frame(sequence)
+        start = max(self.range.first_frame(sequence), group.first)
         stop = None
         if sequence == self.range.end_group and self.range.end_frame is not None:
             stop = self.range.end_frame + 1
@@ -174,8 +196,7 @@ class Cursor:
         self.backlog += entry.waiting
         self.backlog_frames += entry.waiting_frames
         first = self.latest < 0
-        self.earliest = sequence if self.earliest is None else min(self.earliest, sequence)
-        self.latest = max(self.latest, sequence)
+        self._note(sequence)
         self._ready.add(sequence)
         has_work = entry.has_frames or entry.finished
         if has_work:
@@ -184,6 +205,10 @@ class Cursor:
         # An empty group gives the server no work, but for the first one, with which the subscription is accepted.
         if first or has_work:
             self._wake()
+
+    def _note(self, sequence: int) -> None:
+        self.earliest = sequence if self.earliest is None else min(self.earliest, sequence)
+        self.latest = max(self.latest, sequence)
 
     def on_frame(self, group: Group, size: int) -> None:
         """Called when a frame was appended to a group."""

@@ -47,7 +47,9 @@ class TrackState:
         self._timescale = timescale
         self._used = SequenceSet(limits.cache_groups)
         self._cursors: set[Cursor] = set()
-        self._cache = GroupCache(self._cursors, limits=limits, reliable=reliable, max_age=max_age, timescale=timescale)
+        self._cache = GroupCache(
+            name, self._cursors, limits=limits, reliable=reliable, max_age=max_age, timescale=timescale
+        )
         self._demand = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
@@ -199,8 +201,8 @@ class TrackState:
         """Return the groups from `first` to `last`, inclusive, that the track has not had, as inclusive ranges."""
         return self._used.gaps(first, last)
 
-    def cursor(self, wake: Callable[[], None], *, range: GroupRange, max_age: float) -> Cursor:
-        """Return a cursor with this track's bounds, to be attached with `attach`."""
+    def cursor(self, wake: Callable[[], None], *, range: GroupRange, max_age: float, replay: bool) -> Cursor:
+        """Return a cursor with this track's bounds, for `attach`; the arguments are those of `Cursor`."""
         return Cursor(
             wake,
             limits=self._limits,
@@ -208,18 +210,13 @@ class TrackState:
             timescale=self._timescale,
             range=range,
             max_age=max_age,
+            replay=replay,
         )
 
-    def attach(self, cursor: Cursor, *, replay: bool) -> None:
-        """Add the groups that a cursor starts with, and call it for every change from now on.
-
-        Args:
-            cursor: A new cursor.
-            replay: True to start at the oldest group that `max_age` allows (moq-lite-06); False to start at
-                `start_group` or, without one, at the latest group (other versions).
-        """
-        for group in self._cache.initial(cursor.range, cursor.max_age, replay=replay):
-            cursor.add(group)
+    def attach(self, cursor: Cursor) -> None:
+        """Add the groups that a new cursor starts with, and call it for every change from now on."""
+        for group in self._cache.initial(cursor.range, cursor.max_age, replay=cursor.replay):
+            cursor.add_kept(group)
         cursor.on_sequence(self.next - 1)
         if self.final is not None:
             cursor.finish(self.final)
@@ -235,7 +232,7 @@ class TrackState:
     def extend(self, cursor: Cursor) -> None:
         """Add the groups that are new to a cursor whose range was extended."""
         for group in self._cache.after(cursor.latest, cursor.range):
-            cursor.add(group)
+            cursor.add_kept(group)
 
     def detach(self, cursor: Cursor) -> None:
         """Remove a cursor."""

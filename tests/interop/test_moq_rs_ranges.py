@@ -149,3 +149,28 @@ async def test_moq_rs_keeps_a_range_open_and_tells_the_end_of_the_track(moq_rs: 
         further = RANGES[pairing.number].replace(b"\x04", b"\x05")
         stream.write(prefixed(further))
         await link.until(lambda: finished_groups() == [1, 2, 3, 4])
+
+
+TOO_FAR_BEHIND = 5
+
+
+@pairings(1, 2, 3, 4, 5, 6)
+async def test_moq_rs_comes_late_to_a_group_that_outgrew_the_cache(moq_rs: MoqRs, pairing: Pairing):
+    """moq-rs is told that it does not get all of the group, and gets the next one; in moq-lite-01 and -02, which can't
+    tell of a group, its subscription fails. In moq-lite-06 it takes the part that is kept for a group it is too late
+    for."""
+    broadcast = moqt.Broadcast(limits=moqt.Limits(cache_frames=64))
+    track = broadcast.track("t", max_age=60)
+    long = track.open_group()
+    for number in range(200):
+        await long.send(b"%d" % number)
+    async with pairing.sessions(moq_rs) as (ours, theirs), ours.publish("our/out", broadcast):
+        theirs.tell("subscribe", path="our/out", track="t", max_age=60)
+        if pairing.number <= 2:
+            await theirs.wait("failed", path="our/out", code=TOO_FAR_BEHIND)
+            return
+        await track.wait_subscribed()
+        if pairing.number == 6:
+            await theirs.wait("incomplete", sequence=0, code=TOO_FAR_BEHIND)
+        await track.write(b"next")
+        assert await theirs.wait_frames("group", path="our/out") == (1, [b"next"])

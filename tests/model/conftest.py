@@ -18,8 +18,8 @@ class Subscriber:
     def __init__(self, track, *, replay=False, max_age=math.inf, **wanted):
         self.track = track
         self.wakes = 0
-        self.cursor = state_of(track).cursor(self._wake, range=GroupRange(**wanted), max_age=max_age)
-        state_of(track).attach(self.cursor, replay=replay)
+        self.cursor = state_of(track).cursor(self._wake, range=GroupRange(**wanted), max_age=max_age, replay=replay)
+        state_of(track).attach(self.cursor)
 
     def _wake(self):
         self.wakes += 1

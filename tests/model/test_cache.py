@@ -137,8 +137,9 @@ async def test_a_trimmed_group_is_dropped_for_a_reader_it_overtakes(make_track, 
     assert reader.cursor.dropped_groups == 1
 
 
-async def test_late_joiners_skip_a_trimmed_group(make_track, subscribe):
-    """A late subscriber does not get a group whose beginning was trimmed, but may start at a frame that is kept."""
+async def test_late_joiners_of_a_trimmed_group(make_track, subscribe):
+    """A group whose beginning was trimmed is dropped for a late subscriber, unless the subscriber asked for a frame
+    that is kept, or its version can start at the first one that is."""
     track = make_track(cache_bytes=10)
     writer = track.open_group()
     for number in range(5):
@@ -147,12 +148,16 @@ async def test_late_joiners_skip_a_trimmed_group(make_track, subscribe):
     late = subscribe(track)
     replayed = subscribe(track, replay=True)
     inside = subscribe(track, start_group=0, start_frame=3)
-    assert (late.pending, replayed.pending, inside.pending) == ([], [], [0])
-    assert subscribe(track, start_group=0, start_frame=2).pending == []
-    assert inside.read() == {0: [b"\3" * 5, b"\4" * 5]}
+    assert (late.pending, replayed.pending, inside.pending) == ([], [0], [0])
+    assert late.cursor.take_dropped() == [(0, StreamCode.TOO_FAR_BEHIND)]
+    before = subscribe(track, start_group=0, start_frame=2)
+    assert before.pending == []
+    assert before.cursor.take_dropped() == [(0, StreamCode.TOO_FAR_BEHIND)]
+    assert replayed.cursor.pending[0].start == 3
+    assert inside.read() == replayed.read() == {0: [b"\3" * 5, b"\4" * 5]}
     writer.send_nowait(b"more")
     writer.finish()
-    assert inside.read() == {0: [b"more"]}
+    assert inside.read() == replayed.read() == {0: [b"more"]}
     track.write_nowait(b"next")
     assert late.read() == replayed.read() == inside.read() == {1: [b"next"]}
 

@@ -47,8 +47,8 @@ class Reader:
     def __init__(self, machine, *, replay, max_age):
         self.machine = machine
         self.max_age = max_age
-        self.cursor = state_of(machine.track).cursor(lambda: None, range=GroupRange(), max_age=max_age)
-        state_of(machine.track).attach(self.cursor, replay=replay)
+        self.cursor = state_of(machine.track).cursor(lambda: None, range=GroupRange(), max_age=max_age, replay=replay)
+        state_of(machine.track).attach(self.cursor)
         self.taken = defaultdict(list)
         self.whole = set()
         self.lost = {}

@@ -42,13 +42,13 @@ class GroupServer(RequestServer):
     ended: trio.Event
 
     def _read(self, track: Track, wanted: GroupRange, *, priority: int, max_age: float, replay: bool) -> None:
-        """Attach a cursor to a track; see `TrackState.attach`."""
+        """Attach a cursor to a track; the arguments are those of `Cursor`."""
         self.ended = trio.Event()
         self._track = track
         self._priority = priority
         self._track_state = log = state_of(track)
-        self._cursor = log.cursor(self.wakeup.set, range=wanted, max_age=max_age)
-        log.attach(self._cursor, replay=replay)
+        self._cursor = log.cursor(self.wakeup.set, range=wanted, max_age=max_age, replay=replay)
+        log.attach(self._cursor)
 
     @property
     def send_priority(self) -> tuple[int, int]:

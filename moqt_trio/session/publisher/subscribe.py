@@ -119,6 +119,9 @@ class SubscribeServer(GroupServer, StreamOwner):
             max_age=wish.max_age_ms / 1000 if self._features.max_age else track.max_age,
             replay=self._features.frame_ranges,
         )
+        if self._cursor.dropped and not self._features.subscribe_drop:
+            # Only the end of the subscription can say that its first group can't be had.
+            self._cursor.abort(StreamCode.TOO_FAR_BEHIND)
         self.serving.subscriptions.add(self)
         if not self._features.subscribe_ok_needs_group:
             # The task gets the same error, and ends with it.
@@ -238,14 +241,14 @@ class SubscribeServer(GroupServer, StreamOwner):
         cursor = self._cursor
         if self._groups.draining and not self._track_state.reliable:
             self._expire_draining()
+        if not self.machine.accepted and cursor.earliest is not None:
+            self._replies.accept(cursor.earliest)
         if cursor.dropped or self._replies.drops:
             self._report_dropped()
         if self._state is _State.FINISHING:
             for entry in list(cursor.pending.values()):
                 if not entry.has_frames and not entry.group.ended:
                     self._cancel_group(entry.group.sequence)
-        if not self.machine.accepted and cursor.pending:
-            self._replies.accept(min(cursor.pending))
         self._short_of_streams = False
         entries = cursor.ready(newest_first=not self._ordered)
         if entries:
