@@ -158,6 +158,8 @@ class GoingAway(MoqtError):
 class StreamReset(MoqtError, trio.BrokenResourceError):
     """One stream ended before it was complete. The session goes on.
 
+    A peer that leaves resets its streams just before it ends the session: that is raised as `SessionClosed`.
+
     Attributes:
         code: The error code, in the negotiated version's stream code space; an unknown code stays an int.
         by_peer: True when the peer ended it (RESET_STREAM or STOP_SENDING).

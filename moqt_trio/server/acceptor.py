@@ -4,11 +4,12 @@ A raw QUIC connection is one session, an HTTP/3 connection carries any number of
 application gets a `SessionRequest`. Raw QUIC has negotiated the version by then, because the path may stand in the
 peer's SETUP or handshake; over WebTransport the versions that negotiate within the session do so in `accept`.
 
-Whose failure it is. What a handler raises is the application's failure, and is logged with its traceback, but for three
-kinds: `SessionClosed`, the end of its session; `Unauthorized`, the application's refusal; and the exception by which
-`accept` says that the peer broke, refused or never finished the negotiation. The last is recognized by identity and
-not by type, because a handler may raise the same types from connections of its own. Each of them may be wrapped in
-the groups of the handler's nurseries.
+Whose failure it is. What a handler raises is the application's failure, and is logged with its traceback, but for four
+kinds. `SessionClosed` is the end of its session, and so is `GoingAway`. `StreamReset` and `NotFound` are, if the peer
+ends the session within a second: a peer that leaves resets its streams first. `Unauthorized` is the application's
+refusal. And by one exception `accept` says that the peer broke, refused or never finished the negotiation; it is
+recognized by identity and not by type, because a handler may raise the same types from connections of its own. Each of
+them may be wrapped in the groups of the handler's nurseries.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import trio
 
 from ..errors import (
     ConnectTimeout,
+    GoingAway,
     RemoteProtocolError,
     SessionClosed,
     Unauthorized,
@@ -33,14 +35,17 @@ from ..errors import (
 )
 from ..protocol.handshake import candidates, protocols
 from ..session.run import (
+    DEPARTURES,
     admit,
     close_without_setup,
     closed_by_block,
     drain_session,
+    left_by_peer,
     random_hop_id,
     requested_path,
     run_session,
     start_draining,
+    waiting_for_departure,
 )
 from ..tasks import consists_of, leaves, open_unwrapping_nursery
 from ..transport.webtransport.server import serve_http3
@@ -192,7 +197,7 @@ class Acceptor:
             async def accept() -> AsyncIterator[Session]:
                 accepted.append(session)
                 with self._counted(session):
-                    async with closed_by_block(session):
+                    async with closed_by_block(session), waiting_for_departure(session):
                         await admit(session)
                         yield session
 
@@ -236,7 +241,8 @@ class Acceptor:
                     raise
                 with self._counted(session):
                     accepted.append(session)
-                    yield session
+                    async with waiting_for_departure(session):
+                        yield session
 
         await self._dispatch(
             SessionRequest(
@@ -288,9 +294,11 @@ class Acceptor:
         try:
             await handler(request)
         except Exception as error:
-            if consists_of(error, SessionClosed):
+            if _is_departure(error, accepted):
                 _log_end(request, start, accepted)
-            await _settle(request, error, failed or ())
+                logger.debug("%r ended: %s", request, error)
+            else:
+                await _settle(request, error, failed or ())
         except BaseException:
             # The listener shuts down.
             _log_end(request, start, accepted)
@@ -308,13 +316,17 @@ def _log_end(request: SessionRequest, start: float, accepted: list[Session]) -> 
         logger.info("%r ended after %.1f s: %s", request, trio.current_time() - start, session.closed or "cancelled")
 
 
+def _is_departure(error: Exception, accepted: list[Session]) -> bool:
+    """Return whether a handler's failure only says that the session has ended, or that the peer has left it."""
+    if consists_of(error, (SessionClosed, GoingAway)):
+        return True
+    return consists_of(error, DEPARTURES) and any(map(left_by_peer, accepted))
+
+
 async def _settle(request: SessionRequest, error: Exception, failed: list[Exception] | tuple[()]) -> None:
     """Answer a request whose handler raised, if it was not answered, and log the reason."""
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     reasons = [found for found in leaves(error) if found not in failed]
-    if consists_of(error, SessionClosed):
-        logger.debug("%r ended: %s", request, error)
-        return
     if all(isinstance(reason, Unauthorized | SessionClosed) for reason in reasons):
         refusals = [reason for reason in reasons if isinstance(reason, Unauthorized)]
         if refusals:

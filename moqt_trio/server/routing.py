@@ -107,7 +107,7 @@ SessionHandler: TypeAlias = Callable[[SessionRequest], Awaitable[None]]
 """What serves a session: an async function in a task and cancel scope of its own.
 
 An exception of it closes the session with INTERNAL_ERROR and is logged, but for `Unauthorized`: status 403 before
-`accept`, and UNAUTHORIZED afterwards.
+`accept`, and UNAUTHORIZED afterwards. What its requests raise because the peer has left is no failure.
 """
 
 

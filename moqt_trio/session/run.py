@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..codes import SessionCode
-from ..errors import LocalProtocolError, SessionClosed, Unauthorized
+from ..errors import GoingAway, LocalProtocolError, NotFound, SessionClosed, StreamReset, Unauthorized
 from ..protocol.core import SessionCore
 from ..tasks import consists_of, open_unwrapping_nursery
 from ..transport.code_mapping import HTTP3_CODES, PLAIN_CODES
@@ -83,8 +83,9 @@ async def closed_by_block(session: Session) -> AsyncIterator[None]:
         # The application's nurseries may have wrapped the exceptions in groups.
         if consists_of(error, trio.Cancelled):
             session.close(SessionCode.NO_ERROR)
-        elif consists_of(error, (trio.Cancelled, SessionClosed)):
-            pass
+        elif consists_of(error, (trio.Cancelled, SessionClosed, GoingAway)):
+            # The peer ended the session, or asked for its end.
+            session.close(SessionCode.NO_ERROR)
         elif consists_of(error, (trio.Cancelled, SessionClosed, Unauthorized)):
             session.close(SessionCode.UNAUTHORIZED, "unauthorized")
         else:
@@ -92,6 +93,37 @@ async def closed_by_block(session: Session) -> AsyncIterator[None]:
         raise
     else:
         await session.aclose()
+
+
+def left_by_peer(session: Session) -> bool:
+    """Return whether the session has ended without this side closing it."""
+    closed = session.closed
+    return isinstance(closed, SessionClosed) and (closed.by_peer or closed.local_code is None)
+
+
+_DEPARTURE_TIMEOUT = 1.0
+"""Seconds that a peer has to close the session after it reset a stream or withdrew a broadcast, and the application
+failed for it. A connection that loses a packet sends it again in this time."""
+
+
+@asynccontextmanager
+async def waiting_for_departure(session: Session) -> AsyncIterator[None]:
+    """Wait at the end of a block that fails as it does when the peer leaves, until the session has ended, too.
+
+    A peer that leaves withdraws what it published before it closes the session. The wait is bounded, and it keeps the
+    session open for as long, so that the peer's own code is the one that counts.
+    """
+    try:
+        yield
+    except Exception as error:
+        if consists_of(error, DEPARTURES):
+            with trio.move_on_after(_DEPARTURE_TIMEOUT):
+                await session.wait_closed()
+        raise
+
+
+DEPARTURES = (SessionClosed, GoingAway, StreamReset, NotFound)
+"""What requests of a peer that leaves may end with, until the session has ended."""
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 import trio
 
-from ...errors import SessionClosed, StreamReset
+from ...errors import SessionClosed
 from ...path import BroadcastPath
 from ...protocol.events import (
     Announced,
@@ -96,7 +96,10 @@ class Announcements(Request[Announcement]):
                 self._initial.set()
                 self._finish()
             case RequestRefused():
-                self._on_failure(StreamReset(event.code))
+                if not self._queue.ended:
+                    self._unannounce_all()
+                self._on_reset(event.code)
+                self._initial.set()
             case _:
                 pass
 

@@ -73,7 +73,7 @@ class FetchReader(GroupReader, Request[Frame]):
                 if event.code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):
                     self._frames.fail(NotFound(str(self._path), self._track, f"group {self.sequence}"))
                 else:
-                    self._frames.fail(StreamReset(event.code))
+                    self._on_reset(event.code)
             case _:
                 pass
 

@@ -149,8 +149,9 @@ class GroupStream(StreamHandler):
         events = self._incoming.receive_reset(code)
         self._release()
         for event in events:
-            if isinstance(event, GroupReset):
-                self._end(StreamReset(event.code), reset=True)
+            if isinstance(event, GroupReset) and self._queue is not None and self._buffer is not None:
+                self._buffer.fail_by_reset(StreamReset(event.code), self._context.connection)
+                self._queue.end(self, self._buffer, reset=True)
 
     def connection_lost(self, error: MoqtError) -> None:
         self._release()

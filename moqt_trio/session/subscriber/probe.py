@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from ...errors import StreamReset
 from ...protocol.events import Event, RequestFinished, RequestRefused
 from ...wire import messages
 from .receive_queue import ReceiveQueue
@@ -55,7 +54,7 @@ class Probe(Request[ProbeReport]):
             case RequestFinished():
                 self._queue.finish()
             case RequestRefused():
-                self._queue.fail(StreamReset(event.code))
+                self._on_reset(event.code)
             case _:
                 pass
 
@@ -81,7 +80,7 @@ class Probe(Request[ProbeReport]):
             Otherwise why the probe has ended, as `receive`.
         """
         await trio.lowlevel.checkpoint()
-        self._check_running()
+        await self._check_running()
         self._send(self._machine.update(bitrate))
 
     def __repr__(self) -> str:

@@ -6,6 +6,10 @@
 
 The task that reads the socket fills the queue and never waits; one task of the application reads it. An item is taken
 out after the reader's last await, so a receive that is cancelled loses nothing.
+
+A peer that leaves, because its task is cancelled, say, resets its streams first and closes the session afterwards, in
+another packet. A reader of such a stream is to see the end of the session. So it waits for that, for `DEPARTURE_WAIT`
+seconds after the reset, before it gets the reset.
 """
 
 from __future__ import annotations
@@ -14,13 +18,24 @@ import enum
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
+from ...codes import StreamCode
 from ...errors import LocalProtocolError
 
+if TYPE_CHECKING:
+    from ...errors import StreamReset
+    from ...transport.connection import Connection
+
 T = TypeVar("T")
+
+DEPARTURE_WAIT = 0.1
+"""Seconds between a reset and the end of its session that count as one event. The packets of both leave a peer within
+milliseconds, or tens of them when it is busy."""
+_DEPARTURE_CODES = frozenset({StreamCode.INTERNAL_ERROR, StreamCode.CANCELLED, StreamCode.SESSION_CLOSED})
+"""The codes of a reset that the end of the session may follow. The others say what happened to one track or group."""
 
 
 class QueueState(enum.Enum):
@@ -46,7 +61,7 @@ class ReceiveQueue(Generic[T]):
         error: The exception that a reader gets once the items are read, in the states FAILED and CLOSED.
     """
 
-    __slots__ = ("_block", "_busy", "_deadline", "_on_deadline", "_waiter", "error", "items", "state")
+    __slots__ = ("_block", "_busy", "_deadline", "_departing", "_on_deadline", "_waiter", "error", "items", "state")
 
     def __init__(self, block: str | None = None) -> None:
         self.items: deque[T] = deque()
@@ -57,6 +72,8 @@ class ReceiveQueue(Generic[T]):
         self._waiter: trio.Event | None = None
         self._deadline = math.inf
         self._on_deadline: Callable[[], None] | None = None
+        # After a reset: the connection that may end, too, and until when it counts as the same event.
+        self._departing: tuple[Connection, float] | None = None
 
     # -- filling -------------------------------------------------------------------------------------------
 
@@ -81,6 +98,12 @@ class ReceiveQueue(Generic[T]):
             self.state = QueueState.FAILED
             self.error = error
             self._wake()
+
+    def fail_by_reset(self, error: StreamReset, connection: Connection) -> None:
+        """End the queue with the peer's reset, or with the end of the connection when that follows."""
+        self.fail(error)
+        if self.error is error and error.code in _DEPARTURE_CODES:
+            self._departing = connection, trio.current_time() + DEPARTURE_WAIT
 
     def close(self, reason: str) -> None:
         """Drop the unread items. From now on readers get `trio.ClosedResourceError`, or the error that came first.
@@ -158,6 +181,7 @@ class ReceiveQueue(Generic[T]):
                 await trio.lowlevel.checkpoint()
             while not self.items:
                 if self.state is not QueueState.OPEN or self.complete:
+                    await self.wait_departure()
                     self.check_end()
                 if self._deadline != math.inf:
                     await self._wait_until_deadline()
@@ -172,11 +196,27 @@ class ReceiveQueue(Generic[T]):
 
     def check_end(self) -> None:
         """Raise what `receive` raises at the end, if the queue has ended."""
-        if self.error is not None:
-            raise self.error.with_traceback(None)
+        self.check_failed()
         self.check_open()
         if self.complete:
             raise trio.EndOfChannel
+
+    def check_failed(self) -> None:
+        """Raise the error that the queue failed with or was closed with, if there is one."""
+        if self._departing is not None:
+            self.error = self._departing[0].closed or self.error
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+
+    async def wait_departure(self) -> None:
+        """After a reset, wait until the end of the session has followed, or does not belong to it. Else return."""
+        if self._departing is None:
+            return
+        connection, deadline = self._departing
+        with trio.CancelScope(deadline=deadline):
+            await connection.wait_closed()
+        self.error = connection.closed or self.error
+        self._departing = None
 
     def check_open(self) -> None:
         """Raise `LocalProtocolError` before the block was entered."""

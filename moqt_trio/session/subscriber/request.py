@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 import trio
 
 from ...codes import StreamCode
-from ...errors import LocalProtocolError
+from ...errors import LocalProtocolError, StreamReset
 from ..stream import ControlStream
 
 if TYPE_CHECKING:
@@ -106,6 +106,10 @@ class Request(Generic[T]):
         """Called when the stream ends early."""
         self._queue.fail(error)
 
+    def _on_reset(self, code: int) -> None:
+        """End the request with a code of the peer's."""
+        self._queue.fail_by_reset(StreamReset(code), self._context.connection)
+
     def _close(self) -> None:
         """End the request from this side: cancel its stream, and close the queue."""
         self._cancel()
@@ -120,12 +124,12 @@ class Request(Generic[T]):
             lambda stream: RequestControl(self._context, stream, machine, self._on_event, self._on_failure),
         )
 
-    def _check_running(self) -> None:
+    async def _check_running(self) -> None:
         """Raise why the request is not running; return when it is, or when the peer has finished it."""
         queue = self._queue
         queue.check_open()
-        if queue.error is not None:
-            raise queue.error.with_traceback(None)
+        await queue.wait_departure()
+        queue.check_failed()
 
     def _send(self, data: bytes) -> None:
         """Send more on the request's stream."""

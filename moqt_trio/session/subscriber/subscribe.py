@@ -122,7 +122,8 @@ class Subscription(Request[GroupReader]):
             case RequestRefused() if event.code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):
                 self._on_failure(NotFound(str(self.path), self.track, f"code {describe_stream_code(event.code)}"))
             case RequestRefused():
-                self._on_failure(StreamReset(event.code))
+                self._on_reset(event.code)
+                self._accepted.set()
             case _:
                 pass
 
@@ -179,7 +180,7 @@ class Subscription(Request[GroupReader]):
             await self._accepted.wait()
         if scope.cancelled_caught:
             self._on_timeout()
-        self._check_running()
+        await self._check_running()
 
     async def track_properties(self) -> TrackProperties | None:
         """Return the track's properties, as its publisher sends them.
@@ -212,7 +213,7 @@ class Subscription(Request[GroupReader]):
             NotFound, StreamReset, RemoteProtocolError, SessionClosed, trio.ClosedResourceError: as for `receive`.
         """
         await trio.lowlevel.checkpoint()
-        self._check_running()
+        await self._check_running()
         assert self._machine is not None
         options = self._options
         changed = attrs.evolve(
