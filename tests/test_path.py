@@ -110,3 +110,35 @@ def test_covering_is_a_prefix_of_parts(left, right):
 def test_text_round_trip(names):
     """A path's text names that path."""
     assert parse(str(BroadcastPath(names))) == BroadcastPath(names)
+
+
+@given(parts)
+def test_a_path_equals_its_text(names):
+    """A path equals the text that it is shown as, both ways round, and is found by it in a dict, a set and a list."""
+    path = BroadcastPath(names)
+    text = "/".join(names)
+    assert path == text
+    assert text == path
+    assert hash(path) == hash(text)
+    assert {path: 1}[text] == {text: 1}[path] == 1
+    assert text in [path]
+    assert path in [text]
+    assert len({path, text}) == 1
+
+
+@pytest.mark.parametrize("other", ["/live/cam", "live/cam/", "live//cam", "Live/cam", "live", "", b"live/cam", None, 7])
+def test_what_a_path_does_not_equal(other):
+    """Another spelling of the same path is another text, with another hash. Nothing else equals a path either."""
+    assert parse("live/cam") != other
+    assert other != parse("live/cam")
+
+
+def test_a_text_may_stand_for_a_path():
+    """Where a path is asked about another one, a text is read as a path."""
+    assert parse("live").covers("/live/cam")
+    assert not parse("live").covers("lively")
+    assert parse("live").suffix_of("live/cam") == "cam"
+    assert sorted([parse("b"), "a/b", parse("a")]) == ["a", "a/b", "b"]
+    assert parse("a") < "b" <= parse("b") > "a"
+    with pytest.raises(TypeError):
+        _ = parse("a") < 7
