@@ -29,7 +29,7 @@ from typing import Literal, TypeVar
 
 import trio
 
-from .codes import SessionCode, describe_session_code, describe_stream_code
+from .codes import SessionCode, StreamCode, describe_session_code, describe_stream_code
 
 Scope = Literal["stream", "session"]
 """What a peer's mistake breaks: one stream, or the session."""
@@ -169,7 +169,10 @@ class StreamReset(MoqtError, trio.BrokenResourceError):
         self.code = code
         self.by_peer = by_peer
         closer = "the peer" if by_peer else "this side"
-        super().__init__(f"the stream was reset by {closer} with code {describe_stream_code(code)}")
+        message = f"the stream was reset by {closer} with code {describe_stream_code(code)}"
+        if by_peer and code == StreamCode.NO_CAPACITY:
+            message += "; it serves no more requests at once: leave others first, or raise its limits"
+        super().__init__(message)
 
     @classmethod
     def after(cls, mistake: ProtocolError) -> StreamReset:

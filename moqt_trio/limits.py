@@ -58,9 +58,9 @@ class Limits:
     max_announcement_bytes: int = attrs.field(default=1 * MIB, validator=_positive)
     """Bytes of the paths that one peer may hold announced on one announce stream. Stops what `max_announcements` and
     `max_path` allow together, should both be raised."""
-    max_requests: int = attrs.field(default=256, validator=_positive)
-    """Announce, fetch, track and probe streams that one peer may hold open at once. Stops a peer from starting tasks
-    without end."""
+    max_requests: int = attrs.field(default=1024, validator=_positive)
+    """Announce, fetch, track and probe streams that one peer may hold open at once; further ones are refused. Stops a
+    peer from starting tasks without end. Not below `max_streams`, requests find no stream first, and wait for one."""
     max_unknown_groups: int = attrs.field(default=1000, validator=_positive)
     """Group streams for subscriptions that never existed, before the session is closed. A few are in order, as a
     group may arrive after the end of its subscription; stops a peer that sends nothing else."""
