@@ -1,11 +1,28 @@
-"""What tasks on every layer use: a nursery that raises a single failure as it is, and a flag for one waiting task."""
+"""What tasks on every layer use: a nursery that raises a single failure as it is, a flag for one waiting task, and
+what keeps a Ctrl-C out of the middle of the library.
+
+A Ctrl-C raises KeyboardInterrupt between any two bytecodes, in whichever task runs. Within the library that would
+leave a connection in a state in which it cannot even say that it ends. So it is deferred there, as within Trio itself:
+every task of the library, every method of a public class, and the ends of every block are protected, and Trio raises
+KeyboardInterrupt at the next checkpoint of the program's main task. What the application runs is not protected.
+The protection is a mark on the code object, and costs a call nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import wraps
+from types import FunctionType, TracebackType
+from typing import Generic, ParamSpec, TypeVar, TypeVarTuple
 
 import trio
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+ClassT = TypeVar("ClassT", bound=type)
 
 
 def consists_of(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
@@ -95,3 +112,54 @@ class Wakeup:
         self._pending = True
         await trio.lowlevel.checkpoint_if_cancelled()
         self._pending = False
+
+
+def defer_interrupts(kind: ClassT) -> ClassT:
+    """Protect every method of a class, and those that it inherits from classes of this package, from Ctrl-C.
+
+    A method must not call the application: what runs within it is protected, too.
+    """
+    package = __name__.partition(".")[0]
+    for base in kind.__mro__:
+        if base.__module__.partition(".")[0] != package:
+            continue
+        for member in vars(base).values():
+            function = inspect.unwrap(getattr(member, "fget", None) or getattr(member, "__func__", member))
+            if isinstance(function, FunctionType):
+                trio.lowlevel.enable_ki_protection(function)
+    return kind
+
+
+@trio.lowlevel.disable_ki_protection
+async def call_application(function: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
+    """Call a function of the application from a task of the library. It may loop for ever: Ctrl-C interrupts it."""
+    return await function(*arguments)
+
+
+def protected_block(
+    function: Callable[P, AsyncIterator[T]],
+) -> Callable[P, AbstractAsyncContextManager[T]]:
+    """As `contextlib.asynccontextmanager`, for a block whose end must run: Ctrl-C never falls between the two."""
+    manager = asynccontextmanager(trio.lowlevel.enable_ki_protection(function))
+
+    @wraps(function)
+    def enter(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
+        return _ProtectedBlock(manager(*args, **kwargs))
+
+    return enter
+
+
+@defer_interrupts
+class _ProtectedBlock(AbstractAsyncContextManager[T], Generic[T]):
+    """Enters and leaves another block, protected from Ctrl-C."""
+
+    def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
+        self._manager = manager
+
+    async def __aenter__(self) -> T:
+        return await self._manager.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._manager.__aexit__(kind, value, traceback)

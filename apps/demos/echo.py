@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from .. import EXIT_INTERRUPTED, raise_on_interrupt
 from . import processes
 from .processes import ProcessFailed, choose_port, running_server, url
 
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         epilog="exit codes: 0 every message came back, 1 something failed, 2 wrong usage, 130 interrupted",
     )
     parser.parse_args(arguments)
+    raise_on_interrupt()
     port = choose_port()
     try:
         with running_server(port):
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
     print("\nEvery message came back over WebTransport (https://) and raw QUIC (moqt://).")
     return 0
 

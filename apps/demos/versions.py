@@ -16,12 +16,12 @@ import attrs
 
 import moqt_trio as moqt
 
+from .. import EXIT_INTERRUPTED, raise_on_interrupt
 from ..echo.options import parse_count, parse_versions
 from . import processes
 from .processes import ProcessFailed, choose_port, running_server, url
 
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 
 _DEFAULT_COUNT = 10
 _INTERVAL = "0.02"
@@ -160,6 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run every cell and return the exit code; see `--help`."""
     options = build_parser().parse_args(arguments)
+    raise_on_interrupt()
     try:
         complete = run(options.versions or moqt.version_names(opt_in=True), options.count)
     except ProcessFailed as error:

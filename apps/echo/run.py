@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .. import EXIT_INTERRUPTED
 from .counters import Counters
 from .errors import EchoFailed, UsageError
 from .options import Options, client_parser, host_of
@@ -145,7 +146,7 @@ class EchoRun:
             # The reader of the output has ended, as `head` does. The interpreter must not fail as it flushes the rest.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
-        return 130 if interrupted else 0 if failure is None else 1
+        return EXIT_INTERRUPTED if interrupted else 0 if failure is None else 1
 
 
 def _text(frame: moqt.Frame) -> str:

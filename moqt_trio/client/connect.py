@@ -19,6 +19,7 @@ from ..errors import ConnectTimeout, LocalProtocolError, MoqtError, Rejected, Se
 from ..limits import Limits
 from ..protocol.handshake import protocols
 from ..session.run import run_session, wait_peer_setup
+from ..tasks import protected_block
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.client import connect_quic
 from ..transport.quic.settings import ClientSettings
@@ -119,7 +120,7 @@ class ConnectOptions:
         return ", ".join(self.names)
 
 
-@asynccontextmanager
+@protected_block
 async def connect(
     url: str,
     *,
@@ -166,7 +167,7 @@ async def connect(
         yield session
 
 
-@asynccontextmanager
+@protected_block
 async def open_session(
     where: SessionUrl, options: ConnectOptions, *, choose: AddressFilter | None = None
 ) -> AsyncIterator[Session]:

@@ -42,7 +42,7 @@ from ..errors import (
 )
 from ..session.run import received_goaway, wait_goaway_received
 from ..session.session import Session
-from ..tasks import consists_of, open_unwrapping_nursery
+from ..tasks import call_application, consists_of, open_unwrapping_nursery
 from ..url import SessionUrl
 from .backoff import Backoff
 from .connect import ConnectOptions, Fingerprints, open_session
@@ -61,6 +61,7 @@ SessionOpener = Callable[[Candidate], AbstractAsyncContextManager[Session]]
 _DEFAULT_BACKOFF = Backoff()
 
 
+@trio.lowlevel.enable_ki_protection
 async def stay_connected(
     url: str,
     handler: Callable[[Session], Awaitable[T]],
@@ -291,6 +292,7 @@ class ReconnectLoop(Generic[T]):
                     attempt.scope.cancel()
         return self._results[0]
 
+    @trio.lowlevel.enable_ki_protection
     async def _run_attempt(self, candidate: Candidate, *, task_status: trio.TaskStatus[_Attempt]) -> None:
         attempt: _Attempt | None = None
         try:
@@ -302,7 +304,7 @@ class ReconnectLoop(Generic[T]):
                     nursery.start_soon(_watch, attempt)
                     nursery.start_soon(self._watch_redirect, attempt)
                     with attempt.scope:
-                        self._handler_returned(attempt, await self._handler(session))
+                        self._handler_returned(attempt, await call_application(self._handler, session))
                     nursery.cancel_scope.cancel()
         except Exception as error:
             if attempt is None or not attempt.tolerates(error):
@@ -314,6 +316,7 @@ class ReconnectLoop(Generic[T]):
                 self._attempts.discard(attempt)
                 attempt.finished.set()
 
+    @trio.lowlevel.enable_ki_protection
     async def _watch_redirect(self, attempt: _Attempt) -> None:
         """Let the URI of a GOAWAY replace the drain that came before it, until the next session is open."""
         uri = await wait_goaway_received(attempt.session)
@@ -385,6 +388,7 @@ class ReconnectLoop(Generic[T]):
         await trio.sleep(seconds)
 
 
+@trio.lowlevel.enable_ki_protection
 async def _watch(attempt: _Attempt) -> None:
     """Record the reason for a next session, and drain the handler once the session has ended."""
     with suppress(SessionClosed):

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from ..limits import Limits
+from ..tasks import defer_interrupts
 from .track import Delivery, Track
 
 
+@defer_interrupts
 class Broadcast:
     """A collection of tracks. It belongs to no session: publish it on as many as you like with `Session.publish`.
 

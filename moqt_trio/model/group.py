@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from ..codes import describe_stream_code
+from ..tasks import defer_interrupts
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -97,6 +98,7 @@ class GroupHome(Protocol):
         """Reset the group."""
 
 
+@defer_interrupts
 class GroupWriter:
     """Writes one group. Use it as `async with track.open_group() as group`.
 

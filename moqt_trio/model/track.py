@@ -8,6 +8,7 @@ import trio
 
 from ..codes import StreamCode
 from ..limits import MAX_DATAGRAM, Limits
+from ..tasks import defer_interrupts
 from .group import GroupWriter
 from .track_state import AGE_BOUND, MAX_SEQUENCE, TrackState
 
@@ -17,6 +18,7 @@ MAX_DATAGRAM_PAYLOAD = MAX_DATAGRAM - 3 * 8
 """Bytes of a datagram's payload: before it stand three varints, of up to eight bytes each."""
 
 
+@defer_interrupts
 class Track:
     """A named series of groups. Make one with `Broadcast.track`.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ from ..session.run import (
     start_draining,
     waiting_for_departure,
 )
-from ..tasks import consists_of, leaves, open_unwrapping_nursery
+from ..tasks import call_application, consists_of, leaves, open_unwrapping_nursery, protected_block
 from ..transport.webtransport.server import serve_http3
 from ..url import canonical_path
 from .routing import Router, SessionRequest
@@ -193,7 +193,7 @@ class Acceptor:
             path, _, query = (requested_path(session) or "").partition("?")
             accepted: list[Session] = []
 
-            @asynccontextmanager
+            @protected_block
             async def accept() -> AsyncIterator[Session]:
                 accepted.append(session)
                 with self._counted(session):
@@ -228,7 +228,7 @@ class Acceptor:
         accepted: list[Session] = []
         failed: list[Exception] = []
 
-        @asynccontextmanager
+        @protected_block
         async def accept() -> AsyncIterator[Session]:
             connection = request.accept(chosen)
             async with AsyncExitStack() as stack:
@@ -292,7 +292,7 @@ class Acceptor:
             return
         start = trio.current_time()
         try:
-            await handler(request)
+            await call_application(handler, request)
         except Exception as error:
             if _is_departure(error, accepted):
                 _log_end(request, start, accepted)

@@ -12,7 +12,7 @@ import trio
 
 from ..limits import Limits
 from ..protocol.handshake import protocols
-from ..tasks import open_unwrapping_nursery
+from ..tasks import defer_interrupts, open_unwrapping_nursery
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.server import QuicListener, serve_quic
 from ..transport.quic.settings import ServerSettings
@@ -64,6 +64,7 @@ class ListenerStatistics:
     retried: int
 
 
+@defer_interrupts
 class Listener:
     """A server that listens; `serve` hands it to `nursery.start`.
 
@@ -152,6 +153,7 @@ class _Server:
         await trio.lowlevel.checkpoint()
 
 
+@trio.lowlevel.enable_ki_protection
 async def serve(
     router: Router | SessionHandler,
     host: str | None = "localhost",

@@ -11,6 +11,7 @@ import trio
 
 from ..codes import CodeSpace, StreamCode
 from ..errors import GoingAway, RemoteProtocolError
+from ..tasks import defer_interrupts
 from ..transport.code_mapping import CodeMapping
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Refusable(Protocol):
         """Refuse the rest of the stream."""
 
 
+@defer_interrupts
 class PendingStreams(set[Refusable]):
     """The streams whose type has not arrived. One task refuses those that wait too long; it waits while there are none.
 

@@ -65,6 +65,7 @@ class HandshakeControl(ControlStream):
             self.context.close(SessionCode.NO_ERROR)
 
 
+@trio.lowlevel.enable_ki_protection
 async def report_bitrate(context: SessionContext, handshake: HandshakeStream) -> None:
     """Report this side's estimate of the bitrate whenever it has changed by `REPORT_CHANGE`.
 

@@ -215,6 +215,7 @@ async def wait_goaway_received(session: Session) -> str:
     return received_goaway(session) or ""
 
 
+@trio.lowlevel.enable_ki_protection
 async def drain_session(session: Session) -> None:
     """Send GOAWAY, at the transport's level too; in a version without it, deliver what is published and close.
 
@@ -240,6 +241,7 @@ def requested_path(session: Session) -> str | None:
     return session._negotiated.path if setup is None else setup.path
 
 
+@trio.lowlevel.enable_ki_protection
 async def close_without_setup(session: Session) -> None:
     """Wait for the peer's SETUP, in the versions that have one, and close the session if it does not come.
 

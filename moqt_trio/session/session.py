@@ -11,6 +11,7 @@ from ..errors import LocalProtocolError
 from ..model.origin import PublishedBroadcast
 from ..model.track_state import AGE_BOUND, MAX_SEQUENCE
 from ..protocol.paths import path_local
+from ..tasks import defer_interrupts
 from .publisher.publisher import Publisher
 from .subscriber.announce import Announcements
 from .subscriber.fetch import FetchReader
@@ -52,6 +53,7 @@ class SessionStatistics:
     peer_bitrate: int | None = None
 
 
+@defer_interrupts
 class Session:
     """A session with one peer, both publisher and subscriber. `connect` and `SessionRequest.accept` return one.
 

@@ -6,11 +6,11 @@ Nothing here opens a socket; with `trio.testing.MockClock` delays cost no time.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..limits import Limits
 from ..session.run import run_session
+from ..tasks import protected_block
 from ..transport.link import LossyLink
 from ..transport.memory import open_memory_pair
 from ..wire import dialect as dialects
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["LossyLink", "session_pair"]
 
 
-@asynccontextmanager
+@protected_block
 async def session_pair(
     version: str = "moq-lite-06",
     *,

@@ -17,6 +17,8 @@ from typing import Any
 
 import trio
 
+from ..tasks import defer_interrupts
+
 Address = tuple[Any, ...]
 """A socket address as the `socket` module has it: host, port, and for IPv6 two more.
 
@@ -59,6 +61,7 @@ Received = Callable[[list[tuple[bytes, Address]], "UdpSocket", float], None]
 """Called with datagrams and their senders, the socket that they came through, and the time on trio's clock."""
 
 
+@defer_interrupts
 class UdpSocket:
     """One UDP socket, for one peer or for all of them.
 

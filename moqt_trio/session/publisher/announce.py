@@ -12,6 +12,7 @@ from ...errors import LocalProtocolError, SessionClosed, StreamReset
 from ...path import BroadcastPath
 from ...protocol.events import AnnouncementsRequested, Event
 from ...protocol.paths import track_path_local
+from ...tasks import defer_interrupts
 from .request import RequestServer
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@defer_interrupts
 class AnnounceServer(RequestServer):
     """Announces what the session publishes below the peer's prefix.
 

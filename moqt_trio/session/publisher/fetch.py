@@ -14,6 +14,7 @@ from ...errors import LocalProtocolError, SessionClosed, StreamReset
 from ...model.cursor import GroupRange
 from ...model.track import state_of
 from ...protocol.events import Event, FetchRequested
+from ...tasks import defer_interrupts
 from ...wire.messages import FetchUpdate
 from .group import GroupServer
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@defer_interrupts
 class FetchServer(GroupServer):
     """Serves one fetch, by the priority of the request."""
 

@@ -8,6 +8,7 @@ import trio
 
 from ...codes import StreamCode
 from ...errors import SessionClosed, StreamReset
+from ...tasks import defer_interrupts
 from ...wire.messages import Probe
 from ..context import REPORT_CHANGE, REPORT_INTERVAL
 from .request import RequestServer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .request import Serving
 
 
+@defer_interrupts
 class ProbeServer(RequestServer):
     """Reports the bitrate and the round trip at once, on request, and when the bitrate has changed by a quarter."""
 

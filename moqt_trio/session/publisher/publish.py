@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...errors import printable
+from ...tasks import defer_interrupts
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -70,6 +71,7 @@ def _cancel_unfinished(subscription: ServedSubscription, lost: int, timeout: flo
     subscription.scope.cancel()
 
 
+@defer_interrupts
 class Publication:
     """A broadcast that is announced; see `Session.publish`."""
 

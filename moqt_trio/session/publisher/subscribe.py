@@ -28,6 +28,7 @@ from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
 from ...model.cursor import GroupCursor, GroupRange
 from ...protocol.events import Event, SubscribeRequested
+from ...tasks import defer_interrupts
 from ...wire.messages import SubscribeUpdate
 from .group import GroupServer, SentGroup, SentGroups, StreamOwner
 from .replies import Replies
@@ -58,6 +59,7 @@ class _State(enum.Enum):
     ENDED = enum.auto()
 
 
+@defer_interrupts
 class SubscribeServer(GroupServer, StreamOwner):
     """Answers one subscription: moves groups from a cursor to group streams, as fast as the peer takes them.
 

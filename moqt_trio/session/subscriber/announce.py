@@ -19,6 +19,7 @@ from ...protocol.events import (
     TrackUnannounced,
     Unannounced,
 )
+from ...tasks import defer_interrupts
 from .receive_queue import ReceiveQueue
 from .request import Request
 
@@ -49,6 +50,7 @@ class Announcement:
     updated: bool = False
 
 
+@defer_interrupts
 class Announcements(Request[Announcement]):
     """The peer's announcements below a prefix. Use it as `async with session.announcements(prefix) as announcements`.
 

@@ -11,6 +11,7 @@ from ...codes import StreamCode
 from ...errors import MoqtError, NotFound, RemoteProtocolError, StreamReset
 from ...frame import Frame
 from ...protocol.events import Event, FramesReceived, RequestFinished, RequestRefused
+from ...tasks import defer_interrupts
 from ..stream import receive_events
 from .group import GroupBuffer, GroupReader
 from .request import Request, RequestControl, open_control
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..context import SessionContext
 
 
+@defer_interrupts
 class FetchReader(GroupReader, Request[Frame]):
     """One group that is fetched. Use it as `async with session.fetch(path, track, sequence) as group`.
 

@@ -20,6 +20,7 @@ import trio
 from ...codes import StreamCode, describe_stream_code
 from ...errors import StreamReset
 from ...frame import Frame
+from ...tasks import defer_interrupts
 from .receive_queue import QueueState, ReceiveQueue
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
             self.stream.consumed(more)
 
 
+@defer_interrupts
 class GroupReader:
     """Reads one group. Iterate over it: `async for frame in group`.
 

@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from ...protocol.events import Event, RequestFinished, RequestRefused
+from ...tasks import defer_interrupts
 from ...wire import messages
 from .receive_queue import ReceiveQueue
 from .request import Request
@@ -29,6 +30,7 @@ class ProbeReport:
     rtt: float | None
 
 
+@defer_interrupts
 class Probe(Request[ProbeReport]):
     """The peer's reports. Use it as `async with session.probe() as probe`, and iterate over it.
 

@@ -12,6 +12,7 @@ from ...codes import StreamCode, describe_stream_code
 from ...errors import LocalProtocolError, NotFound, StreamReset
 from ...model.track_state import AGE_BOUND
 from ...protocol.events import Event, RequestFinished, RequestRefused
+from ...tasks import defer_interrupts
 from ...wire.messages import SubscribeDrop, SubscribeEnd, SubscribeOk
 from .group import GroupReader
 from .group_queue import DroppedGroups, GroupQueue, SubscriptionStatistics
@@ -41,6 +42,7 @@ class SubscribeOptions:
     end_frame: int | None
 
 
+@defer_interrupts
 class Subscription(Request[GroupReader]):
     """A track as it arrives. Use it as `async with session.subscribe(path, track) as subscription`.
 

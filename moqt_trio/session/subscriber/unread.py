@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...codes import StreamCode
+from ...tasks import defer_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,7 @@ _FEW = 4
 """Groups below which no look is worth while: so few do not hold half of a window that has four streams' windows."""
 
 
+@defer_interrupts
 class UnreadGroups:
     """Drops groups that are not read, while they hold too much of the session's window.
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from ... import varint
+from ...tasks import defer_interrupts
 from ..code_mapping import PLAIN_CODES
 from ..connection import ConnectionHandler
 from ..interface import StreamHandler, is_unidirectional
@@ -152,6 +153,7 @@ class SessionStreams(Protocol):
         """Called when the connection was lost."""
 
 
+@defer_interrupts
 class Demux(ConnectionHandler):
     """The handler of a connection that speaks HTTP/3. Sends SETTINGS when it is made; reads once `attach` is called.
 

@@ -22,7 +22,7 @@ from ...errors import (
     VersionUnsupported,
     printable,
 )
-from ...tasks import open_unwrapping_nursery
+from ...tasks import defer_interrupts, open_unwrapping_nursery
 from ..sockets import connect_udp, packet_size
 from .connection import QuicConnection
 
@@ -74,7 +74,7 @@ async def connect_quic(
         HandshakeFailed: The name is unknown, no server listens there, or the handshake failed otherwise.
     """
     failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         race = _Race(host, port, settings, engine, choose)
         try:
             connection = await race.run(nursery)
@@ -153,6 +153,7 @@ class _Race:
         return next(attempt.failure for attempt in attempts if attempt.failure is not None)
 
 
+@defer_interrupts
 class _Attempt:
     """One address: a socket, a connection and their tasks. It is the connection's `Owner`."""
 

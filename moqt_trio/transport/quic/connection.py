@@ -39,6 +39,7 @@ import attrs
 import trio
 
 from ...codes import SessionCode
+from ...tasks import defer_interrupts
 from ..connection import UNCONGESTED_WRITE, StreamHost
 from ..sockets import plain_address
 from .engine import Engine, EngineHandler, Termination
@@ -95,6 +96,7 @@ class Owner(Protocol):
         """
 
 
+@defer_interrupts
 class QuicConnection(StreamHost, EngineHandler):
     """A QUIC connection. The methods of `EngineHandler` are for its engine, and those that say so for its owner.
 

@@ -123,6 +123,7 @@ class QuicListener:
 
     # -- tasks ---------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[QuicListener]) -> None:
         """Serve until cancelled; then cancel the handlers, close every connection, and close the sockets."""
         try:
@@ -145,6 +146,7 @@ class QuicListener:
             for sock in self._sockets:
                 sock.close()
 
+    @trio.lowlevel.enable_ki_protection
     async def _run_connections(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         # Shielded: what handlers do to clean up needs the network until they have ended.
         with trio.CancelScope(shield=True) as scope:
@@ -176,6 +178,7 @@ class QuicListener:
                 # Its first packet began no handshake: nothing is kept for it.
                 connection.lose("no handshake")
 
+    @trio.lowlevel.enable_ki_protection
     async def _handle(self, connection: QuicConnection) -> None:
         code, reason = SessionCode.INTERNAL_ERROR, "the server failed"
         try:
@@ -300,6 +303,7 @@ class QuicListener:
             self._closing_routes[connection_id] = ended
 
 
+@trio.lowlevel.enable_ki_protection
 async def serve_quic(
     handler: Handler,
     host: str | None,

@@ -168,6 +168,7 @@ async def serve_http3(
         connection.close(H3Error.NO_ERROR)
 
 
+@trio.lowlevel.enable_ki_protection
 async def _drain(demux: Demux, draining: trio.Event) -> None:
     await draining.wait()
     demux.go_away()
@@ -262,6 +263,7 @@ class _Requests:
         )
         self._nursery.start_soon(self._serve_session, request, session)
 
+    @trio.lowlevel.enable_ki_protection
     async def _serve_session(self, request: WebTransportRequest, session: WebTransportSession) -> None:
         if not await self._may_open(session):
             session.close()
