@@ -74,7 +74,7 @@ class Broadcast:
             track.finish()
 
     def __repr__(self) -> str:
-        return f"<Broadcast of {len(self._tracks)} tracks: {', '.join(map(repr, self._tracks))}>"
+        return f"<Broadcast of {len(self._tracks)} tracks: {', '.join(map(repr, list(self._tracks)))}>"
 
 
 def watch_tracks(broadcast: Broadcast, changed: Callable[[Broadcast, str], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 CertificateSource: TypeAlias = Callable[[], Certificate]
 """Return the certificate to show. Called for each connection that begins, in the task that reads the socket: it must
-not block."""
+not block. `Listener.fingerprint` calls it, too, in the thread that asks."""
 
 _CHECK_S = 60.0
 """Seconds after which the remaining days of a development certificate are checked again. The check reads the store's
@@ -54,18 +55,29 @@ class Identity:
         else:
             self._source = certificate
         self._certificate = self._source()
-        self._checked = trio.current_time()
+        # The clock of this run of trio can be read from any thread; `trio.current_time` cannot.
+        self._clock = trio.lowlevel.current_clock()
+        self._checked = self._clock.current_time()
+        self._checking = threading.Lock()
 
     def current(self) -> Certificate:
-        """Return the certificate for a connection that begins now."""
-        now = trio.current_time()
+        """Return the certificate for a connection that begins now. It may be called from any thread."""
+        # The task that reads the socket does not wait for another thread: it shows what was shown before.
+        if self._checking.acquire(blocking=False):
+            try:
+                self._check()
+            finally:
+                self._checking.release()
+        return self._certificate
+
+    def _check(self) -> None:
+        now = self._clock.current_time()
         if not self._development or now - self._checked >= _CHECK_S:
             self._checked = now
             try:
                 self._certificate = self._source()
             except Exception:
                 logger.exception("no new certificate; the previous one is shown: %r", self._certificate)
-        return self._certificate
 
     def __call__(self) -> ServerIdentity:
         certificate = self.current()

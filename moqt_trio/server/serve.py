@@ -68,6 +68,8 @@ class ListenerStatistics:
 class Listener:
     """A server that listens; `serve` hands it to `nursery.start`.
 
+    What only reads may be called from any thread, such as that of an endpoint of a web application; `aclose` may not.
+
     Attributes:
         host: The host as it was given.
         port: The UDP port; with an application the TCP port, too.
