@@ -55,8 +55,10 @@ class GroupCache:
         self._max_age = max_age
         self._timescale = timescale
         self._groups: dict[int, Group] = {}
+        # The sequences of all groups, of those that have a frame, and of those that have ended; in order.
         self._order: list[int] = []
         self._timed: list[int] = []
+        self._ended: list[int] = []
         self._bytes = 0
         self._frames = 0
         self._warned = False
@@ -69,8 +71,10 @@ class GroupCache:
         """Keep a new group, empty or whole, and drop the older groups that are now too many or too old."""
         self._groups[group.sequence] = group
         _insert(self._order, group.sequence)
+        if group.ended:
+            _insert(self._ended, group.sequence)
         if group.frames:
-            _insert(self._timed, group.sequence)
+            self._note_first_frame(group)
         self._bytes += group.size
         self._frames += len(group.frames)
         self._drop_expired(group.born)
@@ -80,7 +84,7 @@ class GroupCache:
         group.frames.append(frame)
         group.size += size
         if group.first + len(group.frames) == 1:
-            _insert(self._timed, group.sequence)
+            self._note_first_frame(group)
         self._bytes += size
         self._frames += 1
         limits = self._limits
@@ -100,23 +104,48 @@ class GroupCache:
             for cursor in tuple(self._cursors):
                 cursor.expire(newest, self._timestamp_after)
 
+    def _note_first_frame(self, group: Group) -> None:
+        """Called when a group has its first frame: the groups before it are as old as its timestamp says."""
+        sequence, timed = group.sequence, self._timed
+        last = not timed or sequence > timed[-1]
+        _insert(timed, sequence)
+        if not last:
+            self._start_over()
+            return
+        for cursor in self._cursors:
+            if cursor.ages is not None:
+                cursor.ages.follow(sequence, group.first_timestamp or 0)
+
+    def end(self, group: Group) -> None:
+        """Called when a group has all of its frames."""
+        if group.sequence in self._groups:
+            _insert(self._ended, group.sequence)
+
     def remove(self, group: Group) -> None:
         """Remove a group. The caller informs the cursors."""
         del self._groups[group.sequence]
-        del self._order[bisect.bisect_left(self._order, group.sequence)]
+        _remove(self._order, group.sequence)
+        _remove(self._ended, group.sequence)
         if group.frames:
-            del self._timed[bisect.bisect_left(self._timed, group.sequence)]
+            _remove(self._timed, group.sequence)
+            following = self._timestamp_after(group.sequence)
+            # Without a group that follows, the next one may have any timestamp.
+            if following is None or following < (group.first_timestamp or 0):
+                self._start_over()
         self._bytes -= group.size
         self._frames -= len(group.frames)
 
     def _evict(self) -> None:
         """Drop the oldest groups first, then the start of those that must stay."""
-        for sequence in self._order[:-1]:
-            group = self._groups[sequence]
-            if group.ended and not (self._reliable and self._pending(group)):
-                self._drop(group)
-                if not self._overfull():
-                    return
+        index = 0
+        while index < len(self._ended) and self._ended[index] != self._order[-1]:
+            group = self._groups[self._ended[index]]
+            if self._reliable and self._pending(group):
+                index += 1
+                continue
+            self._drop(group)
+            if not self._overfull():
+                return
         for sequence in self._order:
             self._trim(self._groups[sequence])
             if not self._overfull():
@@ -160,15 +189,16 @@ class GroupCache:
     def _drop_expired(self, now: float) -> None:
         """Drop groups that a newer one replaced more than `max_age` ago, and those beyond the count."""
         index = 0
-        while index + 1 < len(self._order):
-            group, successor = self._groups[self._order[index]], self._groups[self._order[index + 1]]
+        while index < len(self._ended) and (sequence := self._ended[index]) != self._order[-1]:
+            group = self._groups[sequence]
+            successor = self._groups[self._order[bisect.bisect_right(self._order, sequence)]]
             surplus = len(self._order) > self._limits.cache_groups
             if not surplus and now - successor.born <= self._max_age:
                 return
-            if group.ended and not ((self._reliable or not surplus) and self._pending(group)):
-                self._drop(group)
-            else:
+            if (self._reliable or not surplus) and self._pending(group):
                 index += 1
+            else:
+                self._drop(group)
 
     def _pending(self, group: Group) -> bool:
         return any(group.sequence in cursor.pending for cursor in self._cursors)
@@ -200,6 +230,7 @@ class GroupCache:
                     keep_from = min(keep_from, entry.position)
         count = 0
         freed = 0
+        before = group.first_timestamp
         while group.first + count < keep_from and (freed < excess or count < excess_frames):
             freed += len(group.frames[count])
             count += 1
@@ -219,7 +250,15 @@ class GroupCache:
                 limits.cache_frames,
                 limits.cache_bytes,
             )
+        if before is not None and (group.first_timestamp or 0) < before:
+            self._start_over()
         self._notify_trimmed(group)
+
+    def _start_over(self) -> None:
+        """Called when the groups that follow others, or their timestamps, have changed out of order."""
+        for cursor in self._cursors:
+            if cursor.ages is not None:
+                cursor.ages.start_over()
 
     def _notify_trimmed(self, group: Group) -> None:
         for cursor in list(self._cursors):
@@ -231,3 +270,9 @@ def _insert(ordered: list[int], sequence: int) -> None:
         ordered.append(sequence)
     else:
         bisect.insort(ordered, sequence)
+
+
+def _remove(ordered: list[int], sequence: int) -> None:
+    index = bisect.bisect_left(ordered, sequence)
+    if index < len(ordered) and ordered[index] == sequence:
+        del ordered[index]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ..codes import StreamCode
+from .ages import AgeOrder
 
 if TYPE_CHECKING:
     from ..frame import Frame
@@ -118,6 +119,7 @@ class Cursor:
         range: The groups wanted; may be changed.
         max_age: Seconds after which a group that is not the latest is dropped.
         pending: Groups that are not wholly taken, by sequence.
+        ages: The same groups in the order in which they grow too old; None for reliable delivery, and before the first.
         backlog: Bytes that were written and not taken.
         backlog_frames: Frames that were written and not taken.
         dropped: Groups that were dropped for this subscriber, each with its code, until `take_dropped`.
@@ -148,6 +150,7 @@ class Cursor:
         self.range = range
         self.max_age = max_age
         self.pending: dict[int, GroupCursor] = {}
+        self.ages: AgeOrder | None = None
         self.backlog = 0
         self.backlog_frames = 0
         self.dropped: list[tuple[int, int]] = []
@@ -193,6 +196,10 @@ class Cursor:
             stop = self.range.end_frame + 1
         entry = GroupCursor(group, start, stop)
         self.pending[sequence] = entry
+        if not self._reliable:
+            if self.ages is None:
+                self.ages = AgeOrder(self.pending)
+            self.ages.add(sequence)
         self.backlog += entry.waiting
         self.backlog_frames += entry.waiting_frames
         first = self.latest < 0
@@ -266,11 +273,10 @@ class Cursor:
 
         Spec: moq-lite-06, section 6.2.
         """
-        budget = self.max_age * self._timescale
-        for sequence in [number for number in self.pending if number < self.latest]:
-            following = timestamp_after(sequence)
-            if following is not None and newest - following >= budget:
-                self.drop(sequence, StreamCode.OLD)
+        if self.ages is None:
+            return
+        for sequence in self.ages.due(newest, self.max_age * self._timescale, self.latest, timestamp_after):
+            self.drop(sequence, StreamCode.OLD)
 
     def _keep_bound(self) -> None:
         """Keep a live subscriber within its bound by dropping its oldest groups, never the latest.
@@ -285,6 +291,10 @@ class Cursor:
             if not backlogged:
                 return
             self.drop(min(backlogged), StreamCode.TOO_FAR_BEHIND)
+
+    def backlogged(self) -> list[int]:
+        """Return the groups that have something to take, their end included."""
+        return list(self._backlogged)
 
     def is_behind(self, groups: int) -> bool:
         """Whether more than so many groups have something to take."""

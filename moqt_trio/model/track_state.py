@@ -126,6 +126,7 @@ class TrackState:
         """Complete a group."""
         if not group.ended:
             group.complete = True
+            self._cache.end(group)
             for cursor in list(self._cursors):
                 cursor.on_end(group)
 

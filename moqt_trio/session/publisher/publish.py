@@ -90,7 +90,7 @@ class Publication:
     ) -> None:
         serving = self._serving
         serving.origin.remove(self._published)
-        served = serving.subscriptions.of(self._published)
+        served = list(serving.subscriptions.get(self._published, ()))
         if kind is None:
             await finish_all(served, serving.context.limits.close_timeout)
         for subscription in served:

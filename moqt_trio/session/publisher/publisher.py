@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,7 +19,7 @@ from .announce import AnnounceServer
 from .fetch import FetchServer
 from .probe import ProbeServer
 from .publish import Publication, finish_all
-from .request import RequestServer, RequestStream, ServedSubscriptions, Serving
+from .request import RequestServer, RequestStream, ServedSubscription, Serving
 from .scheduler import SendScheduler
 from .subscribe import SubscribeServer
 from .track import TrackInfoServer
@@ -46,16 +47,21 @@ class Publisher:
 
     Attributes:
         origin: What the session publishes.
-        subscriptions: The peer's subscriptions that are served now.
     """
 
     def __init__(self, context: SessionContext) -> None:
         self.origin = Origin()
-        self.subscriptions = ServedSubscriptions()
         self._scheduler = SendScheduler(context.connection)
-        self._serving = Serving(context, self.origin, self._scheduler, self.subscriptions)
+        self._serving = Serving(context, self.origin, self._scheduler, defaultdict(set))
         # Requests that arrived before the session was admitted; None from then on.
         self._not_admitted: list[BidiStream] | None = []
+
+    @property
+    def subscriptions(self) -> list[ServedSubscription]:
+        """The peer's subscriptions that are served now."""
+        # Copies: statistics are read from any thread, and the sets change meanwhile.
+        served = list(self._serving.subscriptions.values())
+        return [subscription for subscriptions in served for subscription in list(subscriptions)]
 
     def publish(self, published: PublishedBroadcast) -> Publication:
         """Return the block in which a broadcast is announced."""
@@ -90,8 +96,14 @@ class Publisher:
 
     def streams_available(self) -> None:
         """Called when the peer allows more streams."""
-        for server in self.subscriptions:
-            server.streams_available()
+        waiting = self._serving.short_of_streams
+        while waiting:
+            server, _ = waiting.popitem(last=False)
+            server.resume()
+            if server in waiting:
+                # No stream was left for it.
+                waiting.move_to_end(server, last=False)
+                return
 
     def send_room(self) -> None:
         """Called when the link has room to send again."""

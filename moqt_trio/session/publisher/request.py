@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 import attrs
@@ -62,45 +63,13 @@ class ServedSubscription(Protocol):
     def finish(self) -> None:
         """End it once what was written has been delivered."""
 
-    def streams_available(self) -> None:
-        """Called when the peer allows more streams."""
+    def resume(self) -> None:
+        """Called when the peer allows more streams: it opens what it has groups for."""
 
     @property
     def dropped_groups(self) -> int:
         """Groups that were dropped for the subscriber."""
         ...
-
-
-class ServedSubscriptions:
-    """The subscriptions that a session serves, also by their publication."""
-
-    def __init__(self) -> None:
-        self._all: dict[ServedSubscription, None] = {}
-        self._of: dict[PublishedBroadcast, dict[ServedSubscription, None]] = {}
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-    def __iter__(self) -> Iterator[ServedSubscription]:
-        return iter(tuple(self._all))
-
-    def of(self, publication: PublishedBroadcast) -> list[ServedSubscription]:
-        """Return the subscriptions to the tracks of one publication."""
-        return list(self._of.get(publication, ()))
-
-    def add(self, subscription: ServedSubscription) -> None:
-        """Add a subscription."""
-        self._all[subscription] = None
-        self._of.setdefault(subscription.publication, {})[subscription] = None
-
-    def discard(self, subscription: ServedSubscription) -> None:
-        """Remove a subscription; does nothing when it was removed before."""
-        if subscription in self._all:
-            del self._all[subscription]
-            served = self._of[subscription.publication]
-            del served[subscription]
-            if not served:
-                del self._of[subscription.publication]
 
 
 @attrs.define
@@ -111,14 +80,16 @@ class Serving:
         context: The session's.
         origin: What is published on the session.
         scheduler: Decides which server may write next on a full link.
-        subscriptions: The subscriptions that are served now.
+        subscriptions: The subscriptions that are served now, by their publication.
+        short_of_streams: Those of them that wait for the peer to allow another stream, in the order of service.
         early_until: Until this time, by Trio's clock, requests wait for broadcasts that are not published yet.
     """
 
     context: SessionContext
     origin: Origin
     scheduler: SendScheduler
-    subscriptions: ServedSubscriptions
+    subscriptions: dict[PublishedBroadcast, set[ServedSubscription]]
+    short_of_streams: OrderedDict[ServedSubscription, None] = attrs.Factory(OrderedDict)
     early_until: float = -math.inf
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ logger = logging.getLogger(__name__)
 _EXPIRY_STEP = 1 / 8
 """The share of max age after which the draining groups are checked again. Checking every stream costs too much to do
 for every frame, and a group that is dropped an eighth of its age late has used the link only a little longer."""
+_LEAST_EXPIRY_STEP = 0.02
+"""Seconds of the track's time that this is at least: a max age of 0 would have all of them checked for every frame."""
 
 _LEAST_RTT = 0.005
 """The least round trip, in seconds: the measured one is 0 at first, and a process needs time to read."""
@@ -81,8 +84,9 @@ class SubscribeServer(GroupServer, StreamOwner):
         self._replies = Replies(stream, machine, self._features)
         self._subscribe_id = 0
         self._ordered = False
-        # True while a group waits for the peer to allow another stream.
+        # True while a group waits for a stream: for the peer to allow one, or for an earlier group to be delivered.
         self._short_of_streams = False
+        self._open_cancelled = False
         self._expired_at = -1
 
     # -- from the peer -------------------------------------------------------------------------------------
@@ -124,7 +128,7 @@ class SubscribeServer(GroupServer, StreamOwner):
         if self._cursor.dropped and not self._features.subscribe_drop:
             # Only the end of the subscription can say that its first group can't be had.
             self._cursor.abort(StreamCode.TOO_FAR_BEHIND)
-        self.serving.subscriptions.add(self)
+        self.serving.subscriptions[self.publication].add(self)
         if not self._features.subscribe_ok_needs_group:
             # The task gets the same error, and ends with it.
             following = self._track_state.next
@@ -164,11 +168,6 @@ class SubscribeServer(GroupServer, StreamOwner):
         if self._groups.release(sequence) is not None and (
             self._short_of_streams or self._state is _State.FINISHING or self._cursor.done
         ):
-            self.wakeup.set()
-
-    def streams_available(self) -> None:
-        """Called when the peer allows more streams."""
-        if self._short_of_streams:
             self.wakeup.set()
 
     # -- from the session ----------------------------------------------------------------------------------
@@ -214,7 +213,11 @@ class SubscribeServer(GroupServer, StreamOwner):
             self._state = _State.ENDED
             self._track_state.detach(cursor)
             self.serving.scheduler.release(self)
-            self.serving.subscriptions.discard(self)
+            self.serving.short_of_streams.pop(self, None)
+            served = self.serving.subscriptions[self.publication]
+            served.discard(self)
+            if not served:
+                del self.serving.subscriptions[self.publication]
             self._groups.reset_all(code)
             if not self.stream.send_ended:
                 self.cancel(code)
@@ -247,16 +250,17 @@ class SubscribeServer(GroupServer, StreamOwner):
             self._replies.accept(cursor.earliest)
         if cursor.dropped or self._replies.drops:
             self._report_dropped()
-        if self._state is _State.FINISHING:
-            for entry in list(cursor.pending.values()):
-                if not entry.has_frames and not entry.group.ended:
-                    self._cancel_group(entry.group.sequence)
+        if self._state is _State.FINISHING and not self._open_cancelled:
+            self._open_cancelled = True
+            self._cancel_open(list(cursor.pending.values()))
         self._short_of_streams = False
         entries = cursor.ready(newest_first=not self._ordered)
         if entries:
             allowance = self.serving.scheduler.allowance(self)
             for entry in entries:
                 allowance = self._serve(entry, allowance)
+            if self._state is _State.FINISHING:
+                self._cancel_open(entries)
         if cursor.end is None and cursor.range.end_group is not None and cursor.done and self._replies.accepted:
             self._replies.drop_missing(cursor, self._track_state)
             self._replies.flush()
@@ -308,8 +312,10 @@ class SubscribeServer(GroupServer, StreamOwner):
             self._drop_for(sequence)
         stream = None
         if not groups.full:
-            with suppress(trio.WouldBlock):
+            try:
                 stream = self.context.connection.open_uni_nowait()
+            except trio.WouldBlock:
+                self.serving.short_of_streams[self] = None
         if stream is None:
             self._short_of_streams = True
             self._cursor.requeue(entry)
@@ -341,9 +347,10 @@ class SubscribeServer(GroupServer, StreamOwner):
     def _drop_for(self, sequence: int) -> None:
         """Drop the oldest open group that still has frames waiting, so that a newer one can have a stream."""
         cursor = self._cursor
-        if self._ordered or sequence < max(cursor.pending):
+        backlogged = cursor.backlogged()
+        if self._ordered or sequence < max(backlogged, default=-1):
             return
-        backlogged = [number for number, entry in cursor.pending.items() if number in self._groups and entry.has_frames]
+        backlogged = [number for number in backlogged if number in self._groups and cursor.pending[number].has_frames]
         if backlogged:
             cursor.drop(min(backlogged), StreamCode.TOO_FAR_BEHIND)
             self._report_dropped()
@@ -354,7 +361,8 @@ class SubscribeServer(GroupServer, StreamOwner):
         The cursor no longer has them. Bytes that were sent already may still arrive.
         """
         log, cursor = self._track_state, self._cursor
-        if abs(log.newest - self._expired_at) < cursor.max_age * self._track.timescale * _EXPIRY_STEP:
+        step = max(cursor.max_age * _EXPIRY_STEP, _LEAST_EXPIRY_STEP) * self._track.timescale
+        if abs(log.newest - self._expired_at) < step:
             return
         self._expired_at = log.newest
         for sent in self._groups:
@@ -367,6 +375,13 @@ class SubscribeServer(GroupServer, StreamOwner):
             self._groups.reset(sequence, code)
             self._replies.drop(sequence, code)
         self._replies.flush()
+
+    def _cancel_open(self, entries: Iterable[GroupCursor]) -> None:
+        """Cancel those of some groups that are open and of which everything was sent: the subscription ends."""
+        for entry in entries:
+            sequence = entry.group.sequence
+            if sequence in self._cursor.pending and not entry.has_frames and not entry.group.ended:
+                self._cancel_group(sequence)
 
     def _cancel_group(self, sequence: int) -> None:
         """Deliver no more of a group, without a report."""

@@ -41,6 +41,9 @@ _INTERVAL = 0.25
 peer with a round trip of 200 ms, reads something in that time."""
 _FEW = 4
 """Groups below which no look is worth while: so few do not hold half of a window that has four streams' windows."""
+_MANY = 32
+"""Groups for each of which one more has to arrive before a look that does not wait for `_INTERVAL`. Of groups that hold
+something it is one for each `_FEW`: until then they hold a quarter more of the window."""
 
 
 @defer_interrupts
@@ -62,6 +65,8 @@ class UnreadGroups:
         # True when the last look found too much.
         self._pressed = False
         self._arrived = 0
+        # The number of arrivals at which the next look does not wait for `_INTERVAL`.
+        self._look_at = 0
         # How many frames had been read of each group, and since when it has been so many.
         self._read: dict[GroupBuffer, tuple[int, float]] = {}
 
@@ -69,7 +74,7 @@ class UnreadGroups:
         """Called when a group has begun."""
         self._arrived += 1
         if self._running:
-            if self._pressed and self._arrived % _FEW == 0:
+            if self._pressed and self._arrived >= self._look_at:
                 # Groups whose readers are gone need not wait for the next look.
                 self._look(trio.current_time())
         elif queue.unread_count >= _FEW:
@@ -90,12 +95,10 @@ class UnreadGroups:
 
     def _look(self, now: float) -> bool:
         """Drop what may be dropped. Return False once there is no need to look again soon."""
-        held = [
-            (queue, buffer)
-            for queue in self._queues.values()
-            for buffer in queue.buffers()
-            if buffer.held and buffer.arrival < queue.taken
-        ]
+        buffers = [(queue, buffer) for queue in self._queues.values() for buffer in queue.buffers()]
+        held = [(queue, buffer) for queue, buffer in buffers if buffer.held and buffer.arrival < queue.taken]
+        # The next look waits in proportion to the cost of this one: a group costs the same however many there are.
+        self._look_at = self._arrived + max(_FEW, len(held) // _FEW, len(buffers) // _MANY)
         if sum(buffer.held for _, buffer in held) <= self._bound:
             return False
         before, self._read = self._read, {}
