@@ -121,6 +121,12 @@ class Limits:
     cache_frames: int = attrs.field(default=64 * 1024, validator=_positive)
     """Frames that one track keeps. Stops the same with frames that are small, each of which costs more than its
     payload."""
+    finished_tracks: int = attrs.field(default=128, validator=_positive)
+    """Tracks of one broadcast that have ended and that nobody reads. The one that ended first leaves the broadcast when
+    there are more, and each one when it is older than its `max_age`. Stops a broadcast whose tracks come and go from
+    filling memory."""
+    finished_bytes: int = attrs.field(default=16 * MIB, validator=_positive)
+    """Bytes that these tracks keep, all together. Stops the same with tracks that are large."""
     max_open_groups: int = attrs.field(default=32, validator=_positive)
     """Group streams that one served subscription writes at once. Stops a subscriber on a slow link from having
     hundreds of streams half written, with which aioquic slows down."""

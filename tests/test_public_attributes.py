@@ -18,7 +18,7 @@ MEMBERS = {
     "Announcement": "active cold_cost cost hops path updated",
     "Announcements": "active receive tracks wait_initial",
     "Backoff": "delay factor initial jitter maximum random retries",
-    "Broadcast": "finish track tracks",
+    "Broadcast": "finish remove track tracks",
     "BroadcastPath": "covers join parse parts suffix_of",
     "Certificate": (
         "certificate certificate_pem chain days_left fingerprint fingerprint_text hosts load not_after "

@@ -1,13 +1,25 @@
-"""Broadcast: the tracks that one publisher offers under one path."""
+"""Broadcast: the tracks that one publisher offers under one path.
+
+Theory of operation. A track that is written drops its old groups as new ones are opened. One that rests would keep them
+for ever, and a broadcast every track that has ended. So a broadcast knows which of its tracks have something that ages:
+more than one group, or an end. It has no task and no clock: one of the sessions that publish it, its keeper, calls
+`age_tracks` now and then while there are such tracks. Where none publishes it, the bounds of `Limits`
+hold all the same.
+"""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from ..limits import Limits
 from ..tasks import defer_interrupts
-from .track import Delivery, Track
+from .track import Delivery, Track, state_of
+
+if TYPE_CHECKING:
+    from .track_state import TrackState
 
 
 @defer_interrupts
@@ -18,7 +30,10 @@ class Broadcast:
         limits: Bounds of the tracks made here; the defaults of `Limits` when left out.
 
     Attributes:
-        tracks: The tracks by name; a live, read-only view.
+        tracks: The tracks by name; a live, read-only view. A track that has ended leaves it when it is older than its
+            `max_age` and nothing reads it, or when more than `Limits.finished_tracks` have ended after it.
+
+    Limits: `finished_tracks`, `finished_bytes`.
     """
 
     def __init__(self, *, limits: Limits | None = None) -> None:
@@ -26,6 +41,9 @@ class Broadcast:
         self._tracks: dict[str, Track] = {}
         self.tracks: Mapping[str, Track] = MappingProxyType(self._tracks)
         self._watchers: set[Callable[[Broadcast, str], None]] = set()
+        self._keepers: dict[Keeper, None] = {}
+        self._ageing: dict[TrackState, None] = {}
+        self._ended: dict[TrackState, None] = {}
 
     def track(
         self,
@@ -43,7 +61,7 @@ class Broadcast:
             priority: 0 … 255, higher goes first; decides between subscriptions of equal priority.
             delivery: `"live"` (writing never waits; a slow subscriber gets its oldest groups dropped) or
                 `"reliable"` (writing waits for the slowest subscriber).
-            max_age: Seconds that a group is kept after a newer one was opened.
+            max_age: Seconds that a group is kept after a newer one was opened, and the track after it has ended.
             timescale: Timestamp units per second, at least 1.
 
         Raises:
@@ -52,6 +70,8 @@ class Broadcast:
         existing = self._tracks.get(name)
         if existing is not None and not existing.ended:
             raise ValueError(f"the broadcast has a track {name!r}")
+        if existing is not None:
+            self._forget(state_of(existing))
         track = Track(
             name,
             priority=priority,
@@ -61,9 +81,32 @@ class Broadcast:
             limits=self._limits,
         )
         self._tracks[name] = track
+        state_of(track).changed = weakref.WeakMethod(self._track_changed)
+        self._tell_watchers(name)
+        return track
+
+    def remove(self, name: str) -> None:
+        """Remove a track, and finish it if it has not ended.
+
+        Requests for it are refused from now on. Subscriptions that read it get the rest of it, and then its memory is
+        freed. Another track may be made under the same name.
+
+        Raises:
+            KeyError: There is no track of this name; it may have left because it was old.
+        """
+        track = self._tracks.pop(name)
+        self._forget(state_of(track))
+        track.finish()
+        self._tell_watchers(name)
+
+    def _tell_watchers(self, name: str) -> None:
         for changed in list(self._watchers):
             changed(self, name)
-        return track
+
+    def _forget(self, state: TrackState) -> None:
+        self._ageing.pop(state, None)
+        self._ended.pop(state, None)
+        state.let_go()
 
     def __iter__(self) -> Iterator[Track]:
         return iter(list(self._tracks.values()))
@@ -72,6 +115,46 @@ class Broadcast:
         """End every track cleanly."""
         for track in self:
             track.finish()
+
+    # -- tracks at rest ------------------------------------------------------------------------------------
+
+    def _track_changed(self, state: TrackState) -> None:
+        """Called when a track begins to have something that ages, and when it has ended."""
+        first = not self._ageing
+        self._ageing[state] = None
+        if state.ended:
+            self._ended[state] = None
+            self._keep_bounds()
+        if first and self._ageing:
+            self._call_keeper()
+
+    def _call_keeper(self) -> None:
+        for keeper in self._keepers:
+            keeper(self)
+            return
+
+    def _keep_bounds(self) -> None:
+        """Remove the tracks that ended first, while there are too many."""
+        limits = self._limits
+        while len(self._ended) > limits.finished_tracks or self._too_large():
+            oldest = next((state for state in self._ended if state.at_rest), None)
+            if oldest is None:
+                return
+            self.remove(oldest.name)
+
+    def _too_large(self) -> bool:
+        return (
+            len(self._ended) > 1
+            and sum(state.size for state in self._ended if not state.subscribers) > self._limits.finished_bytes
+        )
+
+    def _age(self, now: float) -> bool:
+        for state in tuple(self._ageing):
+            if not state.age(now):
+                del self._ageing[state]
+            elif state.is_old(now):
+                self.remove(state.name)
+        return bool(self._ageing)
 
     def __repr__(self) -> str:
         return f"<Broadcast of {len(self._tracks)} tracks: {', '.join(map(repr, list(self._tracks)))}>"
@@ -85,3 +168,26 @@ def watch_tracks(broadcast: Broadcast, changed: Callable[[Broadcast, str], None]
 def unwatch_tracks(broadcast: Broadcast, changed: Callable[[Broadcast, str], None]) -> None:
     """End `watch_tracks`."""
     broadcast._watchers.discard(changed)
+
+
+Keeper = Callable[[Broadcast], None]
+"""Called with a broadcast that begins to have something that ages."""
+
+
+def add_keeper(broadcast: Broadcast, keeper: Keeper) -> None:
+    """Have the keeper called when the broadcast has something that ages, unless it has a keeper already."""
+    broadcast._keepers[keeper] = None
+    if broadcast._ageing and len(broadcast._keepers) == 1:
+        keeper(broadcast)
+
+
+def remove_keeper(broadcast: Broadcast, keeper: Keeper) -> None:
+    """End `add_keeper`. The next keeper is called for what there is."""
+    broadcast._keepers.pop(keeper, None)
+    if broadcast._ageing:
+        broadcast._call_keeper()
+
+
+def age_tracks(broadcast: Broadcast, now: float) -> bool:
+    """Drop what is too old by now, groups and tracks. Return True while there is something that will be too old."""
+    return broadcast._age(now)

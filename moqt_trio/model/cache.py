@@ -94,6 +94,29 @@ class GroupCache:
             or self._frames > limits.cache_frames
         )
 
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the groups that are kept."""
+        return self._bytes
+
+    @property
+    def settled(self) -> bool:
+        """True when no group that is kept is still being written."""
+        return len(self._ended) == len(self._order)
+
+    def age(self, now: float) -> None:
+        """Drop the groups that are too old by now, though no group has been added."""
+        self._drop_expired(now)
+
+    def clear(self) -> None:
+        """Keep no group that has ended. The cursors that have one to read still have it."""
+        for group in tuple(self._groups.values()):
+            if group.ended:
+                self.remove(group)
+
     def keep_bounds(self) -> None:
         """Bring the cache back within its bounds, and drop for each cursor the groups that it finds too old."""
         limits = self._limits

@@ -84,6 +84,10 @@ class Origin:
             unwatch_tracks(broadcast, self._track_added)
         self._changed(publication, None)
 
+    def publishes(self, broadcast: Broadcast) -> bool:
+        """Return whether a broadcast is published, under any path."""
+        return broadcast in self._of
+
     def get(self, path: BroadcastPath) -> PublishedBroadcast | None:
         """Return the publication of this path."""
         return self._publications.get(path)

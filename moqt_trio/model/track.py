@@ -30,7 +30,7 @@ class Track:
         name: The track's name within its broadcast.
         priority: 0 … 255, higher goes first; decides between subscriptions of equal priority.
         delivery: `"live"` or `"reliable"`.
-        max_age: Seconds that a group is kept after a newer one was opened.
+        max_age: Seconds that a group is kept after a newer one was opened, and the track after it has ended.
         timescale: Timestamp units per second.
 
     Limits: `cache_bytes`, `cache_frames`, `cache_groups`, `live_backlog`, `live_backlog_groups`, `reliable_backlog`,
@@ -133,7 +133,10 @@ class Track:
         return self._state.write_datagram(payload, timestamp)
 
     def finish(self) -> None:
-        """Finish the track: no new group can be opened. Groups that are open may still be written."""
+        """Finish the track: no new group can be opened. Groups that are open may still be written.
+
+        What is kept can be read for another `max_age`. Then, and once nothing reads it, the track leaves its broadcast.
+        """
         self._state.finish()
 
     def abort(self, *, code: int = StreamCode.CANCELLED) -> None:

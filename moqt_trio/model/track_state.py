@@ -17,6 +17,8 @@ from .group import Group
 from .sequences import SequenceSet
 
 if TYPE_CHECKING:
+    import weakref
+
     from ..limits import Limits
 
 MAX_SEQUENCE = 2**62 - 1
@@ -35,6 +37,8 @@ class TrackState:
         final: The first sequence that will never be published; None while the track has not been finished.
         aborted: The code that the track was aborted with; None while it was not.
         next: The sequence after the highest one that was used.
+        ageing: True while the track has something that ages without being written, and its broadcast knows.
+        changed: Returns what is called for that, a method of the broadcast, which itself refers to its tracks.
     """
 
     def __init__(self, name: str, *, limits: Limits, reliable: bool, max_age: float, timescale: int) -> None:
@@ -43,6 +47,11 @@ class TrackState:
         self.final: int | None = None
         self.aborted: int | None = None
         self.next = 0
+        self.ageing = False
+        self.changed: weakref.WeakMethod[Callable[[TrackState], None]] | None = None
+        self._max_age = max_age
+        self._ended_at: float | None = None
+        self._let_go = False
         self._limits = limits
         self._timescale = timescale
         self._used = SequenceSet(limits.cache_groups)
@@ -115,6 +124,8 @@ class TrackState:
         self.next = max(self.next, sequence + 1)
         if not group.datagram:
             self._cache.add(group)
+            if not self.ageing:
+                self._begin_ageing()
         for cursor in tuple(self._cursors):
             cursor.add(group)
 
@@ -144,6 +155,7 @@ class TrackState:
             self.final = self.next
             for cursor in list(self._cursors):
                 cursor.finish(self.final)
+            self._end()
 
     def abort(self, code: int) -> None:
         """Abort the track: see `Track.abort`."""
@@ -152,11 +164,55 @@ class TrackState:
             for cursor in list(self._cursors):
                 cursor.abort(code)
             self._made_room()
+            self._end()
 
     @property
     def ended(self) -> bool:
         """True once the track was finished or aborted."""
         return self.final is not None or self.aborted is not None
+
+    # -- at rest -------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        # A track may be finished outside Trio: then the first look counts as its end.
+        if self._ended_at is None and trio.lowlevel.in_trio_run():
+            self._ended_at = trio.current_time()
+        self._begin_ageing()
+
+    def _begin_ageing(self) -> None:
+        self.ageing = True
+        changed = self.changed() if self.changed is not None else None
+        if changed is not None:
+            changed(self)
+
+    @property
+    def at_rest(self) -> bool:
+        """True when the track has ended, all of its groups are written, and nothing reads it."""
+        return self.ended and not self._cursors and self._cache.settled
+
+    @property
+    def size(self) -> int:
+        """Bytes that are kept."""
+        return self._cache.size
+
+    def age(self, now: float) -> bool:
+        """Drop the groups that are too old by now. Return True while there is something that will be too old."""
+        self._cache.age(now)
+        if self.ended and self._ended_at is None:
+            self._ended_at = now
+        self.ageing = self.ended or len(self._cache) > 1
+        return self.ageing
+
+    def is_old(self, now: float) -> bool:
+        """Return whether the track is at rest, and ended more than `max_age` ago."""
+        return self._ended_at is not None and now - self._ended_at >= self._max_age and self.at_rest
+
+    def let_go(self) -> None:
+        """Keep no groups any more, once nothing reads the track: it is no longer in its broadcast."""
+        self._let_go = True
+        self.changed = None
+        if not self._cursors:
+            self._cache.clear()
 
     # -- subscribers, and waiting for them -----------------------------------------------------------------
 
@@ -242,6 +298,8 @@ class TrackState:
         if not self._cursors and self._demand.is_set():
             self._demand = trio.Event()
             self._idle.set()
+            if self._let_go:
+                self._cache.clear()
         self._made_room()
 
     def group(self, sequence: int) -> Group | None:

@@ -105,6 +105,25 @@ class _SendHalf:
     watched: bool = False
 
 
+class _StreamIds:
+    """A set of stream ids that is small however many it has: of each kind, all below a mark, and some beyond it."""
+
+    def __init__(self) -> None:
+        self._marks = [0, 1, 2, 3]
+        self._beyond: set[int] = set()
+
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id < self._marks[stream_id & 3] or stream_id in self._beyond
+
+    def add(self, stream_id: int) -> None:
+        self._beyond.add(stream_id)
+        mark = self._marks[stream_id & 3]
+        while mark in self._beyond:
+            self._beyond.remove(mark)
+            mark += 4
+        self._marks[stream_id & 3] = mark
+
+
 class MemoryConnection(StreamHost, StreamBackend):
     """One side of a pair; see `open_memory_pair`."""
 
@@ -125,7 +144,7 @@ class MemoryConnection(StreamHost, StreamBackend):
         self._data_sent = 0
         self._stream_granted: dict[int, int] = {}
         self._consumed_whole: set[int] = set()
-        self._departed: set[int] = set()
+        self._departed = _StreamIds()
         self._datagrams_in_flight: deque[list[bytes]] = deque()
         self._close_sent = trio.Event()
         self._room_wanted = False

@@ -83,6 +83,7 @@ class Publication:
         await trio.lowlevel.checkpoint()
         self._serving.context.check_open()
         self._serving.origin.add(self._published)
+        self._serving.ageing.add(self._published.broadcast)
         return self
 
     async def __aexit__(
@@ -90,6 +91,8 @@ class Publication:
     ) -> None:
         serving = self._serving
         serving.origin.remove(self._published)
+        if not serving.origin.publishes(self._published.broadcast):
+            serving.ageing.remove(self._published.broadcast)
         served = list(serving.subscriptions.get(self._published, ()))
         if kind is None:
             await finish_all(served, serving.context.limits.close_timeout)

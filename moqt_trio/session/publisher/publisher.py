@@ -15,6 +15,7 @@ from ...protocol.subscribe import SubscribeResponder
 from ...protocol.track import TrackInfoResponder
 from ...wire.messages import Goaway
 from ..stream import ControlStream
+from .ageing import Ageing
 from .announce import AnnounceServer
 from .fetch import FetchServer
 from .probe import ProbeServer
@@ -52,7 +53,7 @@ class Publisher:
     def __init__(self, context: SessionContext) -> None:
         self.origin = Origin()
         self._scheduler = SendScheduler(context.connection)
-        self._serving = Serving(context, self.origin, self._scheduler, defaultdict(set))
+        self._serving = Serving(context, self.origin, self._scheduler, Ageing(context), defaultdict(set))
         # Requests that arrived before the session was admitted; None from then on.
         self._not_admitted: list[BidiStream] | None = []
 

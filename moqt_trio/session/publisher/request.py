@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ...protocol.machine import StreamMachine
     from ...transport.stream import BidiStream
     from ..context import SessionContext
+    from .ageing import Ageing
     from .scheduler import SendScheduler
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Serving:
         context: The session's.
         origin: What is published on the session.
         scheduler: Decides which server may write next on a full link.
+        ageing: Has the broadcasts drop what is too old.
         subscriptions: The subscriptions that are served now, by their publication.
         short_of_streams: Those of them that wait for the peer to allow another stream, in the order of service.
         early_until: Until this time, by Trio's clock, requests wait for broadcasts that are not published yet.
@@ -88,6 +90,7 @@ class Serving:
     context: SessionContext
     origin: Origin
     scheduler: SendScheduler
+    ageing: Ageing
     subscriptions: dict[PublishedBroadcast, set[ServedSubscription]]
     short_of_streams: OrderedDict[ServedSubscription, None] = attrs.Factory(OrderedDict)
     early_until: float = -math.inf
