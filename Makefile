@@ -55,7 +55,7 @@ cov: $(VENV)/.installed ## run every test, and fail if branch coverage is too lo
 	$(RUN) tests/coverage_gate.py .coverage.json
 
 .PHONY: bench
-bench: $(VENV)/.installed ## measure throughput, round trips, memory, and priorities on a slow link, beside baselines
+bench: $(VENV)/.installed ## measure throughput, round trips, memory, and priorities on a slow link, beside baselines, and costs among many
 	$(RUN) -m bench
 
 .PHONY: trace

@@ -140,6 +140,27 @@ class Figure:
     missing: Callable[[], str | None] = lambda: None
 
 
+@attrs.frozen
+class Growth:
+    """A row that compares an event among many with the same among a tenth of them, in one process.
+
+    Attributes:
+        title: What the event is, and what is open.
+        name: Its scenario in `growth.py`.
+        aim: The most that the cost among many may be of that among few.
+    """
+
+    title: str
+    name: str
+    aim: Aim = Aim(ratio=1.5, lower_is_better=True)
+
+    def measure(self) -> tuple[float, float]:
+        """Return the microseconds of CPU time of the event among few and among many. Raises `ChildFailed`."""
+        with child("bench.growth", self.name) as measuring:
+            report = measuring.read_report()
+            return float(report["few"]), float(report["many"])
+
+
 AIOQUIC = "aioquic alone"
 
 ROWS = {
@@ -164,4 +185,15 @@ ROWS = {
 FIGURES = {
     "browser": Figure("echo p50 in Chromium, µs", echo_p50, missing=missing),
     "memory": Figure("KiB of an idle session on the server", session_kib, Aim(absolute=150, lower_is_better=True)),
+}
+
+GROWTHS = {
+    growth.name: growth
+    for growth in (
+        Growth("CPU µs, publication, 1,000 others", "publications"),
+        Growth("CPU µs, frame, 3,000 open groups", "open-groups"),
+        Growth("CPU µs, frame, 1,000 subscriptions", "open-subscriptions"),
+        Growth("CPU µs, frame, 1,000 stuck streams", "stuck-streams"),
+        Growth("CPU µs, frame, 200 sessions", "idle-sessions"),
+    )
 }

@@ -14,10 +14,10 @@ import time
 
 from . import scheduling
 from .children import ChildFailed
-from .rows import FIGURES, ROWS, Figure, Pair, Row
+from .rows import FIGURES, GROWTHS, ROWS, Figure, Growth, Pair, Row
 
 SCHEDULING = "scheduling"
-NAMES = [*ROWS, *FIGURES, SCHEDULING]
+NAMES = [*ROWS, *FIGURES, *GROWTHS, SCHEDULING]
 QUICK_OPTIONS = ["--warmup", "0.2", "--duration", "0.4"]
 
 
@@ -86,9 +86,23 @@ def show_figure(figure: Figure, quick: bool) -> bool:
     return True
 
 
+def show_growth(growth: Growth) -> bool:
+    """Measure and print what an event costs among few and among many. Returns False when it failed."""
+    try:
+        few, many = growth.measure()
+    except ChildFailed as error:
+        print(f"{growth.title:<36}not measured:\n{error}", flush=True)
+        return False
+    reached = "yes" if growth.aim.reached(many, many / few) else "no"
+    show_line(
+        growth.title, "with a tenth", f"{few:,.0f}", f"{many:,.0f}", f"{many / few:.2f}", "", str(growth.aim), reached
+    )
+    return True
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    titles = {**{name: row.title for name, row in ROWS.items()}, **{name: row.title for name, row in FIGURES.items()}}
+    titles = {name: row.title for rows in (ROWS, FIGURES, GROWTHS) for name, row in rows.items()}
     titles[SCHEDULING] = "two tracks at twice a slow link's rate, by priority"
     listed = "\n".join(f"  {name:<14}{title}" for name, title in titles.items())
     parser = argparse.ArgumentParser(
@@ -96,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="The library against aioquic alone, against hypercorn, and against itself over raw QUIC.\n"
         "Everything runs on loopback, a process for each side. Look at the ratios: both\n"
         "sides of one are measured in the same minutes, and the figures alone depend on\n"
-        "the machine and on what else it does. All of it takes less than four minutes.",
+        "the machine and on what else it does. All of it takes less than five minutes.",
         epilog=f"rows:\n{listed}\n\n"
         "examples:\n"
         "  python -m bench\n"
@@ -142,6 +156,9 @@ def main() -> int:
     for name, figure in FIGURES.items():
         if name in names:
             complete = show_figure(figure, quick) and complete
+    for name, growth in GROWTHS.items():
+        if name in names:
+            complete = show_growth(growth) and complete
     if SCHEDULING in names:
         seconds = scheduling.SECONDS / (2 if quick else 1)
         complete = scheduling.compare(scheduling.MBITS, seconds) and complete
