@@ -19,6 +19,18 @@ MAX_DATAGRAM: Final = 1200
 """Bytes of a datagram's body; longer ones are neither sent nor read. The draft sets it (moq-lite-06, section 6.4), so
 it is no field of `Limits`."""
 
+MIN_PACKET: Final = 1200
+"""Bytes of UDP payload that every path must carry (RFC 9000, section 14). `MAX_DATAGRAM` has the same value for another
+reason: it is for the body of a datagram inside such a packet."""
+MAX_PACKET: Final = 16 * KIB
+"""Bytes of the largest UDP payload that `Limits.max_packet` may ask for. No network but loopback carries more, and with
+larger packets the first flight, of ten, would be too much for a socket's buffer."""
+
+
+def _packet_size(instance: object, attribute: attrs.Attribute[Any], value: int) -> None:
+    if not MIN_PACKET <= value <= MAX_PACKET:
+        raise ValueError(f"Limits.{attribute.name} must be in {MIN_PACKET} … {MAX_PACKET}, not {value!r}")
+
 
 @attrs.frozen(kw_only=True)
 class Limits:
@@ -137,6 +149,10 @@ class Limits:
     # -- connections ---------------------------------------------------------------------------------------
     max_connections: int = attrs.field(default=4096, validator=_positive)
     """QUIC connections that one listener holds. Stops clients without number from filling memory."""
+    max_packet: int = attrs.field(default=1452, validator=[_positive, _packet_size])
+    """Bytes of UDP payload of the largest packet that is sent, in 1,200 … 16,384. A connection begins with 1,200, which
+    every path carries, and grows to this once a probe of the size arrived; it shrinks again when the path drops such
+    packets. The default is what an Ethernet frame leaves after the headers of IPv6 and UDP."""
     max_half_open: int = attrs.field(default=512, validator=_positive)
     """Incomplete handshakes that one listener holds; from half of it on new clients must prove their address. Stops a
     flood from spoofed addresses."""

@@ -89,6 +89,7 @@ FILES_OF = {
         "moqt_trio.transport.quic.aioquic.pacer",
         "moqt_trio.transport.quic.aioquic.packets",
         "moqt_trio.transport.quic.aioquic.patched",
+        "moqt_trio.transport.quic.aioquic.path_mtu",
         "moqt_trio.transport.quic.aioquic.quiet",
         "moqt_trio.transport.quic.aioquic.resets",
         "moqt_trio.transport.quic.aioquic.signatures",

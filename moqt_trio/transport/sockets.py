@@ -7,7 +7,6 @@ that cannot be bound.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 import sys
@@ -27,10 +26,6 @@ What came through a socket for all addresses of a host has one item more, the la
 has another address here: QUIC's path is all four (RFC 9000, section 9).
 """
 
-MIN_PACKET = 1200
-"""Bytes of UDP payload that every path must carry (RFC 9000, section 14). `limits.MAX_DATAGRAM` has the same value and
-another reason: moq-lite sets it, for the body of a datagram inside such a packet."""
-
 RECEIVE_BATCH = 64
 """Datagrams that are read from one socket before another task runs: two or three milliseconds' work, so that handlers
 and other connections are not kept waiting, and enough that a fast link is not read one datagram at a time."""
@@ -40,9 +35,6 @@ _BUFFER_BYTES = 4 * 1024 * 1024
 1 Gbit/s brings 4 MiB; what does not fit is lost and is sent again. The kernel may grant less."""
 _MAX_PAYLOAD = 65535
 """Bytes of the longest UDP payload: its length field has 16 bits."""
-_LOOPBACK_PACKET = 1452
-"""Bytes of a packet on loopback: what an Ethernet frame leaves after IPv6 and UDP headers, which every implementation
-accepts. Fewer and larger packets cost less, but some peers cannot take them."""
 _NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN})
 """What a send, a bind or a connect fails with when a host has lost the address or the route."""
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
@@ -292,22 +284,6 @@ def _local_address(ancillary: list[tuple[int, int, bytes]]) -> LocalAddress:
             # The interface's index, the local address, and the destination in the header (ip(7)).
             return ((level, kind, bytes(4) + data[4:8] + bytes(4)),)
     return ()
-
-
-def packet_size(setting: int | None, address: Address) -> int:
-    """Return the bytes of the largest packet for a peer: the setting, else what its path surely carries."""
-    if setting is not None:
-        return setting
-    return _LOOPBACK_PACKET if _is_loopback(str(address[0])) else MIN_PACKET
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        parsed = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return (mapped or parsed).is_loopback
 
 
 def plain_address(address: Address) -> tuple[str, int]:

@@ -367,7 +367,7 @@ async def test_a_resolver_that_fails(error):
 
 
 @SCHEMES
-@pytest.mark.parametrize("where", ["connect_udp", "packet_size", "QuicConnection"])
+@pytest.mark.parametrize("where", ["connect_udp", "QuicConnection"])
 async def test_an_attempt_that_fails(scheme, where, monkeypatch):
     """Any error of an attempt is HandshakeFailed, with the error as its cause, and comes in no group."""
     error = RuntimeError("unforeseen")

@@ -77,12 +77,12 @@ class Pair:
         self.now = 0.0
         self.client_handler, self.server_handler = Handler(), Handler()
         factory = AioquicFactory()
-        self.client = factory.client(client_settings(limits), 1200, self.client_handler)
+        self.client = factory.client(client_settings(limits), self.client_handler)
         self.client.connect(SERVER, self.now)
         first = self.client.datagrams_to_send(self.now)
         header = factory.parse_header_untrusted(first[0][0])
         assert header is not None
-        self.server = factory.server(server_settings(server_limits or limits), 1200, self.server_handler, header, None)
+        self.server = factory.server(server_settings(server_limits or limits), self.server_handler, header, None)
         for data, _ in first:
             self.server.receive_datagram_untrusted(data, CLIENT, self.now)
         self.run()
@@ -402,7 +402,7 @@ def test_a_retry_proves_the_address():
     """A token from a Retry is accepted from the address that it was made for, and from no other."""
     factory = AioquicFactory()
     handler = Handler()
-    client = factory.client(client_settings(), 1200, handler)
+    client = factory.client(client_settings(), handler)
     client.connect(SERVER, 0.0)
     header = factory.parse_header_untrusted(client.datagrams_to_send(0.0)[0][0])
     assert header is not None
@@ -415,7 +415,7 @@ def test_a_retry_proves_the_address():
     validated = factory.check_token_untrusted(again, CLIENT, 0.1)
     assert validated is not None
     assert validated.original_destination_id == header.destination_id
-    server = factory.server(server_settings(), 1200, Handler(), again, validated)
+    server = factory.server(server_settings(), Handler(), again, validated)
     server.receive_datagram_untrusted(second, CLIENT, 0.1)
     assert quic_of(server)._network_paths[0].is_validated
     assert IDENTITY.certificate is quic_of(server).configuration.certificate

@@ -23,7 +23,7 @@ from ...errors import (
     printable,
 )
 from ...tasks import defer_interrupts, open_unwrapping_nursery
-from ..sockets import connect_udp, packet_size
+from ..sockets import connect_udp
 from .connection import QuicConnection
 
 if TYPE_CHECKING:
@@ -185,9 +185,8 @@ class _Attempt:
                 self._failed(error)
                 return
             try:
-                size = packet_size(settings.max_datagram_size, self._address)
                 self.connection = connection = QuicConnection(
-                    lambda handler: self._race.engine.client(settings, size, handler),
+                    lambda handler: self._race.engine.client(settings, handler),
                     is_client=True,
                     limits=settings.limits,
                     owner=self,

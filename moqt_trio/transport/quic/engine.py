@@ -222,14 +222,13 @@ class Validated:
 class EngineFactory(Protocol):
     """Makes engines, and the packets that a listener sends without one. A listener has one of its own."""
 
-    def client(self, settings: ClientSettings, packet_size: int, handler: EngineHandler) -> Engine:
+    def client(self, settings: ClientSettings, handler: EngineHandler) -> Engine:
         """Return an engine for `connect`."""
         ...
 
     def server(
         self,
         settings: ServerSettings,
-        packet_size: int,
         handler: EngineHandler,
         header: LongHeader,
         validated: Validated | None,

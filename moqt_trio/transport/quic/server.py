@@ -20,8 +20,9 @@ import trio
 
 from ...codes import SessionCode
 from ...errors import SessionClosed, printable
+from ...limits import MIN_PACKET
 from ...tasks import consists_of
-from ..sockets import MIN_PACKET, Address, UdpSocket, bind_udp, packet_size, plain_address
+from ..sockets import Address, UdpSocket, bind_udp, plain_address
 from .connection import QuicConnection
 from .engine import CONNECTION_ID_BYTES, EngineFactory, LongHeader, Validated
 from .stateless_reset import StatelessResets, key_of_listener
@@ -231,10 +232,9 @@ class QuicListener:
             self._retried += 1
             sock.send(self._engine.retry(header, address, now), address)
             return None
-        size = packet_size(settings.max_datagram_size, plain_address(address))
         try:
             connection = QuicConnection(
-                lambda handler: self._engine.server(settings, size, handler, header, validated),
+                lambda handler: self._engine.server(settings, handler, header, validated),
                 is_client=False,
                 limits=limits,
                 owner=self,

@@ -9,21 +9,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ...limits import Limits
-from ..sockets import MIN_PACKET
 from .stateless_reset import RESET_KEY_BYTES
 
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
-
-MAX_PACKET = 16 * 1024
-"""Bytes of UDP payload that one packet may have here. Larger ones fit no network but loopback, where the engine stalls:
-its congestion window starts with ten packets, and its pacer sends in steps of one."""
-
-
-def _packet_size(instance: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:
-    if value is not None and not MIN_PACKET <= value <= MAX_PACKET:
-        raise ValueError(f"{attribute.name} must be in {MIN_PACKET} … {MAX_PACKET}, not {value}")
 
 
 def _reset_key(instance: object, attribute: attrs.Attribute[bytes], value: bytes) -> None:
@@ -59,7 +49,6 @@ class ClientSettings:
         cadata: The authorities to trust in PEM. Without either, those that come with `certifi` are trusted.
         fingerprints: SHA-256 digests of certificates; when there are any, the server's leaf certificate must
             have one of them, and nothing else about it is looked at.
-        max_datagram_size: Bytes of the largest UDP payload to send; None chooses by the peer's address.
         offered: What errors say was offered, when that is better known by other names than those of `alpns`.
     """
 
@@ -70,7 +59,6 @@ class ClientSettings:
     cafile: str | None = None
     cadata: bytes | None = None
     fingerprints: tuple[bytes, ...] = ()
-    max_datagram_size: int | None = attrs.field(default=None, validator=_packet_size)
     offered: tuple[str, ...] = ()
 
 
@@ -82,14 +70,12 @@ class ServerSettings:
         alpns: The application protocols that are accepted, best first.
         identity: Returns the certificate to show; called for each new connection, so that it can be renewed.
         limits: The bounds of each connection, and of the listener.
-        max_datagram_size: Bytes of the largest UDP payload to send; None chooses by the peer's address.
         reset_key: The secret behind the tokens of stateless resets; a random one ends with the process.
     """
 
     alpns: tuple[str, ...]
     identity: Callable[[], ServerIdentity]
     limits: Limits = attrs.field(factory=Limits)
-    max_datagram_size: int | None = attrs.field(default=None, validator=_packet_size)
     reset_key: bytes = attrs.field(
         factory=lambda: os.urandom(RESET_KEY_BYTES), validator=_reset_key, repr=False, kw_only=True
     )

@@ -46,6 +46,38 @@ async def test_bad_network(loss):
     assert sorted(received) == [bytes([number]) * 3000 for number in range(60)]
 
 
+@pytest.mark.parametrize("bound", [1200, 1252, 1400])
+@pytest.mark.parametrize("when", ["from the start", "later"])
+async def test_a_path_that_drops_long_packets(bound, when):
+    """A session over a path that drops packets above its size carries data both ways within two seconds."""
+
+    async def handler(connection):
+        while True:
+            stream = await accept_bidi(connection)
+            await send_all(stream, await read_all(stream))
+            stream.finish()
+
+    async def exchange(client):
+        stream = await client.open_bidi()
+        await send_all(stream, bytes(50_000))
+        stream.finish()
+        assert await read_all(stream) == bytes(50_000)
+
+    def forward(data, from_client):
+        return [(0.0, data)] if len(data) <= bound else []
+
+    async with serving(handler) as listener, udp_proxy(listener.port) as proxy:
+        if when == "from the start":
+            proxy.forward = forward
+        with trio.fail_after(4):
+            async with connect_quic("127.0.0.1", proxy.port, client_settings()) as client:
+                await exchange(client)
+                proxy.forward = forward
+                with trio.fail_after(2):
+                    await exchange(client)
+                assert client.max_datagram_size == 1200 - 30
+
+
 async def test_blackhole_ends_both_sides():
     """When no packet arrives the idle timeout ends the connection on both sides, and the reason says so."""
     limits = Limits(idle_timeout=0.4)

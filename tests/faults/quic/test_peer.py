@@ -106,7 +106,7 @@ async def test_a_datagram_that_fits_no_packet(size):
 
     async with (
         serving(handler) as listener,
-        connect_quic("127.0.0.1", listener.port, client_settings(max_datagram_size=1200)) as client,
+        connect_quic("127.0.0.1", listener.port, client_settings(Limits(max_packet=1200))) as client,
     ):
         assert client.max_datagram_size == 1170
         with pytest.raises(ValueError, match="1170"):

@@ -48,7 +48,7 @@ _IDLE = "Idle timeout"
 """The text by which aioquic says that the peer fell silent."""
 
 
-def client_engine(settings: ClientSettings, packet_size: int, handler: EngineHandler) -> Engine:
+def client_engine(settings: ClientSettings, handler: EngineHandler) -> Engine:
     """Return an engine for `connect`; see `engine.EngineFactory`."""
     limits = settings.limits
     trusting = not settings.verify or bool(settings.fingerprints)
@@ -60,13 +60,13 @@ def client_engine(settings: ClientSettings, packet_size: int, handler: EngineHan
         cadata=settings.cadata,
         verify_mode=ssl.CERT_NONE if trusting else ssl.CERT_REQUIRED,
     )
-    _apply(configuration, limits, packet_size)
+    _apply(configuration, limits)
     quic = PatchedConnection(limits, configuration=configuration)
     return AioquicEngine(quic, limits, handler, fingerprints=settings.fingerprints)
 
 
 def server_engine(
-    settings: ServerSettings, packet_size: int, handler: EngineHandler, header: LongHeader, validated: Validated | None
+    settings: ServerSettings, handler: EngineHandler, header: LongHeader, validated: Validated | None
 ) -> Engine:
     """Return an engine for a client's first packet; see `engine.EngineFactory`."""
     limits = settings.limits
@@ -78,7 +78,7 @@ def server_engine(
         certificate_chain=list(identity.chain),
         private_key=identity.private_key,
     )
-    _apply(configuration, limits, packet_size)
+    _apply(configuration, limits)
     quic = PatchedConnection(
         limits,
         configuration=configuration,
@@ -89,14 +89,13 @@ def server_engine(
     return AioquicEngine(quic, limits, handler, address_validated=validated is not None)
 
 
-def _apply(configuration: QuicConfiguration, limits: Limits, packet_size: int) -> None:
+def _apply(configuration: QuicConfiguration, limits: Limits) -> None:
     configuration.connection_id_length = CONNECTION_ID_BYTES
     configuration.supported_versions = list(VERSIONS)
     configuration.idle_timeout = limits.idle_timeout
     configuration.max_data = limits.connection_window
     configuration.max_stream_data = limits.stream_window
     configuration.max_datagram_frame_size = _MAX_DATAGRAM_FRAME
-    configuration.max_datagram_size = packet_size
 
 
 class AioquicEngine(Engine):
@@ -198,6 +197,7 @@ class AioquicEngine(Engine):
             self._release_departed()
         if quic._network_paths and (address := quic._network_paths[0].addr) != self._peer_address:
             self._peer_address = address
+            quic.path_changed()
             handler.peer_moved(address)
         if quic._close_event is not None:
             self._note_end()
@@ -256,7 +256,11 @@ class AioquicEngine(Engine):
         if not quic._network_paths:
             # aioquic indexes the list before the first packet has arrived.
             return []
+        if quic.shrunk:
+            self._drop_long_datagrams()
         datagrams = quic.datagrams_to_send(now)
+        if quic.probe_at <= now:
+            datagrams += quic.probe(now)
         self.unfinished = quic.unfinished
         # aioquic reports an id when it writes it, and the peer may address its very next packet to it.
         while self._events and isinstance(issued := self._events[-1], events.ConnectionIdIssued):
@@ -266,6 +270,14 @@ class AioquicEngine(Engine):
             self._release_departed()
         return datagrams
 
+    def _drop_long_datagrams(self) -> None:
+        """Drop the datagrams that fit no packet any more: aioquic would keep them, and those that follow, for ever."""
+        self._quic.shrunk = False
+        pending, longest = self._quic._datagrams_pending, self.max_datagram_payload
+        fitting = [data for data in pending if len(data) <= longest]
+        pending.clear()
+        pending.extend(fitting)
+
     def _release_departed(self) -> None:
         departed, self._quic.departed = self._quic.departed, []
         for stream_id in departed:
@@ -273,10 +285,11 @@ class AioquicEngine(Engine):
                 stream.deliver_released()
 
     def has_work(self, now: float) -> bool:
-        return self._quic.has_work(now)
+        return self._quic.probe_at <= now or self._quic.has_work(now)
 
     def next_timeout(self) -> float | None:
-        return self._quic.get_timer()
+        timer = self._quic.get_timer()
+        return timer if timer is None or timer <= self._quic.probe_at else self._quic.probe_at
 
     def handle_timeout(self, now: float) -> None:
         timer = self._quic.get_timer()

@@ -33,18 +33,17 @@ class AioquicFactory:
     def __init__(self) -> None:
         self._tokens = QuicRetryTokenHandler()
 
-    def client(self, settings: ClientSettings, packet_size: int, handler: EngineHandler) -> Engine:
-        return client_engine(settings, packet_size, handler)
+    def client(self, settings: ClientSettings, handler: EngineHandler) -> Engine:
+        return client_engine(settings, handler)
 
     def server(
         self,
         settings: ServerSettings,
-        packet_size: int,
         handler: EngineHandler,
         header: LongHeader,
         validated: Validated | None,
     ) -> Engine:
-        return server_engine(settings, packet_size, handler, header, validated)
+        return server_engine(settings, handler, header, validated)
 
     def parse_header_untrusted(self, data: bytes) -> LongHeader | None:
         if not data or not data[0] & _LONG_HEADER:

@@ -46,7 +46,7 @@ them.
     Tests: `test_a_side_that_only_receives_keeps_few_packets`, `test_a_peer_that_acknowledges_nothing`.
 11. ALPN. A client learns only that no protocol is shared. `close` adds what this server speaks.
 
-12. Stateless reset: see `resets.py`.
+12. Stateless reset: see `resets.py`. The size of packets: see `path_mtu.py`.
 
 All of it runs in the task that calls the engine; nothing here waits or reads a clock.
 """
@@ -70,8 +70,8 @@ from aioquic.quic.stream import QuicStream, QuicStreamSender
 from aioquic.tls import Epoch
 
 from .pacer import FLUSH_PACKETS, Pacer
+from .path_mtu import SearchingConnection
 from .quiet import QuietLogger
-from .resets import ResettableConnection
 from .signatures import allow_p521
 from .streams import BoundedReceiver, Credit, Missing, StreamLimit, any_frames, missing_credit
 
@@ -184,7 +184,7 @@ class _StreamTable(dict[int, QuicStream]):
         return stream
 
 
-class PatchedConnection(ResettableConnection):
+class PatchedConnection(SearchingConnection):
     """aioquic's connection with the patches of this file.
 
     Attributes:
@@ -216,7 +216,7 @@ class PatchedConnection(ResettableConnection):
         self._data_step = max(1, limits.connection_window // 4)
         self._stream_step = max(1, limits.stream_window // 4)
         self._data_unreturned = 0
-        super().__init__(configuration=configuration, **ids)  # type: ignore[arg-type]
+        super().__init__(max_packet=limits.max_packet, configuration=configuration, **ids)
         self._logger = self._loss._logger = QuietLogger(self._logger.logger, self._logger.extra)
         self._streams = _StreamTable(self)
         bidi, uni = self._stream_limits = (
