@@ -202,7 +202,11 @@ def explain(error: BaseException, url: str) -> str:
     if isinstance(error, moqt.Rejected) and error.status == 404:
         return f"the server has no path {urlsplit(url).path!r}; the echo service is at {ROUTE!r}"
     if isinstance(error, moqt.HandshakeFailed | moqt.ConnectTimeout):
-        return f"{error}; is the server running? Start it with: python -m apps.echo.server"
+        hint = f"{error}; is the server running? Start it with: python -m apps.echo.server"
+        if isinstance(error, moqt.ConnectTimeout):
+            # The in-band handshake has several forms: a server that knows only another one says nothing.
+            hint += ". gomoqt's server of early 2025 answers only --version gomoqt-develop"
+        return hint
     if isinstance(error, moqt.SessionClosed) and not error.by_peer and error.local_code is None:
         return f"the connection to the server was lost: {error.reason}"
     return describe(error)

@@ -90,6 +90,8 @@ class Quirks:
         accept_before_groups: Peers refuse a group that overtakes the acceptance of its subscription: the publisher
             holds groups back for about a round trip.
         subscribes_early: Peers subscribe without waiting for an announcement: their request waits for the track.
+        fin_with_frame: Peers read one frame of a group and nothing after it, so that a FIN which comes alone leaves the
+            stream open for ever: the publisher holds a frame back for a moment, in case its group ends.
         stray_zeros: Peers write bytes of zero between messages.
         plain_codes: Peers write stream codes over raw QUIC as they are, and not in the form of WebTransport.
     """
@@ -98,6 +100,7 @@ class Quirks:
     announce_full_paths: bool = False
     accept_before_groups: bool = False
     subscribes_early: bool = False
+    fin_with_frame: bool = False
     stray_zeros: bool = False
     plain_codes: bool = False
 

@@ -6,7 +6,8 @@ subscriptions and fetches have in common: a cursor over a track, read as fast as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +26,17 @@ if TYPE_CHECKING:
     from ...model.track import Track
     from ...model.track_state import TrackState
     from ...protocol.group import GroupSender
+    from ...tasks import Wakeup
     from ...transport.send_stream import SendStream
+
+
+_END_WAIT = 0.002
+"""Seconds: a source that writes one frame and ends the group does so within one, also when it is itself a subscription
+whose FIN comes in a packet of its own. No one sees a picture or hears a sound 2 ms later."""
+
+_END_STEPS = 4
+"""Steps of the scheduler in which the end of a group that has arrived comes from the socket to the group: the task that
+reads the socket, the task that reads the subscription, and the one that copies the group."""
 
 
 class GroupServer(RequestServer):
@@ -155,6 +166,40 @@ class SentGroup(StreamHandler):
 
     def send_finished(self) -> None:
         self._owner.group_delivered(self.sequence)
+
+
+class EndWait:
+    """Holds frames back until their groups end or a moment has passed (`Quirks.fin_with_frame`)."""
+
+    def __init__(self) -> None:
+        self._due: dict[int, float] = {}
+        self._passed = -math.inf
+
+    def release(self, entries: Iterable[GroupCursor], cursor: Cursor) -> list[GroupCursor]:
+        """Return those of the groups that may be served now; the others stay ready, and come again at `next`."""
+        before, self._due = self._due, {}
+        now = trio.current_time()
+        served: list[GroupCursor] = []
+        for entry in entries:
+            sequence = entry.group.sequence
+            due = before.get(sequence, now + _END_WAIT)
+            if entry.group.ended or not entry.has_frames or due <= self._passed:
+                served.append(entry)
+            else:
+                self._due[sequence] = due
+                cursor.requeue(entry)
+        return served
+
+    async def wait(self, wakeup: Wakeup) -> None:
+        """Wait for the wake-up, or until a group may be served though it has not ended."""
+        with trio.move_on_at(min(self._due.values(), default=math.inf)) as scope:
+            await wakeup.wait()
+        if scope.cancelled_caught:
+            passed = trio.current_time()
+            # Time passes while other tasks run, too: the source gets its turn before it counts as late.
+            for _ in range(_END_STEPS):
+                await trio.lowlevel.checkpoint()
+            self._passed = passed
 
 
 class SentGroups:

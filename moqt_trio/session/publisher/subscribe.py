@@ -31,7 +31,7 @@ from ...model.cursor import GroupCursor, GroupRange
 from ...protocol.events import Event, SubscribeRequested
 from ...tasks import defer_interrupts
 from ...wire.messages import SubscribeUpdate
-from .group import GroupServer, SentGroup, SentGroups, StreamOwner
+from .group import EndWait, GroupServer, SentGroup, SentGroups, StreamOwner
 from .replies import Replies
 from .scheduler import TURN
 
@@ -87,6 +87,7 @@ class SubscribeServer(GroupServer, StreamOwner):
         # True while a group waits for a stream: for the peer to allow one, or for an earlier group to be delivered.
         self._short_of_streams = False
         self._open_cancelled = False
+        self._end_wait = EndWait() if self._quirks.fin_with_frame else None
         self._expired_at = -1
 
     # -- from the peer -------------------------------------------------------------------------------------
@@ -198,7 +199,10 @@ class SubscribeServer(GroupServer, StreamOwner):
                     self._pump()
                     if self._is_complete():
                         break
-                    await self.wakeup.wait()
+                    if self._end_wait is None:
+                        await self.wakeup.wait()
+                    else:
+                        await self._end_wait.wait(self.wakeup)
                 if cursor.aborted is not None:
                     code = cursor.aborted
                 else:
@@ -255,6 +259,8 @@ class SubscribeServer(GroupServer, StreamOwner):
             self._cancel_open(list(cursor.pending.values()))
         self._short_of_streams = False
         entries = cursor.ready(newest_first=not self._ordered)
+        if self._end_wait is not None and self._state is not _State.FINISHING:
+            entries = self._end_wait.release(entries, cursor)
         if entries:
             allowance = self.serving.scheduler.allowance(self)
             for entry in entries:

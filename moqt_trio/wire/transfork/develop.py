@@ -315,6 +315,7 @@ DEVELOP = register(
             announce_full_paths=True,
             accept_before_groups=True,
             subscribes_early=True,
+            fin_with_frame=True,
             stray_zeros=True,
             plain_codes=True,
         ),
