@@ -48,6 +48,8 @@ class BroadcastPath:
         """
         if isinstance(text, BroadcastPath):
             return text
+        if not isinstance(text, str):
+            raise TypeError(f"a path is a text such as 'room/alice', not {printable(repr(text))}")
         return cls(tuple(part for part in text.split("/") if part))
 
     def __str__(self) -> str:

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import wraps
-from types import FunctionType, TracebackType
-from typing import Generic, ParamSpec, TypeVar, TypeVarTuple
+from contextlib import asynccontextmanager
+from types import FunctionType
+from typing import ParamSpec, TypeVar, TypeVarTuple
 
 import trio
 
@@ -134,32 +133,3 @@ def defer_interrupts(kind: ClassT) -> ClassT:
 async def call_application(function: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
     """Call a function of the application from a task of the library. It may loop for ever: Ctrl-C interrupts it."""
     return await function(*arguments)
-
-
-def protected_block(
-    function: Callable[P, AsyncIterator[T]],
-) -> Callable[P, AbstractAsyncContextManager[T]]:
-    """As `contextlib.asynccontextmanager`, for a block whose end must run: Ctrl-C never falls between the two."""
-    manager = asynccontextmanager(trio.lowlevel.enable_ki_protection(function))
-
-    @wraps(function)
-    def enter(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
-        return _ProtectedBlock(manager(*args, **kwargs))
-
-    return enter
-
-
-@defer_interrupts
-class _ProtectedBlock(AbstractAsyncContextManager[T], Generic[T]):
-    """Enters and leaves another block, protected from Ctrl-C."""
-
-    def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
-        self._manager = manager
-
-    async def __aenter__(self) -> T:
-        return await self._manager.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        return await self._manager.__aexit__(kind, value, traceback)

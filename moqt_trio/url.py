@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 import attrs
 import idna
 
+from .arguments import want
 from .errors import printable
 
 _DEFAULT_PORT = 443
@@ -89,6 +90,7 @@ class SessionUrl:
         Raises:
             ValueError: Another scheme, no host, a bad port, or a fragment; the message says what to write.
         """
+        want(url, str, "a URL is a text such as 'moqt://localhost:4443/echo'")
         shown = printable(url)
         try:
             parts = urlsplit(url)

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-BASE = {"errors", "codes", "limits", "path", "frame", "url", "varint", "tasks"}
+BASE = {"arguments", "block", "errors", "codes", "limits", "path", "frame", "url", "varint", "tasks"}
 """The modules of layer 0. They may import each other, one way."""
 
 CLIENT = {"base", "certificates", "wire", "protocol", "session"} | {
@@ -80,8 +80,8 @@ THIRD_PARTIES = {
 }
 """What each package may import from other projects: `wire` and `protocol` know no event loop."""
 
-TRIO_IN_BASE = {"moqt_trio.errors", "moqt_trio.tasks"}
-"""The modules of layer 0 that import trio: one for a base class of an exception, one for nurseries."""
+TRIO_IN_BASE = {"moqt_trio.block", "moqt_trio.errors", "moqt_trio.tasks"}
+"""The modules of layer 0 that import trio: one for a base class of an exception, two for nurseries and blocks."""
 
 FILES_OF = {
     "aioquic": {

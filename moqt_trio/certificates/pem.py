@@ -163,3 +163,11 @@ def write_whole(path: Path, data: bytes) -> None:
 def unusable(verb: str, path: Path, error: OSError) -> CertificateUnusable:
     """Return the exception for an operating system error on a path."""
     return CertificateUnusable(f"cannot {verb} {printable(str(path))}: {error.strerror}")
+
+
+def unusable_store(verb: str, path: Path, error: OSError) -> CertificateUnusable:
+    """Return the exception for an operating system error in the directory of development certificates."""
+    return CertificateUnusable(
+        f"cannot {verb} {printable(str(path))}: {error.strerror}; set XDG_STATE_HOME to a directory that this account "
+        "can write to, or give a certificate: serve(certificate=Certificate.load('cert.pem', 'key.pem'))"
+    )

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 
 from ..errors import CertificateUnusable, printable
 from .certificate import LOCAL_HOSTS, Certificate, development_certificate, general_name, utc_now
-from .pem import PrivateKey, read_key, unusable, write_whole
+from .pem import PrivateKey, read_key, unusable_store, write_whole
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -161,7 +161,7 @@ class DevelopmentCertificates:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise unusable("read", self.directory, error) from error
+            raise unusable_store("read", self.directory, error) from error
 
     def _refuse_foreign_directory(self) -> None:
         # Whatever is written here is trusted by this account's clients.
@@ -211,7 +211,7 @@ class DevelopmentCertificates:
             # Another server may have made one at the same time: the file has the last.
             return path.read_bytes()
         except OSError as error:
-            raise unusable("use", path, error) from error
+            raise unusable_store("use", path, error) from error
 
     def _make_directory(self) -> None:
         self.directory.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +226,7 @@ class DevelopmentCertificates:
             write_whole(path.with_suffix(".key"), certificate.private_key_pem())
             write_whole(path, certificate.certificate_pem())
         except OSError as error:
-            raise unusable("write", self.directory, error) from error
+            raise unusable_store("write", self.directory, error) from error
 
     def _remove_outdated(self, now: dt.datetime) -> None:
         """Remove what has expired or does not decode, and its keys."""

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from ..arguments import want, want_limits
+from ..block import session_block
 from ..certificates import parse_fingerprint
 from ..certificates.pem import read_authorities
 from ..errors import ConnectTimeout, LocalProtocolError, MoqtError, Rejected, SessionClosed, VersionUnsupported
 from ..limits import Limits
 from ..protocol.handshake import protocols
 from ..session.run import run_session, wait_peer_setup
-from ..tasks import protected_block
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.client import connect_quic
 from ..transport.quic.settings import ClientSettings
@@ -53,8 +54,10 @@ def _digests(options: ConnectOptions) -> tuple[bytes, ...]:
         return ()
     if isinstance(fingerprint, str | bytes):
         fingerprint = (fingerprint,)
+    want(fingerprint, Collection, "a fingerprint is 64 hexadecimal digits or 32 bytes, or a list of them")
     digests = []
     for item in fingerprint:
+        want(item, (str, bytes), "a fingerprint is 64 hexadecimal digits or 32 bytes")
         digest = parse_fingerprint(item) if isinstance(item, str) else item
         if len(digest) != 32:
             raise ValueError(f"a SHA-256 fingerprint has 32 bytes, not {len(digest)}")
@@ -120,7 +123,7 @@ class ConnectOptions:
         return ", ".join(self.names)
 
 
-@protected_block
+@session_block("async with moqt_trio.connect(url) as session:")
 async def connect(
     url: str,
     *,
@@ -151,6 +154,7 @@ async def connect(
 
     Raises:
         ValueError: An invalid URL, origin or fingerprint, or an unknown version.
+        TypeError: An argument is of a wrong type.
         ConnectTimeout: No session was opened within `Limits.connect_timeout`.
         HandshakeFailed: There is no server, or it refused the handshake.
         CertificateInvalid: The server's certificate is not trusted.
@@ -161,13 +165,14 @@ async def connect(
             ends with `SessionClosed`, whose code is that number.
         SessionClosed: The connection was lost on the way.
     """
+    want_limits(limits)
     where = SessionUrl.parse(url)
     options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits)
     async with open_session(where, options) as session:
         yield session
 
 
-@protected_block
+@session_block("async with moqt_trio.connect(url) as session:")
 async def open_session(
     where: SessionUrl, options: ConnectOptions, *, choose: AddressFilter | None = None
 ) -> AsyncIterator[Session]:
@@ -189,7 +194,8 @@ async def open_session(
         cafile=cafile,
         cadata=cadata,
         fingerprints=options.digests,
-        offered=() if web else options.names,
+        offered=options.names,
+        web=web,
     )
     with _connecting(where, limits) as scope:
         async with connect_quic(where.host, where.port, settings, AioquicFactory(), choose=choose) as quic:
@@ -251,6 +257,9 @@ async def _open_webtransport(
                 f"{where.authority} speaks none of the offered versions ({options.listed}){theirs}",
                 offered=options.names,
             ) from None
+        except VersionUnsupported as error:
+            # The protocols of WebTransport have names of their own.
+            raise VersionUnsupported(str(error), offered=options.names) from None
         yield connection
 
 

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import attrs
 import trio
 
+from ..arguments import want, want_async, want_limits
+from ..block import require_trio
 from ..codes import SessionCode
 from ..errors import (
     ConnectError,
@@ -132,12 +134,18 @@ async def stay_connected(
         ConnectError: No next session was opened.
         Rejected: A server refused.
         ValueError: As for `connect`, or a value of the redirects is out of range.
-        TypeError: `redirect` is an async function: its return value, a coroutine, would count as True.
+        TypeError: An argument is of a wrong type, such as a handler that is not async; or `redirect` is an async
+            function: its return value, a coroutine, would count as True.
 
     Spec: draft-lcurley-moq-lite-06, sections 5.1.6, 7.18 and 10.2.
 
     Limits: `drain_timeout`, `settle_time`, `connect_timeout`, `close_timeout`.
     """
+    require_trio()
+    want_async(handler, "the handler", "session")
+    want_limits(limits)
+    if retry is not None:
+        want(retry, Backoff, "retry is a Backoff, or None for no second attempt")
     options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits)
     redirects = RedirectChain(url, policy=redirect, max_redirects=max_redirects, networks=redirect_networks)
 

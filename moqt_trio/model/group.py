@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from ..block import Block
 from ..codes import describe_stream_code
+from ..errors import printable
 from ..tasks import defer_interrupts
 
 if TYPE_CHECKING:
@@ -77,6 +79,11 @@ class GroupHome(Protocol):
         ...
 
     @property
+    def aborted(self) -> int | None:
+        """The code that the track was aborted with; None while it was not."""
+        ...
+
+    @property
     def reliable(self) -> bool:
         """True when writing waits for slow subscribers."""
         ...
@@ -98,8 +105,15 @@ class GroupHome(Protocol):
         """Reset the group."""
 
 
+def _unfinished(track: GroupHome, group: Group) -> str:
+    return (
+        f"group {group.sequence} of track {printable(track.name)!r} was dropped before its end, for which its "
+        "subscribers wait; write: async with track.open_group() as group:"
+    )
+
+
 @defer_interrupts
-class GroupWriter:
+class GroupWriter(Block):
     """Writes one group. Use it as `async with track.open_group() as group`.
 
     Leaving the block cleanly finishes the group. An exception or a cancellation resets it for every subscriber.
@@ -109,6 +123,7 @@ class GroupWriter:
         self._track = track
         self._group = group
         self._busy = False
+        self._expect_entry(lambda: "" if group.ended or track.aborted is not None else _unfinished(track, group))
 
     @property
     def sequence(self) -> int:
@@ -158,6 +173,7 @@ class GroupWriter:
 
     def finish(self) -> None:
         """Complete the group. Does nothing once it has ended."""
+        self._entered()
         self._track.complete(self._group)
 
     def reset(self, code: int = 1) -> None:
@@ -166,9 +182,11 @@ class GroupWriter:
         Args:
             code: A stream error code; `StreamCode.CANCELLED` by default, 64 and above are the application's.
         """
+        self._entered()
         self._track.abort_group(self._group, code)
 
     async def __aenter__(self) -> GroupWriter:
+        self._entered()
         try:
             await trio.lowlevel.checkpoint()
         except BaseException:

@@ -6,6 +6,8 @@ from typing import Literal
 
 import trio
 
+from ..arguments import want, want_number, want_payload, want_seconds
+from ..block import NotOnTrio, require_trio
 from ..codes import StreamCode
 from ..limits import MAX_DATAGRAM, Limits
 from ..tasks import defer_interrupts
@@ -47,6 +49,10 @@ class Track:
         timescale: int = 1000,
         limits: Limits | None = None,
     ) -> None:
+        want(name, str, "a track's name is a text")
+        want_number("priority", priority)
+        want_seconds("max_age", max_age)
+        want_number("timescale", timescale)
         limits = limits or Limits()
         if len(name.encode()) > limits.max_track_name:
             raise ValueError(f"a track's name has at most {limits.max_track_name} bytes in UTF-8")
@@ -95,7 +101,10 @@ class Track:
 
         Raises: what `open_group` and `GroupWriter.send` raise.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except RuntimeError:
+            raise NotOnTrio from None
         state = self._state
         if state.reliable:
             await state.wait_room()
@@ -126,6 +135,7 @@ class Track:
             trio.ClosedResourceError: The track has ended.
             trio.WouldBlock: The track is reliable and a subscriber is not within the bound.
         """
+        want_payload(payload)
         if len(payload) > MAX_DATAGRAM_PAYLOAD:
             raise ValueError(
                 f"a datagram's payload has at most {MAX_DATAGRAM_PAYLOAD} bytes, not {len(payload)}; use a group"
@@ -160,10 +170,12 @@ class Track:
 
     async def wait_subscribed(self) -> None:
         """Wait until there is a subscription; return at once while there is one."""
+        require_trio()
         await self._state.wait_subscribed()
 
     async def wait_unsubscribed(self) -> None:
         """Wait until there is no subscription."""
+        require_trio()
         await self._state.wait_unsubscribed()
 
 

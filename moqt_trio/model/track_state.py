@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ..arguments import want_number, want_payload
+from ..block import NotOnTrio
 from ..frame import Frame
 from .cache import GroupCache
 from .cursor import Cursor, GroupRange
@@ -72,7 +74,11 @@ class TrackState:
 
         Raises: what `Track.open_group` raises.
         """
-        group = Group(self._check_open(sequence), trio.current_time())
+        number = self._check_open(sequence)
+        try:
+            group = Group(number, trio.current_time())
+        except RuntimeError:
+            raise NotOnTrio from None
         self._publish(group)
         return group
 
@@ -97,6 +103,8 @@ class TrackState:
         """Add a frame to a group, and call every cursor."""
         if group.complete or group.aborted is not None or self.aborted is not None:
             raise trio.ClosedResourceError("the group has ended")
+        if type(payload) is not bytes:
+            want_payload(payload)
         size = len(payload)
         if size > self._limits.max_frame:
             self._check_size(payload)
@@ -111,7 +119,10 @@ class TrackState:
             self._cache.keep_bounds()
 
     def _whole_group(self, sequence: int, frame: Frame, *, datagram: bool = False) -> Group:
-        group = Group(sequence, trio.current_time(), datagram=datagram)
+        try:
+            group = Group(sequence, trio.current_time(), datagram=datagram)
+        except RuntimeError:
+            raise NotOnTrio from None
         group.frames.append(frame)
         group.size = len(frame)
         group.complete = True
@@ -130,6 +141,8 @@ class TrackState:
             cursor.add(group)
 
     def _check_size(self, payload: bytes) -> None:
+        if type(payload) is not bytes:
+            want_payload(payload)
         if len(payload) > self._limits.max_frame:
             raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
 
@@ -325,6 +338,8 @@ class TrackState:
             raise trio.ClosedResourceError(f"the track {self.name!r} has ended")
         if sequence is None:
             sequence = self.next
+        else:
+            want_number("a group's sequence", sequence)
         if not 0 <= sequence <= MAX_SEQUENCE:
             raise ValueError(f"a group's sequence is 0 … 2**62-1, not {sequence}")
         if sequence in self._used:
@@ -333,10 +348,15 @@ class TrackState:
 
     def _stamp(self, timestamp: int | None) -> int:
         if timestamp is None:
-            now = trio.current_time()
+            try:
+                now = trio.current_time()
+            except RuntimeError:
+                raise NotOnTrio from None
             if self._epoch is None:
                 self._epoch = now
             return int((now - self._epoch) * self._timescale)
+        if type(timestamp) is not int:
+            want_number("a timestamp, in units of the track's timescale,", timestamp)
         if not 0 <= timestamp <= MAX_SEQUENCE:
             raise ValueError(f"a timestamp is 0 … 2**62-1, not {timestamp}")
         return timestamp

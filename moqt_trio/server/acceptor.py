@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from ..block import session_block
 from ..errors import (
     ConnectTimeout,
     GoingAway,
@@ -47,7 +48,7 @@ from ..session.run import (
     start_draining,
     waiting_for_departure,
 )
-from ..tasks import call_application, consists_of, leaves, open_unwrapping_nursery, protected_block
+from ..tasks import call_application, consists_of, leaves, open_unwrapping_nursery
 from ..transport.webtransport.server import serve_http3
 from ..url import canonical_path
 from .routing import Router, SessionRequest
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
     from .admission import Admission
 
 logger = logging.getLogger(__name__)
+
+_ACCEPT = "async with request.accept() as session:"
 
 _NO_SESSION = (VersionUnsupported, ConnectTimeout, RemoteProtocolError, SessionClosed)
 """The exceptions of a negotiation that the peer broke, refused, or did not finish."""
@@ -193,7 +196,7 @@ class Acceptor:
             path, _, query = (requested_path(session) or "").partition("?")
             accepted: list[Session] = []
 
-            @protected_block
+            @session_block(_ACCEPT)
             async def accept() -> AsyncIterator[Session]:
                 accepted.append(session)
                 with self._counted(session):
@@ -223,12 +226,13 @@ class Acceptor:
         if not possible or (chosen is None and request.protocols):
             logger.info("refused a WebTransport client: no version shared with %s", printable(str(request.protocols)))
             self.rejected += 1
-            request.reject(HTTPStatus.NOT_ACCEPTABLE, b"this server speaks " + ", ".join(names).encode())
+            listed = ", ".join(dialect.name for dialect in self._offered)
+            request.reject(HTTPStatus.NOT_ACCEPTABLE, b"this server speaks " + listed.encode())
             return
         accepted: list[Session] = []
         failed: list[Exception] = []
 
-        @protected_block
+        @session_block(_ACCEPT)
         async def accept() -> AsyncIterator[Session]:
             connection = request.accept(chosen)
             async with AsyncExitStack() as stack:

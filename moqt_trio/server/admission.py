@@ -10,14 +10,8 @@ from http import HTTPStatus
 
 import attrs
 
+from ..arguments import want_texts
 from ..url import split_authority
-
-
-def _refuse_text(values: Collection[str]) -> None:
-    # A string is a collection of strings, too: of its characters.
-    if isinstance(values, str):
-        raise TypeError(f"a list is needed here, even of one: [{values!r}]")
-
 
 ANY_ORIGIN = "*"
 """Among the origins, it stands for all of them."""
@@ -28,7 +22,7 @@ _DEFAULT_PORTS = {"https": "443", "http": "80"}
 def _origins(values: Collection[str] | None) -> frozenset[str] | None:
     if values is None:
         return None
-    _refuse_text(values)
+    want_texts("origins", values)
     for value in values:
         scheme, separator, rest = value.partition("://")
         is_origin = scheme and separator and rest and "/" not in rest and value.isascii()
@@ -50,7 +44,7 @@ def _plain_origin(origin: str) -> str:
 def _authorities(values: Collection[str] | None) -> frozenset[str] | None:
     if values is None:
         return None
-    _refuse_text(values)
+    want_texts("authorities", values)
     for value in values:
         if not value or "/" in value or "@" in value:
             raise ValueError(f"an authority is a host, perhaps with a port, like example.org:4443, not {value!r}")

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import trio
 
+from ..arguments import shown
 from ..certificates import Certificate, DevelopmentCertificates
 from ..errors import CertificateUnusable
 from ..transport.quic.settings import ServerIdentity
@@ -46,6 +47,11 @@ class Identity:
     """
 
     def __init__(self, certificate: Certificate | CertificateSource | None) -> None:
+        if not (certificate is None or isinstance(certificate, Certificate) or callable(certificate)):
+            raise TypeError(
+                "a certificate is what Certificate.load('cert.pem', 'key.pem') returns, or CertificateFiles of the "
+                f"same two files, not {shown(certificate)}"
+            )
         self._development = certificate is None
         self._source: CertificateSource
         if certificate is None:

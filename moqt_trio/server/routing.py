@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import trio
 
+from ..arguments import want, want_async, want_number
 from ..errors import LocalProtocolError, printable
 from ..url import canonical_path
 
@@ -88,6 +89,8 @@ class SessionRequest:
             LocalProtocolError: The request was answered before.
             ValueError: Another status.
         """
+        want_number("a refusal's status", status)
+        want(reason, str, "a refusal's reason is a text")
         if not 400 <= status <= 599:
             raise ValueError(f"a refusal's status is 400 … 599, not {status}")
         self._answer()
@@ -121,10 +124,14 @@ class Router:
 
     Raises:
         ValueError: A path without its leading slash, two spellings of one path, or a default that is no route.
+        TypeError: The routes are no mapping, or a handler is not async.
     """
 
     def __init__(self, routes: Mapping[str, SessionHandler], *, default: str | None = None) -> None:
-        for path in routes:
+        want(routes, Mapping, "routes are a dict of handlers by path, such as {'/echo': echo}")
+        for path, handler in routes.items():
+            want(path, str, "a route is a path, a text such as '/echo'")
+            want_async(handler, f"the handler of {path!r}", "request")
             if not path.startswith("/") or "?" in path:
                 raise ValueError(f"a route is a path that starts with '/', without a query, not {path!r}")
         self._routes = {canonical_path(path): handler for path, handler in routes.items()}

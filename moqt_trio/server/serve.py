@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
+from ..arguments import shown, want, want_limits
+from ..block import require_trio
 from ..limits import Limits
 from ..protocol.handshake import protocols
 from ..tasks import defer_interrupts, open_unwrapping_nursery
@@ -204,16 +206,24 @@ async def serve(
 
     Raises:
         OSError: The address cannot be bound.
-        TypeError: The port is no number.
+        TypeError: An argument is of a wrong type, such as a port that is no number, a handler that is not async, or the
+            name of a file for a certificate.
         ValueError: An unknown version, something that is no port, no origin or no authority, or a reset key that is too
             short.
         CertificateUnusable: There is no certificate to begin with.
         RuntimeError: The application refused to start.
     """
+    require_trio()
+    if isinstance(router, Mapping):
+        raise TypeError("routes go into a Router: serve(Router({'/echo': echo}))")
     if not isinstance(router, Router):
         router = Router({"/": router}, default="/")
-    if not isinstance(port, int):
-        raise TypeError(f"a port is a number, not {port!r}")
+    if host is not None:
+        want(host, str, "a host is a name or an address, and the port comes after it: serve(router, 'localhost', 4443)")
+    want(port, int, "a port is a number")
+    want_limits(limits)
+    if app is not None and not callable(app):
+        raise TypeError(f"app is an ASGI application, which can be called, not {shown(app)}")
     if not 0 <= port <= 65535:
         raise ValueError(f"a port is a number from 0 to 65535, not {port}")
     offered = dialects.resolve(versions)
@@ -225,6 +235,7 @@ async def serve(
         identity=server.identity,
         limits=limits,
         reset_key=stored_reset_key() if reset_key is None else reset_key,
+        offered=tuple(dialect.name for dialect in offered),
     )
     try:
         async with open_unwrapping_nursery() as outer, AsyncExitStack() as stack:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
+from ..arguments import want, want_number, want_seconds
 from ..errors import LocalProtocolError
+from ..model.broadcast import Broadcast
 from ..model.origin import PublishedBroadcast
 from ..model.track_state import AGE_BOUND, MAX_SEQUENCE
 from ..protocol.paths import path_local
@@ -21,12 +23,22 @@ from .subscriber.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from ..errors import MoqtError
-    from ..model.broadcast import Broadcast
     from ..path import BroadcastPath
     from ..transport.connection import TransportStatistics
     from .context import SessionContext
     from .handshake import Negotiated
     from .publisher.publish import Publication
+
+
+def _check_end(code: int, reason: str) -> None:
+    want_number("a session's code", code)
+    want(reason, str, "a session's reason is a text")
+
+
+def _check_priority(priority: int) -> None:
+    want_number("priority", priority)
+    if not 0 <= priority <= 255:
+        raise ValueError(f"priority is 0 … 255, not {priority}")
 
 
 @attrs.frozen(kw_only=True)
@@ -97,9 +109,12 @@ class Session:
             SessionClosed: On entering: the session ended.
         """
         where = self._checked_path(path)
+        # It has tracks as a Broadcast has: a message says which of both is wanted.
+        want(broadcast, Broadcast, "publish takes a path and a Broadcast, which Session.publish announces")
         if not where.parts:
             raise ValueError("a broadcast needs a path of at least one part")
         for number in (*hops, cost):
+            want_number("a hop id or a cost", number)
             if not 0 <= number <= MAX_SEQUENCE:
                 raise ValueError(f"a hop id or a cost is 0 … 2**62-1, not {number}")
         return self._publisher.publish(PublishedBroadcast(where, broadcast, tuple(hops), cost))
@@ -162,8 +177,12 @@ class Session:
             GoingAway: On entering: the peer has sent GOAWAY.
         """
         self._check_track_name(track)
-        if not 0 <= priority <= 255:
-            raise ValueError(f"priority is 0 … 255, not {priority}")
+        _check_priority(priority)
+        for name, number in (("start_group", start_group), ("end_group", end_group), ("end_frame", end_frame)):
+            if number is not None:
+                want_number(name, number)
+        want_number("start_frame", start_frame)
+        want_seconds("max_age", max_age)
         if not 0 <= max_age < AGE_BOUND:
             raise ValueError(f"max_age is a number of seconds from 0 on and below 2**51, not {max_age}")
         if end_frame is not None and end_group is None:
@@ -179,6 +198,7 @@ class Session:
             raise ValueError(str(error)) from None
 
     def _check_track_name(self, track: str) -> None:
+        want(track, str, "a track is asked for by its name, a text")
         # A peer closes the session for a name that is too long.
         if len(track.encode()) > self.limits.max_track_name:
             raise ValueError(f"a track's name has at most {self.limits.max_track_name} bytes in UTF-8")
@@ -215,6 +235,11 @@ class Session:
             GoingAway: On entering: the peer has sent GOAWAY.
         """
         self._check_track_name(track)
+        _check_priority(priority)
+        want_number("sequence", sequence)
+        want_number("start_frame", start_frame)
+        if end_frame is not None:
+            want_number("end_frame", end_frame)
         where = self._checked_path(path)
         machine = self._context.core.fetch(
             where, track, sequence, priority=priority, start_frame=start_frame, end_frame=end_frame
@@ -250,6 +275,7 @@ class Session:
             LocalProtocolError: The negotiated version has no GOAWAY, it was sent before, or a client names a URL.
             SessionClosed: The session ended.
         """
+        want(uri, str, "the URI of a GOAWAY is a text")
         self._context.check_open()
         machine = self._context.core.goaway(uri)
         try:
@@ -283,6 +309,7 @@ class Session:
             code: A session error code.
             reason: A text for the peer's log; cut at 1024 bytes.
         """
+        _check_end(code, reason)
         self._context.close(code, reason)
 
     async def aclose(self, code: int = 0, reason: str = "") -> None:
@@ -293,6 +320,7 @@ class Session:
 
         It may be called again, and closes the session even when it is cancelled, without waiting.
         """
+        _check_end(code, reason)
         try:
             if self.closed is None:
                 await self._publisher.finish()

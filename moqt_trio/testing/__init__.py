@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from ..block import session_block
 from ..limits import Limits
 from ..session.run import run_session
-from ..tasks import protected_block
 from ..transport.link import LossyLink
 from ..transport.memory import open_memory_pair
 from ..wire import dialect as dialects
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["LossyLink", "session_pair"]
 
 
-@protected_block
+@session_block("async with session_pair() as (client, server):")
 async def session_pair(
     version: str = "moq-lite-06",
     *,

@@ -7,6 +7,7 @@ difference that is not one of layout, and its `Quirks` for known peers that devi
 from __future__ import annotations
 
 import abc
+import difflib
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
@@ -242,13 +243,15 @@ def get(name: str) -> Dialect:
     """Return the version of this name.
 
     Raises:
-        ValueError: There is none; the message lists those that exist.
+        ValueError: There is none; the message has the nearest name, and all names, best first.
     """
     try:
         return _registry[name]
     except KeyError:
-        known = ", ".join(sorted(_registry, reverse=True))
-        raise ValueError(f"unknown version {name!r}; this library speaks: {known}") from None
+        known = version_names(opt_in=True)
+        nearest = difflib.get_close_matches(str(name), known, n=1)
+        meant = f"did you mean {nearest[0]!r}? This" if nearest else "this"
+        raise ValueError(f"unknown version {name!r}: {meant} library speaks {', '.join(known)}") from None
 
 
 def version_names(*, opt_in: bool = False) -> tuple[str, ...]:

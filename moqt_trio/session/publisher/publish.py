@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ...block import Block
 from ...errors import printable
 from ...tasks import defer_interrupts
 
@@ -72,14 +73,22 @@ def _cancel_unfinished(subscription: ServedSubscription, lost: int, timeout: flo
 
 
 @defer_interrupts
-class Publication:
+class Publication(Block):
     """A broadcast that is announced; see `Session.publish`."""
 
     def __init__(self, serving: Serving, published: PublishedBroadcast) -> None:
         self._serving = serving
         self._published = published
+        path = printable(str(published.path))
+        self._expect_entry(
+            lambda: (
+                f"{path} was never announced, as its block was not entered; "
+                f"write: async with session.publish({path!r}, broadcast):"
+            )
+        )
 
     async def __aenter__(self) -> Publication:
+        self._entered()
         await trio.lowlevel.checkpoint()
         self._serving.context.check_open()
         self._serving.origin.add(self._published)

@@ -60,9 +60,10 @@ class Announcements(Request[Announcement]):
 
     _codes: ClassVar[CodeSpace] = "announce"
     _block = "list of announcements"
+    _line = "session.announcements({}) as announcements"
 
     def __init__(self, context: SessionContext, prefix: BroadcastPath) -> None:
-        super().__init__(context, ReceiveQueue(self._block))
+        super().__init__(context, ReceiveQueue(self._block), str(prefix))
         self._prefix = prefix
         self._active: dict[BroadcastPath, Announcement] = {}
         self._tracks: dict[BroadcastPath, set[str]] = {}

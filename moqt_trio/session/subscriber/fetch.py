@@ -37,6 +37,7 @@ class FetchReader(GroupReader, Request[Frame]):
 
     _codes: ClassVar[CodeSpace] = "fetch"
     _block = "fetch"
+    _line = "session.fetch({}, {}, {}) as group"
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class FetchReader(GroupReader, Request[Frame]):
         start_frame: int,
     ) -> None:
         buffer = GroupBuffer(block=self._block)
-        Request.__init__(self, context, buffer)
+        Request.__init__(self, context, buffer, str(path), track, sequence)
         GroupReader.__init__(self, sequence, start_frame, buffer)
         self._path = path
         self._track = track

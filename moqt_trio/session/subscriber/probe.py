@@ -38,10 +38,12 @@ class Probe(Request[ProbeReport]):
     """
 
     _block = "probe"
+    _line = "session.probe() as reports"
 
     def __init__(self, context: SessionContext, bitrate: int | None) -> None:
+        machine = context.core.probe(bitrate)
         super().__init__(context, ReceiveQueue(self._block))
-        self._machine = context.core.probe(bitrate)
+        self._machine = machine
         self._last: ProbeReport | None = None
 
     async def _open(self) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
 import trio
 
+from ...block import Block
 from ...codes import StreamCode
-from ...errors import LocalProtocolError, StreamReset
+from ...errors import LocalProtocolError, StreamReset, printable
 from ..stream import ControlStream
 
 if TYPE_CHECKING:
@@ -79,17 +80,26 @@ async def open_control(context: SessionContext, codes: CodeSpace, make: Callable
     return control
 
 
-class Request(Generic[T]):
+class Request(Block, Generic[T]):
     """One request. Enter it with `async with`, once, and iterate over it inside."""
 
     _codes: ClassVar[CodeSpace] = "stream"
     _block: ClassVar[str] = "request"
     """The request's name in messages."""
+    _line: ClassVar[str] = ""
+    """The line that enters it; a warning fills in the arguments."""
 
-    def __init__(self, context: SessionContext, queue: ReceiveQueue[T]) -> None:
+    def __init__(self, context: SessionContext, queue: ReceiveQueue[T], *arguments: object) -> None:
+        block, line = self._block, self._line
+        self._expect_entry(
+            lambda: (
+                f"the {block} was never entered, so nothing was asked; "
+                f"write: async with {line.format(*(printable(repr(value)) for value in arguments))}:"
+            )
+        )
         self._context = context
         self._queue = queue
-        self._entered = False
+        self._opened = False
         self._control: ControlStream | None = None
 
     # -- what a kind of request adds -----------------------------------------------------------------------
@@ -147,10 +157,11 @@ class Request(Generic[T]):
             self._control.cancel(code)
 
     async def __aenter__(self) -> Self:
-        if self._entered:
+        self._entered()
+        if self._opened:
             raise LocalProtocolError(f"this {self._block} was entered before: it can be entered only once")
         self._context.check_may_ask()
-        self._entered = True
+        self._opened = True
         self._queue.open()
         try:
             await self._open()

@@ -57,6 +57,7 @@ class Subscription(Request[GroupReader]):
 
     _codes: ClassVar[CodeSpace] = "subscribe"
     _block = "subscription"
+    _line = "session.subscribe({}, {}) as subscription"
     _queue: GroupQueue
 
     def __init__(
@@ -67,7 +68,7 @@ class Subscription(Request[GroupReader]):
         track: str,
         options: SubscribeOptions,
     ) -> None:
-        super().__init__(context, GroupQueue(context.limits))
+        super().__init__(context, GroupQueue(context.limits), str(path), track)
         self.path = path
         self.track = track
         self._queues = queues

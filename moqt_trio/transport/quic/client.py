@@ -269,6 +269,10 @@ async def _resolve(host: str, port: int) -> list[tuple[int, Address]]:
     return addresses
 
 
+_TRUST = "trust it with fingerprint=, which a server has as Listener.fingerprint, or its authority with cafile="
+"""The remedy for a certificate that is not trusted."""
+
+
 def _unforeseen(target: str, error: Exception) -> HandshakeFailed:
     failure = HandshakeFailed(f"the attempt to reach {target} failed: {printable(repr(error))}")
     failure.__cause__ = error
@@ -281,10 +285,13 @@ def _connect_error(termination: Termination, target: str, settings: ClientSettin
     if termination.idle:
         return ConnectTimeout(f"{target} fell silent during the handshake")
     if alert in _CERTIFICATE_ALERTS and not termination.by_peer:
-        return CertificateInvalid(f"the certificate of {target} is not trusted: {reason}")
+        return CertificateInvalid(f"the certificate of {target} is not trusted: {reason}; {_TRUST}")
     if alert == _NO_APPLICATION_PROTOCOL:
-        what, offered = ("versions", settings.offered) if settings.offered else ("protocols", settings.alpns)
         theirs = f": {reason}" if reason else ""
+        if settings.web:
+            text = f"{target} speaks no HTTP/3, which https:// URLs need; it may speak raw QUIC, at moqt://{target}"
+            return VersionUnsupported(text + theirs, offered=settings.offered)
+        what, offered = ("versions", settings.offered) if settings.offered else ("protocols", settings.alpns)
         return VersionUnsupported(
             f"{target} speaks none of the offered {what} ({', '.join(offered)}){theirs}", offered=offered
         )

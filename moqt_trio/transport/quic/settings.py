@@ -50,6 +50,7 @@ class ClientSettings:
         fingerprints: SHA-256 digests of certificates; when there are any, the server's leaf certificate must
             have one of them, and nothing else about it is looked at.
         offered: What errors say was offered, when that is better known by other names than those of `alpns`.
+        web: True when HTTP/3 is wanted, for WebTransport.
     """
 
     alpns: tuple[str, ...]
@@ -60,6 +61,7 @@ class ClientSettings:
     cadata: bytes | None = None
     fingerprints: tuple[bytes, ...] = ()
     offered: tuple[str, ...] = ()
+    web: bool = False
 
 
 @attrs.frozen
@@ -71,6 +73,7 @@ class ServerSettings:
         identity: Returns the certificate to show; called for each new connection, so that it can be renewed.
         limits: The bounds of each connection, and of the listener.
         reset_key: The secret behind the tokens of stateless resets; a random one ends with the process.
+        offered: What a client is told that shares none of `alpns`, when that is better known by other names.
     """
 
     alpns: tuple[str, ...]
@@ -79,3 +82,4 @@ class ServerSettings:
     reset_key: bytes = attrs.field(
         factory=lambda: os.urandom(RESET_KEY_BYTES), validator=_reset_key, repr=False, kw_only=True
     )
+    offered: tuple[str, ...] = attrs.field(default=(), kw_only=True)

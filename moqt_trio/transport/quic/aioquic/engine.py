@@ -86,6 +86,7 @@ def server_engine(
         retry_source_connection_id=validated.retry_source_id if validated else None,
     )
     quic.use_reset_key(settings.reset_key)
+    quic.spoken = settings.offered or settings.alpns
     return AioquicEngine(quic, limits, handler, address_validated=validated is not None)
 
 

@@ -207,6 +207,7 @@ class PatchedConnection(SearchingConnection):
         self.acknowledged: list[int] = []
         self.emptied: list[int] = []
         self.unsent = 0
+        self.spoken = tuple(configuration.alpn_protocols or ())
         self.departed: list[int] = []
         self.closed_by_peer = False
         self.unfinished = False
@@ -233,7 +234,7 @@ class PatchedConnection(SearchingConnection):
     ) -> None:
         if error_code == _NO_APPLICATION_PROTOCOL and frame_type is not None and not self._is_client:
             # ALPN says only that it failed, and not what this side would have taken.
-            reason_phrase = f"this server speaks {', '.join(self._configuration.alpn_protocols or ())}"
+            reason_phrase = f"this server speaks {', '.join(self.spoken)}"
         super().close(error_code, frame_type, reason_phrase)
 
     # -- credit --------------------------------------------------------------------------------------------
