@@ -110,6 +110,10 @@ class Limits:
     send_high: int = attrs.field(default=256 * KIB, validator=_positive)
     """Bytes in one stream's send buffer above which a writer waits; it continues below half of this. Stops a peer
     that does not read from filling this side's memory."""
+    send_buffer: int = attrs.field(default=4 * MIB, validator=_positive)
+    """Bytes that the streams of one connection hold in all: what was written and the peer has not acknowledged, and
+    what an open stream costs. What is above waits where it was published. Stops a peer that allows streams and takes
+    nothing on them; above 200 Mbit/s over a round trip of more than 150 ms a larger one is needed."""
     live_backlog: int = attrs.field(default=8 * MIB, validator=_positive)
     """Bytes that may wait for a subscriber of a live track before its oldest groups are dropped. Stops a slow
     subscriber from keeping old media in memory."""

@@ -92,6 +92,7 @@ FILES_OF = {
         "moqt_trio.transport.quic.aioquic.path_mtu",
         "moqt_trio.transport.quic.aioquic.quiet",
         "moqt_trio.transport.quic.aioquic.resets",
+        "moqt_trio.transport.quic.aioquic.senders",
         "moqt_trio.transport.quic.aioquic.signatures",
         "moqt_trio.transport.quic.aioquic.streams",
         "moqt_trio.transport.http3.codec",

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from ..limits import Limits
     from .group import Group
 
+_MOST_FRAMES = 256
+"""Frames that are taken at once. Frames that are empty have no bytes to bound them by."""
+_ANY = 1 << 62
+"""More than any frame has bytes."""
+
 
 @attrs.frozen
 class GroupRange:
@@ -63,12 +68,13 @@ class GroupCursor:
         group: The group.
         start: The index of the first frame to deliver.
         position: The index of the next frame to deliver.
+        offset: Bytes of that frame that were taken; -1 while it was not begun.
         stop: The index after the last frame wanted; None for all.
         left: Frames that the last `take` left.
         waiting: Bytes that were written, are wanted, and were not taken.
     """
 
-    __slots__ = ("group", "left", "position", "start", "stop", "waiting")
+    __slots__ = ("group", "left", "offset", "position", "start", "stop", "waiting")
 
     def __init__(self, group: Group, start: int, stop: int | None) -> None:
         self.group = group
@@ -76,6 +82,7 @@ class GroupCursor:
         self.position = start
         self.stop = stop
         self.left = 0
+        self.offset = -1
         end = None if stop is None else max(stop - group.first, 0)
         self.waiting = sum(len(frame) for frame in group.frames[start - group.first : end])
 
@@ -92,6 +99,11 @@ class GroupCursor:
         if self.stop is not None and position >= self.stop:
             return True
         return group.complete and position >= group.first + len(group.frames)
+
+    @property
+    def next_frame(self) -> Frame:
+        """The next frame to deliver; there has to be one."""
+        return self.group.frames[self.position - self.group.first]
 
     @property
     def has_frames(self) -> bool:
@@ -319,12 +331,13 @@ class Cursor:
         """Make a group ready again: it could not be served now."""
         self._ready.add(entry.group.sequence)
 
-    def take(self, entry: GroupCursor, max_bytes: int) -> tuple[list[Frame], bool]:
-        """Take the next frames of a group.
+    def take(self, entry: GroupCursor, max_bytes: int, longest: int = _ANY) -> tuple[list[Frame], bool]:
+        """Take the next frames of a group, of which none was begun.
 
         Args:
             entry: The group.
             max_bytes: Payload bytes to take at most; one frame is taken even if it is longer.
+            longest: The longest frame that is taken; the group's next frame may be longer, and then none is taken.
 
         Returns:
             The frames, which may be none, and whether everything wanted of the group was taken. In that case the cursor
@@ -334,12 +347,13 @@ class Cursor:
         index = entry.position - group.first
         frames = group.frames
         end = len(frames) if entry.stop is None else min(len(frames), entry.stop - group.first)
+        most = min(end, index + _MOST_FRAMES)
         size = 0
         taken: list[Frame] = []
-        while index < end:
+        while index < most:
             frame = frames[index]
             length = len(frame)
-            if taken and size + length > max_bytes:
+            if size + length > max_bytes and (taken or length > longest):
                 break
             taken.append(frame)
             size += length
@@ -352,16 +366,55 @@ class Cursor:
         entry.left = end - index
         if index >= end:
             if (entry.stop is not None and entry.position >= entry.stop) or (group.complete and index >= len(frames)):
-                del self.pending[group.sequence]
-                self._ready.discard(group.sequence)
-                self._backlogged.discard(group.sequence)
-                if self._room_made is not None:
-                    self._room_made()
+                self._remove_taken(group)
                 return taken, True
             self._backlogged.discard(group.sequence)
         if taken and self._room_made is not None:
             self._room_made()
         return taken, False
+
+    def _remove_taken(self, group: Group) -> None:
+        """Remove a group of which everything wanted was taken."""
+        del self.pending[group.sequence]
+        self._ready.discard(group.sequence)
+        self._backlogged.discard(group.sequence)
+        if self._room_made is not None:
+            self._room_made()
+
+    def take_part(self, entry: GroupCursor, max_bytes: int) -> tuple[Frame, int, bool]:
+        """Take a part of a group's next frame; it has one.
+
+        Args:
+            entry: The group.
+            max_bytes: Bytes to take at most.
+
+        Returns:
+            The frame, how many bytes of it were taken, and whether everything wanted of the group was taken. In that
+            case the cursor has removed the group.
+        """
+        group = entry.group
+        index = entry.position - group.first
+        frame = group.frames[index]
+        end = group.length if entry.stop is None else min(group.length, entry.stop)
+        count = min(max_bytes, len(frame) - entry.offset)
+        entry.offset += count
+        entry.waiting -= count
+        self.backlog -= count
+        entry.left = end - entry.position
+        finished = False
+        if entry.offset == len(frame):
+            entry.offset = -1
+            entry.position += 1
+            entry.left -= 1
+            self.backlog_frames -= 1
+            finished = entry.finished
+            if finished:
+                self._remove_taken(group)
+            elif not entry.has_frames:
+                self._backlogged.discard(group.sequence)
+        if not finished and self._room_made is not None:
+            self._room_made()
+        return frame, count, finished
 
     def remove(self, sequence: int) -> None:
         """Remove a group, without a report."""

@@ -292,6 +292,11 @@ class Connection(abc.ABC):
         """
         return UNCONGESTED_WRITE
 
+    @property
+    def crowded(self) -> bool:
+        """True while the streams hold more than half of `Limits.send_buffer`."""
+        return False
+
     # -- datagrams -----------------------------------------------------------------------------------------
 
     @property

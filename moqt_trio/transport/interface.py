@@ -83,8 +83,17 @@ class StreamBackend(Protocol):
         """Return True when queued bytes could not leave, although they had the chance."""
         ...
 
+    def stream_room(self, stream_id: int) -> int:
+        """Return how many bytes may be queued now: up to `send_high`, and to the peer's credit for the stream."""
+        ...
+
+    @property
+    def send_full(self) -> bool:
+        """True while all streams together hold about `Limits.send_buffer`."""
+        ...
+
     def stream_watch(self, stream_id: int) -> None:
-        """Call `deliver_send_ready` once, when the buffer falls below half of `send_high`."""
+        """Call `deliver_send_ready` once, when there is room again and the buffer is below half of `send_high`."""
 
     def stream_reset(self, stream_id: int, code: int) -> None:
         """Send RESET_STREAM with a code as it stands on the wire."""

@@ -237,11 +237,16 @@ class MemoryConnection(StreamHost, StreamBackend):
             half.arrived = True
             if stream is not None:
                 stream.deliver_send_finished()
-        if half.watched and half.waiting_bytes + half.in_flight < self.send_high // 2:
+        self._report_room(stream_id, half)
+        self._clear(stream_id)
+
+    def _report_room(self, stream_id: int, half: _SendHalf) -> None:
+        stream = self.streams.get(stream_id)
+        buffered = half.waiting_bytes + half.in_flight
+        if half.watched and buffered < self.send_high // 2 and self.stream_room(stream_id) > 0:
             half.watched = False
             if stream is not None:
                 stream.deliver_send_ready()
-        self._clear(stream_id)
 
     def stream_buffered(self, stream_id: int) -> int:
         half = self._halves.get(stream_id)
@@ -250,6 +255,18 @@ class MemoryConnection(StreamHost, StreamBackend):
     def stream_held_up(self, stream_id: int) -> bool:
         half = self._halves.get(stream_id)
         return half is not None and half.waiting_bytes > 0
+
+    def stream_room(self, stream_id: int) -> int:
+        half = self._halves.get(stream_id)
+        if half is None or half.over:
+            return self.send_high
+        room = self.send_high - half.waiting_bytes - half.in_flight
+        return min(room, half.allowed - half.sent - half.waiting_bytes)
+
+    @property
+    def send_full(self) -> bool:
+        # Both sides are in one process: what one holds, the other would hold.
+        return False
 
     def stream_watch(self, stream_id: int) -> None:
         self._halves[stream_id].watched = True
@@ -319,6 +336,8 @@ class MemoryConnection(StreamHost, StreamBackend):
             half.allowed = max(half.allowed, stream_data)
         for blocked in list(self._blocked):
             self._push(blocked, self._halves[blocked])
+        if half is not None:
+            self._report_room(stream_id, half)
 
     def stream_done(self, stream_id: int) -> None:
         if self._closed is None:

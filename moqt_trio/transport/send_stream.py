@@ -13,9 +13,10 @@ RFC 9000's Reset Recvd, a reset that was acknowledged, makes no difference to an
 the peer stopped is in `RESET_SENT`, because the engine answers STOP_SENDING with a reset; `_stop_code` then tells the
 writer whose doing it was.
 
-The send buffer is the engine's, and nothing here bounds it: a writer looks at `writable` first. That turns false at
-`StreamBackend.send_high` bytes, and true again only below half of that, when the backend calls `deliver_send_ready`:
-so a writer moves in large steps. `_full` is set in between.
+The send buffer is the engine's, and nothing here bounds it: a writer looks at `writable` or `room` first. There is none
+at `StreamBackend.send_high` bytes, and again only below half of that, when the backend calls `deliver_send_ready`: so a
+writer moves in large steps. There is none either beyond the peer's credit for the stream: what it does not allow yet
+would lie in the buffer for as long as the peer likes. `_full` is set in between.
 
 Who calls what: the task that reads the socket calls `deliver*`, and through them the handler. The application's task
 calls all else. Nothing here waits but `wait_writable`.
@@ -161,11 +162,26 @@ class SendStream(AnyStream):
         return self._error is None and self._backend.stream_held_up(self.stream_id)
 
     @property
+    def room(self) -> int:
+        """Bytes that may be written: up to `Limits.send_high` in the send buffer, and to the peer's credit; 0 for none.
+
+        It does not heed `Limits.send_buffer`: `Connection.send_allowance` does.
+        """
+        if self._full:
+            return 0
+        room = self._backend.stream_room(self.stream_id)
+        if room > 0:
+            return room
+        self._full = True
+        self._backend.stream_watch(self.stream_id)
+        return 0
+
+    @property
     def writable(self) -> bool:
-        """True while fewer than `Limits.send_high` bytes wait in the send buffer."""
+        """True while there is `room`, and the connection's streams hold less than `Limits.send_buffer`."""
         if self._full:
             return False
-        if self._backend.stream_buffered(self.stream_id) < self._backend.send_high:
+        if self._backend.stream_room(self.stream_id) > 0 and not self._backend.send_full:
             return True
         self._full = True
         self._backend.stream_watch(self.stream_id)

@@ -20,6 +20,7 @@ class Backend(StreamBackend):
     """Writes down what a stream asks for."""
 
     send_high = 100
+    send_full = False
 
     def __init__(self):
         self.asked = []
@@ -33,6 +34,9 @@ class Backend(StreamBackend):
 
     def stream_held_up(self, stream_id):
         return False
+
+    def stream_room(self, stream_id):
+        return self.send_high - self.buffered
 
     def stream_watch(self, stream_id):
         self.asked.append("watch")

@@ -57,6 +57,9 @@ class AnnounceServer(RequestServer):
         origin.watch(watched, self._note)
         try:
             with self.scope:
+                while not self.stream.writable:
+                    # The list may be long, and the peer may ask for it many times.
+                    await self.wakeup.wait()
                 self.stream.write(
                     self.machine.accept(
                         [(path, item.hops, item.cost, item.cost) for path, item in self._announced.items()]

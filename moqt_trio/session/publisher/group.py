@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from ...transport.send_stream import SendStream
 
 
+_FEW_STREAMS = 4
+"""Group streams that a subscription may have while the session is crowded. With one, a lost packet would stop it."""
+
 _END_WAIT = 0.002
 """Seconds: a source that writes one frame and ends the group does so within one, also when it is itself a subscription
 whose FIN comes in a packet of its own. No one sees a picture or hears a sound 2 ms later."""
@@ -107,21 +110,44 @@ class GroupServer(RequestServer):
             LocalProtocolError: A frame has a timestamp that the version can't carry.
         """
         cursor = self._cursor
-        while stream.writable:
-            frames, finished = cursor.take(entry, min(allowance, TURN))
-            data = opening + encode(frames) if opening else encode(frames)
+        while (room := stream.room) > 0 or not entry.has_frames:
+            frames: Sequence[Frame] = ()
+            finished = False
+            if entry.offset < 0:
+                frames, finished = cursor.take(entry, min(allowance, room, TURN), room)
+            if not frames and entry.left > 0:
+                # The peer's credit, or the send buffer, has no room for the next frame as a whole.
+                data, finished = self._take_part(entry, encode, max(room - len(opening), 1))
+            else:
+                data = encode(frames)
+            if opening:
+                data = opening + data
+                opening = b""
             if data or (finished and fin):
                 stream.write(data, finished and fin)
             if finished:
                 return allowance - len(data), True
             allowance -= len(data)
-            opening = b""
             if entry.left <= 0:
                 return allowance, False
             if allowance <= 0 and (allowance := self.serving.scheduler.allowance(self)) == 0:
                 cursor.requeue(entry)
                 return 0, False
         return allowance, False
+
+    def _take_part(
+        self, entry: GroupCursor, encode: Callable[[Sequence[Frame]], bytes], room: int
+    ) -> tuple[bytes, bool]:
+        """Return the next bytes of a group's next frame, with the header in front, and whether the group is written."""
+        head = b""
+        if entry.offset < 0:
+            frame = entry.next_frame
+            whole = encode((frame,))
+            head = whole[: len(whole) - len(frame)]
+            entry.offset = 0
+        start = entry.offset
+        frame, count, finished = self._cursor.take_part(entry, max(room - len(head), 1))
+        return head + frame[start : start + count], finished
 
 
 class StreamOwner(Protocol):
@@ -233,11 +259,15 @@ class SentGroups:
         """True when as many groups are being written as may be at once."""
         return len(self.streams) - self.draining >= self._limits.max_open_groups
 
-    @property
-    def full(self) -> bool:
-        """True when no further stream may be opened now."""
+    def full(self, *, crowded: bool) -> bool:
+        """Return whether no further stream may be opened now.
+
+        Args:
+            crowded: True when the session holds much: then what is left is for subscriptions that hold little.
+        """
         return (
             self.all_writing
+            or (crowded and len(self.streams) >= _FEW_STREAMS)
             or len(self.streams) >= self._limits.max_unacknowledged_groups
             or self._draining_bytes >= self._limits.connection_window
         )

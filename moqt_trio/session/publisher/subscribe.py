@@ -294,6 +294,9 @@ class SubscribeServer(GroupServer, StreamOwner):
             # Without frames to write it is finished all the same: a FIN costs the link almost nothing.
             self._cursor.requeue(entry)
             return 0
+        if sent.opening and entry.has_frames and not sent.stream.room:
+            # The peer allows nothing on the stream: not even its opening is written.
+            return allowance
         try:
             allowance, finished = self._write_frames(
                 entry, sent.stream, sent.sender.frames, allowance, opening=sent.opening, fin=True
@@ -317,7 +320,7 @@ class SubscribeServer(GroupServer, StreamOwner):
         if groups.all_writing:
             self._drop_for(sequence)
         stream = None
-        if not groups.full:
+        if not groups.full(crowded=self.context.connection.crowded):
             try:
                 stream = self.context.connection.open_uni_nowait()
             except trio.WouldBlock:

@@ -180,7 +180,7 @@ class QuicConnection(StreamHost, EngineHandler):
             elif self.ready and not was_ready:
                 # At once: a block that closes straight away must not keep the end of the handshake from the server.
                 self._flush()
-            if self._closed is not None or engine.has_work(now):
+            if self._closed is not None or self._room_wanted or engine.has_work(now):
                 self.wake()
             else:
                 self._set_timer(now)
@@ -294,8 +294,10 @@ class QuicConnection(StreamHost, EngineHandler):
 
     def _room_left(self) -> tuple[int, int]:
         """Return how many bytes may still be written, and of how many when nothing waits."""
-        congestion_window, window_left, unsent = self._engine.send_state()
+        congestion_window, window_left, unsent, full = self._engine.send_state()
         ahead = min(max(congestion_window // 2, _MIN_AHEAD), self.send_high)
+        if full:
+            return 0, ahead
         # Bytes that may leave now do not count as waiting.
         return ahead + min(window_left, ahead) - unsent, ahead
 
@@ -316,6 +318,10 @@ class QuicConnection(StreamHost, EngineHandler):
             return room
         self._room_wanted = True
         return 0
+
+    @property
+    def crowded(self) -> bool:
+        return self._engine.send_held > self.limits.send_buffer // 2
 
     # -- time ----------------------------------------------------------------------------------------------
 

@@ -173,13 +173,18 @@ class Engine(StreamBackend, abc.ABC):
         """Return the id of a new stream, or None at the peer's limit."""
 
     @abc.abstractmethod
-    def send_state(self) -> tuple[int, int, int]:
+    def send_state(self) -> tuple[int, int, int, bool]:
         """Return the state of the congestion controller and of the send buffers.
 
         Returns:
-            The bytes that may be in flight; how many of these may leave now, never below 0; and the bytes written that
-            were in no packet yet: datagrams, and of each stream what the peer's credit allows.
+            The bytes that may be in flight; how many of these may leave now, never below 0; the bytes written that were
+            in no packet yet: datagrams, and of each stream what the peer's credit allows; and `send_full`.
         """
+
+    @property
+    @abc.abstractmethod
+    def send_held(self) -> int:
+        """Bytes that the streams hold: what was written and not acknowledged, and what an open stream costs."""
 
     @property
     @abc.abstractmethod

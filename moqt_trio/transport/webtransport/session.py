@@ -220,6 +220,10 @@ class WebTransportSession(Connection):
         return self._demux.connection.send_allowance
 
     @property
+    def crowded(self) -> bool:
+        return self._demux.connection.crowded
+
+    @property
     def max_datagram_size(self) -> int:
         return max(0, self._connection.max_datagram_size - len(self._datagram_prefix)) if self._demux.datagrams else 0
 

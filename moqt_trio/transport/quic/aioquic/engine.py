@@ -44,6 +44,8 @@ _SHORT_HEADER_BYTES = 1 + 2 + 16
 """The flags, the packet number and the authentication tag around a short packet's connection id and payload."""
 _DATAGRAM_HEADER_BYTES = 1 + 2
 """The frame type, and a length of up to 16,383 bytes."""
+_STREAM_BYTES = 2560
+"""What a stream that this side opened takes in memory beside its bytes, in aioquic and above."""
 _IDLE = "Idle timeout"
 """The text by which aioquic says that the peer fell silent."""
 
@@ -112,6 +114,8 @@ class AioquicEngine(Engine):
         address_validated: bool = False,
     ) -> None:
         self.send_high = limits.send_high
+        # Whatever is written after a look fits in the rest.
+        self._full_at = limits.send_buffer - min(limits.send_high, limits.send_buffer // 2)
         self.connection_id = quic.host_cid
         self.termination = None
         self.unfinished = False
@@ -124,6 +128,8 @@ class AioquicEngine(Engine):
         self._streams_allowed = (0, 0)
         self._peer_address: Address | None = None
         self._pings = 0
+        # Streams that wait until the send buffers are not full.
+        self._waiting_for_all: dict[int, None] = {}
 
     def __repr__(self) -> str:
         return f"<AioquicEngine {printable(self.connection_id.hex())} {self._quic._state.name}>"
@@ -182,6 +188,10 @@ class AioquicEngine(Engine):
             for stream_id in acknowledged:
                 if (stream := handler.streams.get(stream_id)) is not None:
                     stream.deliver_send_finished()
+        if self._waiting_for_all and not self.send_full:
+            waiting, self._waiting_for_all = self._waiting_for_all, {}
+            for stream_id in waiting:
+                self.stream_watch(stream_id)
         if quic.emptied:
             emptied, quic.emptied = quic.emptied, []
             for stream_id in emptied:
@@ -337,8 +347,26 @@ class AioquicEngine(Engine):
         sender = stream.sender
         return sender._reset_error_code is None and sender._buffer_stop > sender.highest_offset
 
+    def stream_room(self, stream_id: int) -> int:
+        stream = self._quic._streams.get(stream_id)
+        if stream is None or stream.sender._reset_error_code is not None:
+            return self.send_high
+        sender = stream.sender
+        return min(self.send_high - len(sender._buffer), stream.max_stream_data_remote - sender._buffer_stop)
+
+    @property
+    def send_held(self) -> int:
+        return self._quic.buffered + self._quic.opened * _STREAM_BYTES
+
+    @property
+    def send_full(self) -> bool:
+        return self._quic.buffered + self._quic.opened * _STREAM_BYTES >= self._full_at
+
     def stream_watch(self, stream_id: int) -> None:
-        self._quic.report_room(stream_id, max(self.send_high // 2, 1))
+        if self.send_full:
+            self._waiting_for_all[stream_id] = None
+        else:
+            self._quic.report_room(stream_id, max(self.send_high // 2, 1))
 
     def stream_reset(self, stream_id: int, code: int) -> None:
         stream = self._quic._streams.get(stream_id)
@@ -364,12 +392,13 @@ class AioquicEngine(Engine):
         elif credit is Credit.SOON:
             self._handler.wake_later()
 
-    def send_state(self) -> tuple[int, int, int]:
+    def send_state(self) -> tuple[int, int, int, bool]:
         quic, loss = self._quic, self._quic._loss
         congestion_window, unsent = loss.congestion_window, quic.unsent
         if quic._datagrams_pending:
             unsent += sum(map(len, quic._datagrams_pending))
-        return congestion_window, max(congestion_window - loss.bytes_in_flight, 0), unsent
+        full = quic.buffered + quic.opened * _STREAM_BYTES >= self._full_at
+        return congestion_window, max(congestion_window - loss.bytes_in_flight, 0), unsent, full
 
     # -- datagrams -----------------------------------------------------------------------------------------
 

@@ -47,6 +47,9 @@ them.
 11. ALPN. A client learns only that no protocol is shared. `close` adds what this server speaks.
 
 12. Stateless reset: see `resets.py`. The size of packets: see `path_mtu.py`.
+13. Send buffers. Upstream keeps what was written on a stream that was reset until the peer acknowledges the reset, and
+    does not say how much all streams hold together (`buffered`, `opened`).
+    Test: `test_a_reset_drops_what_was_written`.
 
 All of it runs in the task that calls the engine; nothing here waits or reads a clock.
 """
@@ -63,15 +66,16 @@ from aioquic.quic.connection import (
     QuicNetworkPath,
     QuicReceiveContext,
 )
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicStreamFrame
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
-from aioquic.quic.stream import QuicStream, QuicStreamSender
+from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
 from .pacer import FLUSH_PACKETS, Pacer
 from .path_mtu import SearchingConnection
 from .quiet import QuietLogger
+from .senders import Sender
 from .signatures import allow_p521
 from .streams import BoundedReceiver, Credit, Missing, StreamLimit, any_frames, missing_credit
 
@@ -91,72 +95,6 @@ _LEAST_FRAME = 32
 carry less than it costs."""
 
 
-class _Sender(QuicStreamSender):
-    """The sending half; it reports when a packet of its own was lost, or when it is finished.
-
-    Attributes:
-        low: The number of buffered bytes below which it reports once that there is room; 0 for no report.
-    """
-
-    def __init__(self, stream_id: int | None, writable: bool, owner: PatchedConnection, stream: QuicStream) -> None:
-        super().__init__(stream_id, writable)
-        self.low = 0
-        self._owner = owner
-        self._stream: QuicStream | None = stream
-
-    def release(self) -> None:
-        """Drop the stream, which has ended: two objects that hold each other are work for the garbage collector."""
-        self._stream = None
-
-    @property
-    def sendable(self) -> int:
-        """Bytes that were in no packet yet, as far as the peer's credit for the stream reaches."""
-        if self._stream is None:
-            return 0
-        return max(0, min(self._buffer_stop, self._stream.max_stream_data_remote) - self.highest_offset)
-
-    def write(self, data: bytes, end_stream: bool = False) -> None:
-        before = self._buffer_stop
-        super().write(data, end_stream)
-        if self._stream is not None:
-            credit = self._stream.max_stream_data_remote
-            self._owner.unsent += min(self._buffer_stop, credit) - min(before, credit)
-
-    def get_frame(self, max_size: int, max_offset: int | None = None) -> QuicStreamFrame | None:
-        before = self.highest_offset
-        frame = super().get_frame(max_size, max_offset)
-        self._owner.unsent -= self.highest_offset - before
-        if not (len(self._pending) or self._pending_eof):
-            # aioquic would find that out by asking once more.
-            self.buffer_is_empty = True
-        return frame
-
-    def reset(self, error_code: int) -> None:
-        if self._reset_error_code is None and not self.is_finished:
-            self._owner.unsent -= self.sendable
-        self.low = 0
-        super().reset(error_code)
-
-    def on_data_delivery(self, delivery: QuicDeliveryState, start: int, stop: int, fin: bool) -> None:
-        super().on_data_delivery(delivery, start, stop, fin)
-        stream_id = self._stream_id
-        if stream_id is None:
-            return
-        if len(self._buffer) < self.low:
-            self.low = 0
-            self._owner.emptied.append(stream_id)
-        if self.is_finished:
-            self._owner.acknowledged.append(stream_id)
-            self._owner.activate(stream_id)
-        elif not self.buffer_is_empty:
-            self._owner.activate(stream_id)
-
-    def on_reset_delivery(self, delivery: QuicDeliveryState) -> None:
-        super().on_reset_delivery(delivery)
-        if self._stream_id is not None:
-            self._owner.activate(self._stream_id)
-
-
 class _StreamTable(dict[int, QuicStream]):
     """The open streams (patch 4). `values()` returns those whose MAX_STREAM_DATA is due: aioquic uses it for that."""
 
@@ -170,7 +108,8 @@ class _StreamTable(dict[int, QuicStream]):
             stream.receiver = receiver = BoundedReceiver(stream_id, True, owner.max_gaps)
             receiver.activate = owner.activate
         if not stream.sender.is_finished:
-            stream.sender = _Sender(stream_id, True, owner, stream)
+            stream.sender = Sender(stream_id, True, owner, stream)
+            owner.opened += stream_id & 1 != owner._is_client
         super().__setitem__(stream_id, stream)
 
     def values(self) -> Iterable[QuicStream]:  # type: ignore[override]
@@ -178,8 +117,10 @@ class _StreamTable(dict[int, QuicStream]):
 
     def pop(self, stream_id: int) -> QuicStream:  # type: ignore[override]
         stream = super().pop(stream_id)
-        if isinstance(stream.sender, _Sender):
+        if isinstance(stream.sender, Sender):
+            self._owner.buffered -= len(stream.sender._buffer)
             stream.sender.release()
+            self._owner.opened -= stream_id & 1 != self._owner._is_client
         self._owner.stream_left(stream_id)
         return stream
 
@@ -192,8 +133,10 @@ class PatchedConnection(SearchingConnection):
         waiting: Streams whose data waits for the peer's credit for the connection, in the order of service.
         credit_due: The streams whose MAX_STREAM_DATA has to be sent.
         acknowledged: The streams whose FIN was acknowledged since the owner replaced this list.
-        emptied: The streams whose buffer fell below `_Sender.low` since the owner replaced this list.
+        emptied: The streams that got room (see `Sender.low`) since the owner replaced this list.
         unsent: Bytes written on streams that were in no packet yet and that the peer's credit for them allows.
+        buffered: Bytes written on streams that the peer has not acknowledged.
+        opened: Streams that this side opened and that have not ended.
         departed: The streams that left the table since the owner replaced this list.
         closed_by_peer: True when the peer closed the connection.
         unfinished: True when the last flush ended with its `FLUSH_PACKETS`; there may be more to send.
@@ -208,6 +151,8 @@ class PatchedConnection(SearchingConnection):
         self.emptied: list[int] = []
         self.unsent = 0
         self.spoken = tuple(configuration.alpn_protocols or ())
+        self.buffered = 0
+        self.opened = 0
         self.departed: list[int] = []
         self.closed_by_peer = False
         self.unfinished = False
@@ -348,13 +293,15 @@ class PatchedConnection(SearchingConnection):
         stream = self._streams.get(stream_id)
         buf.seek(start)
         sender = stream.sender if stream is not None else None
-        before = sender.sendable if isinstance(sender, _Sender) else 0
+        before = sender.sendable if isinstance(sender, Sender) else 0
         super()._handle_max_stream_data_frame(context, frame_type, buf)
-        if isinstance(sender, _Sender) and sender._reset_error_code is None:
+        if isinstance(sender, Sender) and sender._reset_error_code is None:
             after = sender.sendable
             if after > before:
                 self.unsent += after - before
                 self.activate(stream_id)
+            if sender.low:
+                sender.report_room()
 
     def _resume_waiting(self) -> None:
         """Put the streams that wait for credit of the connection back on the list, as far as it reaches now."""
@@ -362,15 +309,16 @@ class PatchedConnection(SearchingConnection):
         while room > 0 and self.waiting:
             stream_id, stream = self.waiting.popitem(last=False)
             sender = stream.sender
-            if isinstance(sender, _Sender) and sender._reset_error_code is None:
+            if isinstance(sender, Sender) and sender._reset_error_code is None:
                 self.active[stream_id] = stream
                 room -= sender.sendable
 
     def report_room(self, stream_id: int, low: int) -> None:
-        """Report the stream in `emptied`, once, when fewer than so many bytes are buffered."""
+        """Report the stream in `emptied`, once, when fewer than so many bytes are buffered and credit has room."""
         stream = self._streams.get(stream_id)
-        if stream is not None and isinstance(stream.sender, _Sender) and stream.sender._reset_error_code is None:
+        if stream is not None and isinstance(stream.sender, Sender) and stream.sender._reset_error_code is None:
             stream.sender.low = low
+            stream.sender.report_room()
 
     # -- service -------------------------------------------------------------------------------------------
 
