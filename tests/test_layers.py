@@ -85,13 +85,13 @@ TRIO_IN_BASE = {"moqt_trio.block", "moqt_trio.errors", "moqt_trio.tasks"}
 
 FILES_OF = {
     "aioquic": {
+        "moqt_trio.transport.quic.aioquic.endings",
         "moqt_trio.transport.quic.aioquic.engine",
         "moqt_trio.transport.quic.aioquic.pacer",
         "moqt_trio.transport.quic.aioquic.packets",
         "moqt_trio.transport.quic.aioquic.patched",
         "moqt_trio.transport.quic.aioquic.path_mtu",
         "moqt_trio.transport.quic.aioquic.quiet",
-        "moqt_trio.transport.quic.aioquic.resets",
         "moqt_trio.transport.quic.aioquic.senders",
         "moqt_trio.transport.quic.aioquic.signatures",
         "moqt_trio.transport.quic.aioquic.streams",
@@ -315,7 +315,6 @@ SHORT_FILES: dict[str, str] = {
     "moqt_trio.http.asyncio_app": "trio_asyncio is imported in this file only",
     "moqt_trio.protocol.goaway": "a subject that has its file beside the other kinds of streams",
     "moqt_trio.transport.quic.aioquic.quiet": "aioquic's logger, apart from its connection",
-    "moqt_trio.transport.quic.aioquic.resets": "stateless reset, apart from the patches for streams",
     "moqt_trio.transport.quic.aioquic.signatures": "aioquic's TLS context, apart from its connection",
     "moqt_trio.session.publisher.track": "a subject that has its file on every layer",
     "moqt_trio.session.subscriber.subscriber": "an interface: one half of a session, for its connection",

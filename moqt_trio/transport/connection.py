@@ -191,8 +191,9 @@ class Connection(abc.ABC):
         self.streams.clear()
         for stream in streams:
             stream.deliver_lost(error)
-        if self._handler is not None:
-            self._handler.connection_lost(error)
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            handler.connection_lost(error)
 
     # -- settings ------------------------------------------------------------------------------------------
 

@@ -193,8 +193,9 @@ class AnyStream:
             return
         self._error = error
         self._wake()
-        if self._handler is not None:
-            self._handler.connection_lost(error)
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            handler.connection_lost(error)
 
     def deliver_session_lost(self, error: MoqtError) -> None:
         """Called when the session that the stream belongs to has ended, on a connection that goes on.

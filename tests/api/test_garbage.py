@@ -75,3 +75,52 @@ async def test_groups_that_are_closed_unread_are_forgotten():
         await trio.testing.wait_all_tasks_blocked()
         gc.collect()
         assert sum(isinstance(item, GroupStream) for item in gc.get_objects()) < 150
+
+
+@pytest.mark.parametrize("scheme", ["moqt"])
+async def test_an_ended_session_is_freed_at_once(scheme):
+    """A session that ended leaves nothing to the garbage collector, on either side, its connection included."""
+    ended = trio.Event()
+
+    async def serve_track(request):
+        async with request.accept() as session:
+            broadcast = moqt.Broadcast()
+            track = broadcast.track("data")
+            async with session.publish("live", broadcast):
+                await track.wait_subscribed()
+                await track.write(b"x")
+                await session.wait_closed()
+        ended.set()
+
+    async def run_one() -> None:
+        nonlocal ended
+        ended = trio.Event()
+        async with moqt.connect(url, fingerprint=listener.fingerprint) as session:
+            async with session.announcements("live") as announcements:
+                await anext(announcements)
+            async with session.subscribe("live", "data") as subscription:
+                assert [bytes(frame) async for frame in await anext(subscription)] == [b"x"]
+        await ended.wait()
+        while listener.statistics().connections:  # noqa: ASYNC110 - there is no event for it
+            await trio.sleep(0.01)
+        # The listener answers late packets of a closed connection for a while.
+        await trio.sleep(0.1)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            listener = await nursery.start(moqt.serve, serve_track, "127.0.0.1", 0)
+            url = next(url for url in listener.urls if url.startswith(scheme))
+            await run_one()
+            gc.collect()
+            gc.disable()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            try:
+                await run_one()
+                gc.collect()
+                found = [type(item) for item in gc.garbage]
+            finally:
+                gc.set_debug(0)
+                gc.garbage.clear()
+                gc.enable()
+            await listener.aclose(grace=0)
+    assert [each for each in found if each.__module__.partition(".")[0] in ("moqt_trio", "aioquic")] == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import inspect
 import ssl
+from weakref import ref
 
 import pytest
 from aioquic.quic.configuration import QuicConfiguration
@@ -387,6 +389,38 @@ def test_the_end_is_known_at_once():
     assert (theirs.code, theirs.reason, theirs.application, theirs.by_peer) == (0x42, "enough", True, True)
     assert (ours.code, ours.by_peer, ours.idle) == (0x42, False, False)
     assert quic_of(pair.server)._state is QuicConnectionState.CLOSING
+
+
+def test_a_released_connection_is_freed_at_once():
+    """What a connection held goes when it is released; what a stream is still asked of it is answered."""
+    pair = Pair()
+    ids = [pair.open(unidirectional=False), pair.open(unidirectional=True)]
+    for stream_id in ids:
+        pair.client.stream_write(stream_id, bytes(5000), False)
+    pair.run()
+    pair.client.stream_write(ids[0], b"not acknowledged", False)
+    pair.client.close(0, "enough")
+    pair.client.datagrams_to_send(pair.now)
+    quic, before = quic_of(pair.client), pair.client.statistics()
+    parts = [ref(part) for part in (quic.tls, quic._loss, quic._streams[ids[0]], quic._streams[ids[0]].sender)]
+    gc.disable()
+    try:
+        pair.client.release()
+        assert [part() for part in parts] == [None] * len(parts)
+    finally:
+        gc.enable()
+    pair.client.stream_write(ids[0], b"x", True)
+    pair.client.stream_reset(ids[0], 1)
+    pair.client.stream_stop(ids[0], 1)
+    pair.client.stream_consumed(ids[0], 1)
+    pair.client.stream_done(ids[0])
+    pair.client.stream_watch(ids[0])
+    assert (pair.client.stream_buffered(ids[0]), pair.client.stream_held_up(ids[0])) == (0, False)
+    assert (pair.client.send_held, pair.client.send_full) == (0, False)
+    assert pair.client.stream_room(ids[0]) == pair.client.send_high
+    assert pair.client.statistics() == before
+    assert (pair.client.established, pair.client.peer_datagram_limit) == (True, 65536)
+    assert pair.client.termination is not None
 
 
 def test_idle_timeout_says_so():

@@ -123,6 +123,8 @@ class Request(Block, Generic[T]):
     def _close(self) -> None:
         """End the request from this side: cancel its stream, and close the queue."""
         self._cancel()
+        # Its stream knows the request: parted here, they cost the garbage collector nothing.
+        self._control = None
         self._queue.close(f"this side closed the {self._block}")
 
     # -- what every request has ----------------------------------------------------------------------------

@@ -77,3 +77,5 @@ class TrackInfoRequest:
         self._answered.set()
         if self._control is not None:
             self._control.cancel(code)
+            # Its stream knows this request: see `Request._close`.
+            self._control = None

@@ -84,6 +84,8 @@ async def connect_quic(
         # Nothing waits from here on but the attempts' own tasks, which are cancelled now.
         nursery.cancel_scope.shield = True
         race.cancel()
+        # An attempt knows its race. Nothing that ended may refer to itself: see `Engine.release`.
+        race.attempts.clear()
     if failure is not None:
         raise failure
 

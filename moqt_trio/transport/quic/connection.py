@@ -167,6 +167,8 @@ class QuicConnection(StreamHost, EngineHandler):
     def receive_untrusted(self, datagrams: list[tuple[bytes, Address]], sock: UdpSocket, now: float) -> None:
         """Read datagrams, act on what they bring, and have the answer sent."""
         engine = self._engine
+        if self._close_sent.is_set():
+            return
         was_ready = self.ready
         self._heard_at = now
         self._socket = sock
@@ -222,6 +224,10 @@ class QuicConnection(StreamHost, EngineHandler):
                         break
         finally:
             self._close_sent.set()
+            if self._closed is not None:
+                # Nothing that ended may refer to itself: it would be work for the garbage collector.
+                self._engine.release()
+                del self._owner
 
     # -- sending -------------------------------------------------------------------------------------------
 

@@ -169,6 +169,14 @@ class Engine(StreamBackend, abc.ABC):
         """End the connection; the next `datagrams_to_send` informs the peer."""
 
     @abc.abstractmethod
+    def release(self) -> None:
+        """Drop what the connection held, once it has ended and nothing is left to send.
+
+        Nothing may be received or sent afterwards. What is asked of streams does nothing, and numbers stay as they are.
+        Without it a connection would be one ring of references, and work for the garbage collector.
+        """
+
+    @abc.abstractmethod
     def open_stream(self, *, unidirectional: bool) -> int | None:
         """Return the id of a new stream, or None at the peer's limit."""
 

@@ -21,8 +21,8 @@ from ....errors import printable
 from ...connection import TransportStatistics, cut_reason
 from ..engine import CONNECTION_ID_BYTES, Engine, EngineHandler, LongHeader, Termination, Validated
 from ..stateless_reset import TOKEN_BYTES
+from .endings import may_be_reset
 from .patched import PatchedConnection
-from .resets import may_be_reset
 from .streams import Credit
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class AioquicEngine(Engine):
         self._pings = 0
         # Streams that wait until the send buffers are not full.
         self._waiting_for_all: dict[int, None] = {}
+        self._last_statistics: TransportStatistics | None = None
 
     def __repr__(self) -> str:
         return f"<AioquicEngine {printable(self.connection_id.hex())} {self._quic._state.name}>"
@@ -317,6 +318,11 @@ class AioquicEngine(Engine):
             self._quic.close(code, None if application else QuicFrameType.CRYPTO, cut_reason(reason))
             self._note_end()
 
+    def release(self) -> None:
+        self._last_statistics = self.statistics()
+        del self._handler
+        self._quic.release()
+
     # -- streams -------------------------------------------------------------------------------------------
 
     def open_stream(self, *, unidirectional: bool) -> int | None:
@@ -330,7 +336,9 @@ class AioquicEngine(Engine):
 
     def stream_write(self, stream_id: int, data: bytes, fin: bool) -> None:
         stream = self._quic._streams.get(stream_id)
-        if stream is not None and stream.sender._reset_error_code is None and stream.sender._buffer_fin is None:
+        if stream is None:
+            return
+        if stream.sender._reset_error_code is None and stream.sender._buffer_fin is None:
             stream.sender.write(data, fin)
             self._quic.active[stream_id] = stream
         self._handler.wake(len(data) + 1)
@@ -373,11 +381,12 @@ class AioquicEngine(Engine):
         if stream is not None:
             stream.sender.reset(code)
             self._quic.active[stream_id] = stream
-        self._handler.wake()
+            self._handler.wake()
 
     def stream_stop(self, stream_id: int, code: int) -> None:
-        self._quic.refuse(stream_id, code)
-        self._handler.wake()
+        if self.termination is None:
+            self._quic.refuse(stream_id, code)
+            self._handler.wake()
 
     def stream_consumed(self, stream_id: int, count: int) -> None:
         if self.termination is None and self._quic.return_credit(stream_id, count):
@@ -426,6 +435,8 @@ class AioquicEngine(Engine):
     # -- numbers -------------------------------------------------------------------------------------------
 
     def statistics(self) -> TransportStatistics:
+        if self._last_statistics is not None:
+            return self._last_statistics
         loss = self._quic._loss
         return TransportStatistics(
             rtt=loss._rtt_smoothed, congestion_window=loss.congestion_window, bytes_in_flight=loss.bytes_in_flight

@@ -44,10 +44,8 @@ them.
     each until then: a side that only receives would keep them for ever. Here every `ACK_ONLY_PACKETS` of them one takes
     a PING along (RFC 9000, section 13.2.4), and the older ones are forgotten if the peer does not acknowledge that.
     Tests: `test_a_side_that_only_receives_keeps_few_packets`, `test_a_peer_that_acknowledges_nothing`.
-11. ALPN. A client learns only that no protocol is shared. `close` adds what this server speaks.
-
-12. Stateless reset: see `resets.py`. The size of packets: see `path_mtu.py`.
-13. Send buffers. Upstream keeps what was written on a stream that was reset until the peer acknowledges the reset, and
+11. The end of a connection: see `endings.py`. The size of packets: see `path_mtu.py`.
+12. Send buffers. Upstream keeps what was written on a stream that was reset until the peer acknowledges the reset, and
     does not say how much all streams hold together (`buffered`, `opened`).
     Test: `test_a_reset_drops_what_was_written`.
 
@@ -66,7 +64,7 @@ from aioquic.quic.connection import (
     QuicNetworkPath,
     QuicReceiveContext,
 )
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType
+from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
@@ -88,8 +86,6 @@ if TYPE_CHECKING:
 ACK_ONLY_PACKETS = 32
 """Packets of nothing but acknowledgements that are kept before one takes a PING along: the answer to a PING is a packet
 for the peer to make, so that it costs 3 % more packets."""
-_NO_APPLICATION_PROTOCOL = QuicErrorCode.CRYPTO_ERROR + 120
-"""The TLS alert of that name (RFC 7301, section 3.2), as QUIC carries it (RFC 9001, section 4.8)."""
 _LEAST_FRAME = 32
 """Bytes left in a packet that are worth another stream frame. Its header takes up to 13 bytes: with fewer, it would
 carry less than it costs."""
@@ -138,7 +134,6 @@ class PatchedConnection(SearchingConnection):
         buffered: Bytes written on streams that the peer has not acknowledged.
         opened: Streams that this side opened and that have not ended.
         departed: The streams that left the table since the owner replaced this list.
-        closed_by_peer: True when the peer closed the connection.
         unfinished: True when the last flush ended with its `FLUSH_PACKETS`; there may be more to send.
     """
 
@@ -154,7 +149,6 @@ class PatchedConnection(SearchingConnection):
         self.buffered = 0
         self.opened = 0
         self.departed: list[int] = []
-        self.closed_by_peer = False
         self.unfinished = False
         self._read_whole: set[int] = set()
         # A quarter: fewer frames with more, but the peer must not run out of credit within a round trip.
@@ -173,14 +167,6 @@ class PatchedConnection(SearchingConnection):
         self._pacer: Pacer | None = None
         if type(getattr(self._loss, "_pacer", None)) is QuicPacketPacer:
             self._loss._pacer = self._pacer = Pacer(self, configuration.max_datagram_size)
-
-    def close(
-        self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = ""
-    ) -> None:
-        if error_code == _NO_APPLICATION_PROTOCOL and frame_type is not None and not self._is_client:
-            # ALPN says only that it failed, and not what this side would have taken.
-            reason_phrase = f"this server speaks {', '.join(self.spoken)}"
-        super().close(error_code, frame_type, reason_phrase)
 
     # -- credit --------------------------------------------------------------------------------------------
 
@@ -439,6 +425,9 @@ class PatchedConnection(SearchingConnection):
         for stream in self._crypto_streams.values():
             stream.receiver = BoundedReceiver(None, True, self.max_gaps)
 
-    def _close_begin(self, is_initiator: bool, now: float) -> None:
-        self.closed_by_peer = not is_initiator
-        super()._close_begin(is_initiator, now)
+    def release(self) -> None:
+        for stream in dict.values(self._streams):
+            if isinstance(stream.sender, Sender):
+                stream.sender.release()
+        super().release()
+        self.buffered = self.opened = 0
