@@ -152,14 +152,20 @@ class Limits:
 
     # -- connections ---------------------------------------------------------------------------------------
     max_connections: int = attrs.field(default=4096, validator=_positive)
-    """QUIC connections that one listener holds. Stops clients without number from filling memory."""
+    """QUIC connections that one listener holds, and beside them as many over TCP. Stops clients without number from
+    filling memory. A client that comes when there are so many takes the place of one that has neither a session nor a
+    request, from the address that holds most of such places; where there is none, it is refused."""
     max_packet: int = attrs.field(default=1452, validator=[_positive, _packet_size])
     """Bytes of UDP payload of the largest packet that is sent, in 1,200 … 16,384. A connection begins with 1,200, which
     every path carries, and grows to this once a probe of the size arrived; it shrinks again when the path drops such
     packets. The default is what an Ethernet frame leaves after the headers of IPv6 and UDP."""
     max_half_open: int = attrs.field(default=512, validator=_positive)
-    """Incomplete handshakes that one listener holds; from half of it on new clients must prove their address. Stops a
-    flood from spoofed addresses."""
+    """Incomplete handshakes that one listener holds; from half of it on new clients must prove their address, and
+    the oldest handshake of the address that has most of them makes room. Stops a flood from spoofed addresses, and one
+    address from keeping the others out."""
+    max_refusals_per_second: int = attrs.field(default=100, validator=_positive)
+    """Refusals that one listener sends in a second, once `max_connections` is reached; further clients get no answer.
+    Stops a flood from having it make packets all the time."""
     max_resets_per_second: int = attrs.field(default=1000, validator=_positive)
     """Stateless resets that one listener sends in a second, for packets of connections that it does not know. Stops a
     flood of such packets from taking its time, and from using it against spoofed addresses."""
@@ -178,6 +184,9 @@ class Limits:
     setup_timeout: float = attrs.field(default=5.0, validator=_positive)
     """Seconds that the peer has for its SETUP or handshake, over raw QUIC and over WebTransport, and for the type of a
     new stream. Stops a silent peer from holding a session or a stream."""
+    unused_timeout: float = attrs.field(default=10.0, validator=_positive)
+    """Seconds that an HTTP/3 connection may have neither a session nor a request. Stops clients that only send PINGs
+    from holding their places; over raw QUIC there is `setup_timeout` for that."""
     reply_timeout: float = attrs.field(default=10.0, validator=_positive)
     """Seconds that the peer has to answer a TRACK or a FETCH request, and up to moq-lite-04 a subscription. Stops the
     application from waiting for a peer that never answers."""

@@ -40,7 +40,8 @@ MEMBERS = {
     "LimitExceeded": "code limit scope value",
     "Listener": "aclose addresses fingerprint host port statistics urls",
     "ListenerStatistics": (
-        "connections connections_accepted half_open refused retried sessions sessions_accepted sessions_rejected"
+        "connections connections_accepted displaced half_open refused retried "
+        "sessions sessions_accepted sessions_rejected"
     ),
     "LocalProtocolError": "code",
     "Malformed": "code scope",

@@ -51,6 +51,9 @@ class HttpServer:
             fingerprint.
         limits: The bounds.
 
+    Attributes:
+        refused: Connections that were closed because `Limits.max_connections` was reached.
+
     Limits: max_connections, handshake_timeout, connection_window.
     """
 
@@ -73,6 +76,8 @@ class HttpServer:
         self._certificate = certificate
         self._allows_page = allows_page
         self._limits = limits
+        self.refused = 0
+        self._refusal_logged = False
         self._context = WorkerContext(None)
         self._streams: set[trio.SocketStream] = set()
         self._accepting = trio.CancelScope()
@@ -118,7 +123,7 @@ class HttpServer:
 
     async def _handle(self, stream: trio.SocketStream) -> None:
         if len(self._streams) >= self._limits.max_connections:
-            stream.socket.close()
+            self._refuse(stream)
             return
         self._streams.add(stream)
         try:
@@ -130,6 +135,19 @@ class HttpServer:
         finally:
             self._streams.discard(stream)
             stream.socket.close()
+            if len(self._streams) < self._limits.max_connections // 2:
+                self._refusal_logged = False
+
+    def _refuse(self, stream: trio.SocketStream) -> None:
+        # Without an answer: one of TLS would cost a handshake, and which protocol it should be in is not known.
+        stream.socket.close()
+        self.refused += 1
+        if not self._refusal_logged:
+            self._refusal_logged = True
+            logger.warning(
+                "a client over TCP was refused: Limits.max_connections (%d) is reached; statistics() counts more",
+                self._limits.max_connections,
+            )
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         first = b""

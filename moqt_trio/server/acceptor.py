@@ -182,6 +182,8 @@ class Acceptor:
             self._notify_end()
 
     async def _serve_quic(self, connection: QuicConnection) -> None:
+        # Until the peer's SETUP or handshake has arrived, where the version has one.
+        connection.set_in_use(False)
         async with AsyncExitStack() as stack:
             running = run_session(connection, self._offered, limits=self._limits, hop_id=self._hop_id, admitted=False)
             try:
@@ -193,6 +195,7 @@ class Acceptor:
             if session.closed is not None:
                 _log_no_session(connection, session.closed)
                 return
+            connection.set_in_use(True)
             path, _, query = (requested_path(session) or "").partition("?")
             accepted: list[Session] = []
 

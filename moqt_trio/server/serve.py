@@ -51,8 +51,9 @@ class ListenerStatistics:
         connections_accepted: QUIC handshakes that were completed so far. A connection may have several sessions over
             WebTransport, or none.
         half_open: QUIC handshakes that are not complete now; many of them mean a flood, or a broken network.
-        refused: QUIC handshakes that were refused so far because `Limits.max_connections` or `max_half_open` was
-            reached.
+        refused: Clients that were refused so far because `Limits.max_connections` was reached, over QUIC and over TCP.
+        displaced: QUIC connections that were ended so far for another client, because they had neither a session nor a
+            request when `Limits.max_connections` or `max_half_open` was reached.
         retried: Clients that had to prove their address so far (Retry), because many handshakes were incomplete.
     """
 
@@ -63,6 +64,7 @@ class ListenerStatistics:
     connections_accepted: int
     half_open: int
     refused: int
+    displaced: int
     retried: int
 
 
@@ -102,7 +104,7 @@ class Listener:
 
     def statistics(self) -> ListenerStatistics:
         """Return the listener's numbers."""
-        acceptor, quic = self._server.acceptor, self._quic.statistics()
+        acceptor, tcp, quic = self._server.acceptor, self._server.tcp, self._quic.statistics()
         return ListenerStatistics(
             sessions=len(acceptor.sessions),
             sessions_accepted=acceptor.accepted,
@@ -110,7 +112,8 @@ class Listener:
             connections=quic.connections,
             connections_accepted=quic.accepted,
             half_open=quic.half_open,
-            refused=quic.refused,
+            refused=quic.refused + (tcp.refused if tcp is not None else 0),
+            displaced=quic.displaced,
             retried=quic.retried,
         )
 

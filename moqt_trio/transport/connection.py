@@ -316,6 +316,12 @@ class Connection(abc.ABC):
 
     # -- the end -------------------------------------------------------------------------------------------
 
+    def set_in_use(self, in_use: bool) -> None:  # noqa: B027 - only a listener's connections compete for places
+        """Say whether a session or a request uses the connection; without a word one does.
+
+        A listener that is full ends a connection that is not in use, to make room for another client.
+        """
+
     def drain(self) -> None:  # noqa: B027 - not every transport has one
         """Ask the peer, at the transport's level, to leave. Does nothing where the transport has no way to say so."""
 

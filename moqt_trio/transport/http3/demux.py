@@ -43,6 +43,8 @@ from .early import EarlyArrivals, refuse
 from .exchange import Exchange, ExchangeOwner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...errors import MoqtError
     from ...limits import Limits
     from ..connection import Connection
@@ -163,6 +165,7 @@ class Demux(ConnectionHandler):
         sessions: Those that were requested and have not ended, by session id.
         early: What arrived for sessions that are not accepted yet.
         unclassified: The peer's streams whose first integers have not arrived, by stream id.
+        when_used: Called when `in_use` has changed.
 
     Raises:
         trio.WouldBlock: The peer allows too few streams for HTTP/3.
@@ -179,6 +182,8 @@ class Demux(ConnectionHandler):
         self._silent: list[tuple[float, Exchange]] = []
         self._ended: deque[int] = deque(maxlen=_REMEMBERED_SESSIONS)
         self._unsettled: dict[int, Exchange] = {}
+        self._requested: set[int] = set()
+        self.when_used: Callable[[bool], None] = lambda used: None
         self._settled = trio.Event()
         self._refuse_from: int | None = None
         self._goaway_sent = False
@@ -342,8 +347,23 @@ class Demux(ConnectionHandler):
                 self._silent.append((trio.current_time(), exchange))
                 self._stale.set()
 
+    @property
+    def in_use(self) -> bool:
+        """True while there is a request, that of a session among them, whose headers have arrived."""
+        return bool(self._requested)
+
+    def requested(self, exchange: Exchange) -> None:
+        """Called when the headers of a request have arrived."""
+        self._requested.add(exchange.stream_id)
+        if len(self._requested) == 1:
+            self.when_used(True)
+
     def _request_settled(self, stream_id: int) -> None:
         self._unsettled.pop(stream_id, None)
+        if stream_id in self._requested:
+            self._requested.remove(stream_id)
+            if not self._requested:
+                self.when_used(False)
         self.send_pending_goaway()
         if not self._unsettled:
             self._settled.set()

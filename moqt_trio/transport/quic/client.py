@@ -243,6 +243,9 @@ class _Attempt:
         self.ready = True
         self._race.changed()
 
+    def connection_in_use(self, connection: QuicConnection, in_use: bool) -> None:
+        """Nothing to do: the attempt has one connection only."""
+
     def connection_id_issued(self, connection: QuicConnection, connection_id: bytes) -> None:
         """Nothing to do: the socket has one connection only."""
 

@@ -81,6 +81,9 @@ class Owner(Protocol):
     def connection_ready(self, connection: QuicConnection) -> None:
         """Called when the handshake is complete."""
 
+    def connection_in_use(self, connection: QuicConnection, in_use: bool) -> None:
+        """Called when a session or a request begins to use the connection, and when there is none any more."""
+
     def connection_id_issued(self, connection: QuicConnection, connection_id: bytes) -> None:
         """Called when datagrams with a further id belong to this connection."""
 
@@ -385,6 +388,9 @@ class QuicConnection(StreamHost, EngineHandler):
 
     def connection_id_retired(self, connection_id: bytes) -> None:
         self._owner.connection_id_retired(self, connection_id)
+
+    def set_in_use(self, in_use: bool) -> None:
+        self._owner.connection_in_use(self, in_use)
 
     def _open_id(self, *, unidirectional: bool) -> int:
         stream_id = self._engine.open_stream(unidirectional=unidirectional)

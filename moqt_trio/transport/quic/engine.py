@@ -265,6 +265,13 @@ class EngineFactory(Protocol):
         """Return a Retry packet, whose token proves the client's address when it comes back."""
         ...
 
+    def refusal(self, header: LongHeader, reason: str) -> bytes:
+        """Return the packet that refuses the connection that a client's first packet asks for (CONNECTION_REFUSED).
+
+        It is shorter than any first packet.
+        """
+        ...
+
     def check_token_untrusted(self, header: LongHeader, address: Address, now: float) -> Validated | None:
         """Return what a token proves, or None when it proves nothing."""
         ...

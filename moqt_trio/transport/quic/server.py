@@ -6,6 +6,10 @@ a task that sends and keeps the time, and, once its handshake is complete, one t
 A connection that has ended leaves a record for its closing period: packets that still arrive for its ids are answered
 with the packets that closed it, or dropped (RFC 9000, section 10.2). Packets for ids that no connection has are
 answered with a stateless reset: they are of connections that an earlier process had, or whose record has gone.
+
+When `Limits.max_connections` or `max_half_open` is reached, a client that has proved its address gets the place of a
+connection that uses its own for nothing, see `shares.py`: one whose handshake is not complete, or that has neither a
+session nor a request. Where there is none the client is refused with CONNECTION_REFUSED, a packet that costs no state.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ from ...tasks import consists_of
 from ..sockets import Address, UdpSocket, bind_udp, plain_address
 from .connection import QuicConnection
 from .engine import CONNECTION_ID_BYTES, EngineFactory, LongHeader, Validated
-from .stateless_reset import StatelessResets, key_of_listener
+from .shares import Shares
+from .stateless_reset import RateLimit, StatelessResets, key_of_listener
 
 if TYPE_CHECKING:
     from .settings import ServerSettings
@@ -49,7 +54,8 @@ class QuicListenerStatistics:
         connections: Connections that are open, handshakes included.
         half_open: Handshakes that are not complete.
         accepted: Handshakes that were completed since the start.
-        refused: First packets that were dropped because a limit was reached.
+        refused: Clients that were refused because `Limits.max_connections` was reached; some of them without an answer.
+        displaced: Connections without a session or a request that were ended for another client.
         retried: Clients that had to prove their address first (RFC 9000, section 8.1.2).
     """
 
@@ -57,6 +63,7 @@ class QuicListenerStatistics:
     half_open: int = 0
     accepted: int = 0
     refused: int = 0
+    displaced: int = 0
     retried: int = 0
 
 
@@ -98,7 +105,9 @@ class QuicListener:
         self._engine = engine
         self._routes: dict[bytes, QuicConnection] = {}
         self._connections: dict[QuicConnection, set[bytes]] = {}
-        self._half_open: set[QuicConnection] = set()
+        self._half_open = Shares()
+        # Those, and the ones that are complete and have neither a session nor a request.
+        self._waiting = Shares()
         self._closing: deque[_Closing] = deque()
         self._closing_routes: dict[bytes, _Closing] = {}
         self._tasks: trio.Nursery | None = None
@@ -106,6 +115,9 @@ class QuicListener:
         self._leaving = False
         self._accepted = 0
         self._refused = 0
+        self._displaced = 0
+        self._refusals = RateLimit(settings.limits.max_refusals_per_second)
+        self._refusal_logged = False
         self._retried = 0
 
     def __repr__(self) -> str:
@@ -119,6 +131,7 @@ class QuicListener:
             half_open=len(self._half_open),
             accepted=self._accepted,
             refused=self._refused,
+            displaced=self._displaced,
             retried=self._retried,
         )
 
@@ -222,16 +235,21 @@ class QuicListener:
 
     def _accept(self, sock: UdpSocket, header: LongHeader, address: Address, now: float) -> QuicConnection | None:
         settings, limits = self._settings, self._settings.limits
-        if len(self._connections) >= limits.max_connections or len(self._half_open) >= limits.max_half_open:
-            self._refused += 1
+        full = len(self._connections) >= limits.max_connections
+        if full and not self._waiting:
+            self._refuse(sock, header, address, now)
             return None
         validated: Validated | None = None
         if header.token:
             validated = self._engine.check_token_untrusted(header, address, now)
-        if validated is None and len(self._half_open) >= limits.max_half_open // 2:
+        if validated is None and (full or len(self._half_open) >= limits.max_half_open // 2):
             self._retried += 1
             sock.send(self._engine.retry(header, address, now), address)
             return None
+        if full:
+            self._displace(self._waiting)
+        if len(self._half_open) >= limits.max_half_open:
+            self._displace(self._half_open)
         try:
             connection = QuicConnection(
                 lambda handler: self._engine.server(settings, handler, header, validated),
@@ -246,11 +264,30 @@ class QuicListener:
             return None
         self._connections[connection] = set()
         self._half_open.add(connection)
+        self._waiting.add(connection)
         for connection_id in (header.destination_id, connection.connection_id):
             self.connection_id_issued(connection, connection_id)
         assert self._tasks is not None
         self._tasks.start_soon(connection.run)
         return connection
+
+    def _displace(self, among: Shares) -> None:
+        """End a connection that holds its place for nothing."""
+        connection = among.surplus()
+        if connection is not None:
+            self._displaced += 1
+            connection.lose("the server needs the place for another client")
+
+    def _refuse(self, sock: UdpSocket, header: LongHeader, address: Address, now: float) -> None:
+        self._refused += 1
+        if not self._refusal_logged:
+            self._refusal_logged = True
+            logger.warning(
+                "a client was refused: Limits.max_connections (%d) is reached; statistics() counts further ones",
+                self._settings.limits.max_connections,
+            )
+        if self._refusals.allows(now):
+            sock.send(self._engine.refusal(header, "too many connections"), address)
 
     def _answer_unknown(self, sock: UdpSocket, data: bytes, address: Address, now: float) -> None:
         """Answer a packet with a short header whose id no connection has."""
@@ -274,11 +311,18 @@ class QuicListener:
 
     def connection_ready(self, connection: QuicConnection) -> None:
         self._half_open.discard(connection)
+        self._waiting.discard(connection)
         self._accepted += 1
         if self._handlers is None:
             connection.close()
         else:
             self._handlers.start_soon(self._handle, connection)
+
+    def connection_in_use(self, connection: QuicConnection, in_use: bool) -> None:
+        if in_use:
+            self._waiting.discard(connection)
+        elif connection in self._connections:
+            self._waiting.add(connection)
 
     def connection_id_issued(self, connection: QuicConnection, connection_id: bytes) -> None:
         self._routes[connection_id] = connection
@@ -290,6 +334,7 @@ class QuicListener:
 
     def connection_ended(self, connection: QuicConnection, closing: list[tuple[bytes, Address]]) -> None:
         self._half_open.discard(connection)
+        self._waiting.discard(connection)
         now = trio.current_time()
         while self._closing and (
             self._closing[0].expires <= now or len(self._closing) >= self._settings.limits.max_connections
@@ -301,6 +346,8 @@ class QuicListener:
         for connection_id in ended.connection_ids:
             self._routes.pop(connection_id, None)
             self._closing_routes[connection_id] = ended
+        if len(self._connections) < self._settings.limits.max_connections // 2:
+            self._refusal_logged = False
 
 
 @trio.lowlevel.enable_ki_protection

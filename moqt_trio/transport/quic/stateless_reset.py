@@ -33,6 +33,26 @@ def reset_token(key: bytes, connection_id: bytes) -> bytes:
     return hmac.digest(key, connection_id, "sha256")[:TOKEN_BYTES]
 
 
+class RateLimit:
+    """How many packets that cost no state are sent in a second.
+
+    Args:
+        per_second: The bound.
+    """
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._second = 0
+        self._sent = 0
+
+    def allows(self, now: float) -> bool:
+        """Count one more, and return whether it may be sent."""
+        if int(now) != self._second:
+            self._second, self._sent = int(now), 0
+        self._sent += 1
+        return self._sent <= self._per_second
+
+
 class StatelessResets:
     """The resets that a listener sends.
 
@@ -43,9 +63,7 @@ class StatelessResets:
 
     def __init__(self, key: bytes, max_per_second: int) -> None:
         self._key = key
-        self._max_per_second = max_per_second
-        self._second = 0
-        self._sent = 0
+        self._rate = RateLimit(max_per_second)
 
     def answer(self, packet: bytes, connection_id: bytes, now: float) -> bytes | None:
         """Return the reset for a packet with a short header, or None when it gets none.
@@ -53,13 +71,8 @@ class StatelessResets:
         It is smaller than the packet: two endpoints that answer each other's resets come to an end.
         """
         size = min(len(packet) - 1, _LONGEST_RESET)
-        if size < SHORTEST_RESET:
+        if size < SHORTEST_RESET or not self._rate.allows(now):
             return None
-        if int(now) != self._second:
-            self._second, self._sent = int(now), 0
-        if self._sent >= self._max_per_second:
-            return None
-        self._sent += 1
         noise = os.urandom(size - TOKEN_BYTES)
         # The two bits that every packet with a short header begins with.
         return bytes([noise[0] & 0x3F | 0x40]) + noise[1:] + reset_token(self._key, connection_id)

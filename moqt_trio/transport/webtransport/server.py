@@ -9,6 +9,7 @@ Spec: RFC 9114; RFC 9220; draft-ietf-webtrans-http3, section 3.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -141,7 +142,8 @@ async def serve_http3(
             answered and the sessions have ended. GOAWAY is sent once each session was drained or has ended, which the
             caller has to see to, and once no browser has one.
 
-    Limits: max_sessions, max_header_bytes, max_early_streams, max_early_bytes, setup_timeout, close_timeout.
+    Limits: max_sessions, max_header_bytes, max_early_streams, max_early_bytes, setup_timeout, unused_timeout,
+        close_timeout.
     """
     try:
         async with trio.open_nursery() as nursery:
@@ -158,7 +160,7 @@ async def serve_http3(
                     watch.start_soon(demux.expire_forever)
                     if draining is not None:
                         watch.start_soon(_drain, demux, draining)
-                    await connection.wait_closed()
+                    await _wait_closed_or_unused(demux, limits.unused_timeout)
                     watch.cancel_scope.cancel()
             finally:
                 # The nursery takes no more tasks once its last one has ended, which may be before this task goes on.
@@ -169,6 +171,24 @@ async def serve_http3(
 
 
 @trio.lowlevel.enable_ki_protection
+async def _wait_closed_or_unused(demux: Demux, seconds: float) -> None:
+    """Wait until the connection has ended, and end it when it has had no session and no request for so long."""
+    connection = demux.connection
+    while connection.closed is None:
+        with trio.CancelScope() as unused:
+
+            def note(used: bool, scope: trio.CancelScope = unused) -> None:
+                connection.set_in_use(used)
+                scope.deadline = math.inf if used else trio.current_time() + seconds
+
+            demux.when_used = note
+            note(demux.in_use)
+            await connection.wait_closed()
+        # A request that came while the time ran out is answered.
+        if unused.cancelled_caught and not demux.in_use:
+            connection.close(H3Error.NO_ERROR, "neither a session nor a request")
+
+
 async def _drain(demux: Demux, draining: trio.Event) -> None:
     await draining.wait()
     demux.go_away()
@@ -199,6 +219,7 @@ class _Requests:
         if self.ended:
             exchange.abort(H3Error.REQUEST_REJECTED)
             return
+        self.demux.requested(exchange)
         method, protocol = field(headers, b":method"), field(headers, b":protocol")
         if _two_hosts(headers):
             self.demux.no_session(exchange.stream_id)

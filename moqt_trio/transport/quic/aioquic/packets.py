@@ -1,6 +1,6 @@
 """The packets that a listener reads and writes without a connection, by aioquic's codecs.
 
-Headers, Version Negotiation and Retry. `AioquicFactory` is what `engine.EngineFactory` asks for.
+Headers, Version Negotiation, Retry and refusals. `AioquicFactory` is what `engine.EngineFactory` asks for.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ import os
 from typing import TYPE_CHECKING
 
 from aioquic.buffer import Buffer, BufferReadError  # type: ignore[attr-defined]
+from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import (
+    QuicErrorCode,
+    QuicFrameType,
     QuicPacketType,
     encode_quic_retry,
     encode_quic_version_negotiation,
     pull_quic_header,
 )
+from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
+from ....limits import MIN_PACKET
 from ..engine import CONNECTION_ID_BYTES, Engine, EngineHandler, LongHeader, Validated
 from .engine import VERSIONS, client_engine, server_engine
 
@@ -85,6 +90,27 @@ class AioquicFactory:
                 now=now,
             ),
         )
+
+    def refusal(self, header: LongHeader, reason: str) -> bytes:
+        # RFC 9000, section 5.2.2: the keys of an Initial packet come from the id that the client chose.
+        keys = CryptoPair()
+        keys.setup_initial(cid=header.destination_id, is_client=False, version=header.version)
+        builder = QuicPacketBuilder(
+            host_cid=os.urandom(CONNECTION_ID_BYTES),
+            peer_cid=header.source_id,
+            version=header.version,
+            is_client=False,
+            max_datagram_size=MIN_PACKET,
+        )
+        builder.start_packet(QuicPacketType.INITIAL, keys)
+        frame = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE)
+        frame.push_uint_var(QuicErrorCode.CONNECTION_REFUSED)
+        frame.push_uint_var(QuicFrameType.PADDING)
+        text = reason.encode()
+        frame.push_uint_var(len(text))
+        frame.push_bytes(text)
+        datagrams, _ = builder.flush()
+        return datagrams[0]
 
     def check_token_untrusted(self, header: LongHeader, address: Address, now: float) -> Validated | None:
         try:
