@@ -36,7 +36,9 @@ browser: web ## install Chromium and the packages of the browser tests
 	command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
 
 .PHONY: peers
-peers: $(VENV)/peers/.installed ## install the peers that need a later Python
+peers: $(VENV)/peers/.installed ## install the peers that need a later Python, and build the one that needs Go
+	@command -v go >/dev/null || { echo "make: no Go here, which a peer needs; install Go 1.26 or later" >&2; exit 1; }
+	cd tests/peers/webtransport_go && go build -o /dev/null .
 
 .PHONY: lint
 lint: $(VENV)/.installed ## check style and format

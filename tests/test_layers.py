@@ -92,6 +92,7 @@ FILES_OF = {
         "moqt_trio.transport.quic.aioquic.patched",
         "moqt_trio.transport.quic.aioquic.path_mtu",
         "moqt_trio.transport.quic.aioquic.quiet",
+        "moqt_trio.transport.quic.aioquic.reset_at",
         "moqt_trio.transport.quic.aioquic.senders",
         "moqt_trio.transport.quic.aioquic.signatures",
         "moqt_trio.transport.quic.aioquic.streams",

@@ -95,8 +95,11 @@ class StreamBackend(Protocol):
     def stream_watch(self, stream_id: int) -> None:
         """Call `deliver_send_ready` once, when there is room again and the buffer is below half of `send_high`."""
 
+    def stream_keep_prefix(self, stream_id: int, size: int) -> None:
+        """Let the first bytes that are written arrive even if the stream is reset, where the peer supports that."""
+
     def stream_reset(self, stream_id: int, code: int) -> None:
-        """Send RESET_STREAM with a code as it stands on the wire."""
+        """Reset the stream with a code as it stands on the wire."""
 
     def stream_stop(self, stream_id: int, code: int) -> None:
         """Send STOP_SENDING with a code as it stands on the wire."""
@@ -168,8 +171,13 @@ class AnyStream:
     def deliver(self, data: bytes, fin: bool) -> None:
         """Called when bytes arrived in order, and with whether they were the last."""
 
-    def deliver_reset(self, wire_code: int) -> None:
-        """Called when RESET_STREAM arrived."""
+    def deliver_reset(self, wire_code: int, droppable: int | None = None) -> None:
+        """Called when the peer reset its half, and the bytes that arrive in spite of it are delivered.
+
+        Args:
+            wire_code: The code as it stands on the wire.
+            droppable: How many of the last bytes that were delivered need not be read; None for all.
+        """
 
     def deliver_stop(self, wire_code: int) -> None:
         """Called when STOP_SENDING arrived; the engine has answered it with a reset of its own."""

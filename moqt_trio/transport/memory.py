@@ -271,6 +271,10 @@ class MemoryConnection(StreamHost, StreamBackend):
     def stream_watch(self, stream_id: int) -> None:
         self._halves[stream_id].watched = True
 
+    def stream_keep_prefix(self, stream_id: int, size: int) -> None:
+        # Nothing overtakes anything on a stream, and nothing has a prefix here.
+        pass
+
     def stream_reset(self, stream_id: int, code: int) -> None:
         half = self._halves.get(stream_id)
         if half is None or half.arrived or self._closed is not None:

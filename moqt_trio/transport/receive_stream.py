@@ -77,7 +77,11 @@ TRANSITIONS: Final[dict[ReceiveState, tuple[ReceiveState, ...]]] = {
 
 
 class ReceiveStream(AnyStream):
-    """A stream that the peer sends on; also the receiving half of a `BidiStream`."""
+    """A stream that the peer sends on; also the receiving half of a `BidiStream`.
+
+    Attributes:
+        kept_after_reset: How many of the bytes that were not consumed when the peer reset the half it had promised.
+    """
 
     def __init__(self, backend: StreamBackend, stream_id: int, codes: CodeMapping = PLAIN_CODES) -> None:
         super().__init__(backend, stream_id, codes)
@@ -88,6 +92,7 @@ class ReceiveStream(AnyStream):
         self._chunks: deque[bytes] = deque()
         self._unconsumed = 0
         self._reset_code = 0
+        self.kept_after_reset = 0
         self._reader: trio.Event | None = None
         self._reading = False
 
@@ -141,16 +146,19 @@ class ReceiveStream(AnyStream):
             self._chunks.append(data)
         self._wake_reader()
 
-    def deliver_reset(self, wire_code: int) -> None:
-        """Called when RESET_STREAM arrived. Bytes that were not read are dropped, as QUIC allows."""
+    def deliver_reset(self, wire_code: int, droppable: int | None = None) -> None:
+        """Called when the peer reset the half. Bytes that were not read are dropped, as far as they may be."""
         if self._receive_state is not _RECV:
             return
         self._move_receive(_RESET_RECVD)
         self._reset_code = self.codes.from_wire(wire_code)
         self._arrived_before = True
-        self._chunks.clear()
+        if droppable is not None and not self._refused:
+            self.kept_after_reset = max(0, self._unconsumed - droppable)
         handler = self._handler
-        if handler is None or not handler.keeps_after_reset:
+        if handler is None:
+            self._drop_after_reset()
+        elif not handler.keeps_after_reset:
             self._return_credit()
         if self._refused:
             self._read_end()
@@ -160,6 +168,14 @@ class ReceiveStream(AnyStream):
             self._retire()
         else:
             self._wake_reader()
+
+    def _drop_after_reset(self) -> None:
+        dropped = self._unconsumed - self.kept_after_reset
+        if dropped > 0:
+            kept = b"".join(self._chunks)[:-dropped]
+            self._chunks = deque([kept] if kept else ())
+            self._unconsumed -= dropped
+            self._backend.stream_consumed(self.stream_id, dropped)
 
     def deliver_session_lost(self, error: MoqtError) -> None:
         """Called when the session that the stream belongs to has ended, on a connection that goes on."""
@@ -176,8 +192,14 @@ class ReceiveStream(AnyStream):
 
     def _hand_over(self, handler: StreamHandler) -> None:
         state = self._receive_state
-        # A reset that came first has thrown the buffered bytes away, so it is all there is to hand over.
         if state is _RESET_RECVD or state is _RESET_READ:
+            if self._chunks:
+                data = b"".join(self._chunks)
+                self._chunks.clear()
+                handler.data_received(data, False)
+                if self._handler is not handler:
+                    # It put them back, for one that has been called by now, or is to come.
+                    return
             handler.reset_received(self._reset_code)
             self._read_end()
         elif self._chunks or state is _DATA_RECVD:

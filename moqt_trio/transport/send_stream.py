@@ -198,6 +198,14 @@ class SendStream(AnyStream):
                 self._writers = trio.Event()
             await self._writers.wait()
 
+    def keep_prefix(self, size: int) -> None:
+        """Let the first bytes that are written arrive even if the half is reset, where the peer supports that.
+
+        Args:
+            size: How many; if fewer are written, those.
+        """
+        self._backend.stream_keep_prefix(self.stream_id, size)
+
     def finish(self) -> None:
         """End the half cleanly (FIN). Does nothing once it has ended."""
         if self._error is None and not self.send_ended:

@@ -10,8 +10,8 @@ from weakref import ref
 
 import pytest
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionAdapter, QuicConnectionState
-from aioquic.quic.packet import QuicErrorCode
+from aioquic.quic.connection import EPOCHS, Limit, QuicConnection, QuicConnectionAdapter, QuicConnectionState
+from aioquic.quic.packet import PARAMS, QuicErrorCode
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketPacer
@@ -179,6 +179,33 @@ def test_stateless_reset():
     assert pair.client.termination is not None
     assert (pair.client.termination.by_peer, pair.client.termination.idle) == (True, False)
     assert pair.client.datagrams_to_send(pair.now) == []
+
+
+def test_reset_stream_at():
+    """aioquic does not know the extension, and has the parts of which it is made; once it knows it, ours can go."""
+    quic = stock()
+    handlers = quic._QuicConnection__frame_handlers  # type: ignore[attr-defined]
+    assert handlers[0x04] == (quic._handle_reset_stream_frame, EPOCHS("01"))
+    assert 0x24 not in handlers
+    assert not {0x1D, 0x17F7586D2CB571} & PARAMS.keys()
+    parameters = {
+        "_handle_reset_stream_frame": ["context", "frame_type", "buf"],
+        "_assert_stream_can_receive": ["frame_type", "stream_id"],
+        "_get_or_create_stream": ["frame_type", "stream_id"],
+        "_serialize_transport_parameters": [],
+        "_parse_transport_parameters": ["data", "from_session_ticket"],
+        "_write_reset_stream_frame": ["builder", "stream"],
+    }
+    for name, expected in parameters.items():
+        assert list(inspect.signature(getattr(QuicConnection, name)).parameters)[1:] == expected, name
+    stream = QuicStream(stream_id=0)
+    for name in ("_buffer_start", "_buffer_stop", "_buffer_fin", "_pending", "_pending_eof", "_reset_error_code"):
+        assert hasattr(stream.sender, name)
+    assert hasattr(stream.receiver, "_buffer_start")
+    # A half that was reset asserts that nothing is taken from it; the prefix is, in spite of that.
+    stream.sender.reset(1)
+    with pytest.raises(AssertionError):
+        stream.sender.get_frame(100)
 
 
 def test_parts_of_streams():

@@ -9,7 +9,7 @@ import trio
 
 from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.transport import receive_stream, send_stream
-from moqt_trio.transport.interface import StreamBackend
+from moqt_trio.transport.interface import StreamBackend, StreamHandler
 from moqt_trio.transport.receive_stream import ReceiveState, ReceiveStream
 from moqt_trio.transport.send_stream import SendState, SendStream
 from moqt_trio.transport.stream import BidiStream
@@ -40,6 +40,9 @@ class Backend(StreamBackend):
 
     def stream_watch(self, stream_id):
         self.asked.append("watch")
+
+    def stream_keep_prefix(self, stream_id, size):
+        pass
 
     def stream_reset(self, stream_id, code):
         self.asked.append(("reset", code))
@@ -156,6 +159,76 @@ def test_receiving_half(kind, handled, stopped, end):
     assert backend.asked.count("done") == 1
     stream.consumed(100)
     assert sum(each[1] for each in backend.asked if each[0] == "consumed") == arrived
+
+
+async def read_into(stream, data):
+    while piece := await stream.receive_some():
+        data += piece
+
+
+def reset_after(droppable):
+    """Return a stream that got `abc` and `def` and was reset, and what it asked for."""
+    backend = Backend()
+    stream = ReceiveStream(backend, 3)
+    stream.deliver(b"abc", False)
+    stream.deliver(b"def", False)
+    stream.deliver_reset(7, droppable)
+    return stream, backend
+
+
+@pytest.mark.parametrize(
+    ("droppable", "kept"), [(None, b""), (9, b""), (6, b""), (5, b"a"), (2, b"abcd"), (0, b"abcdef")]
+)
+@pytest.mark.parametrize("reader", ["handler", "task"])
+async def test_bytes_that_a_reset_keeps(droppable, kept, reader):
+    """What must be read in spite of a reset is read before it; credit for the rest is returned at once."""
+    stream, backend = reset_after(droppable)
+    dropped = 6 - len(kept)
+    assert backend.asked == [("consumed", dropped)] * bool(dropped)
+    recorder = Recorder()
+    if reader == "handler":
+        stream.handler = recorder
+        assert recorder.data == kept
+        assert recorder.events == ["data"] * bool(kept) + [("reset", 7)]
+        stream.consumed(len(kept))
+    else:
+        read = bytearray()
+        with pytest.raises(StreamReset) as raised:
+            await read_into(stream, read)
+        assert (read, raised.value.code) == (kept, 7)
+    assert sum(each[1] for each in backend.asked if each[0] == "consumed") == 6
+    assert backend.asked.count("done") == 1
+
+
+def test_bytes_that_a_reset_keeps_for_the_next_handler():
+    """A handler that puts back what it was given does not hear of the reset: the next one has both, in order."""
+    stream, backend = reset_after(2)
+    second = Recorder()
+
+    class First(StreamHandler):
+        def data_received(self, data, fin):
+            stream.consumed(1)
+            stream.unread(data[1:], fin)
+            stream.handler = second
+
+        def reset_received(self, code):
+            pytest.fail("it has handed the stream over")
+
+    stream.handler = First()
+    assert second.data == b"bcd"
+    assert second.events == ["data", ("reset", 7)]
+    stream.consumed(3)
+    assert backend.asked.count("done") == 1
+
+
+def test_a_stopped_half_keeps_nothing():
+    """A reset of a half that is refused returns the credit of all of it."""
+    backend = Backend()
+    stream = ReceiveStream(backend, 3)
+    stream.deliver(b"abc", False)
+    stream.stop(1)
+    stream.deliver_reset(7, 0)
+    assert backend.asked == [("consumed", 3), ("stop", 1), "done"]
 
 
 def test_illegal_moves_are_impossible():

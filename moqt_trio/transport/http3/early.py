@@ -35,6 +35,8 @@ class _Held(StreamHandler):
 
     __slots__ = ("_early", "chunks", "fin", "session_id", "since", "stream")
 
+    keeps_after_reset = True
+
     def __init__(self, early: EarlyArrivals, stream: ReceiveStream, session_id: int, since: float) -> None:
         self._early = early
         self.stream = stream
@@ -49,8 +51,14 @@ class _Held(StreamHandler):
         self._early.grow(self, len(data))
 
     def reset_received(self, code: int) -> None:
-        # The session would have no use for a stream that was reset before it began.
-        self._early.reject(self)
+        kept = self.stream.kept_after_reset
+        if not kept:
+            # The session would have no use for a stream that was reset before it began.
+            self._early.reject(self)
+        elif (surplus := sum(map(len, self.chunks)) - kept) > 0:
+            self.chunks = [b"".join(self.chunks)[:kept]]
+            self.stream.consumed(surplus)
+            self._early.grow(self, -surplus)
 
     def connection_lost(self, error: MoqtError) -> None:
         self._early.drop(self)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import attrs
+import pytest
 import trio
 
+from moqt_trio.errors import StreamReset
 from moqt_trio.limits import Limits
+from moqt_trio.transport.http3.early import EarlyArrivals
+from moqt_trio.transport.receive_stream import ReceiveStream
 from tests.peers.aioquic_http3 import connect_http3
 from tests.transport.awaiting import accept_bidi, accept_uni, receive_datagram, send_all
 from tests.transport.webtransport.serving import read_all, serving
@@ -68,6 +72,45 @@ async def test_streams_before_the_answer():
         stream = await accept_bidi(gate.session)
         assert stream.stream_id == kept
         assert await stream.receive_some() == b"kept"
+
+
+class Backend:
+    """Counts what a stream returns, and records how it is refused."""
+
+    send_high = 100
+
+    def __init__(self):
+        self.consumed = 0
+        self.asked = []
+
+    def stream_consumed(self, stream_id, count):
+        self.consumed += count
+
+    def stream_done(self, stream_id):
+        self.asked.append("done")
+
+
+async def test_a_reset_that_keeps_bytes():
+    """A held stream whose reset keeps some of its bytes reaches the session with these; without any it does not."""
+    early = EarlyArrivals(Limits())
+    backend, others = Backend(), Backend()
+    kept, lost = ReceiveStream(backend, 2), ReceiveStream(others, 6)
+    for stream in (kept, lost):
+        early.hold_stream(stream, 0, trio.current_time())
+        stream.deliver(b"abc", False)
+        stream.deliver(b"def", False)
+    kept.deliver_reset(7, 2)
+    lost.deliver_reset(7, 6)
+    assert (backend.consumed, backend.asked) == (2, [])
+    assert (others.consumed, others.asked) == (6, ["done"])
+    streams, _ = early.take(0)
+    assert streams == [kept]
+    assert not early
+    assert early._bytes == 0
+    assert await kept.receive_some() == b"abcd"
+    with pytest.raises(StreamReset):
+        await kept.receive_some()
+    assert (backend.consumed, backend.asked) == (6, ["done"])
 
 
 async def test_the_last_split_prefix():

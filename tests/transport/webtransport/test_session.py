@@ -12,6 +12,7 @@ from moqt_trio.limits import Limits
 from moqt_trio.transport.connection import ConnectionHandler
 from moqt_trio.transport.interface import StreamHandler
 from moqt_trio.transport.quic.settings import ServerSettings
+from moqt_trio.transport.stream import BidiStream
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.subprotocols import PROTOCOL
 from tests.transport.awaiting import accept_bidi, accept_uni, receive_datagram, send_all
@@ -87,6 +88,25 @@ async def test_codes_both_ways():
             with pytest.raises(StreamReset) as caught:
                 await send_forever(other)
             assert caught.value.code == seen
+
+
+async def test_streams_that_are_reset_at_once():
+    """A stream that is reset before its first packet left reaches the peer's session, and brings its code."""
+    accepting = Accepting()
+    with trio.fail_after(10):
+        async with serving(accepting) as served, session_to(served.port) as client:
+            server = await accepting.session()
+            for ours, theirs in ((client, server), (server, client)):
+                for number in range(30):
+                    uni, bidi = await ours.open_uni(), await ours.open_bidi()
+                    uni.reset(number)
+                    bidi.reset(100 + number)
+                    for stream, code in ((await accept_uni(theirs), number), (await accept_bidi(theirs), 100 + number)):
+                        with pytest.raises(StreamReset) as raised:
+                            await read_all(stream)
+                        assert raised.value.code == code
+                        if isinstance(stream, BidiStream):
+                            stream.finish()
 
 
 async def test_datagrams_both_ways():

@@ -23,6 +23,7 @@ from ..engine import CONNECTION_ID_BYTES, Engine, EngineHandler, LongHeader, Ter
 from ..stateless_reset import TOKEN_BYTES
 from .endings import may_be_reset
 from .patched import PatchedConnection
+from .reset_at import ResetAtSender
 from .streams import Credit
 
 if TYPE_CHECKING:
@@ -172,7 +173,8 @@ class AioquicEngine(Engine):
             elif isinstance(event, events.StreamReset):
                 quic.return_undelivered(event.stream_id)
                 quic.activate(event.stream_id)
-                handler.stream(event.stream_id).deliver_reset(event.error_code)
+                droppable = quic.unreliable_bytes(event.stream_id)
+                handler.stream(event.stream_id).deliver_reset(event.error_code, droppable)
             elif isinstance(event, events.StopSendingReceived):
                 quic.activate(event.stream_id)
                 handler.stream(event.stream_id).deliver_stop(event.error_code)
@@ -230,6 +232,12 @@ class AioquicEngine(Engine):
                 data = b"".join(run)
         if fin:
             self._quic.activate(stream_id)
+        if self._quic.resets_awaited and stream_id in self._quic.resets_awaited:
+            # All of the stream may be there; the peer has reset it all the same.
+            fin = False
+            self._quic.complete_reset(stream_id)
+            if not data:
+                return
         stream = self._handler.streams.get(stream_id)
         if stream is None:
             stream = self._handler.stream(stream_id)
@@ -376,10 +384,16 @@ class AioquicEngine(Engine):
         else:
             self._quic.report_room(stream_id, max(self.send_high // 2, 1))
 
+    def stream_keep_prefix(self, stream_id: int, size: int) -> None:
+        stream = self._quic._streams.get(stream_id)
+        if stream is not None and self._quic.takes_reset_at and isinstance(stream.sender, ResetAtSender):
+            stream.sender.prefix = size
+
     def stream_reset(self, stream_id: int, code: int) -> None:
         stream = self._quic._streams.get(stream_id)
         if stream is not None:
-            stream.sender.reset(code)
+            if isinstance(stream.sender, ResetAtSender):
+                stream.sender.give_up(code)
             self._quic.active[stream_id] = stream
             self._handler.wake()
 

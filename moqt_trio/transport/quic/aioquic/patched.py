@@ -44,7 +44,8 @@ them.
     each until then: a side that only receives would keep them for ever. Here every `ACK_ONLY_PACKETS` of them one takes
     a PING along (RFC 9000, section 13.2.4), and the older ones are forgotten if the peer does not acknowledge that.
     Tests: `test_a_side_that_only_receives_keeps_few_packets`, `test_a_peer_that_acknowledges_nothing`.
-11. The end of a connection: see `endings.py`. The size of packets: see `path_mtu.py`.
+11. The end of a connection: see `endings.py`. The size of packets: see `path_mtu.py`. RESET_STREAM_AT: see
+    `reset_at.py`.
 12. Send buffers. Upstream keeps what was written on a stream that was reset until the peer acknowledges the reset, and
     does not say how much all streams hold together (`buffered`, `opened`).
     Test: `test_a_reset_drops_what_was_written`.
@@ -73,6 +74,7 @@ from aioquic.tls import Epoch
 from .pacer import FLUSH_PACKETS, Pacer
 from .path_mtu import SearchingConnection
 from .quiet import QuietLogger
+from .reset_at import ResetAtConnection
 from .senders import Sender
 from .signatures import allow_p521
 from .streams import BoundedReceiver, Credit, Missing, StreamLimit, any_frames, missing_credit
@@ -121,7 +123,7 @@ class _StreamTable(dict[int, QuicStream]):
         return stream
 
 
-class PatchedConnection(SearchingConnection):
+class PatchedConnection(ResetAtConnection, SearchingConnection):
     """aioquic's connection with the patches of this file.
 
     Attributes:
@@ -281,7 +283,7 @@ class PatchedConnection(SearchingConnection):
         sender = stream.sender if stream is not None else None
         before = sender.sendable if isinstance(sender, Sender) else 0
         super()._handle_max_stream_data_frame(context, frame_type, buf)
-        if isinstance(sender, Sender) and sender._reset_error_code is None:
+        if isinstance(sender, Sender):
             after = sender.sendable
             if after > before:
                 self.unsent += after - before
@@ -295,7 +297,7 @@ class PatchedConnection(SearchingConnection):
         while room > 0 and self.waiting:
             stream_id, stream = self.waiting.popitem(last=False)
             sender = stream.sender
-            if isinstance(sender, Sender) and sender._reset_error_code is None:
+            if isinstance(sender, Sender) and not sender.buffer_is_empty:
                 self.active[stream_id] = stream
                 room -= sender.sendable
 

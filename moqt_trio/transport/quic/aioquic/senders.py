@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from aioquic.quic.stream import QuicStream, QuicStreamSender
+from .reset_at import ResetAtSender
 
 if TYPE_CHECKING:
     from aioquic.quic.packet import QuicStreamFrame
     from aioquic.quic.packet_builder import QuicDeliveryState
+    from aioquic.quic.stream import QuicStream
 
 
 class SenderOwner(Protocol):
@@ -23,7 +24,7 @@ class SenderOwner(Protocol):
         """Called when the stream has something to send, or is to be cleared away."""
 
 
-class Sender(QuicStreamSender):
+class Sender(ResetAtSender):
     """The sending half; it reports when a packet of its own was lost, or when it is finished.
 
     Attributes:
@@ -64,21 +65,22 @@ class Sender(QuicStreamSender):
 
     def get_frame(self, max_size: int, max_offset: int | None = None) -> QuicStreamFrame | None:
         before = self.highest_offset
-        frame = super().get_frame(max_size, max_offset)
+        if self._reset_error_code is None:
+            frame = super().get_frame(max_size, max_offset)
+        else:
+            frame = self.get_prefix_frame(max_size, max_offset)
         self._owner.unsent -= self.highest_offset - before
         if not (len(self._pending) or self._pending_eof):
             # aioquic would find that out by asking once more.
             self.buffer_is_empty = True
         return frame
 
-    def reset(self, error_code: int) -> None:
-        if self._reset_error_code is None and not self.is_finished:
-            self._owner.unsent -= self.sendable
-            self._owner.buffered -= len(self._buffer)
-            # Upstream keeps what will not be sent until the peer acknowledges the reset.
-            self._buffer.clear()
+    def reset_at(self, error_code: int, size: int) -> None:
+        sendable, buffered = self.sendable, len(self._buffer)
+        super().reset_at(error_code, size)
+        self._owner.unsent += self.sendable - sendable
+        self._owner.buffered += len(self._buffer) - buffered
         self.low = 0
-        super().reset(error_code)
 
     def report_room(self) -> None:
         """Report, if that is asked for, that there is room again."""
@@ -88,7 +90,10 @@ class Sender(QuicStreamSender):
 
     def on_data_delivery(self, delivery: QuicDeliveryState, start: int, stop: int, fin: bool) -> None:
         before = len(self._buffer)
-        super().on_data_delivery(delivery, start, stop, fin)
+        if self._reset_error_code is None:
+            super().on_data_delivery(delivery, start, stop, fin)
+        else:
+            self.on_prefix_delivery(delivery, start, stop)
         self._owner.buffered -= before - len(self._buffer)
         stream_id = self._stream_id
         if stream_id is None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from aioquic.quic.connection import Limit, QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.rangeset import RangeSet
-from aioquic.quic.stream import QuicStream, QuicStreamReceiver
+
+from .reset_at import ResetAtReceiver
 
 if TYPE_CHECKING:
     from aioquic.quic.packet_builder import QuicDeliveryState
+    from aioquic.quic.stream import QuicStream
 
 
 class Credit(enum.Enum):
@@ -46,7 +48,7 @@ class BoundedRanges(RangeSet):
             raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, frame_type, "too many gaps in a stream")
 
 
-class BoundedReceiver(QuicStreamReceiver):
+class BoundedReceiver(ResetAtReceiver):
     """The receiving half, with a bound on its gaps."""
 
     def __init__(self, stream_id: int | None, readable: bool, max_gaps: int) -> None:
