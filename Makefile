@@ -2,6 +2,28 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# The tests that `make test` runs; all of them when it is empty.
+TESTS ?=
+pyenv := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+
+# A Python that is named, as in PYTHON=python3.12, may also be one of pyenv's, which puts only the selected ones on PATH.
+# When .venv has another version it gets an environment of its own, .venv-3.12.
+ifneq ($(origin PYTHON),file)
+named := $(call version,$(PYTHON))
+ifeq ($(named),)
+override PYTHON := $(or $(lastword $(wildcard $(pyenv)/*/bin/$(notdir $(PYTHON)))),$(PYTHON))
+named := $(call version,$(PYTHON))
+endif
+ifeq ($(origin VENV),file)
+ifneq ($(wildcard .venv/bin/python),)
+ifneq ($(named),$(call version,.venv/bin/python))
+VENV := .venv-$(or $(named),$(notdir $(PYTHON)))
+endif
+endif
+endif
+endif
+
 RUN := $(VENV)/bin/python
 WEB := apps/echo/web
 SOURCES := moqt_trio apps tests bench fuzz
@@ -14,16 +36,16 @@ help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
 .PHONY: echo
-echo: $(VENV)/.installed ## run the echo service and its client over both transports
+echo: $(VENV)/.installed-echo ## run the echo service and its client over both transports
 	@$(RUN) -m apps.demos.echo
 
 .PHONY: echo-all
-echo-all: $(VENV)/.installed ## echo on every version over both transports, and print a table
+echo-all: $(VENV)/.installed-echo ## echo on every version over both transports, and print a table
 	@$(RUN) -m apps.demos.versions
 
 .PHONY: test
-test: $(VENV)/.installed ## run every test
-	$(RUN) -m pytest
+test: $(VENV)/.installed-test ## run every test; with another Python: make test PYTHON=python3.13
+	$(RUN) -m pytest $(TESTS)
 
 .PHONY: web
 web: $(WEB)/node_modules/.installed ## bundle the script of the echo page
@@ -74,25 +96,37 @@ docs: $(VENV)/.installed-docs ## build the documentation into site/
 
 .PHONY: clean
 clean: ## remove everything that these targets made
-	rm -rf $(VENV) $(WEB)/build $(WEB)/node_modules .cache site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-* $(VENV) $(WEB)/build $(WEB)/node_modules .cache site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) here; install Python 3.11 or later, or name it: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), and 3.11 or later is needed; name one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "make: making an environment of $$($(PYTHON) -V) in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# What the library needs, and nothing else: 60 MB.
+$(VENV)/.installed-echo: pyproject.toml | $(VENV)/bin/python
+	@echo "make: installing moqt_trio and what it needs into $(VENV) (60 MB, this once)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+	@echo "make: installing what the tests need into $(VENV) (140 MB, this once)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,interop]'
+	@touch $@ $(VENV)/.installed-echo
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev,interop]'
-	@touch $@
+	@echo "make: installing what tests and checks need into $(VENV) (570 MB, this once)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev,interop]'
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed-echo
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
-# pyenv puts only the selected versions on PATH.
-PEERS_PYTHONS := $(PYTHON) python3.14 python3.13 python3.12 $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[2-9]*/bin/python)
+PEERS_PYTHONS := $(PYTHON) python3.14 python3.13 python3.12 $(wildcard $(pyenv)/3.1[2-9]*/bin/python)
 
 $(VENV)/peers/.installed: tests/peers/requirements.txt | $(VENV)/bin/python
 	@for python in $(PEERS_PYTHONS); do \

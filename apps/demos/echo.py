@@ -16,15 +16,15 @@ MESSAGES = 5
 
 
 def run_client(where: str) -> None:
-    """Run the echo client against a URL; its output appears as it is printed.
+    """Run the echo client against a URL; its output appears as it is printed, with a label before each line.
 
     Raises:
         ProcessFailed: A message was lost, or the client did not end in time.
     """
-    print(f"\nclient | {where}", flush=True)
-    command = [*processes.CLIENT, "--url", where, "--count", str(MESSAGES)]
+    transport = processes.TRANSPORTS[where.partition(":")[0]]
+    print(f"\necho   | the client sends {MESSAGES} messages over {transport}, each of which comes back", flush=True)
     try:
-        status = subprocess.run(command, timeout=processes.CLIENT_TIMEOUT, check=False).returncode
+        status = processes.run_client("--url", where, "--count", str(MESSAGES))
     except subprocess.TimeoutExpired as error:
         raise ProcessFailed(
             f"the client of {where} did not end within {processes.CLIENT_TIMEOUT:.0f} seconds"
@@ -43,16 +43,17 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser.parse_args(arguments)
     raise_on_interrupt()
     port = choose_port()
+    print("echo   | starting the server: python -m apps.echo.server", flush=True)
     try:
         with running_server(port):
             for scheme in processes.TRANSPORTS:
                 run_client(url(scheme, port))
     except ProcessFailed as error:
-        print(f"demo: {error}", file=sys.stderr)
+        print(f"echo   | {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    print("\nEvery message came back over WebTransport (https://) and raw QUIC (moqt://).")
+    print("\necho   | every message came back, over WebTransport (https://) and over raw QUIC (moqt://)")
     return 0
 
 

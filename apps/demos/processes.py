@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import IO, TextIO
 
 SERVER = (sys.executable, "-m", "apps.echo.server")
 CLIENT = (sys.executable, "-m", "apps.echo.client")
@@ -24,6 +25,11 @@ CLIENT_TIMEOUT = 60.0
 """Seconds that one client has for its messages: its own timeouts are shorter, so it can say what went wrong."""
 STOP_TIMEOUT = 15.0
 """Seconds that the server has to end: more than it gives its clients to leave."""
+
+
+_LAST_WORDS = 1.0
+"""Seconds that an interrupted client has to print its summary."""
+_UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 class ProcessFailed(Exception):
@@ -79,6 +85,29 @@ def show(line: str) -> None:
     print(f"server | {line}", end="", flush=True)
 
 
+def run_client(*options: str) -> int:
+    """Run the client to its end, print each of its lines with a label, and return its exit code.
+
+    Raises:
+        subprocess.TimeoutExpired: It took too long, and was killed.
+    """
+    with subprocess.Popen(
+        [*CLIENT, *options], env=_UNBUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as client:
+        printers = [_Printer("client", client.stdout, sys.stdout), _Printer("client", client.stderr, sys.stderr)]
+        try:
+            return client.wait(CLIENT_TIMEOUT)
+        except KeyboardInterrupt:
+            # Ctrl-C in a terminal interrupts the client, too, and it has something to say.
+            with suppress(subprocess.TimeoutExpired):
+                client.wait(_LAST_WORDS)
+            raise
+        finally:
+            client.kill()
+            for printer in printers:
+                printer.join()
+
+
 @contextmanager
 def running_server(port: int, *options: str, heard: Callable[[str], object] = show) -> Iterator[None]:
     """Run the echo server: the block is entered once it listens; at its end the server is interrupted and waited for.
@@ -93,17 +122,20 @@ def running_server(port: int, *options: str, heard: Callable[[str], object] = sh
     """
     server = subprocess.Popen(
         [*SERVER, "--port", str(port), *options],
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env=_UNBUFFERED,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
     output = _Output(server, heard)
+    errors = _Printer("server", server.stderr, sys.stderr)
     try:
         output.wait_until_listening()
         yield
     finally:
         in_time = _interrupt(server)
         output.join()
+        errors.join()
     if not in_time:
         raise ProcessFailed(f"the server did not end within {STOP_TIMEOUT:.0f} seconds of being interrupted")
     if server.returncode != 0:
@@ -120,6 +152,23 @@ def _interrupt(server: subprocess.Popen[str]) -> bool:
         server.wait()
         return False
     return True
+
+
+class _Printer(threading.Thread):
+    """Prints what a process prints, each line with a label before it, until the process ends."""
+
+    def __init__(self, label: str, lines: IO[str] | None, to: TextIO) -> None:
+        super().__init__()
+        assert lines is not None
+        self._label = label
+        self._lines = lines
+        self._to = to
+        self.start()
+
+    def run(self) -> None:
+        with self._lines as lines:
+            for line in lines:
+                print(f"{self._label} | {line}", end="", file=self._to, flush=True)
 
 
 class _Output(threading.Thread):

@@ -52,7 +52,7 @@ class TestMain:
         script(monkeypatch, "CLIENT", f"raise SystemExit({status})")
         assert demo.main() == status
         printed = capfd.readouterr()
-        assert ("Every message came back" in printed.out) == (status == 0)
+        assert ("every message came back" in printed.out) == (status == 0)
         assert len(printed.err.splitlines()) == status
 
     def test_for_real(self, tmp_path, monkeypatch):
@@ -61,4 +61,17 @@ class TestMain:
         command = [sys.executable, "-m", "apps.demos.echo"]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
         assert result.returncode == 0, result.stdout + result.stderr
-        assert re.findall(r"client \| (\w+)://", result.stdout) == ["https", "moqt"]
+        assert re.findall(r"client \| connected to (\w+)://", result.stdout) == ["https", "moqt"]
+
+    def test_labels(self, monkeypatch, capfd):
+        """Each line says which program it is from, those of standard error, too."""
+        noise = "import sys; print('this', flush=True); print('that', file=sys.stderr, flush=True)"
+        script(monkeypatch, "SERVER", BLOCKS, noise, LISTENS, WAITS)
+        script(monkeypatch, "CLIENT", noise)
+        assert demo.main() == 0
+        printed = capfd.readouterr()
+        for lines, word in ((printed.out, "this"), (printed.err, "that")):
+            labels = {line.partition("|")[0].strip() for line in lines.splitlines() if line}
+            assert labels == {"echo", "server", "client"} - ({"echo"} if word == "that" else set())
+            assert lines.count(f"server | {word}\n") == 1
+            assert lines.count(f"client | {word}\n") == 2
