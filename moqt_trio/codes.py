@@ -93,6 +93,8 @@ MOQ_LITE = CodeTable()
 
 def describe_session_code(code: int) -> str:
     """Return a session code for a text or a log, with its name where it has one: `0x2 (UNAUTHORIZED)`."""
+    if 400 <= code < 600:
+        return f"{code:#x} (refused with status {code})"
     return f"{code:#x} ({SessionCode(code).name})" if code in _SESSION_CODES else f"{code:#x}"
 
 

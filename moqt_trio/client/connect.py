@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -17,10 +18,18 @@ from ..arguments import want, want_limits
 from ..block import session_block
 from ..certificates import parse_fingerprint
 from ..certificates.pem import read_authorities
-from ..errors import ConnectTimeout, LocalProtocolError, MoqtError, Rejected, SessionClosed, VersionUnsupported
+from ..errors import (
+    ConnectTimeout,
+    LocalProtocolError,
+    MoqtError,
+    Rejected,
+    SessionClosed,
+    VersionUnsupported,
+    printable,
+)
 from ..limits import Limits
 from ..protocol.handshake import protocols
-from ..session.run import run_session, wait_peer_setup
+from ..session.run import carries_path, run_session, wait_peer_setup
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.client import connect_quic
 from ..transport.quic.settings import ClientSettings
@@ -35,6 +44,8 @@ if TYPE_CHECKING:
     from ..transport.quic.connection import QuicConnection
     from ..transport.webtransport.session import WebTransportSession
     from ..wire.dialect import Dialect
+
+logger = logging.getLogger(__name__)
 
 Fingerprints = str | bytes | Collection[str | bytes]
 """SHA-256 digests of certificates: 32 bytes, or hexadecimal text with or without colons; one or several."""
@@ -162,7 +173,8 @@ async def connect(
         VersionUnsupported: The server speaks none of the versions.
         Rejected: The server refused: an unknown path (404), this client (403), another host (421), or its own state
             (500, 503). Over raw QUIC moq-lite-03 and -04 cannot say so before the block is entered: there the session
-            ends with `SessionClosed`, whose code is that number.
+            ends with `SessionClosed`, whose code is that number. These two do not carry the path either: a server with
+            a default route serves that, and the log says so at INFO.
         SessionClosed: The connection was lost on the way.
     """
     want_limits(limits)
@@ -234,6 +246,13 @@ async def _negotiated(connection: Connection, where: SessionUrl, options: Connec
             ) from None
         except SessionClosed as error:
             raise _refusal(error) from None
+        if path not in (None, "/") and not carries_path(session):
+            logger.info(
+                "%s over raw QUIC carries no path: %s does not learn %s, and serves its default route or none",
+                session.version,
+                where.authority,
+                printable(path.partition("?")[0]),
+            )
         yield session
 
 

@@ -242,6 +242,11 @@ def requested_path(session: Session) -> str | None:
 
 
 @trio.lowlevel.enable_ki_protection
+def carries_path(session: Session) -> bool:
+    """Return whether the version tells the server the path of a client over raw QUIC."""
+    return session._negotiated.handshake is not None or session._context.dialect.features.setup == "uni"
+
+
 async def close_without_setup(session: Session) -> None:
     """Wait for the peer's SETUP, in the versions that have one, and close the session if it does not come.
 
