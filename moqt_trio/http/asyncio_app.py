@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,10 @@ async def asyncio_app(app: AsgiApplication) -> AsyncIterator[AsgiApplication]:
         app: An ASGI application that awaits asyncio: FastAPI with a database driver, for example.
     """
     # Imported here, because the import replaces the event loop policy of asyncio.
-    import trio_asyncio
+    with warnings.catch_warnings():
+        # Of Python 3.12 and 3.13, whose child watchers trio-asyncio replaces while they are there.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import trio_asyncio
 
     async with trio_asyncio.open_loop() as loop:
 
