@@ -6,11 +6,13 @@ A figure comes from a `Pair` of processes, a server and a client, or from a func
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import attrs
 
 from .browser import echo_p50, missing
 from .children import child
+from .churn import round_trip_p99
 
 LIBRARY = "bench.library"
 IDLE_SESSIONS = 200
@@ -153,12 +155,23 @@ class Growth:
     title: str
     name: str
     aim: Aim = Aim(ratio=1.5, lower_is_better=True)
+    against: ClassVar[str] = "with a tenth"
 
     def measure(self) -> tuple[float, float]:
         """Return the microseconds of CPU time of the event among few and among many. Raises `ChildFailed`."""
         with child("bench.growth", self.name) as measuring:
             report = measuring.read_report()
             return float(report["few"]), float(report["many"])
+
+
+class Churn(Growth):
+    """A row that compares a round trip beside a client that subscribes and cancels with one that is alone."""
+
+    against = "alone"
+
+    def measure(self) -> tuple[float, float]:
+        """Return the p99 in microseconds, alone and beside it. Raises `ChildFailed`."""
+        return round_trip_p99()
 
 
 AIOQUIC = "aioquic alone"
@@ -195,5 +208,6 @@ GROWTHS = {
         Growth("CPU µs, frame, 1,000 subscriptions", "open-subscriptions"),
         Growth("CPU µs, frame, 1,000 stuck streams", "stuck-streams"),
         Growth("CPU µs, frame, 200 sessions", "idle-sessions"),
+        Churn("round trip p99, µs, beside churn", "churn", Aim(ratio=2.0, lower_is_better=True)),
     )
 }

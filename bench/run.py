@@ -95,7 +95,7 @@ def show_growth(growth: Growth) -> bool:
         return False
     reached = "yes" if growth.aim.reached(many, many / few) else "no"
     show_line(
-        growth.title, "with a tenth", f"{few:,.0f}", f"{many:,.0f}", f"{many / few:.2f}", "", str(growth.aim), reached
+        growth.title, growth.against, f"{few:,.0f}", f"{many:,.0f}", f"{many / few:.2f}", "", str(growth.aim), reached
     )
     return True
 

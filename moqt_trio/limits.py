@@ -73,6 +73,13 @@ class Limits:
     max_requests: int = attrs.field(default=1024, validator=_positive)
     """Announce, fetch, track and probe streams that one peer may hold open at once; further ones are refused. Stops a
     peer from starting tasks without end. Not below `max_streams`, requests find no stream first, and wait for one."""
+    request_rate: float = attrs.field(default=200.0, validator=_positive)
+    """Requests of one peer that begin in a second, in the long run; further ones wait, and hold up the peer's streams.
+    Requests that are answered in full do not count: fetches, and subscriptions that end with their range or track.
+    Stops a peer that subscribes and cancels from taking the time of others."""
+    request_burst: int = attrs.field(default=1000, validator=_positive)
+    """Requests that may begin at once beyond that, after a time without any. A player's start, or a relay's, should
+    fit."""
     max_unknown_groups: int = attrs.field(default=1000, validator=_positive)
     """Group streams for subscriptions that never existed, before the session is closed. A few are in order, as a
     group may arrive after the end of its subscription; stops a peer that sends nothing else."""

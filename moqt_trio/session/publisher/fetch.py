@@ -75,6 +75,7 @@ class FetchServer(GroupServer):
                         await self.wakeup.wait()
                 self.machine.finish()
                 self.stream.finish()
+                self.serving.rate.give_back()
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass
         finally:

@@ -20,6 +20,7 @@ from .announce import AnnounceServer
 from .fetch import FetchServer
 from .probe import ProbeServer
 from .publish import Publication, finish_all
+from .rate import RequestRate
 from .request import RequestServer, RequestStream, ServedSubscription, Serving
 from .scheduler import SendScheduler
 from .subscribe import SubscribeServer
@@ -53,7 +54,8 @@ class Publisher:
     def __init__(self, context: SessionContext) -> None:
         self.origin = Origin()
         self._scheduler = SendScheduler(context.connection)
-        self._serving = Serving(context, self.origin, self._scheduler, Ageing(context), defaultdict(set))
+        self._rate = RequestRate(context)
+        self._serving = Serving(context, self.origin, self._scheduler, Ageing(context), self._rate, defaultdict(set))
         # Requests that arrived before the session was admitted; None from then on.
         self._not_admitted: list[BidiStream] | None = []
 
@@ -79,8 +81,11 @@ class Publisher:
         if self._not_admitted is not None:
             # Its bytes wait in the stream, within the stream's window.
             self._not_admitted.append(stream)
-        else:
+        elif self._rate.tokens > 0 and not self._rate.waiting:
+            self._rate.tokens -= 1
             stream.handler = RequestStream(self._serving.context, stream, self._serve)
+        else:
+            self._rate.hold(stream, self._begin)
 
     def admit(self) -> None:
         """Start serving requests, first those that arrived before."""
@@ -88,6 +93,9 @@ class Publisher:
         self._serving.early_until = trio.current_time() + self._serving.context.limits.track_wait_timeout
         for stream in waiting or ():
             self.stream_opened(stream)
+
+    def _begin(self, stream: BidiStream) -> None:
+        stream.handler = RequestStream(self._serving.context, stream, self._serve)
 
     def _serve(self, stream: BidiStream, machine: StreamMachine) -> ControlStream:
         server = _SERVERS.get(type(machine))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ...transport.stream import BidiStream
     from ..context import SessionContext
     from .ageing import Ageing
+    from .rate import RequestRate
     from .scheduler import SendScheduler
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Serving:
         origin: What is published on the session.
         scheduler: Decides which server may write next on a full link.
         ageing: Has the broadcasts drop what is too old.
+        rate: How many requests begin in a second.
         subscriptions: The subscriptions that are served now, by their publication.
         short_of_streams: Those of them that wait for the peer to allow another stream, in the order of service.
         early_until: Until this time, by Trio's clock, requests wait for broadcasts that are not published yet.
@@ -91,6 +93,7 @@ class Serving:
     origin: Origin
     scheduler: SendScheduler
     ageing: Ageing
+    rate: RequestRate
     subscriptions: dict[PublishedBroadcast, set[ServedSubscription]]
     short_of_streams: OrderedDict[ServedSubscription, None] = attrs.Factory(OrderedDict)
     early_until: float = -math.inf

@@ -215,6 +215,9 @@ class SubscribeServer(GroupServer, StreamOwner):
             pass
         finally:
             self._state = _State.ENDED
+            if cursor.done:
+                # All of the range or of the track was written, whoever ended the subscription first.
+                self.serving.rate.give_back()
             self._track_state.detach(cursor)
             self.serving.scheduler.release(self)
             self.serving.short_of_streams.pop(self, None)

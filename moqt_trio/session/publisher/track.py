@@ -33,4 +33,5 @@ class TrackInfoServer(RequestServer):
         track = found[1]
         info = TrackInfo(priority=track.priority, max_age_ms=round(track.max_age * 1000), timescale=track.timescale)
         self.stream.write(self.machine.reply(info), fin=True)
+        self.serving.rate.give_back()
         self.machine.release()
