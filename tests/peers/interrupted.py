@@ -1,8 +1,8 @@
 """A client or a server that is interrupted (Ctrl-C) within the library, at one place after another.
 
-`interrupted.py client URL FINGERPRINT STEPS` opens one session after another, reads three groups on each, and leaves.
-The first is not interrupted: its calls into the library are counted, from the first group to the end. In the others
-SIGINT arrives at one of as many steps of that count, spread evenly.
+`interrupted.py connect URL FINGERPRINT STEPS`, or `stay_connected` in place of `connect`, opens one session after
+another, reads three groups on each, and leaves. The first is not interrupted: its calls into the library are counted,
+from the first group to the end. In the others SIGINT arrives at one of as many steps of that count, spread evenly.
 
 `interrupted.py server STEPS` runs one server after another, which publishes on its first session until SIGINT arrives,
 each time some calls of the library later.
@@ -58,15 +58,24 @@ def tell(event: str, **values: object) -> None:
     print(json.dumps({"event": event, **values}), flush=True)
 
 
-async def read(url: str, fingerprint: str, trap: Trap) -> None:
-    async with moqt.connect(url, fingerprint=fingerprint) as session:
-        async with session.announcements() as announcements:
-            await anext(announcements)
-        async with session.subscribe("a", "t") as subscription:
+async def read(session: moqt.Session, trap: Trap) -> bool:
+    async with session.announcements() as announcements:
+        await anext(announcements)
+    async with session.subscribe("a", "t") as subscription:
+        await (await anext(subscription)).read_all()
+        trap.set()
+        for _ in range(GROUPS):
             await (await anext(subscription)).read_all()
-            trap.set()
-            for _ in range(GROUPS):
-                await (await anext(subscription)).read_all()
+    return True
+
+
+async def connect(url: str, fingerprint: str, trap: Trap) -> None:
+    async with moqt.connect(url, fingerprint=fingerprint) as session:
+        await read(session, trap)
+
+
+async def stay_connected(url: str, fingerprint: str, trap: Trap) -> None:
+    await moqt.stay_connected(url, lambda session: read(session, trap), fingerprint=fingerprint)
 
 
 async def serve(trap: Trap) -> None:
@@ -109,7 +118,7 @@ def main(role: str, *arguments: str) -> None:
         for step in range(steps):
             run(serve, 1 + step * SERVER_STEP)
         return
-    program = partial(read, *arguments[:2])
+    program = partial(connect if role == "connect" else stay_connected, *arguments[:2])
     calls = run(program, 0)
     for step in range(steps):
         run(program, 1 + step * calls // steps)

@@ -99,15 +99,16 @@ async def test_application_is_not_protected(scheme):
 
 
 @pytest.mark.parametrize("scheme", ["moqt", "https"])
-async def test_client(scheme):
-    """At whatever call of the library Ctrl-C comes, in the application's task or in one of the library's: `connect`
-    raises KeyboardInterrupt, bare and alone, nothing is logged, and the server learns from the client that it left."""
+@pytest.mark.parametrize("how", ["connect", "stay_connected"])
+async def test_client(how, scheme):
+    """At whatever call of the library Ctrl-C comes, in the application's task or in one of the library's: the client
+    gets KeyboardInterrupt, bare and alone, nothing is logged, and the server learns from it that it left."""
     publisher = Publisher()
     async with trio.open_nursery() as nursery:
         router = moqt.Router({"/x": publisher.handle}, default="/x")
         listener = await nursery.start(partial(moqt.serve, router, "localhost", 0))
         url = f"{scheme}://localhost:{listener.port}/x"
-        with Child(PEER, "client", url, listener.fingerprint, str(STEPS)) as client:
+        with Child(PEER, how, url, listener.fingerprint, str(STEPS)) as client:
             ended = [await wait_event(client, "ended") for _ in range(1 + STEPS)]
             assert await trio.to_thread.run_sync(client.wait_ended) == 0
             assert client.errors == []
