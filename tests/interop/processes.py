@@ -155,6 +155,14 @@ class Child:
         return self.wait_ended(STOP_TIMEOUT)
 
 
+_OTHER_PROGRAM = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def other_program(program: str, *arguments: str) -> Child:
+    """Starts a program that is not this interpreter, as a child."""
+    return Child("-c", _OTHER_PROGRAM, program, *arguments)
+
+
 @contextmanager
 def shows_output_of(child: Child) -> Iterator[None]:
     """Adds the output of a longer-lived process to an exception of the block."""

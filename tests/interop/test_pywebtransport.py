@@ -24,7 +24,7 @@ from moqt_trio.certificates.pem import certificate_to_pem, key_to_pem
 from moqt_trio.errors import HandshakeFailed, SessionClosed
 from moqt_trio.limits import Limits
 from moqt_trio.transport.webtransport.client import open_webtransport
-from tests.interop.processes import PEERS, Child, shows_output_of
+from tests.interop.processes import PEERS, Child, other_program, shows_output_of
 from tests.interop.test_moq_rs_echo import start_echo_server
 from tests.transport.awaiting import accept_uni, receive_datagram, send_all
 from tests.transport.webtransport.serving import connected, read_all, session_to
@@ -36,13 +36,12 @@ PYTHON = Path(sys.prefix) / "peers" / ("Scripts/python.exe" if os.name == "nt" e
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="pywebtransport is not installed: run `make peers`")
 
-_OTHER_PYTHON = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
 MEGABYTE = 1 << 20
 
 
 def peer(script: str, *arguments: str) -> Child:
     """Starts a script with the peer's interpreter."""
-    return Child("-c", _OTHER_PYTHON, str(PYTHON), str(PEERS / script), *arguments)
+    return other_program(str(PYTHON), str(PEERS / script), *arguments)
 
 
 def client_of(port: int, path: str, task: str, *protocols: str) -> Child:

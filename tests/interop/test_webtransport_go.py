@@ -19,7 +19,7 @@ from moqt_trio.certificates import development_certificate
 from moqt_trio.certificates.pem import certificate_to_pem, key_to_pem
 from moqt_trio.errors import StreamReset
 from tests.browser.server import echo_bidi, echo_datagrams, echo_uni
-from tests.interop.processes import PEERS, Child
+from tests.interop.processes import PEERS, Child, other_program
 from tests.transport.awaiting import accept_bidi, accept_uni, receive_datagram, send_all
 from tests.transport.webtransport.serving import read_all, serving, session_to
 
@@ -35,7 +35,6 @@ GO = shutil.which("go")
 
 pytestmark = pytest.mark.skipif(GO is None, reason="there is no Go here: install Go 1.26 or later")
 
-_OTHER_PROGRAM = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
 BUILD_TIMEOUT = 300.0
 STREAMS = 40
 """Streams of each kind that each side resets; as in the Go program."""
@@ -52,10 +51,6 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     binary = tmp_path_factory.mktemp("webtransport_go") / "webtransport_go"
     subprocess.run([GO, "build", "-o", binary, "."], cwd=PEERS / "webtransport_go", timeout=BUILD_TIMEOUT, check=True)
     return str(binary)
-
-
-def start(program: str, *arguments: str) -> Child:
-    return Child("-c", _OTHER_PROGRAM, program, *arguments)
 
 
 async def wait_event(process: Child, name: str) -> dict[str, object]:
@@ -126,7 +121,7 @@ class TestAsClient:
 
         with trio.fail_after(30):
             async with serving(on_session) as served:
-                with start(program, "client", f"https://127.0.0.1:{served.port}/echo", "echo") as client:
+                with other_program(program, "client", f"https://127.0.0.1:{served.port}/echo", "echo") as client:
                     for size in (0, 1, 5000, 1 << 20):
                         assert await wait_event(client, "bidi") == {"event": "bidi", "size": size, "same": True}
                         assert await wait_event(client, "uni") == {"event": "uni", "size": size, "same": True}
@@ -148,7 +143,7 @@ class TestAsClient:
 
         with trio.fail_after(30):
             async with serving(on_session) as served:
-                with start(program, "client", f"https://127.0.0.1:{served.port}/resets", "resets") as client:
+                with other_program(program, "client", f"https://127.0.0.1:{served.port}/resets", "resets") as client:
                     theirs = await wait_event(client, "resets")
                     finished.set()
                     await wait_event(client, "closed")
@@ -168,7 +163,7 @@ def their_server(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     ):
         files.append(directory / name)
         files[-1].write_bytes(pem)
-    with start(program, "server", *map(str, files)) as process:
+    with other_program(program, "server", *map(str, files)) as process:
         yield process, process.wait_event("listening")["port"]
 
 

@@ -144,6 +144,34 @@ class TestReceiving:
         """The reliable size 0 is RESET_STREAM."""
         assert arrive(pair, stream_frame(b"ab"), reset_at(9, 0)) == [data(b"ab"), was_reset(2)]
 
+    @pytest.mark.parametrize("seed", range(50))
+    def test_any_order(self, pair, seed):
+        """Whatever the order, with repeats: the first bytes come in order, as far as the least size; then one reset."""
+        random = Random(seed)
+        content = bytes(random.randrange(256) for _ in range(40))
+        sizes = sorted((random.randrange(41) for _ in range(random.randrange(1, 4))), reverse=True)
+        frames = [reset_at(40, size) for size in sizes]
+        start = 0
+        while start < 40:
+            end = min(40, start + random.randrange(1, 12))
+            frames.append(stream_frame(content[start:end], start, fin=end == 40 and random.random() < 0.5))
+            start = end
+        # The least size always arrives, and all bytes below it; of the others, some are lost.
+        kept = [each for each in frames if each == frames[len(sizes) - 1] or random.random() < 0.8]
+        kept += [stream_frame(content[: sizes[-1]])] * bool(sizes[-1]) + random.choices(frames, k=5)
+        random.shuffle(kept)
+        *calls, last = arrive(pair, *kept)
+        arrived = b"".join(call[2] for call in calls)
+        assert all(call[0] == "data" for call in calls)
+        assert content.startswith(arrived)
+        if last[0] == "reset":
+            assert len(arrived) >= sizes[-1]
+            assert last[3] <= len(arrived) - sizes[-1]
+        else:
+            # All of the stream, FIN included, was there before any reset: that is an end, too.
+            assert (arrived + last[2], last[3]) == (content, True)
+        assert not quic_of(pair.server)._streams
+
     def test_credit(self, pair):
         """The final size counts against the connection's credit at once, and comes back with the reset."""
         server = quic_of(pair.server)
