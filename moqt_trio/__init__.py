@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from .session.session import Session, SessionStatistics
     from .session.subscriber.announce import Announcement, Announcements
     from .session.subscriber.fetch import FetchReader
+    from .session.subscriber.forward import forward
     from .session.subscriber.group import GroupReader
     from .session.subscriber.group_queue import DroppedGroups, SubscriptionStatistics
     from .session.subscriber.probe import Probe, ProbeReport
@@ -135,6 +136,7 @@ __all__ = [
     "asyncio_app",
     "connect",
     "development_certificate",
+    "forward",
     "parse_fingerprint",
     "serve",
     "stay_connected",
@@ -167,6 +169,7 @@ _HOMES = {
     "session.session": "Session SessionStatistics",
     "session.subscriber.announce": "Announcement Announcements",
     "session.subscriber.fetch": "FetchReader",
+    "session.subscriber.forward": "forward",
     "session.subscriber.group": "GroupReader",
     "session.subscriber.group_queue": "DroppedGroups SubscriptionStatistics",
     "session.subscriber.probe": "Probe ProbeReport",

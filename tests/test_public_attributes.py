@@ -38,7 +38,7 @@ MEMBERS = {
     "GroupWriter": "finish reset send send_nowait sequence",
     "HandshakeFailed": "",
     "LimitExceeded": "code limit scope value",
-    "Listener": "aclose addresses fingerprint host port statistics urls",
+    "Listener": "aclose addresses fingerprint host port sessions statistics urls",
     "ListenerStatistics": (
         "connections connections_accepted displaced half_open refused retried "
         "sessions sessions_accepted sessions_rejected"
@@ -58,7 +58,7 @@ MEMBERS = {
     "Router": "default find paths",
     "Session": (
         "aclose announcements close closed fetch goaway limits peer probe publish statistics subscribe "
-        "transport version wait_closed wait_goaway"
+        "transport version wait_announced wait_closed wait_goaway"
     ),
     "SessionClosed": "by_peer local_code reason remote_code",
     "SessionRequest": "accept answered authority origin path peer query reject transport version",

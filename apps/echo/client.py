@@ -11,15 +11,14 @@ import signal
 import sys
 from collections.abc import AsyncGenerator
 from functools import partial
-from urllib.parse import urlsplit
 
 import trio
 
 import moqt_trio as moqt
 
-from .errors import EchoFailed, UsageError, describe, first_of
+from .errors import EchoFailed, UsageError, explain_exchange, first_of
 from .messages import read_messages
-from .names import MAX_AGE, PREFIX, ROUTE, TRACK
+from .names import MAX_AGE, PREFIX, TRACK
 from .options import parse_client_options, trusted_fingerprints
 from .run import EchoRun, print_any_text
 from .signals import raise_interrupt
@@ -95,12 +94,9 @@ class EchoExchange:
 
     async def run(self) -> None:
         """Announce the broadcast, find its echo, subscribe to it, and exchange messages until no more will come."""
-        async with (
-            self._session.publish(PREFIX, self._broadcast),
-            self._session.announcements(PREFIX) as announcements,
-        ):
+        async with self._session.publish(PREFIX, self._broadcast):
             with trio.move_on_after(self._timeout) as waiting:
-                await find_echo(announcements)
+                await self._session.wait_announced(PREFIX)
                 # What is sent before the server has subscribed may not be echoed.
                 await self._text.wait_subscribed()
             if waiting.cancelled_caught:
@@ -174,15 +170,6 @@ class EchoExchange:
             self._scope.deadline = math.inf
 
 
-async def find_echo(announcements: moqt.Announcements) -> None:
-    """Return once the server announces the echo."""
-    wanted = moqt.BroadcastPath.parse(PREFIX)
-    async for announcement in announcements:
-        if announcement.active and announcement.path == wanted:
-            return
-    raise EchoFailed(f"the server announces no echo of {PREFIX!r}; is this the echo server?")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the client and return its exit code; see `--help`."""
     run = EchoRun(parse_client_options(arguments))
@@ -192,24 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
         trio.run(run_client, run, read_messages(run.options))
     except* (UsageError, EchoFailed, KeyboardInterrupt, moqt.MoqtError, OSError) as group:
         failure = first_of(group)
-    return run.report(failure, partial(explain, url=run.options.url))
-
-
-def explain(error: BaseException, url: str) -> str:
-    """Return one line that says what happened and what to do."""
-    if isinstance(error, moqt.CertificateInvalid):
-        return f"{error}; name it with --fingerprint HEX (the server prints it), or its authority with --cafile FILE"
-    if isinstance(error, moqt.Rejected) and error.status == 404:
-        return f"the server has no path {urlsplit(url).path!r}; the echo service is at {ROUTE!r}"
-    if isinstance(error, moqt.HandshakeFailed | moqt.ConnectTimeout):
-        hint = f"{error}; is the server running? Start it with: python -m apps.echo.server"
-        if isinstance(error, moqt.ConnectTimeout):
-            # The in-band handshake has several forms: a server that knows only another one says nothing.
-            hint += ". gomoqt's server of early 2025 answers only --version gomoqt-develop"
-        return hint
-    if isinstance(error, moqt.SessionClosed) and not error.by_peer and error.local_code is None:
-        return f"the connection to the server was lost: {error.reason}"
-    return describe(error)
+    return run.report(failure, partial(explain_exchange, url=run.options.url))
 
 
 if __name__ == "__main__":

@@ -97,34 +97,13 @@ class BroadcastEcho:
                 properties = await subscription.track_properties()
                 timescale = properties.timescale if properties else 1000
                 broadcast = moqt.Broadcast()
-                self._text = text = broadcast.track(TRACK, delivery="reliable", max_age=60.0, timescale=timescale)
+                self._text = broadcast.track(TRACK, delivery="reliable", max_age=60.0, timescale=timescale)
                 async with self._session.publish(self.path, broadcast):
-                    async with trio.open_nursery() as nursery:
-                        async for group in subscription:
-                            # Until the client subscribes to the echo, its messages wait in its send window.
-                            await text.wait_subscribed()
-                            # Opened here, so that groups appear in the order of their arrival; copied in a task, so
-                            # that a group that stays open does not delay the next one.
-                            nursery.start_soon(echo_group, group, text.open_group(group.sequence))
-                    text.finish()
-        except* (moqt.NotFound, moqt.StreamReset, moqt.SessionClosed) as group:
-            logger.info("echo of %s ended: %s", self.path, first_of(group))
+                    await moqt.forward(subscription, self._text)
+        except (moqt.NotFound, moqt.StreamReset, moqt.SessionClosed) as error:
+            logger.info("echo of %s ended: %s", self.path, error)
         finally:
             self._text = None
-
-
-async def echo_group(group: moqt.GroupReader, copy: moqt.GroupWriter) -> None:
-    """Send the frames of a group back in order, and end the copy as the group ends: finished or reset."""
-    try:
-        async with copy:
-            try:
-                async for frame in group:
-                    await copy.send(frame, frame.timestamp)
-            except moqt.StreamReset as error:
-                copy.reset(error.code)
-                raise
-    except (moqt.StreamReset, moqt.SessionClosed, trio.ClosedResourceError) as error:
-        logger.info("group %d was not echoed to its end: %s", group.sequence, error)
 
 
 async def serve(options: Options) -> None:

@@ -23,7 +23,8 @@ class Backoff:
     was restarted do not reconnect at the same moment.
 
     Attributes:
-        retries: How many times in a row a lost session or a failed attempt is followed by another attempt.
+        retries: How many times in a row a lost session or a failed attempt is followed by another attempt; None for no
+            bound.
         initial: Seconds before the first of them.
         factor: By how much each delay is longer than the one before.
         maximum: Seconds that no delay exceeds.
@@ -31,7 +32,7 @@ class Backoff:
         random: Returns a number from 0 to 1; a test gives its own.
     """
 
-    retries: int = attrs.field(default=8)
+    retries: int | None = attrs.field(default=8)
     initial: float = attrs.field(default=0.25)
     factor: float = attrs.field(default=2.0)
     maximum: float = attrs.field(default=30.0)
@@ -39,8 +40,8 @@ class Backoff:
     random: Callable[[], float] = attrs.field(default=_random, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.retries < 0:
-            raise ValueError(f"Backoff.retries is a number from 0 on, not {self.retries}")
+        if self.retries is not None and self.retries < 0:
+            raise ValueError(f"Backoff.retries is a number from 0 on, or None for no bound, not {self.retries}")
         if not 0 < self.initial <= self.maximum:
             raise ValueError(f"Backoff.initial is above 0 and at most Backoff.maximum, not {self.initial!r}")
         if not 1 <= self.factor <= 100:

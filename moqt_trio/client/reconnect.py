@@ -72,6 +72,7 @@ async def stay_connected(
     max_redirects: int = 3,
     redirect_networks: Collection[str] = (),
     retry: Backoff | None = _DEFAULT_BACKOFF,
+    retry_first: bool = False,
     versions: Sequence[str] | None = None,
     fingerprint: Fingerprints | None = None,
     cafile: str | None = None,
@@ -97,9 +98,10 @@ async def stay_connected(
     - An exception of a handler cancels everything and is raised as it is, except when it only reports the end of the
       session: `SessionClosed` on one that was lost, and `SessionClosed`, `StreamReset` or `GoingAway` on one that the
       server had asked to end.
-    - The first session's failure to open is raised at once. Later ones are retried while another attempt may succeed:
-      no answer, no server, a status of 500 and above, a lost connection. A refusal (status 4xx), an untrusted
-      certificate and a missing version are raised. So is the last error when the retries are used up.
+    - The first session's failure to open is raised at once, unless `retry_first` asks otherwise. Later ones are retried
+      while another attempt may succeed: no answer, no server, a status of 500 and above, a lost connection. A refusal
+      (status 4xx), an untrusted certificate and a missing version are raised. So is the last error when the retries are
+      used up.
     - When no next session can be opened, the handler has `Limits.drain_timeout` before the error is raised.
 
     A GOAWAY without a URI leads to the same URL again. One with a URI is followed if it is a whole `https:` or `moqt:`
@@ -123,6 +125,8 @@ async def stay_connected(
         redirect_networks: Networks to which a redirect to another authority may lead, such as `["10.0.0.0/8"]`.
         retry: The delays, and how many attempts may follow each other until a session lasts for `Limits.settle_time`;
             None makes no second attempt: a lost session and a redirect target that does not answer end the call.
+            `Backoff(retries=None)` goes on for ever.
+        retry_first: True retries the first session likewise: the server may be started after its clients.
         versions: As for `connect`, and so the arguments that follow.
 
     Returns:
@@ -131,7 +135,7 @@ async def stay_connected(
     Raises:
         RedirectRefused: A GOAWAY leads to a URL that this client does not follow, or there were too many in a row.
         SessionClosed: A session was lost, and no retries are left or they would not help.
-        ConnectError: No next session was opened.
+        ConnectError: The first session was not opened, or no next one.
         Rejected: A server refused.
         ValueError: As for `connect`, or a value of the redirects is out of range.
         TypeError: An argument is of a wrong type, such as a handler that is not async; or `redirect` is an async
@@ -157,7 +161,7 @@ async def stay_connected(
         return open_session(where, attrs.evolve(options, verify=True), choose=choose)
 
     loop = ReconnectLoop(open_candidate, handler, redirects=redirects, retry=retry, limits=options.limits)
-    return await loop.run(Candidate(url))
+    return await loop.run(Candidate(url), retry_first=retry_first)
 
 
 _FINAL_CODES = frozenset(
@@ -272,10 +276,18 @@ class ReconnectLoop(Generic[T]):
         self._results: list[T] = []
         self._search = trio.CancelScope()
 
-    async def run(self, candidate: Candidate) -> T:
-        """Run one session after another until a handler's return ends it."""
+    async def run(self, candidate: Candidate, *, retry_first: bool = False) -> T:
+        """Run one session after another until a handler's return ends it.
+
+        Args:
+            candidate: Where to open the first one.
+            retry_first: True tries that again as often as later ones.
+        """
         async with open_unwrapping_nursery() as nursery:
-            attempt: _Attempt = await nursery.start(self._run_attempt, candidate)
+            if retry_first:
+                attempt = await self._open_one_of(nursery, [candidate], None)
+            else:
+                attempt = await nursery.start(self._run_attempt, candidate)
             await attempt.decided.wait()
             while not self._results:
                 following: _Attempt | None = None
@@ -374,6 +386,21 @@ class ReconnectLoop(Generic[T]):
             assert previous.reason is not None
             error = previous.reason.error
         # When the redirect target does not answer, the previous URL is tried in turn.
+        return await self._open_one_of(nursery, candidates, error)
+
+    async def _open_one_of(
+        self, nursery: trio.Nursery, candidates: list[Candidate], error: MoqtError | None
+    ) -> _Attempt:
+        """Try candidates in turn until a session is open, and start its handler.
+
+        Args:
+            nursery: Owns the attempt.
+            candidates: Where to try.
+            error: The failure before the first attempt, which is followed by a delay; None to begin at once.
+
+        Raises:
+            MoqtError: No attempt is to follow.
+        """
         for candidate in cycle(candidates):
             if error is not None:
                 await self._pause(error, candidate)
@@ -388,9 +415,10 @@ class ReconnectLoop(Generic[T]):
     async def _pause(self, error: MoqtError, candidate: Candidate) -> None:
         """Wait before the attempt that follows a failure; raise the failure when no attempt is to follow."""
         self._failures += 1
-        if not is_temporary(error) or self._retry is None or self._failures > self._retry.retries:
+        retry = self._retry
+        if not is_temporary(error) or retry is None or (retry.retries is not None and self._failures > retry.retries):
             raise error
-        seconds = self._retry.delay(self._failures - 1)
+        seconds = retry.delay(self._failures - 1)
         url = without_query(candidate.url)
         logger.info("trying %s in %.2f s, attempt %d: %s", url, seconds, self._failures, printable(str(error)))
         await trio.sleep(seconds)

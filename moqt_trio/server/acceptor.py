@@ -106,7 +106,7 @@ class Acceptor:
         router: As above.
         admission: As above.
         web: Answers ordinary HTTP/3 requests; None answers them with 404.
-        sessions: The sessions that run now.
+        sessions: The sessions that run now, in the order in which they were accepted.
         accepted: How many sessions were accepted so far.
         rejected: How many requests were refused so far.
         draining: Set once new sessions are refused.
@@ -115,7 +115,7 @@ class Acceptor:
     def __init__(self, router: Router, offered: tuple[Dialect, ...], limits: Limits, admission: Admission) -> None:
         self.router = router
         self.web: WebApplication | None = None
-        self.sessions: set[Session] = set()
+        self.sessions: dict[Session, None] = {}
         self.accepted = 0
         self.rejected = 0
         self.draining = trio.Event()
@@ -145,14 +145,14 @@ class Acceptor:
     def _counted(self, session: Session) -> Iterator[None]:
         """Keep a session among those of the listener for as long as the block lasts."""
         self.accepted += 1
-        self.sessions.add(session)
+        self.sessions[session] = None
         if self.draining.is_set():
             # It was requested before the drain began, and accepted afterwards: the others were asked already.
             start_draining(session)
         try:
             yield
         finally:
-            self.sessions.discard(session)
+            del self.sessions[session]
             self._notify_end()
 
     # -- one connection ------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..certificates import Certificate
     from ..http.asgi import AsgiApplication, HttpConfig
     from ..http.server import HttpServer
+    from ..session.session import Session
 
 _PORT_TRIES = 16
 """Attempts to find a port that is free on UDP and on TCP. A free TCP port is rarely taken on UDP: this many failures in
@@ -101,6 +102,11 @@ class Listener:
     def fingerprint(self) -> str:
         """The SHA-256 of the certificate that is shown now, in hexadecimal."""
         return self._server.identity.current().fingerprint.hex()
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that run now, the oldest first: who is connected, by `Session.peer`, and how."""
+        return tuple(self._server.acceptor.sessions)
 
     def statistics(self) -> ListenerStatistics:
         """Return the listener's numbers."""

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from ..arguments import want, want_number, want_seconds
-from ..errors import LocalProtocolError
+from ..errors import LocalProtocolError, NotFound
 from ..model.broadcast import Broadcast
 from ..model.origin import PublishedBroadcast
 from ..model.track_state import AGE_BOUND, MAX_SEQUENCE
 from ..protocol.paths import path_local
 from ..tasks import defer_interrupts
 from .publisher.publisher import Publisher
-from .subscriber.announce import Announcements
+from .subscriber.announce import Announcement, Announcements
 from .subscriber.fetch import FetchReader
 from .subscriber.probe import Probe
 from .subscriber.subscribe import SubscribeOptions, Subscription
@@ -137,6 +137,29 @@ class Session:
             GoingAway: On entering: the peer has sent GOAWAY.
         """
         return Announcements(self._context, self._checked_path(prefix))
+
+    async def wait_announced(self, path: str | BroadcastPath) -> Announcement:
+        """Wait until the peer announces a broadcast, and return its announcement; at once when it is announced already.
+
+        Args:
+            path: The broadcast's whole path.
+
+        Raises:
+            ValueError: The path is empty or not a path.
+            NotFound: The peer has ended its list of announcements without the broadcast.
+            StreamReset: The peer refused or reset the list.
+            RemoteProtocolError: The peer broke the protocol on the list's stream.
+            SessionClosed: The session ended.
+            GoingAway: The peer has sent GOAWAY.
+        """
+        wanted = self._checked_path(path)
+        if not wanted.parts:
+            raise ValueError("a broadcast has a path of at least one part")
+        async with self.announcements(wanted) as announcements:
+            async for announcement in announcements:
+                if announcement.active and announcement.path == wanted:
+                    return announcement
+        raise NotFound(str(wanted), "", "the peer ended its announcements")
 
     def subscribe(
         self,

@@ -89,8 +89,10 @@ class Network:
             self.closed.append((self.now(), target.url))
 
 
-async def connected(network, handler, *, retry=STEADY, policy=lambda redirect: True, max_redirects=3, limits=None):
+async def connected(
+    network, handler, *, retry=STEADY, retry_first=False, policy=lambda redirect: True, max_redirects=3, limits=None
+):
     """What `stay_connected` does, on this network."""
     redirects = RedirectChain(A, policy=policy, max_redirects=max_redirects)
     loop = ReconnectLoop(network.open, handler, redirects=redirects, retry=retry, limits=limits or moqt.Limits())
-    return await loop.run(Candidate(A))
+    return await loop.run(Candidate(A), retry_first=retry_first)

@@ -37,6 +37,52 @@ class TestLosing:
         assert caught.value is error
         assert network.attempts == [(0.0, A)]
 
+    async def test_the_first_session_when_asked(self, autojump_clock):
+        """With `retry_first` a server that is started after its client is found, after the delays of later sessions."""
+
+        async def handler(session: moqt.Session) -> str:
+            return "found"
+
+        network = Network({A: [NO_SERVER, moqt.Rejected(503), moqt.ConnectTimeout("late"), stay]})
+        assert await connected(network, handler, retry_first=True) == "found"
+        assert [at for at, _ in network.attempts] == [0.0, 1.0, 3.0, 7.0]
+
+    @pytest.mark.parametrize("error", [moqt.Rejected(404), moqt.CertificateInvalid("x"), moqt.VersionUnsupported("x")])
+    async def test_the_first_session_is_refused(self, autojump_clock, error):
+        """A refusal is raised all the same: the next attempt would get it, too."""
+        network = Network({A: [NO_SERVER, error]})
+        with pytest.raises(type(error)):
+            await connected(network, stay, retry_first=True)
+        assert len(network.attempts) == 2
+
+    async def test_the_first_session_never_comes(self, autojump_clock):
+        """When the retries are used up, the last failure is raised; without retries the first one is."""
+        network = Network({A: [NO_SERVER]})
+        with pytest.raises(moqt.HandshakeFailed):
+            await connected(network, stay, retry_first=True)
+        assert [at for at, _ in network.attempts] == [0.0, 1.0, 3.0, 7.0, 12.0]
+        network = Network({A: [NO_SERVER]})
+        with pytest.raises(moqt.HandshakeFailed):
+            await connected(network, stay, retry=None, retry_first=True)
+        assert len(network.attempts) == 1
+
+    @pytest.mark.parametrize("first", [True, False])
+    async def test_for_ever(self, autojump_clock, first):
+        """Without a bound the attempts go on, for the first session and for later ones."""
+
+        async def handler(session: moqt.Session) -> str | None:
+            if len(network.attempts) > 1000:
+                return "found"
+            await session.wait_closed()
+            return None
+
+        plan = [NO_SERVER] * 1000 if first else [closes(), *[NO_SERVER] * 1000]
+        network = Network({A: [*plan, stay]})
+        retry = moqt.Backoff(retries=None, initial=1.0, maximum=60.0, jitter=0.0)
+        assert await connected(network, handler, retry=retry, retry_first=first) == "found"
+        assert len(network.attempts) == len(plan) + 1
+        assert network.now() > 60 * 990
+
     async def test_backoff(self, autojump_clock):
         """A lost session is followed by attempts at growing intervals up to a bound; then the last error is raised."""
         network = Network({A: [closes(after=0.5), NO_SERVER]})
