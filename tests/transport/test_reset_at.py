@@ -62,17 +62,20 @@ def reset(final: int, code: int = CODE) -> bytes:
     return frame(0x04, FIRST, code, final)
 
 
+def context_of(quic: QuicConnection, now: float) -> QuicReceiveContext:
+    """Return the context of a packet that a connection reads."""
+    return QuicReceiveContext(
+        epoch=Epoch.ONE_RTT, host_cid=quic.host_cid, network_path=quic._network_paths[0], quic_logger_frames=None,
+        time=now, version=quic._version,
+    )  # fmt: skip
+
+
 def arrive(pair: Pair, *frames: bytes) -> list[tuple[object, ...]]:
     """Let the server read the payloads of packets, one after the other; return what its streams were called with."""
     server = quic_of(pair.server)
-    path = server._network_paths[0]
     del pair.server_handler.calls[:]
     for payload in frames:
-        context = QuicReceiveContext(
-            epoch=Epoch.ONE_RTT, host_cid=server.host_cid, network_path=path, quic_logger_frames=None, time=pair.now,
-            version=server._version,
-        )  # fmt: skip
-        server._payload_received(context, payload)
+        server._payload_received(context_of(server, pair.now), payload)
         pair.server.deliver_events()
     return [call for call in pair.server_handler.calls if call[0] in ("data", "reset")]
 
@@ -233,6 +236,11 @@ class TestSending:
         pair.client.stream_keep_prefix(stream, len(PREFIX))
         return stream
 
+    def read(self, pair: Pair, payload: bytes) -> None:
+        """Lets the client read the payload of a packet."""
+        quic = quic_of(pair.client)
+        quic._payload_received(context_of(quic, pair.now), payload)
+
     def send(self, pair: Pair) -> list[bytes]:
         """Returns the packets that the client sends now."""
         return [packet for packet, _ in pair.client.datagrams_to_send(pair.now)]
@@ -272,10 +280,11 @@ class TestSending:
         assert self.arrived(pair, stream) == (PREFIX, [("reset", stream, CODE, 0)])
         self.settled(pair, stream)
 
-    def test_after_fin(self, pair):
-        """A reset after FIN is one, and the prefix arrives."""
+    @pytest.mark.parametrize("written", [b"", b"d" * 3000])
+    def test_after_fin(self, pair, written):
+        """A reset after FIN is one, and the prefix arrives without FIN."""
         stream = self.open(pair)
-        pair.client.stream_write(stream, b"d" * 3000, True)
+        pair.client.stream_write(stream, written, True)
         pair.client.stream_reset(stream, CODE)
         pair.run()
         assert self.arrived(pair, stream) == (PREFIX, [("reset", stream, CODE, 0)])
@@ -359,6 +368,19 @@ class TestSending:
         assert self.arrived(pair, third) == (PREFIX, [("reset", third, CODE, 0)])
         self.settled(pair, third)
 
+    def test_without_credit_for_the_stream(self, pair):
+        """The same goes for the credit of the stream: the prefix arrives in parts, as far as it reaches."""
+        quic_of(pair.client)._remote_max_stream_data_uni = 2
+        stream = self.open(pair)
+        pair.client.stream_write(stream, b"d" * 800, False)
+        pair.client.stream_reset(stream, CODE)
+        pair.run()
+        assert self.arrived(pair, stream) == (PREFIX[:2], [])
+        self.read(pair, frame(0x11, stream, 400))
+        pair.run()
+        assert self.arrived(pair, stream) == (PREFIX, [("reset", stream, CODE, 0)])
+        self.settled(pair, stream)
+
     def test_stopped_without_credit(self, pair):
         """STOP_SENDING is answered although the prefix has no credit, and ends the waiting of a reset."""
         first = self.open(pair)
@@ -369,13 +391,8 @@ class TestSending:
         waiting = self.open(pair, unidirectional=False)
         pair.client.stream_reset(waiting, CODE)
         untouched = self.open(pair, unidirectional=False)
-        client = quic_of(pair.client)
-        context = QuicReceiveContext(
-            epoch=Epoch.ONE_RTT, host_cid=client.host_cid, network_path=client._network_paths[0],
-            quic_logger_frames=None, time=pair.now, version=client._version,
-        )  # fmt: skip
         for stream in (waiting, untouched):
-            client._payload_received(context, frame(0x05, stream, 9))
+            self.read(pair, frame(0x05, stream, 9))
         pair.client.deliver_events()
         pair.run()
         assert self.arrived(pair, waiting) == (b"", [("reset", waiting, CODE, 0)])
