@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 
@@ -292,7 +293,7 @@ async def test_a_listeners_representation():
 )
 def test_statistics_are_frozen_and_documented(kind):
     """Each field of each statistics value is a line of its docstring, and none can be assigned to."""
-    documented = re.findall(r"^        (\w+): \S.*\S", kind.__doc__, re.MULTILINE)
+    documented = re.findall(r"^    (\w+): \S.*\S", inspect.cleandoc(kind.__doc__), re.MULTILINE)
     fields = [field.name for field in attrs.fields(kind)]
     assert documented == fields
     values = dict.fromkeys(fields, 0)
