@@ -7,8 +7,10 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 import moqt_trio as moqt
+from tests.api.staged import subscribed
 from tests.api.test_blame import AppError, listening, records
 from tests.http.serving import CERTIFICATE
 
@@ -141,8 +143,34 @@ async def test_one_line(scheme, server, leave, caplog):
     lines = records(caplog, logging.INFO)
     assert [(line.levelno, line.exc_info) for line in lines] == [(logging.INFO, None)] * CLIENTS, caplog.text
     assert all(" ended after " in line.getMessage() for line in lines)
-    if "much" not in leave:
+    if "later" not in leave:
         assert {type(error) for error in seen} <= {moqt.SessionClosed}
+
+
+@pytest.mark.parametrize("after", [0.0, 0.09, 0.2])
+async def test_a_reset_and_the_end_of_the_session(after, autojump_clock):
+    """A reader of a stream that was reset gets the end of the session, if that follows within a tenth of a second."""
+    async with (
+        subscribed(delivery="reliable") as (_, server, track, subscription),
+        trio.open_nursery() as nursery,
+    ):
+        group = track.open_group()
+        await group.send(b"x")
+        reader = await subscription.receive()
+        await reader.receive()
+        began = trio.current_time()
+
+        async def read():
+            with pytest.raises(moqt.SessionClosed if after < 0.1 else moqt.StreamReset):
+                await reader.receive()
+            assert trio.current_time() - began == pytest.approx(min(after, 0.1), abs=1e-3)
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        group.reset(moqt.StreamCode.CANCELLED)
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(after)
+        server.close()
 
 
 async def test_leaving_before_a_subscription(caplog):
