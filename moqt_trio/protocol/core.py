@@ -159,6 +159,7 @@ class SessionCore:
         setup: Setup | None = None,
         path_on_wire: bool = False,
         hop_id: int = 0,
+        frames_apart: bool = False,
     ) -> None:
         """Make the core of a session that is just starting.
 
@@ -169,6 +170,7 @@ class SessionCore:
             setup: What this side can do. Its hop id is that of the session when it has none of its own.
             path_on_wire: True where a client's SETUP may carry the request path: on raw QUIC, without a URI.
             hop_id: This side's hop id, by which it recognises its own announcements coming back; 0 for none.
+            frames_apart: True for a caller that reads the frames of groups itself; see `GroupReceiver`.
 
         Raises:
             LocalProtocolError: The setup has a path or a role that this side may not send.
@@ -183,6 +185,7 @@ class SessionCore:
             limits=limits if limits is not None else Limits(),
             path_on_wire=path_on_wire,
             hop_id=hop_id,
+            frames_apart=frames_apart,
         )
 
     def __repr__(self) -> str:

@@ -70,12 +70,16 @@ class FetchRequester(StreamMachine):
     """We fetch one group of the peer's. Our half stays open until the reply is complete: a FIN would cancel.
 
     Events: `FramesReceived`, then `RequestFinished` or `RequestRefused`.
+
+    Attributes:
+        frames: Reads the frames. Bytes may be fed to it directly, which gives the frames without an event; after its
+            exception, call `release`.
     """
 
     def __init__(self, session: SessionState, request: Fetch) -> None:
         self.opening = session.dialect.stream_type(StreamKind.FETCH) + session.dialect.encode(request)
         self._dialect = session.dialect
-        self._frames = session.dialect.frame_decoder(session.limits)
+        self.frames = session.dialect.frame_decoder(session.limits)
 
     def update(self, priority: int) -> bytes:
         """Return FETCH_UPDATE; b"" once the reply is complete.
@@ -90,13 +94,13 @@ class FetchRequester(StreamMachine):
         frames: list[Frame] = []
         sizes: list[int] = []
         try:
-            self._frames.feed_untrusted(data, frames, sizes)
+            self.frames.feed_untrusted(data, frames, sizes)
         finally:
             if frames:
                 events.append(FramesReceived(frames, sizes))
         if fin:
             self._closed = True
-            if self._frames.pending_bytes:
+            if self.frames.pending_bytes:
                 raise Malformed("FIN inside a frame", code=StreamCode.MALFORMED_TRACK, scope="stream")
             events.append(RequestFinished())
 

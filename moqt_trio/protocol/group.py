@@ -48,16 +48,21 @@ class GroupReceiver(StreamMachine):
     Events: `GroupStarted`, then one `FramesReceived` for each call that completes frames, then `GroupFinished` or
     `GroupReset`.
 
+    A caller that reads the frames itself, a few at a time, gets the header's event only. It has to feed `rest` and what
+    follows to `frames`, which must not have pending bytes at the end.
+
     Attributes:
         group: The header; None until it arrived.
         header_bytes: How many bytes of the stream the header took, the stream type included; no frame counts them.
-        frames: Reads the frames after the header; None before it, and once the stream is over. Bytes without FIN may be
-            fed to it directly, which gives the frames without an event; after its exception, call `release`.
+        frames: Reads the frames after the header; None before it, and once the stream is over. After its exception,
+            call `release`.
+        rest: For such a caller, the bytes that came together with the end of the header.
     """
 
     def __init__(self, session: SessionState, header_bytes: int = 0) -> None:
         self.group: Group | None = None
         self.header_bytes = header_bytes
+        self.rest = b""
         self._session = session
         self._head: StreamBuffer | None = StreamBuffer()
         self.frames: FrameDecoder | None = None
@@ -65,6 +70,9 @@ class GroupReceiver(StreamMachine):
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
         if self.frames is None:
             data = self._read_header_untrusted(data, events)
+            if self.frames is not None and self._session.frames_apart:
+                self.rest = data
+                return
         if data and self.frames is not None:
             frames: list[Frame] = []
             sizes: list[int] = []

@@ -153,6 +153,7 @@ class SessionState:
         setup_seen: True once the peer opened its SETUP stream.
         goaway_sent: True once this side sent GOAWAY.
         goaway_received: The URI of the peer's GOAWAY; None before it.
+        frames_apart: True when the caller reads the frames of groups itself; see `GroupReceiver`.
         drained: True once the transport asked this side to end the session (DRAIN_WEBTRANSPORT_SESSION).
     """
 
@@ -166,6 +167,7 @@ class SessionState:
     goaway_sent: bool = False
     goaway_received: str | None = None
     drained: bool = False
+    frames_apart: bool = False
     issued: IssuedSubscriptions = attrs.field(init=False)
     peers: PeerSubscriptions = attrs.field(init=False)
     requests: RequestSlots = attrs.field(init=False)

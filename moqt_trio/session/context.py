@@ -40,6 +40,15 @@ def code_mapping(dialect: Dialect, space: CodeSpace) -> CodeMapping:
     return CodeMapping(partial(table.to_wire, space), partial(table.from_wire, space))
 
 
+class UnreadFrames:
+    """How many frames of a session were decoded and not read, over all its groups."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class SessionContext:
     """One session's connection, core, nursery and limits.
 
@@ -55,6 +64,7 @@ class SessionContext:
         goaway_received: Set once the peer's GOAWAY has arrived; a drain at the transport's level may come before it.
         setup_received: Set once the peer's SETUP is known.
         pending_streams: The peer's streams whose type has not arrived.
+        unread_frames: Counts the frames that wait to be read.
     """
 
     def __init__(self, connection: Connection, core: SessionCore, nursery: trio.Nursery, limits: Limits) -> None:
@@ -66,6 +76,7 @@ class SessionContext:
         self.going_away = trio.Event()
         self.goaway_received = trio.Event()
         self.setup_received = trio.Event()
+        self.unread_frames = UnreadFrames()
         self.pending_streams = PendingStreams(limits.setup_timeout)
         self.start(self.pending_streams.expire_forever)
 

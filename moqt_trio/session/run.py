@@ -165,6 +165,7 @@ async def run_session(
         setup=Setup(probe=ProbeLevel.REPORT, hop_id=hop_id, path=path if path_in_setup else None),
         path_on_wire=path_in_setup,
         hop_id=hop_id,
+        frames_apart=True,
     )
     async with open_unwrapping_nursery() as nursery:
         context = SessionContext(connection, core, nursery, limits)

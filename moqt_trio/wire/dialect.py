@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import difflib
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import attrs
 
@@ -106,6 +106,10 @@ class Quirks:
     plain_codes: bool = False
 
 
+ALL_FRAMES: Final = 1 << 62
+"""More frames than any bytes have."""
+
+
 class FrameEncoder(Protocol):
     """Writes the frames of one group stream or fetch reply."""
 
@@ -118,14 +122,20 @@ class FrameDecoder(abc.ABC):
     """Reads the frames of one group stream or fetch reply, from bytes cut anywhere."""
 
     @abc.abstractmethod
-    def feed_untrusted(self, data: bytes, frames: list[Frame], sizes: list[int]) -> None:
-        """Read bytes, and append the frames that they complete.
+    def feed_untrusted(
+        self, data: bytes, frames: list[Frame], sizes: list[int], start: int = 0, most: int = ALL_FRAMES
+    ) -> int:
+        """Read bytes, and append the frames that they complete. Return the offset after what was read.
+
+        That is the end of the bytes, unless they complete more than `most` frames.
 
         Args:
             data: The next bytes of the stream.
             frames: The list to append the frames to; it has those before a mistake when this raises.
             sizes: The list to append their sizes to: the bytes that each took on the stream, header included. The
                 peer's credit is counted in these.
+            start: The offset of the first byte to read.
+            most: Frames to append at most, above 0.
 
         Raises:
             Malformed: The bytes are not frames; scope `"stream"`.

@@ -16,7 +16,7 @@ from .. import varint
 from ..codes import StreamCode
 from ..errors import LimitExceeded, LocalProtocolError, Malformed
 from ..frame import Frame
-from .dialect import FrameDecoder
+from .dialect import ALL_FRAMES, FrameDecoder
 
 _MAX = varint.MAX
 _SHORT = tuple(bytes((value,)) for value in range(0x40))
@@ -125,30 +125,37 @@ class StreamFrameDecoder(FrameDecoder):
             return self._head_size + len(self._body)
         return len(self._head)
 
-    def feed_untrusted(self, data: bytes, frames: list[Frame], sizes: list[int]) -> None:
+    def feed_untrusted(
+        self, data: bytes, frames: list[Frame], sizes: list[int], start: int = 0, most: int = ALL_FRAMES
+    ) -> int:
         """Read bytes, and append the frames that they complete; see `FrameDecoder`.
 
         Raises:
             Malformed: A timestamp is below 0 or above 2**62-1.
             LimitExceeded: A frame announces more than `max_frame` bytes; raised as soon as its length is there.
         """
-        offset = 0
+        offset = start
+        held = 0
         body = self._body
         if body is not None:
-            offset = self._body_size - len(body)
-            body += data[:offset]
+            offset += self._body_size - len(body)
+            body += data[start:offset]
             if len(body) < self._body_size:
-                return
+                return len(data)
             frames.append(Frame(body, self._timestamp if self._timed else None))
             sizes.append(self._head_size + self._body_size)
             self._body = None
+            most -= 1
         elif self._head:
-            data = self._head + data
+            held = len(self._head) - start
+            data = self._head + data[start:]
             self._head = b""
+            offset = 0
         if offset < len(data):
-            self._read_frames(data, offset, frames, sizes)
+            offset = self._read_frames(data, offset, frames, sizes, most)
+        return offset - held
 
-    def _read_frames(self, data: bytes, offset: int, frames: list[Frame], sizes: list[int]) -> None:
+    def _read_frames(self, data: bytes, offset: int, frames: list[Frame], sizes: list[int], most: int) -> int:
         # Varints of one and two bytes are read in line, and so is a frame made: a call costs as much as the rest of a
         # small frame.
         new = bytes.__new__
@@ -158,6 +165,10 @@ class StreamFrameDecoder(FrameDecoder):
         end = len(data)
         start = offset
         while start < end:
+            if most <= 0:
+                self._timestamp = timestamp
+                return start
+            most -= 1
             offset = start
             previous = timestamp
             if timed:
@@ -199,7 +210,7 @@ class StreamFrameDecoder(FrameDecoder):
                 self._body_size = size
                 self._head_size = offset - start
                 self._timestamp = timestamp
-                return
+                return end
             frame = new(Frame, data[offset:stop])
             frame.timestamp = shown
             frames.append(frame)
@@ -207,3 +218,4 @@ class StreamFrameDecoder(FrameDecoder):
             start = stop
         self._timestamp = timestamp
         self._head = data[start:]
+        return end

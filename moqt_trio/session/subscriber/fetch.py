@@ -10,10 +10,10 @@ import trio
 from ...codes import StreamCode
 from ...errors import MoqtError, NotFound, RemoteProtocolError, StreamReset
 from ...frame import Frame
-from ...protocol.events import Event, FramesReceived, RequestFinished, RequestRefused
+from ...protocol.events import Event, RequestFinished, RequestRefused
 from ...tasks import defer_interrupts
 from ..stream import receive_events
-from .group import GroupBuffer, GroupReader
+from .group import FrameSource, GroupBuffer, GroupReader
 from .request import Request, RequestControl, open_control
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class FetchReader(GroupReader, Request[Frame]):
     def _attach(self, stream: BidiStream) -> _FetchControl:
         self._frames.stream = stream
         self._frames.expect_by(trio.current_time() + self._context.limits.reply_timeout, self._on_timeout)
-        return _FetchControl(self._context, stream, self._machine, self._frames, self._on_event, self._on_failure)
+        control = _FetchControl(self._context, stream, self._machine, self._frames, self._on_event, self._on_failure)
+        self._frames.read_from(control, self._machine.frames, self._context.unread_frames)
+        return control
 
     def _on_timeout(self) -> None:
         self._frames.fail(StreamReset(StreamCode.CONTROL_TIMEOUT, by_peer=False))
@@ -84,7 +86,7 @@ class FetchReader(GroupReader, Request[Frame]):
         self._frames.fail(StreamReset.after(error) if isinstance(error, RemoteProtocolError) else error)
 
 
-class _FetchControl(RequestControl):
+class _FetchControl(RequestControl, FrameSource):
     """The stream of a fetch: frames keep their credit until they are read."""
 
     keeps_after_reset = True
@@ -101,13 +103,13 @@ class _FetchControl(RequestControl):
         super().__init__(context, stream, machine, on_event, on_failure)
         self._frames = frames
 
+    def broken(self, error: RemoteProtocolError) -> None:
+        self.handle_all([], error)
+
+    def finished(self) -> None:
+        self.handle_all(*receive_events(self.machine, b"", True))
+
     def data_received(self, data: bytes, fin: bool) -> None:
         # The first bytes end the library's timeout; how long the rest may take is the caller's decision.
         self._frames.wait_on()
-        events, error = receive_events(self.machine, data, fin)
-        arrived = next((event for event in events if isinstance(event, FramesReceived)), None)
-        if arrived is None:
-            self._frames.deliver(len(data), [], [])
-        else:
-            self._frames.deliver(len(data), arrived.frames, arrived.sizes)
-        self.handle_all(events, error)
+        self._frames.feed(data, fin=fin)

@@ -8,25 +8,39 @@ has read. Every byte of the stream belongs to the header, to a frame or to an in
   frame counts as a stream until it is read, too;
 - an incomplete frame returns nothing until a reader waits for it. Then the bytes that have arrived are returned early
   (`advance`), so that a frame longer than the window can arrive. The rest is returned when the frame is read.
+
+A frame takes more memory than its bytes, and a frame may have one byte. So what the windows allow does not bound what
+the frames take, nor the time that decoding them takes. Only some frames are decoded ahead of the reader: `AHEAD` of a
+group, and `SESSION_AHEAD` of a session. What follows stays as bytes (`raw`), and is decoded as the reader goes on
+(`_refill`). While there are such bytes there is a frame before them in `items`, so that a reader who waits has seen
+everything. FIN, and a mistake of the peer, take effect when the bytes before were decoded.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import trio
 
 from ...codes import StreamCode, describe_stream_code
-from ...errors import StreamReset
+from ...errors import Malformed, RemoteProtocolError, StreamReset
 from ...frame import Frame
 from ...tasks import defer_interrupts
+from ..context import UnreadFrames
 from .receive_queue import QueueState, ReceiveQueue
 
 if TYPE_CHECKING:
     from weakref import ref
 
     from ...transport.receive_stream import ReceiveStream
+    from ...wire.dialect import FrameDecoder
+
+AHEAD = 256
+"""Frames of a group that are decoded before they are read: enough for a reader that takes them in batches, and less
+than a millisecond's work."""
+SESSION_AHEAD = 1024
+"""The same over all groups of a session, of which each has one in any case: a frame takes up to 280 bytes."""
 
 _STATES = {
     QueueState.UNOPENED: "not entered",
@@ -52,6 +66,16 @@ class FrameCounts:
         self.bytes = 0
 
 
+class FrameSource(Protocol):
+    """The stream that frames come from."""
+
+    def broken(self, error: RemoteProtocolError) -> None:
+        """Called after a mistake of the peer in what was decoded, or at its end."""
+
+    def finished(self) -> None:
+        """Called when all was decoded to a clean end."""
+
+
 class GroupBuffer(ReceiveQueue[Frame]):
     """Complete frames that were not read, and the credit that they hold.
 
@@ -68,9 +92,26 @@ class GroupBuffer(ReceiveQueue[Frame]):
         sequence: The group's number; -1 for a fetch, which has no place in a subscription.
         arrival: How many groups of the subscription began before it.
         frames_read: Frames that were taken out.
+        raw: Bytes that wait to be decoded; their first `_raw_start` were.
     """
 
-    __slots__ = ("_advanced", "_partial", "_sizes", "arrival", "counts", "frames_read", "reader", "sequence", "stream")
+    __slots__ = (
+        "_advanced",
+        "_decoder",
+        "_finishing",
+        "_partial",
+        "_raw_start",
+        "_sizes",
+        "_source",
+        "_unread",
+        "arrival",
+        "counts",
+        "frames_read",
+        "raw",
+        "reader",
+        "sequence",
+        "stream",
+    )
 
     def __init__(
         self,
@@ -93,6 +134,101 @@ class GroupBuffer(ReceiveQueue[Frame]):
         self._advanced = -header_bytes
         # Bytes that arrived of an incomplete frame.
         self._partial = 0
+        self.raw: deque[bytes] = deque()
+        self._raw_start = 0
+        self._finishing = False
+        self._decoder: FrameDecoder | None = None
+        self._source: FrameSource | None = None
+        self._unread = UnreadFrames()
+
+    def read_from(self, source: FrameSource, decoder: FrameDecoder, unread: UnreadFrames) -> None:
+        """Set where the frames come from, what decodes them, and the count of the session's."""
+        self._source, self._decoder, self._unread = source, decoder, unread
+
+    @property
+    def most(self) -> int:
+        """Frames that may be decoded now; 0 or less for none but a group's first."""
+        return min(AHEAD - len(self.items), SESSION_AHEAD - self._unread.count)
+
+    def feed(self, data: bytes, *, fin: bool) -> None:
+        """Add bytes of the stream after the header, and whether they were the last."""
+        self._finishing = fin
+        if self.raw:
+            if data:
+                self.raw.append(data)
+            return
+        start = self._decode(data, 0)
+        if start < len(data):
+            self.keep(data, start)
+        elif fin:
+            self._end()
+
+    def keep(self, data: bytes, start: int) -> None:
+        """Keep bytes, from an offset on, for later: a frame before them was decoded, and none waits before."""
+        self.raw.append(data)
+        self._raw_start = start
+
+    def _decode(self, data: bytes, start: int) -> int:
+        """Decode as many frames as may be now, and one at the least. Return the offset after what was decoded."""
+        decoder = self._decoder
+        if decoder is None:
+            # Nothing more is wanted.
+            self.deliver(len(data) - start, [], [])
+            return len(data)
+        frames: list[Frame] = []
+        sizes: list[int] = []
+        try:
+            stop = decoder.feed_untrusted(data, frames, sizes, start, max(1, self.most))
+        except RemoteProtocolError as error:
+            self.deliver(len(data) - start, frames, sizes)
+            self.give_up(error)
+            return len(data)
+        self.deliver(stop - start, frames, sizes)
+        return stop
+
+    def give_up(self, error: RemoteProtocolError) -> None:
+        """End the group after a mistake of the peer in the bytes that were decoded last; complete frames stay."""
+        source, self._source, self._decoder = self._source, None, None
+        # What follows the mistake counts as a part of a frame that will not be complete.
+        self._partial += sum(map(len, self.raw)) - self._raw_start
+        self.raw.clear()
+        self._raw_start = 0
+        self._return_partial()
+        if source is not None:
+            source.broken(error)
+
+    def _refill(self) -> None:
+        """Decode on, until there is a frame to read or nothing is left."""
+        raw = self.raw
+        while raw and not self.items:
+            data, start = raw.popleft(), self._raw_start
+            self._raw_start = 0
+            stop = self._decode(data, start)
+            if stop < len(data):
+                raw.appendleft(data)
+                self._raw_start = stop
+        if raw:
+            return
+        if self.ended:
+            self._return_partial()
+        elif self._finishing:
+            self._end()
+
+    def _end(self) -> None:
+        decoder, source = self._decoder, self._source
+        if decoder is not None and decoder.pending_bytes:
+            self.give_up(Malformed("FIN inside a frame", code=StreamCode.MALFORMED_TRACK, scope="stream"))
+        elif decoder is not None:
+            self.finish()
+            if source is not None:
+                source.finished()
+
+    def _return_partial(self) -> None:
+        """Return the credit of a frame that will not be complete."""
+        partial, self._partial = self._partial, 0
+        if self.stream is not None:
+            self.stream.consumed(max(partial - max(self._advanced, 0), 0))
+        self._advanced = min(self._advanced, 0)
 
     def deliver(self, received: int, frames: list[Frame], sizes: list[int]) -> None:
         """Add what arrived.
@@ -112,6 +248,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
             sizes = [self._unadvanced(size) for size in sizes]
         self.items.extend(frames)
         self._sizes.extend(sizes)
+        self._unread.count += len(frames)
         counts = self.counts
         if counts is not None:
             counts.frames += len(frames)
@@ -133,7 +270,11 @@ class GroupBuffer(ReceiveQueue[Frame]):
         size = self._sizes.popleft()
         if size and self.stream is not None:
             self.stream.consumed(size)
-        return self.items.popleft()
+        self._unread.count -= 1
+        frame = self.items.popleft()
+        if self.raw and not self.items:
+            self._refill()
+        return frame
 
     def fail(self, error: Exception) -> None:
         """End the group early. Complete frames stay readable."""
@@ -141,10 +282,8 @@ class GroupBuffer(ReceiveQueue[Frame]):
             return
         # The incomplete frame returns its credit now. Frames before it, and the header of a group that has none, keep
         # their credit until they are read: otherwise a peer could fill memory with groups that it resets.
-        if self.stream is not None:
-            self.stream.consumed(max(self._partial - max(self._advanced, 0), 0))
-        self._partial = 0
-        self._advanced = min(self._advanced, 0)
+        if not self.raw:
+            self._return_partial()
         super().fail(error)
 
     def close(self, reason: str, code: int = StreamCode.CANCELLED) -> None:
@@ -153,8 +292,11 @@ class GroupBuffer(ReceiveQueue[Frame]):
         A group that is complete counts as closed, too: its end must not look as if everything had been read.
         """
         self.fail(trio.ClosedResourceError(reason))
+        self.uncount()
         super().close(reason)
         self._sizes.clear()
+        self.raw.clear()
+        self._source = self._decoder = None
         self._partial = self._advanced = 0
         self.release(code)
 
@@ -166,6 +308,12 @@ class GroupBuffer(ReceiveQueue[Frame]):
             # The group was complete: its end must not look as if everything had been read.
             self.error = error
         self.close("the group was dropped", code)
+
+    def uncount(self) -> None:
+        """Count the unread frames no more for the session: it no longer has them."""
+        self._unread.count -= len(self.items)
+        self._unread = UnreadFrames()
+        self._unread.count = len(self.items)
 
     @property
     def held(self) -> int:
@@ -256,8 +404,9 @@ class GroupReader:
         Cancelling loses nothing. Raises as `receive`.
         """
         batch = [await self.receive()]
-        while self._frames.items:
-            batch.append(self.receive_nowait())
+        # Reading the last may decode more, and that without end.
+        for _ in range(len(self._frames.items)):
+            batch.append(self._frames.take())
         return batch
 
     async def read_all(self) -> list[Frame]:

@@ -239,11 +239,14 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         """End the queue: refuse the groups that are on their way, and drop those that were not taken."""
         for stream in list(self._unfinished):
             stream.refuse(StreamCode.CANCELLED)
+            if (buffer := stream.buffer) is not None:
+                buffer.uncount()
         for reader in self.items:
             reader.close()
         # The application may go on reading a group that it took. The publisher need not wait for that.
         for buffer in self._unread:
             buffer.release()
+            buffer.uncount()
         self._unread.clear()
         super().close(reason)
 

@@ -9,12 +9,12 @@ import trio
 
 from ...codes import StreamCode
 from ...errors import RemoteProtocolError, StreamReset
-from ...protocol.events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted
+from ...protocol.events import Event, GroupReset, GroupStarted
 from ...protocol.group import GroupReceiver
 from ...transport.interface import StreamHandler
 from ...wire.messages import Setup, StreamKind
 from ..stream import receive_events
-from .group import GroupBuffer, GroupReader
+from .group import AHEAD, SESSION_AHEAD, FrameSource, GroupBuffer, GroupReader
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .unread import UnreadGroups
 
 
-class GroupStream(StreamHandler):
+class GroupStream(StreamHandler, FrameSource):
     """A unidirectional stream that the peer opened.
 
     Args:
@@ -42,6 +42,7 @@ class GroupStream(StreamHandler):
         "_group",
         "_incoming",
         "_mapped",
+        "_over",
         "_queue",
         "_queues",
         "_refused",
@@ -65,56 +66,55 @@ class GroupStream(StreamHandler):
         self._buffer: GroupBuffer | None = None
         self._queue: GroupQueue | None = None
         self._mapped = False
+        self._over = False
         self._refused = False
         context.pending_streams.add(self)
 
     def data_received(self, data: bytes, fin: bool) -> None:
         buffer = self._buffer
         decoder = None if self._group is None else self._group.frames
-        if fin or decoder is None or buffer is None:
+        if decoder is None or buffer is None:
             self._read(data, fin)
             return
-        # The hot path: after the header and before FIN there are only frames.
+        if fin or buffer.raw or buffer.items or self._context.unread_frames.count > SESSION_AHEAD - AHEAD:
+            self._deliver(buffer, data, fin)
+            return
+        # The hot path: after the header and before FIN there are only frames. As `GroupBuffer.feed`, in line.
         frames: list[Frame] = []
         sizes: list[int] = []
-        error: RemoteProtocolError | None = None
         try:
-            decoder.feed_untrusted(data, frames, sizes)
-        except RemoteProtocolError as mistake:
-            error = mistake
-        buffer.deliver(len(data), frames, sizes)
-        if error is not None:
-            self._broken(error)
+            stop = decoder.feed_untrusted(data, frames, sizes, 0, AHEAD)
+        except RemoteProtocolError as error:
+            buffer.deliver(len(data), frames, sizes)
+            buffer.give_up(error)
+            return
+        buffer.deliver(stop, frames, sizes)
+        if stop < len(data):
+            buffer.keep(data, stop)
 
     def _read(self, data: bytes, fin: bool) -> None:
         """Read bytes of any part of the stream: its type, a header, frames, a SETUP, FIN."""
-        events, error = receive_events(self._group or self._incoming, data, fin)
-        received = len(data)
-        if self._group is None:
-            received = self._classify(events, received)
-        queue, buffer = self._queue, self._buffer
-        if queue is not None and buffer is not None:
-            self._deliver(queue, buffer, received, events)
-        if error is not None and not self._refused:
-            self._broken(error)
+        events, error = receive_events(self._incoming, data, fin)
+        self._classify(events, len(data))
+        if error is not None:
+            if not self._refused:
+                self.broken(error)
+        elif self._group is not None and self._buffer is not None:
+            rest, self._group.rest = self._group.rest, b""
+            self._deliver(self._buffer, rest, fin)
 
-    def _deliver(self, queue: GroupQueue, buffer: GroupBuffer, received: int, events: list[Event]) -> None:
-        finished = delivered = False
-        for event in events:
-            if isinstance(event, FramesReceived):
-                buffer.deliver(received, event.frames, event.sizes)
-                delivered = True
-            elif isinstance(event, GroupFinished):
-                finished = True
-        if not delivered and received:
-            buffer.deliver(received, [], [])
-        if finished:
+    def _deliver(self, buffer: GroupBuffer, data: bytes, fin: bool) -> None:
+        buffer.feed(data, fin=fin)
+        if fin and self._queue is not None and not self._over:
+            # What was not decoded yet may still turn out to be broken.
             self._incoming.release()
-            buffer.finish()
-            queue.end(self, buffer)
+            self._queue.end(self, buffer)
 
-    def _classify(self, events: list[Event], received: int) -> int:
-        """Read the kind of the stream; return how many of the bytes received come after a group's header.
+    def finished(self) -> None:
+        """Nothing: the stream has ended before."""
+
+    def _classify(self, events: list[Event], received: int) -> None:
+        """Read the kind of the stream, and begin its group once the header is there.
 
         Until the header of a group is complete, and on a SETUP stream, credit returns at once: these are few bytes, and
         they are read.
@@ -133,17 +133,18 @@ class GroupStream(StreamHandler):
                 queue = self._queues.get(event.subscribe_id)
                 if queue is None:
                     self.refuse(StreamCode.CANCELLED)
-                    return 0
+                    return
                 buffer = GroupBuffer(self._stream, header_bytes=header_bytes, counts=queue.counts)
+                assert machine.frames is not None
+                buffer.read_from(self, machine.frames, self._context.unread_frames)
                 reader = GroupReader(event.sequence, event.start_frame, buffer)
                 if not queue.begin(reader, buffer, self):
                     self.refuse(StreamCode.CANCELLED)
-                    return 0
+                    return
                 self._group, self._buffer, self._queue = machine, buffer, queue
                 self._unread.group_arrived(queue)
-                return received - header_bytes
+                return
         self._stream.consumed(received)
-        return 0
 
     def reset_received(self, code: int) -> None:
         events = self._incoming.receive_reset(code)
@@ -175,7 +176,9 @@ class GroupStream(StreamHandler):
         self._stream.stop(code)
         self._end(trio.ClosedResourceError("the subscription was closed"), reset=False)
 
-    def _broken(self, error: RemoteProtocolError) -> None:
+    def broken(self, error: RemoteProtocolError) -> None:
+        """Called after a mistake of the peer."""
+        self._over = True
         self._release()
         if error.scope == "session":
             self._context.violated(error)
