@@ -148,3 +148,26 @@ def test_every_module(module):
 def test_typed():
     """The package tells type checkers that its annotations count."""
     assert (importlib.resources.files("moqt_trio") / "py.typed").is_file()
+
+
+def decorators(value: object) -> set[str]:
+    """Returns the names of a class's or a function's decorators, from its source."""
+    functions = [value, *vars(value).values()] if inspect.isclass(value) else [inspect.unwrap(value)]
+    (file, *_) = {member.__code__.co_filename for member in functions if inspect.isfunction(member)}
+    name = value.__name__
+    found = next(node for node in ast.walk(ast.parse(Path(file).read_text())) if getattr(node, "name", None) == name)
+    return {ast.unparse(decorator).partition("(")[0].rpartition(".")[2] for decorator in found.decorator_list}
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - ALIASES - {"asyncio_app"}))
+def test_ctrl_c_is_deferred(name):
+    """Exported classes with asynchronous methods, and asynchronous functions, defer Ctrl-C to a checkpoint. But
+    `asyncio_app`, which runs the application's own loop."""
+    value = getattr(moqt_trio, name)
+    if inspect.isclass(value):
+        if any(inspect.iscoroutinefunction(member) for member in vars(value).values()):
+            assert "defer_interrupts" in decorators(value)
+    elif inspect.iscoroutinefunction(value):
+        assert "enable_ki_protection" in decorators(value)
+    elif inspect.isasyncgenfunction(inspect.unwrap(value)):
+        assert "session_block" in decorators(value)

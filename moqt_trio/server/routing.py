@@ -13,6 +13,7 @@ import trio
 
 from ..arguments import want, want_async, want_number
 from ..errors import LocalProtocolError, printable
+from ..tasks import defer_interrupts
 from ..url import canonical_path
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..session.session import Session
 
 
+@defer_interrupts
 class SessionRequest:
     """A session that a client asks for. Answer it with `accept` or `reject`, once.
 

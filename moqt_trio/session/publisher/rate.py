@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ...tasks import defer_interrupts
+
 if TYPE_CHECKING:
     from ...transport.stream import BidiStream
     from ..context import SessionContext
@@ -24,6 +26,7 @@ _STEP = 0.02
 """Seconds between two looks at what waits: a request that has waited may wait as long once more."""
 
 
+@defer_interrupts
 class RequestRate:
     """The bucket of one session.
 

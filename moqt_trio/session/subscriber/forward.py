@@ -28,6 +28,7 @@ _DEFAULT_TIMESCALE = 1000
 """Units per second of a track whose publisher does not say, in the versions that have timestamps all the same."""
 
 
+@trio.lowlevel.enable_ki_protection
 async def forward(subscription: Subscription, track: Track) -> None:
     """Write every group of a subscription on a track, until the subscription ends.
 
@@ -80,6 +81,7 @@ async def forward(subscription: Subscription, track: Track) -> None:
     track.finish()
 
 
+@trio.lowlevel.enable_ki_protection
 async def _copy_group(group: GroupReader, copy: GroupWriter, timescale: int, wanted: int) -> None:
     """Copy the frames of a group, and end the copy as the group ends."""
     async with copy:
