@@ -258,14 +258,15 @@ class NotFound(MoqtError):
 
     Attributes:
         path: The broadcast path.
-        track: The track's name.
+        track: The track's name; empty when the whole broadcast is missing.
     """
 
     def __init__(self, path: str, track: str, detail: str = "") -> None:
         self.path = path
         self.track = track
         suffix = f" ({detail})" if detail else ""
-        super().__init__(f"not found: track {printable(track)!r} of {printable(path)!r}{suffix}")
+        what = f"track {printable(track)!r} of {printable(path)!r}" if track else f"broadcast {printable(path)!r}"
+        super().__init__(f"not found: {what}{suffix}")
 
 
 class CertificateUnusable(MoqtError):

@@ -44,7 +44,9 @@ def explain_listening(error: BaseException, host: str) -> str:
 def explain_exchange(error: BaseException, url: str) -> str:
     """Return why the client failed, as one line that says what to do."""
     if isinstance(error, moqt.CertificateInvalid):
-        return f"{error}; name it with --fingerprint HEX (the server prints it), or its authority with --cafile FILE"
+        # The library's remedy names its arguments; these are the flags for them.
+        said = str(error).partition("; trust it with ")[0]
+        return f"{said}; name it with --fingerprint HEX (the server prints it), or its authority with --cafile FILE"
     if isinstance(error, moqt.Rejected) and error.status == 404:
         return f"the server has no path {urlsplit(url).path!r}; the echo service is at {ROUTE!r}"
     if isinstance(error, moqt.NotFound):
