@@ -91,6 +91,7 @@ FILES_OF = {
         "moqt_trio.transport.quic.aioquic.packets",
         "moqt_trio.transport.quic.aioquic.patched",
         "moqt_trio.transport.quic.aioquic.path_mtu",
+        "moqt_trio.transport.quic.aioquic.peer_frames",
         "moqt_trio.transport.quic.aioquic.quiet",
         "moqt_trio.transport.quic.aioquic.reset_at",
         "moqt_trio.transport.quic.aioquic.senders",

@@ -208,6 +208,20 @@ def test_reset_stream_at():
         stream.sender.get_frame(100)
 
 
+def test_frames_of_the_peer():
+    """Implicit streams are made in order, those from the first unused one; ids have what bounds their replacement."""
+    pair = Pair()
+    server = quic_of(pair.server)
+    assert [cid.sequence_number for cid in server._host_cids] == list(range(8))
+    assert server._highest_id_sent == 7
+    source = inspect.getsource(QuicConnection._get_or_create_stream)
+    assert "max_streams.used * 4 + stream_id % 4, stream_id + 4, 4" in source
+    assert source.index("self._streams[new_stream_id] =") < source.index("self._streams_queue.append(stream)")
+    assert source.index("self._streams_queue.append(stream)") < source.index("max_streams.used = stream_count")
+    for name in ("_handle_retire_connection_id_frame", "_write_new_connection_id_frame", "_stream_is_discarded"):
+        assert name in QuicConnection.__dict__
+
+
 def test_parts_of_streams():
     """Streams, their halves and the limits have the attributes that the engine uses."""
     stream = QuicStream(stream_id=0)

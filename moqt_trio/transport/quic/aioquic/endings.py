@@ -53,13 +53,16 @@ class EndingConnection(QuicConnection):
         self._derive_tokens()
 
     def _replenish_connection_ids(self) -> None:
+        known = self._host_cid_seq
         super()._replenish_connection_ids()
-        self._derive_tokens()
+        self._derive_tokens(known)
 
-    def _derive_tokens(self) -> None:
+    def _derive_tokens(self, first: int = 0) -> None:
+        """Derive the tokens of the ids from this one on."""
         if self._reset_key is not None:
             for connection_id in self._host_cids:
-                connection_id.stateless_reset_token = reset_token(self._reset_key, connection_id.cid)
+                if connection_id.sequence_number >= first:
+                    connection_id.stateless_reset_token = reset_token(self._reset_key, connection_id.cid)
 
     def end_by_reset(self, now: float) -> None:
         """End the connection without a packet: the peer has no keys for it."""

@@ -15,6 +15,7 @@ from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnectionState
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicProtocolVersion
+from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ....errors import printable
@@ -155,6 +156,10 @@ class AioquicEngine(Engine):
             quic.end_by_reset(now)
             return
         quic.receive_datagram(data, address, now)
+        acknowledged = quic._spaces[Epoch.ONE_RTT].largest_acked_packet
+        if acknowledged >= quic._packet_number and acknowledged > 0:
+            # It would have this side send faster than the path takes (RFC 9000, section 13.1).
+            quic.close(QuicErrorCode.PROTOCOL_VIOLATION, QuicFrameType.ACK, "this packet was not sent")
         if self._address_validated and quic._network_paths:
             # The token of a Retry has proved the address already (RFC 9000, section 8.1.2).
             quic._network_paths[0].is_validated = True

@@ -109,6 +109,15 @@ class _StreamTable(dict[int, QuicStream]):
             stream.sender = Sender(stream_id, True, owner, stream)
             owner.opened += stream_id & 1 != owner._is_client
         super().__setitem__(stream_id, stream)
+        if stream_id & 1 == owner._is_client and stream_id >> 2 > owner._stream_limits[stream_id >> 1 & 1].used:
+            # aioquic makes all streams up to one of which a frame arrived: the one before has had none.
+            self._unmake(stream_id - 4)
+
+    def _unmake(self, stream_id: int) -> None:
+        stream = super().pop(stream_id)
+        if isinstance(stream.sender, Sender):
+            stream.sender.release()
+        self._owner.stream_not_made(stream_id)
 
     def values(self) -> Iterable[QuicStream]:  # type: ignore[override]
         return tuple(self._owner.credit_due.values())

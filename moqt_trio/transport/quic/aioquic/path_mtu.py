@@ -31,7 +31,7 @@ from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, Qu
 from aioquic.tls import Epoch
 
 from ....limits import MIN_PACKET
-from .endings import EndingConnection
+from .peer_frames import FrugalConnection
 
 if TYPE_CHECKING:
     from aioquic.quic.configuration import QuicConfiguration
@@ -97,7 +97,7 @@ class _Congestion(RenoCongestionControl):
         self._max_datagram_size = size
 
 
-class SearchingConnection(EndingConnection):
+class SearchingConnection(FrugalConnection):
     """A connection that finds the size of its packets.
 
     Attributes:

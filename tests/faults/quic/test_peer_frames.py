@@ -1,0 +1,142 @@
+"""Frames of a QUIC peer that cost little to send: what they may cost here, and which of them are mistakes."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from aioquic.quic.packet import QuicErrorCode
+
+from moqt_trio.transport.quic.aioquic.peer_frames import _ID_BURST, _IDS_PER_SECOND
+from tests.faults.quic_hostile import hostile_client, stream_frame, varint
+from tests.transport.quic_pair import serving
+from tests.transport.recorders import Acceptor, eventually
+
+if TYPE_CHECKING:
+    from moqt_trio.limits import Limits
+
+ACK, RETIRE = 0x02, 0x19
+
+
+@asynccontextmanager
+async def attacked(limits: Limits | None = None):
+    """Yield a hostile client, and the server's end of its connection, which accepts all streams."""
+    accepted = []
+    arrived = trio.Event()
+
+    async def handler(connection):
+        accepted.append(connection)
+        connection.acceptor = connection.handler = Acceptor()
+        arrived.set()
+        await connection.wait_closed()
+
+    async with serving(handler, limits) as listener, hostile_client(listener.port) as hostile:
+        with trio.fail_after(5):
+            await arrived.wait()
+        yield hostile, accepted[0]
+
+
+async def send(hostile, *frames: tuple[int, bytes]) -> None:
+    """Send frames, and wait until the server has answered all of them."""
+    hostile.quic.frames += frames
+    hostile.quic.send_ping(0)
+    acknowledged = hostile.quic._loss.spaces[-1]
+    hostile.flush()
+    last = hostile.quic._packet_number - 1
+    with trio.fail_after(5):
+        await hostile.wait_for(lambda: hostile.ended is not None or acknowledged.largest_acked_packet >= last)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 10**6])
+async def test_an_acknowledgement_of_what_was_not_sent(ahead):
+    """It ends the connection with PROTOCOL_VIOLATION (RFC 9000, section 13.1)."""
+    async with attacked() as (hostile, server):
+        number = server._engine._quic._packet_number + ahead
+        # The highest number, the delay, no further ranges, and how many are below it.
+        hostile.quic.frames.append((ACK, varint(number) + varint(0) + varint(0) + varint(0)))
+        hostile.flush()
+        with trio.fail_after(5):
+            await hostile.wait_for(lambda: hostile.ended is not None)
+        assert hostile.ended.error_code == QuicErrorCode.PROTOCOL_VIOLATION
+
+
+async def test_a_connection_id_that_was_not_sent():
+    """An id that its replacement would have cannot be retired in the same packet (RFC 9000, section 19.16)."""
+    async with attacked() as (hostile, server):
+        issued = server._engine._quic._host_cid_seq
+        hostile.quic.frames += [(RETIRE, varint(issued - 1)), (RETIRE, varint(issued))]
+        hostile.flush()
+        with trio.fail_after(5):
+            await hostile.wait_for(lambda: hostile.ended is not None)
+        assert hostile.ended.error_code == QuicErrorCode.PROTOCOL_VIOLATION
+
+
+async def test_connection_ids_that_are_retired_all_the_time():
+    """A peer that retires each id as it gets it is given so many at once, and then a few in a second."""
+    async with attacked() as (hostile, server):
+        quic = server._engine._quic
+        # The client's own table takes no notice of the frames that the test sends.
+        hostile.quic._local_active_connection_id_limit = 1000
+        start = trio.current_time()
+        retired = 1
+        while trio.current_time() < start + 1.5:
+            frames = [(RETIRE, varint(number)) for number in range(retired, quic._highest_id_sent + 1)]
+            retired = max(retired, quic._highest_id_sent + 1)
+            await send(hostile, *frames)
+        assert hostile.ended is None
+        elapsed = trio.current_time() - start
+        assert _ID_BURST < quic._host_cid_seq <= 8 + _ID_BURST + _IDS_PER_SECOND * elapsed + 8
+        # The routes are those of the ids that are left.
+        assert len(server._owner._connections[server]) <= 10
+
+
+async def test_ids_are_replaced_one_for_one():
+    """A peer that retires one gets one, whose token is that of the listener's key."""
+    async with attacked() as (hostile, server):
+        quic = server._engine._quic
+        assert quic._host_cid_seq == 8
+        await send(hostile, (RETIRE, varint(3)))
+        assert quic._host_cid_seq == 9
+        tokens = {cid.cid: cid.stateless_reset_token for cid in quic._host_cids}
+        assert len(tokens) == len(set(tokens.values())) == 8
+        quic._derive_tokens()
+        assert tokens == {cid.cid: cid.stateless_reset_token for cid in quic._host_cids}
+
+
+async def test_streams_that_are_opened_implicitly():
+    """A frame for the highest stream of each kind makes two streams, and not 2,048."""
+    async with attacked() as (hostile, server):
+        quic = server._engine._quic
+        await send(hostile, stream_frame(4 * 1023, 0, b"x"), stream_frame(4 * 1023 + 2, 0, b"x"))
+        assert sorted(quic._streams) == sorted(server.streams) == [4092, 4094]
+        # Those below are there when they are used, in any order, and end for good.
+        for stream_id in (2 + 4 * 7, 4 * 1022, 4 * 5, 0, 2):
+            await send(hostile, stream_frame(stream_id, 0, b"late"))
+            assert stream_id in server.streams
+            assert stream_id in quic._streams
+        assert len(quic._streams) == 7
+        assert hostile.ended is None
+        hostile.quic.frames.append(stream_frame(4 * 1024, 0, b"x"))
+        hostile.flush()
+        with trio.fail_after(5):
+            await hostile.wait_for(lambda: hostile.ended is not None)
+        assert hostile.ended.error_code == QuicErrorCode.STREAM_LIMIT_ERROR
+
+
+async def test_a_stream_that_was_made_late_and_has_ended_stays_so():
+    """A frame that comes again for a stream that is over opens nothing, wherever its id lies."""
+    async with attacked() as (hostile, server):
+        quic = server._engine._quic
+        await send(hostile, stream_frame(2 + 4 * 9, 0, b"x"))
+        kind, body = stream_frame(2 + 4 * 4, 0, b"late")
+        await send(hostile, (kind | 0x01, body))
+        stream = server.streams.get(2 + 4 * 4)
+        if stream is not None:
+            stream.consumed(4)
+        await eventually(lambda: 2 + 4 * 4 not in quic._streams)
+        opened = len(quic._streams)
+        await send(hostile, (kind | 0x01, body))
+        assert len(quic._streams) == opened
+        assert hostile.ended is None
