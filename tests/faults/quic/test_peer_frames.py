@@ -49,7 +49,7 @@ async def send(hostile, *frames: tuple[int, bytes]) -> None:
         await hostile.wait_for(lambda: hostile.ended is not None or acknowledged.largest_acked_packet >= last)
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 10**6])
+@pytest.mark.parametrize("ahead", [20, 10**6])
 async def test_an_acknowledgement_of_what_was_not_sent(ahead):
     """It ends the connection with PROTOCOL_VIOLATION (RFC 9000, section 13.1)."""
     async with attacked() as (hostile, server):
