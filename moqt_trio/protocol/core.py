@@ -28,7 +28,7 @@ from .machine import StreamMachine
 from .paths import format_requested
 from .probe import ProbeRequester, ProbeResponder
 from .setup import SetupReceiver, check_setup
-from .state import SessionState
+from .state import MessageBudget, SessionState
 from .subscribe import SubscribeRequester, SubscribeResponder
 from .track import TrackInfoRequester, TrackInfoResponder
 
@@ -207,6 +207,11 @@ class SessionCore:
     def limits(self) -> Limits:
         """The bounds that the peer is held to."""
         return self._state.limits
+
+    @property
+    def budget(self) -> MessageBudget:
+        """Bounds the messages that the session's streams read at once."""
+        return self._state.budget
 
     @property
     def hop_id(self) -> int:

@@ -39,6 +39,7 @@ from ..wire.handshake import HandshakeForm
 from ..wire.messages import Expect, Parameters, SessionClient, SessionServer, SessionUpdate
 from .events import Event, SessionNegotiated, SessionStreamEnded
 from .machine import StreamMachine
+from .state import MessageBudget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,6 +69,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
     Attributes:
         offered: The versions that this side can negotiate on, best first.
         dialect: The version that was agreed on; None before.
+        budget: Bounds the messages that are read at once.
         peer_bitrate: The peer's last estimate of the connection in bits per second; None while it is unknown.
     """
 
@@ -78,7 +80,9 @@ class HandshakeMachine(StreamMachine, abc.ABC):
         self.dialect: Dialect | None = None
         self.peer_bitrate: int | None = None
         self._limits = limits
+        self.budget = MessageBudget()
         self._buffer = StreamBuffer()
+        self._finished = False
 
     def update(self, bitrate: int | None) -> bytes:
         """Return SESSION_UPDATE; b"" once the stream is over.
@@ -102,14 +106,23 @@ class HandshakeMachine(StreamMachine, abc.ABC):
             if event is not None:
                 self.dialect = event.dialect
                 events.append(event)
+        if fin:
+            self._finished = True
+        first = True
+        self.unread = False
         while self.dialect is not None and buffer:
+            if self.budget.left <= 0 and not first:
+                self.unread = True
+                return
             update = self.dialect.read_untrusted(Expect.SESSION_UPDATE, buffer, self._limits)
             if update is None:
                 break
             assert isinstance(update, SessionUpdate)
+            self.budget.left -= 1
+            first = False
             self.peer_bitrate = update.bitrate
             events.append(update)
-        if fin:
+        if self._finished:
             if buffer or self.dialect is None:
                 raise Malformed("FIN inside the handshake", code=SessionCode.PROTOCOL_VIOLATION)
             self._closed = True

@@ -41,9 +41,12 @@ class StreamMachine:
 
     Attributes:
         opening: What the caller writes first on a stream that this side opens; empty on the peer's streams.
+        unread: True when bytes wait because the `MessageBudget` was used up: after other work, call `receive_data`
+            with b"". Every call reads one message at the least.
     """
 
     opening: bytes = b""
+    unread: bool = False
     _closed: bool = False
     _partial_events: Sequence[Event] = ()
 
@@ -68,12 +71,14 @@ class StreamMachine:
             LimitExceeded: The same, for a bound of `Limits`.
         """
         if self._closed:
+            self.unread = False
             return []
         events: list[Event] = []
         try:
             self._read_untrusted(data, fin, events)
         except ProtocolError:
             self._closed = True
+            self.unread = False
             self._partial_events = events
             raise
         return events
@@ -131,10 +136,16 @@ class MessageMachine(StreamMachine, abc.ABC):
         self._expect: Expect | None = expect or self._first
         self._buffer = StreamBuffer()
         self._released = False
+        self._finished = False
 
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
         buffer, session = self._buffer, self._session
+        budget = session.budget
         buffer += data
+        if fin:
+            self._finished = True
+        first = True
+        self.unread = False
         while buffer:
             if self._expect is None:
                 if session.dialect.quirks.stray_zeros:
@@ -142,11 +153,16 @@ class MessageMachine(StreamMachine, abc.ABC):
                 if buffer:
                     raise self._broken("bytes where nothing more is due")
                 break
+            if budget.left <= 0 and not first:
+                self.unread = True
+                return
             message = session.dialect.read_untrusted(self._expect, buffer, session.limits)
             if message is None:
                 break
+            budget.left -= 1
+            first = False
             self._on_message(message, events)
-        if fin:
+        if self._finished:
             self._closed = True
             if buffer:
                 raise self._cut_short()

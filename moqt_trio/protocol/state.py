@@ -139,6 +139,19 @@ class RequestSlots:
         self.taken -= 1
 
 
+class MessageBudget:
+    """How many messages the streams of a session may read before the caller has done other work.
+
+    Attributes:
+        left: Their number; the caller sets it.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = 1 << 62
+
+
 @attrs.define(eq=False)
 class SessionState:
     """The state of one session that is not the state of one stream.
@@ -154,6 +167,7 @@ class SessionState:
         goaway_sent: True once this side sent GOAWAY.
         goaway_received: The URI of the peer's GOAWAY; None before it.
         frames_apart: True when the caller reads the frames of groups itself; see `GroupReceiver`.
+        budget: Bounds the messages that are read at once.
         drained: True once the transport asked this side to end the session (DRAIN_WEBTRANSPORT_SESSION).
     """
 
@@ -168,6 +182,7 @@ class SessionState:
     goaway_received: str | None = None
     drained: bool = False
     frames_apart: bool = False
+    budget: MessageBudget = attrs.Factory(MessageBudget)
     issued: IssuedSubscriptions = attrs.field(init=False)
     peers: PeerSubscriptions = attrs.field(init=False)
     requests: RequestSlots = attrs.field(init=False)

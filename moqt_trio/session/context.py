@@ -17,6 +17,7 @@ from ..transport.code_mapping import CodeMapping
 if TYPE_CHECKING:
     from ..limits import Limits
     from ..protocol.core import SessionCore
+    from ..protocol.state import MessageBudget
     from ..transport.connection import Connection
     from ..transport.interface import AnyStream
     from ..wire.dialect import Dialect
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Ts = TypeVarTuple("Ts")
+
+MESSAGES = 32
+"""Messages of a session that are read before other tasks have their turn: about half a millisecond's work."""
 
 REPORT_INTERVAL = 5.0
 """Seconds between two measurements of the bitrate that is reported to the peer. The congestion window changes within a
@@ -38,6 +42,48 @@ def code_mapping(dialect: Dialect, space: CodeSpace) -> CodeMapping:
     """Return how a version numbers the codes of one space."""
     table = dialect.codes
     return CodeMapping(partial(table.to_wire, space), partial(table.from_wire, space))
+
+
+class Continued(Protocol):
+    """A stream with messages that were not read yet."""
+
+    def go_on(self) -> None:
+        """Read some of them; `Turns.add` again if there are more."""
+
+
+@defer_interrupts
+class Turns:
+    """Has the messages of a session's streams read in turns, so that other tasks have theirs in between.
+
+    One packet may complete what the windows of many streams hold: megabytes of messages of a few bytes. The task that
+    reads the socket reads `MESSAGES` of them. The rest is read by a task of the session, that many at a time, stream by
+    stream; the task exists only while there is something to read. What is not read yet holds the peer's credit.
+    """
+
+    def __init__(self, start: Callable[[Callable[[], Awaitable[object]]], None], budget: MessageBudget) -> None:
+        self._start = start
+        self._budget = budget
+        self._waiting: dict[Continued, None] = {}
+        self._running = False
+        budget.left = MESSAGES
+
+    def add(self, stream: Continued) -> None:
+        """Have a stream go on when it is its turn."""
+        self._waiting.setdefault(stream)
+        if not self._running:
+            self._running = True
+            self._start(self._run)
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await trio.lowlevel.checkpoint()
+                self._budget.left = MESSAGES
+                stream = next(iter(self._waiting))
+                del self._waiting[stream]
+                stream.go_on()
+        finally:
+            self._running = False
 
 
 class UnreadFrames:
@@ -64,6 +110,7 @@ class SessionContext:
         goaway_received: Set once the peer's GOAWAY has arrived; a drain at the transport's level may come before it.
         setup_received: Set once the peer's SETUP is known.
         pending_streams: The peer's streams whose type has not arrived.
+        turns: Has long runs of messages read in turns.
         unread_frames: Counts the frames that wait to be read.
     """
 
@@ -77,6 +124,7 @@ class SessionContext:
         self.goaway_received = trio.Event()
         self.setup_received = trio.Event()
         self.unread_frames = UnreadFrames()
+        self.turns = Turns(self.start, core.budget)
         self.pending_streams = PendingStreams(limits.setup_timeout)
         self.start(self.pending_streams.expire_forever)
 

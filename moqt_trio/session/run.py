@@ -174,6 +174,7 @@ async def run_session(
             async with closed_by_block(session):
                 if negotiated.handshake is not None:
                     stream, machine = negotiated.handshake.stream, negotiated.handshake.machine
+                    machine.budget = core.budget
                     stream.handler = HandshakeControl(context, stream, machine)
                 if admitted:
                     await admit(session)

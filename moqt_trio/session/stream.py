@@ -42,13 +42,15 @@ def receive_events(machine: StreamMachine, data: bytes, fin: bool) -> tuple[list
 class ControlStream(StreamHandler):
     """Passes the bytes of one control stream to its machine, and handles the events.
 
-    Credit returns at once: control messages are bounded by `Limits.max_message` and kept as state, not as bytes.
+    Credit returns as messages are read: they are bounded by `Limits.max_message` and kept as state, not as bytes. Few
+    are read at once; see `Turns`.
     """
 
     def __init__(self, context: SessionContext, stream: BidiStream, machine: StreamMachine) -> None:
         self.context = context
         self.stream = stream
         self.machine = machine
+        self._unreturned = 0
 
     def handle(self, event: Event) -> None:
         """Called for each event of the machine, in order."""
@@ -59,7 +61,24 @@ class ControlStream(StreamHandler):
 
     def data_received(self, data: bytes, fin: bool) -> None:
         self.handle_all(*receive_events(self.machine, data, fin))
-        self.stream.consumed(len(data))
+        if self.machine.unread:
+            self.read_later(len(data))
+        else:
+            self.stream.consumed(len(data))
+
+    def read_later(self, received: int) -> None:
+        """Go on with the machine's messages later, and then return the credit of so many bytes."""
+        self._unreturned += received
+        self.context.turns.add(self)
+
+    def go_on(self) -> None:
+        """Called when it is the stream's turn: see `Turns`."""
+        self.handle_all(*receive_events(self.machine, b"", False))
+        if self.machine.unread:
+            self.context.turns.add(self)
+        else:
+            count, self._unreturned = self._unreturned, 0
+            self.stream.consumed(count)
 
     def reset_received(self, code: int) -> None:
         self.handle_all(self.machine.receive_reset(code))

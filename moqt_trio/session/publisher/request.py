@@ -207,6 +207,9 @@ class RequestStream(StreamHandler):
             server = self._serve(self._stream, machine)
             self._stream.handler = server
             server.handle_all(events, error)
+            if machine.unread:
+                server.read_later(len(data))
+                return
         elif error is not None:
             self._broken(error)
         elif fin:

@@ -399,7 +399,7 @@ class GroupReader:
         raise trio.WouldBlock
 
     async def receive_batch(self) -> list[Frame]:
-        """Wait for a frame, and return it with all frames that have arrived after it. For many small frames.
+        """Wait for a frame, and return it with those that have arrived after it, up to 256. For many small frames.
 
         Cancelling loses nothing. Raises as `receive`.
         """
