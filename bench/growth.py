@@ -34,6 +34,9 @@ LIMITS = moqt.Limits(
     max_open_groups=8192,
     max_unacknowledged_groups=8192,
     live_backlog_groups=8192,
+    # Room for many streams on one connection, and for so many requests at once.
+    send_buffer=256 * 1024 * 1024,
+    request_burst=8192,
 )
 
 Event = Callable[[], Awaitable[None]]
