@@ -35,6 +35,8 @@ async def attacked(limits: Limits | None = None):
     async with serving(handler, limits) as listener, hostile_client(listener.port) as hostile:
         with trio.fail_after(5):
             await arrived.wait()
+        # The client's own table takes no notice of the frames that a test sends.
+        hostile.quic._local_active_connection_id_limit = 1000
         yield hostile, accepted[0]
 
 
@@ -77,8 +79,6 @@ async def test_connection_ids_that_are_retired_all_the_time():
     """A peer that retires each id as it gets it is given so many at once, and then a few in a second."""
     async with attacked() as (hostile, server):
         quic = server._engine._quic
-        # The client's own table takes no notice of the frames that the test sends.
-        hostile.quic._local_active_connection_id_limit = 1000
         start = trio.current_time()
         retired = 1
         while trio.current_time() < start + 1.5:
