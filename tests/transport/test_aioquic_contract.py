@@ -127,7 +127,8 @@ def stock() -> QuicConnection:
 @pytest.mark.parametrize(
     "name",
     [
-        "_ack_delay", "_close_event", "_crypto_streams", "_datagrams_pending", "_events", "_handshake_complete",
+        "_ack_delay", "_ack_eliciting_sent_since_receipt", "_close_at",
+        "_close_event", "_crypto_streams", "_datagrams_pending", "_events", "_handshake_complete",
         "_handshake_confirmed", "_handshake_done_pending", "_host_cids", "_is_client", "_local_max_data",
         "_local_max_streams_bidi", "_local_max_streams_uni", "_loss", "_max_datagram_size", "_network_paths",
         "_peer_cid", "_peer_cid_available",

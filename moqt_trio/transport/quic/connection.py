@@ -42,7 +42,7 @@ from ...codes import SessionCode
 from ...tasks import defer_interrupts
 from ..connection import UNCONGESTED_WRITE, StreamHost
 from ..sockets import plain_address
-from .engine import Engine, EngineHandler, Termination
+from .engine import IDLE, Engine, EngineHandler, Termination
 
 if TYPE_CHECKING:
     from ...limits import Limits
@@ -144,7 +144,10 @@ class QuicConnection(StreamHost, EngineHandler):
         self._timer = trio.CancelScope()
         self._handshake_deadline = math.inf if is_client else trio.current_time() + limits.handshake_timeout
         self._heard_at = trio.current_time()
+        self._pinged_at = self._heard_at
         self._keep_alive = limits.keep_alive
+        self._silence = math.inf
+        self._excused_until = -math.inf
 
     # -- for the owner -------------------------------------------------------------------------------------
 
@@ -342,8 +345,10 @@ class QuicConnection(StreamHost, EngineHandler):
                 deadline = timeout
             if not self.ready:
                 deadline = min(deadline, self._handshake_deadline)
-            elif self.is_client:
-                deadline = min(deadline, self._heard_at + self._keep_alive)
+            else:
+                deadline = min(deadline, max(self._heard_at + self._silence, self._excused_until))
+                if self.is_client:
+                    deadline = min(deadline, max(self._heard_at, self._pinged_at) + self._keep_alive)
             if deadline <= now:
                 deadline = now + _TICK
         earlier = self._timer.deadline
@@ -358,10 +363,23 @@ class QuicConnection(StreamHost, EngineHandler):
             self.lose("the handshake took too long")
         if self._engine.termination is not None:
             self._end()
-        elif self.is_client and self.ready and now >= self._heard_at + self._keep_alive:
-            self._heard_at = now
+        elif self.ready and now >= max(self._heard_at + self._silence, self._excused_until):
+            self._end_silence(now)
+        elif self.is_client and self.ready and now >= max(self._heard_at, self._pinged_at) + self._keep_alive:
+            self._pinged_at = now
             self._engine.ping()
         self.flush_due = True
+
+    def _end_silence(self, now: float) -> None:
+        """Called when nothing has arrived for the idle timeout.
+
+        QUIC's own timeout begins anew with the first packet that asks for an answer (RFC 9000, section 10.1): a path
+        that carries packets one way only would be noticed up to twice as late. Here what was just sent gets the time in
+        which an answer must come, and no more.
+        """
+        self._excused_until = self._engine.answer_due()
+        if self._excused_until <= now:
+            self.lose(IDLE)
 
     # -- from the engine -----------------------------------------------------------------------------------
 
@@ -369,7 +387,8 @@ class QuicConnection(StreamHost, EngineHandler):
         self.protocol = alpn
         self.authority = server_name
         # Two PINGs may be lost before the peer gives up.
-        self._keep_alive = min(self.limits.keep_alive, self._engine.idle_timeout / 3)
+        self._silence = self._engine.idle_timeout
+        self._keep_alive = min(self.limits.keep_alive, self._silence / 3)
         self.ready = True
         self._owner.connection_ready(self)
 

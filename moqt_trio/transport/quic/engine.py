@@ -28,6 +28,10 @@ CONNECTION_ID_BYTES = 8
 random bytes cannot be guessed or collide."""
 
 
+IDLE = "idle timeout"
+"""The reason for which a session of a peer that fell silent ends."""
+
+
 @attrs.frozen(kw_only=True)
 class Termination:
     """How a QUIC connection ended.
@@ -54,7 +58,7 @@ class Termination:
             local_code: The code that this side closed with, before it was mapped. It counts if this side closed.
         """
         if self.idle:
-            return SessionClosed(reason="idle timeout")
+            return SessionClosed(reason=IDLE)
         if self.application and self.by_peer:
             return SessionClosed(remote_code=codes.from_wire(self.code), reason=self.reason, by_peer=True)
         if self.application:
@@ -126,6 +130,13 @@ class Engine(StreamBackend, abc.ABC):
     @abc.abstractmethod
     def idle_timeout(self) -> float:
         """Seconds of silence that end the connection: the smaller of both sides' settings (RFC 9000, section 10.1)."""
+
+    @abc.abstractmethod
+    def answer_due(self) -> float:
+        """Return when the answer to what was first sent after the last packet of the peer must have come.
+
+        It is the engine's own idle timeout when nothing was sent.
+        """
 
     @abc.abstractmethod
     def connect(self, address: Address, now: float) -> None:

@@ -22,7 +22,7 @@ from tests.faults.raw_udp import answers, connected
 from tests.faults.udp_proxy import bad_network, udp_proxy
 from tests.transport.awaiting import accept_bidi, accept_uni, send_all
 from tests.transport.quic_pair import ALPN, client_settings, connect_quic, quic_pair, serving
-from tests.transport.recorders import eventually, read_all
+from tests.transport.recorders import eventually, ping_pong, read_all
 
 
 @pytest.mark.parametrize("loss", [0.05, 0.2])
@@ -102,6 +102,44 @@ async def test_blackhole_ends_both_sides():
             assert error.reason == "idle timeout"
             assert not error.by_peer
         assert listener.statistics().connections == 0
+
+
+@pytest.mark.parametrize("deaf", ["server", "client"])
+async def test_a_blackhole_one_way(deaf):
+    """The side that hears nothing notices within the idle timeout, also when it has sent something meanwhile, and the
+    other side, which it can still reach, learns of it."""
+    limits = Limits(idle_timeout=3.0)
+    connections = []
+    ready = trio.Event()
+
+    async def handler(connection):
+        connections.append(connection)
+        ready.set()
+        await connection.wait_closed()
+
+    async with (
+        serving(handler, limits) as listener,
+        udp_proxy(listener.port) as proxy,
+        connect_quic("127.0.0.1", proxy.port, client_settings(limits)) as client,
+    ):
+        await ready.wait()
+        (server,) = connections
+        await ping_pong(client, server, 3)
+        proxy.forward = lambda data, from_client: [] if from_client is (deaf == "server") else [(0.0, data)]
+        start = trio.current_time()
+        ours, theirs = (server, client) if deaf == "server" else (client, server)
+        with trio.move_on_after(2.4):
+            await ours.wait_closed()
+        assert ours.closed is None
+        (await ours.open_uni()).write(b"is anybody there?")
+        error = await ours.wait_closed()
+        assert 2.9 < trio.current_time() - start < 3.6
+        assert isinstance(error, SessionClosed)
+        assert (error.reason, error.by_peer) == ("idle timeout", False)
+        with trio.fail_after(1):
+            error = await theirs.wait_closed()
+        assert isinstance(error, SessionClosed)
+        assert (error.reason, error.by_peer) == ("idle timeout", True)
 
 
 async def test_a_client_with_a_new_address():

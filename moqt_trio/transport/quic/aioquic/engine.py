@@ -144,6 +144,14 @@ class AioquicEngine(Engine):
         ours, theirs = self._quic.configuration.idle_timeout, self._quic._remote_max_idle_timeout
         return ours if theirs is None else min(ours, theirs)
 
+    def answer_due(self) -> float:
+        quic = self._quic
+        assert quic._close_at is not None
+        if not quic._ack_eliciting_sent_since_receipt:
+            return quic._close_at
+        # Three probe timeouts: the least that an idle timeout may be (RFC 9000, section 10.1).
+        return quic._close_at - quic._idle_timeout() + 3 * quic._loss.get_probe_timeout()
+
     def connect(self, address: Address, now: float) -> None:
         self._peer_address = address
         self._quic.connect(address, now)
