@@ -4,9 +4,9 @@ Theory of operation
 ===================
 
 Two tasks run a connection. The task that reads the socket calls `receive_untrusted`: the engine reads the datagrams and
-calls the streams, the streams call their handlers, and nothing waits. The connection's own task (`run`) sends. What
-has to be sent is the engine's to know: it calls `wake`, which sets `flush_due` and reschedules the task, and the next
-flush asks the engine for all datagrams that may leave now.
+calls the streams, the streams call their handlers, and nothing waits. The connection's own task (`run`) sends, and
+delivers in pieces what one packet released. What is to be sent is the engine's to know: it calls `wake`,
+which sets `flush_due` and reschedules the task, and the next flush asks for all datagrams that may leave now.
 
 When to flush decides the cost of a connection, because a packet costs far more than the bytes in it:
 
@@ -188,12 +188,18 @@ class QuicConnection(StreamHost, EngineHandler):
             elif self.ready and not was_ready:
                 # At once: a block that closes straight away must not keep the end of the handshake from the server.
                 self._flush()
-            if self._closed is not None or self._room_wanted or engine.has_work(now):
+            if self._closed is not None or self._room_wanted or engine.undelivered or engine.has_work(now):
                 self.wake()
             else:
                 self._set_timer(now)
         except Exception:
             self._fail()
+
+    def _deliver_rest(self) -> None:
+        """Deliver more of what has arrived."""
+        self._engine.deliver_events()
+        self._end()
+        self.flush_due = True
 
     def lose(self, reason: str) -> None:
         """End the connection because the peer no longer answers."""
@@ -210,6 +216,9 @@ class QuicConnection(StreamHost, EngineHandler):
                     with trio.CancelScope() as self._timer:
                         self._set_timer(trio.current_time())
                         while not self._close_sent.is_set():
+                            if self._engine.undelivered and self._closed is None:
+                                await trio.lowlevel.checkpoint()
+                                self._deliver_rest()
                             if self.flush_due and self._closed is None:
                                 if self._delayed or trio.current_time() - self._last_flush < _QUIET:
                                     await self._coalesce()
@@ -219,7 +228,7 @@ class QuicConnection(StreamHost, EngineHandler):
                                 unsent, self._unsent = self._unsent, deque()
                                 self._transmit(unsent)
                                 self._note_close_sent()
-                            elif not self.flush_due and not self._close_sent.is_set():
+                            elif not (self.flush_due or self._engine.undelivered or self._close_sent.is_set()):
                                 self._task = trio.lowlevel.current_task()
                                 await trio.lowlevel.wait_task_rescheduled(self._abort)
                     if self._timer.cancelled_caught:

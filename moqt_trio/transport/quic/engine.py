@@ -119,12 +119,14 @@ class Engine(StreamBackend, abc.ABC):
     Attributes:
         connection_id: The id that this side chose first.
         termination: How the connection ended, or None while it lives. Set before the last packets are sent.
+        undelivered: True when `deliver_events` has more to deliver; other tasks should have their turn first.
         unfinished: True when `datagrams_to_send` has more to return at once; what it returned should leave first.
     """
 
     connection_id: bytes
     termination: Termination | None
     unfinished: bool
+    undelivered: bool
 
     @property
     @abc.abstractmethod
@@ -153,7 +155,10 @@ class Engine(StreamBackend, abc.ABC):
 
     @abc.abstractmethod
     def deliver_events(self) -> None:
-        """Call the streams and the handler with what the datagrams and timeouts since the last call brought."""
+        """Call the streams and the handler with what the datagrams and timeouts since the last call brought.
+
+        When that is far more than has arrived, as gaps were filled, it is only some of it; see `undelivered`.
+        """
 
     @abc.abstractmethod
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:

@@ -10,10 +10,13 @@ import pytest
 import trio
 
 import moqt_trio as moqt
+from moqt_trio.limits import Limits
 from moqt_trio.session.context import MESSAGES
+from moqt_trio.transport.receive_stream import ReceiveStream
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import StreamKind, Subscribe, SubscribeUpdate
 from tests.faults.quic_hostile import Hostile, hostile_client, stream_frame
+from tests.transport.quic_pair import serving as quic_serving
 from tests.transport.recorders import eventually
 
 if TYPE_CHECKING:
@@ -99,6 +102,47 @@ async def send_slowly(hostile: Hostile) -> None:
         hostile.quic.frames = frames[start : start + 32]
         hostile.flush()
         await trio.sleep(0.002)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_bytes_that_one_packet_releases(closes, monkeypatch):
+    """Whatever waited for one packet is delivered in steps; all of it, also when the peer closes right after."""
+    delivered: dict[int, bytes] = {}
+    steps = Steps(monkeypatch, dialects.get("moq-lite-06"))
+    original = ReceiveStream.deliver
+
+    def deliver(stream: ReceiveStream, data: bytes, fin: bool) -> None:
+        delivered[stream.stream_id] = delivered.get(stream.stream_id, b"") + data
+        steps.read += len(data)
+        original(stream, data, fin)
+
+    monkeypatch.setattr(ReceiveStream, "deliver", deliver)
+    size = Limits().stream_window
+    sent = {2 + 4 * number: bytes([number]) * size for number in range(STREAMS)}
+    with trio.fail_after(60):
+        async with quic_serving() as listener, hostile_client(listener.port) as hostile:
+            for stream_id, data in sent.items():
+                for offset in range(1, size, PIECE):
+                    hostile.quic.frames.append(stream_frame(stream_id, offset, data[offset : offset + PIECE]))
+            await send_slowly(hostile)
+            await trio.sleep(0.1)
+            assert not delivered
+            trio.lowlevel.add_instrument(steps)
+            try:
+                hostile.quic.frames = [stream_frame(stream_id, 0, data[:1]) for stream_id, data in sent.items()]
+                hostile.flush()
+                if closes:
+                    await eventually(lambda: bool(delivered))
+                    hostile.quic.close()
+                    hostile.flush()
+                await eventually(lambda: steps.read == sum(map(len, sent.values())))
+            finally:
+                trio.lowlevel.remove_instrument(steps)
+            print(f"\n{steps.read} bytes, at most {steps.most} in a step")
+            assert delivered == sent
+            assert steps.most <= 64 * 1024
+            if closes:
+                await eventually(lambda: not listener.statistics().connections)
 
 
 @pytest.mark.parametrize("version", ["moq-lite-04", "moq-lite-06"])

@@ -48,6 +48,9 @@ _DATAGRAM_HEADER_BYTES = 1 + 2
 """The frame type, and a length of up to 16,383 bytes."""
 _STREAM_BYTES = 2560
 """What a stream that this side opened takes in memory beside its bytes, in aioquic and above."""
+_RELEASED = 16 * 1024
+"""Bytes that are delivered at once beyond those that have just arrived. One packet can fill gaps of many streams and
+release megabytes. Of frames of two bytes, these take seconds to read."""
 _IDLE = "Idle timeout"
 """The text by which aioquic says that the peer fell silent."""
 
@@ -121,6 +124,8 @@ class AioquicEngine(Engine):
         self.connection_id = quic.host_cid
         self.termination = None
         self.unfinished = False
+        self.undelivered = False
+        self._deliverable = 0
         self._quic = quic
         self._handler = handler
         self._fingerprints = fingerprints
@@ -158,6 +163,7 @@ class AioquicEngine(Engine):
 
     def receive_datagram_untrusted(self, data: bytes, address: Address, now: float) -> None:
         quic = self._quic
+        self._deliverable += len(data)
         token = quic._peer_cid.stateless_reset_token
         # In constant time: how long it takes must not tell how much of a guess is right (RFC 9000, section 10.3.1).
         if token and hmac.compare_digest(data[-TOKEN_BYTES:], token) and may_be_reset(data):
@@ -179,10 +185,16 @@ class AioquicEngine(Engine):
 
     def deliver_events(self) -> None:
         quic, handler, queue = self._quic, self._handler, self._events
+        left, self._deliverable = self._deliverable + _RELEASED, 0
+        self.undelivered = False
         while queue and self.termination is None:
             event = queue.popleft()
             if isinstance(event, events.StreamDataReceived):
-                self._deliver_data(event)
+                if len(event.data) > left:
+                    self._deliver_piece(event, left)
+                    self.undelivered = True
+                    break
+                left -= self._deliver_data(event, left)
             elif isinstance(event, events.StreamReset):
                 quic.return_undelivered(event.stream_id)
                 quic.activate(event.stream_id)
@@ -229,14 +241,26 @@ class AioquicEngine(Engine):
         if quic._close_event is not None:
             self._note_end()
 
-    def _deliver_data(self, event: events.StreamDataReceived) -> None:
+    def _deliver_piece(self, event: events.StreamDataReceived, size: int) -> None:
+        """Deliver so many bytes of an event, and put the rest back."""
+        rest = events.StreamDataReceived(event.data[size:], event.end_stream, event.stream_id)
+        self._events.appendleft(rest)
+        if size > 0:
+            self._handler.stream(event.stream_id).deliver(event.data[:size], False)
+
+    def _deliver_data(self, event: events.StreamDataReceived, most: int) -> int:
+        """Deliver the data of an event, and of those after it on its stream, up to so many bytes. Return how many."""
         queue, data, fin, stream_id = self._events, event.data, event.end_stream, event.stream_id
         if queue and not fin:
             # The data of a run of packets on one stream is delivered at once.
             run = [data]
+            size = len(data)
             while queue and not fin:
                 following = queue[0]
                 if not isinstance(following, events.StreamDataReceived) or following.stream_id != stream_id:
+                    break
+                size += len(following.data)
+                if size > most:
                     break
                 queue.popleft()
                 run.append(following.data)
@@ -250,11 +274,12 @@ class AioquicEngine(Engine):
             fin = False
             self._quic.complete_reset(stream_id)
             if not data:
-                return
+                return 0
         stream = self._handler.streams.get(stream_id)
         if stream is None:
             stream = self._handler.stream(stream_id)
         stream.deliver(data, fin)
+        return len(data)
 
     def _complete_handshake(self, event: events.HandshakeCompleted) -> None:
         if not self._quic._remote_max_idle_timeout:
@@ -273,7 +298,8 @@ class AioquicEngine(Engine):
 
     def _note_end(self) -> None:
         event = self._quic._close_event
-        if event is None or self.termination is not None:
+        # What the peer sent before it closed comes first.
+        if event is None or self.termination is not None or (self.undelivered and self._quic.closed_by_peer):
             return
         # aioquic reports the end only after its closing period; for the application it is now.
         self.termination = Termination(
@@ -312,6 +338,9 @@ class AioquicEngine(Engine):
         pending.extend(fitting)
 
     def _release_departed(self) -> None:
+        if self.undelivered:
+            # A stream that has left may still be among the events.
+            return
         departed, self._quic.departed = self._quic.departed, []
         for stream_id in departed:
             if (stream := self._handler.streams.pop(stream_id, None)) is not None:
