@@ -87,6 +87,7 @@ FILES_OF = {
     "aioquic": {
         "moqt_trio.transport.quic.aioquic.endings",
         "moqt_trio.transport.quic.aioquic.engine",
+        "moqt_trio.transport.quic.aioquic.handlers",
         "moqt_trio.transport.quic.aioquic.pacer",
         "moqt_trio.transport.quic.aioquic.packets",
         "moqt_trio.transport.quic.aioquic.patched",
@@ -316,6 +317,7 @@ SHORT_FILES: dict[str, str] = {
     "moqt_trio.frame": "an interface: the one type that passes from the decoder to the application",
     "moqt_trio.http.asyncio_app": "trio_asyncio is imported in this file only",
     "moqt_trio.protocol.goaway": "a subject that has its file beside the other kinds of streams",
+    "moqt_trio.transport.quic.aioquic.handlers": "aioquic's table of frames, apart from its connection",
     "moqt_trio.transport.quic.aioquic.quiet": "aioquic's logger, apart from its connection",
     "moqt_trio.transport.quic.aioquic.signatures": "aioquic's TLS context, apart from its connection",
     "moqt_trio.session.publisher.track": "a subject that has its file on every layer",

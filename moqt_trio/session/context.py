@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 import trio
@@ -38,6 +38,7 @@ REPORT_CHANGE = 0.25
 congestion window moves by less all the time."""
 
 
+@cache
 def code_mapping(dialect: Dialect, space: CodeSpace) -> CodeMapping:
     """Return how a version numbers the codes of one space."""
     table = dialect.codes

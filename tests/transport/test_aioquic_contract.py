@@ -465,6 +465,18 @@ def test_a_released_connection_is_freed_at_once():
     assert pair.client.termination is not None
 
 
+def test_frame_handlers_are_made_as_they_are_needed():
+    """A connection has handlers for the frames that came, those of the whole table, and refuses what is not in it."""
+    pair = Pair()
+    handlers = quic_of(pair.server)._QuicConnection__frame_handlers  # type: ignore[attr-defined]
+    assert 0 < len(handlers) < 15
+    for frame_type, (handler, epochs) in stock()._QuicConnection__frame_handlers.items():  # type: ignore[attr-defined]
+        ours, allowed = handlers[frame_type]
+        assert (ours.__self__, ours.__name__, allowed) == (quic_of(pair.server), handler.__name__, epochs)
+    with pytest.raises(KeyError):
+        handlers[0x21]
+
+
 def test_idle_timeout_says_so():
     """Silence ends a connection with the text that the engine compares with."""
     pair = Pair(Limits(idle_timeout=1.0))

@@ -71,6 +71,7 @@ from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
+from .handlers import share_frame_handlers
 from .pacer import FLUSH_PACKETS, Pacer
 from .path_mtu import SearchingConnection
 from .quiet import QuietLogger
@@ -169,6 +170,7 @@ class PatchedConnection(ResetAtConnection, SearchingConnection):
         self._data_unreturned = 0
         super().__init__(max_packet=limits.max_packet, configuration=configuration, **ids)
         self._logger = self._loss._logger = QuietLogger(self._logger.logger, self._logger.extra)
+        share_frame_handlers(self)
         self._streams = _StreamTable(self)
         bidi, uni = self._stream_limits = (
             StreamLimit(self._local_max_streams_bidi.frame_type, "max_streams_bidi", limits.max_streams),
