@@ -125,7 +125,7 @@ class SessionContext:
         self.goaway_received = trio.Event()
         self.setup_received = trio.Event()
         self.unread_frames = UnreadFrames()
-        self.turns = Turns(self.start, core.budget)
+        self.turns = Turns(nursery.start_soon, core.budget)
         self.pending_streams = PendingStreams(limits.setup_timeout)
         self.start(self.pending_streams.expire_forever)
 

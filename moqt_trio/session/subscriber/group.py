@@ -220,11 +220,14 @@ class GroupBuffer(ReceiveQueue[Frame]):
             self.give_up(Malformed("FIN inside a frame", code=StreamCode.MALFORMED_TRACK, scope="stream"))
         elif decoder is not None:
             self.finish()
+            self._source = None
             if source is not None:
                 source.finished()
 
     def _return_partial(self) -> None:
-        """Return the credit of a frame that will not be complete."""
+        """Return the credit of a frame that will not be complete: nothing more is decoded."""
+        # The stream knows its buffer. Parted here, they cost the garbage collector nothing.
+        self._source = None
         partial, self._partial = self._partial, 0
         if self.stream is not None:
             self.stream.consumed(max(partial - max(self._advanced, 0), 0))
