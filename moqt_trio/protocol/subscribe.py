@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from ..path import BroadcastPath
     from .state import SessionState
 
+_ANY_AGE_MS = 2**53 - 1
+"""Beyond the age of any group; the largest integer that every language reads."""
+
 
 class SubscriptionChanges(TypedDict, total=False):
     """What an update may change; the fields are those of `Subscribe`."""
@@ -208,6 +211,10 @@ class SubscribeResponder(Responder):
 class SubscribeRequester(MessageMachine):
     """We subscribe to a track of the peer's.
 
+    A subscription starts at its first group, and without one at the latest group. Where the version would start it as
+    far back as its `max_age` says, the request has an age of its own for that, and an update that goes with it has the
+    wanted one.
+
     Its id is registered when this object is made: groups may arrive before the answer. Late groups of a released
     subscription are refused without harm.
 
@@ -237,7 +244,13 @@ class SubscribeRequester(MessageMachine):
             wanted.start_frame,
             wanted.end_frame,
         )
-        self.opening = dialect.stream_type(StreamKind.SUBSCRIBE) + dialect.encode(request)
+        self.opening = dialect.stream_type(StreamKind.SUBSCRIBE)
+        if features.frame_ranges:
+            # The age in the request says how far back delivery starts, and a later one what is dropped on its way.
+            start_age_ms = 0 if wanted.start_group is None else _ANY_AGE_MS
+            self.opening += dialect.encode(attrs.evolve(request, max_age_ms=start_age_ms)) + dialect.encode(wanted)
+        else:
+            self.opening += dialect.encode(request)
         # The id counts as used from here on: a request that can't be written takes none.
         self.subscribe_id = session.issued.register()
         self._current = wanted

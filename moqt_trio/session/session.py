@@ -181,10 +181,9 @@ class Session:
             track: The track's name.
             priority: 0 … 255; under congestion higher goes first.
             ordered: Ask for groups in sequence order rather than newest first; moq-lite-06 has no such field.
-            max_age: Seconds. A group that is older than the newest one by this much is dropped on its way. In
-                moq-lite-06 it also says how far back delivery starts; other versions start at `start_group`, or
-                without one at the latest group.
-            start_group: The first group wanted: no group before it is delivered.
+            max_age: Seconds. A group that is older than the newest one by this much is dropped on its way.
+            start_group: The first group wanted: delivery starts at the oldest group from this one on that the publisher
+                keeps; 0 asks for all that it keeps. None starts at the latest group.
             end_group: The last group wanted, inclusive.
             start_frame: The first frame wanted of `start_group`; moq-lite-06 only.
             end_frame: The last frame wanted of `end_group`, inclusive; moq-lite-06 only.

@@ -47,7 +47,8 @@ class Features:
         subscribe_drop: True when SUBSCRIBE_DROP (or SUBSCRIBE_GAP) exists.
         update_keeps_range: True when SUBSCRIBE_UPDATE can move the bounds of a range and not lift them.
         max_age: True when a subscription carries `max_age_ms`; elsewhere the field has no effect.
-        frame_ranges: True when a subscription or a fetch can name frames.
+        frame_ranges: True when a subscription or a fetch can name frames. There a subscription without a first group
+            starts as far back as its `max_age_ms` says, elsewhere at the latest group.
         timestamps: True when frames carry timestamps (and their reading needs TRACK_INFO).
         track_info: True when a track's properties have to be requested, on a TRACK stream, before its frames.
         fetch_update: True when FETCH_UPDATE exists.

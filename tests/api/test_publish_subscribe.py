@@ -140,18 +140,67 @@ async def test_a_late_subscriber_starts_at_the_latest_group(version):
             assert (group.sequence, await group.read_all()) == (3, [b"3"])
 
 
-async def test_max_age_replays_in_lite_06():
-    """In moq-lite-06 a maximum age says how far back delivery starts, measured by timestamps."""
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("max_age", [3.0, 60.0])
+async def test_a_late_subscriber_starts_at_the_newest_group(version, max_age):
+    """Without a first group every version starts at the newest one, however old groups may be on their way."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", timescale=1000)
-    async with session_pair("moq-lite-06") as (client, server), server.publish("b", broadcast):
+    async with session_pair(version) as (client, server), server.publish("b", broadcast):
+        for number in range(10):
+            await track.write(b"%d" % number, timestamp=number * 1000)
+        async with client.subscribe("b", "t", max_age=max_age) as subscription:
+            await track.wait_subscribed()
+            await track.write(b"10", timestamp=10_000)
+            track.finish()
+            received = sorted([group.sequence async for group in subscription])
+    assert received == [9, 10]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_subscription_that_waits_starts_at_the_newest_group(version):
+    """So does one that came before its broadcast was published, with what the broadcast has by then."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", timescale=1000)
+    for number in range(10):
+        await track.write(b"%d" % number, timestamp=number * 1000)
+    async with session_pair(version) as (client, server), client.subscribe("b", "t", max_age=60) as subscription:
+        await trio.testing.wait_all_tasks_blocked()
+        async with server.publish("b", broadcast):
+            await track.wait_subscribed()
+            track.finish()
+            assert [group.sequence async for group in subscription] == [9]
+
+
+@pytest.mark.parametrize("version", SINCE_05)
+async def test_a_burst_for_a_new_subscriber_is_delivered(version):
+    """Groups that follow each other as soon as there is a subscriber are within its maximum age, and all arrive."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", timescale=1000)
+    async with (
+        session_pair(version) as (client, server),
+        server.publish("b", broadcast),
+        client.subscribe("b", "t", max_age=60) as subscription,
+    ):
+        await track.wait_subscribed()
+        for number in range(20):
+            track.write_nowait(b"%d" % number, timestamp=number * 1000)
+        track.finish()
+        assert sorted([group.sequence async for group in subscription]) == list(range(20))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_first_group_asks_for_the_past(version):
+    """With a first group every version delivers all groups from there on that are kept, whatever the maximum age."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", timescale=1000)
+    async with session_pair(version) as (client, server), server.publish("b", broadcast):
         for number in range(10):
             await track.write(b"%d" % number, timestamp=number * 1000)
         track.finish()
-        async with client.subscribe("b", "t", max_age=3.0) as subscription:
+        async with client.subscribe("b", "t", max_age=3.0, start_group=2) as subscription:
             received = sorted([group.sequence async for group in subscription])
-    # Group 6 ends at 7000, which is 2000 before the newest frame; group 5 ends at 6000: 3000, expired.
-    assert received == [6, 7, 8, 9]
+    assert received == [2, 3, 4, 5, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

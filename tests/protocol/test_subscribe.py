@@ -29,7 +29,12 @@ REQUEST = {
     "moq-lite-06": "0218000864656d6f2f63616d066576656e7473c845dc03090000",
 }
 # Ours differs in one: gomoqt, which speaks that version only, accepts no path without a slash before it.
-OPENING = {**REQUEST, "moq-lite-04": "021800092f64656d6f2f63616d066576656e7473c80045dc0409"}
+OPENING = {
+    **REQUEST,
+    "moq-lite-04": "021800092f64656d6f2f63616d066576656e7473c80045dc0409",
+    # The age that the request has is for the start alone: any; the wanted one follows in an update.
+    "moq-lite-06": "021e000864656d6f2f63616d066576656e7473c8c01fffffffffffff0309000007c845dc03090000",
+}
 UPDATE = {**dict.fromkeys(OLD + NEW[:1], "07090047d0054046"), "moq-lite-06": "080947d00440460000"}
 # The same, as moq-rs accepts it for a subscriber with priority 200.
 OK = {**dict.fromkeys(OLD, "0005c800000000"), **dict.fromkeys(NEW, "000104")}
@@ -79,7 +84,7 @@ def test_the_path_is_canonical(name):
     """Slashes at the ends of the broadcast's path are dropped; the track's name is left as it is."""
     side = core(name)
     opening = core(name).subscribe("a/bc", "/t/").opening.replace(b"a/bc", b"/ab/")
-    [event] = side.accept_bidi().receive_data(opening, False)
+    event, *_ = side.accept_bidi().receive_data(opening, False)
     assert (str(event.path), event.request.track) == ("ab", "/t/")
 
 
@@ -285,6 +290,13 @@ def test_the_opening(name):
     """Our opening is the one that peers send and accept for the same subscription."""
     machine = core(name).subscribe("/demo/cam", "events", priority=200, max_age_ms=1500, start_group=3, end_group=8)
     assert machine.opening.hex() == OPENING[name]
+
+
+def test_the_opening_without_a_first_group():
+    """moq-lite-06 starts as far back as the age in the request says: 0 is the latest group; the wanted age follows."""
+    machine = core("moq-lite-06").subscribe("/demo/cam", "events", priority=200, max_age_ms=1500)
+    request, update = "0217000864656d6f2f63616d066576656e7473c80000000000", "07c845dc00000000"
+    assert machine.opening.hex() == request + update
 
 
 def test_ids_count_up_from_zero(name):

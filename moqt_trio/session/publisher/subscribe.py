@@ -123,9 +123,12 @@ class SubscribeServer(GroupServer, StreamOwner):
             GroupRange(wish.start_group, wish.end_group, wish.start_frame, wish.end_frame),
             priority=wish.priority,
             # Where the version has no such field, the publisher's own bound applies.
-            max_age=wish.max_age_ms / 1000 if self._features.max_age else track.max_age,
+            max_age=request.max_age_ms / 1000 if self._features.max_age else track.max_age,
             replay=self._features.frame_ranges,
         )
+        if self._features.max_age:
+            # The age in the request says where delivery starts; that in an update, what is dropped on its way.
+            self._cursor.max_age = wish.max_age_ms / 1000
         if self._cursor.dropped and not self._features.subscribe_drop:
             # Only the end of the subscription can say that its first group can't be had.
             self._cursor.abort(StreamCode.TOO_FAR_BEHIND)
