@@ -44,7 +44,7 @@ class Origin:
     """
 
     def __init__(self) -> None:
-        self._publications: dict[BroadcastPath, PublishedBroadcast] = {}
+        self._publications: dict[tuple[str, ...], PublishedBroadcast] = {}
         self._below: dict[tuple[str, ...], dict[BroadcastPath, PublishedBroadcast]] = {}
         self._of: dict[Broadcast, dict[PublishedBroadcast, None]] = {}
         self._watchers: dict[tuple[str, ...], dict[Changed, None]] = {}
@@ -53,14 +53,14 @@ class Origin:
         return len(self._publications)
 
     def __contains__(self, path: BroadcastPath) -> bool:
-        return path in self._publications
+        return path.parts in self._publications
 
     def add(self, publication: PublishedBroadcast) -> None:
         """Add a publication. Raises ValueError when its path is taken: no broadcast silently replaces another."""
         path, broadcast = publication.path, publication.broadcast
-        if path in self._publications:
+        if path.parts in self._publications:
             raise ValueError(f"{str(path)!r} is published on this session already")
-        self._publications[path] = publication
+        self._publications[path.parts] = publication
         for prefix in _prefixes(path):
             self._below.setdefault(prefix, {})[path] = publication
         if broadcast not in self._of:
@@ -71,9 +71,9 @@ class Origin:
     def remove(self, publication: PublishedBroadcast) -> None:
         """Remove a publication; does nothing when it was removed before."""
         path, broadcast = publication.path, publication.broadcast
-        if self._publications.get(path) is not publication:
+        if self._publications.get(path.parts) is not publication:
             return
-        del self._publications[path]
+        del self._publications[path.parts]
         for prefix in _prefixes(path):
             del self._below[prefix][path]
             if not self._below[prefix]:
@@ -90,7 +90,7 @@ class Origin:
 
     def get(self, path: BroadcastPath) -> PublishedBroadcast | None:
         """Return the publication of this path."""
-        return self._publications.get(path)
+        return self._publications.get(path.parts)
 
     def below(self, prefix: BroadcastPath) -> dict[BroadcastPath, PublishedBroadcast]:
         """Return the publications that a prefix covers."""
@@ -98,7 +98,7 @@ class Origin:
 
     def find(self, path: BroadcastPath, track: str) -> tuple[PublishedBroadcast, Track] | None:
         """Return the track of this name, and the publication that has it."""
-        publication = self._publications.get(path)
+        publication = self._publications.get(path.parts)
         if publication is None:
             return None
         found = publication.broadcast.tracks.get(track)
