@@ -20,7 +20,12 @@ def commands(clone: Path, *arguments: str) -> str:
     """Returns what make would run in a directory that has nothing but the Makefile and what a test put there."""
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, clone)
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "VENV", "MAKEFLAGS")}
+    # The tests may run under make themselves, which passes its variables and options on.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHON", "VENV", "TESTS", "MFLAGS") and not name.startswith("MAKE")
+    }
     environment["PYENV_ROOT"] = str(clone / "pyenv")
     result = subprocess.run(
         ["make", "--dry-run", *arguments],
