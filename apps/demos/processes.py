@@ -76,7 +76,7 @@ def choose_port(preferred: int = PORT) -> int:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
     if port != preferred:
-        print(f"port {preferred} is in use: taking {port} instead", flush=True)
+        print(f"echo   | port {preferred} is in use: taking {port} instead", flush=True)
     return port
 
 

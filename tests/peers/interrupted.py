@@ -2,7 +2,8 @@
 
 `interrupted.py connect URL FINGERPRINT STEPS`, or `stay_connected` in place of `connect`, opens one session after
 another, reads three groups on each, and leaves. The first is not interrupted: its calls into the library are counted,
-from the first group to the end. In the others SIGINT arrives at one of as many steps of that count, spread evenly.
+from the first group to the end. In the others SIGINT arrives at one of as many steps of the fewest calls that a session
+needed so far, spread evenly.
 
 `interrupted.py server STEPS` runs one server after another, which publishes on its first session until SIGINT arrives,
 each time some calls of the library later.
@@ -119,9 +120,13 @@ def main(role: str, *arguments: str) -> None:
             run(serve, 1 + step * SERVER_STEP)
         return
     program = partial(connect if role == "connect" else stay_connected, *arguments[:2])
-    calls = run(program, 0)
+    least = run(program, 0)
     for step in range(steps):
-        run(program, 1 + step * calls // steps)
+        number = 1 + step * least // steps
+        calls = run(program, number)
+        if calls < number:
+            # A session that got more at a time was over before its place.
+            least = calls
 
 
 main(*sys.argv[1:])

@@ -36,7 +36,7 @@ class TestPort:
             chosen = processes.choose_port(taken)
             assert chosen != taken
             assert processes.is_free(chosen)
-        assert capsys.readouterr().out == f"port {taken} is in use: taking {chosen} instead\n"
+        assert capsys.readouterr().out == f"echo   | port {taken} is in use: taking {chosen} instead\n"
 
     def test_free(self, capsys):
         """A free port is taken as it is, without a word."""
