@@ -145,7 +145,7 @@ class Limits:
     """Frames that one track keeps. Stops the same with frames that are small, each of which costs more than its
     payload."""
     finished_tracks: int = attrs.field(default=128, validator=_positive)
-    """Tracks of one broadcast that have ended and that nobody reads. The one that ended first leaves the broadcast when
+    """Tracks of one broadcast that have ended and are not read. The one that ended first leaves the broadcast when
     there are more, and each one when it is older than its `max_age`. Stops a broadcast whose tracks come and go from
     filling memory."""
     finished_bytes: int = attrs.field(default=16 * MIB, validator=_positive)

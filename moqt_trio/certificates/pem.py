@@ -168,6 +168,6 @@ def unusable(verb: str, path: Path, error: OSError) -> CertificateUnusable:
 def unusable_store(verb: str, path: Path, error: OSError) -> CertificateUnusable:
     """Return the exception for an operating system error in the directory of development certificates."""
     return CertificateUnusable(
-        f"cannot {verb} {printable(str(path))}: {error.strerror}; set XDG_STATE_HOME to a directory that this account "
-        "can write to, or give a certificate: serve(certificate=Certificate.load('cert.pem', 'key.pem'))"
+        f"{unusable(verb, path, error)}; set XDG_STATE_HOME to a directory that this account can write to, or give a "
+        "certificate: serve(certificate=Certificate.load('cert.pem', 'key.pem'))"
     )

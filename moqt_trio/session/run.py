@@ -81,10 +81,8 @@ async def closed_by_block(session: Session) -> AsyncIterator[None]:
         yield
     except BaseException as error:
         # The application's nurseries may have wrapped the exceptions in groups.
-        if consists_of(error, trio.Cancelled):
-            session.close(SessionCode.NO_ERROR)
-        elif consists_of(error, (trio.Cancelled, SessionClosed, GoingAway)):
-            # The peer ended the session, or asked for its end.
+        if consists_of(error, (trio.Cancelled, SessionClosed, GoingAway)):
+            # The block was cancelled; or the peer ended the session, or asked for its end.
             session.close(SessionCode.NO_ERROR)
         elif consists_of(error, (trio.Cancelled, SessionClosed, Unauthorized)):
             session.close(SessionCode.UNAUTHORIZED, "unauthorized")

@@ -357,7 +357,7 @@ class Session:
             publications=len(self._publisher.origin),
             subscriptions=len(self._subscriber.queues),
             subscriptions_served=len(self._publisher.subscriptions),
-            groups_dropped=sum(server.dropped_groups for server in list(self._publisher.subscriptions)),
+            groups_dropped=sum(server.dropped_groups for server in self._publisher.subscriptions),
             datagrams_dropped=self._context.core.dropped_datagrams,
             peer_bitrate=None if handshake is None else handshake.machine.peer_bitrate,
         )

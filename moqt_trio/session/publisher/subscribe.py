@@ -219,7 +219,7 @@ class SubscribeServer(GroupServer, StreamOwner):
         finally:
             self._state = _State.ENDED
             if cursor.done:
-                # All of the range or of the track was written, whoever ended the subscription first.
+                # All of the range or of the track was written before the subscription ended.
                 self.serving.rate.give_back()
             self._track_state.detach(cursor)
             self.serving.scheduler.release(self)

@@ -136,7 +136,7 @@ class SearchingConnection(FrugalConnection):
         if self._state in END_STATES or self._close_pending or self._max_datagram_size >= self._largest:
             return []
         if not path.is_validated:
-            # What may be sent is limited until then, and the probe may go to where nobody asked for it.
+            # What may be sent is limited until then, and the probe may go to a host that did not ask for it.
             self.probe_at = now + self._loss.get_probe_timeout()
             return []
         if not self._probes_left:
