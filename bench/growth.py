@@ -42,6 +42,20 @@ LIMITS = moqt.Limits(
 Event = Callable[[], Awaitable[None]]
 
 
+async def begin_group(track: moqt.Track, subscription: moqt.Subscription) -> Event:
+    """Open a group, and return what sends a frame in it and waits until the subscriber has it."""
+    group = track.open_group()
+    await group.send(b"")
+    reader = await anext(subscription)
+    await anext(reader)
+
+    async def send() -> None:
+        await group.send(bytes(100))
+        await anext(reader)
+
+    return send
+
+
 class Count:
     """Counts what arrives, for one task that waits for so many."""
 
@@ -181,16 +195,7 @@ async def stuck_streams(count: int) -> AsyncIterator[Event]:
             # The readers are kept: a group without one is closed.
             await unread.open_group().send(bytes(2 * STUCK_WINDOW))
             held.append(await anext(stuck))
-        group = live.open_group()
-        await group.send(b"")
-        reader = await anext(subscription)
-        await anext(reader)
-
-        async def send() -> None:
-            await group.send(bytes(100))
-            await anext(reader)
-
-        yield send
+        yield await begin_group(live, subscription)
 
 
 @asynccontextmanager
@@ -208,16 +213,7 @@ async def sessions(count: int) -> AsyncIterator[Event]:
             await idle.enter_async_context(connect())
         async with connect() as client, client.subscribe("b", "t") as subscription:
             await track.wait_subscribed()
-            group = track.open_group()
-            await group.send(b"")
-            reader = await anext(subscription)
-            await anext(reader)
-
-            async def send() -> None:
-                await group.send(bytes(100))
-                await anext(reader)
-
-            yield send
+            yield await begin_group(track, subscription)
 
 
 SCENARIOS: dict[str, tuple[int, Callable[[int], AbstractAsyncContextManager[Event]]]] = {

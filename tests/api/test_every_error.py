@@ -70,7 +70,7 @@ def test_each_row_has_a_test():
 @versions(SERVED)
 @SCHEMES
 async def test_connect_timeout(scheme, version):
-    """Nobody answers: ConnectTimeout."""
+    """No server answers: ConnectTimeout."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/"
@@ -239,7 +239,7 @@ async def test_going_away(version):
 
 @versions(ALL)
 async def test_not_found(version, autojump_clock):
-    """A broadcast that nobody publishes: NotFound."""
+    """A broadcast that is not published: NotFound."""
     async with session_pair(version) as (client, _), client.subscribe("nothing", "t") as subscription:
         with pytest.raises(moqt.NotFound):
             await subscription.receive()

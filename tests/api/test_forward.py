@@ -130,7 +130,7 @@ async def test_an_aborted_track(version, autojump_clock):
 
 @VERSIONS
 async def test_no_such_track(version, autojump_clock):
-    """A track that nobody publishes: NotFound, for the subscriber of the copy too."""
+    """A track that is not published: NotFound, for the subscriber of the copy too."""
     copy_of = moqt.Broadcast()
     copy = copy_of.track("t")
     async with (

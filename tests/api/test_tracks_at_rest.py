@@ -100,7 +100,7 @@ async def test_idle_track_ages(autojump_clock):
 
 
 async def test_number_and_bytes_are_bounded():
-    """Of the tracks that have ended, a broadcast keeps the last ones within the bounds, whoever publishes it."""
+    """Of the tracks that have ended, a broadcast keeps the last ones within the bounds, published or not."""
     broadcast = moqt.Broadcast(limits=moqt.Limits(finished_tracks=10, finished_bytes=5000))
     live = broadcast.track("live")
     for number in range(50):

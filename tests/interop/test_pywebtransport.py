@@ -26,8 +26,8 @@ from moqt_trio.limits import Limits
 from moqt_trio.transport.webtransport.client import open_webtransport
 from tests.interop.processes import PEERS, Child, other_program, shows_output_of
 from tests.interop.test_moq_rs_echo import start_echo_server
-from tests.transport.awaiting import accept_uni, receive_datagram, send_all
-from tests.transport.webtransport.serving import connected, read_all, session_to
+from tests.transport.awaiting import send_all
+from tests.transport.webtransport.serving import check_echoes, connected, read_all, session_to
 
 if TYPE_CHECKING:
     from moqt_trio.transport.webtransport.session import WebTransportSession
@@ -250,21 +250,7 @@ class TestAsServer:
         with trio.fail_after(20):
             async with session_to(their_server[1], "/echo", ("first", "second")) as session:
                 assert session.protocol == "second"
-                stream = await session.open_bidi()
-                async with trio.open_nursery() as nursery:
-
-                    async def send() -> None:
-                        await send_all(stream, data)
-                        stream.finish()
-
-                    nursery.start_soon(send)
-                    assert await read_all(stream) == data
-                outgoing = await session.open_uni()
-                await send_all(outgoing, b"one way")
-                outgoing.finish()
-                assert await read_all(await accept_uni(session)) == b"one way"
-                session.send_datagram(b"datagram")
-                assert await receive_datagram(session) == b"datagram"
+                await check_echoes(session, data)
         assert (await self.event(their_server, "session"))["offered"] == ["first", "second"]
 
     async def test_many_streams(self, their_server):

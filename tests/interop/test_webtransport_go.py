@@ -20,8 +20,8 @@ from moqt_trio.certificates.pem import certificate_to_pem, key_to_pem
 from moqt_trio.errors import StreamReset
 from tests.browser.server import echo_bidi, echo_datagrams, echo_uni
 from tests.interop.processes import PEERS, Child, other_program
-from tests.transport.awaiting import accept_bidi, accept_uni, receive_datagram, send_all
-from tests.transport.webtransport.serving import read_all, serving, session_to
+from tests.transport.awaiting import accept_bidi, accept_uni, send_all
+from tests.transport.webtransport.serving import check_echoes, read_all, serving, session_to
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,21 +175,7 @@ class TestAsServer:
         data = bytes(range(256)) * 4096
         with trio.fail_after(30):
             async with session_to(their_server[1], "/echo") as session:
-                stream = await session.open_bidi()
-                async with trio.open_nursery() as nursery:
-
-                    async def send() -> None:
-                        await send_all(stream, data)
-                        stream.finish()
-
-                    nursery.start_soon(send)
-                    assert await read_all(stream) == data
-                outgoing = await session.open_uni()
-                await send_all(outgoing, b"one way")
-                outgoing.finish()
-                assert await read_all(await accept_uni(session)) == b"one way"
-                session.send_datagram(b"datagram")
-                assert await receive_datagram(session) == b"datagram"
+                await check_echoes(session, data)
         await wait_event(their_server[0], "closed")
 
     async def test_early_resets(self, their_server):

@@ -271,20 +271,12 @@ class TestSending:
         assert not pair.client.has_work(pair.now)
 
     @pytest.mark.parametrize("written", [b"", b"d" * 3000])
-    def test_at_once(self, pair, written):
-        """A stream that is reset before its first packet sends its prefix, and nothing of what follows."""
+    @pytest.mark.parametrize("fin", [False, True])
+    def test_at_once(self, pair, written, fin):
+        """A stream that is reset before its first packet, also after FIN, sends its prefix, without FIN, and nothing of
+        what follows."""
         stream = self.open(pair)
-        pair.client.stream_write(stream, written, False)
-        pair.client.stream_reset(stream, CODE)
-        pair.run()
-        assert self.arrived(pair, stream) == (PREFIX, [("reset", stream, CODE, 0)])
-        self.settled(pair, stream)
-
-    @pytest.mark.parametrize("written", [b"", b"d" * 3000])
-    def test_after_fin(self, pair, written):
-        """A reset after FIN is one, and the prefix arrives without FIN."""
-        stream = self.open(pair)
-        pair.client.stream_write(stream, written, True)
+        pair.client.stream_write(stream, written, fin)
         pair.client.stream_reset(stream, CODE)
         pair.run()
         assert self.arrived(pair, stream) == (PREFIX, [("reset", stream, CODE, 0)])

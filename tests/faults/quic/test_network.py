@@ -104,8 +104,8 @@ async def test_blackhole_ends_both_sides():
         assert listener.statistics().connections == 0
 
 
-@pytest.mark.parametrize("deaf", ["server", "client"])
-async def test_a_blackhole_one_way(deaf):
+@pytest.mark.parametrize("unreached", ["server", "client"])
+async def test_a_blackhole_one_way(unreached):
     """The side that hears nothing notices within the idle timeout, also when it has sent something meanwhile, and the
     other side, which it can still reach, learns of it."""
     limits = Limits(idle_timeout=3.0)
@@ -125,9 +125,9 @@ async def test_a_blackhole_one_way(deaf):
         await ready.wait()
         (server,) = connections
         await ping_pong(client, server, 3)
-        proxy.forward = lambda data, from_client: [] if from_client is (deaf == "server") else [(0.0, data)]
+        proxy.forward = lambda data, from_client: [] if from_client is (unreached == "server") else [(0.0, data)]
         start = trio.current_time()
-        ours, theirs = (server, client) if deaf == "server" else (client, server)
+        ours, theirs = (server, client) if unreached == "server" else (client, server)
         with trio.move_on_after(2.4):
             await ours.wait_closed()
         assert ours.closed is None

@@ -16,7 +16,7 @@ from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.settings import ClientSettings, ServerSettings
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.transport.webtransport.server import serve_http3
-from tests.transport.awaiting import send_all
+from tests.transport.awaiting import accept_uni, receive_datagram, send_all
 from tests.transport.quic_pair import IDENTITY, connect_quic, serve_quic
 
 if TYPE_CHECKING:
@@ -138,6 +138,25 @@ async def read_all(stream: Any) -> bytes:
     while piece := await stream.receive_some():
         data += piece
     return data
+
+
+async def check_echoes(session: WebTransportSession, data: bytes) -> None:
+    """Check that the peer echoes a bidirectional and a unidirectional stream, and a datagram."""
+    stream = await session.open_bidi()
+    async with trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            await send_all(stream, data)
+            stream.finish()
+
+        nursery.start_soon(send)
+        assert await read_all(stream) == data
+    outgoing = await session.open_uni()
+    await send_all(outgoing, b"one way")
+    outgoing.finish()
+    assert await read_all(await accept_uni(session)) == b"one way"
+    session.send_datagram(b"datagram")
+    assert await receive_datagram(session) == b"datagram"
 
 
 async def send_forever(stream: Any) -> None:
