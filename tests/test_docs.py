@@ -19,6 +19,7 @@ from typing import NamedTuple
 import pytest
 
 import moqt_trio
+import moqt_trio.testing
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -134,5 +135,6 @@ def test_changelog_names_the_version():
 def test_reference_is_complete():
     """Every public name is in the reference."""
     reference = "".join(page.read_text(encoding="utf-8") for page in PAGES if page.parent.name == "reference")
-    described = set(re.findall(r"^::: moqt_trio\.(\w+)$", reference, re.MULTILINE))
-    assert described == set(moqt_trio.__all__) - {"__version__"}
+    described = set(re.findall(r"^::: moqt_trio\.([\w.]+)$", reference, re.MULTILINE))
+    testing = {f"testing.{name}" for name in moqt_trio.testing.__all__}
+    assert described == (set(moqt_trio.__all__) - {"__version__"}) | testing

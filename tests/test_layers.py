@@ -38,7 +38,7 @@ BELOW = {
     "server": CLIENT | {"http"},
     "public": {"base", "wire", "certificates", "model", "session", "session.publisher", "session.subscriber"}
     | {"transport", "http", "client", "server"},
-    "testing": {"public", "base", "wire", "session", "transport"},
+    "testing": {"public", "base", "wire", "session", "client", "server", "transport"},
     "cli": {"public", "base", "certificates"},
     "apps": {"public"},
 }
@@ -53,8 +53,13 @@ ASSEMBLY = {"moqt_trio.session.session", "moqt_trio.session.run"}
 ELSEWHERE = {"moqt_trio.certificates.__main__": "cli", "moqt_trio.session.__init__": "session"}
 """Modules that stand in another package's folder: `python -m moqt_trio.certificates` is a command."""
 
-TESTING_MAY = {"moqt_trio.transport.memory", "moqt_trio.transport.link"}
-"""What `moqt_trio.testing` may import of the transports."""
+TESTING_MAY = {
+    "moqt_trio.transport.connection",
+    "moqt_trio.transport.link",
+    "moqt_trio.transport.memory",
+    "moqt_trio.transport.quic.settings",
+}
+"""What `moqt_trio.testing` may import of the transports: the one in memory, and the types that it stands in for."""
 
 THIRD_PARTIES = {
     "base": {"attrs", "trio", "idna"},
@@ -200,7 +205,7 @@ def is_allowed(each: Import) -> bool:
     part, target_part = part_of(each.importer), part_of(each.target)
     if each.importer in ASSEMBLY and target_part.startswith("session."):
         return True
-    if part == "testing" and target_part == "transport":
+    if part == "testing" and target_part.startswith("transport"):
         return each.target in TESTING_MAY
     return part == target_part or target_part in BELOW[part]
 

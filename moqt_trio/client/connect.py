@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ..session.session import Session
     from ..transport.connection import Connection
     from ..transport.quic.client import AddressFilter
-    from ..transport.quic.connection import QuicConnection
     from ..transport.webtransport.session import WebTransportSession
     from ..wire.dialect import Dialect
 
@@ -186,7 +185,11 @@ async def connect(
 
 @session_block("async with moqt_trio.connect(url) as session:")
 async def open_session(
-    where: SessionUrl, options: ConnectOptions, *, choose: AddressFilter | None = None
+    where: SessionUrl,
+    options: ConnectOptions,
+    *,
+    choose: AddressFilter | None = None,
+    dial: Callable[[ClientSettings], AbstractAsyncContextManager[Connection]] | None = None,
 ) -> AsyncIterator[Session]:
     """Run a session for as long as the block lasts; see `connect`.
 
@@ -194,6 +197,7 @@ async def open_session(
         where: The server and the path.
         options: What to offer and what to trust.
         choose: Which of the host's addresses to try; what it raises propagates.
+        dial: Opens the connection, which is closed after the block; None opens one of QUIC to the host.
     """
     limits, offered = options.limits, options.offered
     web = where.transport == "webtransport"
@@ -210,7 +214,12 @@ async def open_session(
         web=web,
     )
     with _connecting(where, limits) as scope:
-        async with connect_quic(where.host, where.port, settings, AioquicFactory(), choose=choose) as quic:
+        dialled: AbstractAsyncContextManager[Connection] = (
+            connect_quic(where.host, where.port, settings, AioquicFactory(), choose=choose)
+            if dial is None
+            else dial(settings)
+        )
+        async with dialled as quic:
             opening = _open_webtransport(quic, where, options) if web else nullcontext(quic)
             async with opening as connection, _negotiated(connection, where, options) as session:
                 if not web:
@@ -258,7 +267,7 @@ async def _negotiated(connection: Connection, where: SessionUrl, options: Connec
 
 @asynccontextmanager
 async def _open_webtransport(
-    quic: QuicConnection, where: SessionUrl, options: ConnectOptions
+    quic: Connection, where: SessionUrl, options: ConnectOptions
 ) -> AsyncIterator[WebTransportSession]:
     """Open a WebTransport session."""
     names = protocols(options.offered, webtransport=True)

@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from ..limits import Limits
     from ..session.session import Session
     from ..transport.connection import Connection
-    from ..transport.quic.connection import QuicConnection
     from ..transport.webtransport.server import OnRequest, WebTransportRequest
     from ..wire.dialect import Dialect
     from .admission import Admission
@@ -85,7 +84,7 @@ class WebApplication:
     config: HttpConfig
     state: dict[str, Any]
 
-    def requests(self, connection: QuicConnection) -> OnRequest:
+    def requests(self, connection: Connection) -> OnRequest:
         """Return what `serve_http3` calls for the requests of one connection."""
         # Hypercorn is loaded for an application only.
         from ..http.asgi import AsgiServer
@@ -126,6 +125,11 @@ class Acceptor:
         self._http3_connections = 0
         self._ended = trio.Event()
 
+    @property
+    def alpns(self) -> tuple[str, ...]:
+        """The protocols of connections that `handle` can serve, best first."""
+        return (*protocols(self._offered, webtransport=False), "h3")
+
     # -- shutting down -------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
@@ -157,14 +161,14 @@ class Acceptor:
 
     # -- one connection ------------------------------------------------------------------------------------
 
-    async def handle(self, connection: QuicConnection) -> None:
+    async def handle(self, connection: Connection) -> None:
         """Serve one QUIC connection until it ends, or the one session on it."""
         if connection.protocol == "h3":
             await self._serve_http3(connection)
         else:
             await self._serve_quic(connection)
 
-    async def _serve_http3(self, connection: QuicConnection) -> None:
+    async def _serve_http3(self, connection: Connection) -> None:
         late = self.draining.is_set()
         web = self.web
         self._http3_connections += not late
@@ -181,7 +185,7 @@ class Acceptor:
             self._http3_connections -= not late
             self._notify_end()
 
-    async def _serve_quic(self, connection: QuicConnection) -> None:
+    async def _serve_quic(self, connection: Connection) -> None:
         # Until the peer's SETUP or handshake has arrived, where the version has one.
         connection.set_in_use(False)
         async with AsyncExitStack() as stack:

@@ -155,3 +155,14 @@ class Router:
 
     def __repr__(self) -> str:
         return f"Router({sorted(self._paths)}, default={self.default!r})"
+
+
+def routes_of(served: Router | SessionHandler) -> Router:
+    """Return a router; that of a handler alone serves `/`, and clients without a path.
+
+    Raises:
+        TypeError: It is a mapping, or a handler that is not async.
+    """
+    if isinstance(served, Mapping):
+        raise TypeError("routes go into a Router: serve(Router({'/echo': echo}))")
+    return served if isinstance(served, Router) else Router({"/": served}, default="/")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ import trio
 from ..arguments import shown, want, want_limits
 from ..block import require_trio
 from ..limits import Limits
-from ..protocol.handshake import protocols
 from ..tasks import defer_interrupts, open_unwrapping_nursery
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.server import QuicListener, serve_quic
@@ -24,7 +23,7 @@ from ..wire import dialect as dialects
 from .acceptor import Acceptor, WebApplication
 from .admission import Admission
 from .identity import CertificateSource, Identity, stored_reset_key
-from .routing import Router, SessionHandler
+from .routing import Router, SessionHandler, routes_of
 
 if TYPE_CHECKING:
     import socket
@@ -223,10 +222,7 @@ async def serve(
         RuntimeError: The application refused to start.
     """
     require_trio()
-    if isinstance(router, Mapping):
-        raise TypeError("routes go into a Router: serve(Router({'/echo': echo}))")
-    if not isinstance(router, Router):
-        router = Router({"/": router}, default="/")
+    router = routes_of(router)
     if host is not None:
         want(host, str, "a host is a name or an address, and the port comes after it: serve(router, 'localhost', 4443)")
     want(port, int, "a port is a number")
@@ -240,7 +236,7 @@ async def serve(
     acceptor = Acceptor(router, offered, limits, Admission(origins, authorities))
     server = _Server(acceptor, Identity(certificate), limits)
     settings = ServerSettings(
-        alpns=(*protocols(offered, webtransport=False), "h3"),
+        alpns=acceptor.alpns,
         identity=server.identity,
         limits=limits,
         reset_key=stored_reset_key() if reset_key is None else reset_key,

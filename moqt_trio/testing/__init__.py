@@ -1,6 +1,8 @@
-"""For the tests of applications: a pair of sessions in one process, over a link that can delay and lose.
+"""For the tests of applications: a server with its clients, or a pair of sessions, in one process.
 
-Nothing here opens a socket; with `trio.testing.MockClock` delays cost no time.
+`serve_in_memory` runs a handler or a router as `serve` does; `session_pair` runs two sessions without a server. The
+link between the two sides can delay and lose. Nothing here opens a socket; with `trio.testing.MockClock` delays cost
+no time.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from ..session.run import run_session
 from ..transport.link import LossyLink
 from ..transport.memory import open_memory_pair
 from ..wire import dialect as dialects
+from .memory_server import MemoryServer, serve_in_memory
 
 if TYPE_CHECKING:
     from ..session.session import Session
 
-__all__ = ["LossyLink", "session_pair"]
+__all__ = ["LossyLink", "MemoryServer", "serve_in_memory", "session_pair"]
 
 
 @session_block("async with session_pair() as (client, server):")

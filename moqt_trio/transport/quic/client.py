@@ -19,7 +19,6 @@ from ...errors import (
     ConnectError,
     ConnectTimeout,
     HandshakeFailed,
-    VersionUnsupported,
     printable,
 )
 from ...tasks import defer_interrupts, open_unwrapping_nursery
@@ -292,13 +291,6 @@ def _connect_error(termination: Termination, target: str, settings: ClientSettin
     if alert in _CERTIFICATE_ALERTS and not termination.by_peer:
         return CertificateInvalid(f"the certificate of {target} is not trusted: {reason}; {_TRUST}")
     if alert == _NO_APPLICATION_PROTOCOL:
-        theirs = f": {reason}" if reason else ""
-        if settings.web:
-            text = f"{target} speaks no HTTP/3, which https:// URLs need; it may speak raw QUIC, at moqt://{target}"
-            return VersionUnsupported(text + theirs, offered=settings.offered)
-        what, offered = ("versions", settings.offered) if settings.offered else ("protocols", settings.alpns)
-        return VersionUnsupported(
-            f"{target} speaks none of the offered {what} ({', '.join(offered)}){theirs}", offered=offered
-        )
+        return settings.unsupported(target, reason)
     who = "refused" if termination.by_peer else "broke"
     return HandshakeFailed(f"{target} {who} the handshake: {reason or f'QUIC error {termination.code:#x}'}")

@@ -105,7 +105,6 @@ class QuicConnection(StreamHost, EngineHandler):
 
     Attributes:
         peer: The peer's address and port. It may change: peers move between networks.
-        local: The address and port that this side's socket is bound to; the address may be a wildcard.
         ready: True once the handshake was completed.
         flush_due: True when something waits for the next flush.
     """

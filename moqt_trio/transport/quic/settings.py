@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ...errors import VersionUnsupported
 from ...limits import Limits
 from .stateless_reset import RESET_KEY_BYTES
 
@@ -62,6 +63,22 @@ class ClientSettings:
     fingerprints: tuple[bytes, ...] = ()
     offered: tuple[str, ...] = ()
     web: bool = False
+
+    def unsupported(self, target: str, reason: str) -> VersionUnsupported:
+        """Return the error for a server that accepts none of `alpns`.
+
+        Args:
+            target: The server, for the message.
+            reason: What the server said about it, printable; often empty.
+        """
+        theirs = f": {reason}" if reason else ""
+        if self.web:
+            text = f"{target} speaks no HTTP/3, which https:// URLs need; it may speak raw QUIC, at moqt://{target}"
+            return VersionUnsupported(text + theirs, offered=self.offered)
+        what, offered = ("versions", self.offered) if self.offered else ("protocols", self.alpns)
+        return VersionUnsupported(
+            f"{target} speaks none of the offered {what} ({', '.join(offered)}){theirs}", offered=offered
+        )
 
 
 @attrs.frozen
