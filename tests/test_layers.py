@@ -99,6 +99,7 @@ FILES_OF = {
         "moqt_trio.transport.quic.aioquic.path_mtu",
         "moqt_trio.transport.quic.aioquic.peer_frames",
         "moqt_trio.transport.quic.aioquic.quiet",
+        "moqt_trio.transport.quic.aioquic.reordering",
         "moqt_trio.transport.quic.aioquic.reset_at",
         "moqt_trio.transport.quic.aioquic.senders",
         "moqt_trio.transport.quic.aioquic.signatures",

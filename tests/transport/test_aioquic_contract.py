@@ -5,123 +5,26 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import inspect
-import ssl
 from weakref import ref
 
 import pytest
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import EPOCHS, Limit, QuicConnection, QuicConnectionAdapter, QuicConnectionState
 from aioquic.quic.packet import PARAMS, QuicErrorCode
-from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.rangeset import RangeSet
-from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
-from aioquic.tls import Context, Epoch, SignatureAlgorithm
+from aioquic.tls import Context, SignatureAlgorithm
 
 from moqt_trio.limits import Limits
-from moqt_trio.transport.interface import AnyStream
-from moqt_trio.transport.quic.aioquic.engine import AioquicEngine
-from moqt_trio.transport.quic.aioquic.pacer import FLUSH_PACKETS, PACER_BURST
 from moqt_trio.transport.quic.aioquic.packets import AioquicFactory
-from moqt_trio.transport.quic.aioquic.patched import ACK_ONLY_PACKETS, PatchedConnection
-from moqt_trio.transport.quic.engine import EngineHandler
 from moqt_trio.transport.quic.stateless_reset import reset_token
+from tests.transport.engine_pair import CLIENT, SERVER, Handler, Pair, quic_of, stock
 from tests.transport.quic_pair import ALPN, IDENTITY, client_settings, server_settings
-
-CLIENT = ("127.0.0.1", 1)
-SERVER = ("127.0.0.1", 2)
-
-
-class Stream(AnyStream):
-    """Records what is delivered to one stream."""
-
-    def __init__(self, calls: list[tuple[object, ...]], stream_id: int) -> None:
-        self.calls = calls
-        self.stream_id = stream_id
-
-    def deliver(self, data, fin):
-        self.calls.append(("data", self.stream_id, data, fin))
-
-    def deliver_released(self):
-        self.calls.append(("released", self.stream_id))
-
-    def deliver_send_finished(self):
-        self.calls.append(("acknowledged", self.stream_id))
-
-    def deliver_send_ready(self):
-        self.calls.append(("room", self.stream_id))
-
-
-class Handler(EngineHandler):
-    """Records what an engine calls; its streams are made on first use."""
-
-    flush_due = False
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[object, ...]] = []
-        self.open: dict[int, AnyStream] = {}
-
-    @property
-    def streams(self):
-        return self.open
-
-    def stream(self, stream_id):
-        return self.open.setdefault(stream_id, Stream(self.calls, stream_id))
-
-    def handshake_completed(self, alpn, server_name):
-        self.calls.append(("handshake", alpn))
-
-
-class Pair:
-    """Two engines that exchange datagrams without a network, on a clock of their own."""
-
-    def __init__(self, limits: Limits | None = None, server_limits: Limits | None = None) -> None:
-        self.now = 0.0
-        self.client_handler, self.server_handler = Handler(), Handler()
-        factory = AioquicFactory()
-        self.client = factory.client(client_settings(limits), self.client_handler)
-        self.client.connect(SERVER, self.now)
-        first = self.client.datagrams_to_send(self.now)
-        header = factory.parse_header_untrusted(first[0][0])
-        assert header is not None
-        self.server = factory.server(server_settings(server_limits or limits), self.server_handler, header, None)
-        for data, _ in first:
-            self.server.receive_datagram_untrusted(data, CLIENT, self.now)
-        self.run()
-
-    def open(self, *, unidirectional: bool) -> int | None:
-        """Open a stream of the client, as its connection does."""
-        stream_id = self.client.open_stream(unidirectional=unidirectional)
-        if stream_id is not None:
-            self.client_handler.stream(stream_id)
-        return stream_id
-
-    def run(self, turns: int = 40) -> None:
-        """Carries datagrams both ways, a millisecond each."""
-        for _ in range(turns):
-            for here, there, address in ((self.server, self.client, SERVER), (self.client, self.server, CLIENT)):
-                here.handle_timeout(self.now)
-                here.deliver_events()
-                for data, _ in here.datagrams_to_send(self.now):
-                    there.receive_datagram_untrusted(data, address, self.now)
-                there.deliver_events()
-            self.now += 0.001
-
-
-def quic_of(engine) -> PatchedConnection:
-    """Return the connection inside an engine."""
-    assert isinstance(engine, AioquicEngine)
-    return engine._quic
 
 
 def test_version():
     """The pinned range is what was looked at."""
     assert importlib.metadata.version("aioquic").split(".")[:2] == ["1", "7"]
-
-
-def stock() -> QuicConnection:
-    """Return a client's connection as it comes."""
-    return QuicConnection(configuration=QuicConfiguration(alpn_protocols=[ALPN], verify_mode=ssl.CERT_NONE))
 
 
 @pytest.mark.parametrize(
@@ -238,67 +141,6 @@ def test_parts_of_streams():
     assert (limit.value, limit.sent, limit.used) == (5, 5, 0)
 
 
-def test_the_pacer_is_replaced():
-    """The pacer is the one that was measured, and its bucket holds two milliseconds once a rate is known."""
-    assert type(stock()._loss._pacer) is QuicPacketPacer
-    pacer = quic_of(Pair().client)._loss._pacer
-    pacer.update_rate(100_000, 0.001)
-    assert pacer.bucket_max == PACER_BURST
-
-
-def test_a_flush_starts_no_empty_packet(monkeypatch):
-    """A flush ends with its last packet; it is not for pacing that it ended, so no timer is set for more."""
-    pair = Pair()
-    pair.run()
-    started = []
-    start = QuicPacketBuilder.start_packet
-    monkeypatch.setattr(QuicPacketBuilder, "start_packet", lambda *arguments: (started.append(1), start(*arguments))[1])
-    stream = pair.open(unidirectional=True)
-    assert stream is not None
-    pair.client.stream_write(stream, bytes(100), True)
-    assert len(pair.client.datagrams_to_send(pair.now)) == len(started) == 1
-    assert not pair.client.has_work(pair.now)
-    assert quic_of(pair.client)._pacing_at is None
-
-
-def test_a_flush_is_bounded():
-    """A flush makes `FLUSH_PACKETS` packets at most and says that there is more; the next ones go on at once."""
-    pair = Pair()
-    pair.run()
-    quic_of(pair.client)._loss._cc.congestion_window = 10**6
-    stream = pair.open(unidirectional=True)
-    assert stream is not None
-    pair.client.stream_write(stream, bytes(50_000), True)
-    sizes = []
-    while not sizes or pair.client.unfinished:
-        sizes.append(len(pair.client.datagrams_to_send(pair.now)))
-    assert sizes[0] == FLUSH_PACKETS
-    assert 0 < sizes[-1] < FLUSH_PACKETS
-    assert pair.client.send_state()[2] == 0
-    assert pair.client.datagrams_to_send(pair.now) == []
-
-
-def test_many_small_streams_share_packets():
-    """Streams that do not fit the first packet follow in the next ones; each arrives whole, and none is left over."""
-    pair = Pair()
-    pair.run()
-    sent = {}
-    for number in range(40):
-        stream = pair.open(unidirectional=True)
-        assert stream is not None
-        sent[stream] = bytes([number]) * (50 + number)
-        pair.client.stream_write(stream, sent[stream], True)
-    pair.run()
-    arrived: dict[int, bytes] = {}
-    for kind, *values in pair.server_handler.calls:
-        if kind == "data":
-            arrived[values[0]] = arrived.get(values[0], b"") + values[1]
-    assert arrived == sent
-    assert ("data", stream, sent[stream], True) in pair.server_handler.calls
-    assert pair.client.send_state()[2] == 0
-    assert not quic_of(pair.client).active
-
-
 def test_handshake_and_data_without_a_network():
     """Two engines negotiate on an application protocol and carry a stream each way, acknowledged and forgotten."""
     pair = Pair()
@@ -350,62 +192,6 @@ def test_stream_credit_follows_reading():
         pair.server.stream_done(stream_id)
     pair.run()
     assert pair.client.open_stream(unidirectional=True) == 10
-
-
-def test_only_streams_with_work_are_visited():
-    """Open streams with nothing to send are on no list that is walked for each packet."""
-    pair = Pair()
-    for _ in range(100):
-        stream_id = pair.open(unidirectional=True)
-        assert stream_id is not None
-        pair.client.stream_write(stream_id, b"x", False)
-    pair.run()
-    quic = quic_of(pair.client)
-    assert len(quic._streams) == 100
-    assert not quic.active
-    assert not list(quic._streams.values())
-    assert not quic.has_work(pair.now)
-
-
-@pytest.mark.parametrize("credit", ["stream", "connection"])
-def test_streams_without_credit_are_not_visited(credit):
-    """Streams with data that the peer's credit holds up cost the others nothing, and go on once there is credit."""
-    window = {"stream_window": 100} if credit == "stream" else {"connection_window": 2000}
-    pair = Pair(server_limits=Limits(**window))
-    quic = quic_of(pair.client)
-    ids = [pair.open(unidirectional=True) for _ in range(40)]
-    for stream_id in ids:
-        pair.client.stream_write(stream_id, bytes(200), True)
-    pair.run()
-    assert not quic.active
-    assert not quic.has_work(pair.now)
-    arrived = [call for call in pair.server_handler.calls if call[0] == "data"]
-    assert sum(len(call[2]) for call in arrived) == (4000 if credit == "stream" else 2000)
-    # One that is given up all the same ends.
-    pair.client.stream_reset(ids.pop(), 5)
-    ended: set[int] = set()
-    for _ in range(60):
-        for _, stream_id, data, fin in arrived:
-            pair.server.stream_consumed(stream_id, len(data))
-            ended |= {stream_id} if fin else set()
-        pair.server_handler.calls.clear()
-        pair.run(2)
-        arrived = [call for call in pair.server_handler.calls if call[0] == "data"]
-    assert ended == set(ids)
-    assert [*quic._streams, *quic.active, *quic.waiting] == []
-
-
-def test_room_in_a_send_buffer_is_reported_once():
-    """A stream that is watched is reported when the peer has acknowledged enough, and not after a reset."""
-    pair = Pair()
-    pair.client.send_high = 3000
-    ids = [pair.open(unidirectional=True), pair.open(unidirectional=True)]
-    for stream_id in ids:
-        pair.client.stream_write(stream_id, bytes(3000), False)
-        pair.client.stream_watch(stream_id)
-    pair.client.stream_reset(ids[1], 5)
-    pair.run()
-    assert [call for call in pair.client_handler.calls if call[0] == "room"] == [("room", ids[0])]
 
 
 def test_what_upstream_has_not_fixed():
@@ -507,47 +293,6 @@ def test_a_retry_proves_the_address():
     server.receive_datagram_untrusted(second, CLIENT, 0.1)
     assert quic_of(server)._network_paths[0].is_validated
     assert IDENTITY.certificate is quic_of(server).configuration.certificate
-
-
-RECEIVED = 3000
-"""Datagrams that one side only receives: twelve seconds of voice, one each 4 ms."""
-
-
-def kept(engine) -> int:
-    """Return the entries of the table of sent packets."""
-    return sum(len(space.sent_packets) for space in quic_of(engine)._loss.spaces)
-
-
-@pytest.mark.parametrize("frames", ["datagrams", "stream"])
-def test_a_side_that_only_receives_keeps_few_packets(frames):
-    """Of the packets that it sent, which had nothing but acknowledgements in them, it keeps below 100."""
-    pair = Pair()
-    stream = pair.open(unidirectional=True)
-    assert stream is not None
-    most = 0
-    for _ in range(RECEIVED):
-        if frames == "datagrams":
-            assert pair.client.send_datagram(bytes(80))
-        else:
-            pair.client.stream_write(stream, bytes(12), False)
-        pair.run(turns=2)
-        most = max(most, kept(pair.server), kept(pair.client))
-    assert most < 100
-    assert pair.server.termination is None
-
-
-def test_a_peer_that_acknowledges_nothing():
-    """A peer that sends, and acknowledges not even a PING, makes this side keep below 100 packets, too."""
-    pair = Pair()
-    space = quic_of(pair.client)._spaces[Epoch.ONE_RTT]
-    most = 0
-    for _ in range(RECEIVED):
-        assert pair.client.send_datagram(bytes(80))
-        space.ack_at = None
-        pair.run(turns=2)
-        most = max(most, kept(pair.server))
-    assert ACK_ONLY_PACKETS < most < 100
-    assert pair.server.termination is None
 
 
 @pytest.mark.parametrize(

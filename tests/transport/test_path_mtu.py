@@ -10,7 +10,7 @@ from aioquic.quic.congestion.reno import RenoCongestionControl
 from aioquic.quic.connection import QuicConnection
 
 from moqt_trio.limits import MIN_PACKET, Limits
-from tests.transport.test_aioquic_contract import CLIENT, SERVER, Pair, quic_of, stock
+from tests.transport.engine_pair import CLIENT, SERVER, Pair, quic_of, stock
 
 BODY = 60_000
 

@@ -14,7 +14,7 @@ from aioquic.tls import Epoch
 from moqt_trio import varint
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.aioquic.reset_at import RESET_STREAM_AT
-from tests.transport.test_aioquic_contract import CLIENT, SERVER, Handler, Pair, Stream, quic_of
+from tests.transport.engine_pair import CLIENT, SERVER, Handler, Pair, Stream, quic_of
 
 CODE = 0x52E4A40FA8E0
 FIRST = 2
@@ -42,7 +42,7 @@ class Recorder(Handler):
 @pytest.fixture
 def pair(monkeypatch):
     """Two engines whose streams record resets."""
-    monkeypatch.setattr("tests.transport.test_aioquic_contract.Handler", Recorder)
+    monkeypatch.setattr("tests.transport.engine_pair.Handler", Recorder)
     return Pair(Limits(stream_window=4096, connection_window=8192))
 
 

@@ -6,9 +6,9 @@ import trio
 
 from moqt_trio.limits import KIB, MIB, Limits
 from tests.transport.awaiting import accept_uni, send_all
+from tests.transport.engine_pair import Pair
 from tests.transport.quic_pair import quic_pair
 from tests.transport.recorders import eventually, ping_pong, read_all
-from tests.transport.test_aioquic_contract import Pair
 
 
 def test_a_reset_drops_what_was_written():

@@ -1,6 +1,6 @@
 """The pacer of a connection, which also decides when a flush ends; see patches 5 and 6 in `patched.py`.
 
-`tests/transport/test_aioquic_contract.py` fails when the names of aioquic that are used move.
+`tests/transport/test_aioquic_sending.py` fails when the names of aioquic that are used move.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Theory of operation
 ===================
 
 Each patch below is a difference between aioquic 1.7 and what a server of many streams needs. It says what upstream
-does, what that breaks, and which test in `tests/transport/test_aioquic_contract.py` fails when upstream moves. The
-patches lean on private names; `test_private_attributes`, `test_overridden_methods` and `test_parts_of_streams` list
-them.
+does, what that breaks, and which test in `tests/transport/test_aioquic_contract.py` or `test_aioquic_sending.py` fails
+when upstream moves. The patches lean on private names; `test_private_attributes`, `test_overridden_methods` and
+`test_parts_of_streams` list them.
 
 1.  Windows. Upstream doubles its receive windows as bytes *arrive*, so a reader that stops never stops its sender, and
     memory grows with the peer's speed. Here MAX_DATA and MAX_STREAM_DATA grow by what the application consumed
@@ -45,7 +45,7 @@ them.
     a PING along (RFC 9000, section 13.2.4), and the older ones are forgotten if the peer does not acknowledge that.
     Tests: `test_a_side_that_only_receives_keeps_few_packets`, `test_a_peer_that_acknowledges_nothing`.
 11. The end of a connection: see `endings.py`. The size of packets: see `path_mtu.py`. RESET_STREAM_AT: see
-    `reset_at.py`.
+    `reset_at.py`. Paths that reorder packets: see `reordering.py`.
 12. Send buffers. Upstream keeps what was written on a stream that was reset until the peer acknowledges the reset, and
     does not say how much all streams hold together (`buffered`, `opened`).
     Test: `test_a_reset_drops_what_was_written`.
@@ -75,6 +75,7 @@ from .handlers import share_frame_handlers
 from .pacer import FLUSH_PACKETS, Pacer
 from .path_mtu import SearchingConnection
 from .quiet import QuietLogger
+from .reordering import ReceivedPackets, Recovery
 from .reset_at import ResetAtConnection
 from .senders import Sender
 from .signatures import allow_p521
@@ -169,6 +170,7 @@ class PatchedConnection(ResetAtConnection, SearchingConnection):
         self._stream_step = max(1, limits.stream_window // 4)
         self._data_unreturned = 0
         super().__init__(max_packet=limits.max_packet, configuration=configuration, **ids)
+        self._loss = Recovery(self._loss)
         self._logger = self._loss._logger = QuietLogger(self._logger.logger, self._logger.extra)
         share_frame_handlers(self)
         self._streams = _StreamTable(self)
@@ -430,10 +432,18 @@ class PatchedConnection(ResetAtConnection, SearchingConnection):
             return 0
         return super()._write_stream_frame(builder, space, stream, max_offset)
 
+    def _on_ack_delivery(self, delivery: QuicDeliveryState, space: QuicPacketSpace, highest_acked: int) -> None:
+        super()._on_ack_delivery(delivery, space, highest_acked)
+        received = space.received_packets
+        if delivery == QuicDeliveryState.ACKED and isinstance(received, ReceivedPackets):
+            for number in received.not_in(highest_acked):
+                space.ack_queue.add(number)
+
     # -- the rest ------------------------------------------------------------------------------------------
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
+        self._spaces[Epoch.ONE_RTT].received_packets = ReceivedPackets()  # type: ignore[assignment]
         allow_p521(self.tls)
         for stream in self._crypto_streams.values():
             stream.receiver = BoundedReceiver(None, True, self.max_gaps)
