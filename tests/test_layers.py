@@ -90,9 +90,11 @@ TRIO_IN_BASE = {"moqt_trio.block", "moqt_trio.errors", "moqt_trio.tasks"}
 
 FILES_OF = {
     "aioquic": {
+        "moqt_trio.transport.quic.aioquic.brief",
         "moqt_trio.transport.quic.aioquic.endings",
         "moqt_trio.transport.quic.aioquic.engine",
         "moqt_trio.transport.quic.aioquic.handlers",
+        "moqt_trio.transport.quic.aioquic.making",
         "moqt_trio.transport.quic.aioquic.pacer",
         "moqt_trio.transport.quic.aioquic.packets",
         "moqt_trio.transport.quic.aioquic.patched",

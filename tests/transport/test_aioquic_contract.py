@@ -70,7 +70,7 @@ def test_stateless_reset():
     pair = Pair()
     client, server = quic_of(pair.client), quic_of(pair.server)
     ids = {cid.cid: cid.stateless_reset_token for cid in server._host_cids}
-    assert len(ids) == 8
+    assert len(ids) == 4
     assert all(reset_token(server._reset_key, cid) == token for cid, token in ids.items())
     known = [client._peer_cid, *client._peer_cid_available]
     assert {cid.cid: cid.stateless_reset_token for cid in known} == ids
@@ -116,8 +116,8 @@ def test_frames_of_the_peer():
     """Implicit streams are made in order, those from the first unused one; ids have what bounds their replacement."""
     pair = Pair()
     server = quic_of(pair.server)
-    assert [cid.sequence_number for cid in server._host_cids] == list(range(8))
-    assert server._highest_id_sent == 7
+    assert [cid.sequence_number for cid in server._host_cids] == list(range(4))
+    assert server._highest_id_sent == 3
     source = inspect.getsource(QuicConnection._get_or_create_stream)
     assert "max_streams.used * 4 + stream_id % 4, stream_id + 4, 4" in source
     assert source.index("self._streams[new_stream_id] =") < source.index("self._streams_queue.append(stream)")

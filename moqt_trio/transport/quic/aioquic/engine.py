@@ -1,6 +1,7 @@
 """The default QUIC engine: `engine.Engine` on aioquic 1.7.
 
-It translates calls and events, and checks pinned certificates. The fixes of aioquic itself are in `patched.py`.
+It translates calls and events, and checks pinned certificates. `making.py` makes one from settings. aioquic's fixes are
+in `patched.py`.
 """
 
 from __future__ import annotations
@@ -8,22 +9,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import ssl
 from typing import TYPE_CHECKING
 
 from aioquic.quic import events
-from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnectionState
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicProtocolVersion
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ....errors import printable
 from ...connection import TransportStatistics, cut_reason
-from ..engine import CONNECTION_ID_BYTES, Engine, EngineHandler, LongHeader, Termination, Validated
+from ..engine import Engine, EngineHandler, Termination
 from ..stateless_reset import TOKEN_BYTES
 from .endings import may_be_reset
-from .patched import PatchedConnection
 from .reset_at import ResetAtSender
 from .streams import Credit
 
@@ -32,16 +30,13 @@ if TYPE_CHECKING:
 
     from ....limits import Limits
     from ...sockets import Address
-    from ..settings import ClientSettings, ServerSettings
+    from .patched import PatchedConnection
 
 # Without logging set up, Python would print aioquic's warnings; what they report is raised as errors here.
 logging.getLogger("quic").addHandler(logging.NullHandler())
 
-VERSIONS: tuple[int, ...] = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
 BAD_CERTIFICATE = QuicErrorCode.CRYPTO_ERROR + 42
 
-_MAX_DATAGRAM_FRAME = 65536
-"""The `max_datagram_frame_size` that this side sends: any datagram that fits a packet (RFC 9221, section 3)."""
 _SHORT_HEADER_BYTES = 1 + 2 + 16
 """The flags, the packet number and the authentication tag around a short packet's connection id and payload."""
 _DATAGRAM_HEADER_BYTES = 1 + 2
@@ -53,57 +48,6 @@ _RELEASED = 16 * 1024
 release megabytes. Of frames of two bytes, these take seconds to read."""
 _IDLE = "Idle timeout"
 """The text by which aioquic says that the peer fell silent."""
-
-
-def client_engine(settings: ClientSettings, handler: EngineHandler) -> Engine:
-    """Return an engine for `connect`; see `engine.EngineFactory`."""
-    limits = settings.limits
-    trusting = not settings.verify or bool(settings.fingerprints)
-    configuration = QuicConfiguration(
-        is_client=True,
-        alpn_protocols=list(settings.alpns),
-        server_name=settings.server_name,
-        cafile=settings.cafile,
-        cadata=settings.cadata,
-        verify_mode=ssl.CERT_NONE if trusting else ssl.CERT_REQUIRED,
-    )
-    _apply(configuration, limits)
-    quic = PatchedConnection(limits, configuration=configuration)
-    return AioquicEngine(quic, limits, handler, fingerprints=settings.fingerprints)
-
-
-def server_engine(
-    settings: ServerSettings, handler: EngineHandler, header: LongHeader, validated: Validated | None
-) -> Engine:
-    """Return an engine for a client's first packet; see `engine.EngineFactory`."""
-    limits = settings.limits
-    identity = settings.identity()
-    configuration = QuicConfiguration(
-        is_client=False,
-        alpn_protocols=list(settings.alpns),
-        certificate=identity.certificate,
-        certificate_chain=list(identity.chain),
-        private_key=identity.private_key,
-    )
-    _apply(configuration, limits)
-    quic = PatchedConnection(
-        limits,
-        configuration=configuration,
-        original_destination_connection_id=validated.original_destination_id if validated else header.destination_id,
-        retry_source_connection_id=validated.retry_source_id if validated else None,
-    )
-    quic.use_reset_key(settings.reset_key)
-    quic.spoken = settings.offered or settings.alpns
-    return AioquicEngine(quic, limits, handler, address_validated=validated is not None)
-
-
-def _apply(configuration: QuicConfiguration, limits: Limits) -> None:
-    configuration.connection_id_length = CONNECTION_ID_BYTES
-    configuration.supported_versions = list(VERSIONS)
-    configuration.idle_timeout = limits.idle_timeout
-    configuration.max_data = limits.connection_window
-    configuration.max_stream_data = limits.stream_window
-    configuration.max_datagram_frame_size = _MAX_DATAGRAM_FRAME
 
 
 class AioquicEngine(Engine):
@@ -240,6 +184,8 @@ class AioquicEngine(Engine):
             handler.peer_moved(address)
         if quic._close_event is not None:
             self._note_end()
+        elif quic.handshake_kept and quic._handshake_confirmed:
+            quic.forget_handshake()
 
     def _deliver_piece(self, event: events.StreamDataReceived, size: int) -> None:
         """Deliver so many bytes of an event, and put the rest back."""

@@ -23,7 +23,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from ....limits import MIN_PACKET
 from ..engine import CONNECTION_ID_BYTES, Engine, EngineHandler, LongHeader, Validated
-from .engine import VERSIONS, client_engine, server_engine
+from .making import VERSIONS, ServerEngines, client_engine
 
 if TYPE_CHECKING:
     from ...sockets import Address
@@ -33,10 +33,11 @@ _LONG_HEADER = 0x80
 
 
 class AioquicFactory:
-    """Makes aioquic engines; holds the key of the address tokens of one listener."""
+    """Makes aioquic engines; holds the key of the address tokens of one listener, and what its engines share."""
 
     def __init__(self) -> None:
         self._tokens = QuicRetryTokenHandler()
+        self._engines = ServerEngines()
 
     def client(self, settings: ClientSettings, handler: EngineHandler) -> Engine:
         return client_engine(settings, handler)
@@ -48,7 +49,7 @@ class AioquicFactory:
         header: LongHeader,
         validated: Validated | None,
     ) -> Engine:
-        return server_engine(settings, handler, header, validated)
+        return self._engines.make(settings, handler, header, validated)
 
     def parse_header_untrusted(self, data: bytes) -> LongHeader | None:
         if not data or not data[0] & _LONG_HEADER:

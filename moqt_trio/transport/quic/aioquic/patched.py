@@ -45,7 +45,7 @@ when upstream moves. The patches lean on private names; `test_private_attributes
     a PING along (RFC 9000, section 13.2.4), and the older ones are forgotten if the peer does not acknowledge that.
     Tests: `test_a_side_that_only_receives_keeps_few_packets`, `test_a_peer_that_acknowledges_nothing`.
 11. The end of a connection: see `endings.py`. The size of packets: see `path_mtu.py`. RESET_STREAM_AT: see
-    `reset_at.py`. Paths that reorder packets: see `reordering.py`.
+    `reset_at.py`. Paths that reorder packets: see `reordering.py`. What is kept without need: see `brief.py`.
 12. Send buffers. Upstream keeps what was written on a stream that was reset until the peer acknowledges the reset, and
     does not say how much all streams hold together (`buffered`, `opened`).
     Test: `test_a_reset_drops_what_was_written`.
@@ -71,6 +71,7 @@ from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
+from .brief import BriefConnection
 from .handlers import share_frame_handlers
 from .pacer import FLUSH_PACKETS, Pacer
 from .path_mtu import SearchingConnection
@@ -134,7 +135,7 @@ class _StreamTable(dict[int, QuicStream]):
         return stream
 
 
-class PatchedConnection(ResetAtConnection, SearchingConnection):
+class PatchedConnection(ResetAtConnection, SearchingConnection, BriefConnection):
     """aioquic's connection with the patches of this file.
 
     Attributes:
