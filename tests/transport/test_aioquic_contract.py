@@ -122,8 +122,14 @@ def test_frames_of_the_peer():
     assert "max_streams.used * 4 + stream_id % 4, stream_id + 4, 4" in source
     assert source.index("self._streams[new_stream_id] =") < source.index("self._streams_queue.append(stream)")
     assert source.index("self._streams_queue.append(stream)") < source.index("max_streams.used = stream_count")
-    for name in ("_handle_retire_connection_id_frame", "_write_new_connection_id_frame", "_stream_is_discarded"):
+    for name in (
+        "_handle_retire_connection_id_frame", "_write_new_connection_id_frame", "_stream_is_discarded",
+        "_handle_stream_data_blocked_frame", "_handle_max_stream_data_frame",
+    ):  # fmt: skip
         assert name in QuicConnection.__dict__
+    assert hasattr(server, "_remote_max_stream_data_bidi_local")
+    # Once upstream makes no stream for a frame that brings nothing, ours can go.
+    assert "_get_or_create_stream" in inspect.getsource(QuicConnection._handle_stream_data_blocked_frame)
 
 
 def test_parts_of_streams():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ from tests.transport.recorders import Acceptor, eventually
 if TYPE_CHECKING:
     from moqt_trio.limits import Limits
 
-ACK, RETIRE = 0x02, 0x19
+ACK, MAX_STREAM_DATA, STREAM_DATA_BLOCKED, RETIRE = 0x02, 0x11, 0x15, 0x19
 
 
 @asynccontextmanager
@@ -140,3 +142,64 @@ async def test_a_stream_that_was_made_late_and_has_ended_stays_so():
         await send(hostile, (kind | 0x01, body))
         assert len(quic._streams) == opened
         assert hostile.ended is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [(STREAM_DATA_BLOCKED, 0), (STREAM_DATA_BLOCKED, 2), (MAX_STREAM_DATA, 0)],
+    ids=["blocked-bidi", "blocked-uni", "credit"],
+)
+async def test_frames_that_open_a_stream_and_bring_nothing(kind, first):
+    """For a whole window of them no stream is made, and below 128 KiB are kept; those that are used later are there."""
+    async with attacked() as (hostile, server):
+        quic = server._engine._quic
+        frames = [(kind, varint(4 * number + first) + varint(2**20)) for number in range(1024)]
+        await send(hostile, *frames[:8])
+        tracemalloc.start()
+        try:
+            await send(hostile, *frames)
+            gc.collect()
+            kept = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/quic/aioquic/*")])
+        finally:
+            tracemalloc.stop()
+        assert sum(trace.size for trace in kept.traces) < 128 * 1024
+        assert len(quic._streams) == len(server.streams) == 0
+        for number in (7, 1023, 0):
+            await send(hostile, stream_frame(4 * number + first, 0, b"late"))
+            assert 4 * number + first in server.streams
+        assert len(quic._streams) == 3
+        assert hostile.ended is None
+        hostile.quic.frames.append((kind, varint(4 * 1024 + first) + varint(2**20)))
+        hostile.flush()
+        with trio.fail_after(5):
+            await hostile.wait_for(lambda: hostile.ended is not None)
+        assert hostile.ended.error_code == QuicErrorCode.STREAM_LIMIT_ERROR
+
+
+async def test_credit_that_came_before_its_stream():
+    """The largest MAX_STREAM_DATA counts once the stream is there, and none below the peer's initial limit."""
+    async with attacked() as (hostile, server):
+        quic = server._engine._quic
+        initial = quic._remote_max_stream_data_bidi_local
+        assert 0 < initial < 2**21
+        frames = [(MAX_STREAM_DATA, varint(8) + varint(credit)) for credit in (2**21, 2**22, 2**20)]
+        await send(hostile, *frames, (MAX_STREAM_DATA, varint(4) + varint(initial - 1)))
+        await send(hostile, *[stream_frame(stream_id, 0, b"x") for stream_id in (0, 4, 8)])
+        credits = {stream_id: stream.max_stream_data_remote for stream_id, stream in quic._streams.items()}
+        assert credits == {0: initial, 4: initial, 8: 2**22}
+        assert not quic._early_credit
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream_id"),
+    [(STREAM_DATA_BLOCKED, 1), (STREAM_DATA_BLOCKED, 3), (MAX_STREAM_DATA, 1), (MAX_STREAM_DATA, 2)],
+    ids=["blocked-ours", "blocked-ours-uni", "credit-ours", "credit-theirs-uni"],
+)
+async def test_frames_for_streams_that_the_peer_cannot_open(kind, stream_id):
+    """They end the connection with STREAM_STATE_ERROR (RFC 9000, sections 19.10 and 19.13)."""
+    async with attacked() as (hostile, _):
+        hostile.quic.frames.append((kind, varint(stream_id) + varint(2**20)))
+        hostile.flush()
+        with trio.fail_after(5):
+            await hostile.wait_for(lambda: hostile.ended is not None)
+        assert hostile.ended.error_code == QuicErrorCode.STREAM_STATE_ERROR

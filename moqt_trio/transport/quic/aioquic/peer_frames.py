@@ -38,6 +38,7 @@ class FrugalConnection(EndingConnection):
     _replacements = float(_ID_BURST)
     _replaced_at = 0.0
     _not_made: tuple[RangeSet, ...] = ()
+    _early_credit: dict[int, int] | None = None
 
     # -- connection ids ------------------------------------------------------------------------------------
 
@@ -69,10 +70,14 @@ class FrugalConnection(EndingConnection):
 
     def stream_not_made(self, stream_id: int) -> None:
         """Called when a stream of the peer is open and has had no frame of its own."""
+        self._leave_unmade(stream_id, stream_id // 4)
+        self._streams_queue.pop()
+
+    def _leave_unmade(self, stream_id: int, first: int) -> None:
+        """Note that all streams of a kind from this number up to this id are open and are not made."""
         if not self._not_made:
             self._not_made = (RangeSet(), RangeSet())
-        self._not_made[stream_id >> 1 & 1].add(stream_id // 4)
-        self._streams_queue.pop()
+        self._not_made[stream_id >> 1 & 1].add(first, stream_id // 4 + 1)
         # On this object alone, and for as long as there are any: both are called for every frame.
         self._get_or_create_stream = self._get_or_make_stream  # type: ignore[method-assign]
         self._stream_is_discarded = self._stream_was_discarded  # type: ignore[method-assign]
@@ -90,9 +95,42 @@ class FrugalConnection(EndingConnection):
         # aioquic makes those from the first that was not used before.
         used, limit.used = limit.used, number
         try:
-            return super()._get_or_create_stream(frame_type, stream_id)
+            stream = super()._get_or_create_stream(frame_type, stream_id)
         finally:
             limit.used = used
+        if self._early_credit and (credit := self._early_credit.pop(stream_id, None)) is not None:
+            stream.max_stream_data_remote = credit
+        return stream
 
     def _stream_was_discarded(self, stream_id: int) -> bool:
         return super()._stream_is_discarded(stream_id) and not self._is_not_made(stream_id)
+
+    def _opens_nothing_else(self, stream_id: int) -> bool:
+        """Open a stream of the peer. Return False when it was made, or when aioquic is to refuse it."""
+        limit, number = self._stream_limit(stream_id), stream_id // 4
+        if stream_id & 1 != self._is_client or number >= limit.value:
+            return False
+        if number >= limit.used:
+            self._leave_unmade(stream_id, limit.used)
+            limit.used = number + 1
+        return self._is_not_made(stream_id)
+
+    def _handle_stream_data_blocked_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        stream_id, _ = buf.pull_uint_var(), buf.pull_uint_var()
+        if not self._opens_nothing_else(stream_id):
+            buf.seek(start)
+            super()._handle_stream_data_blocked_frame(context, frame_type, buf)
+
+    def _handle_max_stream_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        stream_id, credit = buf.pull_uint_var(), buf.pull_uint_var()
+        if stream_id & 2 or not self._opens_nothing_else(stream_id):
+            buf.seek(start)
+            super()._handle_max_stream_data_frame(context, frame_type, buf)
+            return
+        if self._early_credit is None:
+            self._early_credit = {}
+        known = self._early_credit.get(stream_id, self._remote_max_stream_data_bidi_local)
+        if credit > known:
+            self._early_credit[stream_id] = credit
