@@ -21,35 +21,60 @@ class SessionCode(enum.IntEnum):
     """Why a session ended (moq-lite-06, section 4.4.1)."""
 
     NO_ERROR = 0x0
+    """The session is over, and nothing failed."""
     INTERNAL_ERROR = 0x1
+    """This side failed: a handler's exception, for example."""
     UNAUTHORIZED = 0x2
+    """The peer may not do what it asked for: a handler raised `Unauthorized`."""
     PROTOCOL_VIOLATION = 0x3
+    """The peer broke the protocol, or exceeded a bound."""
     KEY_VALUE_FORMATTING_ERROR = 0x6
+    """Parameters do not decode. This library does not send it by itself."""
     GOAWAY_TIMEOUT = 0x10
+    """The peer stayed too long after a GOAWAY. This library does not send it by itself."""
     CONTROL_MESSAGE_TIMEOUT = 0x11
+    """The SETUP, or the handshake, did not come in time."""
     VERSION_NEGOTIATION_FAILED = 0x15
+    """The two sides share no version."""
 
 
 class StreamCode(enum.IntEnum):
     """Why one stream was reset or refused (moq-lite-06, section 4.4.2)."""
 
     INTERNAL_ERROR = 0x0
+    """This side failed, or was asked for what it cannot do."""
     CANCELLED = 0x1
+    """It is no longer wanted, or its writer gave it up."""
     DELIVERY_TIMEOUT = 0x2
+    """It could not be delivered in time. This library does not send it by itself."""
     SESSION_CLOSED = 0x3
+    """Its session ends."""
     GOING_AWAY = 0x4
+    """Its session is about to end, after a GOAWAY."""
     TOO_FAR_BEHIND = 0x5
+    """The subscriber is too slow: more waits for it than the bounds allow."""
     MALFORMED_TRACK = 0x12
+    """Its bytes do not decode, or contradict what came before."""
     NO_CAPACITY = 0x30
+    """The peer has too many requests or announcements open."""
     CONTROL_TIMEOUT = 0x31
+    """An answer, or the type of a new stream, did not come in time."""
     GROUP_TOO_LARGE = 0x32
+    """The group is too large. This library does not send it by itself."""
     NOT_FOUND = 0x33
+    """There is no such broadcast, track or group."""
     OLD = 0x34
+    """The group is older than the maximum age."""
     EVICTED = 0x35
+    """The group is no longer in the cache. This library does not send it by itself."""
     UNROUTABLE = 0x36
+    """The path is too long or too deep, or leads nowhere."""
     WRONG_SIZE = 0x37
+    """A frame has another size than was said. This library does not send it by itself."""
     FRAME_TOO_LARGE = 0x38
+    """A frame is longer than `Limits.max_frame`."""
     TIMESTAMP_MISMATCH = 0x39
+    """Timestamps contradict each other. This library does not send it by itself."""
 
 
 _SESSION_CODES = frozenset(int(code) for code in SessionCode)

@@ -8,6 +8,7 @@ Other Python blocks have to compile.
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 
 import moqt_trio
 import moqt_trio.testing
+from tests.doc_tables import code_rows, limit_rows, table_rows
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -138,3 +140,62 @@ def test_reference_is_complete():
     described = set(re.findall(r"^::: moqt_trio\.([\w.]+)$", reference, re.MULTILINE))
     testing = {f"testing.{name}" for name in moqt_trio.testing.__all__}
     assert described == (set(moqt_trio.__all__) - {"__version__"}) | testing
+
+
+# -- the reference ---------------------------------------------------------------------------------------------
+
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def limits_of_the_page(page: str) -> list[tuple[str, ...]]:
+    """Returns name, default and meaning of each row, which has a fourth cell that is not empty."""
+    rows = table_rows(page)
+    assert [row[0] for row in rows if len(row) != 4 or not row[3]] == []
+    return [row[:3] for row in rows]
+
+
+def test_table_of_limits():
+    """The table has every bound in the source's order, with its default, its unit and what it bounds."""
+    assert limits_of_the_page((REFERENCE / "limits.md").read_text()) == limit_rows()
+
+
+def test_tables_of_codes():
+    """The tables have every code, with its number and its meaning."""
+    expected = [*code_rows(moqt_trio.SessionCode), *code_rows(moqt_trio.StreamCode)]
+    assert table_rows((REFERENCE / "errors.md").read_text()) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("| 64 KiB | Bytes of one control", "| 65 KiB | Bytes of one control"),
+        ("| 10 s | Seconds that a client", "| 10 | Seconds that a client"),
+        ("`max_gaps`", "`max_holes`"),
+        ("Bytes of one frame", "Bits of one frame"),
+    ],
+)
+def test_a_table_that_drifts(before, after):
+    """Another default, unit, name or meaning is noticed, and so is a bound that the table lacks."""
+    page = (REFERENCE / "limits.md").read_text()
+    assert before in page
+    assert limits_of_the_page(page.replace(before, after, 1)) != limit_rows()
+    assert limits_of_the_page(re.sub(rf"^.*{re.escape(before)}.*\n", "", page, flags=re.MULTILINE)) != limit_rows()
+
+
+def constructors() -> list[str]:
+    """Returns the classes whose constructor the reference shows."""
+    assert "merge_init_into_class: false" in (ROOT / "mkdocs.yml").read_text()
+    shown = r"^::: moqt_trio\.(\w+)\n    options:\n      merge_init_into_class: true$"
+    pages = "".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md"))
+    return re.findall(shown, pages, re.MULTILINE)
+
+
+def test_constructors():
+    """The reference shows a constructor where programs make an object, and for no class that the library makes."""
+    public = set(moqt_trio.__all__) | {"str", "int", "float", "bool", "bytes", "bytearray", "None", "tuple", "object"}
+    public |= {"os", "PathLike", "Mapping", "Sequence"}
+    assert {"Broadcast", "Router"} <= set(constructors())
+    for name in constructors():
+        signature = inspect.signature(getattr(moqt_trio, name))
+        named = {word for each in signature.parameters.values() for word in re.findall(r"[A-Za-z]+", each.annotation)}
+        assert named <= public, name
