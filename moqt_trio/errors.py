@@ -25,6 +25,7 @@ Each can be copied and pickled with its attributes, but without its cause and it
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Literal, TypeVar
 
 import trio
@@ -38,6 +39,7 @@ _TEXT_LIMIT = 256
 """Characters of a peer's text that are shown: enough for a sentence, too few to fill a log."""
 
 ErrorT = TypeVar("ErrorT", bound="MoqtError")
+ExceptionT = TypeVar("ExceptionT", bound=Exception)
 
 
 def printable(text: str | bytes) -> str:
@@ -51,6 +53,17 @@ def printable(text: str | bytes) -> str:
 def _restore(kind: type[ErrorT], arguments: tuple[object, ...]) -> ErrorT:
     """Return an exception without its `__init__`, which takes other arguments than `args` has."""
     return kind.__new__(kind, *arguments)
+
+
+def fresh(error: ExceptionT) -> ExceptionT:
+    """Return a copy to raise of an exception that is kept.
+
+    One that was raised has the frames that it passed through. They refer to what keeps it: work for the garbage
+    collector.
+    """
+    raised = copy(error)
+    raised.__cause__, raised.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return raised
 
 
 class MoqtError(Exception):

@@ -58,10 +58,10 @@ async def open_unwrapping_nursery() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             yield nursery
     except BaseExceptionGroup as group:
-        _, failures = group.split(trio.Cancelled)
-        if failures is None:
-            raise
-        failure = _only_failure(failures)
+        failures = group.split(trio.Cancelled)[1]
+        failure = None if failures is None else _only_failure(failures)
+        # What `split` returns has the traceback of the group, and with it this frame: they would hold each other.
+        del failures
         if failure is None:
             raise
         # The group adds nothing to the single exception, so it is not kept as its context either.

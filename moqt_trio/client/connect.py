@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -243,26 +243,29 @@ def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]
 async def _negotiated(connection: Connection, where: SessionUrl, options: ConnectOptions) -> AsyncIterator[Session]:
     """Run the session; when the negotiation of the version fails, raise an error that names the server."""
     path = where.path if where.transport == "quic" else None
-    async with AsyncExitStack() as stack:
-        running = run_session(connection, options.offered, limits=options.limits, path=path)
-        try:
-            session = await stack.enter_async_context(running)
-        except VersionUnsupported as error:
-            # A server may also ignore ALPN altogether (RFC 7301, section 3.2), or choose no WebTransport protocol.
-            raise VersionUnsupported(
-                f"{where.authority} chose none of the offered versions ({options.listed}): {error}",
-                offered=options.names,
-            ) from None
-        except SessionClosed as error:
-            raise _refusal(error) from None
-        if path not in (None, "/") and not carries_path(session):
-            logger.info(
-                "%s over raw QUIC carries no path: %s does not learn %s, and serves its default route or none",
-                session.version,
-                where.authority,
-                printable(path.partition("?")[0]),
-            )
-        yield session
+    session = None
+    try:
+        async with run_session(connection, options.offered, limits=options.limits, path=path) as session:
+            if path not in (None, "/") and not carries_path(session):
+                logger.info(
+                    "%s over raw QUIC carries no path: %s does not learn %s, and serves its default route or none",
+                    session.version,
+                    where.authority,
+                    printable(path.partition("?")[0]),
+                )
+            yield session
+    except VersionUnsupported as error:
+        if session is not None:
+            raise
+        # A server may also ignore ALPN altogether (RFC 7301, section 3.2), or choose no WebTransport protocol.
+        raise VersionUnsupported(
+            f"{where.authority} chose none of the offered versions ({options.listed}): {error}",
+            offered=options.names,
+        ) from None
+    except SessionClosed as error:
+        if session is not None:
+            raise
+        raise _refusal(error) from None
 
 
 @asynccontextmanager
@@ -271,24 +274,25 @@ async def _open_webtransport(
 ) -> AsyncIterator[WebTransportSession]:
     """Open a WebTransport session."""
     names = protocols(options.offered, webtransport=True)
-    async with AsyncExitStack() as stack:
-        try:
-            opening = open_webtransport(
-                quic, where.authority, where.path, names, origin=options.origin, limits=options.limits
-            )
-            connection = await stack.enter_async_context(opening)
-        except Rejected as error:
-            if error.status != HTTPStatus.NOT_ACCEPTABLE:
-                raise
-            theirs = f": {error.reason}" if error.reason else ""
-            raise VersionUnsupported(
-                f"{where.authority} speaks none of the offered versions ({options.listed}){theirs}",
-                offered=options.names,
-            ) from None
-        except VersionUnsupported as error:
-            # The protocols of WebTransport have names of their own.
-            raise VersionUnsupported(str(error), offered=options.names) from None
-        yield connection
+    connection = None
+    try:
+        async with open_webtransport(
+            quic, where.authority, where.path, names, origin=options.origin, limits=options.limits
+        ) as connection:
+            yield connection
+    except Rejected as error:
+        if connection is not None or error.status != HTTPStatus.NOT_ACCEPTABLE:
+            raise
+        theirs = f": {error.reason}" if error.reason else ""
+        raise VersionUnsupported(
+            f"{where.authority} speaks none of the offered versions ({options.listed}){theirs}",
+            offered=options.names,
+        ) from None
+    except VersionUnsupported as error:
+        if connection is not None:
+            raise
+        # The protocols of WebTransport have names of their own.
+        raise VersionUnsupported(str(error), offered=options.names) from None
 
 
 def _refusal(error: SessionClosed) -> MoqtError:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -188,43 +188,49 @@ class Acceptor:
     async def _serve_quic(self, connection: Connection) -> None:
         # Until the peer's SETUP or handshake has arrived, where the version has one.
         connection.set_in_use(False)
-        async with AsyncExitStack() as stack:
-            running = run_session(connection, self._offered, limits=self._limits, hop_id=self._hop_id, admitted=False)
-            try:
-                session = await stack.enter_async_context(running)
-            except _NO_SESSION as error:
-                _log_no_session(connection, error)
-                return
-            await close_without_setup(session)
-            if session.closed is not None:
-                _log_no_session(connection, session.closed)
-                return
-            connection.set_in_use(True)
-            path, _, query = (requested_path(session) or "").partition("?")
-            accepted: list[Session] = []
+        session = None
+        try:
+            async with run_session(
+                connection, self._offered, limits=self._limits, hop_id=self._hop_id, admitted=False
+            ) as session:
+                await self._serve_session(connection, session)
+        except _NO_SESSION as error:
+            if session is not None:
+                raise
+            _log_no_session(connection, error)
 
-            @session_block(_ACCEPT)
-            async def accept() -> AsyncIterator[Session]:
-                accepted.append(session)
-                with self._counted(session):
-                    async with closed_by_block(session), waiting_for_departure(session):
-                        await admit(session)
-                        yield session
+    async def _serve_session(self, connection: Connection, session: Session) -> None:
+        """Serve the session of a raw QUIC connection."""
+        await close_without_setup(session)
+        if session.closed is not None:
+            _log_no_session(connection, session.closed)
+            return
+        connection.set_in_use(True)
+        path, _, query = (requested_path(session) or "").partition("?")
+        accepted: list[Session] = []
 
-            await self._dispatch(
-                SessionRequest(
-                    path=canonical_path(path or self.router.default or "/"),
-                    query=query,
-                    authority=connection.authority,
-                    origin=None,
-                    transport="quic",
-                    version=session.version,
-                    peer=connection.peer,
-                    accept=accept,
-                    reject=partial(self._reject, connection.close),
-                ),
-                accepted,
-            )
+        @session_block(_ACCEPT)
+        async def accept() -> AsyncIterator[Session]:
+            accepted.append(session)
+            with self._counted(session):
+                async with closed_by_block(session), waiting_for_departure(session):
+                    await admit(session)
+                    yield session
+
+        await self._dispatch(
+            SessionRequest(
+                path=canonical_path(path or self.router.default or "/"),
+                query=query,
+                authority=connection.authority,
+                origin=None,
+                transport="quic",
+                version=session.version,
+                peer=connection.peer,
+                accept=accept,
+                reject=partial(self._reject, connection.close),
+            ),
+            accepted,
+        )
 
     async def _serve_webtransport(self, request: WebTransportRequest) -> None:
         names = protocols(self._offered, webtransport=True)
@@ -242,18 +248,18 @@ class Acceptor:
         @session_block(_ACCEPT)
         async def accept() -> AsyncIterator[Session]:
             connection = request.accept(chosen)
-            async with AsyncExitStack() as stack:
-                running = run_session(connection, self._offered, limits=self._limits, hop_id=self._hop_id)
-                try:
-                    session = await stack.enter_async_context(running)
-                except _NO_SESSION as error:
+            session = None
+            try:
+                async with run_session(connection, self._offered, limits=self._limits, hop_id=self._hop_id) as session:
+                    with self._counted(session):
+                        accepted.append(session)
+                        async with waiting_for_departure(session):
+                            yield session
+            except _NO_SESSION as error:
+                if session is None:
                     _log_no_session(connection, error)
                     failed.append(error)
-                    raise
-                with self._counted(session):
-                    accepted.append(session)
-                    async with waiting_for_departure(session):
-                        yield session
+                raise
 
         await self._dispatch(
             SessionRequest(

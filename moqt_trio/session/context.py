@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 import trio
 
 from ..codes import CodeSpace, StreamCode
-from ..errors import GoingAway, RemoteProtocolError
+from ..errors import GoingAway, RemoteProtocolError, fresh
 from ..tasks import defer_interrupts
 from ..transport.code_mapping import CodeMapping
 
@@ -146,7 +146,7 @@ class SessionContext:
         """Raise how the session ended, if it has ended."""
         error = self.connection.closed
         if error is not None:
-            raise error.with_traceback(None)
+            raise fresh(error)
 
     def check_may_ask(self) -> None:
         """Raise `SessionClosed` once the session ended, and `GoingAway` after the peer's GOAWAY."""

@@ -12,7 +12,7 @@ reads the peer's SETUP and nothing else, and sends nothing.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -269,15 +269,16 @@ async def wait_peer_setup(session: Session) -> None:
     context = session._context
     if context.dialect.features.setup != "uni":
         return
-    async with open_unwrapping_nursery() as nursery:
-
-        async def watch() -> None:
-            error = await context.connection.wait_closed()
-            raise error
-
-        nursery.start_soon(watch)
-        with trio.move_on_after(context.limits.setup_timeout) as scope:
-            await context.setup_received.wait()
-        nursery.cancel_scope.cancel()
+    with trio.move_on_after(context.limits.setup_timeout) as scope:
+        async with trio.open_nursery() as nursery:
+            # Neither raises: what the failure of a task brings along would hold the failure.
+            nursery.start_soon(_cancel_after, context.setup_received.wait, nursery.cancel_scope)
+            nursery.start_soon(_cancel_after, context.connection.wait_closed, nursery.cancel_scope)
+    context.check_open()
     if scope.cancelled_caught:
         raise LocalProtocolError("the peer sent no SETUP in time")
+
+
+async def _cancel_after(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
+    await wait()
+    scope.cancel()

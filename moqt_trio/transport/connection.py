@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import trio
 
+from ..errors import fresh
 from .code_mapping import PLAIN_CODES, CodeMapping
 from .receive_stream import ReceiveStream
 from .send_stream import SendStream
@@ -251,13 +252,13 @@ class Connection(abc.ABC):
     def open_bidi_nowait(self) -> BidiStream:
         """Return a new stream. Raises `trio.WouldBlock` at the peer's limit, else what `SendStream.write` raises."""
         if self._closed is not None:
-            raise self._closed.with_traceback(None)
+            raise fresh(self._closed)
         return self._open_bidi()
 
     def open_uni_nowait(self) -> SendStream:
         """Return a new stream. Raises `trio.WouldBlock` at the peer's limit, else what `SendStream.write` raises."""
         if self._closed is not None:
-            raise self._closed.with_traceback(None)
+            raise fresh(self._closed)
         return self._open_uni()
 
     async def open_bidi(self) -> BidiStream:
@@ -283,7 +284,7 @@ class Connection(abc.ABC):
         await trio.lowlevel.checkpoint()
         while not self._new_bidi:
             if self._closed is not None:
-                raise self._closed.with_traceback(None)
+                raise fresh(self._closed)
             await self._acceptors.park()
         return self._new_bidi.popleft()
 

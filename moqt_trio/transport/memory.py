@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import trio
 
-from ..errors import SessionClosed
+from ..errors import SessionClosed, fresh
 from ..limits import MAX_DATAGRAM, Limits
 from .connection import UNCONGESTED_WRITE, StreamHost, TransportStatistics, cut_reason
 from .interface import AnyStream, StreamBackend, is_client_initiated, is_unidirectional
@@ -381,7 +381,7 @@ class MemoryConnection(StreamHost, StreamBackend):
 
     def send_datagram(self, data: bytes) -> None:
         if self._closed is not None:
-            raise self._closed.with_traceback(None)
+            raise fresh(self._closed)
         if len(data) > MAX_DATAGRAM:
             raise ValueError(f"a datagram may have {MAX_DATAGRAM} bytes, not {len(data)}")
         if len(self._datagrams_in_flight) >= self.limits.max_datagrams:

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..errors import StreamReset
+from ..errors import StreamReset, fresh
 from .code_mapping import PLAIN_CODES, CodeMapping
 from .interface import AnyStream, StreamBackend, StreamHandler
 
@@ -252,7 +252,7 @@ class ReceiveStream(AnyStream):
                     self._read_end()
                     return b""
                 if self._error is not None:
-                    raise self._error.with_traceback(None)
+                    raise fresh(self._error)
                 # Before the peer's reset, which perhaps only answers our stop.
                 if self._stopped:
                     raise trio.ClosedResourceError("this side stopped the stream")

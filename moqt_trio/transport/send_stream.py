@@ -29,7 +29,7 @@ from typing import Final
 
 import trio
 
-from ..errors import StreamReset
+from ..errors import StreamReset, fresh
 from .code_mapping import PLAIN_CODES, CodeMapping
 from .interface import AnyStream, StreamBackend, StreamHandler
 
@@ -145,7 +145,7 @@ class SendStream(AnyStream):
 
     def _check_open(self) -> None:
         if self._error is not None:
-            raise self._error.with_traceback(None)
+            raise fresh(self._error)
         if self._stop_code is not None:
             raise StreamReset(self._stop_code)
         if self.send_ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 
 import pytest
 import trio
@@ -77,35 +78,58 @@ async def test_groups_that_are_closed_unread_are_forgotten():
         assert sum(isinstance(item, GroupStream) for item in gc.get_objects()) < 150
 
 
-@pytest.mark.parametrize("scheme", ["moqt"])
-async def test_an_ended_session_is_freed_at_once(scheme):
+@pytest.mark.parametrize("end", ["left", "cancelled", "closed by the server", "refused"])
+@pytest.mark.parametrize("scheme", ["moqt", "https"])
+async def test_an_ended_session_is_freed_at_once(scheme, end):
     """A session that ended leaves nothing to the garbage collector, on either side, its connection included."""
-    ended = trio.Event()
 
     async def serve_track(request):
+        if end == "refused":
+            await request.reject(403)
+            return
         async with request.accept() as session:
             broadcast = moqt.Broadcast()
             track = broadcast.track("data")
             async with session.publish("live", broadcast):
                 await track.wait_subscribed()
                 await track.write(b"x")
+                if end == "closed by the server":
+                    await read.wait()
+                    session.close()
                 await session.wait_closed()
-        ended.set()
 
-    async def run_one() -> None:
-        nonlocal ended
-        ended = trio.Event()
+    async def use_session() -> None:
         async with moqt.connect(url, fingerprint=listener.fingerprint) as session:
             async with session.announcements("live") as announcements:
                 await anext(announcements)
             async with session.subscribe("live", "data") as subscription:
                 assert [bytes(frame) async for frame in await anext(subscription)] == [b"x"]
-        await ended.wait()
-        while listener.statistics().connections:  # noqa: ASYNC110 - there is no event for it
+                read.set()
+                if end == "closed by the server":
+                    with suppress(moqt.SessionClosed):
+                        await anext(subscription)
+                        raise AssertionError("there is no second group")
+                elif end == "cancelled":
+                    scope.cancel()
+                    await trio.sleep_forever()
+
+    async def run_one() -> None:
+        nonlocal read, scope
+        read = trio.Event()
+        with trio.CancelScope() as scope:
+            if end == "refused":
+                # `pytest.raises` would keep the traceback.
+                with suppress(moqt.Rejected):
+                    await use_session()
+                    raise AssertionError("there is no session")
+            else:
+                await use_session()
+        while listener.statistics().connections or listener.sessions:  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(0.01)
         # The listener answers late packets of a closed connection for a while.
         await trio.sleep(0.1)
 
+    read, scope = trio.Event(), trio.CancelScope()
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             listener = await nursery.start(moqt.serve, serve_track, "127.0.0.1", 0)

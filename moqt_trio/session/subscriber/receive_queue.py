@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import trio
 
 from ...codes import StreamCode
-from ...errors import LocalProtocolError
+from ...errors import LocalProtocolError, fresh
 
 if TYPE_CHECKING:
     from ...errors import StreamReset
@@ -206,7 +206,7 @@ class ReceiveQueue(Generic[T]):
         if self._departing is not None:
             self.error = self._departing[0].closed or self.error
         if self.error is not None:
-            raise self.error.with_traceback(None)
+            raise fresh(self.error)
 
     async def wait_departure(self) -> None:
         """After a reset, wait until the end of the session has followed, or does not belong to it. Else return."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from ... import varint
+from ...errors import fresh
 from ...tasks import defer_interrupts
 from ..code_mapping import PLAIN_CODES
 from ..connection import ConnectionHandler
@@ -220,7 +221,7 @@ class Demux(ConnectionHandler):
         await self._settings.wait()
         if self.http3.settings is None:
             assert self.connection.closed is not None
-            raise self.connection.closed.with_traceback(None)
+            raise fresh(self.connection.closed)
         return self.http3.settings
 
     async def expire_forever(self) -> None:
@@ -314,6 +315,8 @@ class Demux(ConnectionHandler):
         self._settings.set()
         for session in list(self.sessions.values()):
             session.deliver_lost(error)
+        # It holds this object: together they would be work for the garbage collector.
+        self._requests = None
 
     # -- from the streams ----------------------------------------------------------------------------------
 

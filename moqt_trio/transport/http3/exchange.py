@@ -37,6 +37,25 @@ class ExchangeOwner(Protocol):
         """Called when the peer reset or stopped one of the halves, or the connection was lost (`error`)."""
 
 
+class _Nobody:
+    """The owner of an exchange that has ended; what was read before the end may still be delivered."""
+
+    def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
+        pass
+
+    def body_received(self, exchange: Exchange, data: bytes, fin: bool) -> None:
+        exchange.consumed(len(data))
+
+    def headers_too_large(self, exchange: Exchange) -> None:
+        pass
+
+    def exchange_ended(self, exchange: Exchange, error: MoqtError | None) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
+
+
 class Exchange(StreamHandler):
     """A request and its response.
 
@@ -44,7 +63,7 @@ class Exchange(StreamHandler):
 
     Attributes:
         stream_id: The stream's id; for a CONNECT it is the session id.
-        owner: Called with what the peer does.
+        owner: Called with what the peer does; nobody is once the exchange has settled.
         when_acknowledged: Called once the peer has acknowledged all that was sent, the end included.
         when_settled: Called once both halves have ended, and the peer has acknowledged or stopped the sending half.
         delays_goaway: True while GOAWAY must not be sent because of this exchange.
@@ -184,9 +203,18 @@ class Exchange(StreamHandler):
 
     def connection_lost(self, error: MoqtError) -> None:
         self.owner.exchange_ended(self, error)
+        self._drop_owner()
 
     def _release(self) -> None:
         if self._stream.receive_ended and self._stream.send_ended:
             self._http3.remove(self.stream_id)
-            if not self._pending and self.when_settled is not None:
-                self.when_settled()
+            if not self._pending:
+                settled = self.when_settled
+                self._drop_owner()
+                if settled is not None:
+                    settled()
+
+    def _drop_owner(self) -> None:
+        """Drop what is called: an owner that holds its exchange would be work for the garbage collector."""
+        self.owner = _NOBODY
+        self.when_acknowledged = self.when_settled = None

@@ -39,6 +39,7 @@ import attrs
 import trio
 
 from ...codes import SessionCode
+from ...errors import fresh
 from ...tasks import defer_interrupts
 from ..connection import UNCONGESTED_WRITE, StreamHost
 from ..sockets import plain_address
@@ -438,7 +439,7 @@ class QuicConnection(StreamHost, EngineHandler):
 
     def send_datagram(self, data: bytes) -> None:
         if self._closed is not None:
-            raise self._closed.with_traceback(None)
+            raise fresh(self._closed)
         if len(data) > self._engine.max_datagram_payload:
             raise ValueError(f"a datagram may have {self._engine.max_datagram_payload} bytes, not {len(data)}")
         if not self._engine.send_datagram(data):

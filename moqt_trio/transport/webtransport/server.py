@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from ...codes import SessionCode
-from ...errors import MoqtError, SessionClosed
+from ...errors import MoqtError, SessionClosed, fresh
 from ...tasks import consists_of
 from ..http3.constants import CONNECT_PROTOCOLS, H3Error
 from ..http3.demux import Demux
@@ -75,7 +75,7 @@ class WebTransportRequest:
             raise ValueError(f"the client did not offer {protocol!r}")
         self._answer()
         if self._session.closed is not None:
-            raise self._session.closed.with_traceback(None)
+            raise fresh(self._session.closed)
         headers = [(b":status", b"200"), (b"sec-webtransport-http3-draft", b"draft02")]
         if protocol is not None:
             headers.append((PROTOCOL, encode_protocol(protocol)))

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from ... import varint
-from ...errors import Malformed, MoqtError, SessionClosed, printable
+from ...errors import Malformed, MoqtError, SessionClosed, fresh, printable
 from ..code_mapping import HTTP3_CODES, stream_code_from_http3
 from ..connection import Connection
 from ..http3.constants import BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT, H3Error
@@ -236,7 +236,7 @@ class WebTransportSession(Connection):
 
     def send_datagram(self, data: bytes) -> None:
         if self._closed is not None:
-            raise self._closed.with_traceback(None)
+            raise fresh(self._closed)
         if len(data) > self.max_datagram_size:
             raise ValueError(f"a datagram has at most {self.max_datagram_size} bytes here, not {len(data)}")
         self._connection.send_datagram(self._datagram_prefix + data)
