@@ -176,6 +176,17 @@ async def test_frames_that_open_a_stream_and_bring_nothing(kind, first):
         assert hostile.ended.error_code == QuicErrorCode.STREAM_LIMIT_ERROR
 
 
+@pytest.mark.parametrize("kind", [STREAM_DATA_BLOCKED, MAX_STREAM_DATA])
+async def test_frames_for_the_only_stream(kind):
+    """They are read as usual when no stream was opened but those that have had data."""
+    async with attacked() as (hostile, server):
+        await send(hostile, stream_frame(0, 0, b"x"))
+        await send(hostile, (kind, varint(0) + varint(2**21)))
+        assert hostile.ended is None
+        credit = server._engine._quic._streams[0].max_stream_data_remote
+        assert (credit == 2**21) is (kind == MAX_STREAM_DATA)
+
+
 async def test_credit_that_came_before_its_stream():
     """The largest MAX_STREAM_DATA counts once the stream is there, and none below the peer's initial limit."""
     async with attacked() as (hostile, server):

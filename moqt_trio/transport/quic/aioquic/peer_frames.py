@@ -113,7 +113,7 @@ class FrugalConnection(EndingConnection):
         if number >= limit.used:
             self._leave_unmade(stream_id, limit.used)
             limit.used = number + 1
-        return self._is_not_made(stream_id)
+        return bool(self._not_made) and self._is_not_made(stream_id)
 
     def _handle_stream_data_blocked_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         start = buf.tell()
