@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import weakref
 
@@ -195,6 +196,40 @@ async def test_next_session_takes_over(autojump_clock):
     async with session_pair() as (_, third), third.publish("a", broadcast):
         await trio.sleep(MAX_AGE + LOOK)
         assert "late" not in broadcast.tracks
+
+
+async def test_a_session_that_ends_before_its_publication(autojump_clock):
+    """Writing goes on when the session that kept the broadcast has ended, and another session keeps it."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=MAX_AGE)
+    async with session_pair() as (_, other), contextlib.AsyncExitStack() as left_later:
+        async with session_pair() as (_, server):
+            await left_later.enter_async_context(server.publish("a", broadcast))
+        await track.write(b"first")
+        await track.write(b"second")
+        async with other.publish("a", broadcast):
+            assert state_of(track).group(0) is not None
+            await trio.sleep(MAX_AGE + LOOK)
+            assert state_of(track).group(0) is None
+
+
+@pytest.mark.parametrize("how", ["lost", "left"])
+async def test_a_session_that_ends_while_another_publishes(how, autojump_clock):
+    """The next session keeps the broadcast once the first one is lost, also while its block goes on."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=MAX_AGE)
+    async with session_pair() as (_, other), contextlib.AsyncExitStack() as left_later:
+        async with session_pair() as (client, server):
+            await left_later.enter_async_context(server.publish("a", broadcast))
+            await left_later.enter_async_context(other.publish("a", broadcast))
+            await track.write(b"first")
+            await track.write(b"second")
+            if how == "lost":
+                await client.aclose()
+                await trio.sleep(MAX_AGE + LOOK)
+                assert state_of(track).group(0) is None
+        await trio.sleep(MAX_AGE + LOOK)
+        assert state_of(track).group(0) is None
 
 
 async def test_no_task_outlives_the_block(autojump_clock):

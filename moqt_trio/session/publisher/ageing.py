@@ -31,20 +31,29 @@ class Ageing:
 
     def __init__(self, context: SessionContext) -> None:
         self._context = context
+        # All that the session publishes, and those of them that have something that ages.
+        self._added: dict[Broadcast, None] = {}
         self._broadcasts: dict[Broadcast, None] = {}
         self._scope: trio.CancelScope | None = None
 
     def add(self, broadcast: Broadcast) -> None:
         """Called when the session publishes a broadcast; again for a further path changes nothing."""
+        self._added[broadcast] = None
         add_keeper(broadcast, self._keep)
 
     def remove(self, broadcast: Broadcast) -> None:
         """Called when the session publishes a broadcast no longer."""
+        self._added.pop(broadcast, None)
         remove_keeper(broadcast, self._keep)
         self._broadcasts.pop(broadcast, None)
         if not self._broadcasts and self._scope is not None:
             self._scope.cancel()
             self._scope = None
+
+    def connection_lost(self) -> None:
+        """Called when the session has ended, which takes no tasks from then on; its publications may be left later."""
+        for broadcast in tuple(self._added):
+            self.remove(broadcast)
 
     def _keep(self, broadcast: Broadcast) -> None:
         """Called when a broadcast has something that ages."""

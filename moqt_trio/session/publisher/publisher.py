@@ -120,6 +120,7 @@ class Publisher:
 
     def connection_lost(self) -> None:
         """Called when the connection has ended."""
+        self._serving.ageing.connection_lost()
         for server in self.subscriptions:
             server.scope.cancel()
 
