@@ -2,7 +2,8 @@
 
 A Python block below the comment `<!-- run -->` is a program: it runs in a process of its own, has to end by itself
 with exit code 0 and without a warning, and prints what the next block says, if that one is below `<!-- prints -->`.
-Other Python blocks have to compile.
+A block below `<!-- test -->` is a file for pytest, whose tests pass. One below `<!-- serve -->` is a server: it runs
+until SIGTERM, and goes on at SIGHUP. Other Python blocks have to compile.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import ast
 import inspect
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +55,8 @@ def read_blocks(page: Path) -> list[Block]:
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 PROGRAMS = [block for block in BLOCKS if (block.language, block.mark) == ("python", "run")]
+TESTS = [block for block in BLOCKS if block.mark == "test"]
+SERVERS = [block for block in BLOCKS if block.mark == "serve"]
 FRAGMENTS = [block for block in BLOCKS if (block.language, block.mark) == ("python", None)]
 
 
@@ -68,7 +73,7 @@ def test_programs_were_found():
 
 def test_marks_are_known():
     """No block is left out because its mark is misspelt."""
-    assert {block.mark for block in BLOCKS} <= {None, "run", "prints"}
+    assert {block.mark for block in BLOCKS} <= {None, "run", "prints", "test", "serve"}
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
@@ -92,6 +97,52 @@ def test_program(program, tmp_path):
         assert result.stdout == expected
 
 
+@pytest.mark.parametrize("page", TESTS, ids=str)
+def test_tests(page, tmp_path):
+    """The tests that a page shows pass, in a process of their own."""
+    (tmp_path / "test_page.py").write_text(page.text)
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-o", "trio_mode=true", "-p", "no:cacheprovider"]
+    result = subprocess.run(
+        [*command, "test_page.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert result.returncode == 0, result.stdout
+    assert "passed" in result.stdout
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=str)
+def test_server(server, tmp_path):
+    """A server of the documentation reads its certificate again at SIGHUP, and ends by SIGTERM with exit code 0."""
+    certificate = moqt_trio.development_certificate()
+    certfile, keyfile = tmp_path / "server.crt", tmp_path / "server.key"
+    certfile.write_bytes(certificate.certificate_pem())
+    keyfile.write_bytes(certificate.private_key_pem())
+    script = tmp_path / "server.py"
+    script.write_text(server.text)
+    command = [sys.executable, "-W", "error", str(script), "0", str(certfile), str(keyfile)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        guard = threading.Timer(TIMEOUT, process.kill)
+        guard.start()
+        try:
+            assert process.stdout is not None
+            printed = process.stdout.readline()
+            process.send_signal(signal.SIGHUP)
+            printed += process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            printed += process.stdout.read()
+            assert process.wait() == 0
+        finally:
+            guard.cancel()
+            process.kill()
+    assert printed == expected_output(server)
+
+
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=str)
 def test_fragment(fragment):
     """A piece of a program compiles."""
@@ -101,7 +152,8 @@ def test_fragment(fragment):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links(page):
     """Each link to a file of this repository leads somewhere."""
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
     broken = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     assert not broken
 
