@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from moqt_trio.session.publisher.scheduler import SendScheduler
+from tests.api.instructions import instructions
 
 
 class Link:
@@ -123,6 +126,57 @@ def test_a_priority_may_change_while_waiting():
     assert bench.make_room(3) == "bbb"
 
 
+def test_a_priority_may_rise_while_waiting():
+    """A sender whose priority has risen overtakes, and has its place among its new equals by when its wait began."""
+    bench = Bench()
+    for name, priority in (("a", 200), ("b", 100), ("c", 200)):
+        bench.source(name, priority)
+    second = next(sender for sender in bench.scheduler._waiting if sender.name == "b")
+    second.send_priority = (200, 0)
+    bench.scheduler.priority_changed(second)
+    assert bench.make_room(9) == "aaabbbccc"
+
+
+def test_many_changes_of_priority_keep_the_order_and_little_else():
+    """A sender that changes its priority all the time, while it waits, costs no memory and ends where it should."""
+    bench = Bench()
+    bench.source("a", 50)
+    restless = bench.source("b", 0)
+    for priority in range(1000):
+        restless.send_priority = (priority % 50, 0)
+        bench.scheduler.priority_changed(restless)
+    assert len(bench.scheduler._heap) < 100
+    assert bench.make_room(6) == "aaabbb"
+
+
+def test_the_order_is_that_of_a_plain_search():
+    """Whatever comes, goes, waits again and changes, the next is the first of the highest priority."""
+    chance = random.Random(27)
+    bench = Bench()
+    expected: dict[Source, None] = {}
+    for step in range(3000):
+        action = chance.random()
+        if action < 0.4 or not expected:
+            source = bench.source(str(step), chance.randrange(4), pieces=10, publisher=chance.randrange(2))
+            expected[source] = None
+        elif action < 0.6:
+            source = chance.choice(list(expected))
+            source.send_priority = (chance.randrange(4), chance.randrange(2))
+            bench.scheduler.priority_changed(source)
+        elif action < 0.7:
+            source = chance.choice(list(expected))
+            bench.scheduler.release(source)
+            del expected[source]
+        else:
+            chosen = max(expected, key=lambda source: source.send_priority)
+            assert bench.make_room(1) == chosen.name
+            del expected[chosen]
+            if chosen.pieces:
+                expected[chosen] = None
+            else:
+                bench.scheduler.release(chosen)
+
+
 def test_a_sender_that_cannot_write_delays_no_other():
     """A sender that is resumed and writes nothing, because its stream has no credit, leaves the room to the others."""
     bench = Bench()
@@ -166,3 +220,25 @@ def test_a_failing_sender_does_not_keep_its_turn():
     with pytest.raises(ValueError, match="broken"):
         bench.scheduler.resume_waiting()
     assert bench.make_room(3) == "lll"
+
+
+@pytest.mark.parametrize("priorities", [1, 100])
+@pytest.mark.parametrize("event", ["room", "another"])
+async def test_the_next_among_many(priorities, event):
+    """To find the sender whose turn it is costs the same however many wait, and however many priorities they have."""
+    costs = []
+    for count in (40, 400):
+        bench = Bench()
+        for number in range(count):
+            bench.source(str(number), number % priorities, pieces=1000)
+        late = Source("late", bench, (200, 0), 1000)
+
+        async def happen(bench: Bench = bench, late: Source = late) -> None:
+            if event == "room":
+                assert bench.make_room(1)
+            else:
+                bench.link.room = 1
+                assert bench.scheduler.allowance(late)
+
+        costs.append(await instructions(happen))
+    assert costs[1] <= 1.5 * costs[0], costs

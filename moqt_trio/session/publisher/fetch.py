@@ -41,6 +41,7 @@ class FetchServer(GroupServer):
                 self._start(event.path, event.request)
             case FetchUpdate():
                 self._priority = event.priority
+                self.serving.scheduler.priority_changed(self)
             case _:
                 super().handle(event)
 

@@ -8,7 +8,8 @@ Spec: moq-lite-06, section 6.1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from ...transport.connection import Connection
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 TURN = 4 * 1024
 """Bytes that a server writes before another of the same priority: about three packets, so that packets are filled
 and no server delays the others for long."""
+_SPARE = 64
+"""Entries of the heap that no longer hold and are kept: sorting them out costs more than they do."""
+
+_Entry: TypeAlias = tuple[int, int, int]
+"""The negative of both priorities, and a number that is higher the later the sender began to wait."""
 
 
 class Sender(Protocol):
@@ -31,12 +37,19 @@ class Sender(Protocol):
 
 
 class SendScheduler:
-    """Orders the writes of one session's senders: by priority, and in turn among equal priorities."""
+    """Orders the writes of one session's senders: by priority, and in turn among equal priorities.
+
+    A sender that begins to wait gets a number, which is its place among equals, and an entry of a heap. When its
+    priority changes it gets another entry. Those that no longer hold are dropped as they come to the top, or when there
+    are more of them than of the others.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        # In the order of arrival: among equal priorities, the one that has waited longest goes first.
-        self._waiting: dict[Sender, None] = {}
+        self._waiting: dict[Sender, _Entry] = {}
+        self._by_number: dict[int, Sender] = {}
+        self._next_number = 0
+        self._heap: list[_Entry] = []
         self._chosen: Sender | None = None
 
     def allowance(self, sender: Sender) -> int:
@@ -50,21 +63,34 @@ class SendScheduler:
             if not waiting:
                 return allowed
             if sender is self._chosen or self._is_next(sender):
-                waiting.pop(sender, None)
+                self.release(sender)
                 return min(allowed, TURN) if waiting else allowed
-        self._waiting.setdefault(sender)
+        if sender in self._waiting:
+            self.priority_changed(sender)
+        else:
+            self._next_number += 1
+            self._by_number[self._next_number] = sender
+            self._enter(sender, self._next_number)
         return 0
+
+    def priority_changed(self, sender: Sender) -> None:
+        """Called when the priority of a sender may have changed, whether it waits or not."""
+        entry = self._waiting.get(sender)
+        if entry is not None and entry != _entry(sender, entry[2]):
+            self._enter(sender, entry[2])
 
     def release(self, sender: Sender) -> None:
         """Remove a sender."""
-        self._waiting.pop(sender, None)
+        entry = self._waiting.pop(sender, None)
+        if entry is not None:
+            del self._by_number[entry[2]]
 
     def resume_waiting(self) -> None:
         """Resume the senders that wait, by priority, until the link has enough again."""
         while self._waiting and self._connection.send_allowance > 0:
-            # `max` keeps the first of equals, and a sender that waits again goes to the end.
-            chosen = max(self._waiting, key=lambda sender: sender.send_priority)
-            del self._waiting[chosen]
+            # A sender that waits again goes to the end of its equals.
+            chosen = self._first()
+            self.release(chosen)
             self._chosen = chosen
             try:
                 chosen.resume()
@@ -73,11 +99,31 @@ class SendScheduler:
 
     def _is_next(self, sender: Sender) -> bool:
         """Whether no waiting sender has higher priority, or the same priority and waited longer."""
-        priority = sender.send_priority
-        came_first = True
-        for other in self._waiting:
-            if other is sender:
-                came_first = False
-            elif other.send_priority > priority or (came_first and other.send_priority == priority):
-                return False
-        return True
+        self.priority_changed(sender)
+        first = self._first()
+        return first is sender or (sender not in self._waiting and sender.send_priority > first.send_priority)
+
+    def _enter(self, sender: Sender, number: int) -> None:
+        entry = self._waiting[sender] = _entry(sender, number)
+        heappush(self._heap, entry)
+        if len(self._heap) > 2 * len(self._waiting) + _SPARE:
+            self._heap = list(self._waiting.values())
+            heapify(self._heap)
+
+    def _first(self) -> Sender:
+        """Return the sender that goes first; there must be one."""
+        while True:
+            entry = self._heap[0]
+            sender = self._by_number.get(entry[2])
+            if sender is not None and self._waiting[sender] == entry:
+                if _entry(sender, entry[2]) == entry:
+                    return sender
+                heappop(self._heap)
+                self._enter(sender, entry[2])
+            else:
+                heappop(self._heap)
+
+
+def _entry(sender: Sender, number: int) -> _Entry:
+    ours, theirs = sender.send_priority
+    return -ours, -theirs, number

@@ -149,6 +149,7 @@ class SubscribeServer(GroupServer, StreamOwner):
             cursor.max_age = update.max_age_ms / 1000
         self._ordered = update.ordered or self._track_state.reliable
         self._priority = update.priority
+        self.serving.scheduler.priority_changed(self)
         for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
             self._cancel_group(sequence)
         if ended and (cursor.latest >= 0 or update.start_group is not None):
