@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -64,7 +65,9 @@ class TrackState:
         self._demand = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
+        # Set when the writers that wait are to look again, and the cursors for which they wait.
         self._room: trio.Event | None = None
+        self._full: set[Cursor] = set()
         self._epoch: float | None = None
 
     # -- writing -------------------------------------------------------------------------------------------
@@ -176,7 +179,7 @@ class TrackState:
             self.aborted = code
             for cursor in list(self._cursors):
                 cursor.abort(code)
-            self._made_room()
+            self._wake_writers()
             self._end()
 
     @property
@@ -248,12 +251,14 @@ class TrackState:
 
     def has_room(self) -> bool:
         """Return whether every subscriber is within the bounds of reliable delivery."""
+        return all(map(self._takes_more, self._cursors))
+
+    def _takes_more(self, cursor: Cursor) -> bool:
         limits = self._limits
-        return all(
+        return (
             cursor.backlog < limits.reliable_backlog
             and cursor.backlog_frames < limits.reliable_backlog_frames
             and not cursor.is_behind(limits.reliable_backlog_groups)
-            for cursor in self._cursors
         )
 
     async def wait_room(self) -> None:
@@ -261,8 +266,11 @@ class TrackState:
         while not self.has_room() and self.aborted is None:
             if self._room is None:
                 self._room = trio.Event()
-                for cursor in self._cursors:
-                    cursor.watch_room(self._made_room)
+            # Those that are full now, and no others: what is written meanwhile is looked at again after the wait.
+            for cursor in self._cursors - self._full:
+                if not self._takes_more(cursor):
+                    self._full.add(cursor)
+                    cursor.watch_room(partial(self._took, cursor))
             await self._room.wait()
 
     # -- for the servers of subscriptions and fetches ------------------------------------------------------
@@ -292,8 +300,6 @@ class TrackState:
             cursor.finish(self.final)
         if self.aborted is not None:
             cursor.abort(self.aborted)
-        if self._room is not None:
-            cursor.watch_room(self._made_room)
         self._cursors.add(cursor)
         self._demand.set()
         if self._idle.is_set():
@@ -307,13 +313,12 @@ class TrackState:
     def detach(self, cursor: Cursor) -> None:
         """Remove a cursor."""
         self._cursors.discard(cursor)
-        cursor.watch_room(None)
         if not self._cursors and self._demand.is_set():
             self._demand = trio.Event()
             self._idle.set()
             if self._let_go:
                 self._cache.clear()
-        self._made_room()
+        self._no_longer_full(cursor)
 
     def group(self, sequence: int) -> Group | None:
         """Return a group that is kept, or None."""
@@ -361,9 +366,22 @@ class TrackState:
             raise ValueError(f"a timestamp is 0 … 2**62-1, not {timestamp}")
         return timestamp
 
-    def _made_room(self) -> None:
-        if self._room is not None and (self.aborted is not None or self.has_room()):
+    def _took(self, cursor: Cursor) -> None:
+        """Called when a cursor for which writers wait has taken frames."""
+        if self._takes_more(cursor):
+            self._no_longer_full(cursor)
+
+    def _no_longer_full(self, cursor: Cursor) -> None:
+        if cursor in self._full:
+            self._full.remove(cursor)
+            cursor.watch_room(None)
+            if not self._full:
+                self._wake_writers()
+
+    def _wake_writers(self) -> None:
+        if self._room is not None:
             self._room.set()
             self._room = None
-            for cursor in self._cursors:
-                cursor.watch_room(None)
+        for cursor in self._full:
+            cursor.watch_room(None)
+        self._full.clear()

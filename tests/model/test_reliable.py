@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from moqt_trio.model.track import state_of
+from tests.api.instructions import instructions
 
 
 @pytest.fixture
@@ -211,3 +212,43 @@ async def test_datagrams_keep_to_the_bound(make_track, subscribe):
     assert track.latest == 0
     reader.read()
     assert track.send_datagram(b"c") == 1
+
+
+async def test_one_reads_among_many_while_the_writer_waits(make_track, subscribe, writing):
+    """What a subscriber takes costs the same however many others there are, while the writer waits for one of them."""
+    costs = []
+    for count in (30, 300):
+        track = make_track(delivery="reliable", reliable_backlog_frames=50)
+        group = track.open_group()
+        subscribers = [subscribe(track) for _ in range(count)]
+        for _ in range(50):
+            group.send_nowait(b"x")
+        write = writing(track)
+        assert await write.waits()
+        for subscriber in subscribers[1:]:
+            assert subscriber.take(0, 1) == [b"x"]
+
+        async def read(readers=subscribers[-10:]):
+            for reader in readers:
+                assert reader.take(0, 1) == [b"x"]
+
+        costs.append(await instructions(read))
+        assert await write.waits()
+        assert subscribers[0].take(0, 1) == [b"x"]
+        assert not await write.waits()
+    assert costs[1] <= 1.5 * costs[0], costs
+
+
+async def test_who_fills_up_while_the_writer_waits(make_track, subscribe, writing):
+    """A writer waits on for a subscriber that is full by the time at which the one before it has taken its frames."""
+    track = make_track(delivery="reliable", reliable_backlog=4)
+    first = subscribe(track)
+    await track.write(b"abcd")
+    write = writing(track, b"efgh")
+    assert await write.waits()
+    second = subscribe(track, start_group=0)
+    assert second.pending == [0]
+    assert first.take(0) == [b"abcd"]
+    assert await write.waits()
+    second.detach()
+    assert not await write.waits()
