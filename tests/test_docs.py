@@ -3,12 +3,13 @@
 A Python block below the comment `<!-- run -->` is a program: it runs in a process of its own, has to end by itself
 with exit code 0 and without a warning, and prints what the next block says, if that one is below `<!-- prints -->`.
 A block below `<!-- test -->` is a file for pytest, whose tests pass. One below `<!-- serve -->` is a server: it runs
-until SIGTERM, and goes on at SIGHUP. Other Python blocks have to compile.
+until SIGTERM, and goes on at SIGHUP. Commands below `<!-- shell -->` succeed. Other Python blocks are pieces of
+programs: they run on the stage of `doc_stage.py`.
 """
 
 from __future__ import annotations
 
-import ast
+import base64
 import inspect
 import os
 import re
@@ -24,6 +25,7 @@ import pytest
 
 import moqt_trio
 import moqt_trio.testing
+from tests.doc_stage import prepared, run_piece, stage
 from tests.doc_tables import code_rows, limit_rows, table_rows
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +59,7 @@ BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 PROGRAMS = [block for block in BLOCKS if (block.language, block.mark) == ("python", "run")]
 TESTS = [block for block in BLOCKS if block.mark == "test"]
 SERVERS = [block for block in BLOCKS if block.mark == "serve"]
+COMMANDS = [block for block in BLOCKS if block.mark == "shell"]
 FRAGMENTS = [block for block in BLOCKS if (block.language, block.mark) == ("python", None)]
 
 
@@ -73,7 +76,7 @@ def test_programs_were_found():
 
 def test_marks_are_known():
     """No block is left out because its mark is misspelt."""
-    assert {block.mark for block in BLOCKS} <= {None, "run", "prints", "test", "serve"}
+    assert {block.mark for block in BLOCKS} <= {None, "run", "prints", "test", "serve", "shell"}
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
@@ -115,6 +118,23 @@ def test_tests(page, tmp_path):
     assert "passed" in result.stdout
 
 
+@pytest.mark.parametrize("commands", COMMANDS, ids=str)
+def test_commands(commands, tmp_path):
+    """The commands of a page succeed, with a certificate in the file that they name."""
+    (tmp_path / "server.crt").write_bytes(moqt_trio.development_certificate().certificate_pem())
+    moqt_trio.DevelopmentCertificates().current()
+    result = subprocess.run(
+        ["bash", "-e", "-c", 'python() { "$PYTHON" "$@"; }\n' + commands.text],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("server", SERVERS, ids=str)
 def test_server(server, tmp_path):
     """A server of the documentation reads its certificate again at SIGHUP, and ends by SIGTERM with exit code 0."""
@@ -144,9 +164,29 @@ def test_server(server, tmp_path):
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=str)
-def test_fragment(fragment):
-    """A piece of a program compiles."""
-    compile(fragment.text, str(fragment), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+async def test_fragment(fragment, tmp_path, monkeypatch):
+    """A piece of a program runs, with the objects that its page takes for granted."""
+    monkeypatch.setenv("MOQT_RESET_KEY", base64.b64encode(bytes(32)).decode())
+    certificate = moqt_trio.development_certificate()
+    (tmp_path / "fullchain.pem").write_bytes(certificate.certificate_pem())
+    (tmp_path / "privkey.pem").write_bytes(certificate.private_key_pem())
+    async with stage() as names:
+        await run_piece(prepared(fragment.text, tmp_path), str(fragment), names)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("subscription.droped", AttributeError),
+        ('await session.subscribe("room/alice", "video")', TypeError),
+        ("async def read(session): await session.probed()", AttributeError),
+    ],
+)
+async def test_a_fragment_that_is_wrong(text, error):
+    """A mistake in a piece is an error, also within a function that it defines."""
+    with pytest.RaisesGroup(error, allow_unwrapped=True, flatten_subgroups=True):
+        async with stage() as names:
+            await run_piece(text, "a page", names)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
