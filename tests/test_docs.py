@@ -274,6 +274,12 @@ def test_a_table_that_drifts(before, after):
     assert limits_of_the_page(re.sub(rf"^.*{re.escape(before)}.*\n", "", page, flags=re.MULTILINE)) != limit_rows()
 
 
+def test_what_a_block_returns():
+    """The extension that shows blocks as such is there, and is used: without it `connect` looks like a generator."""
+    assert "extensions: [./mkdocs_blocks.py]" in (ROOT / "mkdocs.yml").read_text()
+    assert (ROOT / "mkdocs_blocks.py").is_file()
+
+
 def constructors() -> list[str]:
     """Returns the classes whose constructor the reference shows."""
     assert "merge_init_into_class: false" in (ROOT / "mkdocs.yml").read_text()
