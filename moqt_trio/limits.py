@@ -70,6 +70,9 @@ class Limits:
     max_announcement_bytes: int = attrs.field(default=1 * MIB, validator=_positive)
     """Bytes of the paths that one peer may hold announced on one announce stream. Stops what `max_announcements` and
     `max_path` allow together, should both be raised."""
+    max_listed_announcements: int = attrs.field(default=64 * 1024, validator=_positive)
+    """This side's announcements that one peer may have listed, on all of its announce streams together, when it asks
+    for a further list; that is refused then. Stops a peer from having a long list kept a thousand times."""
     max_requests: int = attrs.field(default=1024, validator=_positive)
     """Announce, fetch, track and probe streams that one peer may hold open at once; further ones are refused. Stops a
     peer from starting tasks without end. Not below `max_streams`, requests find no stream first, and wait for one."""

@@ -115,7 +115,7 @@ async def hostile_over(
         async with hostile(version, limits=limits) as triple:
             yield triple
         return
-    wire, web, limits = Wire(version), transport == "webtransport", without_track_wait(limits)
+    limits = without_track_wait(limits)
     accepted: list[moqt.Session] = []
     arrived = trio.Event()
 
@@ -126,26 +126,34 @@ async def hostile_over(
             await session.wait_closed()
 
     router = moqt.Router({"/a": handler}, default="/a")
-    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+    async with trio.open_nursery() as nursery:
         serve = partial(moqt.serve, router, "localhost", 0, versions=[version], limits=limits)
         listener = await nursery.start(serve)
-        name = protocol_of(version)
-        settings = ClientSettings(
-            alpns=("h3",) if web else (name,), server_name="localhost", limits=moqt.Limits(), verify=False
-        )
-        peer: Connection = await stack.enter_async_context(connect_quic("localhost", listener.port, settings))
+        async with open_peer(transport, version, listener.port) as (peer, wire):
+            with trio.fail_after(10):
+                await arrived.wait()
+            await take_setup(peer, wire)
+            yield peer, accepted[0], wire
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_peer(transport: str, version: str, port: int) -> AsyncIterator[tuple[Connection, Wire]]:
+    """Open a connection without a session to a server on loopback, over `quic` or `webtransport`, and greet it."""
+    wire, web, name = Wire(version), transport == "webtransport", protocol_of(version)
+    settings = ClientSettings(
+        alpns=("h3",) if web else (name,), server_name="localhost", limits=moqt.Limits(), verify=False
+    )
+    async with AsyncExitStack() as stack:
+        peer: Connection = await stack.enter_async_context(connect_quic("localhost", port, settings))
         if web:
             names = () if version in TUPLES else (name,)
-            session = open_webtransport(peer, f"localhost:{listener.port}", "/a", names, limits=moqt.Limits())
+            session = open_webtransport(peer, f"localhost:{port}", "/a", names, limits=moqt.Limits())
             peer = await stack.enter_async_context(session)
         peer.code_mapping = HTTP3_CODES if web else wire.mapping
         await greet(peer, wire)
-        with trio.fail_after(10):
-            await arrived.wait()
-        await take_setup(peer, wire)
-        yield peer, accepted[0], wire
+        yield peer, wire
         await peer.aclose()
-        nursery.cancel_scope.cancel()
 
 
 async def still_serves(peer, wire: Wire, subscribe_id: int = 60) -> None:

@@ -30,6 +30,12 @@ class AnnounceServer(RequestServer):
 
     It keeps the paths that differ from what it announced last, and sends the difference: a change costs the same
     however much is published, and a slow peer costs no more memory than that.
+
+    Each stream has a list of its own, as long as what is published. A peer may ask for the same one on every stream: it
+    is billed for the time (`RequestRate.charge`), and refused while its lists have too many announcements together. One
+    list may be as long as it likes.
+
+    Limits: max_listed_announcements.
     """
 
     codes = "announce"
@@ -39,22 +45,45 @@ class AnnounceServer(RequestServer):
         super().__init__(serving, stream, machine)
         self._of_tracks = self.context.dialect.features.announce_tracks
         self._announced: dict[BroadcastPath, PublishedBroadcast] = {}
+        # True while the announcements count for `Limits.max_listed_announcements`.
+        self._listed = False
         # The paths whose publication is not the one that was announced, or that are in only one of both.
         self._differing: dict[BroadcastPath, None] = {}
 
     def handle(self, event: Event) -> None:
         if isinstance(event, AnnouncementsRequested):
-            self.context.start(self._run)
+            self._requested()
         else:
             super().handle(event)
 
-    async def _run(self) -> None:
-        origin, prefix = self.serving.origin, self.machine.prefix
+    def _requested(self) -> None:
+        if self.serving.lists and self.serving.listed >= self.context.limits.max_listed_announcements:
+            self._refuse()
+            return
+        prefix = self.machine.prefix
         # A prefix of tracks may end with the name of one, which no broadcast has in its path.
         watched = BroadcastPath(prefix.parts[:-1]) if self._of_tracks else prefix
-        for item in origin.below(watched).values():
+        for item in self.serving.origin.below(watched).values():
             self._announced.update((path, item) for path in self._paths(item, None))
-        origin.watch(watched, self._note)
+        self.serving.rate.charge(len(self._announced))
+        self._listed = True
+        self.serving.lists += 1
+        self.serving.listed += len(self._announced)
+        self.serving.origin.watch(watched, self._note)
+        self.context.start(self._run, watched)
+
+    def _refuse(self) -> None:
+        logger.info("a list of announcements was refused: max_listed_announcements (%d)", self.serving.listed)
+        self.cancel(StreamCode.NO_CAPACITY)
+
+    def _unlist(self) -> None:
+        if self._listed:
+            self._listed = False
+            self.serving.lists -= 1
+            self.serving.listed -= len(self._announced)
+
+    async def _run(self, watched: BroadcastPath) -> None:
+        origin = self.serving.origin
         try:
             with self.scope:
                 while not self.stream.writable:
@@ -72,6 +101,7 @@ class AnnounceServer(RequestServer):
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass
         finally:
+            self._unlist()
             origin.unwatch(watched, self._note)
             self.cancel(StreamCode.SESSION_CLOSED)
 
@@ -114,14 +144,23 @@ class AnnounceServer(RequestServer):
 
     def _announce_changes(self) -> None:
         """Write the changes since the last time: first the ends, so that the peer never counts more than there are."""
-        machine, announced = self.machine, self._announced
+        machine, announced, serving = self.machine, self._announced, self.serving
         paths, self._differing = self._differing, {}
+        before, limit = len(announced), self.context.limits.max_listed_announcements
+        serving.listed -= before
         changes = [machine.unannounce(path) for path in paths if announced.pop(path, None) is not None]
         for path in paths:
             item = self._published(path)
             if item is not None:
                 announced[path] = item
                 changes.append(machine.announce(path, item.hops, item.cost, item.cost))
+        serving.listed += len(announced)
+        if len(announced) > before and serving.lists > 1 and serving.listed > limit:
+            # At once: the other lists look at what is left.
+            self._unlist()
+            self._refuse()
+            self.scope.cancel()
+            return
         data = b"".join(changes)
         if data:
             self.stream.write(data)

@@ -6,6 +6,8 @@ stream that waits is not read. So its place is not given back, be it reset meanw
 comes to the end of its streams: it is held to the rate by QUIC's own means, and breaks nothing.
 
 A request that was answered in full gives its token back: a peer that reads groups one by one waits for each of them.
+A list of announcements costs more the longer it is. It takes further tokens, down to below zero, and the requests after
+it wait for them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from ...transport.stream import BidiStream
     from ..context import SessionContext
 
+ANNOUNCEMENTS_PER_TOKEN = 8
+"""Announcements that are listed for one token: they cost about as much time as a subscription."""
+
 _STEP = 0.02
 """Seconds between two looks at what waits: a request that has waited may wait as long once more."""
 
@@ -34,8 +39,8 @@ class RequestRate:
         context: The session's.
 
     Attributes:
-        tokens: Requests that may begin now. It may be above `Limits.request_burst` after a quiet time, when tokens were
-            earned that are not counted before the rest is used up; never above twice that.
+        tokens: Requests that may begin now; below zero after a long list. It may be above `Limits.request_burst` after
+            a quiet time, when tokens were earned that are not counted before the rest is used; never above twice that.
         waiting: The streams that wait.
 
     Limits: request_rate, request_burst.
@@ -51,12 +56,16 @@ class RequestRate:
         """Called with a stream for which there is no token, to `begin` it once there is one: at once or later."""
         if not self.waiting:
             self._earn()
-            if self.tokens:
+            if self.tokens > 0:
                 self.tokens -= 1
                 begin(stream)
                 return
             self._context.start(self._begin_waiting, begin)
         self.waiting.append(stream)
+
+    def charge(self, announcements: int) -> None:
+        """Called with the length of a list that the peer asked for: at most half of a burst is taken for it."""
+        self.tokens -= min(announcements // ANNOUNCEMENTS_PER_TOKEN, self._context.limits.request_burst // 2)
 
     def give_back(self) -> None:
         """Called when a request was answered in full."""

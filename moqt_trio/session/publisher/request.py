@@ -85,6 +85,8 @@ class Serving:
         ageing: Has the broadcasts drop what is too old.
         rate: How many requests begin in a second.
         subscriptions: The subscriptions that are served now, by their publication.
+        lists: Announce streams of the peer that are served now.
+        listed: Announcements that these have together.
         short_of_streams: Those of them that wait for the peer to allow another stream, in the order of service.
         early_until: Until this time, by Trio's clock, requests wait for broadcasts that are not published yet.
     """
@@ -95,6 +97,8 @@ class Serving:
     ageing: Ageing
     rate: RequestRate
     subscriptions: dict[PublishedBroadcast, set[ServedSubscription]]
+    lists: int = 0
+    listed: int = 0
     short_of_streams: OrderedDict[ServedSubscription, None] = attrs.Factory(OrderedDict)
     early_until: float = -math.inf
 
