@@ -96,7 +96,7 @@ class StreamBackend(Protocol):
         """Call `deliver_send_ready` once, when there is room again and the buffer is below half of `send_high`."""
 
     def stream_keep_prefix(self, stream_id: int, size: int) -> None:
-        """Let the first bytes that are written arrive even if the stream is reset, where the peer supports that."""
+        """Let the first bytes that are written arrive even if the stream is reset."""
 
     def stream_reset(self, stream_id: int, code: int) -> None:
         """Reset the stream with a code as it stands on the wire."""

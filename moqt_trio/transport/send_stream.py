@@ -199,7 +199,7 @@ class SendStream(AnyStream):
             await self._writers.wait()
 
     def keep_prefix(self, size: int) -> None:
-        """Let the first bytes that are written arrive even if the half is reset, where the peer supports that.
+        """Let the first bytes that are written arrive even if the half is reset, as far as the peer grants credit.
 
         Args:
             size: How many; if fewer are written, those.

@@ -374,8 +374,8 @@ class AioquicEngine(Engine):
 
     def stream_keep_prefix(self, stream_id: int, size: int) -> None:
         stream = self._quic._streams.get(stream_id)
-        if stream is not None and self._quic.takes_reset_at and isinstance(stream.sender, ResetAtSender):
-            stream.sender.prefix = size
+        if stream is not None and isinstance(stream.sender, ResetAtSender):
+            stream.sender.prefix, stream.sender.plain = size, not self._quic.takes_reset_at
 
     def stream_reset(self, stream_id: int, code: int) -> None:
         stream = self._quic._streams.get(stream_id)

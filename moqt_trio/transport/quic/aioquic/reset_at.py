@@ -9,6 +9,10 @@ final size is within the peer's credit; it is sent with the same sizes until it 
 the frame and the prefix are acknowledged. STOP_SENDING is answered at once: of the prefix, what was in no packet yet
 is dropped, as the peer may grant no credit for it any more.
 
+A peer that does not take the frame, as Chromium, gets RESET_STREAM instead, once it has acknowledged the prefix: what
+it acknowledged it has. It takes a round trip. STOP_SENDING is answered at once: the peer knows the stream it stops. So
+is a reset of a stream for whose prefix it grants no credit.
+
 Receiving. The frame fixes the final size at once, for flow control and for what arrives later. The reset is reported
 once the bytes below the reliable size are delivered. A further frame may only lower that size; RESET_STREAM is such a
 frame with the reliable size 0.
@@ -53,15 +57,17 @@ class ResetAtSender(QuicStreamSender):
     Attributes:
         prefix: How many of the first bytes are to arrive even if the half is reset. Once it was reset: how many do, the
             frame's reliable size.
+        plain: True when the peer takes only RESET_STREAM.
     """
 
     prefix = 0
+    plain = False
     _waiting = False
     _reset_acknowledged = False
 
     def reset(self, error_code: int) -> None:
         """Reset the half because the peer stopped it."""
-        self.reset_at(error_code, min(self.prefix, self.highest_offset))
+        self.reset_at(error_code, 0 if self.plain else min(self.prefix, self.highest_offset))
 
     def give_up(self, error_code: int) -> None:
         """Reset the half because this side gives it up."""
@@ -86,7 +92,7 @@ class ResetAtSender(QuicStreamSender):
         self._stop_waiting()
 
     def _stop_waiting(self) -> None:
-        if self._waiting and self.highest_offset >= self.prefix:
+        if self._waiting and (self._buffer_start if self.plain else self.highest_offset) >= self.prefix:
             self._waiting = False
             self.reset_pending = True
 
@@ -106,6 +112,7 @@ class ResetAtSender(QuicStreamSender):
             code, self._reset_error_code = self._reset_error_code, None
             super().on_data_delivery(delivery, start, min(stop, self.prefix), False)
             self._reset_error_code = code
+            self._stop_waiting()
         self._finish_reset()
 
     def on_reset_delivery(self, delivery: QuicDeliveryState) -> None:
@@ -220,7 +227,7 @@ class ResetAtConnection(QuicConnection):
 
     def _write_reset_stream_frame(self, builder: QuicPacketBuilder, stream: QuicStream) -> None:
         sender = stream.sender
-        if not (isinstance(sender, ResetAtSender) and sender.prefix):
+        if not (isinstance(sender, ResetAtSender) and sender.prefix) or sender.plain:
             super()._write_reset_stream_frame(builder, stream)
             return
         buf = builder.start_frame(

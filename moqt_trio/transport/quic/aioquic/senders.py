@@ -76,6 +76,8 @@ class Sender(ResetAtSender):
         return frame
 
     def reset_at(self, error_code: int, size: int) -> None:
+        if self.plain and self._stream is not None and self._stream.max_stream_data_remote < size:
+            size = 0
         sendable, buffered = self.sendable, len(self._buffer)
         super().reset_at(error_code, size)
         self._owner.unsent += self.sendable - sendable
@@ -103,7 +105,7 @@ class Sender(ResetAtSender):
         if self.is_finished:
             self._owner.acknowledged.append(stream_id)
             self._owner.activate(stream_id)
-        elif not self.buffer_is_empty:
+        elif self.reset_pending or not self.buffer_is_empty:
             self._owner.activate(stream_id)
 
     def on_reset_delivery(self, delivery: QuicDeliveryState) -> None:
