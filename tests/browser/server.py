@@ -106,6 +106,15 @@ async def reset_stream(session: WebTransportSession, query: Query) -> None:
     await session.wait_closed()
 
 
+async def reset_at_once(session: WebTransportSession, query: Query) -> None:
+    """Opens a stream of each kind for each one that arrives, and resets it before its first packet."""
+    while True:
+        await accept_uni(session)
+        for stream in (await session.open_uni(), await session.open_bidi()):
+            stream.write(bytes(5000))
+            stream.reset(int(query["reset"]))
+
+
 async def report_resets(session: WebTransportSession, query: Query) -> None:
     """Prints the codes with which the client's first stream was reset and stopped."""
     stream = await accept_bidi(session)
@@ -161,6 +170,7 @@ PATHS: dict[str, Callable[[WebTransportSession, Query], Awaitable[None]]] = {
     "/ask": ask,
     "/datagrams": echo_datagrams,
     "/reset": reset_stream,
+    "/reset-at-once": reset_at_once,
     "/report-resets": report_resets,
     "/close": close,
     "/idle": idle,

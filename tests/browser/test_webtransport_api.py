@@ -146,6 +146,13 @@ def test_server_resets_a_stream(api: ApiPage, code: int):
     assert ends["stop"] == {"name": "WebTransportError", "source": "stream", "code": 255 - code}
 
 
+def test_streams_that_are_reset_before_their_first_packet(api: ApiPage):
+    """A page that waits for them gets each, and the code of its reset, although Chromium takes no RESET_STREAM_AT."""
+    api.connect("/reset-at-once?reset=9")
+    for _ in range(5):
+        assert api.run("resetAtOnce") == [9, 9]
+
+
 @pytest.mark.parametrize("code", [0, 1, 29, 30, 31, 255])
 def test_browser_resets_a_stream(api: ApiPage, code: int):
     """The server sees with which codes the browser reset one half of a stream and stopped the other."""

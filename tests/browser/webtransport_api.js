@@ -117,6 +117,15 @@ globalThis.api = {
     };
   },
 
+  /** Waits for a stream of each kind before the server opens and resets them; returns the codes of its resets. */
+  async resetAtOnce() {
+    const code = (stream) => api.read(stream).then(() => null, (error) => error.streamErrorCode);
+    const uni = api.next(api.only.incomingUnidirectionalStreams).then(code);
+    const bidi = api.next(api.only.incomingBidirectionalStreams).then((stream) => code(stream.readable));
+    await api.sendStream();
+    return Promise.all([uni, bidi]);
+  },
+
   /** Sends a whole stream; the session may end before it is acknowledged. */
   async sendStream() {
     await api.write(await api.only.createUnidirectionalStream(), api.bytes("x")).catch(() => {});

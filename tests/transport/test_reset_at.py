@@ -452,16 +452,3 @@ class TestNegotiation:
         with pytest.raises(QuicConnectionError) as raised:
             quic_of(pair.server)._parse_transport_parameters(theirs + frame(number, 1, 1))
         assert raised.value.error_code == QuicErrorCode.TRANSPORT_PARAMETER_ERROR
-
-    def test_a_peer_without_it(self, pair):
-        """A peer that does not advertise it gets RESET_STREAM."""
-        quic_of(pair.client).takes_reset_at = False
-        stream = pair.open(unidirectional=True)
-        assert stream is not None
-        pair.client.stream_write(stream, PREFIX, False)
-        pair.client.stream_keep_prefix(stream, len(PREFIX))
-        pair.client.stream_reset(stream, CODE)
-        # What was not sent yet is not sent any more.
-        pair.run()
-        calls = [call for call in pair.server_handler.calls if call[0] in ("data", "reset")]
-        assert calls == [("reset", stream, CODE, 0)]

@@ -8,6 +8,8 @@ import attrs
 import pytest
 import trio
 import trio.lowlevel
+from aioquic.quic.events import StreamDataReceived
+from aioquic.quic.events import StreamReset as StreamWasReset
 
 from moqt_trio.errors import SessionClosed, StreamReset
 from moqt_trio.limits import Limits
@@ -470,3 +472,27 @@ async def test_a_request_at_each_step_of_the_end(caplog, steps):
         assert error.remote_code == H3Error.NO_ERROR
         assert served == ["/echo"]
     assert not caplog.records
+
+
+async def test_a_stream_that_is_reset_before_its_first_packet():
+    """A client without RESET_STREAM_AT, as aioquic and Chromium, learns which session it belonged to, and the reset."""
+
+    async def handler(request):
+        session = request.accept()
+        for _ in range(5):
+            stream = await session.open_uni()
+            stream.write(bytes(5000))
+            stream.reset(7)
+        await session.wait_closed()
+
+    async with serving(handler) as served, connect_http3(served.port) as peer:
+        session = peer.connect("/")
+        assert await peer.status(session) == 200
+        first = await peer.wait(lambda: next((s for s in range(3, 64, 4) if peer.reset_code(s) is not None), None))
+        opened = [first + 4 * number for number in range(5)]
+        for stream in opened:
+            await peer.wait(lambda stream=stream: peer.reset_code(stream) is not None)
+            events = [event for event in peer.quic_events if getattr(event, "stream_id", None) == stream]
+            assert [type(event) for event in events] == [StreamDataReceived, StreamWasReset]
+            assert events[0].data.startswith(bytes.fromhex("4054") + bytes([session]))
+            assert events[1].error_code == stream_code_to_http3(7)
