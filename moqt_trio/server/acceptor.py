@@ -123,6 +123,7 @@ class Acceptor:
         self.admission = admission
         self._hop_id = random_hop_id()
         self._http3_connections = 0
+        self._drains: set[Callable[[], object]] = set()
         self._ended = trio.Event()
 
     @property
@@ -135,6 +136,8 @@ class Acceptor:
     async def drain(self) -> None:
         """Refuse new sessions, send GOAWAY to every client, and wait until all sessions have ended."""
         self.draining.set()
+        for drain in list(self._drains):
+            drain()
         async with open_unwrapping_nursery() as nursery:
             for session in self.sessions:
                 nursery.start_soon(drain_session, session)
@@ -179,7 +182,7 @@ class Acceptor:
                 on_request=None if web is None else web.requests(connection),
                 limits=self._limits,
                 # A connection that begins during the drain: its sessions are refused one by one, with a status.
-                draining=None if late else self.draining,
+                drains=None if late else self._drains,
             )
         finally:
             self._http3_connections -= not late

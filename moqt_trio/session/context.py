@@ -125,9 +125,9 @@ class SessionContext:
         self.goaway_received = trio.Event()
         self.setup_received = trio.Event()
         self.unread_frames = UnreadFrames()
-        self.turns = Turns(nursery.start_soon, core.budget)
-        self.pending_streams = PendingStreams(limits.setup_timeout)
-        self.start(self.pending_streams.expire_forever)
+        start = nursery.start_soon
+        self.turns = Turns(start, core.budget)
+        self.pending_streams = PendingStreams(limits.setup_timeout, start)
 
     def start(self, function: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
         """Start a task of the session."""
@@ -181,35 +181,40 @@ class Refusable(Protocol):
 
 @defer_interrupts
 class PendingStreams(set[Refusable]):
-    """The streams whose type has not arrived. One task refuses those that wait too long; it waits while there are none.
+    """The streams whose type has not arrived. A task refuses those that wait too long; it exists while there are some.
 
     It is a set, so that taking a stream out again costs no call of a Python function: every stream is taken out.
 
     Args:
         timeout: Seconds that a stream has at the least; it may get up to twice as many.
+        start: Starts a task of the session.
 
     Limits: setup_timeout.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, start: Callable[[Callable[[], Awaitable[object]]], None]) -> None:
         super().__init__()
         self._timeout = timeout
-        self._some = trio.Event()
+        self._start = start
+        self._running = False
 
     def add(self, stream: Refusable) -> None:
         """Add a stream that was just opened."""
         super().add(stream)
-        self._some.set()
+        if not self._running:
+            self._running = True
+            self._start(self._expire)
 
-    async def expire_forever(self) -> None:
-        """Refuse streams that have waited too long, until cancelled."""
+    async def _expire(self) -> None:
+        """Refuse streams that have waited too long, until there are none."""
         seen: set[Refusable] = set()
         while True:
-            await self._some.wait()
             await trio.sleep(self._timeout)
             for stream in seen & self:
                 self.discard(stream)
                 stream.refuse(StreamCode.CONTROL_TIMEOUT)
             seen = set(self)
             if not seen:
-                self._some = trio.Event()
+                # A task that is cancelled never comes here: none is started in a session that ends.
+                self._running = False
+                return

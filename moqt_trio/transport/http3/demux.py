@@ -44,12 +44,15 @@ from .early import EarlyArrivals, refuse
 from .exchange import Exchange, ExchangeOwner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from typing import TypeAlias
 
     from ...errors import MoqtError
     from ...limits import Limits
     from ..connection import Connection
     from ..receive_stream import ReceiveStream
+
+    Start: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
 
 _REMEMBERED_SESSIONS = 64
 """Ids of requests that have no session, or none any more: a stream for one of them is refused at once. Late streams
@@ -190,10 +193,19 @@ class Demux(ConnectionHandler):
         self._goaway_sent = False
         self._next_request = 0
         self._settings = trio.Event()
-        self._stale = trio.Event()
+        self._start: Start | None = None
+        self._expiry: trio.CancelScope | None = None
 
-    def attach(self) -> None:
-        """Become the connection's handler, and read what has arrived already."""
+    def attach(self, start: Start | None = None) -> None:
+        """Become the connection's handler, and read what has arrived already.
+
+        Args:
+            start: Starts the task that refuses what waits too long for its first bytes, its headers or its session. It
+                exists while something waits. None lets all wait.
+
+        Limits: setup_timeout.
+        """
+        self._start = start
         for stream in self.http3.local_streams:
             stream.handler = _LocalCritical(self, stream.stream_id)
         self.connection.handler = self
@@ -224,25 +236,34 @@ class Demux(ConnectionHandler):
             raise fresh(self.connection.closed)
         return self.http3.settings
 
-    async def expire_forever(self) -> None:
-        """Refuse what has waited too long for its first bytes, its headers or its session, until cancelled.
+    def detach(self) -> None:
+        """End the task that refuses what waits too long, and start none any more."""
+        self._start = None
+        if self._expiry is not None:
+            self._expiry.cancel()
 
-        Limits: setup_timeout.
-        """
-        while True:
-            await self._stale.wait()
-            await trio.sleep(self._limits.setup_timeout)
-            before = trio.current_time() - self._limits.setup_timeout
-            for unclassified in [entry for entry in self.unclassified.values() if entry.since <= before]:
-                self.refused(unclassified.stream)
-            self._forget_started()
-            for since, exchange in self._silent:
-                if since <= before:
-                    exchange.abort(H3Error.REQUEST_INCOMPLETE)
-            self._forget_started()
-            self.early.expire(before)
-            if not (self.early or self.unclassified or self._silent):
-                self._stale = trio.Event()
+    def _expire_later(self) -> None:
+        if self._start is not None and self._expiry is None:
+            self._expiry = trio.CancelScope()
+            self._start(self._expire)
+
+    async def _expire(self) -> None:
+        assert self._expiry is not None
+        with self._expiry:
+            while True:
+                await trio.sleep(self._limits.setup_timeout)
+                before = trio.current_time() - self._limits.setup_timeout
+                for unclassified in [entry for entry in self.unclassified.values() if entry.since <= before]:
+                    self.refused(unclassified.stream)
+                self._forget_started()
+                for since, exchange in self._silent:
+                    if since <= before:
+                        exchange.abort(H3Error.REQUEST_INCOMPLETE)
+                self._forget_started()
+                self.early.expire(before)
+                if not (self.early or self.unclassified or self._silent):
+                    break
+            self._expiry = None
 
     def go_away(self) -> None:
         """Refuse the requests that the peer opens from now on, and ask it for no more with GOAWAY.
@@ -265,8 +286,11 @@ class Demux(ConnectionHandler):
             self.http3.send_goaway(self._refuse_from)
 
     async def wait_settled(self) -> None:
-        """Wait until every request that was read has ended, and the peer has acknowledged the response."""
-        while self._unsettled:
+        """Wait until every request that was read has ended, and the peer has acknowledged the response.
+
+        Return when the connection has ended, too.
+        """
+        while self._unsettled and self.connection.closed is None:
             await self._settled.wait()
 
     def _forget_started(self) -> None:
@@ -285,7 +309,7 @@ class Demux(ConnectionHandler):
         unclassified = self.unclassified[stream.stream_id] = _Unclassified(self, stream)
         stream.handler = unclassified
         if self.unclassified:
-            self._stale.set()
+            self._expire_later()
 
     def datagram_received(self, data: bytes) -> None:
         quarter = varint.decode(data)
@@ -297,7 +321,7 @@ class Demux(ConnectionHandler):
             session.deliver_datagram(data[quarter[1] :])
         elif session_id not in self._ended:
             self.early.hold_datagram(session_id, data[quarter[1] :], trio.current_time())
-            self._stale.set()
+            self._expire_later()
 
     def streams_available(self) -> None:
         for session in list(self.sessions.values()):
@@ -313,6 +337,7 @@ class Demux(ConnectionHandler):
 
     def connection_lost(self, error: MoqtError) -> None:
         self._settings.set()
+        self._settled.set()
         for session in list(self.sessions.values()):
             session.deliver_lost(error)
         # It holds this object: together they would be work for the garbage collector.
@@ -348,7 +373,7 @@ class Demux(ConnectionHandler):
                 if len(self._silent) > 2 * self._limits.max_streams:
                     self._forget_started()
                 self._silent.append((trio.current_time(), exchange))
-                self._stale.set()
+                self._expire_later()
 
     @property
     def in_use(self) -> bool:
@@ -382,7 +407,7 @@ class Demux(ConnectionHandler):
             refuse(stream, H3Error.WEBTRANSPORT_SESSION_GONE)
         else:
             self.early.hold_stream(stream, session_id, trio.current_time())
-            self._stale.set()
+            self._expire_later()
 
     def critical_received(self, stream_id: int, data: bytes, fin: bool) -> None:
         """Called with bytes of the peer's control stream or of one of its QPACK streams."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
@@ -123,7 +124,7 @@ async def serve_http3(
     *,
     on_request: OnRequest | None = None,
     limits: Limits,
-    draining: trio.Event | None = None,
+    drains: set[Callable[[], object]] | None = None,
 ) -> None:
     """Drive the server's side of one HTTP/3 connection until it closes.
 
@@ -138,9 +139,9 @@ async def serve_http3(
         on_request: Called for each ordinary request and each WebSocket; None answers requests with 404, WebSockets
             with 501.
         limits: The bounds.
-        draining: Once set, the client's new requests are refused, and the connection closes when those before are
-            answered and the sessions have ended. GOAWAY is sent once each session was drained or has ended, which the
-            caller has to see to, and once no browser has one.
+        drains: Has, while the connection lasts, what drains it: the client's new requests are refused, and the
+            connection closes when those before are answered and the sessions have ended. GOAWAY is sent once each
+            session was drained or has ended, which the caller has to see to, and once no browser has one.
 
     Limits: max_sessions, max_header_bytes, max_early_streams, max_early_bytes, setup_timeout, unused_timeout,
         close_timeout.
@@ -154,17 +155,18 @@ async def serve_http3(
                 connection.close(H3Error.GENERAL_PROTOCOL_ERROR, "HTTP/3 needs three unidirectional streams")
                 return
             requests.demux = demux
-            demux.attach()
+            demux.attach(nursery.start_soon)
+            drain = partial(nursery.start_soon, _drain, demux)
+            if drains is not None:
+                drains.add(drain)
             try:
-                async with trio.open_nursery() as watch:
-                    watch.start_soon(demux.expire_forever)
-                    if draining is not None:
-                        watch.start_soon(_drain, demux, draining)
-                    await _wait_closed_or_unused(demux, limits.unused_timeout)
-                    watch.cancel_scope.cancel()
+                await _wait_closed_or_unused(demux, limits.unused_timeout)
             finally:
                 # The nursery takes no more tasks once its last one has ended, which may be before this task goes on.
                 requests.ended = True
+                demux.detach()
+                if drains is not None:
+                    drains.discard(drain)
             nursery.cancel_scope.deadline = trio.current_time() + limits.close_timeout
     finally:
         connection.close(H3Error.NO_ERROR)
@@ -189,8 +191,7 @@ async def _wait_closed_or_unused(demux: Demux, seconds: float) -> None:
             connection.close(H3Error.NO_ERROR, "neither a session nor a request")
 
 
-async def _drain(demux: Demux, draining: trio.Event) -> None:
-    await draining.wait()
+async def _drain(demux: Demux) -> None:
     demux.go_away()
     await demux.wait_settled()
     demux.connection.close(H3Error.NO_ERROR)
