@@ -36,9 +36,9 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def _alice(request: moqt_trio.SessionRequest) -> None:
-    """Publish two tracks, and end them once there was a subscriber."""
+    """Publish two tracks, and end them once there was a subscriber; later ones get all of them, too."""
     broadcast = moqt_trio.Broadcast()
-    tracks = [broadcast.track(name, delivery="reliable") for name in ("video", "chat")]
+    tracks = [broadcast.track(name, delivery="reliable", max_age=600) for name in ("video", "chat")]
 
     async def write(track: moqt_trio.Track) -> None:
         await track.wait_subscribed()
