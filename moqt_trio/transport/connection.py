@@ -92,6 +92,18 @@ class TransportStatistics:
     bytes_in_flight: int = 0
 
 
+class _Early:
+    """What arrived on a connection before there was a handler, and who waits for it."""
+
+    __slots__ = ("acceptors", "bidi", "datagrams", "uni")
+
+    def __init__(self) -> None:
+        self.bidi: deque[BidiStream] = deque()
+        self.uni: deque[ReceiveStream] = deque()
+        self.datagrams: deque[bytes] = deque()
+        self.acceptors = trio.lowlevel.ParkingLot()
+
+
 class Connection(abc.ABC):
     """A connection: streams both ways, and datagrams. The transport enforces the limits on the peer's streams.
 
@@ -127,12 +139,9 @@ class Connection(abc.ABC):
         self._handler: ConnectionHandler | None = None
         self.session_codes = PLAIN_CODES
         self._codes = PLAIN_CODES
-        self._new_bidi: deque[BidiStream] = deque()
-        self._new_uni: deque[ReceiveStream] = deque()
-        self._datagrams: deque[bytes] = deque()
+        self._early: _Early | None = None
         self._datagrams_lost = 0
-        self._acceptors = trio.lowlevel.ParkingLot()
-        self._openers = trio.lowlevel.ParkingLot()
+        self._openers: trio.lowlevel.ParkingLot | None = None
         self._closed: MoqtError | None = None
         self._over = trio.Event()
 
@@ -148,27 +157,35 @@ class Connection(abc.ABC):
         if self._handler is not None:
             self._handler.bidi_opened(stream)
         else:
-            self._new_bidi.append(stream)
-            self._acceptors.unpark()
+            early = self._early_arrivals()
+            early.bidi.append(stream)
+            early.acceptors.unpark()
 
     def _announce_uni(self, stream: ReceiveStream) -> None:
         """Hand over a unidirectional stream that the peer opened."""
         if self._handler is not None:
             self._handler.uni_opened(stream)
         else:
-            self._new_uni.append(stream)
+            self._early_arrivals().uni.append(stream)
 
     def _deliver_datagram(self, data: bytes) -> None:
         if self._handler is not None:
             self._handler.datagram_received(data)
             return
-        if len(self._datagrams) >= self.limits.max_datagrams:
-            self._datagrams.popleft()
+        datagrams = self._early_arrivals().datagrams
+        if len(datagrams) >= self.limits.max_datagrams:
+            datagrams.popleft()
             self._datagrams_lost += 1
-        self._datagrams.append(data)
+        datagrams.append(data)
+
+    def _early_arrivals(self) -> _Early:
+        if self._early is None:
+            self._early = _Early()
+        return self._early
 
     def _deliver_streams_available(self) -> None:
-        self._openers.unpark_all()
+        if self._openers is not None:
+            self._openers.unpark_all()
         if self._handler is not None:
             self._handler.streams_available()
 
@@ -188,8 +205,10 @@ class Connection(abc.ABC):
             return
         self._closed = error
         self._over.set()
-        self._acceptors.unpark_all()
-        self._openers.unpark_all()
+        if self._early is not None:
+            self._early.acceptors.unpark_all()
+        if self._openers is not None:
+            self._openers.unpark_all()
         streams = list(self.streams.values())
         self.streams.clear()
         for stream in streams:
@@ -225,15 +244,16 @@ class Connection(abc.ABC):
         self._handler = handler
         if handler is None:
             return
-        # Streams of both kinds are handed over in the order of their ids: the order of arrival is not kept.
-        waiting = [(bidi.stream_id, partial(self._announce_bidi, bidi)) for bidi in self._new_bidi]
-        waiting += [(uni.stream_id, partial(self._announce_uni, uni)) for uni in self._new_uni]
-        self._new_bidi.clear()
-        self._new_uni.clear()
-        for _, announce in sorted(waiting, key=itemgetter(0)):
-            announce()
-        while self._datagrams:
-            handler.datagram_received(self._datagrams.popleft())
+        early, self._early = self._early, None
+        if early is not None:
+            early.acceptors.unpark_all()
+            # Streams of both kinds are handed over in the order of their ids: the order of arrival is not kept.
+            waiting = [(bidi.stream_id, partial(self._announce_bidi, bidi)) for bidi in early.bidi]
+            waiting += [(uni.stream_id, partial(self._announce_uni, uni)) for uni in early.uni]
+            for _, announce in sorted(waiting, key=itemgetter(0)):
+                announce()
+            while early.datagrams:
+                handler.datagram_received(early.datagrams.popleft())
         if self.draining:
             handler.draining()
         if self._closed is not None:
@@ -268,7 +288,7 @@ class Connection(abc.ABC):
             try:
                 return self.open_bidi_nowait()
             except trio.WouldBlock:
-                await self._openers.park()
+                await self._wait_streams_available()
 
     async def open_uni(self) -> SendStream:
         """Return a new stream, waiting for the peer to allow one."""
@@ -277,16 +297,23 @@ class Connection(abc.ABC):
             try:
                 return self.open_uni_nowait()
             except trio.WouldBlock:
-                await self._openers.park()
+                await self._wait_streams_available()
+
+    async def _wait_streams_available(self) -> None:
+        if self._openers is None:
+            self._openers = trio.lowlevel.ParkingLot()
+        await self._openers.park()
 
     async def accept_bidi(self) -> BidiStream:
         """Wait for a bidirectional stream that the peer opens, while there is no handler. Raises `SessionClosed`."""
         await trio.lowlevel.checkpoint()
-        while not self._new_bidi:
+        while True:
+            early = self._early_arrivals()
+            if early.bidi:
+                return early.bidi.popleft()
             if self._closed is not None:
                 raise fresh(self._closed)
-            await self._acceptors.park()
-        return self._new_bidi.popleft()
+            await early.acceptors.park()
 
     @property
     def send_allowance(self) -> int:

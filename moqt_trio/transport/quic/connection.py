@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -131,7 +130,7 @@ class QuicConnection(StreamHost, EngineHandler):
         self._owner = owner
         self._socket = sock
         self._address = address
-        self._unsent: deque[tuple[bytes, Address]] = deque()
+        self._unsent: list[tuple[bytes, Address]] = []
         self._bytes_sent = 0
         self._bytes_received = 0
         self._local_code = 0
@@ -225,7 +224,7 @@ class QuicConnection(StreamHost, EngineHandler):
                                 self._flush()
                             if self._unsent:
                                 await self._socket.wait_writable()
-                                unsent, self._unsent = self._unsent, deque()
+                                unsent, self._unsent = self._unsent, []
                                 self._transmit(unsent)
                                 self._note_close_sent()
                             elif not (self.flush_due or self._engine.undelivered or self._close_sent.is_set()):
@@ -302,14 +301,14 @@ class QuicConnection(StreamHost, EngineHandler):
         if self._room_wanted:
             self._offer_room()
 
-    def _transmit(self, datagrams: list[tuple[bytes, Address]] | deque[tuple[bytes, Address]]) -> None:
+    def _transmit(self, datagrams: list[tuple[bytes, Address]]) -> None:
         if self._unsent:
             self._unsent.extend(datagrams)
             return
         send = self._socket.send
         for index, (data, address) in enumerate(datagrams):
             if not send(data, address):
-                self._unsent.extend(list(datagrams)[index:])
+                self._unsent.extend(datagrams[index:])
                 return
             self._bytes_sent += len(data)
 

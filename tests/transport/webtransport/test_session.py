@@ -349,7 +349,7 @@ async def test_a_handler_misses_nothing():
         stream = await client.open_bidi()
         await send_all(stream, b"abc")
         stream.finish()
-        while not server._new_bidi:
+        while server._early is None or not server._early.bidi:
             await trio.testing.wait_all_tasks_blocked()
         recorder = Recorder()
         server.handler = recorder
