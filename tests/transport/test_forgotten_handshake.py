@@ -1,4 +1,4 @@
-"""An established connection keeps nothing of its handshake, and treats packets of it as before."""
+"""An established connection keeps nothing of its handshake, nor what it never uses, and treats packets as before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aioquic.quic.crypto import CryptoContext, CryptoPair
 from aioquic.quic.packet import QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
-from aioquic.quic.stream import QuicStream
+from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 from aioquic.tls import Context, Epoch, KeySchedule
 
 from moqt_trio.transport.quic.aioquic.packets import AioquicFactory
@@ -185,3 +185,27 @@ def test_few_connection_ids():
         assert isinstance(quic, PatchedConnection)
         assert len(quic._host_cids) == 1 + len(quic._peer_cid_available) == 4
         assert quic._local_active_connection_id_limit == 4
+
+
+def test_a_unidirectional_stream_has_one_half():
+    """The half that it does not have is shared by all of them, and nothing ever changes it."""
+    pair = Pair()
+    for count in range(3):
+        stream_id = pair.open(unidirectional=True)
+        assert stream_id is not None
+        pair.client.stream_write(stream_id, bytes(count), count == 1)
+    pair.run()
+    streams = list(dict.values(quic_of(pair.client)._streams))
+    assert len(streams) == 2
+    fresh = QuicStreamReceiver(None, readable=False)
+    for stream in streams:
+        assert stream.receiver is streams[0].receiver
+        assert {**vars(stream.receiver), "_ranges": None} == {**vars(fresh), "_ranges": None}
+    unused = QuicStreamSender(None, writable=False)
+    theirs = list(dict.values(quic_of(pair.server)._streams))
+    assert theirs
+    for stream in theirs:
+        assert stream.sender is theirs[0].sender
+        ranges = dict.fromkeys(("_acked", "_pending"))
+        assert {**vars(stream.sender), **ranges} == {**vars(unused), **ranges}
+        assert len(stream.sender._acked) == len(stream.sender._pending) == 0

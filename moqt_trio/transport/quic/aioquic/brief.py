@@ -9,6 +9,8 @@ connection.
     dropped as before. A server expects no further message of TLS, so that one ends the connection at its first byte
     (RFC 8446, section 4.6; RFC 9001, sections 4.4 and 6). A client still takes session tickets.
 2.  Connection ids. aioquic has eight in each direction. Here there are `CONNECTION_IDS`.
+3.  Halves of streams. aioquic makes both for a unidirectional stream. Here all share the one that they do not have; see
+    `_StreamTable` in `patched.py`.
 
 Tests: `tests/transport/test_forgotten_handshake.py`, which fails when the names of aioquic that are used move.
 """

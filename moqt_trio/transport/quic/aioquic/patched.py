@@ -68,7 +68,7 @@ from aioquic.quic.connection import (
 from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
-from aioquic.quic.stream import QuicStream
+from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 from aioquic.tls import Epoch
 
 from .brief import BriefConnection
@@ -95,6 +95,10 @@ _LEAST_FRAME = 32
 """Bytes left in a packet that are worth another stream frame. Its header takes up to 13 bytes: with fewer, it would
 carry less than it costs."""
 
+_NO_RECEIVER = QuicStreamReceiver(None, readable=False)
+_NO_SENDER = QuicStreamSender(None, writable=False)
+"""The halves that unidirectional streams do not have: nothing is written to them."""
+
 
 class _StreamTable(dict[int, QuicStream]):
     """The open streams (patch 4). `values()` returns those whose MAX_STREAM_DATA is due: aioquic uses it for that."""
@@ -107,10 +111,14 @@ class _StreamTable(dict[int, QuicStream]):
         owner = self._owner
         if not stream.receiver.is_finished:
             stream.receiver = receiver = BoundedReceiver(stream_id, True, owner.max_gaps)
-            receiver.activate = owner.activate
+            receiver.owner = owner
+        else:
+            stream.receiver = _NO_RECEIVER
         if not stream.sender.is_finished:
             stream.sender = Sender(stream_id, True, owner, stream)
             owner.opened += stream_id & 1 != owner._is_client
+        else:
+            stream.sender = _NO_SENDER
         super().__setitem__(stream_id, stream)
         if stream_id & 1 == owner._is_client and stream_id >> 2 > owner._stream_limits[stream_id >> 1 & 1].used:
             # aioquic makes all streams up to one of which a frame arrived: the one before has had none.

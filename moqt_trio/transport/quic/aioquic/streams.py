@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
 
 from aioquic.quic.connection import Limit, QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
@@ -48,6 +48,13 @@ class BoundedRanges(RangeSet):
             raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, frame_type, "too many gaps in a stream")
 
 
+class ReceiverOwner(Protocol):
+    """The connection, as a receiver reports to it."""
+
+    def activate(self, stream_id: int) -> None:
+        """Called when the stream has something to send."""
+
+
 class BoundedReceiver(ResetAtReceiver):
     """The receiving half, with a bound on its gaps."""
 
@@ -57,12 +64,12 @@ class BoundedReceiver(ResetAtReceiver):
         ranges.max_gaps = max_gaps
         self.unreturned = 0
         self.refused = False
-        self.activate: Callable[[int], None] | None = None
+        self.owner: ReceiverOwner | None = None
 
     def on_stop_sending_delivery(self, delivery: QuicDeliveryState) -> None:
         super().on_stop_sending_delivery(delivery)
-        if self.stop_pending and self.activate is not None and self._stream_id is not None:
-            self.activate(self._stream_id)
+        if self.stop_pending and self.owner is not None and self._stream_id is not None:
+            self.owner.activate(self._stream_id)
 
 
 class StreamLimit(Limit):
