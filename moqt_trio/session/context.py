@@ -113,6 +113,7 @@ class SessionContext:
         pending_streams: The peer's streams whose type has not arrived.
         turns: Has long runs of messages read in turns.
         unread_frames: Counts the frames that wait to be read.
+        receiving: How many subscriptions and fetches this side has open.
     """
 
     def __init__(self, connection: Connection, core: SessionCore, nursery: trio.Nursery, limits: Limits) -> None:
@@ -128,6 +129,7 @@ class SessionContext:
         start = nursery.start_soon
         self.turns = Turns(start, core.budget)
         self.pending_streams = PendingStreams(limits.setup_timeout, start)
+        self.receiving = 0
 
     def start(self, function: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
         """Start a task of the session."""

@@ -180,7 +180,8 @@ class Session:
             path: The broadcast's path.
             track: The track's name.
             priority: 0 … 255; under congestion higher goes first.
-            ordered: Ask for groups in sequence order rather than newest first; moq-lite-06 has no such field.
+            ordered: Ask for groups in sequence order rather than newest first; moq-lite-06 has no such field. With it,
+                groups that are not read hold up the session's other tracks for `max_age`, and otherwise for a second.
             max_age: Seconds. A group that is older than the newest one by this much is dropped on its way.
             start_group: The first group wanted: delivery starts at the oldest group from this one on that the publisher
                 keeps; 0 asks for all that it keeps. None starts at the latest group.

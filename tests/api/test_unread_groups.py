@@ -187,3 +187,67 @@ async def test_a_subscription_in_order_that_pauses_loses_nothing(version: str, a
         received = [len(await group.read_all()) async for group in subscription]
         assert received == [FRAMES] * GROUPS
         assert subscription.dropped == ()
+
+
+@EACH_VERSION
+@EACH_DELIVERY
+async def test_a_subscription_that_nobody_takes_from_holds_up_no_other(version: str, delivery: str, autojump_clock):
+    """Its oldest groups are dropped and reported; the newest of them can be taken, and another track misses nothing."""
+    async with (
+        publishing(version, delivery) as session,
+        session.subscribe("cam", "video", max_age=600) as video,
+        session.subscribe("cam", "audio", max_age=600) as audio,
+    ):
+        for _ in range(100):
+            # The first second shows that nobody takes; beyond it nothing waits.
+            with trio.fail_after(2):
+                assert [bytes(frame) for frame in await (await audio.receive()).read_all()] == [b"sound"]
+        assert audio.dropped == ()
+        kept = [group async for group in video]
+        held = [len(await group.read_all()) for group in kept]
+        dropped = {number for item in video.dropped for number in range(item.first, item.last + 1)}
+        assert {item.code for item in video.dropped} == {moqt.StreamCode.TOO_FAR_BEHIND}
+        assert sorted(dropped | {group.sequence for group in kept}) == list(range(GROUPS))
+        assert dropped.isdisjoint(group.sequence for group in kept)
+        assert max(dropped) < min(group.sequence for group in kept)
+        assert set(held) == {FRAMES}
+
+
+@EACH_VERSION
+async def test_a_subscription_in_order_that_nobody_takes_from_is_dropped_beyond_max_age(version: str, autojump_clock):
+    """Beside others it holds the session for `max_age` and no longer."""
+    async with (
+        publishing(version, "reliable") as session,
+        session.subscribe("cam", "video", max_age=3, ordered=True) as video,
+        session.subscribe("cam", "audio", max_age=600) as audio,
+    ):
+        with trio.fail_after(15):
+            for _ in range(100):
+                await (await audio.receive()).read_all()
+        assert {item.code for item in video.dropped} == {moqt.StreamCode.OLD}
+
+
+@EACH_VERSION
+@EACH_DELIVERY
+async def test_a_subscription_alone_that_pauses_loses_nothing(version: str, delivery: str, autojump_clock):
+    """It holds up nobody but its publisher."""
+    async with (
+        publishing(version, delivery) as session,
+        session.subscribe("cam", "video", max_age=600) as video,
+    ):
+        await trio.sleep(60)
+        assert [len(await group.read_all()) async for group in video] == [FRAMES] * GROUPS
+        assert video.dropped == ()
+
+
+@EACH_VERSION
+async def test_a_fetch_beside_a_subscription_that_nobody_takes_from(version: str, autojump_clock):
+    async with (
+        publishing(version, "live") as session,
+        session.subscribe("cam", "video", max_age=600) as video,
+    ):
+        await trio.sleep(3)
+        with trio.fail_after(5):
+            async with session.fetch("cam", "audio", 0) as fetch:
+                assert [bytes(frame) async for frame in fetch] == [b"sound"]
+        assert video.dropped

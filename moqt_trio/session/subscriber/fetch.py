@@ -38,6 +38,7 @@ class FetchReader(GroupReader, Request[Frame]):
     _codes: ClassVar[CodeSpace] = "fetch"
     _block = "fetch"
     _line = "session.fetch({}, {}, {}) as group"
+    _brings_frames = True
 
     def __init__(
         self,

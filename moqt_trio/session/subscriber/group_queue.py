@@ -191,8 +191,21 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         buffer.close("its reader is gone")
         self._unread.discard(buffer)
 
-    def drop_taken(self, buffer: GroupBuffer, code: int) -> None:
-        """Drop the rest of a group that the application took, and report it."""
+    def drop_untaken(self, sequences: set[int], code: int) -> None:
+        """Drop groups that were not taken, and report them."""
+        dropped = [reader for reader in self.items if reader.sequence in sequences]
+        self.items = deque(reader for reader in self.items if reader.sequence not in sequences)
+        for reader in dropped:
+            reader.close(code)
+        for sequence in sorted(reader.sequence for reader in dropped):
+            self.drop(sequence, sequence, code)
+        # They count as taken: as if they had arrived before the others.
+        arrivals = {reader.sequence: number for number, reader in enumerate(self.items, self.taken)}
+        for buffer in self.buffers():
+            buffer.arrival = arrivals.get(buffer.sequence, buffer.arrival)
+
+    def drop_unread(self, buffer: GroupBuffer, code: int) -> None:
+        """Drop what is unread of a group, and report it."""
         buffer.drop(code)
         self._unread.discard(buffer)
         self.drop(buffer.sequence, buffer.sequence, code)

@@ -88,6 +88,8 @@ class Request(Block, Generic[T]):
     """The request's name in messages."""
     _line: ClassVar[str] = ""
     """The line that enters it; a warning fills in the arguments."""
+    _brings_frames: ClassVar[bool] = False
+    """True for one whose answers fill the session's window."""
 
     def __init__(self, context: SessionContext, queue: ReceiveQueue[T], *arguments: object) -> None:
         block, line = self._block, self._line
@@ -122,6 +124,7 @@ class Request(Block, Generic[T]):
 
     def _close(self) -> None:
         """End the request from this side: cancel its stream, and close the queue."""
+        self._context.receiving -= self._brings_frames
         self._cancel()
         # Its stream knows the request: parted here, they cost the garbage collector nothing.
         self._control = None
@@ -164,6 +167,7 @@ class Request(Block, Generic[T]):
             raise LocalProtocolError(f"this {self._block} was entered before: it can be entered only once")
         self._context.check_may_ask()
         self._opened = True
+        self._context.receiving += self._brings_frames
         self._queue.open()
         try:
             await self._open()

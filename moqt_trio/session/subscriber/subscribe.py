@@ -58,6 +58,7 @@ class Subscription(Request[GroupReader]):
     _codes: ClassVar[CodeSpace] = "subscribe"
     _block = "subscription"
     _line = "session.subscribe({}, {}) as subscription"
+    _brings_frames = True
     _queue: GroupQueue
 
     def __init__(

@@ -13,8 +13,12 @@ So while the groups that were taken hold more than `_SHARE` of the connection's 
   `Subscription.dropped` reports them. A subscription that asked for its groups in order wants all of them, so of it
   none are dropped before `max_age`.
 
-Groups that were not taken stay: they slow the publisher down. `group_arrived` is called by the task that reads the
-socket; the task that looks exists only while there is something to look at.
+Groups that were not taken slow their publisher down, and an application that pauses gets all of them. But when it has
+neither taken a group of the subscription nor read a frame for `_PAUSE` seconds, and something else of the session is
+waited for, the oldest of them are dropped in the same way, until the groups that are left hold `_SHARE` of the window.
+
+`group_arrived` is called by the task that reads the socket; the task that looks exists only while there is something to
+look at.
 """
 
 from __future__ import annotations
@@ -39,6 +43,9 @@ is read."""
 _INTERVAL = 0.25
 """Seconds between two looks. The session may stand still for two of them; a reader that waits for the disk, or for a
 peer with a round trip of 200 ms, reads something in that time."""
+_PAUSE = 1.0
+"""Seconds in which nobody takes from a subscription before it may lose groups for the sake of others. The half of the
+window that is left at its beginning carries most tracks for longer."""
 _FEW = 4
 """Groups below which no look is worth while: so few do not hold half of a window that has four streams' windows."""
 _MANY = 32
@@ -69,6 +76,8 @@ class UnreadGroups:
         self._look_at = 0
         # How many frames had been read of each group, and since when it has been so many.
         self._read: dict[GroupBuffer, tuple[int, float]] = {}
+        # How many groups had been taken and frames read of each subscription, and since when it has been so many.
+        self._paused: dict[GroupQueue, tuple[int, float]] = {}
 
     def group_arrived(self, queue: GroupQueue) -> None:
         """Called when a group has begun."""
@@ -92,6 +101,7 @@ class UnreadGroups:
         finally:
             self._running = self._pressed = False
             self._read.clear()
+            self._paused.clear()
 
     def _look(self, now: float) -> bool:
         """Drop what may be dropped. Return False once there is no need to look again soon."""
@@ -99,8 +109,16 @@ class UnreadGroups:
         held = [(queue, buffer) for queue, buffer in buffers if buffer.held and buffer.arrival < queue.taken]
         # The next look waits in proportion to the cost of this one: a group costs the same however many there are.
         self._look_at = self._arrived + max(_FEW, len(held) // _FEW, len(buffers) // _MANY)
-        if sum(buffer.held for _, buffer in held) <= self._bound:
+        if sum(buffer.held for _, buffer in buffers) <= self._bound:
+            self._paused.clear()
             return False
+        if sum(buffer.held for _, buffer in held) > self._bound:
+            self._drop_taken(held, now)
+        self._drop_untaken(buffers, now)
+        return True
+
+    def _drop_taken(self, held: list[tuple[GroupQueue, GroupBuffer]], now: float) -> None:
+        """Drop groups that the application took and reads no further, and close those whose readers are gone."""
         before, self._read = self._read, {}
         for queue, buffer in sorted(held, key=lambda item: item[1].arrival):
             if buffer.reader is not None and buffer.reader() is None:
@@ -113,7 +131,29 @@ class UnreadGroups:
             if buffer.arrival == queue.taken - 1 or now - since < 2 * _INTERVAL:
                 continue
             if now - since >= queue.max_age:
-                queue.drop_taken(buffer, StreamCode.OLD)
+                queue.drop_unread(buffer, StreamCode.OLD)
             elif not queue.ordered:
-                queue.drop_taken(buffer, StreamCode.TOO_FAR_BEHIND)
-        return True
+                queue.drop_unread(buffer, StreamCode.TOO_FAR_BEHIND)
+
+    def _drop_untaken(self, buffers: list[tuple[GroupQueue, GroupBuffer]], now: float) -> None:
+        """Drop the oldest groups of subscriptions from which nobody takes, if other requests would wait for them."""
+        before, self._paused = self._paused, {}
+        excess = sum(buffer.held for _, buffer in buffers) - self._bound
+        for queue in self._queues.values():
+            own = [buffer for other, buffer in buffers if other is queue]
+            progress = queue.taken + sum(buffer.frames_read for buffer in own)
+            last, since = before.get(queue, (-1, now))
+            if progress != last:
+                since = now
+            elif self._context.receiving > 1 and now - since >= _PAUSE:
+                late = now - since >= queue.max_age
+                untaken = sorted((item.sequence, item.held) for item in own if item.arrival >= queue.taken)
+                dropped = set()
+                # The newest stays, for an application that comes back.
+                for sequence, held in untaken[:-1] if late or not queue.ordered else ():
+                    if excess > 0:
+                        excess -= held
+                        dropped.add(sequence)
+                queue.drop_untaken(dropped, StreamCode.OLD if late else StreamCode.TOO_FAR_BEHIND)
+                progress += len(dropped)
+            self._paused[queue] = (progress, since)
