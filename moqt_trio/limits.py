@@ -107,6 +107,9 @@ class Limits:
     max_gaps: int = attrs.field(default=256, validator=_positive)
     """Gaps in one stream's reassembly; the connection is closed when there are more. Stops a peer that sends every
     other byte: each gap costs time with every packet."""
+    max_connection_gaps: int = attrs.field(default=4096, validator=_positive)
+    """Gaps in the reassembly of all streams of a connection; it is closed when there are more. Stops the same spread
+    over many streams. The packets that fit `connection_window` can't leave as many gaps."""
     max_datagrams: int = attrs.field(default=256, validator=_positive)
     """Datagrams that wait, in each direction; a further one replaces the oldest. Stops datagrams, which have no flow
     control, from filling memory."""

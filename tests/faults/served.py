@@ -68,8 +68,15 @@ class ServedProcess:
         self.before: Figures
 
     async def figures(self) -> Figures:
-        """Return what it has used by now."""
-        self._child.tell("figures")
+        """Return what it has used by now, after it has collected its garbage."""
+        return await self._ask("figures")
+
+    async def glance(self) -> Figures:
+        """Return what it has used by now, garbage included; this costs it little."""
+        return await self._ask("glance")
+
+    async def _ask(self, line: str) -> Figures:
+        self._child.tell(line)
         event = await trio.to_thread.run_sync(self._child.wait_event, "figures")
         event.pop("event")
         return Figures(**event)
@@ -161,12 +168,13 @@ class _Server:
             serve = partial(moqt.serve, router, "localhost", 0, limits=self._limits)
             listener = await nursery.start(serve)
             print(json.dumps({"event": "ready", "port": listener.port}), flush=True)
-            while await trio.to_thread.run_sync(sys.stdin.readline):
+            while line := await trio.to_thread.run_sync(sys.stdin.readline):
+                if line.strip() == "figures":
+                    gc.collect()
                 print(json.dumps({"event": "figures", **self._figures(listener)}), flush=True)
             nursery.cancel_scope.cancel()
 
     def _figures(self, listener: moqt.Listener) -> dict[str, float]:
-        gc.collect()
         resident, peak = _memory()
         found = listener.statistics()
         return {

@@ -17,8 +17,8 @@ when upstream moves. The patches lean on private names; `test_private_attributes
     could open streams faster than the application reads them. Here the application must have read it too
     (`stream_read_whole`). Test: `test_stream_credit_follows_reading`.
 3.  Gaps. Upstream accepts any number of gaps in a stream; each costs time on every later frame, so sparse frames make
-    reassembly quadratic. `BoundedRanges` ends the connection past `Limits.max_gaps`.
-    Test: `test_gap_attack` in `tests/faults/quic/test_peer.py`.
+    reassembly quadratic. `BoundedRanges` ends the connection past `Limits.max_gaps` in one stream, and past
+    `Limits.max_connection_gaps` in all of them. Tests: `tests/faults/quic/test_gaps.py`.
 4.  Service. Upstream walks every open stream for every packet. Here only streams with something to send are walked:
     `active` for frames, `credit_due` for MAX_STREAM_DATA, which `_StreamTable.values` returns in place of all streams.
     A stream enters `active` when something is written, reset, stopped, lost or finished, and leaves it when it has
@@ -80,7 +80,7 @@ from .reordering import ReceivedPackets, Recovery
 from .reset_at import ResetAtConnection
 from .senders import Sender
 from .signatures import allow_p521
-from .streams import BoundedReceiver, Credit, Missing, StreamLimit, any_frames, missing_credit
+from .streams import BoundedReceiver, Credit, Gaps, Missing, StreamLimit, any_frames, missing_credit
 
 if TYPE_CHECKING:
     from aioquic._buffer import Buffer
@@ -110,7 +110,7 @@ class _StreamTable(dict[int, QuicStream]):
     def __setitem__(self, stream_id: int, stream: QuicStream) -> None:
         owner = self._owner
         if not stream.receiver.is_finished:
-            stream.receiver = receiver = BoundedReceiver(stream_id, True, owner.max_gaps)
+            stream.receiver = receiver = BoundedReceiver(stream_id, True, owner.gaps)
             receiver.owner = owner
         else:
             stream.receiver = _NO_RECEIVER
@@ -139,6 +139,8 @@ class _StreamTable(dict[int, QuicStream]):
             self._owner.buffered -= len(stream.sender._buffer)
             stream.sender.release()
             self._owner.opened -= stream_id & 1 != self._owner._is_client
+        if isinstance(stream.receiver, BoundedReceiver):
+            stream.receiver._ranges.release()
         self._owner.stream_left(stream_id)
         return stream
 
@@ -147,6 +149,7 @@ class PatchedConnection(ResetAtConnection, SearchingConnection, BriefConnection)
     """aioquic's connection with the patches of this file.
 
     Attributes:
+        gaps: The gaps of all streams, and their bounds.
         active: The streams that have something to send, or to be cleared away, in the order of service.
         waiting: Streams whose data waits for the peer's credit for the connection, in the order of service.
         credit_due: The streams whose MAX_STREAM_DATA has to be sent.
@@ -160,7 +163,7 @@ class PatchedConnection(ResetAtConnection, SearchingConnection, BriefConnection)
     """
 
     def __init__(self, limits: Limits, *, configuration: QuicConfiguration, **ids: bytes | None) -> None:
-        self.max_gaps = limits.max_gaps
+        self.gaps = Gaps(limits.max_gaps, limits.max_connection_gaps)
         self.active: dict[int, QuicStream] = {}
         self.waiting: OrderedDict[int, QuicStream] = OrderedDict()
         self.credit_due: dict[int, QuicStream] = {}
@@ -455,7 +458,7 @@ class PatchedConnection(ResetAtConnection, SearchingConnection, BriefConnection)
         self._spaces[Epoch.ONE_RTT].received_packets = ReceivedPackets()  # type: ignore[assignment]
         allow_p521(self.tls)
         for stream in self._crypto_streams.values():
-            stream.receiver = BoundedReceiver(None, True, self.max_gaps)
+            stream.receiver = BoundedReceiver(None, True, self.gaps)
 
     def release(self) -> None:
         for stream in dict.values(self._streams):

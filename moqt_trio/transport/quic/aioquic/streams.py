@@ -32,20 +32,46 @@ class Missing(enum.Enum):
     CONNECTION = "connection"
 
 
-class BoundedRanges(RangeSet):
-    """The ranges of a stream that arrived out of order, with a bound on their number (patch 3).
+class Gaps:
+    """How many gaps the streams of a connection have together, and the bounds (patch 3).
 
     Attributes:
-        max_gaps: The bound.
+        count: Their number.
+        of_stream: The bound for one stream.
+        of_connection: The bound for all.
     """
 
-    max_gaps: int
+    __slots__ = ("count", "of_connection", "of_stream")
+
+    def __init__(self, of_stream: int, of_connection: int) -> None:
+        self.count = 0
+        self.of_stream = of_stream
+        self.of_connection = of_connection
+
+
+class BoundedRanges(RangeSet):
+    """The ranges of a stream that arrived out of order, with a bound on their number (patch 3)."""
+
+    def __init__(self, gaps: Gaps) -> None:
+        super().__init__()
+        self._gaps = gaps
 
     def add(self, start: int, stop: int | None = None) -> None:
+        gaps, before = self._gaps, len(self)
         super().add(start, stop)
-        if len(self) > self.max_gaps:
+        gaps.count += len(self) - before
+        if len(self) > gaps.of_stream or gaps.count > gaps.of_connection:
+            where = "a stream" if len(self) > gaps.of_stream else "the connection's streams"
             frame_type = QuicFrameType.STREAM_BASE
-            raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, frame_type, "too many gaps in a stream")
+            raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, frame_type, f"too many gaps in {where}")
+
+    def shift(self) -> range:
+        self._gaps.count -= 1
+        return super().shift()
+
+    def release(self) -> None:
+        """Called when the stream has left: its gaps no longer count."""
+        self._gaps.count -= len(self)
 
 
 class ReceiverOwner(Protocol):
@@ -58,10 +84,9 @@ class ReceiverOwner(Protocol):
 class BoundedReceiver(ResetAtReceiver):
     """The receiving half, with a bound on its gaps."""
 
-    def __init__(self, stream_id: int | None, readable: bool, max_gaps: int) -> None:
+    def __init__(self, stream_id: int | None, readable: bool, gaps: Gaps) -> None:
         super().__init__(stream_id, readable)
-        self._ranges = ranges = BoundedRanges()
-        ranges.max_gaps = max_gaps
+        self._ranges: BoundedRanges = BoundedRanges(gaps)
         self.unreturned = 0
         self.refused = False
         self.owner: ReceiverOwner | None = None
