@@ -1,4 +1,4 @@
-"""Row 2 of the faults, and the frames of rows 4 and 8: a frame that is too long, cut short, or out of time.
+"""A frame that is too long, cut short, or out of time.
 
 Each breaks its own stream and nothing else, in every version: its reader gets the error, the stream is stopped, and
 other tracks of the session go on.
@@ -140,7 +140,7 @@ def test_a_frame_of_the_default_limit_is_not_allocated_before_it_comes(name):
         tracemalloc.stop()
 
 
-# -- row 4: a group that ends too early -----------------------------------------------------------------------
+# -- a group that ends too early ------------------------------------------------------------------------------
 
 
 def walk(name: str, wire: bytes) -> list[tuple[int, bytes]]:
@@ -209,7 +209,7 @@ async def test_a_group_that_ends_in_its_header_was_none(name):
         await check_delivery(peer, subscription, 0)
 
 
-# -- row 8: timestamps ----------------------------------------------------------------------------------------
+# -- timestamps -----------------------------------------------------------------------------------------------
 
 TOO_EARLY = {"below 0": b"\x01", "far below 0": LARGEST}
 TOO_LATE = {"above 2^62-1": b"\xff" * 7 + b"\xfe"}

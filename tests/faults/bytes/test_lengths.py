@@ -1,4 +1,4 @@
-"""Row 1 and row 3 of the faults: lengths and counts far above the bytes that follow, in every version.
+"""Lengths and counts far above the bytes that follow, in every version.
 
 Where messages have lengths, the length alone is refused. moq-transfork-03 has none: there it is the lengths of texts
 and the counts of arrays. Nothing is allocated for a length or a count alone.
@@ -70,7 +70,7 @@ def four_bytes(number: int) -> bytes:
     return (number | 0x8000_0000).to_bytes(4, "big")
 
 
-# -- row 1: lengths -------------------------------------------------------------------------------------------
+# -- lengths --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", PREFIXED, ids=str)
@@ -197,7 +197,7 @@ async def test_a_handshake_that_promises_2_62_closes_the_connection(shake):
         assert closed.remote_code == VIOLATION
 
 
-# -- row 3: counts --------------------------------------------------------------------------------------------
+# -- counts ---------------------------------------------------------------------------------------------------
 
 
 def _counted() -> list[tuple[str, Place, bytes, bytes, str | None]]:

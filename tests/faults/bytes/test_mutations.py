@@ -1,4 +1,4 @@
-"""Row 9 of the faults: mutated streams, fed to every machine of every version and to live sessions.
+"""Mutated streams, fed to every machine of every version and to live sessions.
 
 Only the documented exceptions are raised, no input takes long, and no state is left. This is the short form of
 `make fuzz`, with the same mutations; it is checked here that `make fuzz` covers every version and every vector.

@@ -1,4 +1,4 @@
-"""Row 8 of the faults: numbers encoded too long, numbers at the ends of their ranges, and numbers past them.
+"""Numbers encoded too long, numbers at the ends of their ranges, and numbers past them.
 
 A peer may encode a number with more bytes than it needs. No number of a peer's overflows anything here. What a caller
 asks for and no version can encode is a LocalProtocolError that leaves everything as it was. Timestamps of a peer's that

@@ -1,4 +1,4 @@
-"""Row 10 of the faults: random operations on two sides of a session, in every version.
+"""Random operations on two sides of a session, in every version.
 
 Neither the caller nor the peer is correct: methods are called at any time, streams are ended anywhere, bytes on their
 way are changed. The result is a documented error or nothing: no KeyError, no assertion, no id that stays in use.

@@ -1,4 +1,4 @@
-"""Row 6 of the faults: however a stream is cut, down to one byte at a time, the same is read, in every version."""
+"""However a stream is cut, down to one byte at a time, the same is read, in every version."""
 
 from __future__ import annotations
 

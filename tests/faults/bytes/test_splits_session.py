@@ -1,4 +1,4 @@
-"""Row 6 of the faults, on live sessions: between a client and a server of each version every byte travels alone."""
+"""On live sessions: between a client and a server of each version every byte travels alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row 7 of the faults: hostile text in paths, names and URIs, in every message that has some, in every version.
+"""Hostile text in paths, names and URIs, in every message that has some, in every version.
 
 What is no UTF-8, too long or too deep ends the session. Everything else is opaque: control characters, escape sequences
 and dots have no meaning here, reach the application as they are, and show in logs as one line of plain ASCII. Slashes

@@ -1,4 +1,4 @@
-"""Row 4 and row 5 of the faults: every message of every version cut at every byte, and with bytes too many.
+"""Every message of every version cut at every byte, and with bytes too many.
 
 What is wrong inside a message's length is PROTOCOL_VIOLATION. A stream that is finished inside a message is a broken
 stream in the lite family, and no more; without a SETUP or a handshake there is no session, so there it ends it. Groups
@@ -56,7 +56,7 @@ def check(place: Place, error: tuple[type, int, str] | None) -> None:
     assert error[1:] == ((VIOLATION, "session") if place.control else (MALFORMED_TRACK, "stream"))
 
 
-# -- row 4: too early -----------------------------------------------------------------------------------------
+# -- too early ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("place", "wire"), CASES, ids=case_id)
@@ -170,7 +170,7 @@ async def test_the_reader_of_a_reply_cut_short_learns_it(name):
                 await peer.check_alive()
 
 
-# -- row 5: too much ------------------------------------------------------------------------------------------
+# -- too much -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("extra", [b"\x00", b"\xff", b"\x00" * 100], ids=["00", "ff", "100 zeros"])
