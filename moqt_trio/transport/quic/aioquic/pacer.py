@@ -36,6 +36,7 @@ class Pacer(QuicPacketPacer):
 
     Attributes:
         packets: How many packets of this flush have something in them.
+        most: How many it may have.
         ended: True when this flush was ended here, and not for pacing.
     """
 
@@ -43,10 +44,11 @@ class Pacer(QuicPacketPacer):
         super().__init__(max_datagram_size=max_datagram_size)
         self._owner = owner
         self.packets = 0
+        self.most = FLUSH_PACKETS
         self.ended = False
 
     def next_send_time(self, now: float) -> float | None:  # type: ignore[override]
-        if self.packets >= FLUSH_PACKETS or (self.packets and not self._owner.unsent and not self._owner.has_work(now)):
+        if self.packets >= self.most or (self.packets and not self._owner.unsent and not self._owner.has_work(now)):
             self.ended = True
             return now
         return super().next_send_time(now)

@@ -26,6 +26,8 @@ when upstream moves. The patches lean on private names; `test_private_attributes
     the connection's are in `waiting`, and come back as far as it reaches.
     Tests: `test_only_streams_with_work_are_visited`, `test_streams_without_credit_are_not_visited`,
     `test_many_small_streams_share_packets`.
+    Upstream also walks all of them for every packet, full or not. Here a flush walks the first `WALKED_STREAMS`, and
+    ends when each has had a turn. Tests: `test_a_packet_among_many_streams`, `test_every_stream_has_its_turn`.
 5.  The end of a flush. Upstream finds that nothing is left to send by starting one more packet, which is half the cost
     of a small flush; and it makes all packets before the first can leave, while the peer waits for it. `Pacer` ends a
     flush when nothing is left, and after `FLUSH_PACKETS`.
@@ -78,7 +80,7 @@ from .path_mtu import SearchingConnection
 from .quiet import QuietLogger
 from .reordering import ReceivedPackets, Recovery
 from .reset_at import ResetAtConnection
-from .senders import Sender
+from .senders import Sender, packets_for
 from .signatures import allow_p521
 from .streams import BoundedReceiver, Credit, Gaps, Missing, StreamLimit, any_frames, missing_credit
 
@@ -91,6 +93,10 @@ if TYPE_CHECKING:
 ACK_ONLY_PACKETS = 32
 """Packets of nothing but acknowledgements that are kept before one takes a PING along: the answer to a PING is a packet
 for the peer to make, so that it costs 3 % more packets."""
+WALKED_STREAMS = 128
+"""Streams that are walked in one flush: they fill ten packets and more."""
+_PACKET_OVERHEAD = 30
+"""Bytes of a packet beside its frames, about."""
 _LEAST_FRAME = 32
 """Bytes left in a packet that are worth another stream frame. Its header takes up to 13 bytes: with fewer, it would
 carry less than it costs."""
@@ -384,7 +390,16 @@ class PatchedConnection(ResetAtConnection, SearchingConnection, BriefConnection)
     def _write_application(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
         if self.waiting:
             self._resume_waiting()
-        self._streams_queue = list(self.active.values())
+        queue = list(self.active.values())
+        others: list[QuicStream] = []
+        offsets: dict[QuicStream, int] = {}
+        most = FLUSH_PACKETS
+        if len(queue) > WALKED_STREAMS and self._pacer is not None:
+            others = queue[WALKED_STREAMS:]
+            del queue[WALKED_STREAMS:]
+            offsets = {stream: stream.sender.highest_offset for stream in queue}
+            most = min(most, packets_for(queue, self._max_datagram_size - _PACKET_OVERHEAD))
+        self._streams_queue = queue
         space = self._spaces[Epoch.ONE_RTT]
         if space.ack_at is not None and space.ack_at > now and any_frames(self._streams_queue):
             # A packet leaves in any case: the acknowledgement need not cost one of its own later.
@@ -395,14 +410,18 @@ class PatchedConnection(ResetAtConnection, SearchingConnection, BriefConnection)
         self.unfinished = False
         if pacer is not None:
             pacer.packets = 0
+            pacer.most = most
             pacer.ended = False
         try:
             super()._write_application(builder, network_path, now)
+            # Nothing but pacing keeps the others from having their turn.
+            self.unfinished = bool(others) and self._pacing_at is None
         finally:
             if pacer is not None and pacer.ended:
                 self._pacing_at = None
-                self.unfinished = pacer.packets >= FLUSH_PACKETS
+                self.unfinished = pacer.packets >= most
             self.active = active = {}
+            served: dict[int, QuicStream] = {}
             room = self._remote_max_data - self._remote_max_data_used
             for stream in self._streams_queue:
                 sender, receiver = stream.sender, stream.receiver
@@ -414,10 +433,20 @@ class PatchedConnection(ResetAtConnection, SearchingConnection, BriefConnection)
                 ):
                     assert stream.stream_id is not None
                     missing = missing_credit(stream, room)
-                    if missing is None:
-                        active[stream.stream_id] = stream
-                    elif missing is Missing.CONNECTION:
+                    if missing is Missing.CONNECTION:
                         self.waiting[stream.stream_id] = stream
+                    elif missing is None and others and offsets[stream] != sender.highest_offset:
+                        served[stream.stream_id] = stream
+                    elif missing is None:
+                        active[stream.stream_id] = stream
+            if others:
+                for stream in others:
+                    assert stream.stream_id is not None
+                    active[stream.stream_id] = stream
+                active.update(served)
+                if pacer is not None and not pacer.packets and len(active) == len(queue) + len(others):
+                    # Nothing moves: another flush would not change that.
+                    self.unfinished = False
             self._streams_queue = []
 
     def _bound_ack_only(self, space: QuicPacketSpace) -> None:

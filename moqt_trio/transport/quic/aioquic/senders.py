@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from .reset_at import ResetAtSender
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aioquic.quic.packet import QuicStreamFrame
     from aioquic.quic.packet_builder import QuicDeliveryState
     from aioquic.quic.stream import QuicStream
@@ -112,3 +114,16 @@ class Sender(ResetAtSender):
         super().on_reset_delivery(delivery)
         if self._stream_id is not None:
             self._owner.activate(self._stream_id)
+
+
+_FRAME_OVERHEAD = 8
+"""Bytes of a stream's frame beside its data, about."""
+
+
+def packets_for(streams: Iterable[QuicStream], payload: int) -> int:
+    """Return how many packets of so many bytes the streams fill in one turn each, or one less; at least one."""
+    size = 0
+    for stream in streams:
+        if isinstance(stream.sender, Sender):
+            size += min(stream.sender.sendable + _FRAME_OVERHEAD, payload)
+    return max(1, size // payload)
