@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-BASE = {"arguments", "block", "errors", "codes", "limits", "path", "frame", "url", "varint", "tasks"}
+BASE = {"arguments", "block", "errors", "codes", "limits", "loggers", "path", "frame", "url", "varint", "tasks"}
 """The modules of layer 0. They may import each other, one way."""
 
 CLIENT = {"base", "certificates", "wire", "protocol", "session"} | {
@@ -323,6 +323,7 @@ SHORTEST = 60
 SHORT_FILES: dict[str, str] = {
     "moqt_trio.client.backoff": "a subject of its own: a public value that the reconnect loop is given",
     "moqt_trio.frame": "an interface: the one type that passes from the decoder to the application",
+    "moqt_trio.loggers": "a subject of its own, which every layer uses and none owns",
     "moqt_trio.http.asyncio_app": "trio_asyncio is imported in this file only",
     "moqt_trio.protocol.goaway": "a subject that has its file beside the other kinds of streams",
     "moqt_trio.transport.quic.aioquic.handlers": "aioquic's table of frames, apart from its connection",

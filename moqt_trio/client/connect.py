@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
@@ -28,6 +27,7 @@ from ..errors import (
     printable,
 )
 from ..limits import Limits
+from ..loggers import Logger
 from ..protocol.handshake import protocols
 from ..session.run import carries_path, run_session, wait_peer_setup
 from ..transport.quic.aioquic.packets import AioquicFactory
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ..transport.webtransport.session import WebTransportSession
     from ..wire.dialect import Dialect
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 Fingerprints = str | bytes | Collection[str | bytes]
 """SHA-256 digests of certificates: 32 bytes, or hexadecimal text with or without colons; one or several."""

@@ -18,7 +18,6 @@ Spec: draft-lcurley-moq-lite-06, section 5.1.6.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
@@ -42,6 +41,7 @@ from ..errors import (
     StreamReset,
     printable,
 )
+from ..loggers import Logger
 from ..session.run import received_goaway, wait_goaway_received
 from ..session.session import Session
 from ..tasks import call_application, consists_of, open_unwrapping_nursery
@@ -53,7 +53,7 @@ from .redirect import Candidate, RedirectChain, RedirectPolicy, allow_same_autho
 if TYPE_CHECKING:
     from ..limits import Limits
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 T = TypeVar("T")
 

@@ -14,7 +14,6 @@ Spec: RFC 9114; RFC 9220 and RFC 8441 for WebSockets.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -37,6 +36,7 @@ from hypercorn.typing import ASGIFramework, ConnectionState
 from hypercorn.utils import filter_pseudo_headers, valid_server_name
 
 from ..errors import SessionClosed, StreamReset
+from ..loggers import Logger
 from ..transport.http3.constants import H3Error
 from ..transport.http3.fields import field, join_cookies
 from .disconnect import ClientDisconnected, DisconnectWrapper
@@ -58,7 +58,7 @@ AsgiApplication = ASGIFramework
 HttpConfig = Config
 """Hypercorn's settings: answer headers, server names, root path, logging."""
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 _PIECE = 64 * 1024
 """Bytes of an answer that are written at once: below `Limits.send_high`, so that a slow client makes the application

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,15 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.utils import LifespanTimeoutError
 
+from ..loggers import Logger
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from hypercorn.config import Config
     from hypercorn.typing import ASGIFramework
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ It owns the sockets and a task for each connection. Over TLS it has the certific
 
 from __future__ import annotations
 
-import logging
 import secrets
 import socket
 import ssl
@@ -18,6 +17,7 @@ import trio
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from ..loggers import Logger
 from .disconnect import DisconnectWrapper
 from .http2 import HttpConnection
 from .plain import answer_plain
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..certificates import Certificate
     from ..limits import Limits
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of a TLS connection (RFC 8446, section 5.1); a request of HTTP starts with a letter."""

@@ -6,10 +6,10 @@ It evicts groups that exceed a bound, and drops them for the cursors that have n
 from __future__ import annotations
 
 import bisect
-import logging
 from typing import TYPE_CHECKING
 
 from ..errors import printable
+from ..loggers import Logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .cursor import Cursor, GroupRange
     from .group import Group
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 SLACK = 16
 """An endless group is trimmed by a sixteenth of the cache at a time: moving the frames that stay is too slow to do for

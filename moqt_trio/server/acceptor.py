@@ -14,7 +14,6 @@ them may be wrapped in the groups of the handler's nurseries.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -34,6 +33,7 @@ from ..errors import (
     VersionUnsupported,
     printable,
 )
+from ..loggers import Logger
 from ..protocol.handshake import candidates, protocols
 from ..session.run import (
     DEPARTURES,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from ..wire.dialect import Dialect
     from .admission import Admission
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 _ACCEPT = "async with request.accept() as session:"
 

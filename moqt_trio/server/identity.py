@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -13,10 +12,11 @@ import trio
 from ..arguments import shown
 from ..certificates import Certificate, DevelopmentCertificates
 from ..errors import CertificateUnusable
+from ..loggers import Logger
 from ..transport.quic.settings import ServerIdentity
 from ..transport.quic.stateless_reset import RESET_KEY_BYTES
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 CertificateSource: TypeAlias = Callable[[], Certificate]
 """Return the certificate to show. Called for each connection that begins, in the task that reads the socket: it must

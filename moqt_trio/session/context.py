@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol, TypeVarTuple
@@ -11,6 +10,7 @@ import trio
 
 from ..codes import CodeSpace, StreamCode
 from ..errors import GoingAway, RemoteProtocolError, fresh
+from ..loggers import Logger
 from ..tasks import defer_interrupts
 from ..transport.code_mapping import CodeMapping
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..transport.interface import AnyStream
     from ..wire.dialect import Dialect
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 Ts = TypeVarTuple("Ts")
 

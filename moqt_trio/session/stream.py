@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Protocol
 
 from ..codes import StreamCode
 from ..errors import RemoteProtocolError
+from ..loggers import Logger
 from ..transport.interface import StreamHandler
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..transport.stream import BidiStream
     from .context import SessionContext
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 
 class _Resettable(Protocol):

@@ -7,7 +7,6 @@ and the handler's task. So a refusal reaches a client as it does over the networ
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,6 +20,7 @@ from ..client.connect import ConnectOptions, open_session
 from ..codes import SessionCode
 from ..errors import HandshakeFailed, SessionClosed
 from ..limits import Limits
+from ..loggers import Logger
 from ..server.acceptor import Acceptor
 from ..server.admission import Admission
 from ..server.routing import routes_of
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..transport.link import LossyLink
     from ..transport.quic.settings import ClientSettings
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 _HOST = "localhost"
 _ADDRESS = "127.0.0.1"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import trio
 
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset
+from ...loggers import Logger
 from ...path import BroadcastPath
 from ...protocol.events import AnnouncementsRequested, Event
 from ...protocol.paths import track_path_local
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...transport.stream import BidiStream
     from .request import Serving
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 
 @defer_interrupts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import trio
 
 from ...codes import StreamCode, describe_stream_code
 from ...errors import LocalProtocolError, SessionClosed, StreamReset
+from ...loggers import Logger
 from ...model.cursor import GroupRange
 from ...model.track import state_of
 from ...protocol.events import Event, FetchRequested
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ...wire.messages import Fetch
     from .request import Found
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 
 @defer_interrupts

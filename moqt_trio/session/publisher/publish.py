@@ -10,6 +10,7 @@ import trio
 
 from ...block import Block
 from ...errors import printable
+from ...loggers import Logger
 from ...tasks import defer_interrupts
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ...path import BroadcastPath
     from .request import ServedSubscription, Serving
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 
 _PROGRESS_BYTES = 1200

@@ -10,7 +10,6 @@ a session's first seconds a request for a broadcast that is not published waits 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import trio
 
 from ...codes import StreamCode
 from ...errors import RemoteProtocolError
+from ...loggers import Logger
 from ...protocol.events import Event, RequestCancelled
 from ...tasks import Wakeup
 from ...transport.interface import StreamHandler
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .rate import RequestRate
     from .scheduler import SendScheduler
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 Found: TypeAlias = "tuple[PublishedBroadcast, Track]"
 """A track that was asked for, and the publication that has it."""

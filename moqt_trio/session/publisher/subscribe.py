@@ -17,7 +17,6 @@ until the peer has acknowledged all of it. The subscription's own stream is fini
 from __future__ import annotations
 
 import enum
-import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
@@ -27,6 +26,7 @@ import trio
 
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
+from ...loggers import Logger
 from ...model.cursor import GroupCursor, GroupRange
 from ...protocol.events import Event, SubscribeRequested
 from ...tasks import defer_interrupts
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ...transport.stream import BidiStream
     from .request import Found, Serving
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 _EXPIRY_STEP = 1 / 8
 """The share of max age after which the draining groups are checked again. Checking every stream costs too much to do

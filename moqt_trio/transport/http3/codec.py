@@ -8,7 +8,6 @@ Spec: RFC 9114, RFC 9204, RFC 9220.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -18,6 +17,7 @@ from aioquic.h3.connection import FrameType, H3Connection, Setting, encode_frame
 from aioquic.quic.events import StopSendingReceived, StreamDataReceived, StreamReset
 
 from ... import varint
+from ...loggers import Logger
 from .constants import (
     SETTING_ENABLE_CONNECT_PROTOCOL,
     SETTING_H3_DATAGRAM,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..send_stream import SendStream
     from .fields import Headers
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 _FIELD_OVERHEAD = 32  # counted for every field line, RFC 9114 section 4.2.2
 
 

@@ -5,7 +5,6 @@ Each attempt has a socket and tasks of its own; the first whose handshake comple
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from ...errors import (
     HandshakeFailed,
     printable,
 )
+from ...loggers import Logger
 from ...tasks import defer_interrupts, open_unwrapping_nursery
 from ..sockets import connect_udp
 from .connection import QuicConnection
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .engine import EngineFactory, Termination
     from .settings import ClientSettings
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 _ATTEMPT_DELAY = 0.25
 """Seconds after which the next address is tried beside the one before: the connection attempt delay that RFC 8305

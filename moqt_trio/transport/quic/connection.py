@@ -29,7 +29,6 @@ nothing else.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -39,6 +38,7 @@ import trio
 
 from ...codes import SessionCode
 from ...errors import fresh
+from ...loggers import Logger
 from ...tasks import defer_interrupts
 from ..connection import UNCONGESTED_WRITE, StreamHost
 from ..sockets import plain_address
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ..connection import TransportStatistics
     from ..sockets import Address, UdpSocket
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 _QUIET = 150e-6
 """Seconds after a flush within which the next one waits for more to be written: about what a flush costs. A task that

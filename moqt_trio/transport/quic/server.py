@@ -14,7 +14,6 @@ session nor a request. Where there is none the client is refused with CONNECTION
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ import trio
 from ...codes import SessionCode
 from ...errors import SessionClosed, printable
 from ...limits import MIN_PACKET
+from ...loggers import Logger
 from ...tasks import consists_of
 from ..sockets import Address, UdpSocket, bind_udp, plain_address
 from .connection import QuicConnection
@@ -35,7 +35,7 @@ from .stateless_reset import RateLimit, StatelessResets, key_of_listener
 if TYPE_CHECKING:
     from .settings import ServerSettings
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 Handler = Callable[[QuicConnection], Awaitable[None]]
 

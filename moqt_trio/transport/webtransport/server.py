@@ -8,7 +8,6 @@ Spec: RFC 9114; RFC 9220; draft-ietf-webtrans-http3, section 3.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -19,6 +18,7 @@ import trio
 
 from ...codes import SessionCode
 from ...errors import MoqtError, SessionClosed, fresh
+from ...loggers import Logger
 from ...tasks import consists_of
 from ..http3.constants import CONNECT_PROTOCOLS, H3Error
 from ..http3.demux import Demux
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..http3.exchange import Exchange
     from ..http3.fields import Headers
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 
 @attrs.define(eq=False)

@@ -12,15 +12,17 @@ from typing import Any
 from aioquic.quic.connection import QuicConnectionAdapter
 
 from ....errors import printable
+from ....loggers import handlers_contained
 
 
 class QuietLogger(QuicConnectionAdapter):
     """A logger of one connection, in the place of aioquic's own."""
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log at DEBUG, whatever the level; text is escaped and bounded."""
+        """Log at DEBUG, whatever the level; text is escaped and bounded, and what a handler raises is contained."""
         if self.isEnabledFor(logging.DEBUG):
-            super().log(logging.DEBUG, _shown(msg), *map(_shown, args), **kwargs)
+            with handlers_contained():
+                super().log(logging.DEBUG, _shown(msg), *map(_shown, args), **kwargs)
 
 
 def _shown(value: object) -> object:
