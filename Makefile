@@ -82,6 +82,10 @@ cov: $(VENV)/.installed ## run every test, and fail if branch coverage is too lo
 bench: $(VENV)/.installed ## measure throughput, round trips, memory, and priorities on a slow link, beside baselines, and costs among many
 	$(RUN) -m bench
 
+.PHONY: soak
+soak: $(VENV)/.installed ## open 86,400 sessions, send a million groups, hold 1,000 sessions; half an hour
+	$(RUN) -m bench.soak
+
 .PHONY: trace
 trace: $(VENV)/.installed ## count the calls and files that one frame and one subscription pass
 	$(RUN) -m bench.trace

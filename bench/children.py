@@ -46,6 +46,12 @@ class Child:
             raise ChildFailed("".join(self.errors[-30:]) or f"it ended with {self._process.returncode} and no report")
         return json.loads(line)
 
+    def write(self, line: str) -> None:
+        """Write a line to the child's standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
     def resident_bytes(self) -> int:
         """Return the memory that the child has resident now."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
