@@ -1,8 +1,8 @@
 """Long runs, printed as a table: does a server give back what many sessions and groups took: `python -m bench.soak`.
 
-The server is a process of its own, and the client is this one. The server's memory is read after a fifth of each run and
-at its end: what was made once is there by then, and what is kept of each session or group has grown by four fifths. At
-the end its tasks and its open files have to be as many as at the beginning. It imports public names only.
+The server is a process of its own, and the client is this one. The server's memory is read after a fifth of each run
+and at its end: what was made once is there by then, and what is kept of each session or group has grown by four fifths.
+At the end its tasks and its open files have to be as many as at the beginning. It imports public names only.
 """
 
 from __future__ import annotations
