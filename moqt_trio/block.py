@@ -16,6 +16,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 from weakref import ref
 
+import sniffio
 import trio
 
 from .tasks import defer_interrupts
@@ -29,8 +30,11 @@ T = TypeVar("T")
 
 
 def require_trio() -> None:
-    """Raise RuntimeError outside of a task of trio: in asyncio, in a thread, or without an event loop."""
-    if not trio.lowlevel.in_trio_task():
+    """Raise RuntimeError outside of a task of trio: in asyncio, in a thread, or without an event loop.
+
+    A task of trio_asyncio's is one of trio's, too, but can await asyncio only.
+    """
+    if not trio.lowlevel.in_trio_task() or sniffio.current_async_library() != "trio":
         raise NotOnTrio
 
 
@@ -40,7 +44,8 @@ class NotOnTrio(RuntimeError):
     def __init__(self) -> None:
         super().__init__(
             "moqt_trio runs on Trio: start the program with trio.run(main). In asyncio it runs in a thread of its own, "
-            "or in trio's guest mode; from another thread call trio.from_thread.run"
+            "or in trio's guest mode; from another thread call trio.from_thread.run; from asyncio code on Trio, "
+            "trio_asyncio.trio_as_aio"
         )
 
 

@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import trio
+import trio_asyncio
 
 import moqt_trio as moqt
 from moqt_trio.testing import session_pair
@@ -163,5 +164,17 @@ async def waiting():
 )
 def test_from_asyncio(use):
     """Under asyncio each entry point is a RuntimeError that says that the library runs on Trio."""
-    with pytest.raises(RuntimeError, match=r"moqt_trio runs on Trio: start the program with trio\.run"):
-        asyncio.run(use())
+    # Once trio_asyncio is imported, `asyncio.run` takes a loop of its own, which runs on Trio.
+    with (
+        pytest.raises(RuntimeError, match=r"moqt_trio runs on Trio: start the program with trio\.run"),
+        asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner,
+    ):
+        runner.run(use())
+
+
+@pytest.mark.parametrize("use", [entering, pairing, serving, staying, waiting], ids=lambda value: value.__name__)
+async def test_from_an_asyncio_task_on_trio(use):
+    """So is each that waits in a task of trio_asyncio's, where only asyncio can be awaited."""
+    async with trio_asyncio.open_loop():
+        with pytest.raises(RuntimeError, match=r"moqt_trio runs on Trio: .*trio_asyncio\.trio_as_aio"):
+            await trio_asyncio.aio_as_trio(use)()
