@@ -62,7 +62,7 @@ TESTING_MAY = {
 """What `moqt_trio.testing` may import of the transports: the one in memory, and the types that it stands in for."""
 
 THIRD_PARTIES = {
-    "base": {"attrs", "trio", "idna"},
+    "base": {"attrs", "trio", "idna", "sniffio"},
     "wire": {"attrs"},
     "certificates": {"attrs", "cryptography"},
     "protocol": {"attrs"},

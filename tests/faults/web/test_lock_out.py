@@ -23,6 +23,10 @@ from tests.peers.aioquic_http3 import Http3Peer, connect_http3
 from tests.transport.recorders import eventually
 
 PLACES = 64
+AT_ONCE = 4
+"""Seconds within which a client is served: one on a machine that does nothing else; here the clients that take the
+places run beside it. The places would end by themselves after 5 and 10 s, and displaced clients are counted."""
+SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 
 
@@ -66,10 +70,10 @@ async def idle_connections(listener: moqt.Listener, count: int) -> AsyncIterator
 
 @SCHEMES
 async def test_connections_that_ask_for_nothing(scheme):
-    """When such connections have every place, a client that comes has a session within a second, and keeps it."""
+    """When such connections have every place, a client that comes has a session at once, and keeps it."""
     async with serving(max_connections=PLACES) as listener, idle_connections(listener, PLACES):
         assert listener.statistics().connections == PLACES
-        with trio.fail_after(1):
+        with trio.fail_after(AT_ONCE):
             async with connect(listener, scheme) as session, connect(listener, scheme):
                 assert session.closed is None
         found = listener.statistics()
@@ -129,7 +133,7 @@ async def test_raw_quic_without_setup():
         for _ in range(4):
             nursery.start_soon(silent, listener.port)
         await eventually(lambda: listener.statistics().connections_accepted == 4)
-        with trio.fail_after(1):
+        with trio.fail_after(AT_ONCE):
             async with connect(listener, "moqt"):
                 assert listener.statistics().displaced == 1
         nursery.cancel_scope.cancel()
@@ -176,7 +180,7 @@ async def test_handshakes_whose_retry_was_answered(scheme):
             if number >= 64:
                 await prove_address(listener.port, quic, sock)
             await eventually(lambda expected=number + 1: listener.statistics().half_open == expected)
-        with trio.fail_after(1):
+        with trio.fail_after(AT_ONCE):
             async with connect(listener, scheme):
                 found = listener.statistics()
         assert (found.displaced, found.refused, found.half_open) == (1, 0, 127)
