@@ -41,6 +41,9 @@ AHEAD = 256
 than a millisecond's work."""
 SESSION_AHEAD = 1024
 """The same over all groups of a session, of which each has one in any case: a frame takes up to 280 bytes."""
+ARRIVING_AHEAD = SESSION_AHEAD - AHEAD
+"""The part of it that groups may use as they arrive. The rest is for the group that is read: it goes on in batches,
+however many groups wait."""
 
 _STATES = {
     QueueState.UNOPENED: "not entered",
@@ -145,10 +148,9 @@ class GroupBuffer(ReceiveQueue[Frame]):
         """Set where the frames come from, what decodes them, and the count of the session's."""
         self._source, self._decoder, self._unread = source, decoder, unread
 
-    @property
-    def most(self) -> int:
-        """Frames that may be decoded now; 0 or less for none but a group's first."""
-        return min(AHEAD - len(self.items), SESSION_AHEAD - self._unread.count)
+    def _most(self, session: int) -> int:
+        """Return how many frames may be decoded now, when the session may have so many; one in any case."""
+        return max(1, min(AHEAD - len(self.items), session - self._unread.count))
 
     def feed(self, data: bytes, *, fin: bool) -> None:
         """Add bytes of the stream after the header, and whether they were the last."""
@@ -157,7 +159,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
             if data:
                 self.raw.append(data)
             return
-        start = self._decode(data, 0)
+        start = self._decode(data, 0, self._most(ARRIVING_AHEAD))
         if start < len(data):
             self.keep(data, start)
         elif fin:
@@ -168,8 +170,8 @@ class GroupBuffer(ReceiveQueue[Frame]):
         self.raw.append(data)
         self._raw_start = start
 
-    def _decode(self, data: bytes, start: int) -> int:
-        """Decode as many frames as may be now, and one at the least. Return the offset after what was decoded."""
+    def _decode(self, data: bytes, start: int, most: int) -> int:
+        """Decode so many frames at most. Return the offset after what was decoded."""
         decoder = self._decoder
         if decoder is None:
             # Nothing more is wanted.
@@ -178,7 +180,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
         frames: list[Frame] = []
         sizes: list[int] = []
         try:
-            stop = decoder.feed_untrusted(data, frames, sizes, start, max(1, self.most))
+            stop = decoder.feed_untrusted(data, frames, sizes, start, most)
         except RemoteProtocolError as error:
             self.deliver(len(data) - start, frames, sizes)
             self.give_up(error)
@@ -203,7 +205,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
         while raw and not self.items:
             data, start = raw.popleft(), self._raw_start
             self._raw_start = 0
-            stop = self._decode(data, start)
+            stop = self._decode(data, start, self._most(SESSION_AHEAD))
             if stop < len(data):
                 raw.appendleft(data)
                 self._raw_start = stop
@@ -278,6 +280,20 @@ class GroupBuffer(ReceiveQueue[Frame]):
         if self.raw and not self.items:
             self._refill()
         return frame
+
+    def take_all(self) -> list[Frame]:
+        """Take out every frame that was decoded, and return their credit."""
+        frames = list(self.items)
+        size = sum(self._sizes)
+        self.frames_read += len(frames)
+        self._unread.count -= len(frames)
+        self.items.clear()
+        self._sizes.clear()
+        if size and self.stream is not None:
+            self.stream.consumed(size)
+        if self.raw:
+            self._refill()
+        return frames
 
     def fail(self, error: Exception) -> None:
         """End the group early. Complete frames stay readable."""
@@ -406,11 +422,11 @@ class GroupReader:
 
         Cancelling loses nothing. Raises as `receive`.
         """
-        batch = [await self.receive()]
-        # Reading the last may decode more, and that without end.
-        for _ in range(len(self._frames.items)):
-            batch.append(self._frames.take())
-        return batch
+        frames = self._frames
+        if not frames.items:
+            frames.advance()
+        await frames.wait_item()
+        return frames.take_all()
 
     async def read_all(self) -> list[Frame]:
         """Return every frame that is left, once the group is complete. Raises as `receive`.

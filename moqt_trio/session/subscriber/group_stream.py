@@ -14,7 +14,7 @@ from ...protocol.group import GroupReceiver
 from ...transport.interface import StreamHandler
 from ...wire.messages import Setup, StreamKind
 from ..stream import receive_events
-from .group import AHEAD, SESSION_AHEAD, FrameSource, GroupBuffer, GroupReader
+from .group import AHEAD, ARRIVING_AHEAD, FrameSource, GroupBuffer, GroupReader
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
@@ -76,7 +76,7 @@ class GroupStream(StreamHandler, FrameSource):
         if decoder is None or buffer is None:
             self._read(data, fin)
             return
-        if fin or buffer.raw or buffer.items or self._context.unread_frames.count > SESSION_AHEAD - AHEAD:
+        if fin or buffer.raw or buffer.items or self._context.unread_frames.count > ARRIVING_AHEAD - AHEAD:
             self._deliver(buffer, data, fin)
             return
         # The hot path: after the header and before FIN there are only frames. As `GroupBuffer.feed`, in line.

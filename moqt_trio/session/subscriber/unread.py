@@ -69,7 +69,7 @@ class UnreadGroups:
         self._queues = queues
         self._bound = int(context.limits.connection_window * _SHARE)
         self._running = False
-        # True when the last look found too much.
+        # True when the last look found that the groups which were taken hold too much.
         self._pressed = False
         self._arrived = 0
         # The number of arrivals at which the next look does not wait for `_INTERVAL`.
@@ -93,10 +93,10 @@ class UnreadGroups:
     async def _run(self) -> None:
         try:
             while True:
-                self._pressed = self._look(trio.current_time())
+                needed = self._look(trio.current_time())
                 arrived = self._arrived
                 await trio.sleep(_INTERVAL)
-                if not self._pressed and self._arrived == arrived:
+                if not needed and self._arrived == arrived:
                     return
         finally:
             self._running = self._pressed = False
@@ -109,11 +109,12 @@ class UnreadGroups:
         held = [(queue, buffer) for queue, buffer in buffers if buffer.held and buffer.arrival < queue.taken]
         # The next look waits in proportion to the cost of this one: a group costs the same however many there are.
         self._look_at = self._arrived + max(_FEW, len(held) // _FEW, len(buffers) // _MANY)
+        self._pressed = sum(buffer.held for _, buffer in held) > self._bound
+        if self._pressed:
+            self._drop_taken(held, now)
         if sum(buffer.held for _, buffer in buffers) <= self._bound:
             self._paused.clear()
             return False
-        if sum(buffer.held for _, buffer in held) > self._bound:
-            self._drop_taken(held, now)
         self._drop_untaken(buffers, now)
         return True
 
