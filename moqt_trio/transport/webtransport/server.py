@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
@@ -156,7 +155,10 @@ async def serve_http3(
                 return
             requests.demux = demux
             demux.attach(nursery.start_soon)
-            drain = partial(nursery.start_soon, _drain, demux)
+
+            def drain() -> None:
+                nursery.start_soon(_drain, demux)
+
             if drains is not None:
                 drains.add(drain)
             try:

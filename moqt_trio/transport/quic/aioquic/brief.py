@@ -46,7 +46,9 @@ _NO_STREAM = QuicStream()
 _PAST_INITIAL: dict[int, CryptoPair] = dict.fromkeys(
     (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2), _NO_KEYS
 )
-_PAST_STREAMS = dict.fromkeys((Epoch.INITIAL, Epoch.HANDSHAKE, Epoch.ONE_RTT), _NO_STREAM)
+_PAST_STREAMS: dict[Epoch, QuicStream] = {
+    epoch: _NO_STREAM for epoch in (Epoch.INITIAL, Epoch.HANDSHAKE, Epoch.ONE_RTT)
+}
 """The streams of a server's connection. Nothing is written on them, and no frame reaches them."""
 _NO_BUFFERS: dict[Epoch, Buffer] = {}
 
