@@ -21,6 +21,7 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
+import attrs
 import pytest
 
 import moqt_trio
@@ -249,6 +250,20 @@ def limits_of_the_page(page: str) -> list[tuple[str, ...]]:
 def test_table_of_limits():
     """The table has every bound in the source's order, with its default, its unit and what it bounds."""
     assert limits_of_the_page((REFERENCE / "limits.md").read_text()) == limit_rows()
+
+
+def test_page_on_reliability():
+    """Each test that the page names exists, and each bound."""
+    text = (ROOT / "docs" / "topics" / "reliability.md").read_text()
+    named = re.findall(r"`([a-z_/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 50
+    for file, function in named:
+        source = (ROOT / "tests" / file).read_text()
+        assert not function or re.search(rf"^(async )?def {function}\(", source, re.MULTILINE), (file, function)
+    # A word in code font is a bound, but for errors.
+    words = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", text))
+    assert words <= {field.name for field in attrs.fields(moqt_trio.Limits)}
+    assert len(words) > 20
 
 
 def test_tables_of_codes():
