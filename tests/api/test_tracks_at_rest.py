@@ -235,7 +235,8 @@ async def test_a_session_that_ends_while_another_publishes(how, autojump_clock):
 async def test_no_task_outlives_the_block(autojump_clock):
     """The task that sees to it exists while something ages, and not after the block of `publish`."""
     async with session_pair() as (_, server):
-        await trio.sleep(1)
+        # Tasks that look after the session's beginning end within twice `Limits.setup_timeout`.
+        await trio.sleep(2 * server.limits.setup_timeout + 1)
         before = trio.lowlevel.current_statistics().tasks_living
         broadcast = moqt.Broadcast()
         async with server.publish("a", broadcast):

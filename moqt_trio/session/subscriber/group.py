@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 AHEAD = 256
 """Frames of a group that are decoded before they are read: enough for a reader that takes them in batches, and less
 than a millisecond's work."""
-SESSION_AHEAD = 1024
+SESSION_AHEAD = 1280
 """The same over all groups of a session, of which each has one in any case: a frame takes up to 280 bytes."""
 ARRIVING_AHEAD = SESSION_AHEAD - AHEAD
 """The part of it that groups may use as they arrive. The rest is for the group that is read: it goes on in batches,
