@@ -30,6 +30,11 @@ RECEIVE_BATCH = 64
 """Datagrams that are read from one socket before another task runs: two or three milliseconds' work, so that handlers
 and other connections are not kept waiting, and enough that a fast link is not read one datagram at a time."""
 
+_LATE = 0.1
+"""Seconds by which a timer is late when the loop has stood still: a blocking call, a suspended process."""
+_TURNS = 8
+"""Turns that the tasks which read sockets have then, each of `RECEIVE_BATCH` datagrams."""
+
 _BUFFER_BYTES = 4 * 1024 * 1024
 """Bytes of the kernel's buffers for a UDP socket. The process may be busy elsewhere for some 30 ms, in which a link of
 1 Gbit/s brings 4 MiB; what does not fit is lost and is sent again. The kernel may grant less."""
@@ -163,6 +168,16 @@ def connect_udp(family: int, address: Address) -> UdpSocket:
         sock.close()
         raise
     return UdpSocket(sock, peer=address)
+
+
+async def read_first(deadline: float) -> None:
+    """Let what waits in the sockets be read, if a timer comes so late that the loop has stood still.
+
+    Otherwise a peer that sent something meanwhile would count as silent.
+    """
+    if trio.current_time() - deadline > _LATE:
+        for _ in range(_TURNS):
+            await trio.lowlevel.checkpoint()
 
 
 async def bind_udp(host: str | None, port: int) -> list[UdpSocket]:

@@ -41,7 +41,7 @@ from ...errors import fresh
 from ...loggers import Logger
 from ...tasks import defer_interrupts
 from ..connection import UNCONGESTED_WRITE, StreamHost
-from ..sockets import plain_address
+from ..sockets import plain_address, read_first
 from .engine import IDLE, Engine, EngineHandler, Termination
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ _QUIET = 150e-6
 """Seconds after a flush within which the next one waits for more to be written: about what a flush costs. A task that
 writes again so soon is busy, and would have a packet made of each small write."""
 _MAX_DELAY = 250e-6
-"""Seconds for which a flush waits at most: well below the round trip of any network, so that it adds no latency that
-anything could notice."""
+"""Seconds for which a flush waits at most: well below the round trip of any network."""
 _MAX_CREDIT_DELAY = 2e-3
 """Seconds for which credit alone waits at most. It is due when a quarter of a window was used, and the peer has three
 quarters left; on a link fast enough to use them in 2 ms, the reader's pause comes first."""
@@ -231,6 +230,7 @@ class QuicConnection(StreamHost, EngineHandler):
                                 self._task = trio.lowlevel.current_task()
                                 await trio.lowlevel.wait_task_rescheduled(self._abort)
                     if self._timer.cancelled_caught:
+                        await read_first(self._timer.deadline)
                         self._on_timeout(trio.current_time())
                 except Exception:
                     self._fail()
