@@ -160,9 +160,9 @@ async def ping(session: moqt.Session, window: Window) -> dict[str, float]:
 
 
 @asynccontextmanager
-async def connected(scheme: str, port: int, fingerprint: str) -> AsyncIterator[moqt.Session]:
+async def connected(scheme: str, port: int, fingerprint: str, path: str = "bench") -> AsyncIterator[moqt.Session]:
     """Open a session with the publisher."""
-    url = f"{scheme}://127.0.0.1:{port}/bench"
+    url = f"{scheme}://127.0.0.1:{port}/{path}"
     async with moqt.connect(url, versions=[VERSION], fingerprint=fingerprint) as session:
         yield session
 

@@ -22,7 +22,7 @@ import trio
 import moqt_trio as moqt
 
 from .children import Child, child
-from .library import PATH, VERSION, publish_single_frames, wait_announced
+from .library import PATH, connected, publish_single_frames, wait_announced
 from .workloads import SMALL_FRAME_BYTES, say
 
 SCHEMES = {"moqt": "raw QUIC", "https": "WebTransport"}
@@ -146,8 +146,7 @@ class Server:
 
     def connect(self, scheme: str, path: str) -> AbstractAsyncContextManager[moqt.Session]:
         """Open a session on a path."""
-        port, fingerprint = self._address
-        return moqt.connect(f"{scheme}://127.0.0.1:{port}/{path}", versions=[VERSION], fingerprint=fingerprint)
+        return connected(scheme, *self._address, path)
 
 
 def growth(name: str, early: Held, late: Held, first: Held, last: Held, seconds: float, count: int) -> Line:

@@ -80,20 +80,25 @@ def test_marks_are_known():
     assert {block.mark for block in BLOCKS} <= {None, "run", "prints", "test", "serve", "shell"}
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=str)
-def test_program(program, tmp_path):
-    """A program of the documentation ends by itself, without a warning, and prints what the page says."""
-    script = tmp_path / "program.py"
-    script.write_text(program.text)
-    result = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
+def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the documentation in a folder until it ends, with the library of this tree."""
+    return subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
         timeout=TIMEOUT,
     )
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=str)
+def test_program(program, tmp_path):
+    """A program of the documentation ends by itself, without a warning, and prints what the page says."""
+    script = tmp_path / "program.py"
+    script.write_text(program.text)
+    result = run([sys.executable, "-W", "error", str(script)], tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     expected = expected_output(program)
@@ -106,15 +111,7 @@ def test_tests(page, tmp_path):
     """The tests that a page shows pass, in a process of their own."""
     (tmp_path / "test_page.py").write_text(page.text)
     command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-o", "trio_mode=true", "-p", "no:cacheprovider"]
-    result = subprocess.run(
-        [*command, "test_page.py"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT,
-    )
+    result = run([*command, "test_page.py"], tmp_path)
     assert result.returncode == 0, result.stdout
     assert "passed" in result.stdout
 
@@ -124,15 +121,8 @@ def test_commands(commands, tmp_path):
     """The commands of a page succeed, with a certificate in the file that they name."""
     (tmp_path / "server.crt").write_bytes(moqt_trio.development_certificate().certificate_pem())
     moqt_trio.DevelopmentCertificates().current()
-    result = subprocess.run(
-        ["bash", "-e", "-c", 'python() { "$PYTHON" "$@"; }\n' + commands.text],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT,
-    )
+    script = 'python() { "$PYTHON" "$@"; }\n' + commands.text
+    result = run(["bash", "-e", "-c", script], tmp_path, PYTHON=sys.executable)
     assert result.returncode == 0, result.stderr
 
 

@@ -9,7 +9,7 @@ import pytest
 from aioquic.quic.stream import QuicStreamSender
 
 from moqt_trio.limits import Limits
-from tests.transport.engine_pair import CLIENT, SERVER, Pair, quic_of
+from tests.transport.engine_pair import CLIENT, Pair, quic_of
 from tests.transport.test_reset_at import CODE, PREFIX, Recorder, frame
 from tests.transport.test_reset_at import TestSending as Sending
 
@@ -75,15 +75,7 @@ def test_a_lossy_link(plain, seed):
     for stream in streams:
         plain.client.stream_write(stream, b"d" * random.randrange(200), False)
         plain.client.stream_reset(stream, CODE + stream)
-    for _ in range(80):
-        sending.receive(plain, [packet for packet in sending.send(plain) if random.random() < 2 / 3])
-        for packet, _ in plain.server.datagrams_to_send(plain.now):
-            if random.random() < 2 / 3:
-                plain.client.receive_datagram_untrusted(packet, SERVER, plain.now)
-        plain.client.deliver_events()
-        plain.now += 0.02
-        plain.client.handle_timeout(plain.now)
-        plain.server.handle_timeout(plain.now)
+    sending.exchange_with_loss(plain, random, 80)
     sending.recover(plain)
     for stream in streams:
         calls = [call for call in plain.server_handler.calls if call[0] in ("data", "reset") and call[1] == stream]

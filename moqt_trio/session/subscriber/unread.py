@@ -44,8 +44,8 @@ _INTERVAL = 0.25
 """Seconds between two looks. The session may stand still for two of them; a reader that waits for the disk, or for a
 peer with a round trip of 200 ms, reads something in that time."""
 _PAUSE = 1.0
-"""Seconds in which nobody takes from a subscription before it may lose groups for the sake of others. The half of the
-window that is left at its beginning carries most tracks for longer."""
+"""Seconds for which a subscription may pause, nothing of it taken or read, before it may lose groups for the sake of
+others. The half of the window that is left at its beginning carries most tracks for longer."""
 _FEW = 4
 """Groups below which no look is worth while: so few do not hold half of a window that has four streams' windows."""
 _MANY = 32
@@ -112,10 +112,11 @@ class UnreadGroups:
         self._pressed = sum(buffer.held for _, buffer in held) > self._bound
         if self._pressed:
             self._drop_taken(held, now)
-        if sum(buffer.held for _, buffer in buffers) <= self._bound:
+        excess = sum(buffer.held for _, buffer in buffers) - self._bound
+        if excess <= 0:
             self._paused.clear()
             return False
-        self._drop_untaken(buffers, now)
+        self._drop_untaken(excess, now)
         return True
 
     def _drop_taken(self, held: list[tuple[GroupQueue, GroupBuffer]], now: float) -> None:
@@ -136,22 +137,22 @@ class UnreadGroups:
             elif not queue.ordered:
                 queue.drop_unread(buffer, StreamCode.TOO_FAR_BEHIND)
 
-    def _drop_untaken(self, buffers: list[tuple[GroupQueue, GroupBuffer]], now: float) -> None:
-        """Drop the oldest groups of subscriptions from which nobody takes, if other requests would wait for them."""
+    def _drop_untaken(self, excess: int, now: float) -> None:
+        """Drop the oldest groups of subscriptions that pause, for `excess` bytes, if other requests wait for them."""
         before, self._paused = self._paused, {}
-        excess = sum(buffer.held for _, buffer in buffers) - self._bound
         for queue in self._queues.values():
-            own = [buffer for other, buffer in buffers if other is queue]
-            progress = queue.taken + sum(buffer.frames_read for buffer in own)
+            buffers = queue.buffers()
+            progress = queue.taken + sum(buffer.frames_read for buffer in buffers)
             last, since = before.get(queue, (-1, now))
             if progress != last:
                 since = now
-            elif self._context.receiving > 1 and now - since >= _PAUSE:
-                late = now - since >= queue.max_age
-                untaken = sorted((item.sequence, item.held) for item in own if item.arrival >= queue.taken)
+            paused = now - since
+            late = paused >= queue.max_age
+            if paused >= _PAUSE and excess > 0 and self._context.receiving > 1 and (late or not queue.ordered):
+                untaken = sorted((item.sequence, item.held) for item in buffers if item.arrival >= queue.taken)
                 dropped = set()
                 # The newest stays, for an application that comes back.
-                for sequence, held in untaken[:-1] if late or not queue.ordered else ():
+                for sequence, held in untaken[:-1]:
                     if excess > 0:
                         excess -= held
                         dropped.add(sequence)

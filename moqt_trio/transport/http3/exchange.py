@@ -37,7 +37,7 @@ class ExchangeOwner(Protocol):
         """Called when the peer reset or stopped one of the halves, or the connection was lost (`error`)."""
 
 
-class _Nobody:
+class _NoOwner:
     """The owner of an exchange that has ended; what was read before the end may still be delivered."""
 
     def headers_received(self, exchange: Exchange, headers: Headers, fin: bool) -> None:
@@ -53,7 +53,7 @@ class _Nobody:
         pass
 
 
-_NOBODY = _Nobody()
+_NO_OWNER = _NoOwner()
 
 
 class Exchange(StreamHandler):
@@ -63,7 +63,7 @@ class Exchange(StreamHandler):
 
     Attributes:
         stream_id: The stream's id; for a CONNECT it is the session id.
-        owner: Called with what the peer does; nobody is once the exchange has settled.
+        owner: Called with what the peer does, until the exchange has settled.
         when_acknowledged: Called once the peer has acknowledged all that was sent, the end included.
         when_settled: Called once both halves have ended, and the peer has acknowledged or stopped the sending half.
         delays_goaway: True while GOAWAY must not be sent because of this exchange.
@@ -216,5 +216,5 @@ class Exchange(StreamHandler):
 
     def _drop_owner(self) -> None:
         """Drop what is called: an owner that holds its exchange would be work for the garbage collector."""
-        self.owner = _NOBODY
+        self.owner = _NO_OWNER
         self.when_acknowledged = self.when_settled = None
