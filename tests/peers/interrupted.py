@@ -13,12 +13,13 @@ Both print a JSON line for each run that has ended, and the server one when it l
 
 from __future__ import annotations
 
+import dis
 import json
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import aioquic
@@ -27,12 +28,26 @@ import trio
 import moqt_trio as moqt
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
 GROUPS = 3
 SERVER_STEP = 37
 """Calls of the library from one place at which the server is interrupted to the next: about half a frame's."""
 PLACES = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in (moqt, aioquic))
+
+
+@cache
+def entry(code: CodeType) -> int:
+    """Return where a function begins to run."""
+    return next(each.offset for each in dis.get_instructions(code) if each.opname == "RESUME")
+
+
+def resumed(frame: FrameType) -> bool:
+    """Return whether this call goes on with a coroutine or a generator.
+
+    CPython handles no signal there: what it awaits goes on at once, and would never get the exception of a profiler.
+    """
+    return frame.f_lasti > entry(frame.f_code)
 
 
 class Trap:
@@ -47,7 +62,7 @@ class Trap:
         sys.setprofile(self._profile)
 
     def _profile(self, frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(PLACES):
+        if event == "call" and frame.f_code.co_filename.startswith(PLACES) and not resumed(frame):
             self.calls += 1
             if self.calls == self._number:
                 sys.setprofile(None)
