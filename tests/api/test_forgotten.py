@@ -8,12 +8,16 @@ import warnings
 
 import pytest
 import trio
-import trio_asyncio
 
 import moqt_trio as moqt
 from moqt_trio.testing import session_pair
 from tests.api.test_blame import listening
 from tests.http.serving import CERTIFICATE
+
+with warnings.catch_warnings():
+    # Of Python 3.12 and 3.13, whose child watchers trio-asyncio replaces while they are there.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import trio_asyncio
 
 URL = "moqt://localhost:1/"
 
