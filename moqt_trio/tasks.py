@@ -48,6 +48,19 @@ def _only_failure(group: BaseExceptionGroup[BaseException]) -> BaseException | N
     return found
 
 
+def _forget_cancellations(group: BaseExceptionGroup[BaseException]) -> None:
+    """Free the frames that the cancellations in a group came through.
+
+    From Python 3.12 on a traceback and the frames of contextlib that the exception was thrown through hold each other,
+    which leaves a whole session to the garbage collector.
+    """
+    for item in group.exceptions:
+        if consists_of(item, trio.Cancelled):
+            item.__traceback__ = None
+        if isinstance(item, BaseExceptionGroup):
+            _forget_cancellations(item)
+
+
 @asynccontextmanager
 async def open_unwrapping_nursery() -> AsyncIterator[trio.Nursery]:
     """Open a nursery that raises a single failure without its `ExceptionGroup`.
@@ -58,6 +71,7 @@ async def open_unwrapping_nursery() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             yield nursery
     except BaseExceptionGroup as group:
+        _forget_cancellations(group)
         failures = group.split(trio.Cancelled)[1]
         failure = None if failures is None else _only_failure(failures)
         # What `split` returns has the traceback of the group, and with it this frame: they would hold each other.

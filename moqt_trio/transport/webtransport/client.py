@@ -63,7 +63,10 @@ async def open_webtransport(
     try:
         yield session
     finally:
-        await session.aclose()
+        # A cancellation of this wait would take the place of the exception that is on its way, and leave that one and
+        # its frames to the garbage collector. What ran here has closed the session, unless it failed at the start.
+        if session.closed is None:
+            await session.aclose()
 
 
 async def _request_session(
