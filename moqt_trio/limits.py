@@ -148,8 +148,8 @@ class Limits:
     cache_groups: int = attrs.field(default=4096, validator=_positive)
     """Groups that one track keeps. Stops the same with groups that are small."""
     cache_frames: int = attrs.field(default=64 * 1024, validator=_positive)
-    """Frames that one track keeps. Stops the same with frames that are small, each of which costs more than its
-    payload."""
+    """Frames that one track keeps as objects. Stops the same with frames that are small, each of which costs more than
+    its payload. The older frames of a long group are packed: they count in `cache_bytes` only."""
     finished_tracks: int = attrs.field(default=128, validator=_positive)
     """Tracks of one broadcast that have ended and are not read. The one that ended first leaves the broadcast when
     there are more, and each one when it is older than its `max_age`. Stops a broadcast whose tracks come and go from

@@ -83,16 +83,24 @@ class GroupCache:
         """Append a frame of so many bytes to a group that is kept; return whether `keep_bounds` has something to do."""
         group.frames.append(frame)
         group.size += size
-        if group.first + len(group.frames) == 1:
+        if group.tail + len(group.frames) == 1:
             self._note_first_frame(group)
         self._bytes += size
         self._frames += 1
+        if len(group.frames) >= group.LONG:
+            self._pack(group)
         limits = self._limits
         return (
             (len(self._order) > 1 and not self._reliable)
             or self._bytes > limits.cache_bytes
             or self._frames > limits.cache_frames
         )
+
+    def _pack(self, group: Group) -> None:
+        before = group.size
+        group.pack()
+        self._bytes += group.size - before
+        self._frames -= group.RUN
 
     def __len__(self) -> int:
         return len(self._order)
@@ -232,8 +240,9 @@ class GroupCache:
     def _drop(self, group: Group) -> None:
         """Remove a whole group, and drop it for each cursor that has not read all of it."""
         self.remove(group)
-        group.first = group.length
+        group.first = group.tail = group.length
         group.frames = []
+        group.packed = None
         group.size = 0
         self._notify_trimmed(group)
 
@@ -251,27 +260,32 @@ class GroupCache:
                 entry = cursor.pending.get(group.sequence)
                 if entry is not None:
                     keep_from = min(keep_from, entry.position)
-        count = 0
         freed = 0
-        before = group.first_timestamp
-        while group.first + count < keep_from and (freed < excess or count < excess_frames):
-            freed += len(group.frames[count])
-            count += 1
-        del group.frames[:count]
-        group.first += count
+        start, before = group.first, group.first_timestamp
+        while group.packed and group.first + group.RUN <= keep_from and (freed < excess or excess_frames > 0):
+            freed += group.packed.popleft().size
+            group.first += group.RUN
+        count = 0
+        if not group.packed:
+            while group.first + count < keep_from and (freed < excess or count < excess_frames):
+                freed += len(group.frames[count])
+                count += 1
+            del group.frames[:count]
+            group.first += count
+            group.tail += count
         group.size -= freed
         self._bytes -= freed
         self._frames -= count
-        if count and not group.ended and not self._warned:
+        if group.first > start and not group.ended and not self._warned:
             self._warned = True
             logger.warning(
                 "group %d of track %s is longer than the cache, which lets go of its first frames: late subscribers "
                 "start behind them, or get nothing of the group where the version cannot say so; open a new group "
-                "before it has %d frames or %d bytes (Limits.cache_frames, Limits.cache_bytes)",
+                "before it has %d bytes, or the track's groups %d frames (Limits.cache_bytes, Limits.cache_frames)",
                 group.sequence,
                 printable(self._name),
-                limits.cache_frames,
                 limits.cache_bytes,
+                limits.cache_frames,
             )
         if before is not None and (group.first_timestamp or 0) < before:
             self._start_over()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ..frame import Frame
     from ..limits import Limits
     from .group import Group
+    from .packed import PackedFrames
+
+    Run = PackedFrames | list[Frame]
 
 _MOST_FRAMES = 256
 """Frames that are taken at once. Frames that are empty have no bytes to bound them by."""
@@ -83,8 +86,7 @@ class GroupCursor:
         self.stop = stop
         self.left = 0
         self.offset = -1
-        end = None if stop is None else max(stop - group.first, 0)
-        self.waiting = sum(len(frame) for frame in group.frames[start - group.first : end])
+        self.waiting = group.bytes_between(start, group.length if stop is None else stop)
 
     @property
     def waiting_frames(self) -> int:
@@ -98,18 +100,18 @@ class GroupCursor:
         position, group = self.position, self.group
         if self.stop is not None and position >= self.stop:
             return True
-        return group.complete and position >= group.first + len(group.frames)
+        return group.complete and position >= group.tail + len(group.frames)
 
     @property
     def next_frame(self) -> Frame:
         """The next frame to deliver; there has to be one."""
-        return self.group.frames[self.position - self.group.first]
+        return self.group.frame(self.position)
 
     @property
     def has_frames(self) -> bool:
         """True while a frame is there to be taken."""
         position, group = self.position, self.group
-        return position < group.first + len(group.frames) and (self.stop is None or position < self.stop)
+        return position < group.tail + len(group.frames) and (self.stop is None or position < self.stop)
 
 
 class Cursor:
@@ -235,7 +237,7 @@ class Cursor:
         entry = self.pending.get(sequence)
         if entry is None:
             return
-        length = group.first + len(group.frames)
+        length = group.tail + len(group.frames)
         if length <= entry.position or (entry.stop is not None and length > entry.stop):
             return
         entry.waiting += size
@@ -344,10 +346,15 @@ class Cursor:
             has removed the group.
         """
         group = entry.group
-        index = entry.position - group.first
-        frames = group.frames
-        end = len(frames) if entry.stop is None else min(len(frames), entry.stop - group.first)
-        most = min(end, index + _MOST_FRAMES)
+        frames: Run = group.frames
+        first = group.tail
+        end = first + len(frames)
+        if entry.position < first:
+            frames, first = group.run(entry.position)
+        if entry.stop is not None and entry.stop < end:
+            end = entry.stop
+        index = entry.position - first
+        most = min(end - first, len(frames), index + _MOST_FRAMES)
         size = 0
         taken: list[Frame] = []
         while index < most:
@@ -363,9 +370,9 @@ class Cursor:
         entry.waiting -= size
         self.backlog -= size
         self.backlog_frames -= count
-        entry.left = end - index
-        if index >= end:
-            if (entry.stop is not None and entry.position >= entry.stop) or (group.complete and index >= len(frames)):
+        entry.left = end - entry.position
+        if entry.left <= 0:
+            if group.complete or (entry.stop is not None and entry.position >= entry.stop):
                 self._remove_taken(group)
                 return taken, True
             self._backlogged.discard(group.sequence)
@@ -393,8 +400,7 @@ class Cursor:
             case the cursor has removed the group.
         """
         group = entry.group
-        index = entry.position - group.first
-        frame = group.frames[index]
+        frame = group.frame(entry.position)
         end = group.length if entry.stop is None else min(group.length, entry.stop)
         count = min(max_bytes, len(frame) - entry.offset)
         entry.offset += count

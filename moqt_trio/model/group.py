@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections import deque
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import trio
 
@@ -10,6 +11,7 @@ from ..block import Block
 from ..codes import describe_stream_code
 from ..errors import printable
 from ..tasks import defer_interrupts
+from .packed import PackedFrames
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,21 +24,30 @@ class Group:
 
     Attributes:
         sequence: Its number in the track.
-        frames: The frames that are kept, in order.
+        frames: The newest frames that are kept, in order: all of them, unless the group is long.
+        packed: The frames before those, in runs, in order.
         first: The index of the first frame that is kept; frames before it were trimmed to bound memory.
-        size: Bytes of the kept frames.
+        tail: The index of the first one in `frames`.
+        size: Bytes of the kept frames, with what the packed ones take beside their payloads.
         complete: True once it has all of its frames.
         aborted: The code that it was reset with, or None.
         datagram: True for a group of one frame that is sent as a datagram where the session has datagrams.
         born: When it was opened, on trio's clock.
+        RUN: Frames of one run.
+        LONG: Frames that are kept as objects before the first run of them is packed. Groups of video are shorter.
     """
 
-    __slots__ = ("aborted", "born", "complete", "datagram", "first", "frames", "sequence", "size")
+    RUN: ClassVar[int] = 256
+    LONG: ClassVar[int] = 512
+
+    __slots__ = ("aborted", "born", "complete", "datagram", "first", "frames", "packed", "sequence", "size", "tail")
 
     def __init__(self, sequence: int, born: float, *, datagram: bool = False) -> None:
         self.sequence = sequence
         self.frames: list[Frame] = []
+        self.packed: deque[PackedFrames] | None = None
         self.first = 0
+        self.tail = 0
         self.size = 0
         self.complete = False
         self.aborted: int | None = None
@@ -46,7 +57,12 @@ class Group:
     @property
     def length(self) -> int:
         """The number of frames written so far, trimmed ones included."""
-        return self.first + len(self.frames)
+        return self.tail + len(self.frames)
+
+    @property
+    def kept(self) -> int:
+        """The number of frames that are kept."""
+        return self.tail + len(self.frames) - self.first
 
     @property
     def ended(self) -> bool:
@@ -56,12 +72,44 @@ class Group:
     @property
     def first_timestamp(self) -> int | None:
         """The timestamp of the oldest frame that is kept."""
+        if self.packed:
+            return self.packed[0].first_timestamp
         return self.frames[0].timestamp if self.frames else None
 
     @property
     def last_timestamp(self) -> int | None:
         """The timestamp of the newest frame."""
         return self.frames[-1].timestamp if self.frames else None
+
+    def run(self, position: int) -> tuple[PackedFrames | list[Frame], int]:
+        """Return the frames among which one is kept, and the index of the first of them."""
+        if position >= self.tail or not self.packed:
+            return self.frames, self.tail
+        run = self.packed[(position - self.packed[0].first) // self.RUN]
+        return run, run.first
+
+    def frame(self, position: int) -> Frame:
+        """Return a frame that is kept."""
+        frames, first = self.run(position)
+        return frames[position - first]
+
+    def bytes_between(self, start: int, stop: int) -> int:
+        """Return the payload bytes of kept frames, from `start` up to `stop`, exclusive."""
+        total = 0
+        for run in self.packed or ():
+            total += run.bytes_between(max(start - run.first, 0), min(stop - run.first, self.RUN))
+        return total + sum(map(len, self.frames[max(start - self.tail, 0) : max(stop - self.tail, 0)]))
+
+    def pack(self) -> None:
+        """Pack the first run of `frames`."""
+        frames = self.frames[: self.RUN]
+        run = PackedFrames(self.tail, frames)
+        if self.packed is None:
+            self.packed = deque()
+        self.packed.append(run)
+        del self.frames[: self.RUN]
+        self.tail += self.RUN
+        self.size += run.size - sum(map(len, frames))
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "open"
