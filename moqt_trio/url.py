@@ -22,6 +22,8 @@ _PATH = _SUB_DELIMITERS + ":@/"
 """Characters that stand in a path as they are, beside letters, digits and `-._~` (RFC 3986, section 3.3)."""
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@|[?#].*", re.DOTALL)
+"""The parts of a URL that may be credentials: the user before the host, and what follows the path."""
 _NOT_IN_A_HOST = re.compile(r"[\x00-\x20\x7f\"#%/:<>?@\[\\\]^`{|}]")
 """Characters that no name of a host has; most of them would end it in a URL."""
 
@@ -30,6 +32,12 @@ def split_authority(authority: str) -> tuple[str, str]:
     """Return the host and the port of a request's authority; the port is empty when there is none."""
     host, separator, port = authority.rpartition(":")
     return (host, port) if separator and port.isdecimal() else (authority, "")
+
+
+def printable_url(url: str) -> str:
+    """Return a URL as it may be logged: escaped, cut, and without its user, query and fragment, which may be
+    credentials; `...` stands for each of them."""
+    return printable(_CREDENTIALS.sub(lambda found: "...@" if found[0].endswith("@") else found[0][0] + "...", url))
 
 
 def canonical_path(path: str) -> str:
@@ -77,7 +85,7 @@ class SessionUrl:
     transport: Literal["webtransport", "quic"]
     host: str
     port: int
-    path: str
+    path: str = attrs.field(repr=lambda path: repr(printable_url(path)))
 
     @classmethod
     def parse(cls, url: str) -> SessionUrl:
@@ -91,12 +99,14 @@ class SessionUrl:
             ValueError: Another scheme, no host, a bad port, or a fragment; the message says what to write.
         """
         want(url, str, "a URL is a text such as 'moqt://localhost:4443/echo'")
-        shown = printable(url)
+        shown = printable_url(url)
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as exc:
-            raise ValueError(f"not a URL: {shown!r} ({exc})") from None
+            # The reason quotes the host, and with it a user name and a password.
+            reason = "" if "@" in url else f" ({printable(str(exc))})"
+            raise ValueError(f"not a URL: {shown!r}{reason}") from None
         if parts.scheme == "https":
             transport: Literal["webtransport", "quic"] = "webtransport"
         elif parts.scheme in ("moqt", "moql"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moqt_trio.url import SessionUrl, canonical_path
+from moqt_trio.url import SessionUrl, canonical_path, printable_url
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,65 @@ def test_canonical_paths(path, canonical):
     """Equal paths have one form, to which making it again changes nothing."""
     assert canonical_path(path) == canonical
     assert canonical_path(canonical) == canonical
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a/b?c=d?e", "https://a/b?..."),
+        ("https://a/b?c=d#e", "https://a/b?..."),
+        ("https://a/b#c?d", "https://a/b#..."),
+        ("https://a/b?", "https://a/b?..."),
+        ("https://a/b", "https://a/b"),
+        ("https://a/@b", "https://a/@b"),
+        ("https://me:secret@a/b", "https://...@a/b"),
+        ("https://me@secret@a?b@c", "https://...@a?..."),
+        ("https://a?b=://c@secret", "https://a?..."),
+        ("/b?c\r\nd", "/b?..."),
+        ("https://a/\r\nX: y", "https://a/\\r\\nX: y"),
+        ("https://a/" + "b" * 300, "https://a/" + "b" * 245 + "~"),
+    ],
+)
+def test_printable_url(url, shown):
+    """A logged URL is one short line, and has neither a user nor a query nor a fragment."""
+    assert printable_url(url) == shown
+
+
+SECRET = "5ecret"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a/?token=5ecret",
+        "a?token=5ecret",
+        "https:///?token=5ecret",
+        "https://[::1/?token=5ecret",
+        "https://a:x/?token=5ecret",
+        "https://a:0/?token=5ecret",
+        "https://a b/?token=5ecret",
+        "https://a/?b#5ecret",
+        "https://a/#5ecret",
+        "https://me:5ecret@a/",
+        "https://5ecret@a/",
+        "https://5ecret@a\u2100b/",
+        "https://5ecret@[::1/",
+        "https://a:x\x1b[31m\u202e/?token=5ecret",
+    ],
+)
+def test_no_credentials_in_errors(url):
+    """What is wrong with a URL is said without what may be a credential in it, on one line."""
+    with pytest.raises(ValueError, match="URL") as caught:
+        SessionUrl.parse(url)
+    shown = str(caught.value)
+    assert SECRET not in shown
+    assert shown.isascii()
+    assert shown.isprintable()
+
+
+def test_no_credentials_in_a_repr():
+    """A parsed URL shows no query."""
+    where = SessionUrl.parse("https://a/b?token=5ecret")
+    assert where.path == "/b?token=5ecret"
+    assert SECRET not in repr(where)
+    assert "/b?..." in repr(where)

@@ -45,10 +45,10 @@ from ..loggers import Logger
 from ..session.run import received_goaway, wait_goaway_received
 from ..session.session import Session
 from ..tasks import call_application, consists_of, open_unwrapping_nursery
-from ..url import SessionUrl
+from ..url import SessionUrl, printable_url
 from .backoff import Backoff
 from .connect import ConnectOptions, Fingerprints, open_session
-from .redirect import Candidate, RedirectChain, RedirectPolicy, allow_same_authority, without_query
+from .redirect import Candidate, RedirectChain, RedirectPolicy, allow_same_authority
 
 if TYPE_CHECKING:
     from ..limits import Limits
@@ -329,7 +329,7 @@ class ReconnectLoop(Generic[T]):
         except Exception as error:
             if attempt is None or not attempt.tolerates(error):
                 raise
-            logger.debug("the handler of %s ended: %s", without_query(candidate.url), error)
+            logger.debug("the handler of %s ended: %s", printable_url(candidate.url), error)
             attempt.record_reason()
         finally:
             if attempt is not None:
@@ -381,7 +381,7 @@ class ReconnectLoop(Generic[T]):
             target = self._redirects.follow(current, uri, sender=sender[0] if sender else None)
             if target != current:
                 candidates.insert(0, target)
-            logger.info("asked to leave %s for %s", without_query(current.url), without_query(target.url))
+            logger.info("asked to leave %s for %s", printable_url(current.url), printable_url(target.url))
         else:
             assert previous.reason is not None
             error = previous.reason.error
@@ -419,7 +419,7 @@ class ReconnectLoop(Generic[T]):
         if not is_temporary(error) or retry is None or (retry.retries is not None and self._failures > retry.retries):
             raise error
         seconds = retry.delay(self._failures - 1)
-        url = without_query(candidate.url)
+        url = printable_url(candidate.url)
         logger.info("trying %s in %.2f s, attempt %d: %s", url, seconds, self._failures, printable(str(error)))
         await trio.sleep(seconds)
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from ..errors import RedirectRefused, printable
-from ..url import SessionUrl
+from ..url import SessionUrl, printable_url
 
 _MAX_URI = 8192
 """Bytes of a URI that a GOAWAY may carry (draft-lcurley-moq-lite-06, section 7.18)."""
@@ -37,12 +37,6 @@ _BY_SAMENESS = frozenset({"loopback", "link-local", "private", "shared"})
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def without_query(url: str) -> str:
-    """Return a URL as it may be logged: escaped, cut, and without the query, which may be a credential."""
-    head, mark, _ = url.partition("?")
-    return printable(head) + ("?..." if mark else "")
-
-
 @attrs.frozen
 class Redirect:
     """A redirect that a server asks for, for a `redirect` function to allow or to refuse.
@@ -54,8 +48,8 @@ class Redirect:
         hop: How many redirects have led here since the last session that worked, this one included; from 1 on.
     """
 
-    from_url: str = attrs.field(repr=without_query)
-    to_url: str = attrs.field(repr=without_query)
+    from_url: str = attrs.field(repr=printable_url)
+    to_url: str = attrs.field(repr=printable_url)
     hop: int
 
     @property
@@ -161,7 +155,7 @@ class RedirectChain:
         target = self._target(current, uri, sender)
         self._chain.append(target.url)
         if len(self._chain) - 1 > self._max_redirects:
-            way = " -> ".join(map(without_query, self._chain))
+            way = " -> ".join(map(printable_url, self._chain))
             raise self._refused(
                 uri,
                 f"a GOAWAY leads on once more, after {self._max_redirects} in a row (max_redirects) without a session "
@@ -171,8 +165,8 @@ class RedirectChain:
         if uri and not self._policy(redirect):
             raise self._refused(
                 uri,
-                f"the server at {without_query(current.url)} asks this client to move to "
-                f"{without_query(target.url)!r}, which the redirect policy does not allow; "
+                f"the server at {printable_url(current.url)} asks this client to move to "
+                f"{printable_url(target.url)!r}, which the redirect policy does not allow; "
                 f"stay_connected(redirect=...) decides which moves are",
             )
         return target
@@ -188,7 +182,7 @@ class RedirectChain:
             found = ", ".join(f"{printable(address)} ({kind_of(address)})" for address in addresses) or "no address"
             raise self._refused(
                 target.url,
-                f"a GOAWAY leads to {without_query(target.url)!r}, which is {found}: a server on another authority may "
+                f"a GOAWAY leads to {printable_url(target.url)!r}, which is {found}: a server on another authority may "
                 f"send this client to a public address, or to one of the kind it has itself; "
                 f"stay_connected(redirect_networks=...) names networks besides",
             )
@@ -202,7 +196,7 @@ class RedirectChain:
         except ValueError as error:
             raise self._refused(
                 uri,
-                f"the server at {without_query(current.url)} asks this client to move to {without_query(uri)!r}: "
+                f"the server at {printable_url(current.url)} asks this client to move to {printable_url(uri)!r}: "
                 f"{error}",
             ) from None
         if _authority(where) == _authority(SessionUrl.parse(current.url)):
@@ -221,7 +215,7 @@ class RedirectChain:
         return kind not in ("unspecified", "multicast") and any(found in network for network in self._networks)
 
     def _refused(self, uri: str, message: str) -> RedirectRefused:
-        return RedirectRefused(message, uri=without_query(uri), chain=tuple(map(without_query, self._chain)))
+        return RedirectRefused(message, uri=printable_url(uri), chain=tuple(map(printable_url, self._chain)))
 
 
 def parse_uri(uri: str) -> SessionUrl:

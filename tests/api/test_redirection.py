@@ -13,7 +13,6 @@ from moqt_trio.client.redirect import (
     allow_same_authority,
     kind_of,
     parse_uri,
-    without_query,
 )
 
 HOME = "https://relay.example/live?jwt=secret"
@@ -318,16 +317,3 @@ def test_parse_uri(uri, host, port, path):
     """The URI of a session is read as `connect` reads it."""
     where = parse_uri(uri)
     assert (where.host, where.port, where.path) == (host, port, path)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://a/b?c=d?e", "https://a/b?..."),
-        ("https://a/b", "https://a/b"),
-        ("https://a/\r\nX: y", "https://a/\\r\\nX: y"),
-    ],
-)
-def test_without_query(url, shown):
-    """A logged URL has no query and no line break."""
-    assert without_query(url) == shown

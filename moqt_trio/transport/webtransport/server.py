@@ -50,7 +50,7 @@ class WebTransportRequest:
     """
 
     path: str
-    query: str
+    query: str = attrs.field(repr=False)
     authority: str
     origin: str | None
     headers: Headers = attrs.field(repr=False)

@@ -13,7 +13,8 @@ import attrs
 import trio
 
 from ... import varint
-from ...errors import Malformed, MoqtError, SessionClosed, fresh, printable
+from ...errors import Malformed, MoqtError, SessionClosed, fresh
+from ...url import printable_url
 from ..code_mapping import HTTP3_CODES, stream_code_from_http3
 from ..connection import Connection
 from ..http3.constants import BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT, H3Error
@@ -80,7 +81,7 @@ class WebTransportSession(Connection):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed is not None else "open" if self.established else "requested"
-        path = printable(self.path or "")
+        path = printable_url(self.path or "")
         return f"<WebTransportSession {self.session_id} {path!r} {state} protocol={self.protocol}>"
 
     # -- from the demux ------------------------------------------------------------------------------------
