@@ -101,9 +101,19 @@ def _socket(port: int = 0) -> socket.socket:
 
 
 def bad_network(
-    *, loss: float, duplicate: float, corrupt: float, reorder: float, delay: float, seed: int
+    *, loss: float, duplicate: float, corrupt: float, reorder: float, delay: float, seed: int, jitter: float = 0.0
 ) -> Callable[[bytes, bool], list[tuple[float, bytes]]]:
-    """Return a `forward` that loses, repeats, alters and overtakes shares of the datagrams."""
+    """Return a `forward` that loses, repeats, alters and overtakes shares of the datagrams.
+
+    Args:
+        loss: The share that is dropped.
+        duplicate: The share that arrives twice.
+        corrupt: The share of which one byte is altered.
+        reorder: The share that takes longer, by one to two times `delay`.
+        delay: Seconds.
+        seed: Of the random choices.
+        jitter: Seconds by which a datagram may take less or more than others: each takes up to twice that.
+    """
     chance = random.Random(seed)
 
     def forward(data: bytes, from_client: bool) -> list[tuple[float, bytes]]:
@@ -113,6 +123,8 @@ def bad_network(
             place = chance.randrange(len(data))
             data = data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
         wait = delay * chance.uniform(1, 2) if chance.random() < reorder else 0.0
+        if jitter:
+            wait += chance.uniform(0, 2 * jitter)
         copies = 2 if chance.random() < duplicate else 1
         return [(wait, data)] * copies
 

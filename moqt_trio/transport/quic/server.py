@@ -342,10 +342,14 @@ class QuicListener:
             for connection_id in self._closing.popleft().connection_ids:
                 self._closing_routes.pop(connection_id, None)
         ended = _Closing(now + _CLOSING_PERIOD, tuple(self._connections.pop(connection, ())), closing)
-        self._closing.append(ended)
         for connection_id in ended.connection_ids:
             self._routes.pop(connection_id, None)
-            self._closing_routes[connection_id] = ended
+        # What began no handshake has nothing to repeat. The packet may have been damaged on its way, or be forged: the
+        # client sends it again, to the same id.
+        if connection.established:
+            self._closing.append(ended)
+            for connection_id in ended.connection_ids:
+                self._closing_routes[connection_id] = ended
         if len(self._connections) < self._settings.limits.max_connections // 2:
             self._refusal_logged = False
 
