@@ -328,3 +328,15 @@ def test_logger():
     connection = QuicConnection(configuration=QuicConfiguration(is_client=True))
     assert type(connection._logger) is QuicConnectionAdapter
     assert connection._loss._logger is connection._logger
+
+
+def test_what_counts_as_heard():
+    """aioquic clears the flag that `heard_at` goes by with packets that are authentic and new, and with no other."""
+    pair = Pair()
+    pair.run()
+    pair.client.ping()
+    ((packet, _),) = pair.client.datagrams_to_send(pair.now)
+    for data, heard in ((b"\x40" + bytes(40), False), (packet, True), (packet, False)):
+        pair.now += 1
+        pair.server.receive_datagram_untrusted(data, CLIENT, pair.now)
+        assert (pair.server.heard_at == pair.now) is heard

@@ -141,8 +141,7 @@ class QuicConnection(StreamHost, EngineHandler):
         self._task: trio.lowlevel.Task | None = None
         self._timer = trio.CancelScope()
         self._handshake_deadline = math.inf if is_client else trio.current_time() + limits.handshake_timeout
-        self._heard_at = trio.current_time()
-        self._pinged_at = self._heard_at
+        self._pinged_at = -math.inf
         self._keep_alive = limits.keep_alive
         self._silence = math.inf
         self._excused_until = -math.inf
@@ -174,12 +173,13 @@ class QuicConnection(StreamHost, EngineHandler):
         if self._close_sent.is_set():
             return
         was_ready = self.ready
-        self._heard_at = now
-        self._socket = sock
         try:
             for data, address in datagrams:
                 self._bytes_received += len(data)
                 engine.receive_datagram_untrusted(data, address, now)
+            if engine.heard_at == now:
+                # Anyone may send old packets to another socket of this side, from which the peer cannot be reached.
+                self._socket = sock
             engine.deliver_events()
             if engine.termination is not None:
                 self._end()
@@ -354,9 +354,9 @@ class QuicConnection(StreamHost, EngineHandler):
             if not self.ready:
                 deadline = min(deadline, self._handshake_deadline)
             else:
-                deadline = min(deadline, max(self._heard_at + self._silence, self._excused_until))
+                deadline = min(deadline, max(self._engine.heard_at + self._silence, self._excused_until))
                 if self.is_client:
-                    deadline = min(deadline, max(self._heard_at, self._pinged_at) + self._keep_alive)
+                    deadline = min(deadline, max(self._engine.heard_at, self._pinged_at) + self._keep_alive)
             if deadline <= now:
                 deadline = now + _TICK
         earlier = self._timer.deadline
@@ -364,30 +364,30 @@ class QuicConnection(StreamHost, EngineHandler):
             self._timer.deadline = deadline
 
     def _on_timeout(self, now: float) -> None:
-        if self._closed is not None:
+        if self._closed is not None or self._silent(now):
             return
         self._engine.handle_timeout(now)
         if not self.ready and now >= self._handshake_deadline:
             self.lose("the handshake took too long")
         if self._engine.termination is not None:
             self._end()
-        elif self.ready and now >= max(self._heard_at + self._silence, self._excused_until):
-            self._end_silence(now)
-        elif self.is_client and self.ready and now >= max(self._heard_at, self._pinged_at) + self._keep_alive:
+        elif self.is_client and self.ready and now >= max(self._engine.heard_at, self._pinged_at) + self._keep_alive:
             self._pinged_at = now
             self._engine.ping()
         self.flush_due = True
 
-    def _end_silence(self, now: float) -> None:
-        """Called when nothing has arrived for the idle timeout.
+    def _silent(self, now: float) -> bool:
+        """End the connection if nothing has arrived for the idle timeout. Return whether it has ended.
 
-        QUIC's own timeout begins anew with the first packet that asks for an answer (RFC 9000, section 10.1): a path
-        that carries packets one way only would be noticed up to twice as late. Here what was just sent gets the time in
-        which an answer must come, and no more.
+        It comes before the engine's own timeout, at which the peer is not informed. That one also begins anew with the
+        first packet that asks for an answer (RFC 9000, section 10.1): a path that carries packets one way only would be
+        noticed up to twice as late. Here what was just sent gets the time in which an answer must come, and no more.
         """
-        self._excused_until = self._engine.answer_due()
-        if self._excused_until <= now:
-            self.lose(IDLE)
+        if self.ready and now >= max(self._engine.heard_at + self._silence, self._excused_until):
+            self._excused_until = self._engine.answer_due()
+            if self._excused_until <= now:
+                self.lose(IDLE)
+        return self._closed is not None
 
     # -- from the engine -----------------------------------------------------------------------------------
 

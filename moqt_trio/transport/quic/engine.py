@@ -118,12 +118,15 @@ class Engine(StreamBackend, abc.ABC):
 
     Attributes:
         connection_id: The id that this side chose first.
+        heard_at: When the last packet arrived that was authentic and not a repetition. No other datagram shows that the
+            peer is there: anyone may send one.
         termination: How the connection ended, or None while it lives. Set before the last packets are sent.
         undelivered: True when `deliver_events` has more to deliver; other tasks should have their turn first.
         unfinished: True when `datagrams_to_send` has more to return at once; what it returned should leave first.
     """
 
     connection_id: bytes
+    heard_at: float
     termination: Termination | None
     unfinished: bool
     undelivered: bool

@@ -19,9 +19,10 @@ from moqt_trio.limits import Limits
 from moqt_trio.transport.sockets import bind_udp
 from tests.faults.quic.test_network import first_flight
 from tests.faults.quic_hostile import Hostile
+from tests.faults.udp_proxy import udp_proxy
 from tests.transport.awaiting import accept_uni
 from tests.transport.quic_pair import ALPN, client_settings, connect_quic, serving
-from tests.transport.recorders import eventually
+from tests.transport.recorders import eventually, ping_pong, read_all
 
 SECOND = "127.0.0.2"
 
@@ -103,6 +104,39 @@ async def test_the_packet_that_closes_is_repeated_from_the_address_that_was_aske
             await trio.lowlevel.wait_readable(client.sock)
         assert client.sock.recv(65535)
         client.close_socket()
+
+
+async def test_old_packets_at_another_address_of_the_server():
+    """Packets of a client that an observer sends again, to another address of the server, do not have the server answer
+    from there: the client would get nothing more until it sends something itself."""
+    connections, recorded = [], []
+
+    async def handler(connection):
+        connections.append(connection)
+        await connection.wait_closed()
+
+    def record(data, from_client):
+        recorded.extend([data] if from_client else [])
+        return [(0.0, data)]
+
+    async with serving(handler, host="localhost") as listener, udp_proxy(listener.port) as proxy:
+        if len(listener.addresses) < 2:
+            pytest.skip("there is one loopback address")
+        proxy.forward = record
+        async with connect_quic("127.0.0.1", proxy.port, client_settings()) as client:
+            await eventually(lambda: connections)
+            (server,) = connections
+            await ping_pong(client, server, 3)
+            # The acknowledgements that are still due would show where the client is.
+            await trio.sleep(0.2)
+            before = server.statistics().bytes_received
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as observer:
+                for data in recorded:
+                    observer.sendto(data, ("::1", listener.port))
+            await eventually(lambda: server.statistics().bytes_received >= before + sum(map(len, recorded)))
+            (await server.open_uni()).write(b"x", True)
+            with trio.fail_after(3):
+                assert await read_all(await accept_uni(client)) == b"x"
 
 
 async def test_a_bound_socket_does_without():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from aioquic.quic import events
@@ -66,6 +67,7 @@ class AioquicEngine(Engine):
         # Whatever is written after a look fits in the rest.
         self._full_at = limits.send_buffer - min(limits.send_high, limits.send_buffer // 2)
         self.connection_id = quic.host_cid
+        self.heard_at = -math.inf
         self.termination = None
         self.unfinished = False
         self.undelivered = False
@@ -113,7 +115,14 @@ class AioquicEngine(Engine):
         if token and hmac.compare_digest(data[-TOKEN_BYTES:], token) and may_be_reset(data):
             quic.end_by_reset(now)
             return
+        sent = quic._ack_eliciting_sent_since_receipt
+        # aioquic clears it with each packet that is authentic and new, and with no other.
+        quic._ack_eliciting_sent_since_receipt = True
         quic.receive_datagram(data, address, now)
+        if quic._ack_eliciting_sent_since_receipt:
+            quic._ack_eliciting_sent_since_receipt = sent
+        else:
+            self.heard_at = now
         acknowledged = quic._spaces[Epoch.ONE_RTT].largest_acked_packet
         if acknowledged >= quic._packet_number and acknowledged > 0:
             # It would have this side send faster than the path takes (RFC 9000, section 13.1).
