@@ -170,12 +170,18 @@ def connect_udp(family: int, address: Address) -> UdpSocket:
     return UdpSocket(sock, peer=address)
 
 
-async def read_first(deadline: float) -> None:
+async def read_first(deadline: float, silent_from: float) -> None:
     """Let what waits in the sockets be read, if a timer comes so late that the loop has stood still.
 
-    Otherwise a peer that sent something meanwhile would count as silent.
+    Otherwise a peer that sent something meanwhile would count as silent. Where that is what the timer decides, a loop
+    that stood still until just after it is reason enough.
+
+    Args:
+        deadline: When the timer was to come.
+        silent_from: When the peer counts as silent.
     """
-    if trio.current_time() - deadline > _LATE:
+    now = trio.current_time()
+    if now - deadline > _LATE or now >= silent_from:
         for _ in range(_TURNS):
             await trio.lowlevel.checkpoint()
 

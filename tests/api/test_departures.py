@@ -278,3 +278,32 @@ async def test_a_server_that_leaves(scheme):
                     with pytest.raises(moqt.SessionClosed):
                         await read_frames(session, "room/ada", seen)
     assert len(seen) == CLIENTS
+
+
+@SCHEMES
+async def test_a_publisher_that_leaves_when_it_is_done(scheme):
+    """The end of a track that was finished just before its publisher left arrives before the end of the session."""
+    seen: list[bytes] = []
+    ended = 0
+
+    async def handler(request):
+        nonlocal ended
+        async with request.accept() as session:
+            await session.wait_announced("room/ada")
+            async with session.subscribe("room/ada", "t") as subscription:
+                async for group in subscription:
+                    seen.extend(await group.read_all())
+            ended += 1
+
+    with trio.fail_after(20):
+        async with listening(handler) as listener:
+            for _ in range(5 * CLIENTS):
+                url = f"{scheme}://localhost:{listener.port}/"
+                async with moqt.connect(url, fingerprint=CERTIFICATE.fingerprint) as session:
+                    track = (broadcast := moqt.Broadcast()).track("t")
+                    async with session.publish("room/ada", broadcast):
+                        await track.wait_subscribed()
+                        await track.write(b"x")
+                        track.finish()
+            await no_sessions(listener)
+    assert (len(seen), ended) == (5 * CLIENTS, 5 * CLIENTS)

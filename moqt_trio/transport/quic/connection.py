@@ -130,13 +130,10 @@ class QuicConnection(StreamHost, EngineHandler):
         self._socket = sock
         self._address = address
         self._unsent: list[tuple[bytes, Address]] = []
-        self._bytes_sent = 0
-        self._bytes_received = 0
-        self._local_code = 0
+        self._bytes_sent = self._bytes_received = 0
+        self._local_code = self._written = 0
         self._close_sent = trio.Event()
-        self._delayed = False
-        self._written = 0
-        self._room_wanted = False
+        self._delayed = self._room_wanted = False
         self._last_flush = -math.inf
         self._task: trio.lowlevel.Task | None = None
         self._timer = trio.CancelScope()
@@ -230,7 +227,7 @@ class QuicConnection(StreamHost, EngineHandler):
                                 self._task = trio.lowlevel.current_task()
                                 await trio.lowlevel.wait_task_rescheduled(self._abort)
                     if self._timer.cancelled_caught:
-                        await read_first(self._timer.deadline)
+                        await read_first(self._timer.deadline, self._engine.heard_at + self._silence)
                         self._on_timeout(trio.current_time())
                 except Exception:
                     self._fail()
@@ -285,8 +282,7 @@ class QuicConnection(StreamHost, EngineHandler):
             self._offer_room()
         self.flush_due = self._delayed = False
         self._written = 0
-        datagrams = engine.datagrams_to_send(now)
-        if datagrams:
+        if datagrams := engine.datagrams_to_send(now):
             self._transmit(datagrams)
             self._last_flush = now
             if self._socket.gone:
@@ -484,6 +480,11 @@ class QuicConnection(StreamHost, EngineHandler):
             self._end()
 
     async def aclose(self, code: int = 0, reason: str = "") -> None:
+        try:
+            if self._closed is None and self.ready:
+                self._flush()  # Nothing follows a CONNECTION_CLOSE: what was written just before has to precede it.
+        except Exception:
+            self._fail()
         self.close(code, reason)
         with trio.CancelScope(deadline=trio.current_time() + self.limits.close_timeout, shield=True):
             await self._close_sent.wait()

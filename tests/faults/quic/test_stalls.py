@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import trio
 
 import moqt_trio as moqt
+from moqt_trio.transport.quic.connection import QuicConnection
 from tests.transport.recorders import eventually
 
 SESSIONS = 20
@@ -17,16 +19,22 @@ STALL = 1.5
 
 
 class Stall(trio.abc.Instrument):
-    """Stops the loop once, just before it looks at the sockets."""
+    """Stops the loop once, just before it looks at the sockets.
 
-    def __init__(self, after: int) -> None:
+    Args:
+        after: At which of its turns.
+        seconds: Called then; returns for how long.
+    """
+
+    def __init__(self, after: int, seconds: Callable[[], float] = lambda: STALL) -> None:
         self._turns = after
+        self._seconds = seconds
         self.done = trio.Event()
 
     def before_io_wait(self, timeout: float) -> None:
         self._turns -= 1
         if self._turns == 0:
-            time.sleep(STALL)
+            time.sleep(self._seconds())
             self.done.set()
 
 
@@ -76,4 +84,45 @@ async def test_packets_that_arrived_during_a_stall(scheme):
         await trio.sleep(0.5)
         assert [str(session.closed) for session in (*clients, *served) if session.closed] == []
         assert received == [2] * SESSIONS
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_stall_that_ends_just_after_the_idle_timeout():
+    """A server that has sent nothing, and whose only timer is hardly late, reads what the client sent first, too."""
+    limits = moqt.Limits(idle_timeout=IDLE)
+    served: list[moqt.Session] = []
+    received: list[list[bytes]] = []
+
+    async def handler(request: moqt.SessionRequest) -> None:
+        async with request.accept() as session:
+            served.append(session)
+            await session.wait_announced("b")
+            async with session.subscribe("b", "t") as subscription:
+                async for group in subscription:
+                    received.append(await group.read_all())
+
+    def until_just_after() -> float:
+        connection = served[0]._context.connection
+        assert isinstance(connection, QuicConnection)
+        return connection._engine.heard_at + IDLE + 0.02 - trio.current_time()
+
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(partial(moqt.serve, handler, "127.0.0.1", 0, limits=limits))
+        track = (broadcast := moqt.Broadcast()).track("t")
+        url = f"moqt://127.0.0.1:{listener.port}/"
+        async with (
+            moqt.connect(url, fingerprint=listener.fingerprint, limits=limits) as session,
+            session.publish("b", broadcast),
+        ):
+            track.write_nowait(b"x")
+            await eventually(lambda: received == [[b"x"]])
+            # Until nothing is on its way, and before the client's next PING.
+            await trio.sleep(0.15)
+            stall = Stall(2, until_just_after)
+            trio.lowlevel.add_instrument(stall)
+            track.write_nowait(b"y")
+            await stall.done.wait()
+            trio.lowlevel.remove_instrument(stall)
+            await eventually(lambda: received == [[b"x"], [b"y"]] or served[0].closed)
+            assert (served[0].closed, session.closed) == (None, None)
         nursery.cancel_scope.cancel()
