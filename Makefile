@@ -83,7 +83,7 @@ bench: $(VENV)/.installed ## measure throughput, round trips, memory, and priori
 	$(RUN) -m bench
 
 .PHONY: soak
-soak: $(VENV)/.installed ## open 86,400 sessions, send a million groups, hold 1,000 sessions; half an hour
+soak: $(VENV)/.installed ## open 86,400 sessions, send a million groups, hold 1,000 sessions, repeat each flood; three quarters of an hour
 	$(RUN) -m bench.soak
 
 .PHONY: trace

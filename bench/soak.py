@@ -1,126 +1,39 @@
-"""Long runs, printed as a table: does a server give back what many sessions and groups took: `python -m bench.soak`.
+"""Long runs, printed as a table: does a server give back what sessions, groups and floods took: `python -m bench.soak`.
 
 The server is a process of its own, and the client is this one. The server's memory is read after a fifth of each run
 and at its end: what was made once is there by then, and what is kept of each session or group has grown by four fifths.
-At the end its tasks and its open files have to be as many as at the beginning. It imports public names only.
+At the end its tasks and its open files have to be as many as at the beginning. The floods are those of the tests: see
+`bench.floods`.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import os
 import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
-import moqt_trio as moqt
-
 from .children import Child, child
-from .library import PATH, connected, publish_single_frames, wait_announced
-from .workloads import SMALL_FRAME_BYTES, say
+from .floods import FLOODS, run_flood
+from .kept import EARLY, REST_SECONDS, Held, Line, growth
+from .library import PATH, connected, wait_announced
+from .soak_server import LIVE_INTERVAL
+
+if TYPE_CHECKING:
+    import moqt_trio as moqt
 
 SCHEMES = {"moqt": "raw QUIC", "https": "WebTransport"}
-EARLY = 0.2
-"""The share of a run after which what is made once was made."""
-MIB = 1024 * 1024
-MAX_GROWTH = 0.05
-MAX_GROWTH_BYTES = 8 * MIB
 MAX_IDLE_KIB = 250
 MAX_P99_SECONDS = 0.1
 CLIENTS = 8
-LIVE_INTERVAL = 0.2
 LIVE_SECONDS = 30
-REST_SECONDS = 60
-"""How long a server may take to end what its clients have left: more than QUIC's closing and draining periods."""
-
-
-# -- the server --------------------------------------------------------------------------------------------
-
-
-async def publish_live(track: moqt.Track) -> None:
-    """Write the time five times a second."""
-    while True:
-        await track.write(str(time.perf_counter_ns()).encode())
-        await trio.sleep(LIVE_INTERVAL)
-
-
-async def serve() -> None:
-    """Serve, and report what is held for each line of standard input, until that ends."""
-    live = moqt.Broadcast()
-    clock = live.track("data")
-
-    async def idle(request: moqt.SessionRequest) -> None:
-        async with request.accept() as session:
-            await session.wait_closed()
-
-    async def groups(request: moqt.SessionRequest) -> None:
-        broadcast = moqt.Broadcast()
-        track = broadcast.track("data", delivery="reliable")
-        async with request.accept() as session, session.publish(PATH, broadcast):
-            await track.wait_subscribed()
-            await publish_single_frames(track, os.urandom(SMALL_FRAME_BYTES))
-            await session.wait_closed()
-
-    async def active(request: moqt.SessionRequest) -> None:
-        async with request.accept() as session, session.publish(PATH, live):
-            await session.wait_closed()
-
-    async with trio.open_nursery() as nursery:
-        router = moqt.Router({"/idle": idle, "/groups": groups, "/active": active})
-        listener = await nursery.start(moqt.serve, router, "127.0.0.1", 0)
-        nursery.start_soon(publish_live, clock)
-        say(port=listener.port, fingerprint=listener.fingerprint)
-        while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-            if line == "freeze\n":
-                gc.collect()
-                gc.freeze()
-            gc.collect()
-            tasks = trio.lowlevel.current_statistics().tasks_living
-            say(sessions=len(listener.sessions), tasks=tasks, files=len(os.listdir("/proc/self/fd")))
-        nursery.cancel_scope.cancel()
-
-
-# -- the client --------------------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class Held:
-    """What a server holds.
-
-    Attributes:
-        memory: Bytes that are resident.
-        sessions: Sessions that are open.
-        tasks: Tasks that are alive.
-        files: Files and sockets that are open.
-    """
-
-    memory: int
-    sessions: int
-    tasks: int
-    files: int
-
-
-@attrs.frozen
-class Line:
-    """One line of the table.
-
-    Attributes:
-        name: What was run.
-        figure: What was measured.
-        bound: What it should be.
-        held: True when it was.
-    """
-
-    name: str
-    figure: str
-    bound: str
-    held: bool
+FLOOD_SECONDS = 30
 
 
 class Server:
@@ -147,20 +60,6 @@ class Server:
     def connect(self, scheme: str, path: str) -> AbstractAsyncContextManager[moqt.Session]:
         """Open a session on a path."""
         return connected(scheme, *self._address, path)
-
-
-def growth(name: str, early: Held, late: Held, first: Held, last: Held, seconds: float, count: int) -> Line:
-    """Return the line of a run that should leave nothing."""
-    grown = late.memory - early.memory
-    bound = min(MAX_GROWTH * early.memory, MAX_GROWTH_BYTES)
-    left = f"{last.tasks - first.tasks} tasks and {last.files - first.files} files left"
-    return Line(
-        f"{count:,} {name}",
-        f"{early.memory / MIB:.1f} MiB at {EARLY:.0%}, {grown / MIB:+.2f} at the end; {left}; {count / seconds:,.0f} a "
-        "second",
-        f"{bound / MIB:+.2f} MiB, 0 left",
-        grown <= bound and last.tasks <= first.tasks and last.files <= first.files,
-    )
 
 
 async def run_connects(server: Server, scheme: str, count: int) -> Line:
@@ -272,23 +171,28 @@ RUNS: dict[str, tuple[Callable[[Server, str, int], Awaitable[Line]], int]] = {
 def main() -> int:
     """Run what is named, each with a server of its own, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
-    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"what to run: {', '.join(RUNS)} (default: all)")
+    known = [*RUNS, *FLOODS]
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"what to run: {', '.join(known)} (default: all)")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every count (default: 1)")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--seconds", type=float, default=FLOOD_SECONDS, help=f"how long each flood lasts (default: {FLOOD_SECONDS})"
+    )
     arguments = parser.parse_args()
-    if arguments.serve:
-        trio.run(serve)
-        return 0
-    if unknown := [name for name in arguments.runs if name not in RUNS]:
-        parser.error(f"no run {unknown[0]!r}; there are {', '.join(RUNS)}")
+    if unknown := [name for name in arguments.runs if name not in known]:
+        parser.error(f"no run {unknown[0]!r}; there are {', '.join(known)}")
     failed = False
-    for name in arguments.runs or RUNS:
-        function, count = RUNS[name]
-        for scheme in SCHEMES:
-            with child("bench.soak", "--serve") as process:
-                line = trio.run(function, Server(process), scheme, max(10, int(count * arguments.scale)))
+    for name in arguments.runs or known:
+        for scheme, transport in SCHEMES.items():
+            if name in FLOODS:
+                if scheme not in FLOODS[name].schemes:
+                    continue
+                line = trio.run(run_flood, name, scheme, transport, arguments.seconds)
+            else:
+                function, count = RUNS[name]
+                with child("bench.soak_server") as process:
+                    line = trio.run(function, Server(process), scheme, max(10, int(count * arguments.scale)))
             failed |= not line.held
-            print(f"{'ok  ' if line.held else 'FAIL'} {line.name}: {line.figure} (bound: {line.bound})", flush=True)
+            print(line, flush=True)
     return int(failed)
 
 

@@ -43,9 +43,9 @@ async def send_gaps(hostile: Hostile, streams: int, gaps: int) -> int:
     return sent
 
 
-async def closed_by_gaps(streams: int, gaps: int) -> tuple[int, float, int]:
+async def closed_by_gaps(server: ServedProcess, streams: int, gaps: int) -> tuple[int, float, int]:
     """Send gaps until the server has closed; return the frames that left, and the server's CPU and memory for them."""
-    async with served() as server, hostile_client(server.port) as hostile:
+    async with hostile_client(server.port) as hostile:
         hostile.quic.send_stream_data(2, bytes.fromhex("010100"), True)
         hostile.flush()
         with trio.fail_after(5):
@@ -65,7 +65,8 @@ async def closed_by_gaps(streams: int, gaps: int) -> tuple[int, float, int]:
 async def test_gaps_in_one_stream():
     """Of 20,000 frames those after `max_gaps` close the connection, for at most 0.1 s of CPU."""
     assert LIMITS.max_gaps == 256
-    sent, cpu, grown = await closed_by_gaps(1, 20_000)
+    async with served() as server:
+        sent, cpu, grown = await closed_by_gaps(server, 1, 20_000)
     print(f"\n{sent} frames sent, {cpu:.3f} s of CPU, the server grew by {grown / MIB:.2f} MiB")
     assert sent > LIMITS.max_gaps
     assert cpu <= CPU
@@ -74,7 +75,8 @@ async def test_gaps_in_one_stream():
 
 async def test_gaps_in_a_thousand_streams():
     """The gaps of all streams are bounded together: a peer that keeps each stream below its bound is closed, too."""
-    sent, cpu, grown = await closed_by_gaps(1000, LIMITS.max_gaps - 6)
+    async with served() as server:
+        sent, cpu, grown = await closed_by_gaps(server, 1000, LIMITS.max_gaps - 6)
     print(f"\n{sent} frames sent, {cpu:.3f} s of CPU, the server grew by {grown / MIB:.2f} MiB")
     assert LIMITS.max_connection_gaps <= sent
     assert grown <= 2 * MIB

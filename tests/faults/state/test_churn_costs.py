@@ -15,7 +15,7 @@ from moqt_trio.testing import session_pair
 from tests.api.instructions import instructions
 from tests.faults.churning import KINDS, AnnounceAndUnannounce, Update, churn, first_group
 from tests.faults.raw_peer import settled
-from tests.faults.served import fetch_kept, round_trips, served
+from tests.faults.served import ServedProcess, fetch_kept, round_trips, served
 from tests.faults.state_peer import hostile, still_serves
 from tests.faults.state_wire import ALL, DEVELOP, LITE_01, LITE_02, LITE_03, LITE_06, TRANSFORK
 from tests.interop.processes import Child
@@ -167,7 +167,9 @@ class Noticed:
         )
 
 
-async def neighbour_of_churn(kind: str, transport: str, version: str, *, windows: int, seconds: float) -> Noticed:
+async def neighbour_of_churn(
+    server: ServedProcess, kind: str, transport: str, version: str, *, windows: int, seconds: float
+) -> Noticed:
     """Have one peer churn for some windows of time, with rests between them, and a neighbour fetch all the time.
 
     The server and the peer have a process each: the neighbour's is this one.
@@ -183,21 +185,23 @@ async def neighbour_of_churn(kind: str, transport: str, version: str, *, windows
         assert event["closed"] is None
         rounds = event["rounds"]
 
-    async with served() as server:
-        arguments = ("-m", "tests.faults.churning", kind, transport, version, str(server.port))
-        with Child(*arguments) as peer:
-            await trio.to_thread.run_sync(peer.wait_event, "ready")
-            async with server.neighbour(version if version in (LITE_03, LITE_06) else LITE_06) as session:
-                await fetch_kept(session)
-                for _ in range(windows):
-                    before, start = await server.figures(), trio.current_time()
-                    await say("go")
-                    beside += await round_trips(session, seconds)
-                    await say("rest")
-                    after, end = await server.figures(), trio.current_time()
-                    cpu += (after.cpu - before.cpu) / (end - start) / windows
-                    await server.at_rest()
-                    alone += await round_trips(session, seconds)
+    arguments = ("-m", "tests.faults.churning", kind, transport, version, str(server.port))
+    with Child(*arguments) as peer:
+        await trio.to_thread.run_sync(peer.wait_event, "ready")
+        async with server.neighbour(version if version in (LITE_03, LITE_06) else LITE_06) as session:
+            await fetch_kept(session)
+            for _ in range(windows):
+                before, start = await server.figures(), trio.current_time()
+                await say("go")
+                beside += await round_trips(session, seconds)
+                await say("rest")
+                after, end = await server.figures(), trio.current_time()
+                cpu += (after.cpu - before.cpu) / (end - start) / windows
+                await server.at_rest()
+                alone += await round_trips(session, seconds)
+        # It closes its session, which a process that is killed does not.
+        peer.end_input()
+        await trio.to_thread.run_sync(peer.wait_ended)
     return Noticed(rounds, sorted(alone), sorted(beside), cpu)
 
 
@@ -205,7 +209,8 @@ async def neighbour_of_churn(kind: str, transport: str, version: str, *, windows
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_neighbour_of_churn(kind, transport):
     """It is answered all the time, and the peer goes on: neither ends the other's session."""
-    noticed = await neighbour_of_churn(kind, transport, LITE_06, windows=2, seconds=0.5)
+    async with served() as server:
+        noticed = await neighbour_of_churn(server, kind, transport, LITE_06, windows=2, seconds=0.5)
     print(f"\n{kind} over {transport}: {noticed}")
     # How often is the machine's business: three processes may share one core.
     assert noticed.rounds > 10
