@@ -77,6 +77,19 @@ async def test_renewal(wall_clock, autojump_clock):
 
 
 @pytest.mark.usefixtures("own_store")
+@pytest.mark.parametrize("days", [20, -20])
+async def test_a_wall_clock_that_is_set(wall_clock, autojump_clock, days):
+    """A minute after the clock was set, a certificate is shown that is valid then; and again when it is set back."""
+    identity = Identity(None)
+    for step in (days, -days):
+        wall_clock(days=step)
+        await trio.sleep(61)
+        shown = identity.current()
+        assert shown.certificate.not_valid_before_utc <= clock.utc_now() <= shown.not_after
+        assert shown.days_left() >= 2
+
+
+@pytest.mark.usefixtures("own_store")
 async def test_renewal_while_serving(wall_clock, monkeypatch):
     """A server that runs for weeks shows the new certificate over QUIC and TCP; the session from before goes on."""
     monkeypatch.setattr("moqt_trio.server.identity._CHECK_S", 0.0)
