@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 BASE = {"arguments", "block", "errors", "codes", "limits", "loggers", "path", "frame", "url", "varint", "tasks"}
+BASE |= {"timeouts"}
 """The modules of layer 0. They may import each other, one way."""
 
 CLIENT = {"base", "certificates", "wire", "protocol", "session"} | {
@@ -85,8 +86,8 @@ THIRD_PARTIES = {
 }
 """What each package may import from other projects: `wire` and `protocol` know no event loop."""
 
-TRIO_IN_BASE = {"moqt_trio.block", "moqt_trio.errors", "moqt_trio.tasks"}
-"""The modules of layer 0 that import trio: one for a base class of an exception, two for nurseries and blocks."""
+TRIO_IN_BASE = {"moqt_trio.block", "moqt_trio.errors", "moqt_trio.tasks", "moqt_trio.timeouts"}
+"""The modules of layer 0 that import trio: for a base class of an exception, nurseries, blocks and timeouts."""
 
 FILES_OF = {
     "aioquic": {

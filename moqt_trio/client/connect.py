@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from ..limits import Limits
 from ..loggers import Logger
 from ..protocol.handshake import protocols
 from ..session.run import carries_path, run_session, wait_peer_setup
+from ..timeouts import Timeout
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.client import connect_quic
 from ..transport.quic.settings import ClientSettings
@@ -165,7 +166,8 @@ async def connect(
     Raises:
         ValueError: An invalid URL, origin or fingerprint, or an unknown version.
         TypeError: An argument is of a wrong type.
-        ConnectTimeout: No session was opened within `Limits.connect_timeout`.
+        ConnectTimeout: No session was opened within `Limits.connect_timeout`; if the loop stood still until after that,
+            not in a second attempt either.
         HandshakeFailed: There is no server, or it refused the handshake.
         CertificateInvalid: The server's certificate is not trusted.
         CertificateUnusable: There is no certificate in `cafile` or in SSL_CERT_FILE.
@@ -213,30 +215,28 @@ async def open_session(
         offered=options.names,
         web=web,
     )
-    with _connecting(where, limits) as scope:
-        dialled: AbstractAsyncContextManager[Connection] = (
-            connect_quic(where.host, where.port, settings, AioquicFactory(), choose=choose)
-            if dial is None
-            else dial(settings)
-        )
-        async with dialled as quic:
-            opening = _open_webtransport(quic, where, options) if web else nullcontext(quic)
-            async with opening as connection, _negotiated(connection, where, options) as session:
-                if not web:
-                    await _wait_admitted(session)
-                scope.deadline = math.inf
-                yield session
-
-
-@contextmanager
-def _connecting(where: SessionUrl, limits: Limits) -> Iterator[trio.CancelScope]:
-    """Raise `ConnectTimeout` unless the scope's deadline is lifted in time."""
-    with trio.move_on_after(limits.connect_timeout) as scope:
-        yield scope
-    if scope.cancelled_caught:
-        raise ConnectTimeout(
-            f"{where.authority} opened no session within {limits.connect_timeout:g} s (Limits.connect_timeout)"
-        )
+    timeout = Timeout(limits.connect_timeout)
+    while True:
+        with trio.CancelScope(deadline=timeout.deadline) as scope:
+            dialled: AbstractAsyncContextManager[Connection] = (
+                connect_quic(where.host, where.port, settings, AioquicFactory(), choose=choose)
+                if dial is None
+                else dial(settings)
+            )
+            async with dialled as quic:
+                opening = _open_webtransport(quic, where, options) if web else nullcontext(quic)
+                async with opening as connection, _negotiated(connection, where, options) as session:
+                    if not web:
+                        await _wait_admitted(session)
+                    scope.deadline = math.inf
+                    yield session
+        if not scope.cancelled_caught:
+            return
+        # An attempt cannot go on once it was cancelled. When the loop has stood still, another one is made.
+        if not timeout.renew():
+            raise ConnectTimeout(
+                f"{where.authority} opened no session within {limits.connect_timeout:g} s (Limits.connect_timeout)"
+            )
 
 
 @asynccontextmanager

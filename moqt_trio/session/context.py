@@ -12,6 +12,7 @@ from ..codes import CodeSpace, StreamCode
 from ..errors import GoingAway, RemoteProtocolError, fresh
 from ..loggers import Logger
 from ..tasks import defer_interrupts
+from ..timeouts import sleep_then_read
 from ..transport.code_mapping import CodeMapping
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class PendingStreams(set[Refusable]):
         """Refuse streams that have waited too long, until there are none."""
         seen: set[Refusable] = set()
         while True:
-            await trio.sleep(self._timeout)
+            await sleep_then_read(self._timeout)
             for stream in seen & self:
                 self.discard(stream)
                 stream.refuse(StreamCode.CONTROL_TIMEOUT)

@@ -12,6 +12,7 @@ from ..codes import SessionCode
 from ..errors import ConnectTimeout, RemoteProtocolError, SessionClosed, StreamReset, VersionUnsupported
 from ..protocol.events import Event, SessionNegotiated, SessionStreamEnded
 from ..protocol.handshake import ClientHandshake, Negotiation, ServerHandshake
+from ..timeouts import Timeout
 from .context import REPORT_CHANGE, REPORT_INTERVAL, SessionContext
 from .stream import ControlStream
 
@@ -115,8 +116,10 @@ async def negotiate(
     assert negotiation.handshake is not None
     names = tuple(dialect.name for dialect in offered)
     try:
-        with trio.move_on_after(limits.setup_timeout):
-            return await _run_handshake(connection, negotiation.handshake)
+        handshake = _Handshake(connection, negotiation.handshake)
+        if await Timeout(limits.setup_timeout).wait(handshake.run):
+            assert handshake.negotiated is not None
+            return handshake.negotiated
     except RemoteProtocolError as error:
         connection.close(error.code, str(error))
         if error.code == SessionCode.VERSION_NEGOTIATION_FAILED:
@@ -131,16 +134,34 @@ async def negotiate(
     raise ConnectTimeout(f"the peer sent no handshake within {limits.setup_timeout:g} s (Limits.setup_timeout)")
 
 
-async def _run_handshake(connection: Connection, machine: ClientHandshake | ServerHandshake) -> Negotiated:
-    if isinstance(machine, ClientHandshake):
-        stream = await connection.open_bidi()
-        stream.write(machine.opening)
-    else:
-        stream = await connection.accept_bidi()
-    while True:
-        data = await stream.receive_some()
-        for event in machine.receive_data(data, not data):
-            if isinstance(event, SessionNegotiated):
-                return Negotiated(event.dialect, event.path, HandshakeStream(stream, machine))
-        if not data:
-            raise RemoteProtocolError("the peer ended the handshake", code=SessionCode.PROTOCOL_VIOLATION)
+class _Handshake:
+    """A handshake that runs.
+
+    Attributes:
+        negotiated: The result, once it has run.
+    """
+
+    def __init__(self, connection: Connection, machine: ClientHandshake | ServerHandshake) -> None:
+        self.negotiated: Negotiated | None = None
+        self._connection = connection
+        self._machine = machine
+        self._stream: BidiStream | None = None
+
+    async def run(self) -> None:
+        """Run it to its end. It may be cancelled and called again."""
+        connection, machine = self._connection, self._machine
+        if self._stream is not None:
+            pass
+        elif isinstance(machine, ClientHandshake):
+            self._stream = await connection.open_bidi()
+            self._stream.write(machine.opening)
+        else:
+            self._stream = await connection.accept_bidi()
+        while True:
+            data = await self._stream.receive_some()
+            for event in machine.receive_data(data, not data):
+                if isinstance(event, SessionNegotiated):
+                    self.negotiated = Negotiated(event.dialect, event.path, HandshakeStream(self._stream, machine))
+                    return
+            if not data:
+                raise RemoteProtocolError("the peer ended the handshake", code=SessionCode.PROTOCOL_VIOLATION)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -22,6 +23,7 @@ from ..codes import SessionCode
 from ..errors import GoingAway, LocalProtocolError, NotFound, SessionClosed, StreamReset, Unauthorized
 from ..protocol.core import SessionCore
 from ..tasks import consists_of, open_unwrapping_nursery
+from ..timeouts import Timeout
 from ..transport.code_mapping import HTTP3_CODES, PLAIN_CODES
 from ..transport.connection import Connection, ConnectionHandler
 from ..wire.messages import ProbeLevel, Setup
@@ -115,8 +117,7 @@ async def waiting_for_departure(session: Session) -> AsyncIterator[None]:
         yield
     except Exception as error:
         if consists_of(error, DEPARTURES):
-            with trio.move_on_after(_DEPARTURE_TIMEOUT):
-                await session.wait_closed()
+            await Timeout(_DEPARTURE_TIMEOUT).wait(session.wait_closed)
         raise
 
 
@@ -269,14 +270,17 @@ async def wait_peer_setup(session: Session) -> None:
     context = session._context
     if context.dialect.features.setup != "uni":
         return
-    with trio.move_on_after(context.limits.setup_timeout) as scope:
-        async with trio.open_nursery() as nursery:
-            # Neither raises: what the failure of a task brings along would hold the failure.
-            nursery.start_soon(_cancel_after, context.setup_received.wait, nursery.cancel_scope)
-            nursery.start_soon(_cancel_after, context.connection.wait_closed, nursery.cancel_scope)
+    in_time = await Timeout(context.limits.setup_timeout).wait(partial(_wait_setup_or_end, context))
     context.check_open()
-    if scope.cancelled_caught:
+    if not in_time:
         raise LocalProtocolError("the peer sent no SETUP in time")
+
+
+async def _wait_setup_or_end(context: SessionContext) -> None:
+    async with trio.open_nursery() as nursery:
+        # Neither raises: what the failure of a task brings along would hold the failure.
+        nursery.start_soon(_cancel_after, context.setup_received.wait, nursery.cancel_scope)
+        nursery.start_soon(_cancel_after, context.connection.wait_closed, nursery.cancel_scope)
 
 
 async def _cancel_after(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:

@@ -30,11 +30,6 @@ RECEIVE_BATCH = 64
 """Datagrams that are read from one socket before another task runs: two or three milliseconds' work, so that handlers
 and other connections are not kept waiting, and enough that a fast link is not read one datagram at a time."""
 
-_LATE = 0.1
-"""Seconds by which a timer is late when the loop has stood still: a blocking call, a suspended process."""
-_TURNS = 8
-"""Turns that the tasks which read sockets have then, each of `RECEIVE_BATCH` datagrams."""
-
 _BUFFER_BYTES = 4 * 1024 * 1024
 """Bytes of the kernel's buffers for a UDP socket. The process may be busy elsewhere for some 30 ms, in which a link of
 1 Gbit/s brings 4 MiB; what does not fit is lost and is sent again. The kernel may grant less."""
@@ -168,22 +163,6 @@ def connect_udp(family: int, address: Address) -> UdpSocket:
         sock.close()
         raise
     return UdpSocket(sock, peer=address)
-
-
-async def read_first(deadline: float, silent_from: float) -> None:
-    """Let what waits in the sockets be read, if a timer comes so late that the loop has stood still.
-
-    Otherwise a peer that sent something meanwhile would count as silent. Where that is what the timer decides, a loop
-    that stood still until just after it is reason enough.
-
-    Args:
-        deadline: When the timer was to come.
-        silent_from: When the peer counts as silent.
-    """
-    now = trio.current_time()
-    if now - deadline > _LATE or now >= silent_from:
-        for _ in range(_TURNS):
-            await trio.lowlevel.checkpoint()
 
 
 async def bind_udp(host: str | None, port: int) -> list[UdpSocket]:

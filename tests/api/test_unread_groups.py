@@ -201,6 +201,23 @@ async def test_a_subscription_that_pauses_holds_up_no_other(version: str, delive
 
 
 @EACH_VERSION
+@EACH_DELIVERY
+async def test_a_loop_that_stands_still(version: str, delivery: str, autojump_clock):
+    """That counts for no pause of a reader: a subscription that is read soon before and after loses nothing."""
+    async with (
+        publishing(version, delivery) as session,
+        session.subscribe("cam", "video", max_age=600) as video,
+        session.subscribe("cam", "audio", max_age=600),
+    ):
+        await trio.sleep(0.5)
+        autojump_clock.jump(10)
+        await trio.sleep(0.1)
+        received = [len(await group.read_all()) async for group in video]
+        assert video.dropped == ()
+        assert received == [FRAMES] * GROUPS
+
+
+@EACH_VERSION
 async def test_a_subscription_in_order_that_pauses_is_dropped_beyond_max_age(version: str, autojump_clock):
     """Beside others it holds the session for `max_age` and no longer."""
     async with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,6 +13,7 @@ from ...block import Block
 from ...errors import printable
 from ...loggers import Logger
 from ...tasks import defer_interrupts
+from ...timeouts import Timeout
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -41,9 +43,7 @@ async def finish_all(subscriptions: Iterable[ServedSubscription], timeout: float
     left = {subscription: subscription.undelivered for subscription in finishing}
     try:
         while left:
-            with trio.move_on_after(timeout):
-                for subscription in left:
-                    await subscription.ended.wait()
+            if await Timeout(timeout).wait(partial(_wait_ended, left)):
                 return
             for subscription, before in list(left.items()):
                 now = subscription.undelivered
@@ -57,6 +57,11 @@ async def finish_all(subscriptions: Iterable[ServedSubscription], timeout: float
     finally:
         for subscription in finishing:
             subscription.scope.cancel()
+
+
+async def _wait_ended(subscriptions: Iterable[ServedSubscription]) -> None:
+    for subscription in subscriptions:
+        await subscription.ended.wait()
 
 
 def _cancel_unfinished(subscription: ServedSubscription, lost: int, timeout: float) -> None:

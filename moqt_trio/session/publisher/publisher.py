@@ -13,6 +13,7 @@ from ...protocol.fetch import FetchResponder
 from ...protocol.probe import ProbeResponder
 from ...protocol.subscribe import SubscribeResponder
 from ...protocol.track import TrackInfoResponder
+from ...timeouts import Timeout
 from ...wire.messages import Goaway
 from ..stream import ControlStream
 from .ageing import Ageing
@@ -90,9 +91,15 @@ class Publisher:
     def admit(self) -> None:
         """Start serving requests, first those that arrived before."""
         waiting, self._not_admitted = self._not_admitted, None
-        self._serving.early_until = trio.current_time() + self._serving.context.limits.track_wait_timeout
+        self._serving.early = True
+        self._serving.context.start(self._end_early)
         for stream in waiting or ():
             self.stream_opened(stream)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _end_early(self) -> None:
+        await Timeout(self._serving.context.limits.track_wait_timeout).wait(trio.sleep_forever)
+        self._serving.early = False
 
     def _begin(self, stream: BidiStream) -> None:
         stream.handler = RequestStream(self._serving.context, stream, self._serve)

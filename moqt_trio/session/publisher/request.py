@@ -10,7 +10,6 @@ a session's first seconds a request for a broadcast that is not published waits 
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
@@ -23,6 +22,7 @@ from ...errors import RemoteProtocolError
 from ...loggers import Logger
 from ...protocol.events import Event, RequestCancelled
 from ...tasks import Wakeup
+from ...timeouts import Timeout
 from ...transport.interface import StreamHandler
 from ..stream import ControlStream, reset_and_stop
 
@@ -88,7 +88,7 @@ class Serving:
         lists: Announce streams of the peer that are served now.
         listed: Announcements that these have together.
         short_of_streams: Those of them that wait for the peer to allow another stream, in the order of service.
-        early_until: Until this time, by Trio's clock, requests wait for broadcasts that are not published yet.
+        early: True while requests wait for broadcasts that are not published yet.
     """
 
     context: SessionContext
@@ -100,7 +100,7 @@ class Serving:
     lists: int = 0
     listed: int = 0
     short_of_streams: OrderedDict[ServedSubscription, None] = attrs.Factory(OrderedDict)
-    early_until: float = -math.inf
+    early: bool = False
 
 
 class RequestServer(ControlStream):
@@ -139,7 +139,7 @@ class RequestServer(ControlStream):
         Limits: track_wait_timeout.
         """
         found = self.serving.origin.find(path, track)
-        waits = self.context.dialect.quirks.subscribes_early or trio.current_time() < self.serving.early_until
+        waits = self.context.dialect.quirks.subscribes_early or self.serving.early
         if found is None and waits and self._may_come(path):
             self.context.start(self._wait_published, path, track, answer)
         else:
@@ -158,11 +158,15 @@ class RequestServer(ControlStream):
         def note(*_change: object) -> None:
             changed.set()
 
+        async def published() -> None:
+            while origin.find(path, track) is None and self._may_come(path):
+                await changed.wait()
+
         origin.watch(path, note)
         try:
-            with self.scope, trio.move_on_after(self.context.limits.track_wait_timeout):
-                while origin.find(path, track) is None and self._may_come(path):
-                    await changed.wait()
+            with self.scope:
+                # The application, too, may have had no turn in which to publish it.
+                await Timeout(self.context.limits.track_wait_timeout).wait(published)
         finally:
             origin.unwatch(path, note)
         if not self.scope.cancel_called:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-import trio
-
 from ...codes import StreamCode
 from ...errors import MoqtError, NotFound, RemoteProtocolError, StreamReset
 from ...frame import Frame
 from ...protocol.events import Event, RequestFinished, RequestRefused
 from ...tasks import defer_interrupts
+from ...timeouts import Timeout
 from ..stream import receive_events
 from .group import FrameSource, GroupBuffer, GroupReader
 from .request import Request, RequestControl, open_control
@@ -61,7 +60,7 @@ class FetchReader(GroupReader, Request[Frame]):
 
     def _attach(self, stream: BidiStream) -> _FetchControl:
         self._frames.stream = stream
-        self._frames.expect_by(trio.current_time() + self._context.limits.reply_timeout, self._on_timeout)
+        self._frames.expect_within(Timeout(self._context.limits.reply_timeout), self._on_timeout)
         control = _FetchControl(self._context, stream, self._machine, self._frames, self._on_event, self._on_failure)
         self._frames.read_from(control, self._machine.frames, self._context.unread_frames)
         return control

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
 import attrs
-import trio
 
 from ...codes import StreamCode
 from ...model.sequences import SequenceSet
+from ...timeouts import Timeout
 from .group import FrameCounts, GroupBuffer, GroupReader
 from .receive_queue import QueueState, ReceiveQueue
 
@@ -242,7 +242,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         if self._all_arrived():
             self.finish()
         else:
-            self.expect_by(trio.current_time() + self._limits.late_group_timeout, self.finish)
+            self.expect_within(Timeout(self._limits.late_group_timeout), self.finish)
 
     def fail(self, error: Exception) -> None:
         if not self.finishing:

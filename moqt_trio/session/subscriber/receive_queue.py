@@ -15,7 +15,6 @@ seconds after the reset, before it gets the reset.
 from __future__ import annotations
 
 import enum
-import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -24,9 +23,11 @@ import trio
 
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, fresh
+from ...timeouts import read_first
 
 if TYPE_CHECKING:
     from ...errors import StreamReset
+    from ...timeouts import Timeout
     from ...transport.connection import Connection
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class ReceiveQueue(Generic[T]):
         error: The exception that a reader gets once the items are read, in the states FAILED and CLOSED.
     """
 
-    __slots__ = ("_block", "_busy", "_deadline", "_departing", "_on_deadline", "_waiter", "error", "items", "state")
+    __slots__ = ("_block", "_busy", "_departing", "_on_timeout", "_timeout", "_waiter", "error", "items", "state")
 
     def __init__(self, block: str | None = None) -> None:
         self.items: deque[T] = deque()
@@ -70,8 +71,8 @@ class ReceiveQueue(Generic[T]):
         self._block = block
         self._busy = False
         self._waiter: trio.Event | None = None
-        self._deadline = math.inf
-        self._on_deadline: Callable[[], None] | None = None
+        self._timeout: Timeout | None = None
+        self._on_timeout: Callable[[], None] | None = None
         # After a reset: the connection that may end, too, and until when it counts as the same event.
         self._departing: tuple[Connection, float] | None = None
 
@@ -117,21 +118,21 @@ class ReceiveQueue(Generic[T]):
         self.state = QueueState.CLOSED
         self._wake()
 
-    def expect_by(self, deadline: float, on_deadline: Callable[[], None]) -> None:
+    def expect_within(self, timeout: Timeout, on_timeout: Callable[[], None]) -> None:
         """Bound how long a reader waits.
 
         Args:
-            deadline: On trio's clock.
-            on_deadline: Called for a reader that has waited until then; it has to end the queue.
+            timeout: The bound.
+            on_timeout: Called for a reader that has waited for so long; it has to end the queue.
         """
-        self._deadline = deadline
-        self._on_deadline = on_deadline
+        self._timeout = timeout
+        self._on_timeout = on_timeout
         # A reader that is waiting now has to start again with the bound.
         self._wake()
 
     def wait_on(self) -> None:
-        """Remove the bound of `expect_by`."""
-        self._deadline = math.inf
+        """Remove the bound of `expect_within`."""
+        self._timeout = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -183,8 +184,8 @@ class ReceiveQueue(Generic[T]):
                 if self.state is not QueueState.OPEN or self.complete:
                     await self.wait_departure()
                     self.check_end()
-                if self._deadline != math.inf:
-                    await self._wait_until_deadline()
+                if self._timeout is not None:
+                    await self._wait_within(self._timeout)
                     continue
                 self._waiter = waiter = trio.Event()
                 try:
@@ -215,6 +216,7 @@ class ReceiveQueue(Generic[T]):
         connection, deadline = self._departing
         with trio.CancelScope(deadline=deadline):
             await connection.wait_closed()
+        await read_first(deadline)
         self.error = connection.closed or self.error
         self._departing = None
 
@@ -223,13 +225,14 @@ class ReceiveQueue(Generic[T]):
         if self.state is QueueState.UNOPENED:
             raise LocalProtocolError(f"enter the {self._block} with 'async with' first")
 
-    async def _wait_until_deadline(self) -> None:
+    async def _wait_within(self, timeout: Timeout) -> None:
         self._waiter = waiter = trio.Event()
         try:
-            with trio.CancelScope(deadline=self._deadline) as scope:
+            with trio.CancelScope(deadline=timeout.deadline) as scope:
                 await waiter.wait()
         finally:
             self._waiter = None
-        # The bound may have been moved or removed meanwhile.
-        if scope.cancelled_caught and trio.current_time() >= self._deadline and self._on_deadline is not None:
-            self._on_deadline()
+        # The bound may have been replaced or removed meanwhile.
+        up = scope.cancelled_caught and self._timeout is timeout and not timeout.renew()
+        if up and self._on_timeout is not None:
+            self._on_timeout()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -13,6 +12,7 @@ from ...errors import LocalProtocolError, NotFound, StreamReset
 from ...model.track_state import AGE_BOUND
 from ...protocol.events import Event, RequestFinished, RequestRefused
 from ...tasks import defer_interrupts
+from ...timeouts import Timeout
 from ...wire.messages import SubscribeDrop, SubscribeEnd, SubscribeOk
 from .group import GroupReader
 from .group_queue import DroppedGroups, GroupQueue, SubscriptionStatistics
@@ -78,7 +78,7 @@ class Subscription(Request[GroupReader]):
         self._machine: SubscribeRequester | None = None
         self._info: TrackInfoRequest | None = None
         self._accepted = trio.Event()
-        self._answer_by = math.inf
+        self._timeout: Timeout | None = None
 
     # -- from the stream -----------------------------------------------------------------------------------
 
@@ -104,8 +104,8 @@ class Subscription(Request[GroupReader]):
             self._queues[machine.subscribe_id] = self._queue
             if not context.dialect.features.subscribe_ok_needs_group:
                 # In the other versions the reply comes with the first group, which may take long.
-                self._answer_by = trio.current_time() + context.limits.reply_timeout
-                self._queue.expect_by(self._answer_by, self._on_timeout)
+                self._timeout = Timeout(context.limits.reply_timeout)
+                self._queue.expect_within(self._timeout, self._on_timeout)
             return RequestControl(context, stream, machine, self._on_event, self._on_failure)
 
         self._control = await open_control(context, self._codes, attach)
@@ -180,9 +180,9 @@ class Subscription(Request[GroupReader]):
         Raises: as `receive`.
         """
         self._queue.check_open()
-        with trio.CancelScope(deadline=self._answer_by) as scope:
+        if self._timeout is None:
             await self._accepted.wait()
-        if scope.cancelled_caught:
+        elif not await self._timeout.wait(self._accepted.wait):
             self._on_timeout()
         await self._check_running()
 

@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from ...codes import StreamCode
+from ...timeouts import Timeout
 from ...wire.messages import TrackInfo
 from .request import RequestControl, open_control
 
@@ -38,7 +39,7 @@ class TrackInfoRequest:
 
     def __init__(self, context: SessionContext) -> None:
         self._context = context
-        self._answer_by = trio.current_time() + context.limits.reply_timeout
+        self._timeout = Timeout(context.limits.reply_timeout)
         self._answered = trio.Event()
         self._properties: TrackProperties | None = None
         self._control: RequestControl | None = None
@@ -66,9 +67,7 @@ class TrackInfoRequest:
 
     async def wait(self) -> TrackProperties | None:
         """Return the answer; None for a refusal, and when none arrived within `Limits.reply_timeout`."""
-        with trio.CancelScope(deadline=self._answer_by) as scope:
-            await self._answered.wait()
-        if scope.cancelled_caught and not self._answered.is_set():
+        if not await self._timeout.wait(self._answered.wait):
             self.cancel(StreamCode.CONTROL_TIMEOUT)
         return self._properties
 

@@ -23,6 +23,7 @@ look at.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -74,6 +75,9 @@ class UnreadGroups:
         self._arrived = 0
         # The number of arrivals at which the next look does not wait for `_INTERVAL`.
         self._look_at = 0
+        # Seconds of which each look after the last adds `_INTERVAL` at most, and when that was.
+        self._clock = 0.0
+        self._looked_at = -math.inf
         # How many frames had been read of each group, and since when it has been so many.
         self._read: dict[GroupBuffer, tuple[int, float]] = {}
         # How many groups had been taken and frames read of each subscription, and since when it has been so many.
@@ -85,7 +89,7 @@ class UnreadGroups:
         if self._running:
             if self._pressed and self._arrived >= self._look_at:
                 # Groups whose readers are gone need not wait for the next look.
-                self._look(trio.current_time())
+                self._look(self._time())
         elif queue.unread_count >= _FEW:
             self._running = True
             self._context.start(self._run)
@@ -93,7 +97,7 @@ class UnreadGroups:
     async def _run(self) -> None:
         try:
             while True:
-                needed = self._look(trio.current_time())
+                needed = self._look(self._time())
                 arrived = self._arrived
                 await trio.sleep(_INTERVAL)
                 if not needed and self._arrived == arrived:
@@ -102,6 +106,13 @@ class UnreadGroups:
             self._running = self._pressed = False
             self._read.clear()
             self._paused.clear()
+
+    def _time(self) -> float:
+        """Return the time of a look. A pause of the loop counts as one interval: no reader could read meanwhile."""
+        now = trio.current_time()
+        self._clock += min(now - self._looked_at, _INTERVAL)
+        self._looked_at = now
+        return self._clock
 
     def _look(self, now: float) -> bool:
         """Drop what may be dropped. Return False once there is no need to look again soon."""

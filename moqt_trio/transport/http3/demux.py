@@ -26,6 +26,7 @@ import trio
 from ... import varint
 from ...errors import fresh
 from ...tasks import defer_interrupts
+from ...timeouts import sleep_then_read
 from ..code_mapping import PLAIN_CODES
 from ..connection import ConnectionHandler
 from ..interface import StreamHandler, is_unidirectional
@@ -251,7 +252,7 @@ class Demux(ConnectionHandler):
         assert self._expiry is not None
         with self._expiry:
             while True:
-                await trio.sleep(self._limits.setup_timeout)
+                await sleep_then_read(self._limits.setup_timeout)
                 before = trio.current_time() - self._limits.setup_timeout
                 for unclassified in [entry for entry in self.unclassified.values() if entry.since <= before]:
                     self.refused(unclassified.stream)

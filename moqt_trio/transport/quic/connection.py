@@ -40,8 +40,9 @@ from ...codes import SessionCode
 from ...errors import fresh
 from ...loggers import Logger
 from ...tasks import defer_interrupts
+from ...timeouts import Timeout, read_first
 from ..connection import UNCONGESTED_WRITE, StreamHost
-from ..sockets import plain_address, read_first
+from ..sockets import plain_address
 from .engine import IDLE, Engine, EngineHandler, Termination
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class QuicConnection(StreamHost, EngineHandler):
         self._last_flush = -math.inf
         self._task: trio.lowlevel.Task | None = None
         self._timer = trio.CancelScope()
-        self._handshake_deadline = math.inf if is_client else trio.current_time() + limits.handshake_timeout
+        self._handshake = Timeout(math.inf if is_client else limits.handshake_timeout)
         self._pinged_at = -math.inf
         self._keep_alive = limits.keep_alive
         self._silence = math.inf
@@ -348,7 +349,7 @@ class QuicConnection(StreamHost, EngineHandler):
             if timeout is not None:
                 deadline = timeout
             if not self.ready:
-                deadline = min(deadline, self._handshake_deadline)
+                deadline = min(deadline, self._handshake.deadline)
             else:
                 deadline = min(deadline, max(self._engine.heard_at + self._silence, self._excused_until))
                 if self.is_client:
@@ -363,7 +364,7 @@ class QuicConnection(StreamHost, EngineHandler):
         if self._closed is not None or self._silent(now):
             return
         self._engine.handle_timeout(now)
-        if not self.ready and now >= self._handshake_deadline:
+        if not self.ready and now >= self._handshake.deadline and not self._handshake.renew():
             self.lose("the handshake took too long")
         if self._engine.termination is not None:
             self._end()

@@ -19,6 +19,7 @@ from ...codes import SessionCode
 from ...errors import MoqtError, SessionClosed, fresh
 from ...loggers import Logger
 from ...tasks import consists_of
+from ...timeouts import Timeout
 from ..http3.constants import CONNECT_PROTOCOLS, H3Error
 from ..http3.demux import Demux
 from ..http3.fields import field
@@ -178,19 +179,24 @@ async def serve_http3(
 async def _wait_closed_or_unused(demux: Demux, seconds: float) -> None:
     """Wait until the connection has ended, and end it when it has had no session and no request for so long."""
     connection = demux.connection
+    unused = trio.CancelScope()
+    timeout: Timeout | None = None
+
+    def note(used: bool) -> None:
+        nonlocal timeout
+        connection.set_in_use(used)
+        timeout = None if used else Timeout(seconds)
+        unused.deadline = math.inf if timeout is None else timeout.deadline
+
+    demux.when_used = note
+    note(demux.in_use)
     while connection.closed is None:
-        with trio.CancelScope() as unused:
-
-            def note(used: bool, scope: trio.CancelScope = unused) -> None:
-                connection.set_in_use(used)
-                scope.deadline = math.inf if used else trio.current_time() + seconds
-
-            demux.when_used = note
-            note(demux.in_use)
+        with unused:
             await connection.wait_closed()
         # A request that came while the time ran out is answered.
-        if unused.cancelled_caught and not demux.in_use:
+        if unused.cancelled_caught and timeout is not None and not timeout.renew():
             connection.close(H3Error.NO_ERROR, "neither a session nor a request")
+        unused = trio.CancelScope(deadline=math.inf if timeout is None else timeout.deadline)
 
 
 async def _drain(demux: Demux) -> None:
@@ -308,13 +314,12 @@ class _Requests:
 
     async def _may_open(self, session: WebTransportSession) -> bool:
         """Wait for the client's SETTINGS, without which no session is considered; return whether it may have one."""
-        with trio.move_on_after(self._limits.setup_timeout) as waiting:
-            try:
-                await self.demux.wait_settings()
-            except MoqtError:
-                return False
+        try:
+            in_time = await Timeout(self._limits.setup_timeout).wait(self.demux.wait_settings)
+        except MoqtError:
+            return False
         earlier = any(session_id < session.session_id for session_id in self.demux.sessions)
-        return not waiting.cancelled_caught and (self.demux.shared or not earlier)
+        return in_time and (self.demux.shared or not earlier)
 
 
 def _two_hosts(headers: Headers) -> bool:
