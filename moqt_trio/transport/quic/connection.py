@@ -135,14 +135,12 @@ class QuicConnection(StreamHost, EngineHandler):
         self._local_code = self._written = 0
         self._close_sent = trio.Event()
         self._delayed = self._room_wanted = False
-        self._last_flush = -math.inf
+        self._last_flush = self._pinged_at = self._excused_until = -math.inf
         self._task: trio.lowlevel.Task | None = None
         self._timer = trio.CancelScope()
         self._handshake = Timeout(math.inf if is_client else limits.handshake_timeout)
-        self._pinged_at = -math.inf
         self._keep_alive = limits.keep_alive
         self._silence = math.inf
-        self._excused_until = -math.inf
 
     # -- for the owner -------------------------------------------------------------------------------------
 
@@ -414,7 +412,8 @@ class QuicConnection(StreamHost, EngineHandler):
         self._owner.connection_id_retired(self, connection_id)
 
     def set_in_use(self, in_use: bool) -> None:
-        self._owner.connection_in_use(self, in_use)
+        if self._closed is None:  # A handler may start after the end, and another one end after it.
+            self._owner.connection_in_use(self, in_use)
 
     def _open_id(self, *, unidirectional: bool) -> int:
         stream_id = self._engine.open_stream(unidirectional=unidirectional)
