@@ -6,82 +6,22 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import pytest
 import trio
 
 import moqt_trio as moqt
+from tests.faults.talking import GRACE, MARGIN, EchoServer, Talker, echo_server, wait_ended
 from tests.http.test_shutdown import goaways
-from tests.interop.processes import Child
-from tests.interop.test_moq_rs_echo import EchoServer, start_echo_server
 from tests.peers.aioquic_http3 import Http3Peer, connect_http3
 from tests.transport.recorders import eventually
 
-GRACE = 5.0
-MARGIN = 3.0
-"""Seconds for `Limits.close_timeout` and a busy machine."""
 SESSIONS = 6
 OFFER = ((b"wt-available-protocols", b'"moq-lite-06"'),)
 
 
-@contextmanager
-def echo_server() -> Iterator[EchoServer]:
-    """Run the echo server."""
-    with Child("-m", "apps.echo.server", "--port", "0") as process:
-        yield start_echo_server(process)
-
-
 def port_of(server: EchoServer) -> int:
     return int(server.urls["https"].rpartition(":")[2].partition("/")[0])
-
-
-class Talker:
-    """A client of ours that echoes without pause; when it is asked to leave it does so, or not.
-
-    Attributes:
-        echoed: How many messages came back.
-        asked: Set once the server has asked it to leave.
-        end: How its session ended.
-    """
-
-    def __init__(self, server: EchoServer, *, obedient: bool) -> None:
-        self._server = server
-        self._obedient = obedient
-        self.echoed = 0
-        self.asked = trio.Event()
-        self.end: moqt.MoqtError | None = None
-
-    async def run(self) -> None:
-        """Echo until it leaves, or the session has ended."""
-        async with moqt.connect(self._server.urls["https"], fingerprint=self._server.fingerprint) as session:
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._watch, session, nursery.cancel_scope)
-                    await self._echo(session)
-            except* (moqt.SessionClosed, moqt.StreamReset, trio.EndOfChannel, trio.ClosedResourceError):
-                pass
-            if not (self._obedient and self.asked.is_set()):
-                with trio.fail_after(GRACE + MARGIN):
-                    self.end = await session.wait_closed()
-
-    async def _echo(self, session: moqt.Session) -> None:
-        track = (broadcast := moqt.Broadcast()).track("text", delivery="reliable")
-        async with session.publish("japan/kyoto", broadcast):
-            async with session.announcements("japan/kyoto") as announcements:
-                await announcements.receive()
-            await track.wait_subscribed()
-            async with session.subscribe("japan/kyoto", "text", max_age=60, ordered=True) as echoes:
-                while True:
-                    await track.write(bytes(1000))
-                    await (await echoes.receive()).read_all()
-                    self.echoed += 1
-
-    async def _watch(self, session: moqt.Session, scope: trio.CancelScope) -> None:
-        await session.wait_goaway()
-        self.asked.set()
-        if self._obedient:
-            scope.cancel()
 
 
 @contextmanager
@@ -93,11 +33,6 @@ def clogged(peer: Http3Peer) -> Iterator[None]:
     peer.quic._write_stream_limits = write_limits
     peer.quic.send_ping(1)
     peer.flush()
-
-
-async def wait_ended(server: EchoServer, timeout: float) -> int:
-    """Wait for the server's exit code."""
-    return await trio.to_thread.run_sync(partial(server.process.wait_ended, timeout))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
