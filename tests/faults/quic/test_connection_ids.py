@@ -75,3 +75,35 @@ async def test_new_addresses_during_a_transfer(autojump_clock, scheme, sender, n
         assert ends.listener.statistics().connections_accepted == ends.listener.statistics().sessions_accepted == 1
         assert len(connection_of(ends.server)._engine._quic._network_paths) <= 8
         assert len(ends.listener._quic._routes) <= KEPT
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_what_went_to_an_old_address(autojump_clock, scheme):
+    """A server that sends to a client which only receives learns of its new address by a PING. Then it sends at once
+    what went to the old one, and does not wait for a probe timeout that has doubled meanwhile."""
+    heard: list[float] = []
+    sent: list[float] = []
+    moved = False
+
+    def forward(data: bytes, from_client: bool) -> list[tuple[float, bytes]]:
+        if moved and from_client:
+            heard.append(trio.current_time())
+        elif heard and len(data) > 500:
+            sent.append(trio.current_time())
+        return [(0.0, data)]
+
+    async with simulated_network() as network, open_ends(scheme) as ends:
+        network.forward = forward
+
+        async def rebind(sequence: int) -> None:
+            nonlocal moved
+            if sequence == 20:
+                # Until all is acknowledged.
+                await trio.sleep(1)
+                network.rebind()
+                moved = True
+
+        with trio.fail_after(15):
+            await transfer(ends, "server", 200, before=rebind)
+    print(f"\n{scheme}: {sent[0] - heard[0]:.2f} s after the PING")
+    assert sent[0] - heard[0] < 0.5

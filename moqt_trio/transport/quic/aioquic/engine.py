@@ -187,14 +187,19 @@ class AioquicEngine(Engine):
             quic.discard_finished()
         if quic.departed:
             self._release_departed()
-        if quic._network_paths and (address := quic._network_paths[0].addr) != self._peer_address:
-            self._peer_address = address
-            quic.path_changed()
-            handler.peer_moved(address)
+        self._note_path(self.heard_at)
         if quic._close_event is not None:
             self._note_end()
         elif quic.handshake_kept and quic._handshake_confirmed:
             quic.forget_handshake()
+
+    def _note_path(self, now: float) -> None:
+        """Find that the peer is reached on another path."""
+        paths = self._quic._network_paths
+        if paths and (address := paths[0].addr) != self._peer_address:
+            self._peer_address = address
+            self._quic.path_changed(now)
+            self._handler.peer_moved(address)
 
     def _deliver_piece(self, event: events.StreamDataReceived, size: int) -> None:
         """Deliver so many bytes of an event, and put the rest back."""
@@ -312,6 +317,8 @@ class AioquicEngine(Engine):
         timer = self._quic.get_timer()
         if timer is not None and now >= timer:
             self._quic.handle_timer(now)
+            # The new path was not validated in time: the last one counts.
+            self._note_path(now)
             self._note_end()
 
     def ping(self) -> None:

@@ -185,13 +185,22 @@ class SearchingConnection(FrugalConnection):
             self._resize(MIN_PACKET)
             self._search()
 
-    def path_changed(self) -> None:
-        """Called when the peer is reached on another path."""
+    def path_changed(self, now: float) -> None:
+        """Called when the peer is reached on another path.
+
+        What is in flight went to the old address, and counts as lost. aioquic keeps it in flight: with a full window
+        the frame that validates the path waits for a probe timeout, which has doubled with each attempt on the old one.
+        Where packets are lost besides, that takes minutes.
+        """
         self._proven = MIN_PACKET
         self._congestion.trust()
         self.shrink()
         if self._handshake_confirmed:
             self._search()
+            space = self._spaces[Epoch.ONE_RTT]
+            packets = tuple(space.sent_packets.values())
+            self._loss._on_packets_lost(congestion_event=False, now=now, packets=packets, space=space)
+            self._loss._pto_count = 0
 
     def _resize(self, size: int) -> None:
         self._max_datagram_size = self._loss._pacer._max_datagram_size = size
