@@ -42,12 +42,23 @@ ErrorT = TypeVar("ErrorT", bound="MoqtError")
 ExceptionT = TypeVar("ExceptionT", bound=Exception)
 
 
+class _Printable(str):
+    """A text that is escaped already: a reason passes from one error to the next, and is escaped once."""
+
+    __slots__ = ()
+
+
 def printable(text: str | bytes) -> str:
-    """Return a peer's text in a form that is safe to log: ASCII only, escaped, at most 256 characters."""
+    """Return a peer's text in a form that is safe to log: ASCII only, escaped, at most 256 characters.
+
+    What it returned is returned unchanged.
+    """
+    if isinstance(text, _Printable):
+        return text
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
     shown = ascii(text)[1:-1]
-    return shown if len(shown) <= _TEXT_LIMIT else shown[: _TEXT_LIMIT - 1] + "~"
+    return _Printable(shown if len(shown) <= _TEXT_LIMIT else shown[: _TEXT_LIMIT - 1] + "~")
 
 
 def _restore(kind: type[ErrorT], arguments: tuple[object, ...]) -> ErrorT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import pytest
@@ -28,6 +29,17 @@ from moqt_trio.errors import printable
 def test_printable(text, shown):
     """A peer's text is shown in ASCII, with everything else escaped."""
     assert printable(text) == shown
+
+
+def test_printable_once():
+    """A text that passes from one error to the next is escaped once; part of another text it is text again."""
+    once = printable("é\x1b")
+    assert printable(once) == once == "\\xe9\\x1b"
+    closed = errors.SessionClosed(remote_code=403, reason="é\x1b", by_peer=True)
+    assert pickle.loads(pickle.dumps(closed)).reason == closed.reason == once
+    assert errors.Rejected(403, closed.reason).reason == once
+    assert errors.SessionClosed(reason=closed.reason).reason == once
+    assert printable(f"{once}") == "\\\\xe9\\\\x1b"
 
 
 def test_printable_is_cut():
