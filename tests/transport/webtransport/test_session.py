@@ -47,7 +47,8 @@ async def test_both_sides_know_the_session():
         assert client.is_client
         assert not server.is_client
         assert server.peer[0] == "127.0.0.1"
-        assert "/live?token=1" in repr(server)
+        # A query may be a credential.
+        assert "/live?..." in repr(server)
         assert "open" in repr(client)
 
 
