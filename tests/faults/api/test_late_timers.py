@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
 from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 import moqt_trio as moqt
+from moqt_trio.session.context import PendingStreams
+from moqt_trio.testing import session_pair
 
 PAUSE = 12.0
 """Seconds: more than each timeout of a session that begins, asks and ends; less than the idle timeout."""
@@ -119,3 +123,54 @@ async def test_a_pause_at_the_end(mock_clock, scheme):
                 received = await view(url, listener, "moq-lite-06", moqt.Limits())
             assert received == frames, f"a pause after {turns} turns"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_request_that_comes_after_a_pause(mock_clock):
+    """The time in which requests wait for what is published later does not pass in a pause."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t")
+    async with session_pair("moq-lite-06") as (publisher, subscriber):
+        mock_clock.jump(PAUSE)
+        async with subscriber.subscribe("b", "t") as subscription:
+            await trio.testing.wait_all_tasks_blocked()
+            async with publisher.publish("b", broadcast):
+                await track.write(b"x")
+                assert await (await subscription.receive()).read_all() == [b"x"]
+
+
+class Pending:
+    """A stream whose type arrives on a socket."""
+
+    def __init__(self, streams: PendingStreams, sock: socket.socket) -> None:
+        self.refused = False
+        self._streams = streams
+        self._socket = sock
+
+    async def read(self) -> None:
+        await trio.lowlevel.wait_readable(self._socket)
+        self._streams.discard(self)
+
+    def refuse(self, code: int) -> None:
+        self.refused = True
+
+
+async def test_the_type_of_a_stream_that_waits_in_the_socket(mock_clock):
+    """A stream whose type arrived in a pause is not refused: the socket is read before the stream is judged."""
+    # The two tasks run in either order.
+    for _ in range(10):
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours, theirs:
+            async with trio.open_nursery() as nursery:
+                streams = PendingStreams(5, nursery.start_soon)
+                stream = Pending(streams, ours)
+                streams.add(stream)
+                nursery.start_soon(stream.read)
+                await trio.testing.wait_all_tasks_blocked()
+                mock_clock.jump(5)
+                await trio.testing.wait_all_tasks_blocked()
+                theirs.send(b"x")
+                mock_clock.jump(PAUSE)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            assert not stream.refused
