@@ -8,17 +8,23 @@ class Frame(bytes):
 
     Attributes:
         timestamp: In units of the track's timescale; None where the wire version carries none.
+        object_id: Its number in its group, where the version numbers frames (moq-transport). None
+            elsewhere, where the frames of a group are numbered as they come.
+        properties: What moq-transport carries beside a payload, as `(type, value)` in the order of the wire: a number
+            for an even type, bytes for an odd one.
     """
 
     timestamp: int | None
+    object_id: int | None = None
+    properties: tuple[tuple[int, int | bytes], ...] = ()
 
     def __new__(cls, payload: bytes | bytearray, timestamp: int | None = None) -> Frame:
         frame = super().__new__(cls, payload)
         frame.timestamp = timestamp
         return frame
 
-    def __reduce__(self) -> tuple[type[Frame], tuple[bytes, int | None]]:
-        return type(self), (bytes(self), self.timestamp)
+    def __reduce__(self) -> tuple[type[Frame], tuple[bytes, int | None], dict[str, object]]:
+        return type(self), (bytes(self), self.timestamp), vars(self)
 
     @property
     def payload(self) -> bytes:

@@ -1,0 +1,256 @@
+"""The objects of a subgroup, which is the hot path of a stream.
+
+    object { Id Delta (i), [Properties Length (i), Properties (..)], Payload Length (i), [Status (i)], [Payload (..)] }
+
+The first delta is the first id; a later one is one less than the difference to the id before. A block of properties is
+there when the header says so, a status when the payload has no bytes.
+
+Spec: draft-ietf-moq-transport-18, section 10.4.2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ...codes import SessionCode, StreamCode
+from ...errors import LimitExceeded, LocalProtocolError, Malformed
+from ...frame import Frame
+from ..dialect import ALL_FRAMES, FrameDecoder
+from .objects import Status, malformed_track, properties_of, read_status, timestamp_of
+from .properties import MAX_VALUE, Pairs, read_pairs, write_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...limits import Limits
+    from .profile import Profile
+
+_MAX_ID: Final = (1 << 62) - 1
+
+
+class SubgroupEncoder:
+    """Writes the objects of one subgroup's stream.
+
+    Args:
+        profile: The draft.
+        properties: True when the header says that each object has properties.
+    """
+
+    __slots__ = ("_next", "_profile", "_properties")
+
+    def __init__(self, profile: Profile, *, properties: bool) -> None:
+        self._profile = profile
+        self._properties = properties
+        self._next = 0
+
+    def encode(self, frames: Sequence[Frame]) -> bytes:
+        """Return the bytes of some objects, in order. A frame without an index has the one after the last.
+
+        Raises:
+            LocalProtocolError: An index is not above the one before, or there are properties without a place; the
+                state is unchanged.
+        """
+        encode = self._profile.encode
+        parts: list[bytes] = []
+        following = self._next
+        for frame in frames:
+            index = following if frame.object_id is None else frame.object_id
+            if not following <= index <= _MAX_ID:
+                raise LocalProtocolError(f"object {index} where {following} or a later one is due")
+            parts.append(encode(index - following))
+            following = index + 1
+            if self._properties:
+                parts.append(self._block(properties_of(frame)))
+            elif frame.properties:
+                raise LocalProtocolError("an object with properties on a stream without them")
+            size = len(frame)
+            parts.append(encode(size))
+            parts.append(frame if size else b"\0")
+        self._next = following
+        return b"".join(parts)
+
+    def encode_status(self, index: int, status: Status) -> bytes:
+        """Return the bytes of an object that has a status and no payload."""
+        if index < self._next:
+            raise LocalProtocolError(f"object {index} where {self._next} or a later one is due")
+        encode = self._profile.encode
+        block = b"\0" if self._properties else b""
+        data = encode(index - self._next) + block + b"\0" + encode(status)
+        self._next = index + 1
+        return data
+
+    def _block(self, properties: Pairs) -> bytes:
+        if not properties:
+            return b"\0"
+        writer = self._profile.writer()
+        write_pairs(writer, properties, self._profile)
+        return self._profile.encode(len(writer)) + writer
+
+
+class SubgroupDecoder(FrameDecoder):
+    """Reads the objects of one subgroup's stream, cut anywhere.
+
+    A payload that arrives in pieces is collected in a buffer that grows with the bytes received. After an exception it
+    is not usable.
+
+    Args:
+        profile: The draft.
+        limits: For `max_frame` and `max_parameters`.
+        properties: True when the header says that each object has properties.
+
+    Attributes:
+        end: The status that ended the group or the track, and the id of the first object that does not exist; None
+            before.
+        missing: The ids of objects that do not exist (14, 15), as many as are remembered.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_size",
+        "_head",
+        "_head_size",
+        "_index",
+        "_limits",
+        "_next",
+        "_pairs",
+        "_profile",
+        "_properties",
+        "end",
+    )
+
+    def __init__(self, profile: Profile, limits: Limits, *, properties: bool) -> None:
+        self._profile = profile
+        self._limits = limits
+        self._properties = properties
+        self._next = 0
+        self._head = b""
+        self._body: bytearray | None = None
+        self._body_size = 0
+        self._head_size = 0
+        self._index = 0
+        self._pairs: Pairs = ()
+        self.end: tuple[Status, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.pending_bytes} bytes pending>"
+
+    @property
+    def pending_bytes(self) -> int:
+        if self._body is not None:
+            return self._head_size + len(self._body)
+        return len(self._head)
+
+    def feed_untrusted(
+        self, data: bytes, frames: list[Frame], sizes: list[int], start: int = 0, most: int = ALL_FRAMES
+    ) -> int:
+        """Read bytes, and append the objects that they complete; see `FrameDecoder`.
+
+        Raises:
+            Malformed: The objects contradict each other (scope `"stream"`), or do not decode (scope `"session"`).
+            LimitExceeded: An object announces more than `max_frame` bytes; raised as soon as its length is there.
+        """
+        offset = start
+        held = 0
+        body = self._body
+        if body is not None:
+            offset += self._body_size - len(body)
+            body += data[start:offset]
+            if len(body) < self._body_size:
+                return len(data)
+            frames.append(self._make(bytes(body), self._index, self._pairs))
+            sizes.append(self._head_size + self._body_size)
+            self._body = None
+            most -= 1
+        elif self._head:
+            held = len(self._head) - start
+            data = self._head + data[start:]
+            self._head = b""
+            offset = 0
+        if offset < len(data):
+            offset = self._read_objects(data, offset, frames, sizes, most)
+        return offset - held
+
+    def _read_objects(self, data: bytes, offset: int, frames: list[Frame], sizes: list[int], most: int) -> int:
+        end = len(data)
+        decode, max_frame, properties = self._profile.decode, self._limits.max_frame, self._properties
+        start = offset
+        while start < end:
+            if most <= 0:
+                return start
+            # Numbers of one byte are read in line: they are nearly all of them, and are the same in every draft.
+            offset = start
+            index = data[offset]
+            if index < 0x40:
+                offset += 1
+            else:
+                found = decode(data, offset)
+                if found is None:
+                    break
+                index, offset = found
+            index += self._next
+            pairs: Pairs = ()
+            if properties:
+                found = decode(data, offset)
+                if found is None:
+                    break
+                length, block = found
+                offset = block + length
+                if length > MAX_VALUE:
+                    raise Malformed(f"an object with {length} bytes of properties", code=SessionCode.PROTOCOL_VIOLATION)
+                if offset > end:
+                    break
+                if length:
+                    reader = self._profile.reader(data[block:offset], "an object's properties")
+                    pairs = read_pairs(reader, self._profile, self._limits)
+            found = decode(data, offset)
+            if found is None:
+                break
+            size, offset = found
+            if size > max_frame:
+                raise LimitExceeded("max_frame", size, code=StreamCode.FRAME_TOO_LARGE, scope="stream")
+            if not size:
+                found = decode(data, offset)
+                if found is None:
+                    break
+                status, offset = found
+                if status:
+                    self._on_status(read_status(status, self._profile, "an object"), index, pairs)
+                    start = offset
+                    continue
+            self._check(index)
+            stop = offset + size
+            if stop > end:
+                self._body = bytearray(data[offset:])
+                self._body_size = size
+                self._head_size = offset - start
+                self._index, self._pairs = index, pairs
+                self._next = index + 1
+                return end
+            frames.append(self._make(data[offset:stop], index, pairs))
+            sizes.append(stop - start)
+            self._next = index + 1
+            most -= 1
+            start = stop
+        self._head = data[start:]
+        return end
+
+    def _make(self, payload: bytes, index: int, pairs: Pairs) -> Frame:
+        frame = Frame(payload, timestamp_of(pairs) if pairs else None)
+        frame.object_id = index
+        if pairs:
+            frame.properties = pairs
+        return frame
+
+    def _check(self, index: int) -> None:
+        if self.end is not None:
+            raise malformed_track(f"object {index} after the end of the group")
+        if index > _MAX_ID:
+            raise malformed_track(f"an object id of {index}")
+
+    def _on_status(self, status: Status, index: int, pairs: Pairs) -> None:
+        self._check(index)
+        if pairs and self._profile.first_object:
+            raise Malformed("properties beside a status", code=SessionCode.PROTOCOL_VIOLATION)
+        self._next = index + 1
+        if status in (Status.END_OF_GROUP, Status.END_OF_TRACK):
+            self.end = status, index
