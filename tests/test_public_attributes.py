@@ -32,7 +32,7 @@ MEMBERS = {
     "DevelopmentCertificates": "current directory fingerprints hosts renew reset_key stored",
     "DroppedGroups": "code first last",
     "FetchReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
-    "Frame": "payload timestamp",
+    "Frame": "object_id payload properties timestamp",
     "GoingAway": "uri",
     "GroupReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
     "GroupWriter": "finish reset send send_nowait sequence",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moqt_trio.errors import LimitExceeded, Malformed
+from moqt_trio.errors import Malformed
 from moqt_trio.limits import Limits
 from moqt_trio.wire.ietf import objects
 from moqt_trio.wire.ietf.fetch_objects import FetchDecoder, FetchEncoder, Missing, MissingRange
@@ -112,55 +112,6 @@ def test_subgroups_byte_by_byte(record):
     head = objects.read_subgroup_header(wire, whole.profile)[1]
     after = len(wire) - head - sum(whole.sizes) - whole.decoder.pending_bytes
     assert (after > 0) == (whole.decoder.end is not None)
-
-
-def subgroup(draft, data, *, with_properties=False):
-    decoder = SubgroupDecoder(PROFILES[draft], LIMITS, properties=with_properties)
-    frames = []
-    decoder.feed_untrusted(data, frames, [])
-    return decoder, frames
-
-
-@pytest.mark.parametrize("draft", PROFILES)
-def test_objects_after_the_end_make_the_track_malformed(draft):
-    """An object behind the end of its group ends the subscription, and not the session."""
-    with pytest.raises(Malformed) as caught:
-        subgroup(draft, b"\x00\x01a\x00\x00\x03\x00\x01b")
-    assert caught.value.scope == "stream"
-
-
-@pytest.mark.parametrize("draft", PROFILES)
-def test_statuses(draft):
-    """A status that the draft lacks ends the session; one that says "does not exist" was one up to draft 15."""
-    with pytest.raises(Malformed) as caught:
-        subgroup(draft, b"\x00\x00\x02")
-    assert caught.value.scope == "session"
-    if draft <= 15:
-        assert subgroup(draft, b"\x00\x00\x01\x00\x01b")[1] == [b"b"]
-        assert subgroup(draft, b"\x00\x00\x01\x00\x01b")[1][0].object_id == 1
-    else:
-        with pytest.raises(Malformed):
-            subgroup(draft, b"\x00\x00\x01")
-
-
-@pytest.mark.parametrize("draft", PROFILES)
-def test_an_object_that_is_too_long(draft):
-    """It is refused as soon as its length is there."""
-    size = PROFILES[draft].encode(LIMITS.max_frame + 1)
-    with pytest.raises(LimitExceeded) as caught:
-        subgroup(draft, b"\x00" + size)
-    assert caught.value.scope == "stream"
-
-
-@pytest.mark.parametrize("draft", PROFILES)
-def test_stream_types(draft):
-    """The types of subgroups are those of the draft's table."""
-    known = {*range(0x10, 0x16), *range(0x18, 0x1E)}
-    if draft >= 15:
-        known |= {*range(0x30, 0x36), *range(0x38, 0x3E)}
-    if draft >= 18:
-        known |= {number | 0x40 for number in known}
-    assert {number for number in range(0x200) if objects.is_subgroup(number, PROFILES[draft])} == known
 
 
 # -- fetches -----------------------------------------------------------------------------------------------------
