@@ -55,10 +55,11 @@ async def serving(
         nursery.cancel_scope.cancel()
 
 
-def connect(scheme: str, port: int, limits: moqt.Limits | None = None):
+def connect(scheme: str, port: int, limits: moqt.Limits | None = None, *, versions: list[str] | None = None):
     """Connect to the server, or to a proxy before it."""
     url = f"{scheme}://127.0.0.1:{port}/"
-    return moqt.connect(url, fingerprint=_CERTIFICATE.fingerprint, limits=limits or moqt.Limits())
+    fingerprint = _CERTIFICATE.fingerprint
+    return moqt.connect(url, fingerprint=fingerprint, limits=limits or moqt.Limits(), versions=versions)
 
 
 @asynccontextmanager

@@ -69,10 +69,10 @@ def _cancel_unfinished(subscription: ServedSubscription, lost: int, timeout: flo
     track = subscription.track
     logger.log(
         logging.WARNING if track.delivery == "reliable" else logging.INFO,
-        "track %s of %s: %d bytes were not delivered, as the subscriber took too few in %g s (Limits.close_timeout)",
+        "track %s of %s: %s not delivered, as the subscriber took too little in %g s (Limits.close_timeout)",
         printable(track.name),
         printable(str(subscription.publication.path)),
-        lost,
+        f"{lost} bytes were" if lost else "its end was",
         timeout,
     )
     subscription.scope.cancel()

@@ -11,7 +11,8 @@ or the data run out. A group that could not be served goes back to the cursor.
                          └──refused, cancelled──▶ ENDED
 
 A group passes three steps: it is pending in the cursor, its stream is written (`SentGroups`), and its stream drains
-until the peer has acknowledged all of it. The subscription's own stream is finished after its groups' streams.
+until the peer has acknowledged all of it. The subscription's own stream is finished after its groups' streams, and the
+subscription ends when that is acknowledged, too.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class SubscribeServer(GroupServer, StreamOwner):
         # True while a group waits for a stream: for the peer to allow one, or for an earlier group to be delivered.
         self._short_of_streams = False
         self._open_cancelled = False
+        # True once the subscriber has acknowledged the end of the subscription's own stream, or reads it no more.
+        self._end_delivered = False
         self._end_wait = EndWait() if self._quirks.fin_with_frame else None
         self._expired_at = -1
 
@@ -169,6 +172,15 @@ class SubscribeServer(GroupServer, StreamOwner):
             self._cursor.requeue(entry)
         self.wakeup.set()
 
+    def stop_received(self, code: int) -> None:
+        super().stop_received(code)
+        # Nothing that was written will be acknowledged any more.
+        self.send_finished()
+
+    def send_finished(self) -> None:
+        self._end_delivered = True
+        self.wakeup.set()
+
     def group_delivered(self, sequence: int) -> None:
         if self._groups.release(sequence) is not None and (
             self._short_of_streams or self._state is _State.FINISHING or self._cursor.done
@@ -213,6 +225,9 @@ class SubscribeServer(GroupServer, StreamOwner):
                     if cursor.end is not None:
                         self._replies.end(cursor.end)
                     self._replies.finish()
+                    while not self._end_delivered:
+                        # A session that closes leaves unsaid what was lost on its way.
+                        await self.wakeup.wait()
             if self.scope.cancelled_caught:
                 code = StreamCode.CANCELLED
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
