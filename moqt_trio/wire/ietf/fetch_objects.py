@@ -5,9 +5,9 @@
 | 14 | `i group, i subgroup, i object, u8 priority, i size, pairs, i length, [i status], payload` |
 | from 15 on | `flags, [i group], [i subgroup], [i object], [u8 priority], [i size, pairs], i length, payload` |
 
-| from 15 on | `flags, [i group], [i subgroup], [i object], [u8 priority], [i size, pairs], i length, payload` |
-no bytes has a status behind its length. From 16 on flags of 0x80 and more are marks, which say that a range of objects
-does not exist, is unknown, or timed out.
+The flags say which fields are there; what is left out is as in the object before, or follows from it. In 15 a payload
+of no bytes has a status behind its length. From 16 on flags of 0x80 and more are marks, which say that a range of
+objects does not exist, is unknown, or timed out.
 
 Spec: draft-ietf-moq-transport-18, section 10.4.4.
 """
