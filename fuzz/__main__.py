@@ -14,8 +14,10 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.limits import Limits
@@ -25,6 +27,7 @@ from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.messages import Expect
 
+from . import ietf
 from .mutation import mutate
 
 if TYPE_CHECKING:
@@ -120,39 +123,64 @@ def feed(machine: StreamMachine, data: bytes, chance: random.Random) -> str:
         machine.release()
 
 
+class Subject(NamedTuple):
+    """A version.
+
+    Attributes:
+        name: Its name.
+        samples: Messages of it.
+        targets: What an input is tried on, each with the text that its outcomes begin with.
+    """
+
+    name: str
+    samples: list[bytes]
+    targets: tuple[tuple[str, Callable[[bytes, random.Random], str]], ...]
+
+
+def subjects() -> list[Subject]:
+    """Return the versions."""
+    found = []
+    for name, known in samples().items():
+        dialect = dialects.get(name)
+        targets = TARGETS if dialect.in_band else TARGETS[:-1]
+        found.append(Subject(name, known, tuple((each.__name__, partial(each, dialect)) for each in targets)))
+    for draft, known in ietf.samples().items():
+        tried = tuple((each.__name__, partial(each, ietf.PROFILES[draft])) for each in ietf.TARGETS)
+        found.append(Subject(f"draft {draft}", known, tried))
+    return found
+
+
 def run(count: int, seed: int) -> int:
     """Try so many inputs; print a count of the outcomes, and each failure. Return the exit code."""
     chance = random.Random(seed)
-    known = samples()
-    versions = [(dialects.get(name), known[name]) for name in known]
-    everything = [data for data_list in known.values() for data in data_list]
+    versions = subjects()
+    everything = [data for subject in versions for data in subject.samples]
     outcomes: Counter[str] = Counter()
     failures = 0
     slow: list[tuple[float, str, str]] = []
     longest = 0.0
     began = time.perf_counter()
     for number in range(count):
-        dialect, own = versions[number % len(versions)]
-        data = mutate(chance.choice(own), everything, chance)
-        targets = TARGETS if dialect.in_band else TARGETS[:-1]
-        target = targets[number // len(versions) % len(targets)]
+        subject = versions[number % len(versions)]
+        data = mutate(chance.choice(subject.samples), everything, chance)
+        what, target = subject.targets[number // len(versions) % len(subject.targets)]
         start = time.perf_counter()
         try:
-            outcome = target(dialect, data, chance)
+            outcome = target(data, chance)
         except Exception as error:
             failures += 1
             outcome = f"UNDOCUMENTED {type(error).__name__}"
             if failures <= 5:
-                print(f"{dialect.name} {target.__name__} {data.hex()}", file=sys.stderr)
+                print(f"{subject.name} {what} {data.hex()}", file=sys.stderr)
                 traceback.print_exc()
         took = time.perf_counter() - start
         longest = max(longest, took)
         if took > SLOW_S:
             # A pause of the machine does not repeat; a slow input does.
-            again = min(_time(target, dialect, data, seed) for _ in range(3))
+            again = min(_time(target, data, seed) for _ in range(3))
             if again > SLOW_S:
-                slow.append((again, dialect.name, data.hex()[:80]))
-        outcomes[f"{target.__name__}: {outcome}"] += 1
+                slow.append((again, subject.name, data.hex()[:80]))
+        outcomes[f"{what}: {outcome}"] += 1
     seconds = time.perf_counter() - began
     for outcome, times in outcomes.most_common():
         print(f"{times:>10,}  {outcome}")
@@ -165,11 +193,10 @@ def run(count: int, seed: int) -> int:
     return 1 if failures or slow else 0
 
 
-def _time(target: object, dialect: dialects.Dialect, data: bytes, seed: int) -> float:
-    assert callable(target)
+def _time(target: Callable[[bytes, random.Random], str], data: bytes, seed: int) -> float:
     chance = random.Random(seed)
     start = time.perf_counter()
-    target(dialect, data, chance)
+    target(data, chance)
     return time.perf_counter() - start
 
 

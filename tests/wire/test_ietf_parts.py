@@ -455,10 +455,20 @@ def test_messages_that_do_not_fit(draft, message):
         (16, 0x16, b"\2\1\1\1a\1b\5\3\5\2\0"),
         (16, 0x11, b"\2\1\1a\3\0"),
         (14, 0x03, b"\2\1\1a\1b\0\3\1\2\0"),
+        (14, 0x04, b"\1\0\0\0\0\0"),
         (14, 0x02, b"\4\2\5\0\5\0\1\0"),
         (17, 0x03, b"\2\2\1\1a\1b\0"),
     ],
-    ids=["fetch type", "range of groups", "range of objects", "options", "order", "update", "required request"],
+    ids=[
+        "fetch type",
+        "range of groups",
+        "range of objects",
+        "options",
+        "order",
+        "order of a reply",
+        "update",
+        "required request",
+    ],
 )
 def test_messages_that_are_none(draft, number, content):
     """Fields that contradict the draft end the session."""

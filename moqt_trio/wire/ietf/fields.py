@@ -46,10 +46,19 @@ _WITHOUT_FIELDS: Final[dict[str, Any]] = dict.fromkeys(
 
 
 def _read_order(reader: Reader) -> bool | None:
+    """Read the order that a subscriber asks for; 0 for the publisher's."""
     number = reader.u8()
     if number >= len(_ORDERS):
         raise reader.malformed(f"a group order of {number}")
     return _ORDERS[number]
+
+
+def _read_chosen_order(reader: Reader) -> bool:
+    """Read the order that a publisher has, which is one of the two."""
+    ordered = _read_order(reader)
+    if ordered is None:
+        raise reader.malformed("a group order of 0 where the publisher's is due")
+    return ordered
 
 
 def _write_order(writer: Writer, ordered: bool | None) -> None:
@@ -121,7 +130,7 @@ def _write_largest(writer: Writer, largest: Location | None) -> None:
 def _read_subscribe_ok(reader: Reader, profile: Profile, limits: Limits) -> SubscribeOk:
     """Read `rid, i alias, i expires ms, u8 order, u8 content exists, [Loc largest], Params`."""
     request_id, alias, expires = reader.varint(), reader.varint(), reader.varint()
-    ordered, largest = _read_order(reader), _read_largest(reader)
+    ordered, largest = _read_chosen_order(reader), _read_largest(reader)
     return SubscribeOk(
         request_id, alias, _read_rest(reader, profile, limits, expires_ms=expires, ordered=ordered, largest=largest)
     )
@@ -187,7 +196,7 @@ def _write_update(writer: Writer, message: RequestUpdate, profile: Profile) -> N
 def _read_publish(reader: Reader, profile: Profile, limits: Limits) -> Publish:
     """Read `rid, NS, b name, i alias, u8 order, u8 content exists, [Loc largest], u8 forward, Params`."""
     request_id, track, alias = reader.varint(), read_track(reader, profile), reader.varint()
-    ordered, largest, forward = _read_order(reader), _read_largest(reader), reader.flag()
+    ordered, largest, forward = _read_chosen_order(reader), _read_largest(reader), reader.flag()
     parameters = _read_rest(reader, profile, limits, ordered=ordered, largest=largest, forward=forward)
     return Publish(request_id, track, alias, parameters)
 
@@ -243,7 +252,7 @@ def _write_fetch(writer: Writer, message: Fetch, profile: Profile) -> None:
 
 def _read_fetch_ok(reader: Reader, profile: Profile, limits: Limits) -> FetchOk:
     """Read `rid, u8 order, u8 end of track, Loc end, Params`."""
-    request_id, ordered, end_of_track = reader.varint(), _read_order(reader), reader.flag()
+    request_id, ordered, end_of_track = reader.varint(), _read_chosen_order(reader), reader.flag()
     end = read_end(reader, profile)
     return FetchOk(request_id, end_of_track, *end, _read_rest(reader, profile, limits, ordered=ordered))
 

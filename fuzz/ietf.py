@@ -1,0 +1,103 @@
+"""What is tried on the codec of IETF moq-transport: control messages, subgroup and fetch streams, datagrams."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moqt_trio.errors import RemoteProtocolError
+from moqt_trio.limits import Limits
+from moqt_trio.wire.buffer import StreamBuffer
+from moqt_trio.wire.ietf import objects
+from moqt_trio.wire.ietf.codec import ControlCodec
+from moqt_trio.wire.ietf.fetch_objects import FetchDecoder
+from moqt_trio.wire.ietf.profile import PROFILES
+from moqt_trio.wire.ietf.subgroups import SubgroupDecoder
+
+if TYPE_CHECKING:
+    import random
+
+    from moqt_trio.wire.ietf.profile import Profile
+
+VECTORS = Path(__file__).parent.parent / "tests" / "vectors" / "ietf-vectors.json"
+LIMITS = Limits()
+CODECS = {draft: ControlCodec(profile) for draft, profile in PROFILES.items()}
+
+
+def samples() -> dict[int, list[bytes]]:
+    """Return the bytes of the records in the test vectors, by draft."""
+    found: dict[int, list[bytes]] = {draft: [] for draft in PROFILES}
+    for record in json.loads(VECTORS.read_text()):
+        found[record["draft"]].append(bytes.fromhex(record["hex"]))
+    return found
+
+
+def read_control(profile: Profile, data: bytes, chance: random.Random) -> str:
+    """Read a control stream in random pieces. What was read comes back when it is written."""
+    codec = CODECS[profile.draft]
+    buffer = StreamBuffer()
+    try:
+        for piece in pieces(data, chance):
+            buffer.feed(piece)
+            while (message := codec.read_untrusted(buffer, LIMITS)) is not None:
+                again = codec.read_untrusted(StreamBuffer(codec.encode(message)), LIMITS)
+                assert again == message, (again, message)
+        return "read"
+    except RemoteProtocolError as error:
+        return type(error).__name__
+
+
+def read_subgroup(profile: Profile, data: bytes, chance: random.Random) -> str:
+    """Read a subgroup's stream: its header if it has one, and its objects in random pieces."""
+    found = objects.read_subgroup_header(data, profile)
+    properties = bool(chance.randrange(2))
+    if found is not None and objects.is_subgroup(found[0].flags, profile):
+        properties = found[0].has_properties
+        data = data[found[1] :]
+    decoder = SubgroupDecoder(profile, LIMITS, properties=properties)
+    try:
+        for piece in pieces(data, chance):
+            sizes: list[int] = []
+            start = 0
+            while start < len(piece):
+                start = decoder.feed_untrusted(piece, [], sizes, start, chance.choice((1, 3, 1 << 62)))
+        return "read"
+    except RemoteProtocolError as error:
+        return f"{type(error).__name__} ({error.scope})"
+
+
+def read_fetch(profile: Profile, data: bytes, chance: random.Random) -> str:
+    """Read a fetch's stream in random pieces, after its header if it has one."""
+    if data[:1] == bytes([objects.FETCH_STREAM]):
+        data = data[2:]
+    decoder = FetchDecoder(profile, LIMITS, descending=bool(chance.randrange(2)))
+    try:
+        for piece in pieces(data, chance):
+            decoder.feed_untrusted(piece)
+        return "read"
+    except RemoteProtocolError as error:
+        return f"{type(error).__name__} ({error.scope})"
+
+
+def read_datagram(profile: Profile, data: bytes, chance: random.Random) -> str:
+    """Read a datagram."""
+    try:
+        objects.read_datagram(data, profile, LIMITS)
+        return "read"
+    except RemoteProtocolError as error:
+        return type(error).__name__
+
+
+def pieces(data: bytes, chance: random.Random) -> list[bytes]:
+    """Cut some bytes at random."""
+    found: list[bytes] = []
+    while data:
+        size = chance.randint(1, len(data))
+        found.append(data[:size])
+        data = data[size:]
+    return found
+
+
+TARGETS = (read_control, read_subgroup, read_fetch, read_datagram)
+"""What an input is tried on."""
