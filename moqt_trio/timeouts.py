@@ -43,12 +43,25 @@ class Timeout:
         self._seconds = seconds
         self._renewed = False
 
+    def begin(self) -> float:
+        """Return the deadline of a wait that begins now.
+
+        For one that begins after the deadline the time is up: what has come counts, and what waits in the sockets. That
+        its caller was away is no pause of the loop.
+        """
+        now = trio.current_time()
+        if self.deadline <= now:
+            self._renewed = True
+            self.deadline = now + _LATE
+        return self.deadline
+
     async def wait(self, wait: Callable[[], Awaitable[object]]) -> bool:
         """Wait for something, and return whether it came in time.
 
         Args:
             wait: Waits for it. It may be cancelled and called again.
         """
+        self.begin()
         while True:
             with trio.CancelScope(deadline=self.deadline) as scope:
                 await wait()
@@ -57,10 +70,14 @@ class Timeout:
             if not self.renew():
                 return False
 
-    def renew(self) -> bool:
-        """Return whether there is time left, called when it was up: it begins anew when this call comes late, once."""
+    def renew(self, after: float = 0) -> bool:
+        """Return whether there is time left, called when it was up: it begins anew when this call comes late, once.
+
+        Args:
+            after: Seconds by which the call may come late for other reasons.
+        """
         late = trio.current_time() - self.deadline
-        if late > _LATE and not self._renewed:
+        if late - after > _LATE and not self._renewed:
             self._renewed = True
             self.deadline = trio.current_time() + self._seconds
             return True

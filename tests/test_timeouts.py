@@ -67,6 +67,28 @@ async def test_it_begins_anew_for_all_that_wait(mock_clock):
         assert outcomes == [True, True]
 
 
+async def test_a_caller_that_comes_late(autojump_clock):
+    """Who comes after the deadline finds what is there, and waits for a moment only: its absence is no pause."""
+    event = trio.Event()
+    event.set()
+    timeout = Timeout(5)
+    await trio.sleep(20)
+    began = trio.current_time()
+    assert await timeout.wait(event.wait)
+    await trio.sleep(1)
+    assert not await timeout.wait(trio.sleep_forever)
+    assert trio.current_time() - began < 1.3
+
+
+async def test_a_look_that_comes_late_for_other_reasons(mock_clock):
+    """The time that an end takes is no pause of the loop, either."""
+    timeout = Timeout(5)
+    mock_clock.jump(6.5)
+    assert not timeout.renew(2)
+    mock_clock.jump(1)
+    assert timeout.renew(2)
+
+
 async def test_a_small_delay_is_no_pause(mock_clock):
     """A timer that comes a little late, as in a busy loop, ends the wait."""
     async with trio.open_nursery() as nursery:

@@ -228,12 +228,14 @@ async def open_session(
                 async with opening as connection, _negotiated(connection, where, options) as session:
                     if not web:
                         await _wait_admitted(session)
+                    await trio.lowlevel.checkpoint_if_cancelled()
                     scope.deadline = math.inf
                     yield session
         if not scope.cancelled_caught:
             return
-        # An attempt cannot go on once it was cancelled. When the loop has stood still, another one is made.
-        if not timeout.renew():
+        # An attempt cannot go on once it was cancelled. When the loop has stood still, for longer than the end of the
+        # attempt may have taken, another one is made.
+        if not timeout.renew(limits.close_timeout):
             raise ConnectTimeout(
                 f"{where.authority} opened no session within {limits.connect_timeout:g} s (Limits.connect_timeout)"
             )

@@ -26,6 +26,10 @@ SLACK = 16
 every frame, and one sixteenth less history costs subscribers little."""
 
 
+_RUN_SHARE = 16
+"""The share of the cache that a run of packed frames may take: an endless group is trimmed by whole runs."""
+
+
 class GroupCache:
     """Keeps a track's groups for late subscribers and fetches.
 
@@ -87,7 +91,7 @@ class GroupCache:
             self._note_first_frame(group)
         self._bytes += size
         self._frames += 1
-        if len(group.frames) >= group.LONG:
+        if len(group.frames) >= group.LONG and not len(group.frames) % group.RUN:
             self._pack(group)
         limits = self._limits
         return (
@@ -97,6 +101,9 @@ class GroupCache:
         )
 
     def _pack(self, group: Group) -> None:
+        """Pack a group's oldest frames, unless they are large: that would save nothing, and they are trimmed as one."""
+        if sum(map(len, group.frames[: group.RUN])) > self._limits.cache_bytes // _RUN_SHARE:
+            return
         before = group.size
         group.pack()
         self._bytes += group.size - before
@@ -253,7 +260,9 @@ class GroupCache:
         """
         limits = self._limits
         excess = self._bytes - limits.cache_bytes + limits.cache_bytes // SLACK
-        excess_frames = self._frames - limits.cache_frames + limits.cache_frames // SLACK
+        excess_frames = 0
+        if self._frames > limits.cache_frames:
+            excess_frames = self._frames - limits.cache_frames + limits.cache_frames // SLACK
         keep_from = group.length - 1
         if self._reliable:
             for cursor in self._cursors:

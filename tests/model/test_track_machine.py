@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from moqt_trio.codes import StreamCode
 from moqt_trio.limits import Limits
-from moqt_trio.model import packed
+from moqt_trio.model import cache, packed
 from moqt_trio.model.cursor import GroupRange
 from moqt_trio.model.group import Group
 from moqt_trio.model.track import Track, state_of
@@ -338,6 +338,7 @@ async def test_random_use(mock_clock, monkeypatch, delivery, long):
         monkeypatch.setattr(Group, "LONG", long)
         monkeypatch.setattr(Group, "RUN", long // 2)
         monkeypatch.setattr(packed, "_OBJECTS", 0)
+        monkeypatch.setattr(cache, "_RUN_SHARE", 2)
     machine = type("Machine", (TrackMachine,), {"delivery": delivery, "clock": mock_clock, "long": long})
     run_machine(
         machine,

@@ -127,7 +127,7 @@ async def test_a_bound_on_waiting(queue, waiting, autojump_clock):
 
 
 async def test_a_bound_that_has_passed_before_anybody_reads(queue, autojump_clock):
-    """Items that arrived are read although the time is up; the reader that comes so late has the time once more."""
+    """Items that arrived are read although the time is up; a reader that comes so late waits for a moment only."""
     queue.expect_within(Timeout(3), queue.finish)
     queue.put(1)
     await trio.sleep(10)
@@ -135,10 +135,10 @@ async def test_a_bound_that_has_passed_before_anybody_reads(queue, autojump_cloc
     assert await queue.receive() == 1
     with pytest.raises(trio.EndOfChannel):
         await queue.receive()
-    assert trio.current_time() - began == pytest.approx(3)
+    assert trio.current_time() - began < 0.2
     with pytest.raises(trio.EndOfChannel):
         await queue.receive()
-    assert trio.current_time() - began == pytest.approx(3)
+    assert trio.current_time() - began < 0.2
 
 
 async def test_a_bound_that_is_lifted(queue, autojump_clock):

@@ -103,9 +103,33 @@ def test_headers_come_back(draft, subgroup, priority, bits):
 
 
 def test_a_subgroup_without_its_id():
-    """A header that says that it has an id has one."""
+    """A header that says that it has an id has one, and an id has a header that says so."""
     with pytest.raises(LocalProtocolError, match="has an id"):
         objects.write_subgroup_header(SubgroupHeader(0x14, 1, 1, None), PROFILES[18])
+    with pytest.raises(LocalProtocolError, match="without its id"):
+        objects.write_subgroup_header(SubgroupHeader(0x10, 1, 1, 5), PROFILES[18])
+
+
+@pytest.mark.parametrize("draft", PROFILES)
+def test_a_status_that_a_draft_lacks(draft):
+    """Up to draft 15 an object may say that it does not exist; later it is refused where it is written."""
+    datagram = ObjectDatagram(0x20, 1, 1, frame(5, b""), status=Status.DOES_NOT_EXIST)
+    if draft <= 15:
+        assert SubgroupEncoder(PROFILES[draft], properties=False).encode_status(0, Status.DOES_NOT_EXIST)
+        assert objects.write_datagram(datagram, PROFILES[draft])
+        return
+    with pytest.raises(LocalProtocolError, match="no status DOES_NOT_EXIST"):
+        SubgroupEncoder(PROFILES[draft], properties=False).encode_status(0, Status.DOES_NOT_EXIST)
+    with pytest.raises(LocalProtocolError, match="no status DOES_NOT_EXIST"):
+        objects.write_datagram(datagram, PROFILES[draft])
+
+
+def test_numbers_of_seven_bytes():
+    """Draft 17 has none, wherever they are; draft 18 has."""
+    data = b"\x10\xfc" + bytes(4) + b"\0\1\0\x80"
+    assert objects.read_subgroup_header(data, PROFILES[18])[0].alias == 1
+    with pytest.raises(Malformed, match="seven bytes"):
+        objects.read_subgroup_header(data, PROFILES[17])
 
 
 @pytest.mark.parametrize("draft", PROFILES)
@@ -122,11 +146,13 @@ def test_frames_of_an_application(draft):
     assert repr(decoder) == "<SubgroupDecoder 0 bytes pending>"
 
 
-def test_a_timestamp_of_an_older_draft():
-    """Both of the properties that were a timestamp are read, the first of them."""
-    assert objects.timestamp_of(((6, 5),)) == 5
-    assert objects.timestamp_of(((2, 1), (16, 7))) == 7
-    assert objects.timestamp_of(((2, 1),)) is None
+@pytest.mark.parametrize("draft", PROFILES)
+def test_a_timestamp_of_an_older_draft(draft):
+    """The property that was a timestamp once is read where there is no other; from draft 19 on it is a timeout."""
+    profile = PROFILES[draft]
+    assert objects.timestamp_of(((6, 5),), profile) == (5 if draft < 19 else None)
+    assert objects.timestamp_of(((6, 5), (16, 7)), profile) == 7
+    assert objects.timestamp_of(((2, 1),), profile) is None
 
 
 def test_ids_only_grow():
@@ -156,13 +182,19 @@ def test_properties_beside_a_status(draft, scope):
 
 
 @pytest.mark.parametrize("draft", PROFILES)
-def test_a_block_of_properties_that_is_too_long(draft):
-    """65,535 bytes are the most; it is refused before they come."""
+def test_properties_that_are_too_many(draft):
+    """65,535 bytes and `Limits.max_parameters` properties are the most that an object has here. More than that breaks
+    its stream, and not the session; the bytes are refused before they come."""
     data = b"\0" + PROFILES[draft].encode(65_536)
-    with pytest.raises(Malformed):
+    with pytest.raises(LimitExceeded) as caught:
         subgroup(draft, data, with_properties=True)
+    assert caught.value.scope == "stream"
+    many = b"\0\0" * (LIMITS.max_parameters + 1)
+    with pytest.raises(LimitExceeded) as caught:
+        subgroup(draft, b"\0" + PROFILES[draft].encode(len(many)) + many, with_properties=True)
+    assert caught.value.scope == "stream"
     head = b"\x3c\1\0\5" if draft >= 15 else b"\1\0\0\5"
-    with pytest.raises(Malformed):
+    with pytest.raises(LimitExceeded):
         FetchDecoder(PROFILES[draft], LIMITS).feed_untrusted(head + PROFILES[draft].encode(65_536))
 
 

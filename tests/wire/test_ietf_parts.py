@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moqt_trio.codes import SessionCode
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed
 from moqt_trio.limits import Limits
 from moqt_trio.wire.buffer import StreamBuffer
@@ -334,6 +335,9 @@ def test_a_prefix_that_does_not_decode(draft):
     for content in (b"\2\1a\1b", b"\5\2\1a\1b"):
         found = read(draft, body(draft, 0x02, b"\2\1\x34" + content))
         assert found.parameters.prefix == (b"a", b"b")
+    name = "日本".encode()
+    found = read(draft, body(draft, 0x02, b"\2\1\x34\x08\1\6" + name))
+    assert found.parameters.prefix == (name,)
     with pytest.raises(Malformed, match="prefix"):
         read(draft, body(draft, 0x02, b"\2\1\x34\x7f\1"))
 
@@ -357,8 +361,9 @@ def test_tokens(draft):
 @pytest.mark.parametrize("draft", PROFILES)
 def test_tokens_that_are_none(draft):
     """An alias type that there is not, and an alias where it does not belong."""
-    with pytest.raises(Malformed, match="alias type 4"):
+    with pytest.raises(Malformed, match="alias type 4") as caught:
         read(draft, body(draft, 0x06, (b"\2\0" if draft == 17 else b"\2") + b"\1\1a\1\3\1\4"))
+    assert caught.value.code == SessionCode.KEY_VALUE_FORMATTING_ERROR
     for token in (Token(b"x", 0, AliasType.USE_VALUE, 7), Token(b"", 0, AliasType.DELETE)):
         with pytest.raises(LocalProtocolError, match="alias"):
             CODECS[draft].encode(m.PublishNamespace(2, (b"live",), Parameters(tokens=(token,))))
@@ -403,6 +408,13 @@ def test_too_many_pairs():
         properties.read_pairs(PROFILES[18].reader(data, "x"), PROFILES[18], LIMITS)
 
 
+@pytest.mark.parametrize("draft", [14, 16, 18])
+def test_a_fetch_of_no_objects(draft):
+    """A range that ends where it starts is an empty one, which is answered and no mistake."""
+    message = m.Fetch(2, TRACK, Filter(Location(5, 3), 5, 2), wanted(draft) if draft > 14 else Parameters(priority=128))
+    assert read(draft, CODECS[draft].encode(message)) == message
+
+
 # -- messages that a draft lacks, or that lack something ---------------------------------------------------------
 
 
@@ -431,6 +443,10 @@ def test_too_many_pairs():
         (18, m.Fetch(2, None, None)),
         (18, m.Fetch(2, TRACK, Filter(Start.NEXT_GROUP))),
         (20, m.Fetch(2, None)),
+        (20, m.RequestOk(None, Parameters(forward=True))),
+        (19, m.RequestOk(None, Parameters(ordered=True))),
+        (18, m.SubscribeNamespace(2, (), m.NamespaceOptions.BOTH)),
+        (16, m.SubscribeNamespace(2, ())),
         (20, m.Fetch(2, TRACK, m.Joining(0, 1))),
         (20, m.FetchOk(None, False, 1, None)),
         (18, m.RequestError(None, 0x34)),
@@ -453,22 +469,18 @@ def test_messages_that_do_not_fit(draft, message):
         (16, 0x16, b"\2\4"),
         (16, 0x16, b"\2\1\1\1a\1b\5\0\4\0\0"),
         (16, 0x16, b"\2\1\1\1a\1b\5\3\5\2\0"),
+        (16, 0x03, b"\2\0\1b\0"),
+        (14, 0x06, b"\2\0\0"),
+        (15, 0x09, b"\0"),
+        (16, 0x03, b"\2\1\1a\1b\1\2\0"),
+        (16, 0x08, b"\0\1\x10\1"),
         (16, 0x11, b"\2\1\1a\3\0"),
         (14, 0x03, b"\2\1\1a\1b\0\3\1\2\0"),
         (14, 0x04, b"\1\0\0\0\0\0"),
         (14, 0x02, b"\4\2\5\0\5\0\1\0"),
         (17, 0x03, b"\2\2\1\1a\1b\0"),
     ],
-    ids=[
-        "fetch type",
-        "range of groups",
-        "range of objects",
-        "options",
-        "order",
-        "order of a reply",
-        "update",
-        "required request",
-    ],
+    ids=lambda value: value.hex() if isinstance(value, bytes) else f"{value:x}",
 )
 def test_messages_that_are_none(draft, number, content):
     """Fields that contradict the draft end the session."""

@@ -225,6 +225,8 @@ class SubscribeServer(GroupServer, StreamOwner):
                     if cursor.end is not None:
                         self._replies.end(cursor.end)
                     self._replies.finish()
+                    # An update that crosses the end changes nothing any more.
+                    self._state = _State.ENDED
                     while not self._end_delivered:
                         # A session that closes leaves unsaid what was lost on its way.
                         await self.wakeup.wait()

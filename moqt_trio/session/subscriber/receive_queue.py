@@ -228,7 +228,7 @@ class ReceiveQueue(Generic[T]):
     async def _wait_within(self, timeout: Timeout) -> None:
         self._waiter = waiter = trio.Event()
         try:
-            with trio.CancelScope(deadline=timeout.deadline) as scope:
+            with trio.CancelScope(deadline=timeout.begin()) as scope:
                 await waiter.wait()
         finally:
             self._waiter = None

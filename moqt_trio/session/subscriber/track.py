@@ -67,7 +67,7 @@ class TrackInfoRequest:
 
     async def wait(self) -> TrackProperties | None:
         """Return the answer; None for a refusal, and when none arrived within `Limits.reply_timeout`."""
-        if not await self._timeout.wait(self._answered.wait):
+        if not await self._timeout.wait(self._answered.wait) and not self._answered.is_set():
             self.cancel(StreamCode.CONTROL_TIMEOUT)
         return self._properties
 

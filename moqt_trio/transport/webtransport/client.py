@@ -64,8 +64,8 @@ async def open_webtransport(
         yield session
     finally:
         # A cancellation of this wait would take the place of the exception that is on its way, and leave that one and
-        # its frames to the garbage collector. What ran here has closed the session, unless it failed at the start.
-        if session.closed is None:
+        # its frames to the garbage collector. A session that ran here has waited for its end itself.
+        if not session.end_acknowledged:
             await session.aclose()
 
 

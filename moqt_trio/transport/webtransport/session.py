@@ -266,6 +266,11 @@ class WebTransportSession(Connection):
             self._exchange.delays_goaway = self.origin is not None
             self._demux.send_pending_goaway()
 
+    @property
+    def end_acknowledged(self) -> bool:
+        """True once the session has ended and nothing is left to wait for."""
+        return self._close_acknowledged.is_set()
+
     async def aclose(self, code: int = 0, reason: str = "") -> None:
         """Close, and wait until the peer has acknowledged that.
 

@@ -54,7 +54,7 @@ def read_range(reader: Reader, profile: Profile) -> tuple[Any, Filter | Joining]
         raise reader.malformed(f"a fetch of type {kind:#x}")
     track = read_track(reader, profile)
     start, (end_group, end_object) = read_location(reader), read_location(reader)
-    if end_group < start.group or (end_group == start.group and 0 < end_object <= start.object):
+    if end_group < start.group or (end_group == start.group and 0 < end_object < start.object):
         raise reader.malformed(f"a range that ends at {end_group}/{end_object}, before {start.group}/{start.object}")
     return track, Filter(start, end_group, end_object - 1 if end_object else None)
 

@@ -23,7 +23,7 @@ from ...codes import SessionCode, StreamCode
 from ...errors import LimitExceeded, LocalProtocolError, Malformed
 from .names import Location
 from .objects import Status, make_frame, malformed_track, properties_of, read_status
-from .properties import MAX_VALUE, read_pairs, write_properties
+from .properties import MAX_VALUE, read_block, too_many_properties, write_properties
 
 if TYPE_CHECKING:
     from ...frame import Frame
@@ -237,8 +237,8 @@ class FetchDecoder:
         if has_properties:
             size = fields.number()
             if size > MAX_VALUE:
-                raise Malformed(f"an object with {size} bytes of properties", code=_VIOLATION)
-            pairs = read_pairs(profile.reader(fields.take(size), "an object's properties"), profile, self._limits)
+                raise too_many_properties(size)
+            pairs = read_block(fields.take(size), profile, self._limits)
         size = fields.number()
         if size > self._limits.max_frame:
             raise LimitExceeded("max_frame", size, code=StreamCode.FRAME_TOO_LARGE, scope="stream")
@@ -255,7 +255,7 @@ class FetchDecoder:
             values.group,
             None if datagram else subgroup,
             values.priority,
-            make_frame(payload, values.object, pairs),
+            make_frame(payload, values.object, pairs, profile),
             status,
         )
 

@@ -43,10 +43,16 @@ class TrackName(NamedTuple):
     name: bytes
 
 
-def read_namespace(reader: Reader, profile: Profile) -> Namespace:
-    """Read `NS`: a namespace, a prefix or a suffix. Peers write an empty prefix on each draft."""
+def read_namespace(reader: Reader, profile: Profile, *, whole: bool = False) -> Namespace:
+    """Read `NS`: a namespace, a prefix or a suffix. Peers write an empty prefix on each draft.
+
+    Args:
+        reader: The message.
+        profile: The draft.
+        whole: True for a namespace, which has a field at the least, up to draft 16.
+    """
     count = reader.varint()
-    if count > MAX_FIELDS:
+    if count > MAX_FIELDS or (whole and not count and profile.one_control_stream):
         raise reader.malformed(f"a namespace of {count} fields")
     fields = tuple(reader.data("max_message", MAX_NAME) for _ in range(count))
     if sum(map(len, fields)) > MAX_NAME:
@@ -69,7 +75,7 @@ def write_namespace(writer: Writer, namespace: Namespace, profile: Profile) -> N
 
 def read_track(reader: Reader, profile: Profile) -> TrackName:
     """Read `NS, b name`."""
-    namespace = read_namespace(reader, profile)
+    namespace = read_namespace(reader, profile, whole=True)
     name = reader.data("max_message", MAX_NAME)
     if sum(map(len, namespace)) + len(name) > MAX_NAME:
         raise reader.malformed(f"a full track name of more than {MAX_NAME} bytes")

@@ -30,7 +30,7 @@ from .names import (
     write_namespace,
     write_reason,
 )
-from .parameters import NONE
+from .parameters import NONE, Parameters
 from .parts import read_id, read_params, write_id, write_params
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def read_publish_namespace(reader: Reader, profile: Profile, limits: Limits) -> PublishNamespace:
     """Read `rid, <d>, NS, Params`."""
     request_id = read_id(reader, profile)
-    namespace = read_namespace(reader, profile)
+    namespace = read_namespace(reader, profile, whole=True)
     return PublishNamespace(request_id, namespace, read_params(reader, profile, limits, PublishNamespace))
 
 
@@ -54,7 +54,7 @@ def write_publish_namespace(writer: Writer, message: PublishNamespace, profile: 
 
 def _read_named(reader: Reader, profile: Profile) -> tuple[int | None, Any]:
     """Read what names an announcement: `NS` (14, 15) or `rid` (16)."""
-    return (None, read_namespace(reader, profile)) if profile.done_by_namespace else (reader.varint(), None)
+    return (None, read_namespace(reader, profile, whole=True)) if profile.done_by_namespace else (reader.varint(), None)
 
 
 def write_named(writer: Writer, message: Any, profile: Profile) -> None:
@@ -106,9 +106,11 @@ def read_subscribe_tracks(reader: Reader, profile: Profile, limits: Limits) -> S
 def write_prefix_request(writer: Writer, message: SubscribeNamespace | SubscribeTracks, profile: Profile) -> None:
     write_id(writer, message.request_id, profile)
     write_namespace(writer, message.prefix, profile)
-    if profile.namespaces == "stream":
-        assert isinstance(message, SubscribeNamespace)
-        writer.varint(NamespaceOptions.TRACKS if message.options is None else message.options)
+    options = message.options if isinstance(message, SubscribeNamespace) else None
+    if (options is None) == (profile.namespaces == "stream"):
+        raise LocalProtocolError(f"SUBSCRIBE_NAMESPACE has options in drafts 16 and 17, and no other: {options}")
+    if options is not None:
+        writer.varint(options)
     write_params(writer, message, profile)
 
 
@@ -134,8 +136,9 @@ def read_namespace_found(reader: Reader, profile: Profile, limits: Limits) -> Na
     if not reader.remaining:
         return NamespaceFound(suffix)
     parameters = read_params(reader, profile, limits, NamespaceFound)
-    if parameters is NONE:
-        raise reader.malformed("has a byte too many")
+    own = Parameters(hop_path=parameters.hop_path, route_cost=parameters.route_cost, hidden=parameters.hidden)
+    if parameters is NONE or parameters != own:
+        raise reader.malformed("has bytes behind its suffix")
     return NamespaceFound(suffix, parameters)
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...errors import LocalProtocolError
+from ...codes import SessionCode
+from ...errors import LocalProtocolError, Malformed
 from ..buffer import Reader, Writer
 
 MAX: Final = (1 << 64) - 1
@@ -64,6 +65,14 @@ def decode(data: bytes | bytearray, offset: int = 0) -> tuple[int, int] | None:
     if end > len(data):
         return None
     return int.from_bytes(data[offset:end], "big") & _MASKS[size], end
+
+
+def decode_without_seven(data: bytes | bytearray, offset: int = 0) -> tuple[int, int] | None:
+    """Do what `decode` does in draft 17. Raises `Malformed` for a number of seven bytes."""
+    found = decode(data, offset)
+    if found is not None and found[1] - offset == _SEVEN:
+        raise Malformed("a number of seven bytes", code=SessionCode.PROTOCOL_VIOLATION)
+    return found
 
 
 class LongReader(Reader):

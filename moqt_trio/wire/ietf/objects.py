@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TIMESTAMP: Final = 0x10
 """The property that is a frame's timestamp, in units of the track's TIMESCALE."""
 OLD_TIMESTAMP: Final = 0x06
-"""The same, from peers that follow an older draft of the low-overhead container."""
+"""The same, from peers that follow an older draft of the low-overhead container; from 19 on it is a timeout."""
 FETCH_STREAM: Final = 0x05
 """The type of a stream that replies to a fetch."""
 PADDING_STREAM: Final = 0x132B3E28
@@ -57,21 +57,24 @@ STATUSES: Final = {True: frozenset(Status), False: frozenset(Status) - {Status.D
 """The statuses, by `Profile.missing_status`."""
 
 
-def make_frame(payload: bytes | bytearray, index: int, properties: Pairs) -> Frame:
+def make_frame(payload: bytes | bytearray, index: int, properties: Pairs, profile: Profile) -> Frame:
     """Return an object as a frame."""
-    frame = Frame(payload, timestamp_of(properties) if properties else None)
+    frame = Frame(payload, timestamp_of(properties, profile) if properties else None)
     frame.object_id = index
     if properties:
         frame.properties = properties
     return frame
 
 
-def timestamp_of(properties: Pairs) -> int | None:
+def timestamp_of(properties: Pairs, profile: Profile) -> int | None:
     """Return the timestamp that is among some properties, or None."""
+    found = None
     for kind, value in properties:
-        if kind in (TIMESTAMP, OLD_TIMESTAMP) and isinstance(value, int):
+        if kind == TIMESTAMP and isinstance(value, int):
             return value
-    return None
+        if kind == OLD_TIMESTAMP and isinstance(value, int) and not profile.object_timeouts:
+            found = value
+    return found
 
 
 def properties_of(frame: Frame) -> Pairs:
@@ -189,6 +192,8 @@ def write_subgroup_header(header: SubgroupHeader, profile: Profile) -> bytes:
         if header.subgroup is None:
             raise LocalProtocolError("a subgroup whose id is a field has an id")
         writer.varint(header.subgroup)
+    elif header.subgroup:
+        raise LocalProtocolError(f"the subgroup {header.subgroup} in a header without its id")
     if header.priority is not None:
         writer.u8(header.priority)
     return writer.getvalue()
@@ -267,12 +272,12 @@ def read_datagram(data: bytes, profile: Profile, limits: Limits) -> ObjectDatagr
         if not properties:
             raise reader.malformed("a block of properties without any")
     if not number & _STATUS:
-        return ObjectDatagram(number, alias, group, make_frame(reader.rest(), index, properties), priority)
+        return ObjectDatagram(number, alias, group, make_frame(reader.rest(), index, properties, profile), priority)
     status = read_status(reader.varint(), profile, "OBJECT_DATAGRAM")
     if status and properties and profile.first_object:
         raise reader.malformed("properties beside a status")
     reader.expect_end()
-    return ObjectDatagram(number, alias, group, make_frame(b"", index, properties), priority, status)
+    return ObjectDatagram(number, alias, group, make_frame(b"", index, properties, profile), priority, status)
 
 
 def read_status(number: int, profile: Profile, what: str) -> Status:
@@ -280,6 +285,13 @@ def read_status(number: int, profile: Profile, what: str) -> Status:
     if number not in STATUSES[profile.missing_status]:
         raise Malformed(f"{what}: a status of {number}", code=SessionCode.PROTOCOL_VIOLATION)
     return Status(number)
+
+
+def check_status(status: Status, profile: Profile) -> Status:
+    """Return a status. Raises `LocalProtocolError` for one that the draft lacks."""
+    if status not in STATUSES[profile.missing_status]:
+        raise LocalProtocolError(f"draft {profile.draft} has no status {status.name}")
+    return status
 
 
 def write_datagram(datagram: ObjectDatagram, profile: Profile) -> bytes:
@@ -300,7 +312,7 @@ def write_datagram(datagram: ObjectDatagram, profile: Profile) -> bytes:
     if datagram.status is None:
         writer.raw(datagram.frame)
     else:
-        writer.varint(datagram.status)
+        writer.varint(check_status(datagram.status, profile))
     return writer.getvalue()
 
 

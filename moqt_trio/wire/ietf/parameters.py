@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
-from ...errors import LocalProtocolError, Malformed
+from ...codes import SessionCode
+from ...errors import LimitExceeded, LocalProtocolError, Malformed
 from .filters import Filter, read_filter, write_filter
 from .names import Location, Namespace, read_location, read_namespace, write_location, write_namespace
 from .numbers import MAX
@@ -143,7 +144,7 @@ _BY_DRAFT: Final = {
     draft: {entry.number: entry for entry in _ENTRIES if entry.first <= draft <= entry.last} for draft in range(14, 23)
 }
 _ANYWHERE: Final = frozenset({0x40B57, 0x40B58, 0x40B5E})
-_FILL: Final = frozenset({0x0A, 0x20, 0x21, 0x22, *_RANGES})
+_FILL: Final = frozenset({0x0A, 0x20, 0x21, 0x22, *_RANGES[:-1]})
 _FLAGS: Final = frozenset({"forward", "include_properties"})
 
 
@@ -195,7 +196,10 @@ def _read_value(reader: Reader, entry: _Entry, profile: Profile, limits: Limits)
     pairs = profile.parameter_values == "pairs"
     match entry.kind:
         case _Kind.NUMBER:
-            return reader.varint()
+            number = reader.varint()
+            if not number and entry.field == "delivery_timeout_ms" and profile.draft == 16:
+                raise reader.malformed("a delivery timeout of 0")
+            return number
         case _Kind.BYTE:
             return _checked(reader, entry, reader.varint() if pairs else reader.u8())
         case _Kind.LOCATION:
@@ -209,16 +213,19 @@ def _read_value(reader: Reader, entry: _Entry, profile: Profile, limits: Limits)
         case _Kind.NAMESPACE:
             return _read_prefix(reader, profile)
     if entry.field == "tokens":
-        return _inner(reader, entry, profile, read_token)
+        return _inner(reader, entry, profile, read_token, SessionCode.KEY_VALUE_FORMATTING_ERROR)
     if entry.field == "fill":
         return _inner(reader, entry, profile, lambda inner: read_parameters(inner, profile, limits, _FILL))
     return reader.data("max_message", MAX_VALUE)
 
 
-def _inner(reader: Reader, entry: _Entry, profile: Profile, read: Callable[[Reader], Any]) -> Any:
-    """Read a value that has its length in front."""
+def _inner(
+    reader: Reader, entry: _Entry, profile: Profile, read: Callable[[Reader], Any], code: int | None = None
+) -> Any:
+    """Read a value that has its length in front; a mistake in it has a code of its own, or that of the message."""
     what = f"{reader.what} parameter {entry.number:#x}"
-    inner = profile.reader(reader.data("max_message", MAX_VALUE), what, reader.scope, reader.code)
+    content = reader.data("max_message", MAX_VALUE)
+    inner = profile.reader(content, what, reader.scope, reader.code if code is None else code)
     value = read(inner)
     inner.expect_end()
     return value
@@ -248,7 +255,7 @@ def _read_prefix(reader: Reader, profile: Profile) -> Namespace:
                 continue
             prefix = read_namespace(inner, profile)
             inner.expect_end()
-        except Malformed:
+        except (Malformed, LimitExceeded):
             continue
         return prefix
     raise reader.malformed("a namespace prefix that does not decode")

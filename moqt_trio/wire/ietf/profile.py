@@ -46,6 +46,7 @@ class Profile:
         default_priority: True from 15 on: a subgroup or a datagram may leave its priority to the track.
         first_object: True from 18 on: a subgroup says whether it has the group's first object.
         datagram_status: `"plain"` for 14, `"flags"` from 15 on.
+        object_timeouts: True from 19 on: an object may have timeouts of its own.
         fetch_objects: How the objects of a fetch are written: `"full"` (14), `"status"` (15), `"absolute"` (16, 17), or
             `"delta"`.
         timed_out_ranges: True from 20 on: a fetch may say that a range timed out.
@@ -77,6 +78,7 @@ class Profile:
     default_priority: bool = True
     first_object: bool = True
     datagram_status: Literal["plain", "flags"] = "flags"
+    object_timeouts: bool = True
     fetch_objects: Literal["full", "status", "absolute", "delta"] = "delta"
     timed_out_ranges: bool = True
     missing_status: bool = False
@@ -91,16 +93,16 @@ class Profile:
         writers = {"quic": Writer, "long17": LongWriter, "long": LongWriter}
         object.__setattr__(self, "reader", readers[self.numbers])
         object.__setattr__(self, "writer", writers[self.numbers])
-        codec = varint if self.numbers == "quic" else numbers
-        object.__setattr__(self, "decode", codec.decode)
-        object.__setattr__(self, "encode", codec.encode)
+        decoders = {"quic": varint.decode, "long17": numbers.decode_without_seven, "long": numbers.decode}
+        object.__setattr__(self, "decode", decoders[self.numbers])
+        object.__setattr__(self, "encode", (varint if self.numbers == "quic" else numbers).encode)
 
 
 DRAFT_22 = Profile(draft=22)
 DRAFT_21 = attrs.evolve(DRAFT_22, draft=21, filter_form="counted")
 DRAFT_20 = attrs.evolve(DRAFT_21, draft=20)
 DRAFT_19 = attrs.evolve(DRAFT_20, draft=19, fetch_filter=False, filter_form="delta", timed_out_ranges=False)
-DRAFT_18 = attrs.evolve(DRAFT_19, draft=18, goaway="request", fin_cancels=True)
+DRAFT_18 = attrs.evolve(DRAFT_19, draft=18, goaway="request", fin_cancels=True, object_timeouts=False)
 DRAFT_17 = attrs.evolve(
     DRAFT_18,
     draft=17,

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ...errors import LocalProtocolError
+from ...codes import StreamCode
+from ...errors import LimitExceeded, LocalProtocolError
 from .numbers import MAX
 
 if TYPE_CHECKING:
@@ -63,6 +64,20 @@ def write_pairs(writer: Writer, pairs: Pairs, profile: Profile) -> None:
             if len(value) > MAX_VALUE:
                 raise LocalProtocolError(f"a value has at most {MAX_VALUE} bytes, not {len(value)}")
             writer.data(value)
+
+
+def too_many_properties(size: int) -> LimitExceeded:
+    """Return the exception for an object with so many bytes of properties."""
+    return LimitExceeded("max_message", size, code=StreamCode.MALFORMED_TRACK, scope="stream")
+
+
+def read_block(data: bytes, profile: Profile, limits: Limits) -> Pairs:
+    """Read the properties of one object on a stream, which breaks when they are too many."""
+    reader = profile.reader(data, "an object's properties")
+    try:
+        return read_pairs(reader, profile, limits)
+    except LimitExceeded as error:
+        raise LimitExceeded(error.limit, error.value, code=StreamCode.MALFORMED_TRACK, scope="stream") from None
 
 
 def read_properties(reader: Reader, profile: Profile, limits: Limits) -> Pairs:

@@ -16,8 +16,8 @@ from ...codes import SessionCode, StreamCode
 from ...errors import LimitExceeded, LocalProtocolError, Malformed
 from ...frame import Frame
 from ..dialect import ALL_FRAMES, FrameDecoder
-from .objects import Status, malformed_track, properties_of, read_status, timestamp_of
-from .properties import MAX_VALUE, Pairs, read_pairs, write_pairs
+from .objects import Status, check_status, malformed_track, properties_of, read_status, timestamp_of
+from .properties import MAX_VALUE, Pairs, read_block, too_many_properties, write_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ class SubgroupEncoder:
             raise LocalProtocolError(f"object {index} where {self._next} or a later one is due")
         encode = self._profile.encode
         block = b"\0" if self._properties else b""
-        data = encode(index - self._next) + block + b"\0" + encode(status)
+        data = encode(index - self._next) + block + b"\0" + encode(check_status(status, self._profile))
         self._next = index + 1
         return data
 
@@ -100,8 +100,7 @@ class SubgroupDecoder(FrameDecoder):
 
     Attributes:
         end: The status that ended the group or the track, and the id of the first object that does not exist; None
-            before.
-        missing: The ids of objects that do not exist (14, 15), as many as are remembered.
+            before. An object that says of itself alone that it does not exist (14, 15) is left out.
     """
 
     __slots__ = (
@@ -196,12 +195,11 @@ class SubgroupDecoder(FrameDecoder):
                 length, block = found
                 offset = block + length
                 if length > MAX_VALUE:
-                    raise Malformed(f"an object with {length} bytes of properties", code=SessionCode.PROTOCOL_VIOLATION)
+                    raise too_many_properties(length)
                 if offset > end:
                     break
                 if length:
-                    reader = self._profile.reader(data[block:offset], "an object's properties")
-                    pairs = read_pairs(reader, self._profile, self._limits)
+                    pairs = read_block(data[block:offset], self._profile, self._limits)
             found = decode(data, offset)
             if found is None:
                 break
@@ -235,7 +233,7 @@ class SubgroupDecoder(FrameDecoder):
         return end
 
     def _make(self, payload: bytes, index: int, pairs: Pairs) -> Frame:
-        frame = Frame(payload, timestamp_of(pairs) if pairs else None)
+        frame = Frame(payload, timestamp_of(pairs, self._profile) if pairs else None)
         frame.object_id = index
         if pairs:
             frame.properties = pairs

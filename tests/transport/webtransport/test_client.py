@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pylsqpack
 import pytest
@@ -315,3 +315,20 @@ async def test_cancelled_with_early_streams():
             async with asking(client, limits=limits) as session:
                 assert await (await accept_uni(session)).receive_some() == b"second"
     assert codes == [H3Error.WEBTRANSPORT_BUFFERED_STREAM_REJECTED]
+
+
+async def test_a_session_that_is_closed_in_its_block():
+    """Leaving the block waits until the server has the code, also after a close that did not wait."""
+
+    async def script(server):
+        await server.send_settings(DRAFT_02)
+        stream, _ = await server.request()
+        await send_all(stream, status(200))
+
+    async with served(script) as client:
+        with suppress(ValueError):
+            async with asking(client) as session:
+                session.close(0x15, "no shared version")
+                assert not session.end_acknowledged
+                raise ValueError("the negotiation failed")
+        assert session.end_acknowledged
