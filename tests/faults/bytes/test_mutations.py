@@ -16,6 +16,7 @@ import pytest
 import trio
 
 import moqt_trio as moqt
+from fuzz import ietf
 from fuzz.__main__ import TARGETS, run, samples
 from fuzz.mutation import mutate
 from moqt_trio.errors import LimitExceeded, Malformed, RemoteProtocolError
@@ -158,12 +159,14 @@ def test_the_fuzz_target_mutates_every_vector(name):
 
 
 def test_the_fuzz_target_has_all_versions_and_finds_nothing(capsys):
-    """It covers exactly the nine versions; twenty thousand inputs of it raise nothing undocumented and none is slow."""
+    """It covers exactly the nine versions and the nine drafts of the IETF's; forty thousand inputs of it raise nothing
+    undocumented and none is slow."""
     assert set(samples()) == set(NAMES)
     assert len(NAMES) == 9
-    assert run(20_000, seed=20_261) == 0
+    assert set(ietf.samples()) == set(range(14, 23))
+    assert run(40_000, seed=20_261) == 0
     printed = capsys.readouterr().out
-    assert "20,000 inputs of 9 versions" in printed
+    assert "40,000 inputs of 18 versions" in printed
     for target in TARGETS:
         # Each of them reaches decoders, and not only places that do not exist.
         assert f"{target.__name__}: Malformed" in printed
