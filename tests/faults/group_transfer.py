@@ -125,7 +125,7 @@ async def transfer(
         count: How many groups.
         before: Called with a sequence before the group is written.
     """
-    source, sink = (ends.client, ends.server) if sender == "client" else (ends.server, ends.client)
+    publisher, subscriber = (ends.client, ends.server) if sender == "client" else (ends.server, ends.client)
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", delivery="reliable", max_age=3600)
     received: dict[int, list[bytes]] = {}
@@ -140,9 +140,9 @@ async def transfer(
                     await group.send(frame)
         track.finish()
 
-    async with source.publish(sender, broadcast), trio.open_nursery() as nursery:
+    async with publisher.publish(sender, broadcast), trio.open_nursery() as nursery:
         nursery.start_soon(write)
-        async with sink.subscribe(sender, "t", max_age=3600, start_group=0) as subscription:
+        async with subscriber.subscribe(sender, "t", max_age=3600, start_group=0) as subscription:
             async for group in subscription:
                 assert group.sequence not in received
                 received[group.sequence] = [bytes(frame) for frame in await group.read_all()]

@@ -1,4 +1,4 @@
-"""The control messages of IETF moq-transport: real bytes, cut and mended in every way."""
+"""The control messages of IETF moq-transport: real bytes, whole, cut anywhere, and with bodies of another length."""
 
 from __future__ import annotations
 

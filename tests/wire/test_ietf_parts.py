@@ -91,6 +91,15 @@ def test_a_number_that_is_cut_off(draft):
 # -- names -------------------------------------------------------------------------------------------------------
 
 
+def fields(profile, namespace, *behind):
+    """A reader of a namespace, whatever its size, and of what follows it."""
+    writer = profile.writer()
+    writer.varint(len(namespace))
+    for field in (*namespace, *behind):
+        writer.data(field)
+    return profile.reader(writer.getvalue(), "NAMESPACE")
+
+
 @pytest.mark.parametrize("draft", PROFILES)
 def test_namespaces_that_are_too_large(draft):
     """A namespace has at most 32 fields, and with the track's name 4,096 bytes; both ways."""
@@ -102,26 +111,13 @@ def test_namespaces_that_are_too_large(draft):
             codec.encode(m.PublishNamespace(2, namespace))
     with pytest.raises(LocalProtocolError):
         codec.encode(m.Subscribe(2, TrackName((b"x" * 4000,), b"y" * 97), wanted(draft)))
-    writer = PROFILES[draft].writer()
-    writer.varint(33)
-    for field in many:
-        writer.data(field)
-    reader = PROFILES[draft].reader(writer.getvalue(), "NAMESPACE")
+    profile = PROFILES[draft]
     with pytest.raises(Malformed, match="33 fields"):
-        names.read_namespace(reader, PROFILES[draft])
-    writer = PROFILES[draft].writer()
-    writer.varint(2)
-    for field in long:
-        writer.data(field)
-    reader = PROFILES[draft].reader(writer.getvalue(), "NAMESPACE")
+        names.read_namespace(fields(profile, many), profile)
     with pytest.raises(Malformed, match="4097 bytes"):
-        names.read_namespace(reader, PROFILES[draft])
-    writer = PROFILES[draft].writer()
-    writer.varint(1)
-    writer.data(b"x" * 4000)
-    writer.data(b"y" * 97)
+        names.read_namespace(fields(profile, long), profile)
     with pytest.raises(Malformed, match="full track name"):
-        names.read_track(PROFILES[draft].reader(writer.getvalue(), "SUBSCRIBE"), PROFILES[draft])
+        names.read_track(fields(profile, (b"x" * 4000,), b"y" * 97), profile)
 
 
 @pytest.mark.parametrize("draft", PROFILES)
