@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# The tests that `make test` runs; all of them when it is empty.
+# The tests that `make test` runs; all of them when it is empty. So many files of them at a time; 0 for one process.
 TESTS ?=
+WORKERS ?= 2
 pyenv := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
@@ -45,7 +46,7 @@ echo-all: $(VENV)/.installed-echo ## echo on every version over both transports,
 
 .PHONY: test
 test: $(VENV)/.installed-test ## run every test; with another Python: make test PYTHON=python3.13
-	$(RUN) -m pytest $(TESTS)
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 .PHONY: web
 web: $(WEB)/node_modules/.installed ## bundle the script of the echo page
@@ -74,7 +75,7 @@ types: $(VENV)/.installed ## check types, with mypy and pyright
 
 .PHONY: cov
 cov: $(VENV)/.installed ## run every test, and fail if branch coverage is too low
-	$(RUN) -m pytest --cov --cov-report=
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=
 	$(RUN) -m coverage json -q -o .coverage.json
 	$(RUN) tests/coverage_gate.py .coverage.json
 

@@ -117,9 +117,15 @@ globalThis.api = {
     };
   },
 
-  /** Waits for a stream of each kind before the server opens and resets them; returns the codes of its resets. */
+  /**
+   * Waits for a stream of each kind before the server opens and resets them. Returns the codes of their resets; "untold"
+   * for a stream that arrived, and whose reader was told nothing within a second.
+   */
   async resetAtOnce() {
-    const code = (stream) => api.read(stream).then(() => null, (error) => error.streamErrorCode);
+    const code = (stream) => {
+      const told = api.read(stream).then(() => null, (error) => error.streamErrorCode);
+      return Promise.race([told, new Promise((done) => setTimeout(done, 1000, "untold"))]);
+    };
     const uni = api.next(api.only.incomingUnidirectionalStreams).then(code);
     const bidi = api.next(api.only.incomingBidirectionalStreams).then((stream) => code(stream.readable));
     await api.sendStream();
