@@ -80,5 +80,6 @@ def test_python_of_pyenv(tmp_path):
 
 
 def test_chosen_tests(tmp_path):
-    """TESTS names a part of the suite."""
-    assert commands(tmp_path, "test", "TESTS=tests/wire").endswith(" -m pytest tests/wire\n")
+    """TESTS names a part of the suite, WORKERS how many of its files run at a time."""
+    assert commands(tmp_path, "test", "TESTS=tests/wire").endswith(" -m pytest -n 2 --dist loadfile tests/wire\n")
+    assert " -m pytest -n 5 " in commands(tmp_path, "test", "WORKERS=5")

@@ -149,8 +149,8 @@ def test_server_resets_a_stream(api: ApiPage, code: int):
 def test_streams_that_are_reset_before_their_first_packet(api: ApiPage):
     """A page that waits for them gets each, and the code of its reset, although Chromium takes no RESET_STREAM_AT.
 
-    About once in fifty streams Chromium 156 acknowledges the RESET_STREAM frame and does not tell the page, whose reader
-    then waits: the new stream and the reset reach the page's process on two ways, and the reset was faster.
+    About once in fifty streams Chromium 156 acknowledges the RESET_STREAM frame and does not tell the page, whose
+    reader then waits: the new stream and the reset reach the page's process on two ways, and the reset was faster.
     """
     api.connect("/reset-at-once?reset=9")
     codes = [code for _ in range(20) for code in api.run("resetAtOnce")]

@@ -195,6 +195,66 @@ def test_another_path_begins_small():
     assert size(pair.server) == MIN_PACKET
 
 
+def moved(pair: Path, address: tuple[str, int]) -> None:
+    """The client's next packet comes from another address."""
+    pair.now += 0.001
+    stream_id = pair.open(unidirectional=True)
+    assert stream_id is not None
+    pair.client.stream_write(stream_id, b"x", False)
+    for data, _ in pair.client.datagrams_to_send(pair.now):
+        pair.server.receive_datagram_untrusted(data, address, pair.now)
+    pair.server.deliver_events()
+
+
+def sends(pair: Path, size: int) -> int:
+    """The server writes a stream; returns how many bytes of it are in flight at once."""
+    stream_id = pair.server.open_stream(unidirectional=True)
+    assert stream_id is not None
+    pair.server_handler.stream(stream_id)
+    pair.server.stream_write(stream_id, bytes(size), True)
+    return sum(len(data) for data, _ in pair.server.datagrams_to_send(pair.now))
+
+
+def test_another_host_begins_with_the_first_window():
+    """Another host's path is unknown; another port is mostly a NAT's new mapping (RFC 9000, section 9.4)."""
+    pair = Path(1500)
+    sends(pair, 1_000_000)
+    pair.run(300)
+    loss = quic_of(pair.server)._loss
+    window, rtt = loss.congestion_window, loss._rtt_smoothed
+    assert window > 20 * MIN_PACKET
+    assert rtt > 0
+    moved(pair, ("127.0.0.1", 99))
+    assert loss.congestion_window == window
+    assert loss._rtt_smoothed == rtt
+    moved(pair, ("127.0.0.2", 99))
+    assert loss.congestion_window == 10 * MIN_PACKET
+    assert loss._cc.ssthresh is None
+    assert not loss._rtt_initialized
+    # What arrives there is measured as on a new connection.
+    sends(pair, 10_000)
+    pair.run(300)
+    assert loss._rtt_initialized
+    assert loss._rtt_smoothed < 0.1
+
+
+def test_a_peer_that_goes_back_and_forth():
+    """A packet from the other of its addresses does not have a whole window sent again, each time."""
+    pair = Path(1500)
+    addresses = [("127.0.0.1", 99), ("127.0.0.2", 99)]
+    for address in addresses:
+        # Both are validated, so no limit holds of how much may be sent to an unknown address.
+        moved(pair, address)
+        pair.run(40)
+    sends(pair, 2_000_000)
+    pair.run(100)
+    sent = 0
+    for step in range(100):
+        moved(pair, addresses[step % 2])
+        sent += sum(len(data) for data, _ in pair.server.datagrams_to_send(pair.now))
+    assert sent < 400_000
+
+
 def test_parts_of_aioquic():
     """A connection and its congestion controller have the parts that are used and replaced."""
     quic = stock()

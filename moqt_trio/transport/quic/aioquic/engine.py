@@ -197,8 +197,9 @@ class AioquicEngine(Engine):
         """Find that the peer is reached on another path."""
         paths = self._quic._network_paths
         if paths and (address := paths[0].addr) != self._peer_address:
+            same_host = self._peer_address is not None and self._peer_address[0] == address[0]
             self._peer_address = address
-            self._quic.path_changed(now)
+            self._quic.path_changed(now, same_host=same_host)
             self._handler.peer_moved(address)
 
     def _deliver_piece(self, event: events.StreamDataReceived, size: int) -> None:

@@ -12,7 +12,8 @@ nothing is known (RFC 9000, section 14): a connection that begins with more, or 
 - A packet above `MIN_PACKET` for which a probe timeout fires, or `_LOST` of them that are lost while none is
   acknowledged, make packets shrink at once, so that what is sent again gets through. If it was a mere loss, the next
   acknowledgement of a large packet, or the next probe, makes them grow again.
-- A peer that moves is on another path, which begins with `MIN_PACKET`.
+- A peer that moves is on another path, which begins with `MIN_PACKET`; at another host also with the first congestion
+  window.
 
 Spec: RFC 9000, sections 14.1 to 14.4; RFC 8899, sections 4.3 and 5. Tests: `tests/transport/test_path_mtu.py`.
 """
@@ -90,6 +91,11 @@ class _Congestion(RenoCongestionControl):
         self._large_lost = 0
         vars(self).pop("on_packet_acked", None)
 
+    def start_over(self) -> None:
+        """Begin anew on a path of which nothing is known; what is in flight stays in flight."""
+        super().__init__(max_datagram_size=self._max_datagram_size)
+        self.ssthresh = None
+
     def resize(self, size: int) -> None:
         """Called with the new size of packets (RFC 9002, section 7.2)."""
         if self.ssthresh is None:
@@ -112,6 +118,7 @@ class SearchingConnection(FrugalConnection):
         self._largest = max_packet
         self._proven = MIN_PACKET
         self._probes_left = 0
+        self._flight_kept_until = 0.0
         self._congestion = self._loss._cc = _Congestion(self)
 
     def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
@@ -185,22 +192,34 @@ class SearchingConnection(FrugalConnection):
             self._resize(MIN_PACKET)
             self._search()
 
-    def path_changed(self, now: float) -> None:
-        """Called when the peer is reached on another path.
+    def path_changed(self, now: float, *, same_host: bool) -> None:
+        """Called when the peer is reached on another path, at another host or only at another port of the same one.
 
         What is in flight went to the old address, and counts as lost. aioquic keeps it in flight: with a full window
         the frame that validates the path waits for a probe timeout, which has doubled with each attempt on the old one.
-        Where packets are lost besides, that takes minutes.
+        Where packets are lost besides, that takes minutes. A peer that moves on at once leaves the flight to the usual
+        timers: each of its packets could have a whole window sent again.
+
+        Of another host's path nothing is known: the congestion window and the round-trip time begin anew. Another port
+        is mostly a new mapping of a NAT on the way there (RFC 9000, section 9.4).
         """
         self._proven = MIN_PACKET
         self._congestion.trust()
         self.shrink()
+        loss = self._loss
         if self._handshake_confirmed:
             self._search()
-            space = self._spaces[Epoch.ONE_RTT]
-            packets = tuple(space.sent_packets.values())
-            self._loss._on_packets_lost(congestion_event=False, now=now, packets=packets, space=space)
-            self._loss._pto_count = 0
+            if now >= self._flight_kept_until:
+                self._flight_kept_until = now + loss.get_probe_timeout()
+                space = self._spaces[Epoch.ONE_RTT]
+                packets = tuple(space.sent_packets.values())
+                loss._on_packets_lost(congestion_event=False, now=now, packets=packets, space=space)
+            loss._pto_count = 0
+        if not same_host:
+            self._congestion.start_over()
+            loss._rtt_initialized = False
+            loss._rtt_latest = loss._rtt_smoothed = loss._rtt_variance = 0.0
+            loss._rtt_min = math.inf
 
     def _resize(self, size: int) -> None:
         self._max_datagram_size = self._loss._pacer._max_datagram_size = size
