@@ -145,6 +145,8 @@ async def run_active(server: Server, scheme: str, count: int) -> Line:
         server.look("freeze")
         gc.collect()
         gc.freeze()
+        # The groups that were written meanwhile tell of these pauses alone.
+        await trio.sleep(1)
         timed.set()
         await trio.sleep(LIVE_SECONDS)
         nursery.cancel_scope.cancel()

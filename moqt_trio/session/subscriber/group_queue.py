@@ -29,7 +29,10 @@ DROPS_KEPT = 256
 all of them."""
 
 _FIRST_SWEEP = 64
-"""Streams or buffers at which those that have ended are first removed: fewer cost almost no memory."""
+"""Streams at which those that have ended are first removed: fewer cost almost no memory."""
+_FIRST_UNREAD_SWEEP = 2
+"""Groups at which those that were read are first removed: so few that a reader that keeps up has no look at them, see
+`UnreadGroups`."""
 
 
 @attrs.frozen
@@ -119,7 +122,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self._unfinished: set[GroupSource] = set()
         self._unfinished_sweep_at = _FIRST_SWEEP
         self._unread: set[GroupBuffer] = set()
-        self._unread_sweep_at = _FIRST_SWEEP
+        self._unread_sweep_at = _FIRST_UNREAD_SWEEP
         # The groups that arrived, and those that never will.
         self._seen = SequenceSet(limits.cache_groups)
         self._received = 0
@@ -167,7 +170,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         if len(self._unread) >= self._unread_sweep_at:
             # Readers do not report that they were read. Sweeping at twice the number left costs a constant per group.
             self._unread = {item for item in self._unread if not item.read_whole}
-            self._unread_sweep_at = max(_FIRST_SWEEP, 2 * len(self._unread))
+            self._unread_sweep_at = max(_FIRST_UNREAD_SWEEP, 2 * len(self._unread))
         self._unread.add(buffer)
 
     # -- unread groups -------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ window waits to leave, which is what the link takes in half a round trip: with l
 writer has its turn, with more it would be too late to send something more urgent first.
 
 One timer serves the engine's timeouts, the handshake's and the keep-alive: the deadline of the cancel scope around the
-task's wait. Moving a deadline is cheap, a spurious wake-up is not; so a deadline that became later is moved only when
-it is about to fire.
+task's wait. A wake-up for nothing costs more than moving it. A quiet connection moves it at once when it became later;
+a busy one, which would move it with every packet, only when it is about to fire.
 
 The error boundary is here: what goes wrong in the engine or in a handler, in either task, ends this connection and
 nothing else.
@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import trio
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ...limits import Limits
     from ..connection import TransportStatistics
     from ..sockets import Address, UdpSocket
+    from .owner import Owner
 
 logger = Logger(__name__)
 
@@ -69,34 +70,14 @@ _MIN_AHEAD = 4 * 1024
 """Bytes that may wait to leave on the slowest link: a few packets, without which there would be nothing to send between
 two turns of the writer."""
 _NEAR = 0.005
-"""Seconds before a deadline within which it is moved when it has become later. Packets move it every time; between two
-packets of a busy connection pass less than 5 ms, so an earlier move would mostly be for nothing."""
+"""Seconds before a deadline within which a busy connection moves it when it has become later. Packets move it every
+time; between two of them pass less than 5 ms, so an earlier move would mostly be for nothing. A connection on which
+more time passes moves it at once: a timer that ends for nothing costs more."""
+_LIVELY = 1.0
+"""Seconds after a packet for which the timer is set no further ahead. Trio keeps each deadline that was moved until its
+time has come or there are a thousand: of those that are far ahead it would mostly be a thousand."""
 _TICK = 0.001
 """Seconds until a timer that is overdue is looked at again: the least that the kernel's poll can wait."""
-
-
-class Owner(Protocol):
-    """Shares a socket between connections: the listener, or a connection attempt."""
-
-    def connection_ready(self, connection: QuicConnection) -> None:
-        """Called when the handshake is complete."""
-
-    def connection_in_use(self, connection: QuicConnection, in_use: bool) -> None:
-        """Called when a session or a request begins to use the connection, and when there is none any more."""
-
-    def connection_id_issued(self, connection: QuicConnection, connection_id: bytes) -> None:
-        """Called when datagrams with a further id belong to this connection."""
-
-    def connection_id_retired(self, connection: QuicConnection, connection_id: bytes) -> None:
-        """Called when datagrams with this id no longer belong to it."""
-
-    def connection_ended(self, connection: QuicConnection, closing: list[tuple[bytes, Address]]) -> None:
-        """Called when the connection has ended.
-
-        Args:
-            connection: The connection.
-            closing: The datagrams that inform the peer, and may be sent again; empty when it knows.
-        """
 
 
 @defer_interrupts
@@ -117,7 +98,7 @@ class QuicConnection(StreamHost, EngineHandler):
         *,
         is_client: bool,
         limits: Limits,
-        owner: Owner,
+        owner: Owner[QuicConnection],
         sock: UdpSocket,
         address: Address,
     ) -> None:
@@ -208,7 +189,8 @@ class QuicConnection(StreamHost, EngineHandler):
                 was_closed = self._closed is not None
                 try:
                     with trio.CancelScope() as self._timer:
-                        self._set_timer(trio.current_time())
+                        if not self.flush_due:
+                            self._set_timer(trio.current_time())
                         while not self._close_sent.is_set():
                             if self._engine.undelivered and self._closed is None:
                                 await trio.lowlevel.checkpoint()
@@ -354,14 +336,21 @@ class QuicConnection(StreamHost, EngineHandler):
                     deadline = min(deadline, max(self._engine.heard_at, self._pinged_at) + self._keep_alive)
             if deadline <= now:
                 deadline = now + _TICK
-        earlier = self._timer.deadline
-        if deadline < earlier or (earlier < now + _NEAR and deadline > earlier + _TICK):
+        sent, heard, earlier = self._last_flush, self._engine.heard_at, self._timer.deadline
+        if max(sent, heard) > now - _LIVELY:
+            deadline = min(deadline, now + _LIVELY)
+        soon = now + _NEAR if min(sent, heard) > now - _NEAR else math.inf
+        if deadline < earlier or (earlier < soon and deadline > earlier + _TICK):
             self._timer.deadline = deadline
 
     def _on_timeout(self, now: float) -> None:
         if self._closed is not None or self._silent(now):
             return
-        self._engine.handle_timeout(now)
+        # The timer is not set again for each packet, so most of its ends come too early, and there is nothing to send.
+        due = self._engine.next_timeout()
+        if due is not None and due <= now:
+            self._engine.handle_timeout(now)
+            self.flush_due = True
         if not self.ready and now >= self._handshake.deadline and not self._handshake.renew():
             self.lose("the handshake took too long")
         if self._engine.termination is not None:
@@ -369,7 +358,7 @@ class QuicConnection(StreamHost, EngineHandler):
         elif self.is_client and self.ready and now >= max(self._engine.heard_at, self._pinged_at) + self._keep_alive:
             self._pinged_at = now
             self._engine.ping()
-        self.flush_due = True
+            self.flush_due = True
 
     def _silent(self, now: float) -> bool:
         """End the connection if nothing has arrived for the idle timeout. Return whether it has ended.
