@@ -64,7 +64,8 @@ class GroupReceiver(StreamMachine):
         self.header_bytes = header_bytes
         self.rest = b""
         self._session = session
-        self._head: StreamBuffer | None = StreamBuffer()
+        # Bytes of a header that is not complete.
+        self._head: StreamBuffer | None = None
         self.frames: FrameDecoder | None = None
 
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
@@ -90,8 +91,10 @@ class GroupReceiver(StreamMachine):
     def _read_header_untrusted(self, data: bytes, events: list[Event]) -> bytes:
         """Read the header, once it is complete, and return the bytes that follow it."""
         head = self._head
-        assert head is not None
-        head.feed(data)
+        if head is None:
+            head = self._head = StreamBuffer(data)
+        else:
+            head += data
         before = len(head)
         message = self._session.dialect.read_untrusted(Expect.GROUP, head, self._session.limits)
         if message is None:
@@ -103,7 +106,7 @@ class GroupReceiver(StreamMachine):
         self.frames = self._session.dialect.frame_decoder(self._session.limits)
         self._head = None
         events.append(GroupStarted(message.subscribe_id, message.sequence, message.start_frame))
-        return head.take_all()
+        return bytes(head)
 
     def _on_reset(self, code: int) -> list[Event]:
         # Without a header no group is known, so there is no event.

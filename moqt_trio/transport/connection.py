@@ -328,6 +328,9 @@ class Connection(abc.ABC):
         """True while the streams hold more than half of `Limits.send_buffer`."""
         return False
 
+    def flush(self) -> None:  # noqa: B027 - a transport without packets has nothing to gain
+        """Send what was written now rather than in the next step of the scheduler, unless the connection is busy."""
+
     # -- datagrams -----------------------------------------------------------------------------------------
 
     @property

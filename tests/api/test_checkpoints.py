@@ -83,6 +83,33 @@ async def test_receiving(version):
 
 
 @VERSIONS
+async def test_the_end_of_a_group_behind_a_frame(version):
+    """It is no checkpoint, as the frame was one: a group of one frame costs one step. Asking again is a checkpoint."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable")
+    async with (
+        session_pair(version) as (client, server),
+        server.publish("b", broadcast),
+        client.subscribe("b", "t") as subscription,
+    ):
+        await track.wait_subscribed()
+        await track.write(b"x")
+        async with track.open_group():
+            pass
+        await settled()
+        readers = sorted([await subscription.receive(), await subscription.receive()], key=lambda item: item.sequence)
+        reader, empty = readers
+        assert await checked(reader.__anext__) == b"x"
+        with pytest.raises(StopAsyncIteration), trio.testing.assert_no_checkpoints():
+            await reader.__anext__()
+        for _ in range(2):
+            with pytest.raises(StopAsyncIteration), trio.testing.assert_checkpoints():
+                await reader.__anext__()
+        with pytest.raises(StopAsyncIteration), trio.testing.assert_checkpoints():
+            await empty.__anext__()
+
+
+@VERSIONS
 async def test_announcements(version):
     """Entering, receiving and waiting for the initial set are checkpoints."""
     async with session_pair(version) as (client, server), server.publish("b", moqt.Broadcast()):

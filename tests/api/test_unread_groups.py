@@ -259,3 +259,18 @@ async def test_a_fetch_beside_a_subscription_that_pauses(version: str, autojump_
             async with session.fetch("cam", "audio", 0) as fetch:
                 assert [bytes(frame) async for frame in fetch] == [b"sound"]
         assert video.dropped
+
+
+@EACH_VERSION
+async def test_a_reader_that_keeps_up_is_not_looked_at(version, autojump_clock):
+    """Groups that are read as they come never start the task that looks for unread ones."""
+    async with session_pair(version, limits=LIMITS) as (publisher, subscriber):
+        broadcast = moqt.Broadcast(limits=LIMITS)
+        track = broadcast.track("t")
+        async with publisher.publish("cam", broadcast), subscriber.subscribe("cam", "t") as subscription:
+            await track.wait_subscribed()
+            for number in range(100):
+                await track.write(b"%d" % number)
+                group = await anext(subscription)
+                assert await group.read_all() == [b"%d" % number]
+                assert not subscriber._subscriber._unread._running

@@ -9,6 +9,7 @@ import trio
 
 from moqt_trio.errors import SessionClosed
 from moqt_trio.transport import sockets
+from moqt_trio.transport.quic import connection as connections
 from moqt_trio.transport.quic.aioquic.engine import AioquicEngine
 from moqt_trio.transport.sockets import UdpSocket, bind_udp
 from tests.transport.awaiting import accept_uni, send_all
@@ -122,6 +123,67 @@ async def test_an_identity_that_fails(caplog):
         healthy = True
         async with connect_quic("127.0.0.1", listener.port, client_settings()):
             pass
+
+
+async def test_a_write_that_is_flushed_by_its_task(monkeypatch):
+    """On a quiet connection it leaves at once; right behind another it waits for more, as every write does."""
+    async with quic_pair() as (client, server):
+        stream = await client.open_uni()
+        await trio.sleep(0.05)
+        before = client.statistics().bytes_sent
+        stream.write(b"first")
+        client.flush()
+        at_once = client.statistics().bytes_sent
+        assert at_once > before
+        with monkeypatch.context() as patch:
+            # However slow the machine is.
+            patch.setattr(connections, "_QUIET", 60.0)
+            stream.write(b"second")
+            client.flush()
+        assert client.statistics().bytes_sent == at_once
+        reader = await accept_uni(server)
+        received = b""
+        with trio.fail_after(5):
+            while len(received) < 11:
+                received += await reader.receive_some()
+        assert received == b"firstsecond"
+
+
+async def test_a_flush_that_fails_ends_its_connection_only(monkeypatch):
+    """The task that flushes goes on, and another connection lives."""
+    async with quic_pair() as (client, _), quic_pair() as (other, _):
+        stream = await client.open_uni()
+        await trio.sleep(0.05)
+        real = AioquicEngine.datagrams_to_send
+
+        def fail(self, now):
+            if self is client._engine:
+                raise RuntimeError("an engine that fails")
+            return real(self, now)
+
+        monkeypatch.setattr(AioquicEngine, "datagrams_to_send", fail)
+        stream.write(b"x")
+        client.flush()
+        error = await client.wait_closed()
+        assert isinstance(error, SessionClosed)
+        assert other.closed is None
+
+
+async def test_timers_of_a_lively_connection(monkeypatch):
+    """None is set far ahead, where Trio would keep what was moved; a quiet one wakes up for its real deadline only."""
+    async with quic_pair() as (client, server):
+        stream = await client.open_uni()
+        stream.write(b"x")
+        reader = await accept_uni(server)
+        await reader.receive_some()
+        for _ in range(20):
+            stream.write(b"x")
+            await reader.receive_some()
+            for connection in (client, server):
+                assert connection._timer.deadline <= trio.current_time() + 1
+        await trio.sleep(1.2)
+        for connection in (client, server):
+            assert connection._timer.deadline > trio.current_time() + 5
 
 
 async def test_one_port_number_for_all_addresses(monkeypatch):

@@ -215,6 +215,9 @@ class SubscribeServer(GroupServer, StreamOwner):
                     self._pump()
                     if self._is_complete():
                         break
+                    if len(self.serving.subscriptions) == 1:
+                        # No other track has something for the same packet.
+                        self.context.connection.flush()
                     if self._end_wait is None:
                         await self.wakeup.wait()
                     else:

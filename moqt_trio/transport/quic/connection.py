@@ -10,7 +10,7 @@ which sets `flush_due` and reschedules the task, and the next flush asks for all
 
 When to flush decides the cost of a connection, because a packet costs far more than the bytes in it:
 
-- A task that writes once and then waits is flushed at once.
+- A task that writes once and then waits is flushed at once, by itself where it knows that nothing follows (`flush`).
 - The writes of a busy task are coalesced into full packets: a flush that follows the one before within `_QUIET` waits
   while more is written, up to `_MAX_DELAY`, or until `_FULL` bytes are there.
 - Credit alone is delayed (`wake_later`): one frame for each stream that was read would cost a packet for each.
@@ -254,6 +254,14 @@ class QuicConnection(StreamHost, EngineHandler):
                 return
             if trio.current_time() - began >= (_MAX_CREDIT_DELAY if delayed else _MAX_DELAY):
                 return
+
+    def flush(self) -> None:
+        quiet = trio.current_time() - self._last_flush >= _QUIET
+        if quiet and self.flush_due and not (self._delayed or self._unsent or self._closed is not None):
+            try:
+                self._flush()
+            except Exception:
+                self._fail()
 
     def _flush(self) -> None:
         now = trio.current_time()

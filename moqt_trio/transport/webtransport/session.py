@@ -231,6 +231,9 @@ class WebTransportSession(Connection):
     def crowded(self) -> bool:
         return self._demux.connection.crowded
 
+    def flush(self) -> None:
+        self._demux.connection.flush()
+
     @property
     def max_datagram_size(self) -> int:
         return max(0, self._connection.max_datagram_size - len(self._datagram_prefix)) if self._demux.datagrams else 0
