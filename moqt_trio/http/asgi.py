@@ -198,8 +198,8 @@ class AsgiExchange:
     # -- from hypercorn's stream ---------------------------------------------------------------------------
 
     async def _send(self, event: Event) -> None:
+        # One message of the application's is several events; `DisconnectWrapper` has a checkpoint for it.
         exchange = self._exchange
-        await trio.lowlevel.checkpoint()
         if isinstance(event, Body | Data):
             await self._send_body(event.data)
         elif isinstance(event, Response | InformationalResponse):
