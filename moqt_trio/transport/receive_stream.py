@@ -58,6 +58,9 @@ class ReceiveState(enum.Enum):
     RESET_RECVD = "Reset Recvd"
     RESET_READ = "Reset Read"
 
+    # Its members are looked up for every stream; the hash of an Enum is a function in Python.
+    __hash__ = object.__hash__
+
 
 _RECV = ReceiveState.RECV
 _DATA_RECVD = ReceiveState.DATA_RECVD

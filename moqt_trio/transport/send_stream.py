@@ -43,6 +43,9 @@ class SendState(enum.Enum):
     DATA_RECVD = "Data Recvd"
     RESET_SENT = "Reset Sent"
 
+    # Its members are looked up for every stream; the hash of an Enum is a function in Python.
+    __hash__ = object.__hash__
+
 
 _READY = SendState.READY
 _SEND = SendState.SEND

@@ -44,6 +44,7 @@ from ...timeouts import Timeout, read_first
 from ..connection import UNCONGESTED_WRITE, StreamHost
 from ..sockets import plain_address
 from .engine import IDLE, Engine, EngineHandler, Termination
+from .liveness import Liveness
 
 if TYPE_CHECKING:
     from ...limits import Limits
@@ -116,12 +117,11 @@ class QuicConnection(StreamHost, EngineHandler):
         self._local_code = self._written = 0
         self._close_sent = trio.Event()
         self._delayed = self._room_wanted = False
-        self._last_flush = self._pinged_at = self._excused_until = -math.inf
+        self._last_flush = -math.inf
         self._task: trio.lowlevel.Task | None = None
         self._timer = trio.CancelScope()
         self._handshake = Timeout(math.inf if is_client else limits.handshake_timeout)
-        self._keep_alive = limits.keep_alive
-        self._silence = math.inf
+        self._liveness = Liveness(self._engine, limits.keep_alive if is_client else None)
 
     # -- for the owner -------------------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class QuicConnection(StreamHost, EngineHandler):
                                 self._task = trio.lowlevel.current_task()
                                 await trio.lowlevel.wait_task_rescheduled(self._abort)
                     if self._timer.cancelled_caught:
-                        await read_first(self._timer.deadline, self._engine.heard_at + self._silence)
+                        await read_first(self._timer.deadline, self._engine.heard_at + self._liveness.silence)
                         self._on_timeout(trio.current_time())
                 except Exception:
                     self._fail()
@@ -331,6 +331,8 @@ class QuicConnection(StreamHost, EngineHandler):
     # -- time ----------------------------------------------------------------------------------------------
 
     def _set_timer(self, now: float) -> None:
+        sent, heard = self._last_flush, self._engine.heard_at
+        recently, ahead = now - _LIVELY, now + _LIVELY
         deadline = math.inf
         if self._closed is None:
             timeout = self._engine.next_timeout()
@@ -338,21 +340,24 @@ class QuicConnection(StreamHost, EngineHandler):
                 deadline = timeout
             if not self.ready:
                 deadline = min(deadline, self._handshake.deadline)
-            else:
-                deadline = min(deadline, max(self._engine.heard_at + self._silence, self._excused_until))
-                if self.is_client:
-                    deadline = min(deadline, max(self._engine.heard_at, self._pinged_at) + self._keep_alive)
+            elif heard <= recently or self._liveness.least <= 2 * _LIVELY:
+                deadline = min(deadline, self._liveness.deadline())
             if deadline <= now:
                 deadline = now + _TICK
-        sent, heard, earlier = self._last_flush, self._engine.heard_at, self._timer.deadline
-        if max(sent, heard) > now - _LIVELY:
-            deadline = min(deadline, now + _LIVELY)
-        soon = now + _NEAR if min(sent, heard) > now - _NEAR else math.inf
-        if deadline < earlier or (earlier < soon and deadline > earlier + _TICK):
+        if deadline > ahead and (heard > recently or sent > recently):
+            deadline = ahead
+        earlier = self._timer.deadline
+        if deadline < earlier:
             self._timer.deadline = deadline
+        elif deadline > earlier + _TICK:
+            near = now - _NEAR
+            if earlier < now + _NEAR or sent <= near or heard <= near:
+                self._timer.deadline = deadline
 
     def _on_timeout(self, now: float) -> None:
-        if self._closed is not None or self._silent(now):
+        if self.ready and self._closed is None and self._liveness.gives_up(now):
+            self.lose(IDLE)
+        if self._closed is not None:
             return
         # The timer is not set again for each packet, so most of its ends come too early, and there is nothing to send.
         due = self._engine.next_timeout()
@@ -363,32 +368,16 @@ class QuicConnection(StreamHost, EngineHandler):
             self.lose("the handshake took too long")
         if self._engine.termination is not None:
             self._end()
-        elif self.is_client and self.ready and now >= max(self._engine.heard_at, self._pinged_at) + self._keep_alive:
-            self._pinged_at = now
+        elif self.ready and self._liveness.asks(now):
             self._engine.ping()
             self.flush_due = True
-
-    def _silent(self, now: float) -> bool:
-        """End the connection if nothing has arrived for the idle timeout. Return whether it has ended.
-
-        It comes before the engine's own timeout, at which the peer is not informed. That one also begins anew with the
-        first packet that asks for an answer (RFC 9000, section 10.1): a path that carries packets one way only would be
-        noticed up to twice as late. Here what was just sent gets the time in which an answer must come, and no more.
-        """
-        if self.ready and now >= max(self._engine.heard_at + self._silence, self._excused_until):
-            self._excused_until = self._engine.answer_due()
-            if self._excused_until <= now:
-                self.lose(IDLE)
-        return self._closed is not None
 
     # -- from the engine -----------------------------------------------------------------------------------
 
     def handshake_completed(self, alpn: str | None, server_name: str | None) -> None:
         self.protocol = alpn
         self.authority = server_name
-        # Two PINGs may be lost before the peer gives up.
-        self._silence = self._engine.idle_timeout
-        self._keep_alive = min(self.limits.keep_alive, self._silence / 3)
+        self._liveness.handshake_completed()
         self.ready = True
         self._owner.connection_ready(self)
 
