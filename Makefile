@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# The tests that `make test` runs; all of them when it is empty. So many files of them at a time; 0 for one process.
+# The tests that `make test` runs; all of them when it is empty.
 TESTS ?=
+# How many files of tests run at a time; 0 runs them in one process.
 WORKERS ?= 2
 pyenv := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)

@@ -22,7 +22,7 @@ LIVE_INTERVAL = 0.2
 
 
 async def publish_live(track: moqt.Track) -> None:
-    """Write the time five times a second, however long a write takes."""
+    """Write the time five times a second on average, however long a write takes."""
     due = trio.current_time()
     while True:
         await track.write(str(time.perf_counter_ns()).encode())

@@ -8,6 +8,7 @@ import attrs
 import pytest
 from aioquic.quic.congestion.reno import RenoCongestionControl
 from aioquic.quic.connection import QuicConnection
+from aioquic.tls import Epoch
 
 from moqt_trio.limits import MIN_PACKET, Limits
 from tests.transport.engine_pair import CLIENT, SERVER, Pair, quic_of, stock
@@ -227,10 +228,18 @@ def test_another_host_begins_with_the_first_window():
     moved(pair, ("127.0.0.1", 99))
     assert loss.congestion_window == window
     assert loss._rtt_smoothed == rtt
+    sends(pair, 5_000)
     moved(pair, ("127.0.0.2", 99))
     assert loss.congestion_window == 10 * MIN_PACKET
     assert loss._cc.ssthresh is None
     assert not loss._rtt_initialized
+    # What was sent before, wherever it is kept, neither opens nor shuts the new window.
+    old = [packet for packet in quic_of(pair.server)._spaces[Epoch.ONE_RTT].sent_packets.values() if packet.in_flight]
+    assert old
+    for packet in old:
+        loss._cc.bytes_in_flight += packet.sent_bytes
+        loss._cc.on_packet_acked(now=pair.now, packet=packet)
+    assert loss.congestion_window == 10 * MIN_PACKET
     # What arrives there is measured as on a new connection.
     sends(pair, 10_000)
     pair.run(300)

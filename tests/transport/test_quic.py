@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import logging
+import math
 import socket
 from functools import partial
 
@@ -422,8 +423,13 @@ async def test_keep_alive_outlives_the_idle_timeout():
 
 @pytest.mark.parametrize(
     ("client_limits", "server_limits"),
-    [(Limits(), Limits(idle_timeout=0.6)), (Limits(idle_timeout=0.6), Limits()), (Limits(idle_timeout=0.6),) * 2],
-    ids=["server", "client", "both"],
+    [
+        (Limits(), Limits(idle_timeout=0.6)),
+        (Limits(idle_timeout=0.6), Limits()),
+        (Limits(idle_timeout=0.6),) * 2,
+        (Limits(keep_alive=math.inf), Limits(idle_timeout=0.6)),
+    ],
+    ids=["server", "client", "both", "no keep-alive of its own"],
 )
 async def test_a_shorter_idle_timeout_shortens_the_keep_alive(client_limits, server_limits):
     """With `keep_alive` as it is, a client outlives the smaller of the two sides' idle timeouts."""

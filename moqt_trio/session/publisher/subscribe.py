@@ -215,7 +215,7 @@ class SubscribeServer(GroupServer, StreamOwner):
                     self._pump()
                     if self._is_complete():
                         break
-                    if len(self.serving.subscriptions) == 1:
+                    if self._is_alone():
                         # No other track has something for the same packet.
                         self.context.connection.flush()
                     if self._end_wait is None:
@@ -261,6 +261,11 @@ class SubscribeServer(GroupServer, StreamOwner):
             await trio.sleep(2 * max(self.context.connection.statistics().rtt, _LEAST_RTT))
             if not self.stream.buffered:
                 return
+
+    def _is_alone(self) -> bool:
+        """Return whether the session serves no other subscription."""
+        served = self.serving.subscriptions
+        return len(served) == 1 and len(served[self.publication]) == 1
 
     def _is_complete(self) -> bool:
         cursor = self._cursor

@@ -83,7 +83,7 @@ _NO_BYTES: deque[bytes] = deque()
 """Shared by the buffers that keep no bytes, as most never do; it stays empty."""
 
 _UNCOUNTED = UnreadFrames()
-"""Shared by the buffers whose frames no session counts: what is added is taken off again."""
+"""Shared by the buffers whose frames no session counts; its count means nothing, and is never looked at."""
 
 
 class GroupBuffer(ReceiveQueue[Frame]):

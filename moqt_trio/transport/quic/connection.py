@@ -19,9 +19,9 @@ How much may be written ahead decides what the latest frame waits for. `send_all
 window waits to leave, which is what the link takes in half a round trip: with less the link would fall idle before the
 writer has its turn, with more it would be too late to send something more urgent first.
 
-One timer serves the engine's timeouts, the handshake's and the keep-alive: the deadline of the cancel scope around the
-task's wait. A wake-up for nothing costs more than moving it. A quiet connection moves it at once when it became later;
-a busy one, which would move it with every packet, only when it is about to fire.
+One timer serves the engine's timeouts, the handshake's, the idle timeout and the keep-alive: the deadline of the cancel
+scope around the task's wait. A wake-up for nothing costs more than moving the deadline. A quiet connection moves it at
+once when it became later; a busy one, which would move it with every packet, only when it is about to come.
 
 The error boundary is here: what goes wrong in the engine or in a handler, in either task, ends this connection and
 nothing else.
@@ -257,7 +257,8 @@ class QuicConnection(StreamHost, EngineHandler):
 
     def flush(self) -> None:
         quiet = trio.current_time() - self._last_flush >= _QUIET
-        if quiet and self.flush_due and not (self._delayed or self._unsent or self._closed is not None):
+        ended = self._closed is not None or self._close_sent.is_set()
+        if quiet and self.flush_due and not (ended or self._delayed or self._unsent):
             try:
                 self._flush()
             except Exception:
@@ -344,8 +345,8 @@ class QuicConnection(StreamHost, EngineHandler):
                 deadline = min(deadline, self._liveness.deadline())
             if deadline <= now:
                 deadline = now + _TICK
-        if deadline > ahead and (heard > recently or sent > recently):
-            deadline = ahead
+            elif deadline > ahead and (heard > recently or sent > recently):
+                deadline = ahead
         earlier = self._timer.deadline
         if deadline < earlier:
             self._timer.deadline = deadline

@@ -23,12 +23,13 @@ class Liveness:
 
     Attributes:
         silence: Seconds without a packet after which the peer is given up; infinite during the handshake.
-        least: Seconds that are left, at the least, when a packet has just arrived.
+        least: The shortest time, in seconds, from a packet's arrival until something is due.
     """
 
     def __init__(self, engine: Engine, keep_alive: float | None) -> None:
         self._engine = engine
-        self._keep_alive = math.inf if keep_alive is None else keep_alive
+        self._wanted = keep_alive
+        self._keep_alive = math.inf
         self.silence = math.inf
         self.least = 0.0
         self._pinged_at = self._excused_until = -math.inf
@@ -37,7 +38,7 @@ class Liveness:
         """Take the idle timeout that was negotiated."""
         self.silence = self._engine.idle_timeout
         # Two PINGs may be lost before the peer gives up.
-        self._keep_alive = min(self._keep_alive, self.silence / 3) if self._keep_alive < math.inf else math.inf
+        self._keep_alive = math.inf if self._wanted is None else min(self._wanted, self.silence / 3)
         self.least = min(self.silence, self._keep_alive)
 
     def deadline(self) -> float:

@@ -91,10 +91,12 @@ class _Congestion(RenoCongestionControl):
         self._large_lost = 0
         vars(self).pop("on_packet_acked", None)
 
-    def start_over(self) -> None:
-        """Begin anew on a path of which nothing is known; what is in flight stays in flight."""
+    def start_over(self, now: float) -> None:
+        """Begin anew on a path of which nothing is known. What is in flight says nothing about it, and stays so."""
         super().__init__(max_datagram_size=self._max_datagram_size)
         self.ssthresh = None
+        # What was sent before changes the window no more, whether it is acknowledged or lost.
+        self._congestion_recovery_start_time = now
 
     def resize(self, size: int) -> None:
         """Called with the new size of packets (RFC 9002, section 7.2)."""
@@ -200,8 +202,9 @@ class SearchingConnection(FrugalConnection):
         Where packets are lost besides, that takes minutes. A peer that moves on at once leaves the flight to the usual
         timers: each of its packets could have a whole window sent again.
 
-        Of another host's path nothing is known: the congestion window and the round-trip time begin anew. Another port
-        is mostly a new mapping of a NAT on the way there (RFC 9000, section 9.4).
+        Of another host's path nothing is known: the congestion window and the round-trip time begin anew, also before
+        the address is validated, as what is sent there until then is limited in any case. Another port is mostly a new
+        mapping of a NAT on the way there (RFC 9000, section 9.4).
         """
         self._proven = MIN_PACKET
         self._congestion.trust()
@@ -216,7 +219,7 @@ class SearchingConnection(FrugalConnection):
                 loss._on_packets_lost(congestion_event=False, now=now, packets=packets, space=space)
             loss._pto_count = 0
         if not same_host:
-            self._congestion.start_over()
+            self._congestion.start_over(now)
             loss._rtt_initialized = False
             loss._rtt_latest = loss._rtt_smoothed = loss._rtt_variance = 0.0
             loss._rtt_min = math.inf
