@@ -238,8 +238,13 @@ class SessionCore:
 
     # -- streams that this side opens ----------------------------------------------------------------------
 
+    @property
+    def keeps_setup_stream(self) -> bool:
+        """True when the stream of SETUP stays open, for a GOAWAY."""
+        return False
+
     def setup_stream(self) -> bytes | None:
-        """Return all that this side's SETUP stream carries, to be written with FIN; None where the version has none."""
+        """Return what this side's SETUP stream carries; None where the version has none."""
         if self.dialect.features.setup != "uni":
             return None
         return self.dialect.stream_type(StreamKind.SETUP) + self.dialect.encode(self.setup)
@@ -298,6 +303,10 @@ class SessionCore:
     def group(self, subscribe_id: int, sequence: int, start_frame: int = 0) -> GroupSender:
         """Deliver a group for a subscription that the peer made and that is not released."""
         return GroupSender(self._state, subscribe_id, sequence, start_frame)
+
+    def parked(self, subscribe_id: int) -> list[StreamMachine]:
+        """Return the machines of groups that came before it was known that they belong to this subscription."""
+        return []
 
     # -- streams that the peer opens -----------------------------------------------------------------------
 

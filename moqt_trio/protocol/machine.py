@@ -43,10 +43,12 @@ class StreamMachine:
         opening: What the caller writes first on a stream that this side opens; empty on the peer's streams.
         unread: True when bytes wait because the `MessageBudget` was used up: after other work, call `receive_data`
             with b"". Every call reads one message at the least.
+        parked: True while what has arrived can't be read before a message on another stream.
     """
 
     opening: bytes = b""
     unread: bool = False
+    parked: bool = False
     _closed: bool = False
     _partial_events: Sequence[Event] = ()
 
@@ -93,6 +95,10 @@ class StreamMachine:
     def receive_stop(self, code: int) -> list[Event]:
         """Return the events of the peer's STOP_SENDING for this side's half. This raises nothing."""
         return [] if self._closed else self._on_stop(code)
+
+    def refusal(self, code: int) -> bytes:
+        """Return the message that refuses a request, after which the stream is finished; b"" for a reset."""
+        return b""
 
     def release(self) -> None:
         """Release what the stream holds in the session; called once the stream is over, or was cancelled here.

@@ -49,6 +49,10 @@ class IssuedSubscriptions:
         self._live.add(subscribe_id)
         return subscribe_id
 
+    def add(self, subscribe_id: int) -> None:
+        """Add a subscription whose id was allocated elsewhere."""
+        self._live.add(subscribe_id)
+
     def release(self, subscribe_id: int) -> None:
         """End a subscription: its late groups are refused from now on, without an error of the session."""
         self._live.discard(subscribe_id)

@@ -20,7 +20,7 @@ Spec: draft-lcurley-moq-lite-06, section 7 (SUBSCRIBE and its replies).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict, Unpack
 
 import attrs
 
@@ -82,6 +82,8 @@ class SubscribeResponder(Responder):
     Attributes:
         request: What the peer asked for, as it wrote it; None until it arrived.
         accepted: True once `accept` was called. A subscription may end without.
+        start: Where delivery starts when the request names no group: `"latest"` with the newest group, `"object"`
+            behind its newest frame, `"group"` with the next group.
     """
 
     _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
@@ -90,9 +92,12 @@ class SubscribeResponder(Responder):
 
     request: Subscribe | None = None
     accepted = False
+    start: Literal["latest", "object", "group"] = "latest"
     _range: tuple[int | None, int | None] = (None, None)
 
-    def accept(self, start_group: int | None, latest_group: int | None = None) -> bytes:
+    def accept(
+        self, start_group: int | None, latest_group: int | None = None, latest_frames: int | None = None
+    ) -> bytes:
         """Return SUBSCRIBE_OK (before moq-lite: INFO); to be called once.
 
         Where `Quirks.accept_before_groups` is set, groups follow it about a round trip later.
@@ -101,6 +106,7 @@ class SubscribeResponder(Responder):
             start_group: The first group that will come. From moq-lite-05 on it has to be known; before that None
                 leaves it open.
             latest_group: The newest group that there is, for the versions that carry it; None stands for `start_group`.
+            latest_frames: How many frames it has; moq-lite does not carry it.
 
         Raises:
             LocalProtocolError: There is no request yet, it was accepted or ended before, or the version wants a group.
@@ -143,6 +149,10 @@ class SubscribeResponder(Responder):
         data = self._session.dialect.encode(SubscribeEnd(group)) if carried else b""
         self._state = RequestState.ENDED
         return data
+
+    def answer_update(self) -> bytes:
+        """Return the answer to an update: none, in these versions."""
+        return b""
 
     def drop(self, first: int, last: int, code: int = 0) -> bytes:
         """Return SUBSCRIBE_DROP (before moq-lite: SUBSCRIBE_GAP) for the groups `first` to `last`, inclusive.

@@ -18,9 +18,11 @@ from ..transport.code_mapping import CodeMapping
 if TYPE_CHECKING:
     from ..limits import Limits
     from ..protocol.core import SessionCore
+    from ..protocol.machine import StreamMachine
     from ..protocol.state import MessageBudget
     from ..transport.connection import Connection
     from ..transport.interface import AnyStream
+    from ..transport.send_stream import SendStream
     from ..wire.dialect import Dialect
 
 logger = Logger(__name__)
@@ -47,10 +49,10 @@ def code_mapping(dialect: Dialect, space: CodeSpace) -> CodeMapping:
 
 
 class Continued(Protocol):
-    """A stream with messages that were not read yet."""
+    """A stream with bytes that were not read yet."""
 
     def go_on(self) -> None:
-        """Read some of them; `Turns.add` again if there are more."""
+        """Read some of them; `Turns.add` again if there are more messages."""
 
 
 @defer_interrupts
@@ -115,6 +117,8 @@ class SessionContext:
         turns: Has long runs of messages read in turns.
         unread_frames: Counts the frames that wait to be read.
         receiving: How many subscriptions and fetches this side has open.
+        control_stream: This side's stream of SETUP, where it stays open; None elsewhere, and before it.
+        parked: The streams of groups whose subscription is not known yet, by their machines.
     """
 
     def __init__(self, connection: Connection, core: SessionCore, nursery: trio.Nursery, limits: Limits) -> None:
@@ -131,6 +135,8 @@ class SessionContext:
         self.turns = Turns(start, core.budget)
         self.pending_streams = PendingStreams(limits.setup_timeout, start)
         self.receiving = 0
+        self.control_stream: SendStream | None = None
+        self.parked: dict[StreamMachine, Continued] = {}
 
     def start(self, function: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
         """Start a task of the session."""

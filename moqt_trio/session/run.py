@@ -15,17 +15,19 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from ..codes import SessionCode
 from ..errors import GoingAway, LocalProtocolError, NotFound, SessionClosed, StreamReset, Unauthorized
 from ..protocol.core import SessionCore
+from ..protocol.ietf.core import IetfCore
 from ..tasks import consists_of, open_unwrapping_nursery
 from ..timeouts import Timeout
 from ..transport.code_mapping import HTTP3_CODES, PLAIN_CODES
 from ..transport.connection import Connection, ConnectionHandler
+from ..wire.ietf.drafts import IetfDialect
 from ..wire.messages import ProbeLevel, Setup
 from .context import SessionContext, code_mapping
 from .handshake import HandshakeControl, negotiate, report_bitrate
@@ -157,7 +159,7 @@ async def run_session(
     connection.session_codes = code_mapping(dialect, "session")
     path_in_setup = connection.kind == "quic" and negotiated.handshake is None
     hop_id = random_hop_id() if hop_id is None else hop_id
-    core = SessionCore(
+    core = _make_core(
         dialect,
         is_client=connection.is_client,
         limits=limits,
@@ -188,6 +190,11 @@ async def run_session(
                 await connection.aclose()
 
 
+def _make_core(dialect: Dialect, **arguments: Any) -> SessionCore:
+    """Return the core of a new session; the arguments are those of `SessionCore`."""
+    return IetfCore(dialect, **arguments) if isinstance(dialect, IetfDialect) else SessionCore(dialect, **arguments)
+
+
 async def admit(session: Session) -> None:
     """Send this side's SETUP, and serve the requests that arrived before."""
     await trio.lowlevel.checkpoint()
@@ -198,7 +205,10 @@ async def admit(session: Session) -> None:
     own = context.core.setup_stream()
     if own is not None:
         stream = await context.connection.open_uni()
-        stream.write(own, fin=True)
+        stays = context.core.keeps_setup_stream
+        stream.write(own, fin=not stays)
+        if stays:
+            context.control_stream = stream
     session._publisher.admit()
 
 

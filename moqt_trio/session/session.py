@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 import attrs
+import trio
 
 from ..arguments import want, want_number, want_seconds
 from ..errors import LocalProtocolError, NotFound
@@ -301,6 +302,10 @@ class Session:
         want(uri, str, "the URI of a GOAWAY is a text")
         self._context.check_open()
         machine = self._context.core.goaway(uri)
+        if self._context.control_stream is not None:
+            self._context.control_stream.write(machine.opening)
+            await trio.lowlevel.checkpoint()
+            return
         try:
             stream = await self._context.connection.open_bidi()
         except BaseException:

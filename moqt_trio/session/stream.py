@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+import trio
+
 from ..codes import StreamCode
-from ..errors import RemoteProtocolError
+from ..errors import RemoteProtocolError, SessionClosed, StreamReset
 from ..loggers import Logger
 from ..transport.interface import StreamHandler
 
@@ -107,6 +110,13 @@ class ControlStream(StreamHandler):
         self.failed(error)
 
     def cancel(self, code: int = StreamCode.CANCELLED) -> None:
-        """End the stream from this side."""
-        reset_and_stop(self.stream, code)
+        """End the stream from this side; a request is refused by a message, where the version has one."""
+        refusal = self.machine.refusal(code)
+        if refusal:
+            # The requester may have left meanwhile, or the session.
+            with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
+                self.stream.write(refusal, fin=True)
+            self.stream.stop(code)
+        else:
+            reset_and_stop(self.stream, code)
         self.machine.release()

@@ -10,3 +10,4 @@ from .lite import versions as versions
 from .lite import legacy as legacy
 from .transfork import transfork as transfork
 from .transfork import develop as develop
+from .ietf import drafts as drafts

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
+from ...errors import SessionClosed, StreamReset
 from ...model.origin import Origin, PublishedBroadcast
-from ...protocol.announce import AnnounceResponder
-from ...protocol.fetch import FetchResponder
-from ...protocol.probe import ProbeResponder
-from ...protocol.subscribe import SubscribeResponder
-from ...protocol.track import TrackInfoResponder
+from ...protocol.ietf.machine import UnservedResponder
 from ...timeouts import Timeout
-from ...wire.messages import Goaway
+from ...wire.messages import Goaway, StreamKind
 from ..stream import ControlStream
 from .ageing import Ageing
 from .announce import AnnounceServer
@@ -35,14 +33,14 @@ if TYPE_CHECKING:
     from ...transport.stream import BidiStream
     from ..context import SessionContext
 
-_SERVERS: Mapping[type[StreamMachine], type[RequestServer]] = {
-    AnnounceResponder: AnnounceServer,
-    SubscribeResponder: SubscribeServer,
-    FetchResponder: FetchServer,
-    TrackInfoResponder: TrackInfoServer,
-    ProbeResponder: ProbeServer,
+_SERVERS: Mapping[StreamKind, type[RequestServer]] = {
+    StreamKind.ANNOUNCE: AnnounceServer,
+    StreamKind.SUBSCRIBE: SubscribeServer,
+    StreamKind.FETCH: FetchServer,
+    StreamKind.TRACK: TrackInfoServer,
+    StreamKind.PROBE: ProbeServer,
 }
-"""The server of each kind of request, by the machine of its stream."""
+"""The server of each kind of request."""
 
 
 class Publisher:
@@ -104,11 +102,13 @@ class Publisher:
     def _begin(self, stream: BidiStream) -> None:
         stream.handler = RequestStream(self._serving.context, stream, self._serve)
 
-    def _serve(self, stream: BidiStream, machine: StreamMachine) -> ControlStream:
-        server = _SERVERS.get(type(machine))
-        if server is None:
-            return _GoawayStream(self._serving.context, stream, machine)
-        return server(self._serving, stream, machine)
+    def _serve(self, stream: BidiStream, kind: StreamKind, machine: StreamMachine) -> ControlStream:
+        server = _SERVERS.get(kind)
+        if server is not None:
+            return server(self._serving, stream, machine)
+        if isinstance(machine, UnservedResponder):
+            return _UnservedStream(self._serving.context, stream, machine)
+        return _GoawayStream(self._serving.context, stream, machine)
 
     def streams_available(self) -> None:
         """Called when the peer allows more streams."""
@@ -130,6 +130,18 @@ class Publisher:
         self._serving.ageing.connection_lost()
         for server in self.subscriptions:
             server.scope.cancel()
+
+
+class _UnservedStream(ControlStream):
+    """A request of a kind that this side does not serve."""
+
+    machine: UnservedResponder
+
+    def handle(self, event: Event) -> None:
+        # The requester may have left meanwhile.
+        with suppress(StreamReset, SessionClosed):
+            self.stream.write(self.machine.answer, fin=True)
+        self.machine.release()
 
 
 class _GoawayStream(ControlStream):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ...path import BroadcastPath
     from ...protocol.machine import StreamMachine
     from ...transport.stream import BidiStream
+    from ...wire.messages import StreamKind
     from ..context import SessionContext
     from .ageing import Ageing
     from .rate import RequestRate
@@ -187,14 +188,14 @@ class RequestStream(StreamHandler):
     Args:
         context: The session's.
         stream: The stream.
-        serve: Called with the machine of the kind, once the type has arrived; returns the stream's server.
+        serve: Called with the kind and its machine, once the type has arrived; returns the stream's server.
     """
 
     def __init__(
         self,
         context: SessionContext,
         stream: BidiStream,
-        serve: Callable[[BidiStream, StreamMachine], ControlStream],
+        serve: Callable[[BidiStream, StreamKind, StreamMachine], ControlStream],
     ) -> None:
         self._context = context
         self._stream = stream
@@ -209,10 +210,10 @@ class RequestStream(StreamHandler):
             events = self._incoming.receive_data(data, fin)
         except RemoteProtocolError as mistake:
             events, error = self._incoming.partial_events, mistake
-        machine = self._incoming.machine
-        if machine is not None:
+        kind, machine = self._incoming.kind, self._incoming.machine
+        if kind is not None and machine is not None:
             self._context.pending_streams.discard(self)
-            server = self._serve(self._stream, machine)
+            server = self._serve(self._stream, kind, machine)
             self._stream.handler = server
             server.handle_all(events, error)
             if machine.unread:

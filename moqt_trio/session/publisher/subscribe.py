@@ -29,6 +29,7 @@ from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
 from ...loggers import Logger
 from ...model.cursor import GroupCursor, GroupRange
+from ...model.track import state_of
 from ...protocol.events import Event, SubscribeRequested
 from ...tasks import defer_interrupts
 from ...wire.messages import SubscribeUpdate
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ...model.track import Track
     from ...protocol.subscribe import SubscribeResponder
     from ...transport.stream import BidiStream
+    from ...wire.messages import Subscribe
     from .request import Found, Serving
 
 logger = Logger(__name__)
@@ -105,6 +107,8 @@ class SubscribeServer(GroupServer, StreamOwner):
                     self._update(event)
                 else:
                     self._early_update = event
+                if answer := self.machine.answer_update():
+                    self.stream.write(answer)
             case _:
                 super().handle(event)
 
@@ -121,9 +125,10 @@ class SubscribeServer(GroupServer, StreamOwner):
         wish = self._early_update or request
         self._ordered = wish.ordered or track.delivery == "reliable"
         self._groups = SentGroups(self.context.limits)
+        start_group, start_frame = self._start(track, wish)
         self._read(
             track,
-            GroupRange(wish.start_group, wish.end_group, wish.start_frame, wish.end_frame),
+            GroupRange(start_group, wish.end_group, start_frame, wish.end_frame),
             priority=wish.priority,
             # Where the version has no such field, the publisher's own bound applies.
             max_age=request.max_age_ms / 1000 if self._features.max_age else track.max_age,
@@ -140,8 +145,24 @@ class SubscribeServer(GroupServer, StreamOwner):
             # The task gets the same error, and ends with it.
             following = self._track_state.next
             with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
-                self._replies.accept(min(self._cursor.pending, default=None), following - 1 if following else None)
+                latest = self._track_state.group(following - 1) if following else None
+                self._replies.accept(
+                    min(self._cursor.pending, default=None),
+                    following - 1 if following else None,
+                    None if latest is None else latest.length,
+                )
         self.context.start(self._run)
+
+    def _start(self, track: Track, wish: Subscribe | SubscribeUpdate) -> tuple[int | None, int]:
+        """Return the first group of a subscription, and the first frame of it."""
+        rule = self.machine.start
+        if wish.start_group is not None or rule == "latest":
+            return wish.start_group, wish.start_frame
+        log = state_of(track)
+        latest = log.group(log.next - 1) if rule == "object" and log.next else None
+        if latest is None or latest.complete:
+            return log.next, 0
+        return log.next - 1, latest.length
 
     def _update(self, update: SubscribeUpdate) -> None:
         """Apply an update to the groups not yet sent. If it moves the end of the range, kept groups are added."""

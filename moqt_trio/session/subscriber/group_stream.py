@@ -11,14 +11,16 @@ from ...codes import StreamCode
 from ...errors import RemoteProtocolError, StreamReset
 from ...protocol.events import Event, GroupReset, GroupStarted
 from ...protocol.group import GroupReceiver
+from ...protocol.ietf.subgroup import SubgroupReceiver
 from ...transport.interface import StreamHandler
-from ...wire.messages import Setup, StreamKind
+from ...wire.messages import Goaway, Setup, StreamKind
 from ..stream import receive_events
 from .group import AHEAD, ARRIVING_AHEAD, FrameSource, GroupBuffer, GroupReader
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...frame import Frame
+    from ...protocol.machine import StreamMachine
     from ...transport.receive_stream import ReceiveStream
     from ..context import SessionContext
     from .group_queue import GroupQueue
@@ -40,6 +42,8 @@ class GroupStream(StreamHandler, FrameSource):
         "_buffer",
         "_context",
         "_group",
+        "_held",
+        "_held_fin",
         "_incoming",
         "_mapped",
         "_over",
@@ -62,7 +66,10 @@ class GroupStream(StreamHandler, FrameSource):
         self._queues = queues
         self._unread = unread
         self._incoming = context.core.accept_uni()
-        self._group: GroupReceiver | None = None
+        self._group: GroupReceiver | SubgroupReceiver | None = None
+        # Bytes that arrived before the subscription was known, and whether the end did.
+        self._held = 0
+        self._held_fin = False
         self._buffer: GroupBuffer | None = None
         self._queue: GroupQueue | None = None
         self._mapped = False
@@ -95,13 +102,27 @@ class GroupStream(StreamHandler, FrameSource):
     def _read(self, data: bytes, fin: bool) -> None:
         """Read bytes of any part of the stream: its type, a header, frames, a SETUP, FIN."""
         events, error = receive_events(self._incoming, data, fin)
-        self._classify(events, len(data))
+        machine = self._incoming.machine
+        if machine is not None and machine.parked and error is None:
+            self._park(machine, len(data), fin)
+            return
+        self._classify(events, len(data) + self._held)
         if error is not None:
             if not self._refused:
                 self.broken(error)
         elif self._group is not None and self._buffer is not None:
             rest, self._group.rest = self._group.rest, b""
             self._deliver(self._buffer, rest, fin)
+
+    def _park(self, machine: StreamMachine, received: int, fin: bool) -> None:
+        """Keep a group whose subscription is not known yet, with its credit. It goes on by `go_on`, or is refused."""
+        self._held += received
+        self._held_fin = fin
+        self._context.parked[machine] = self
+
+    def go_on(self) -> None:
+        """Called when the subscription of a parked group is known."""
+        self._read(b"", self._held_fin)
 
     def _deliver(self, buffer: GroupBuffer, data: bytes, fin: bool) -> None:
         buffer.feed(data, fin=fin)
@@ -124,9 +145,12 @@ class GroupStream(StreamHandler, FrameSource):
         for event in events:
             if isinstance(event, Setup):
                 self._context.setup_received.set()
+            elif isinstance(event, Goaway):
+                self._context.goaway_received.set()
+                self._context.going_away.set()
             elif isinstance(event, GroupStarted):
                 machine = self._incoming.machine
-                assert isinstance(machine, GroupReceiver)
+                assert isinstance(machine, GroupReceiver | SubgroupReceiver)
                 self._map_codes()
                 # Earlier parts of the header have returned their credit.
                 header_bytes = min(machine.header_bytes, received)
@@ -196,6 +220,8 @@ class GroupStream(StreamHandler, FrameSource):
             self._context.map_codes(self._stream, "group" if self._incoming.kind is StreamKind.GROUP else "stream")
 
     def _release(self) -> None:
+        if self._held and self._incoming.machine is not None:
+            self._context.parked.pop(self._incoming.machine, None)
         self._incoming.release()
         self._context.pending_streams.discard(self)
 

@@ -115,6 +115,7 @@ class Subscription(Request[GroupReader]):
             case SubscribeOk():
                 self._queue.accept(event.start_group)
                 self._accepted.set()
+                self._take_parked()
             case SubscribeEnd():
                 self._queue.end_group = event.group
             case SubscribeDrop():
@@ -130,6 +131,14 @@ class Subscription(Request[GroupReader]):
                 self._accepted.set()
             case _:
                 pass
+
+    def _take_parked(self) -> None:
+        """Read the groups that came before it was known that they belong to this subscription."""
+        assert self._machine is not None
+        for machine in self._context.core.parked(self._machine.subscribe_id):
+            stream = self._context.parked.pop(machine, None)
+            if stream is not None:
+                stream.go_on()
 
     def _on_failure(self, error: MoqtError) -> None:
         self._queue.fail(error)

@@ -34,13 +34,16 @@ class SubgroupEncoder:
     Args:
         profile: The draft.
         properties: True when the header says that each object has properties.
+        first: The id of the first object, if its frame has none.
     """
 
-    __slots__ = ("_next", "_profile", "_properties")
+    __slots__ = ("_first", "_next", "_profile", "_properties")
 
-    def __init__(self, profile: Profile, *, properties: bool) -> None:
+    def __init__(self, profile: Profile, *, properties: bool, first: int = 0) -> None:
         self._profile = profile
         self._properties = properties
+        # The id of an object that has none, and that from which the next delta counts.
+        self._first = first
         self._next = 0
 
     def encode(self, frames: Sequence[Frame]) -> bytes:
@@ -52,9 +55,9 @@ class SubgroupEncoder:
         """
         encode = self._profile.encode
         parts: list[bytes] = []
-        following = self._next
+        following, first = self._next, self._first
         for frame in frames:
-            index = following if frame.object_id is None else frame.object_id
+            index = max(following, first) if frame.object_id is None else frame.object_id
             if not following <= index <= _MAX_ID:
                 raise LocalProtocolError(f"object {index} where {following} or a later one is due")
             parts.append(encode(index - following))

@@ -1,0 +1,14 @@
+"""The rules of an IETF session, drafts 17 and later, without I/O: each request has a stream of its own.
+
+The machines tell the events of `protocol/events.py`, so that the session serves and reads both families in one way.
+
+| file | what it owns |
+|---|---|
+| `core.py` | `IetfCore`: makes the machines, reads the first message or the type of the peer's streams |
+| `state.py` | what the machines of one session share: request ids, track aliases, parked streams |
+| `machine.py` | the base of the machines of requests, and how a request is refused |
+| `control.py` | the control stream of each side: SETUP, then GOAWAY |
+| `namespaces.py` | SUBSCRIBE_NAMESPACE and its replies |
+| `subscribe.py` | SUBSCRIBE, its updates and replies |
+| `subgroup.py` | a subgroup's stream, which is a group here |
+"""

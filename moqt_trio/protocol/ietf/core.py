@@ -1,0 +1,205 @@
+"""`IetfCore`: one IETF session without I/O; its interface is that of `protocol.core.SessionCore`.
+
+Spec: draft-ietf-moq-transport-18, section 3.3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+import attrs
+
+from ...errors import LocalProtocolError
+from ...limits import Limits
+from ...path import BroadcastPath
+from ...wire.ietf import messages as ietf
+from ...wire.ietf.objects import PADDING_STREAM, is_subgroup
+from ...wire.messages import Setup, StreamKind, SubscribeUpdate
+from ..core import IncomingStream, SessionCore
+from ..machine import StreamMachine
+from ..setup import check_setup
+from .control import ControlReceiver, GoawaySender, setup_message
+from .machine import UnservedResponder, violation
+from .namespaces import NamespaceRequester, NamespaceResponder
+from .state import IetfState
+from .subgroup import SubgroupReceiver, SubgroupSender
+from .subscribe import SubscribeRequester, SubscribeResponder
+
+if TYPE_CHECKING:
+    from ...wire.ietf.drafts import IetfDialect
+    from ..events import DatagramReceived, Event
+
+_REQUESTS = {
+    ietf.Subscribe: (StreamKind.SUBSCRIBE, SubscribeResponder),
+    ietf.SubscribeNamespace: (StreamKind.ANNOUNCE, NamespaceResponder),
+}
+"""What a request is served as, by its first message."""
+
+_UNSERVED = frozenset({ietf.Publish, ietf.PublishNamespace, ietf.SubscribeTracks, ietf.TrackStatus, ietf.Fetch})
+"""Requests that are refused with NOT_SUPPORTED."""
+
+_SETUP = 0x2F00
+_FETCH = 0x05
+
+
+class _Ignored(StreamMachine):
+    """A stream whose bytes say nothing: padding, and what this side did not ask for."""
+
+
+class IetfIncoming(IncomingStream):
+    """A stream that the peer opened. Its first number is a part of the message or of the header that it begins with."""
+
+    _session: IetfState
+
+    def receive_data(self, data: bytes, fin: bool) -> list[Event]:
+        if self.machine is not None:
+            return self.machine.receive_data(data, fin)
+        if self._closed:
+            return []
+        data = self._head + data
+        found = self._session.profile.decode(data, 0)
+        if found is None:
+            self._head = data
+            self._closed = fin
+            return []
+        self._head = b""
+        self._closed = True
+        self.kind, self.machine = self._kind_untrusted(found[0])
+        return self.machine.receive_data(data, fin)
+
+    def _kind_untrusted(self, number: int) -> tuple[StreamKind, StreamMachine]:
+        raise NotImplementedError
+
+
+class IncomingRequest(IetfIncoming):
+    """A bidirectional stream: a request."""
+
+    _bidirectional = True
+
+    def _kind_untrusted(self, number: int) -> tuple[StreamKind, StreamMachine]:
+        message = self._session.codec.message_type(number)
+        found = None if message is None else _REQUESTS.get(message)
+        if found is not None:
+            return found[0], found[1](self._session)
+        if message in _UNSERVED:
+            return StreamKind.SESSION, UnservedResponder(self._session)
+        raise violation(f"a request of type {number:#x}")
+
+
+class IncomingData(IetfIncoming):
+    """A unidirectional stream: the control stream, or objects."""
+
+    _bidirectional = False
+
+    def _kind_untrusted(self, number: int) -> tuple[StreamKind, StreamMachine]:
+        session = self._session
+        if is_subgroup(number, session.profile):
+            return StreamKind.GROUP, SubgroupReceiver(session)
+        if number == _SETUP:
+            return StreamKind.SETUP, ControlReceiver(session)
+        if number == _FETCH or (number == PADDING_STREAM and session.profile.first_object):
+            return StreamKind.SESSION, _Ignored()
+        raise violation(f"a stream of unknown type {number:#x}")
+
+
+class IetfCore(SessionCore):
+    """Both roles of one session; see `SessionCore`, whose interface this is."""
+
+    _state: IetfState
+
+    def __init__(
+        self,
+        dialect: IetfDialect,
+        *,
+        is_client: bool,
+        limits: Limits | None = None,
+        setup: Setup | None = None,
+        path_on_wire: bool = False,
+        hop_id: int = 0,
+        frames_apart: bool = False,
+    ) -> None:
+        """Make the core of a session that is just starting; the arguments are those of `SessionCore`."""
+        setup = setup if setup is not None else Setup()
+        check_setup(setup, from_client=is_client, path_on_wire=path_on_wire)
+        self.setup = attrs.evolve(setup, hop_id=0)
+        self.dropped_datagrams = 0
+        self._state = IetfState(
+            dialect=dialect,
+            is_client=is_client,
+            limits=limits if limits is not None else Limits(),
+            path_on_wire=path_on_wire,
+            hop_id=hop_id,
+            frames_apart=frames_apart,
+        )
+
+    # -- streams that this side opens ----------------------------------------------------------------------
+
+    @property
+    def keeps_setup_stream(self) -> bool:
+        return True
+
+    def setup_stream(self) -> bytes | None:
+        return self._state.codec.encode(setup_message(self.setup))
+
+    def request_announcements(self, prefix: BroadcastPath | str) -> NamespaceRequester:  # type: ignore[override]
+        return NamespaceRequester(self._state, prefix)
+
+    def subscribe(  # type: ignore[override]
+        self,
+        broadcast: BroadcastPath | str,
+        track: str,
+        *,
+        priority: int = 0,
+        ordered: bool | None = False,
+        max_age_ms: int = 0,
+        start_group: int | None = None,
+        end_group: int | None = None,
+        start_frame: int = 0,
+        end_frame: int | None = None,
+    ) -> SubscribeRequester:
+        wanted = SubscribeUpdate(priority, ordered, max_age_ms, start_group, end_group, start_frame, end_frame)
+        return SubscribeRequester(self._state, BroadcastPath.parse(broadcast), track, wanted)
+
+    def fetch(self, *arguments: object, **options: object) -> NoReturn:
+        raise self._lacks("fetch")
+
+    def request_track_info(self, broadcast: BroadcastPath | str, track: str) -> NoReturn:
+        raise self._lacks("requests of a track's properties")
+
+    def probe(self, bitrate: int | None = None) -> NoReturn:
+        raise self._lacks("probes")
+
+    def _lacks(self, what: str) -> LocalProtocolError:
+        return LocalProtocolError(f"{self.dialect.name} has no {what} here")
+
+    def goaway(self, uri: str = "") -> GoawaySender:  # type: ignore[override]
+        return GoawaySender(self._state, uri)
+
+    def group(self, subscribe_id: int, sequence: int, start_frame: int = 0) -> SubgroupSender:  # type: ignore[override]
+        return SubgroupSender(self._state, subscribe_id, sequence, start_frame)
+
+    def parked(self, subscribe_id: int) -> list[StreamMachine]:
+        aliases = self._state.aliases
+        return [
+            receiver
+            for alias, waiting in list(aliases.parked.items())
+            if aliases.find(alias) == subscribe_id
+            for receiver in list(waiting)
+        ]
+
+    # -- streams that the peer opens -----------------------------------------------------------------------
+
+    def accept_bidi(self) -> IncomingRequest:  # type: ignore[override]
+        return IncomingRequest(self._state)
+
+    def accept_uni(self) -> IncomingData:  # type: ignore[override]
+        return IncomingData(self._state)
+
+    # -- datagrams -----------------------------------------------------------------------------------------
+
+    def datagram(self, subscribe_id: int, sequence: int, timestamp: int, payload: bytes) -> bytes:
+        raise self._lacks("datagrams")
+
+    def receive_datagram(self, data: bytes) -> DatagramReceived | None:
+        self.dropped_datagrams += 1
+        return None

@@ -1,0 +1,132 @@
+"""The base of the machines of requests, and how a request is refused.
+
+A request is answered by an acceptance or by REQUEST_ERROR, once, and then by what belongs to its kind. Up to draft 18
+the requester's FIN cancels it; RESET_STREAM and STOP_SENDING do so in every draft.
+
+Spec: draft-ietf-moq-transport-18, sections 3.3.2 and 9.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ...codes import SessionCode, StreamCode
+from ...errors import RemoteProtocolError
+from ...path import BroadcastPath
+from ...wire.ietf.messages import RequestError
+from ...wire.ietf.names import TrackName
+from ...wire.messages import Expect
+from ..events import TrackInfoRequested
+from ..machine import MessageMachine, RequestState, Responder
+
+if TYPE_CHECKING:
+    from ...wire.ietf.names import Namespace
+    from ...wire.messages import Message
+    from ..events import Event
+    from .state import IetfState
+
+_NOT_SUPPORTED = 0x3
+_DOES_NOT_EXIST = 0x10
+_REQUEST_CODES = {
+    StreamCode.INTERNAL_ERROR: 0x0,
+    StreamCode.NOT_FOUND: _DOES_NOT_EXIST,
+    StreamCode.UNROUTABLE: _DOES_NOT_EXIST,
+    StreamCode.GOING_AWAY: 0x6,
+    StreamCode.NO_CAPACITY: 0x9,
+    StreamCode.CONTROL_TIMEOUT: 0x2,
+    StreamCode.TOO_FAR_BEHIND: 0x11,
+    StreamCode.MALFORMED_TRACK: 0x12,
+}
+_FROM_REQUEST_CODES = {
+    0x2: StreamCode.CONTROL_TIMEOUT,
+    0x6: StreamCode.GOING_AWAY,
+    0x9: StreamCode.NO_CAPACITY,
+    0x10: StreamCode.NOT_FOUND,
+    0x12: StreamCode.MALFORMED_TRACK,
+    0x30: StreamCode.NO_CAPACITY,
+}
+
+
+def request_code(code: int) -> int:
+    """Return the number that a code of this library has in REQUEST_ERROR."""
+    return next((number for known, number in _REQUEST_CODES.items() if known == code), 0)
+
+
+def code_of_request(number: int) -> int:
+    """Return the code of this library that a number in REQUEST_ERROR stands for."""
+    return _FROM_REQUEST_CODES.get(number, StreamCode.INTERNAL_ERROR)
+
+
+def violation(problem: str) -> RemoteProtocolError:
+    """Return the exception for a peer that broke a rule of the session."""
+    return RemoteProtocolError(problem, code=SessionCode.PROTOCOL_VIOLATION)
+
+
+def namespace_of(path: BroadcastPath) -> Namespace:
+    """Return a path as a namespace."""
+    return tuple(part.encode("utf-8", "surrogateescape") for part in path.parts)
+
+
+def track_name(path: BroadcastPath, track: str) -> TrackName:
+    """Return the full name of a track."""
+    return TrackName(namespace_of(path), track.encode("utf-8", "surrogateescape"))
+
+
+def parts_of(namespace: Namespace) -> tuple[str, ...]:
+    """Return a namespace's fields as text."""
+    return tuple(field.decode("utf-8", "surrogateescape") for field in namespace)
+
+
+class IetfMachine(MessageMachine):
+    """A stream of control messages of an IETF session. A message out of its place ends the session."""
+
+    _session: IetfState
+    _error_code: ClassVar[int] = StreamCode.INTERNAL_ERROR
+
+    def _broken(self, problem: str) -> RemoteProtocolError:
+        return violation(f"{type(self).__name__}: {problem}")
+
+    def _cut_short(self) -> RemoteProtocolError:
+        return self._broken(f"FIN inside {self._name}")
+
+
+class IetfResponder(IetfMachine, Responder):
+    """A request of the peer's."""
+
+    def refusal(self, code: int) -> bytes:
+        """Return REQUEST_ERROR, after which the stream is finished; b"" once the request was answered."""
+        if self._state is not RequestState.PENDING:
+            return b""
+        self._state = RequestState.FINISHED
+        return self._session.codec.encode(RequestError(None, request_code(code)))
+
+    def _on_fin(self, events: list[Event]) -> None:
+        if self._state is RequestState.WAITING:
+            raise self._broken("FIN before the request")
+        if self._session.profile.fin_cancels:
+            events.extend(self._cancelled(None))
+
+
+class UnservedResponder(IetfResponder):
+    """A request that this side does not serve: it is refused with NOT_SUPPORTED.
+
+    Attributes:
+        answer: REQUEST_ERROR, once the request has arrived; the stream is finished with it.
+    """
+
+    _first: ClassVar = Expect.TRACK_REQUEST
+
+    answer = b""
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        if self._state is not RequestState.WAITING:
+            return
+        request_id = getattr(message, "request_id", None)
+        assert isinstance(request_id, int)
+        self._session.requests_of_peer.check_untrusted(request_id)
+        self._state = RequestState.FINISHED
+        self.answer = self._session.codec.encode(RequestError(None, _NOT_SUPPORTED, "this is not supported"))
+        events.append(TrackInfoRequested(BroadcastPath(), ""))
+
+    def _on_fin(self, events: list[Event]) -> None:
+        pass

@@ -1,0 +1,145 @@
+"""What the machines of one IETF session share: request ids, track aliases, and streams whose alias is not known yet."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from ...codes import StreamCode
+from ...errors import RemoteProtocolError
+from ..state import SessionState
+
+if TYPE_CHECKING:
+    from ...wire.ietf.drafts import IetfDialect
+    from ...wire.ietf.profile import Profile
+    from ..machine import StreamMachine
+
+MAX_PARKED = 32
+"""Streams that may wait for the message that names their alias: it is on its way on another stream."""
+_MAX_TOMBSTONES = 256
+_MAX_SKIPPING = 1024
+"""Request ids of the peer that may come before a lower one: requests of other streams may overtake each other."""
+_INVALID_REQUEST_ID = 0x4
+_DUPLICATE_TRACK_ALIAS = 0x5
+
+
+class TrackAliases:
+    """The aliases by which the peer's streams name the subscriptions of this side.
+
+    Attributes:
+        parked: The streams of aliases that no message has named yet.
+    """
+
+    def __init__(self) -> None:
+        self._subscriptions: dict[int, int] = {}
+        self._ended: OrderedDict[int, None] = OrderedDict()
+        self.parked: dict[int, list[StreamMachine]] = {}
+        self._parked_count = 0
+
+    def name_untrusted(self, alias: int, subscribe_id: int) -> None:
+        """Record what the publisher calls a subscription's track.
+
+        Raises:
+            RemoteProtocolError: The alias is that of another track; it ends the session.
+        """
+        known = self._subscriptions.setdefault(alias, subscribe_id)
+        if known != subscribe_id:
+            raise RemoteProtocolError(f"the track alias {alias} for two tracks", code=_DUPLICATE_TRACK_ALIAS)
+        self._ended.pop(alias, None)
+
+    def find(self, alias: int) -> int | None:
+        """Return the subscription that an alias stands for, or None."""
+        return self._subscriptions.get(alias)
+
+    def forget(self, subscribe_id: int) -> None:
+        """End a subscription: streams of its alias are refused at once from now on."""
+        for alias in [alias for alias, found in self._subscriptions.items() if found == subscribe_id]:
+            del self._subscriptions[alias]
+            self._ended[alias] = None
+            if len(self._ended) > _MAX_TOMBSTONES:
+                self._ended.popitem(last=False)
+
+    def park_untrusted(self, alias: int, receiver: StreamMachine) -> None:
+        """Keep a stream until its alias is named.
+
+        Raises:
+            RemoteProtocolError: The alias is that of a subscription that has ended, or too many streams wait; it ends
+                the stream.
+        """
+        if alias in self._ended:
+            raise RemoteProtocolError(
+                f"a group of the track alias {alias}, which has ended", code=StreamCode.CANCELLED, scope="stream"
+            )
+        if self._parked_count >= MAX_PARKED:
+            problem = f"more than {MAX_PARKED} groups of track aliases that nothing has named"
+            raise RemoteProtocolError(problem, code=StreamCode.CANCELLED, scope="stream")
+        self._parked_count += 1
+        self.parked.setdefault(alias, []).append(receiver)
+
+    def unpark(self, alias: int, receiver: StreamMachine) -> None:
+        """Take a stream out again; nothing when it does not wait."""
+        waiting = self.parked.get(alias, [])
+        if receiver in waiting:
+            waiting.remove(receiver)
+            self._parked_count -= 1
+            if not waiting:
+                del self.parked[alias]
+
+
+class PeerRequests:
+    """The request ids that the peer has used."""
+
+    def __init__(self, parity: int) -> None:
+        self._parity = parity
+        self._used: set[int] = set()
+        self._all_below = parity
+
+    @property
+    def first_unused(self) -> int:
+        """The least id that was not used."""
+        return self._all_below
+
+    def check_untrusted(self, request_id: int) -> None:
+        """Record an id.
+
+        Raises:
+            RemoteProtocolError: It is not one of the peer's, was used before, or skips too many; it ends the session.
+        """
+        if request_id % 2 != self._parity or request_id < self._all_below or request_id in self._used:
+            raise RemoteProtocolError(f"a request id of {request_id}", code=_INVALID_REQUEST_ID)
+        self._used.add(request_id)
+        while self._all_below in self._used:
+            self._used.remove(self._all_below)
+            self._all_below += 2
+        if len(self._used) > _MAX_SKIPPING:
+            raise RemoteProtocolError("request ids that skip too many", code=_INVALID_REQUEST_ID)
+
+
+class IetfState(SessionState):
+    """The state of one IETF session that is not the state of one stream.
+
+    Attributes:
+        codec: Reads and writes the control messages.
+        aliases: What the peer calls the tracks of this side's subscriptions.
+        requests_of_peer: The request ids that the peer has used.
+        streams_opened: For each subscription of the peer's, how many streams were opened for it.
+    """
+
+    def __init__(self, dialect: IetfDialect, **arguments: Any) -> None:
+        super().__init__(dialect=dialect, **arguments)
+        self.codec = dialect.codec
+        self.aliases = TrackAliases()
+        self._next_request = 0 if self.is_client else 1
+        self.requests_of_peer = PeerRequests(1 if self.is_client else 0)
+        self.streams_opened: dict[int, int] = {}
+
+    @property
+    def profile(self) -> Profile:
+        """The layouts of the draft."""
+        return self.codec.profile
+
+    def next_request_id(self) -> int:
+        """Allocate an id for a request of this side."""
+        request_id = self._next_request
+        self._next_request += 2
+        return request_id

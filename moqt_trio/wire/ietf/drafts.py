@@ -1,0 +1,82 @@
+"""The drafts that a session can speak. IetfDialect: one of them, as negotiation and the machines see it.
+
+Its messages are those of `messages.py`: the place in the stream says nothing about them, as each has its type.
+
+Spec: draft-ietf-moq-transport-17 to -22.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from ...errors import LocalProtocolError
+from ..dialect import Dialect, Features, register
+from .codec import ControlCodec
+from .profile import DRAFT_17, DRAFT_18, DRAFT_19, DRAFT_20, DRAFT_21, DRAFT_22
+from .subgroups import SubgroupDecoder, SubgroupEncoder
+
+if TYPE_CHECKING:
+    from ...limits import Limits
+    from ..buffer import StreamBuffer
+    from ..messages import Datagram, Expect, Message, StreamKind
+    from .profile import Profile
+
+_FEATURES = Features(
+    setup="uni", announce_first="ok", subscribe_typed=True, subscribe_end=True, timestamps=True, goaway=True
+)
+
+
+class IetfDialect(Dialect):
+    """One draft.
+
+    Attributes:
+        profile: Its layouts.
+        codec: Reads and writes its control messages.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self.name = f"moqt-{profile.draft}"
+        self.alpns = self.webtransport_protocols = (self.name,)
+        self.features = _FEATURES
+        self.opt_in = True
+        self.profile = profile
+        self.codec = ControlCodec(profile)
+
+    def split_stream_type(self, data: bytes) -> tuple[int, int] | None:
+        return self.profile.decode(data, 0)
+
+    def stream_type(self, kind: StreamKind) -> bytes:
+        raise LocalProtocolError(f"{self.name} opens a {kind.value} stream with a message")
+
+    def stream_kind_untrusted(self, number: int, *, bidirectional: bool) -> StreamKind | None:
+        raise LocalProtocolError(f"{self.name} has other kinds of streams")
+
+    def encode(self, message: Message) -> bytes:
+        return self.codec.encode(message)
+
+    def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
+        return self.codec.read_untrusted(buffer, limits)
+
+    def encode_frame(self, payload: bytes, timestamp: int | None, previous_timestamp: int) -> bytes:
+        raise LocalProtocolError(f"{self.name} has objects, each with its id")
+
+    def frame_encoder(self) -> SubgroupEncoder:
+        return SubgroupEncoder(self.profile, properties=True)
+
+    def frame_decoder(self, limits: Limits) -> SubgroupDecoder:
+        return SubgroupDecoder(self.profile, limits, properties=True)
+
+    def encode_datagram(self, datagram: Datagram) -> bytes:
+        self._no_datagrams()
+
+    def read_datagram_untrusted(self, data: bytes) -> Datagram:
+        self._no_datagrams()
+
+    def _no_datagrams(self) -> NoReturn:
+        raise LocalProtocolError(f"{self.name} addresses datagrams by alias")
+
+
+DRAFTS = tuple(
+    register(IetfDialect(profile)) for profile in (DRAFT_22, DRAFT_21, DRAFT_20, DRAFT_19, DRAFT_18, DRAFT_17)
+)
+"""The drafts that a session can speak, newest first."""
