@@ -145,7 +145,7 @@ def subjects() -> list[Subject]:
         targets = TARGETS if dialect.in_band else TARGETS[:-1]
         found.append(Subject(name, known, tuple((each.__name__, partial(each, dialect)) for each in targets)))
     for draft, known in ietf.samples().items():
-        tried = tuple((each.__name__, partial(each, ietf.PROFILES[draft])) for each in ietf.TARGETS)
+        tried = tuple((each.__name__, partial(each, ietf.PROFILES[draft])) for each in ietf.targets(draft))
         found.append(Subject(f"draft {draft}", known, tried))
     return found
 

@@ -1,4 +1,4 @@
-"""What is tried on the codec of IETF moq-transport: control messages, subgroup and fetch streams, datagrams."""
+"""What is tried on IETF moq-transport: its codec (control messages, subgroups, fetches, datagrams) and its machines."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from typing import TYPE_CHECKING
 
 from moqt_trio.errors import RemoteProtocolError
 from moqt_trio.limits import Limits
+from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.ietf import objects
 from moqt_trio.wire.ietf.codec import ControlCodec
+from moqt_trio.wire.ietf.drafts import DRAFTS
 from moqt_trio.wire.ietf.fetch_objects import FetchDecoder
+from moqt_trio.wire.ietf.messages import SubscribeOk
 from moqt_trio.wire.ietf.profile import PROFILES
 from moqt_trio.wire.ietf.subgroups import SubgroupDecoder
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
+    from moqt_trio.protocol.ietf.subscribe import SubscribeRequester
+    from moqt_trio.protocol.machine import StreamMachine
     from moqt_trio.wire.ietf.profile import Profile
 
 VECTORS = Path(__file__).parent.parent / "tests" / "vectors" / "ietf-vectors.json"
 LIMITS = Limits()
+DIALECTS = {dialect.profile.draft: dialect for dialect in DRAFTS}
 CODECS = {draft: ControlCodec(profile) for draft, profile in PROFILES.items()}
 
 
@@ -50,13 +57,13 @@ def read_control(profile: Profile, data: bytes, chance: random.Random) -> str:
 
 def read_subgroup(profile: Profile, data: bytes, chance: random.Random) -> str:
     """Read a subgroup's stream: its header if it has one, and its objects in random pieces."""
-    found = objects.read_subgroup_header(data, profile)
     properties = bool(chance.randrange(2))
-    if found is not None and objects.is_subgroup(found[0].flags, profile):
-        properties = found[0].has_properties
-        data = data[found[1] :]
-    decoder = SubgroupDecoder(profile, LIMITS, properties=properties)
     try:
+        found = objects.read_subgroup_header(data, profile)
+        if found is not None and objects.is_subgroup(found[0].flags, profile):
+            properties = found[0].has_properties
+            data = data[found[1] :]
+        decoder = SubgroupDecoder(profile, LIMITS, properties=properties)
         for piece in pieces(data, chance):
             sizes: list[int] = []
             start = 0
@@ -99,5 +106,47 @@ def pieces(data: bytes, chance: random.Random) -> list[bytes]:
     return found
 
 
-TARGETS = (read_control, read_subgroup, read_fetch, read_datagram)
-"""What an input is tried on."""
+def open_stream(profile: Profile, data: bytes, chance: random.Random) -> str:
+    """Feed a stream that the peer opened to one side of a session, which knows an alias or does not."""
+    core, _ = _subscribed(profile, chance)
+    return feed(core.accept_bidi() if chance.randrange(2) else core.accept_uni(), data, chance)
+
+
+def reply(profile: Profile, data: bytes, chance: random.Random) -> str:
+    """Feed the answer to a request of ours to the side that made it."""
+    core, subscription = _subscribed(profile, chance)
+    return feed(core.request_announcements("live") if chance.randrange(2) else subscription, data, chance)
+
+
+def _subscribed(profile: Profile, chance: random.Random) -> tuple[IetfCore, SubscribeRequester]:
+    core = IetfCore(DIALECTS[profile.draft], is_client=bool(chance.randrange(2)), limits=LIMITS)
+    subscription = core.subscribe("a", "t")
+    if chance.randrange(2):
+        accepted = CODECS[profile.draft].encode(SubscribeOk(None, chance.randrange(3)))
+        subscription.receive_data(accepted, False)
+    return core, subscription
+
+
+def feed(machine: StreamMachine, data: bytes, chance: random.Random) -> str:
+    """Feed a stream to its machine in random pieces, and end it in some way."""
+    try:
+        for piece in pieces(data, chance):
+            machine.receive_data(piece, False)
+        match chance.randrange(4):
+            case 0:
+                machine.receive_data(b"", True)
+            case 1:
+                machine.receive_reset(chance.randrange(2**32))
+            case 2:
+                machine.receive_stop(chance.randrange(2**32))
+        return "accepted"
+    except RemoteProtocolError as error:
+        return f"{type(error).__name__} ({error.scope})"
+    finally:
+        machine.release()
+
+
+def targets(draft: int) -> tuple[Callable[[Profile, bytes, random.Random], str], ...]:
+    """Return what an input is tried on: the codec, and from draft 17 on the machines."""
+    codec = (read_control, read_subgroup, read_fetch, read_datagram)
+    return (*codec, open_stream, reply) if draft in DIALECTS else codec

@@ -23,6 +23,7 @@ Nothing here waits, reads a clock or opens a stream.
 | `announce.py` `subscribe.py` `group.py` `fetch.py` | one kind of stream each, both ends of it |
 | `track.py` `probe.py` `goaway.py` `setup.py` | the same |
 | `announced_tracks.py` | announcements that name tracks: the broadcasts that they belong to |
+| `ietf/` | the same machines for the IETF's moq-transport, which tell the same events |
 
 A machine is named for its end of the stream: a `…Requester` opens it and sends the request, a `…Responder` answers.
 

@@ -1,4 +1,4 @@
-"""Profile: what distinguishes one draft's layouts from another's. `versions.py` has a row for each draft."""
+"""Profile: what distinguishes one draft's layouts from another's, and a row for each draft."""
 
 from __future__ import annotations
 
