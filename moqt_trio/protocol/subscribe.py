@@ -150,8 +150,8 @@ class SubscribeResponder(Responder):
         self._state = RequestState.ENDED
         return data
 
-    def answer_update(self) -> bytes:
-        """Return the answer to an update: none, in these versions."""
+    def answer_updates(self) -> bytes:
+        """Return the answers to updates: none, in these versions."""
         return b""
 
     def drop(self, first: int, last: int, code: int = 0) -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 import trio
 
 from ..codes import CodeSpace, StreamCode
-from ..errors import GoingAway, RemoteProtocolError, fresh
+from ..errors import GoingAway, RemoteProtocolError, StreamReset, fresh
 from ..loggers import Logger
 from ..tasks import defer_interrupts
 from ..timeouts import sleep_then_read
@@ -136,6 +137,7 @@ class SessionContext:
         self.pending_streams = PendingStreams(limits.setup_timeout, start)
         self.receiving = 0
         self.control_stream: SendStream | None = None
+        self._control_due = b""
         self.parked: dict[StreamMachine, Continued] = {}
 
     def start(self, function: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
@@ -150,6 +152,21 @@ class SessionContext:
         """Map a stream's error codes to the numbers that the version has for streams of this kind."""
         if space in self.dialect.codes.numbers:
             stream.map_codes(code_mapping(self.dialect, space))
+
+    def begin_control(self, stream: SendStream) -> None:
+        """Keep this side's stream of SETUP, and write what has been waiting for it."""
+        self.control_stream = stream
+        if self._control_due:
+            stream.write(self._control_due)
+
+    async def write_control(self, data: bytes) -> None:
+        """Write a message on this side's control stream, once there is one. A peer that stopped it gets none."""
+        await trio.lowlevel.checkpoint()
+        if self.control_stream is None:
+            self._control_due += data
+            return
+        with suppress(StreamReset):
+            self.control_stream.write(data)
 
     def check_open(self) -> None:
         """Raise how the session ended, if it has ended."""

@@ -208,7 +208,7 @@ async def admit(session: Session) -> None:
         stays = context.core.keeps_setup_stream
         stream.write(own, fin=not stays)
         if stays:
-            context.control_stream = stream
+            context.begin_control(stream)
     session._publisher.admit()
 
 

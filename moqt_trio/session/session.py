@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 import attrs
-import trio
 
 from ..arguments import want, want_number, want_seconds
 from ..errors import LocalProtocolError, NotFound
@@ -302,9 +301,8 @@ class Session:
         want(uri, str, "the URI of a GOAWAY is a text")
         self._context.check_open()
         machine = self._context.core.goaway(uri)
-        if self._context.control_stream is not None:
-            self._context.control_stream.write(machine.opening)
-            await trio.lowlevel.checkpoint()
+        if self._context.core.keeps_setup_stream:
+            await self._context.write_control(machine.opening)
             return
         try:
             stream = await self._context.connection.open_bidi()

@@ -159,11 +159,8 @@ class Reader:
 
     def optional(self) -> int | None:
         """Read a varint that is one above its meaning, 0 for None."""
-        data, offset = self._data, self._offset
-        if offset < len(data) and not data[offset]:
-            self._offset = offset + 1
-            return None
-        return self.varint() - 1
+        value = self.varint()
+        return value - 1 if value else None
 
     def count(self, limit: str, bound: int, item_size: int = 1) -> int:
         """Read how many items follow; refuse an impossible number before anything is allocated for it.

@@ -165,6 +165,62 @@ async def test_a_path_that_reorders(version, autojump_clock):
         assert received == [(number, b"%d" % number) for number in range(30)]
 
 
+async def test_a_parked_group_that_is_reset_or_waits_for_ever():
+    """It returns its credit, when it is reset, and when nothing names its alias in time."""
+    limits = moqt.Limits(setup_timeout=0.5)
+    with trio.fail_after(10):
+        async with session_pair("moqt-18", limits=limits) as (client, server):
+            connection = server._context.connection
+            header = bytes.fromhex("5863008000") + bytes((100,)) + bytes(100)
+            streams = [await connection.open_uni() for _ in range(3)]
+            streams[0].write(header)
+            # The header alone, and the rest later.
+            streams[1].write(header[:5])
+            await trio.testing.wait_all_tasks_blocked()
+            streams[1].write(header[5:])
+            streams[2].write(header)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(client._context.parked) == 3
+            streams[0].reset(7)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(client._context.parked) == 2
+            await trio.sleep(1.2)
+            assert not client._context.parked
+            assert client._context.core._state.aliases.parked == {}
+            for stream in streams[1:]:
+                with pytest.raises(moqt.StreamReset):
+                    stream.write(b"x")
+            # Its window is free again: more than it holds goes through.
+            broadcast = moqt.Broadcast()
+            track = broadcast.track("t", delivery="reliable")
+            async with server.publish("b", broadcast), client.subscribe("b", "t") as subscription:
+                await track.wait_subscribed()
+                await track.write(b"after")
+                assert await (await anext(subscription)).read_all() == [b"after"]
+
+
+async def test_a_control_stream_that_is_reset():
+    """It ends the session."""
+    async with session_pair("moqt-18") as (client, server):
+        stream = server._context.control_stream
+        assert stream is not None
+        stream.reset(0)
+        with trio.fail_after(5):
+            error = await client.wait_closed()
+        assert "control stream" in str(error)
+
+
+async def test_goaway_to_a_peer_that_stopped_the_control_stream():
+    """It goes nowhere, and fails nothing."""
+    async with session_pair("moqt-18") as (client, server):
+        stream = server._context.control_stream
+        assert stream is not None
+        client._context.connection.stream(stream.stream_id).stop(0)
+        await trio.testing.wait_all_tasks_blocked()
+        await server.goaway("moqt://elsewhere/")
+        assert server.closed is None
+
+
 @EACH_DRAFT
 async def test_what_is_lacking(version):
     """It is said at once, with the version's name."""

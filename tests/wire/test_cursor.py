@@ -95,6 +95,9 @@ def test_buffer_cost_is_linear():
         ("flag", "01", True),
         ("varint", "7bbd", 15293),
         ("optional", "00", None),
+        # The same number in more bytes than it needs.
+        ("optional", "4000", None),
+        ("optional", "c000000000000000", None),
         ("optional", "01", 0),
         ("optional", "4046", 69),
     ],

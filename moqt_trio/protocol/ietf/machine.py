@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ...codes import SessionCode, StreamCode
-from ...errors import RemoteProtocolError
+from ...errors import LocalProtocolError, RemoteProtocolError, printable
 from ...path import BroadcastPath
 from ...wire.ietf.messages import RequestError
 from ...wire.ietf.names import TrackName
@@ -62,19 +62,30 @@ def violation(problem: str) -> RemoteProtocolError:
     return RemoteProtocolError(problem, code=SessionCode.PROTOCOL_VIOLATION)
 
 
+def name_of(text: str) -> bytes:
+    """Return a name as its bytes. Raises `LocalProtocolError` for a text that UTF-8 cannot hold."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError(f"{printable(text)!r} cannot be written in UTF-8") from error
+
+
 def namespace_of(path: BroadcastPath) -> Namespace:
-    """Return a path as a namespace."""
-    return tuple(part.encode("utf-8", "surrogateescape") for part in path.parts)
+    """Return a path as a namespace. Raises `LocalProtocolError` for a text that UTF-8 cannot hold."""
+    return tuple(name_of(part) for part in path.parts)
 
 
 def track_name(path: BroadcastPath, track: str) -> TrackName:
-    """Return the full name of a track."""
-    return TrackName(namespace_of(path), track.encode("utf-8", "surrogateescape"))
+    """Return the full name of a track. Raises `LocalProtocolError` for a text that UTF-8 cannot hold."""
+    return TrackName(namespace_of(path), name_of(track))
 
 
-def parts_of(namespace: Namespace) -> tuple[str, ...]:
-    """Return a namespace's fields as text."""
-    return tuple(field.decode("utf-8", "surrogateescape") for field in namespace)
+def text_of(name: bytes) -> str | None:
+    """Return a name as text; None for bytes that are no UTF-8, which no name of this library is."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 class IetfMachine(MessageMachine):
@@ -99,6 +110,10 @@ class IetfResponder(IetfMachine, Responder):
             return b""
         self._state = RequestState.FINISHED
         return self._session.codec.encode(RequestError(None, request_code(code)))
+
+    def receive_stop(self, code: int) -> list[Event]:
+        # Also after a FIN, which ends only what the requester sends; in some drafts it cancels nothing by itself.
+        return [] if self._released else self._on_stop(code)
 
     def _on_fin(self, events: list[Event]) -> None:
         if self._state is RequestState.WAITING:

@@ -34,7 +34,7 @@ from ..events import (
 )
 from ..machine import RequestState
 from ..paths import path_local
-from .machine import IetfMachine, IetfResponder, code_of_request, namespace_of, parts_of
+from .machine import IetfMachine, IetfResponder, code_of_request, namespace_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,20 +45,20 @@ if TYPE_CHECKING:
 
 
 def path_of(namespace: tuple[bytes, ...], session: IetfState) -> BroadcastPath | None:
-    """Return a namespace as a path; None for one that no path can be: a field is empty or has a slash.
+    """Return a namespace as a path; None for one that no path can be: a field is empty, has a slash or is no UTF-8.
 
     Raises:
         LimitExceeded: It is too long or too deep; scope `"stream"`.
     """
-    parts = parts_of(namespace)
-    if any(not part or "/" in part for part in parts):
+    parts = [part for part in map(text_of, namespace) if part and "/" not in part]
+    if len(parts) < len(namespace):
         return None
     if len(parts) > session.limits.max_path_parts:
         raise LimitExceeded("max_path_parts", len(parts), code=StreamCode.UNROUTABLE, scope="stream")
     size = sum(map(len, namespace)) + max(0, len(namespace) - 1)
     if size > session.limits.max_path:
         raise LimitExceeded("max_path", size, code=StreamCode.UNROUTABLE, scope="stream")
-    return BroadcastPath(parts)
+    return BroadcastPath(tuple(parts))
 
 
 class NamespaceResponder(IetfResponder):
@@ -120,12 +120,14 @@ class NamespaceResponder(IetfResponder):
             self._expect = Expect.ANNOUNCE_REPLY
             path = path_of(message.prefix, session)
             if path is None:
-                problem = "a prefix that no path has: a field is empty or has a slash"
+                problem = "a prefix that no path has"
                 raise RemoteProtocolError(problem, code=StreamCode.UNROUTABLE, scope="stream")
             self.prefix = path
             events.append(AnnouncementsRequested(path, AnnounceRequest(str(path))))
         elif isinstance(message, RequestUpdate):
+            # Another prefix would be another list: the peer asks again.
             session.requests_of_peer.check_untrusted(message.request_id)
+            raise RemoteProtocolError("an update of a list", code=StreamCode.INTERNAL_ERROR, scope="stream")
         elif not isinstance(message, Goaway):
             raise self._broken(f"{type(message).__name__} behind the request")
 

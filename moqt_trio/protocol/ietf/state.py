@@ -36,15 +36,24 @@ class TrackAliases:
         self.parked: dict[int, list[StreamMachine]] = {}
         self._parked_count = 0
 
-    def name_untrusted(self, alias: int, subscribe_id: int) -> None:
+    def name_untrusted(self, alias: int, subscribe_id: int, *, shared: bool) -> None:
         """Record what the publisher calls a subscription's track.
 
+        Args:
+            alias: The alias.
+            subscribe_id: The subscription.
+            shared: True in a draft in which subscriptions to one track may share an alias.
+
         Raises:
-            RemoteProtocolError: The alias is that of another track; it ends the session.
+            RemoteProtocolError: The alias is that of another subscription. It ends the session, and where aliases may
+                be shared, which this side does not know to read, the subscription alone.
         """
         known = self._subscriptions.setdefault(alias, subscribe_id)
         if known != subscribe_id:
-            raise RemoteProtocolError(f"the track alias {alias} for two tracks", code=_DUPLICATE_TRACK_ALIAS)
+            problem = f"the track alias {alias} for two subscriptions"
+            if shared:
+                raise RemoteProtocolError(problem, code=StreamCode.INTERNAL_ERROR, scope="stream")
+            raise RemoteProtocolError(problem, code=_DUPLICATE_TRACK_ALIAS)
         self._ended.pop(alias, None)
 
     def find(self, alias: int) -> int | None:

@@ -56,8 +56,10 @@ class SubgroupReceiver(StreamMachine):
     def __init__(self, session: IetfState) -> None:
         self._session = session
         self._head = b""
+        # What arrived while the stream is parked, but for the header.
+        self._waiting: list[bytes] = []
         self._fin = False
-        self._alias: int | None = None
+        self._alias = -1
         self.group: GroupStarted | None = None
         self.header_bytes = 0
         self.rest = b""
@@ -91,8 +93,16 @@ class SubgroupReceiver(StreamMachine):
             events.append(GroupFinished())
 
     def _read_header_untrusted(self, data: bytes, events: list[Event]) -> bytes:
-        head = self._head = self._head + data
         session = self._session
+        if self.parked:
+            self._waiting.append(data)
+            if session.aliases.find(self._alias) is None:
+                return b""
+            data = b"".join(self._waiting)
+            self._waiting.clear()
+            session.aliases.unpark(self._alias, self)
+            self.parked = False
+        head = self._head = self._head + data
         found = read_subgroup_header(head, session.profile)
         if found is None:
             return b""
@@ -103,11 +113,9 @@ class SubgroupReceiver(StreamMachine):
             return b""
         subscribe_id = session.aliases.find(header.alias)
         if subscribe_id is None:
-            if not self.parked:
-                session.aliases.park_untrusted(header.alias, self)
-                self.parked, self._alias = True, header.alias
+            session.aliases.park_untrusted(header.alias, self)
+            self.parked, self._alias = True, header.alias
             return b""
-        self.parked = False
         if subscribe_id not in session.issued:
             raise RemoteProtocolError("a group of a subscription that ended", code=StreamCode.CANCELLED, scope="stream")
         if header.group > _MAX_SEQUENCE:
@@ -127,7 +135,8 @@ class SubgroupReceiver(StreamMachine):
         self._closed = True
         self.frames = None
         self._head = b""
-        if self._alias is not None:
+        self._waiting.clear()
+        if self.parked:
             self._session.aliases.unpark(self._alias, self)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Unpack
 import attrs
 
 from ...codes import StreamCode
-from ...errors import LocalProtocolError
+from ...errors import LocalProtocolError, RemoteProtocolError
 from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
 from ...wire.ietf.filters import Filter, Start
@@ -26,7 +26,7 @@ from ...wire.messages import Expect, Message, Subscribe, SubscribeOk, SubscribeU
 from ..events import Event, RequestFinished, RequestRefused, SubscribeRequested
 from ..machine import RequestState
 from ..paths import format_requested
-from .machine import IetfMachine, IetfResponder, code_of_request, track_name
+from .machine import IetfMachine, IetfResponder, code_of_request, text_of, track_name
 from .namespaces import path_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,14 @@ if TYPE_CHECKING:
 
 _TRACK_ENDED = 0x2
 _SUBSCRIPTION_ENDED = 0x3
+_SHARED_ALIASES = 19
+"""From this draft on a publisher may give several subscriptions to one track one alias."""
+_EVERYTHING = Filter(Location(0, 0))
+_BEHIND_FROM_18 = 0x5
+_BEHIND_BEFORE_18 = 0x6
+_MAX_UPDATES = 32
+"""Updates of one subscription that may wait for their answers: a peer that takes no answer sends no more."""
+_TOO_MANY_UPDATES = 0x1B
 _DEFAULT_PRIORITY = 128
 _MOST_URGENT = 255
 
@@ -55,6 +63,7 @@ class SubscribeResponder(IetfResponder):
 
     request: Subscribe | None = None
     accepted = False
+    _unanswered = 0
     start: Literal["latest", "object", "group"] = "object"
 
     def accept(
@@ -117,13 +126,13 @@ class SubscribeResponder(IetfResponder):
         session, parameters = self._session, message.parameters
         self._state = RequestState.PENDING
         self._expect = Expect.SUBSCRIBE_UPDATE
-        path = path_of(message.track.namespace, session)
+        path = path_of(message.track.namespace, session) if text_of(message.track.name) is not None else None
         session.peers.admit_untrusted(message.request_id)
         start_group, start_frame, end_group, end_frame = self._range(parameters.filter)
         self.request = Subscribe(
             message.request_id,
             "" if path is None else str(path),
-            message.track.name.decode("utf-8", "surrogateescape"),
+            text_of(message.track.name) or "",
             _priority(parameters.priority),
             parameters.ordered,
             0,
@@ -136,6 +145,8 @@ class SubscribeResponder(IetfResponder):
         events.append(SubscribeRequested(BroadcastPath() if path is None else path, self.request))
 
     def _range(self, wanted: Filter | tuple[()] | None) -> tuple[int | None, int, int | None, int | None]:
+        if wanted == ():
+            wanted = _EVERYTHING
         if not isinstance(wanted, Filter):
             return None, 0, None, None
         if isinstance(wanted.start, Location):
@@ -145,13 +156,17 @@ class SubscribeResponder(IetfResponder):
 
     def _on_update(self, parameters: Parameters, events: list[Event]) -> None:
         assert self.request is not None
+        self._unanswered += 1
+        if self._unanswered > _MAX_UPDATES:
+            problem = f"more than {_MAX_UPDATES} updates whose answers are not taken"
+            raise RemoteProtocolError(problem, code=_TOO_MANY_UPDATES)
         request = self.request
         changed = attrs.evolve(
             request,
             priority=request.priority if parameters.priority is None else _priority(parameters.priority),
             ordered=request.ordered if parameters.ordered is None else parameters.ordered,
         )
-        if isinstance(parameters.filter, Filter):
+        if parameters.filter is not None:
             start_group, start_frame, end_group, end_frame = self._range(parameters.filter)
             changed = attrs.evolve(
                 changed, start_group=start_group, start_frame=start_frame, end_group=end_group, end_frame=end_frame
@@ -169,9 +184,12 @@ class SubscribeResponder(IetfResponder):
             )
         )
 
-    def answer_update(self) -> bytes:
-        """Return REQUEST_OK for an update."""
-        return b"" if self._over else self._session.codec.encode(ietf.RequestOk(None))
+    def answer_updates(self) -> bytes:
+        """Return a REQUEST_OK for each update that was not answered; b"" before the subscription is accepted."""
+        if self._over or not self.accepted:
+            return b""
+        count, self._unanswered = self._unanswered, 0
+        return self._session.codec.encode(ietf.RequestOk(None)) * count
 
     def _on_release(self) -> None:
         if self.request is not None:
@@ -211,9 +229,12 @@ class SubscribeRequester(IetfMachine):
         if wanted.start_group is None:
             if wanted.end_group is not None:
                 raise LocalProtocolError(f"{self._session.dialect.name} can end a subscription that starts at a group")
-            place: Filter = Filter(Start.NEXT_OBJECT)
+            place: Filter | tuple[()] = Filter(Start.NEXT_OBJECT)
         else:
             place = Filter(Location(wanted.start_group, wanted.start_frame), wanted.end_group, wanted.end_frame)
+            if place == _EVERYTHING and self._session.profile.filter_form == "counted":
+                # There this start has no other form.
+                place = ()
         return Parameters(priority=_MOST_URGENT - wanted.priority, filter=place, ordered=wanted.ordered)
 
     def update(self, **changes: Unpack[SubscriptionChanges]) -> bytes:
@@ -233,7 +254,8 @@ class SubscribeRequester(IetfMachine):
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:
             case ietf.SubscribeOk() if self._state is RequestState.PENDING:
-                self._session.aliases.name_untrusted(message.alias, self.subscribe_id)
+                shared = self._session.profile.draft >= _SHARED_ALIASES
+                self._session.aliases.name_untrusted(message.alias, self.subscribe_id, shared=shared)
                 self._state = RequestState.ACCEPTED
                 largest = message.parameters.largest
                 events.append(SubscribeOk(None, latest_group=None if largest is None else largest.group))
@@ -247,11 +269,18 @@ class SubscribeRequester(IetfMachine):
                 if message.status in (_TRACK_ENDED, _SUBSCRIPTION_ENDED):
                     events.append(RequestFinished())
                 else:
-                    events.append(RequestRefused(code_of_request(message.status)))
+                    events.append(RequestRefused(self._code_of_end(message.status)))
             case ietf.Goaway() | ietf.PublishStateNotify():
                 pass
             case _:
                 raise self._broken(f"{type(message).__name__} as a reply")
+
+    def _code_of_end(self, status: int) -> int:
+        """Return the code of this library that a status of PUBLISH_DONE stands for."""
+        # EXPIRED and TOO_FAR_BEHIND changed places with draft 18.
+        behind = _BEHIND_FROM_18 if self._session.profile.draft >= 18 else _BEHIND_BEFORE_18
+        codes = {0x4: StreamCode.GOING_AWAY, behind: StreamCode.TOO_FAR_BEHIND, 0x12: StreamCode.MALFORMED_TRACK}
+        return codes.get(status, StreamCode.INTERNAL_ERROR)
 
     def _on_fin(self, events: list[Event]) -> None:
         if self._state is not RequestState.ENDED:

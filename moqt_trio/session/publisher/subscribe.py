@@ -84,6 +84,8 @@ class SubscribeServer(GroupServer, StreamOwner):
         self._quirks = self.context.dialect.quirks
         self._state = _State.IDLE
         self._early_update: SubscribeUpdate | None = None
+        # True once there was an update, which may want an answer.
+        self._answers = False
         self._replies = Replies(stream, machine, self._features)
         self._subscribe_id = 0
         self._ordered = False
@@ -103,12 +105,11 @@ class SubscribeServer(GroupServer, StreamOwner):
                 self._state = _State.WAITING
                 self.find(event.path, event.request.track, partial(self._answer, event))
             case SubscribeUpdate():
+                self._answers = True
                 if self._state in (_State.SERVING, _State.FINISHING):
                     self._update(event)
                 else:
                     self._early_update = event
-                if answer := self.machine.answer_update():
-                    self.stream.write(answer)
             case _:
                 super().handle(event)
 
@@ -168,7 +169,11 @@ class SubscribeServer(GroupServer, StreamOwner):
         """Apply an update to the groups not yet sent. If it moves the end of the range, kept groups are added."""
         cursor = self._cursor
         ended = cursor.range.end_group is not None
-        cursor.range = GroupRange(update.start_group, update.end_group, update.start_frame, update.end_frame)
+        start_group, start_frame = update.start_group, update.start_frame
+        if start_group is None and self.machine.start != "latest":
+            # It started at a place that no group names.
+            start_group, start_frame = cursor.range.start_group, cursor.range.start_frame
+        cursor.range = GroupRange(start_group, update.end_group, start_frame, update.end_frame)
         if self._features.max_age:
             cursor.max_age = update.max_age_ms / 1000
         self._ordered = update.ordered or self._track_state.reliable
@@ -310,6 +315,8 @@ class SubscribeServer(GroupServer, StreamOwner):
         if self._state is _State.FINISHING and not self._open_cancelled:
             self._open_cancelled = True
             self._cancel_open(list(cursor.pending.values()))
+        if self._answers and self.stream.writable and (answers := self.machine.answer_updates()):
+            self.stream.write(answers)
         self._short_of_streams = False
         entries = cursor.ready(newest_first=not self._ordered)
         if self._end_wait is not None and self._state is not _State.FINISHING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ...codes import StreamCode
+from ...codes import SessionCode, StreamCode
 from ...errors import RemoteProtocolError, StreamReset
 from ...protocol.events import Event, GroupReset, GroupStarted
 from ...protocol.group import GroupReceiver
@@ -107,6 +107,8 @@ class GroupStream(StreamHandler, FrameSource):
             self._park(machine, len(data), fin)
             return
         self._classify(events, len(data) + self._held)
+        if machine is not None and machine.unread:
+            self._context.turns.add(self)
         if error is not None:
             if not self._refused:
                 self.broken(error)
@@ -119,6 +121,8 @@ class GroupStream(StreamHandler, FrameSource):
         self._held += received
         self._held_fin = fin
         self._context.parked[machine] = self
+        # It is refused when the subscription does not become known in time.
+        self._context.pending_streams.add(self)
 
     def go_on(self) -> None:
         """Called when the subscription of a parked group is known."""
@@ -172,7 +176,13 @@ class GroupStream(StreamHandler, FrameSource):
 
     def reset_received(self, code: int) -> None:
         events = self._incoming.receive_reset(code)
+        if self._incoming.kind is StreamKind.SETUP and self._context.core.keeps_setup_stream:
+            problem = "the peer reset its control stream"
+            self._context.violated(RemoteProtocolError(problem, code=SessionCode.PROTOCOL_VIOLATION))
         self._release()
+        if self._buffer is None:
+            # Nothing of a group that was parked can be read any more.
+            self._stream.consumed(self._held)
         for event in events:
             if isinstance(event, GroupReset) and self._queue is not None and self._buffer is not None:
                 self._buffer.fail_by_reset(StreamReset(event.code), self._context.connection)

@@ -174,10 +174,10 @@ def test_more_namespaces_than_are_kept():
     assert caught.value.scope == "stream"
 
 
-@pytest.mark.parametrize("field", ["a/b", ""], ids=["a slash", "nothing"])
+@pytest.mark.parametrize("field", [b"a/b", b"\xff", b""], ids=["a slash", "no UTF-8", "nothing"])
 def test_a_namespace_that_no_path_has(field):
     """A request for it is refused; told by a publisher, it is left out. An empty field breaks the draft's own rule."""
-    namespace = bytes((1, len(field))) + field.encode()
+    namespace = bytes((1, len(field))) + field
     request = b"\x00" + namespace + b"\x00"
     with pytest.raises(RemoteProtocolError) as caught:
         asked((b"\x50\x00" + bytes((len(request),)) + request).hex())
@@ -253,6 +253,28 @@ def test_a_subscription_of_moq_rs():
     assert feed(requester, PUBLISH_DONE, fin=True) == [RequestFinished()]
 
 
+def test_names_that_are_no_text():
+    """A track whose name is no UTF-8 is one that is not there; a text that UTF-8 cannot hold is refused here."""
+    stream, [event] = asked(SUBSCRIBE.replace("0464617461", "04ff617461"))
+    assert isinstance(event, SubscribeRequested)
+    assert event.path == ""
+    assert stream.machine.refusal(StreamCode.NOT_FOUND)
+    for path, track in (("a\ud800", "t"), ("a", "\ud800")):
+        with pytest.raises(LocalProtocolError, match="UTF-8"):
+            core(is_client=True).subscribe(path, track)
+    with pytest.raises(LocalProtocolError, match="UTF-8"):
+        core(is_client=True).request_announcements("\ud800")
+
+
+def test_an_update_of_a_list():
+    """It is refused: the list ends, and the session goes on."""
+    stream, _ = asked(SUBSCRIBE_NAMESPACE)
+    stream.machine.accept()
+    with pytest.raises(RemoteProtocolError) as caught:
+        feed(stream, "0200020200")
+    assert caught.value.scope == "stream"
+
+
 def test_a_refused_subscription():
     """REQUEST_ERROR says so in one message; after it, nothing is said any more."""
     requester = core(is_client=True).subscribe("a", "t")
@@ -271,9 +293,29 @@ def test_updates(name):
     data = requester.update(priority=3)
     events = responder.receive_data(data, False)
     assert events == [SubscribeUpdate(3, False, 0, None, None, 0, None)]
-    assert requester.receive_data(responder.answer_update(), False) == []
+    answer = responder.answer_updates()
+    assert responder.answer_updates() == b""
+    assert requester.receive_data(answer, False) == []
     with pytest.raises(RemoteProtocolError):
-        requester.receive_data(responder.answer_update(), False)
+        requester.receive_data(answer, False)
+
+
+def test_updates_before_the_answer():
+    """They are answered once the subscription is; a peer that takes no answers makes no more."""
+    stream, _ = asked(SUBSCRIBE)
+    update = "0200020400"
+    for request_id in range(4, 4 + 2 * 32, 2):
+        feed(stream, update[:6] + f"{request_id:02x}00")
+    assert stream.machine.answer_updates() == b""
+    stream.machine.accept(None)
+    assert stream.machine.answer_updates().hex() == "07000100" * 32
+    for request_id in range(70, 70 + 2 * 29, 2):
+        feed(stream, update[:6] + f"{request_id:02x}00")
+    assert len(stream.machine.answer_updates()) == 29 * 4
+    updates = "".join(f"020003{request_id | 0x8000:04x}00" for request_id in range(4096, 4096 + 2 * 33, 2))
+    with pytest.raises(RemoteProtocolError, match="more than 32") as caught:
+        feed(stream, updates)
+    assert (caught.value.scope, caught.value.code) == ("session", 0x1B)
 
 
 @EACH_DRAFT
@@ -286,6 +328,8 @@ def test_a_range(name):
     assert (request.start_group, request.start_frame, request.end_group, request.end_frame) == (4, 2, 9, None)
     with pytest.raises(LocalProtocolError):
         client.subscribe("a", "t", end_group=9)
+    [event] = server.accept_bidi().receive_data(client.subscribe("a", "t", start_group=0).opening, False)
+    assert (event.request.start_group, event.request.start_frame) == (0, 0)
 
 
 @EACH_DRAFT
@@ -299,6 +343,32 @@ def test_how_a_subscriber_cancels(name):
         else:
             found = responder.receive_reset(1) if cancel == "reset" else responder.receive_stop(1)
             assert found == [RequestCancelled(1)]
+
+
+@EACH_DRAFT
+def test_a_stop_after_fin(name):
+    """This is how moq-rs unsubscribes: it cancels once, in each draft."""
+    *_, responder = subscribed(name)
+    found = responder.receive_data(b"", True) + responder.receive_stop(1)
+    assert [type(event) for event in found] == [RequestCancelled]
+    responder.release()
+    assert responder.receive_stop(1) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [
+        ("moqt-17", 4, StreamCode.GOING_AWAY),
+        ("moqt-17", 6, StreamCode.TOO_FAR_BEHIND),
+        ("moqt-18", 5, StreamCode.TOO_FAR_BEHIND),
+        ("moqt-18", 6, StreamCode.INTERNAL_ERROR),
+        ("moqt-22", 0x12, StreamCode.MALFORMED_TRACK),
+    ],
+)
+def test_how_a_publisher_ends(name, status, code):
+    """A status that is no end of the track fails the subscription with its code."""
+    _, _, requester, _ = subscribed(name)
+    assert feed(requester, f"0b0003{status:02x}0000", fin=True) == [RequestRefused(code)]
 
 
 # -- aliases -----------------------------------------------------------------------------------------------------
@@ -315,6 +385,8 @@ def test_a_group_that_overtakes_its_alias():
     feed(requester, SUBSCRIBE_OK)
     assert client.parked(requester.subscribe_id) == [early.machine]
     events = early.machine.receive_data(b"", True)
+    assert not early.machine.parked
+    assert client.parked(requester.subscribe_id) == []
     assert events[0] == GroupStarted(requester.subscribe_id, 7, 0)
     assert isinstance(events[1], FramesReceived)
     assert events[2] == GroupFinished()
@@ -346,13 +418,14 @@ def test_many_groups_of_an_unknown_alias():
     assert feed(client.accept_uni(), GROUP) == []
 
 
-def test_one_alias_for_two_tracks():
-    """It ends the session with DUPLICATE_TRACK_ALIAS."""
-    client = core(is_client=True)
+@pytest.mark.parametrize(("name", "scope", "code"), [("moqt-18", "session", 0x5), ("moqt-19", "stream", 0x0)])
+def test_one_alias_for_two_subscriptions(name, scope, code):
+    """It ends the session with DUPLICATE_TRACK_ALIAS; from 19 on only the second subscription."""
+    client = core(name, is_client=True)
     feed(client.subscribe("a", "t"), SUBSCRIBE_OK)
     with pytest.raises(RemoteProtocolError) as caught:
-        feed(client.subscribe("a", "u"), SUBSCRIBE_OK)
-    assert (caught.value.scope, caught.value.code) == ("session", 0x5)
+        feed(client.subscribe("a", "t"), SUBSCRIBE_OK)
+    assert (caught.value.scope, caught.value.code) == (scope, code)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------
