@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.limits import Limits
@@ -28,10 +28,8 @@ from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.messages import Expect
 
 from . import ietf
+from .feeding import feed
 from .mutation import mutate
-
-if TYPE_CHECKING:
-    from moqt_trio.protocol.machine import StreamMachine
 
 VECTORS = Path(__file__).parent.parent / "tests" / "vectors" / "moq-lite.json"
 NAMES = {"transfork-03": "moq-transfork-03"}
@@ -100,27 +98,6 @@ def run_handshake(dialect: dialects.Dialect, data: bytes, chance: random.Random)
 
 TARGETS = (read, open_stream, reply, run_handshake)
 """What an input is tried on; the last one only where the version has a handshake."""
-
-
-def feed(machine: StreamMachine, data: bytes, chance: random.Random) -> str:
-    """Feed a stream to its machine in random pieces, and end it in some way."""
-    try:
-        while data:
-            size = chance.randint(1, len(data))
-            machine.receive_data(data[:size], False)
-            data = data[size:]
-        match chance.randrange(4):
-            case 0:
-                machine.receive_data(b"", True)
-            case 1:
-                machine.receive_reset(chance.randrange(2**32))
-            case 2:
-                machine.receive_stop(chance.randrange(2**32))
-        return "accepted"
-    except RemoteProtocolError as error:
-        return f"{type(error).__name__} ({error.scope})"
-    finally:
-        machine.release()
 
 
 class Subject(NamedTuple):

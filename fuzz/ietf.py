@@ -18,12 +18,13 @@ from moqt_trio.wire.ietf.messages import SubscribeOk
 from moqt_trio.wire.ietf.profile import PROFILES
 from moqt_trio.wire.ietf.subgroups import SubgroupDecoder
 
+from .feeding import feed, pieces
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
     from moqt_trio.protocol.ietf.subscribe import SubscribeRequester
-    from moqt_trio.protocol.machine import StreamMachine
     from moqt_trio.wire.ietf.profile import Profile
 
 VECTORS = Path(__file__).parent.parent / "tests" / "vectors" / "ietf-vectors.json"
@@ -96,16 +97,6 @@ def read_datagram(profile: Profile, data: bytes, chance: random.Random) -> str:
         return type(error).__name__
 
 
-def pieces(data: bytes, chance: random.Random) -> list[bytes]:
-    """Cut some bytes at random."""
-    found: list[bytes] = []
-    while data:
-        size = chance.randint(1, len(data))
-        found.append(data[:size])
-        data = data[size:]
-    return found
-
-
 def open_stream(profile: Profile, data: bytes, chance: random.Random) -> str:
     """Feed a stream that the peer opened to one side of a session, which knows an alias or does not."""
     core, _ = _subscribed(profile, chance)
@@ -125,25 +116,6 @@ def _subscribed(profile: Profile, chance: random.Random) -> tuple[IetfCore, Subs
         accepted = CODECS[profile.draft].encode(SubscribeOk(None, chance.randrange(3)))
         subscription.receive_data(accepted, False)
     return core, subscription
-
-
-def feed(machine: StreamMachine, data: bytes, chance: random.Random) -> str:
-    """Feed a stream to its machine in random pieces, and end it in some way."""
-    try:
-        for piece in pieces(data, chance):
-            machine.receive_data(piece, False)
-        match chance.randrange(4):
-            case 0:
-                machine.receive_data(b"", True)
-            case 1:
-                machine.receive_reset(chance.randrange(2**32))
-            case 2:
-                machine.receive_stop(chance.randrange(2**32))
-        return "accepted"
-    except RemoteProtocolError as error:
-        return f"{type(error).__name__} ({error.scope})"
-    finally:
-        machine.release()
 
 
 def targets(draft: int) -> tuple[Callable[[Profile, bytes, random.Random], str], ...]:

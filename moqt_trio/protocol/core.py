@@ -150,6 +150,8 @@ class SessionCore:
         dropped_datagrams: Datagrams that were dropped: undecodable, too long, or for no subscription.
     """
 
+    _state_type: ClassVar[type[SessionState]] = SessionState
+
     def __init__(
         self,
         dialect: Dialect,
@@ -179,7 +181,7 @@ class SessionCore:
         check_setup(setup, from_client=is_client, path_on_wire=path_on_wire)
         self.setup = setup if setup.hop_id else attrs.evolve(setup, hop_id=hop_id)
         self.dropped_datagrams = 0
-        self._state = SessionState(
+        self._state = self._state_type(
             dialect=dialect,
             is_client=is_client,
             limits=limits if limits is not None else Limits(),

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-import attrs
-
 from ...errors import LocalProtocolError
-from ...limits import Limits
 from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
 from ...wire.ietf.objects import PADDING_STREAM, is_subgroup
-from ...wire.messages import Setup, StreamKind, SubscribeUpdate
+from ...wire.messages import StreamKind, SubscribeUpdate
 from ..core import IncomingStream, SessionCore
 from ..machine import StreamMachine
-from ..setup import check_setup
 from .control import ControlReceiver, GoawaySender, setup_message
 from .machine import UnservedResponder, violation
 from .namespaces import NamespaceRequester, NamespaceResponder
@@ -26,7 +22,6 @@ from .subgroup import SubgroupReceiver, SubgroupSender
 from .subscribe import SubscribeRequester, SubscribeResponder
 
 if TYPE_CHECKING:
-    from ...wire.ietf.drafts import IetfDialect
     from ..events import DatagramReceived, Event
 
 _REQUESTS = {
@@ -106,31 +101,7 @@ class IetfCore(SessionCore):
     """Both roles of one session; see `SessionCore`, whose interface this is."""
 
     _state: IetfState
-
-    def __init__(
-        self,
-        dialect: IetfDialect,
-        *,
-        is_client: bool,
-        limits: Limits | None = None,
-        setup: Setup | None = None,
-        path_on_wire: bool = False,
-        hop_id: int = 0,
-        frames_apart: bool = False,
-    ) -> None:
-        """Make the core of a session that is just starting; the arguments are those of `SessionCore`."""
-        setup = setup if setup is not None else Setup()
-        check_setup(setup, from_client=is_client, path_on_wire=path_on_wire)
-        self.setup = attrs.evolve(setup, hop_id=0)
-        self.dropped_datagrams = 0
-        self._state = IetfState(
-            dialect=dialect,
-            is_client=is_client,
-            limits=limits if limits is not None else Limits(),
-            path_on_wire=path_on_wire,
-            hop_id=hop_id,
-            frames_apart=frames_apart,
-        )
+    _state_type = IetfState
 
     # -- streams that this side opens ----------------------------------------------------------------------
 

@@ -466,7 +466,7 @@ class GroupReader:
     async def __anext__(self) -> Frame:
         frames = self._frames
         if self._stepped and frames.finished and frames.read_whole:
-            # The frame before was a checkpoint, and whoever reads small groups would pay for two of them a group.
+            # The frame before was a checkpoint, and a reader of small groups would pay for two of them a group.
             self._stepped = False
             raise StopAsyncIteration
         try:
