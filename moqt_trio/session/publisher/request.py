@@ -66,13 +66,17 @@ class ServedSubscription(Protocol):
     def finish(self) -> None:
         """End it once what was written has been delivered."""
 
-    def resume(self) -> None:
-        """Called when the peer allows more streams: it opens what it has groups for."""
-
     @property
     def dropped_groups(self) -> int:
         """Groups that were dropped for the subscriber."""
         ...
+
+
+class StreamWaiter(Protocol):
+    """A server that needs another stream for its groups."""
+
+    def resume(self) -> None:
+        """Called when the peer allows more streams: it opens what it has groups for."""
 
 
 @attrs.define
@@ -88,7 +92,7 @@ class Serving:
         subscriptions: The subscriptions that are served now, by their publication.
         lists: Announce streams of the peer that are served now.
         listed: Announcements that these have together.
-        short_of_streams: Those of them that wait for the peer to allow another stream, in the order of service.
+        short_of_streams: Servers that wait for the peer to allow another stream, in the order of service.
         early: True while requests wait for broadcasts that are not published yet.
     """
 
@@ -100,7 +104,7 @@ class Serving:
     subscriptions: dict[PublishedBroadcast, set[ServedSubscription]]
     lists: int = 0
     listed: int = 0
-    short_of_streams: OrderedDict[ServedSubscription, None] = attrs.Factory(OrderedDict)
+    short_of_streams: OrderedDict[StreamWaiter, None] = attrs.Factory(OrderedDict)
     early: bool = False
 
 
