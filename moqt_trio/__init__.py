@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .session.subscriber.group import GroupReader
     from .session.subscriber.group_queue import DroppedGroups, SubscriptionStatistics
     from .session.subscriber.probe import Probe, ProbeReport
+    from .session.subscriber.reply_stream import RangeReader
     from .session.subscriber.subscribe import Subscription
     from .session.subscriber.track import TrackProperties
     from .transport.connection import TransportStatistics
@@ -112,6 +113,7 @@ __all__ = [
     "ProbeReport",
     "ProtocolError",
     "Publication",
+    "RangeReader",
     "Redirect",
     "RedirectRefused",
     "Rejected",
@@ -173,6 +175,7 @@ _HOMES = {
     "session.subscriber.group": "GroupReader",
     "session.subscriber.group_queue": "DroppedGroups SubscriptionStatistics",
     "session.subscriber.probe": "Probe ProbeReport",
+    "session.subscriber.reply_stream": "RangeReader",
     "session.subscriber.subscribe": "Subscription",
     "session.subscriber.track": "TrackProperties",
     "transport.connection": "TransportStatistics",

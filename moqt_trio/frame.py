@@ -10,12 +10,14 @@ class Frame(bytes):
         timestamp: In units of the track's timescale; None where the wire version carries none.
         object_id: Its number in its group, where the version numbers frames (moq-transport). None
             elsewhere, where the frames of a group are numbered as they come.
+        group: The sequence of its group, where frames of several groups come on one stream; None elsewhere.
         properties: What moq-transport carries beside a payload, as `(type, value)` in the order of the wire: a number
             for an even type, bytes for an odd one.
     """
 
     timestamp: int | None
     object_id: int | None = None
+    group: int | None = None
     properties: tuple[tuple[int, int | bytes], ...] = ()
 
     def __new__(cls, payload: bytes | bytearray, timestamp: int | None = None) -> Frame:

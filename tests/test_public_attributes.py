@@ -32,7 +32,7 @@ MEMBERS = {
     "DevelopmentCertificates": "current directory fingerprints hosts renew reset_key stored",
     "DroppedGroups": "code first last",
     "FetchReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
-    "Frame": "object_id payload properties timestamp",
+    "Frame": "group object_id payload properties timestamp",
     "GoingAway": "uri",
     "GroupReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
     "GroupWriter": "finish reset send send_nowait sequence",
@@ -51,13 +51,14 @@ MEMBERS = {
     "ProbeReport": "bitrate rtt",
     "ProtocolError": "code",
     "Publication": "path",
+    "RangeReader": "close datagram missing read_all receive receive_batch receive_nowait sequence start_frame",
     "Redirect": "from_url hop host port same_authority to_url",
     "RedirectRefused": "chain uri",
     "Rejected": "reason status",
     "RemoteProtocolError": "code scope",
     "Router": "default find paths",
     "Session": (
-        "aclose announcements close closed fetch goaway limits peer probe publish statistics subscribe "
+        "aclose announcements close closed fetch fetch_range goaway limits peer probe publish statistics subscribe "
         "transport version wait_announced wait_closed wait_goaway"
     ),
     "SessionClosed": "by_peer local_code reason remote_code",

@@ -209,6 +209,18 @@ class GroupCache:
         found = (self._groups[number] for number in self._order[bisect.bisect_right(self._order, sequence) :])
         return [group for group in found if wanted.holds(group.sequence)]
 
+    def between(self, first: int, last: int) -> list[int]:
+        """Return the sequences from `first` to `last`, inclusive, of the groups that are kept, in order."""
+        return self._order[bisect.bisect_left(self._order, first) : bisect.bisect_right(self._order, last)]
+
+    @property
+    def largest(self) -> tuple[int, int] | None:
+        """The latest group that has a frame, and the index of its last one; None while there is none."""
+        if not self._timed:
+            return None
+        sequence = self._timed[-1]
+        return sequence, self._groups[sequence].length - 1
+
     @property
     def newest(self) -> int:
         """The newest timestamp of the latest group that has a frame; -1 while there is none."""

@@ -69,6 +69,8 @@ class TrackState:
         self._room: trio.Event | None = None
         self._full: set[Cursor] = set()
         self._epoch: float | None = None
+        # The newest frame that was written as a datagram, which no cache keeps.
+        self._apart: tuple[int, int] | None = None
 
     # -- writing -------------------------------------------------------------------------------------------
 
@@ -100,6 +102,7 @@ class TrackState:
         if self.reliable and not self.has_room():
             raise trio.WouldBlock
         self._publish(self._whole_group(sequence, Frame(payload, self._stamp(timestamp)), datagram=True))
+        self._apart = max(self._apart or (0, 0), (sequence, 0))
         return sequence
 
     def append(self, group: Group, payload: bytes, timestamp: int | None) -> None:
@@ -323,6 +326,16 @@ class TrackState:
     def group(self, sequence: int) -> Group | None:
         """Return a group that is kept, or None."""
         return self._cache.get(sequence)
+
+    def kept(self, first: int, last: int) -> list[int]:
+        """Return the sequences from `first` to `last`, inclusive, of the groups that are kept, in order."""
+        return self._cache.between(first, last)
+
+    @property
+    def largest(self) -> tuple[int, int] | None:
+        """The newest group that has a frame, and the index of its last one; None before the first frame."""
+        kept = self._cache.largest
+        return kept if self._apart is None or (kept is not None and kept > self._apart) else self._apart
 
     @property
     def newest(self) -> int:

@@ -35,6 +35,7 @@ from .track import TrackInfoRequester, TrackInfoResponder
 if TYPE_CHECKING:
     from ..wire.dialect import Dialect
     from .events import Event
+    from .ietf.fetch import FetchRequester as RangeRequester
 
 _BIDIRECTIONAL: Final[Mapping[StreamKind, Callable[[SessionState], StreamMachine]]] = {
     StreamKind.ANNOUNCE: AnnounceResponder,
@@ -285,6 +286,23 @@ class SessionCore:
         """Fetch one group; the arguments are the fields of `Fetch`."""
         path = format_requested(broadcast, track, self.dialect, self.limits)
         return FetchRequester(self._state, Fetch(path, track, priority, group, start_frame, end_frame))
+
+    def fetch_range(
+        self,
+        broadcast: BroadcastPath | str,
+        track: str,
+        start: tuple[int, int],
+        end: tuple[int, int | None],
+        *,
+        priority: int = 0,
+        descending: bool = False,
+    ) -> RangeRequester:
+        """Fetch from one frame to another, inclusive, each as its group and its index; None for the end of a group.
+
+        Raises:
+            LocalProtocolError: The version has no such fetch, or the range ends before it starts.
+        """
+        raise LocalProtocolError(f"{self.dialect.name} can fetch single groups only")
 
     def request_track_info(self, broadcast: BroadcastPath | str, track: str) -> TrackInfoRequester:
         """Request a track's properties."""

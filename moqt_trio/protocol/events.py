@@ -182,11 +182,13 @@ class GroupStarted:
         subscribe_id: The subscription of the group.
         sequence: The group's number.
         start_frame: The index of the first frame on this stream.
+        whole: False when it is not known to be the group's first frame.
     """
 
     subscribe_id: int
     sequence: int
     start_frame: int
+    whole: bool = True
 
 
 @attrs.define
@@ -225,6 +227,77 @@ class FetchRequested:
 
     path: BroadcastPath
     request: Fetch
+
+
+@attrs.frozen
+class PastRange:
+    """Which of what a track has had is wanted.
+
+    Attributes:
+        start: The first frame, as its group and its index; or how many groups before the newest one it starts.
+        end: The last frame, inclusive; without an index the whole group, None for the newest frame.
+        descending: True for the newest group first.
+    """
+
+    start: tuple[int, int] | int
+    end: tuple[int, int | None] | None
+    descending: bool = False
+
+
+@attrs.frozen
+class RangeRequested:
+    """The peer fetches a range of a track.
+
+    Attributes:
+        path: The broadcast's path.
+        track: The track's name.
+        priority: 0 … 255, higher goes first.
+        wanted: The range; None for one that lies in the future.
+    """
+
+    path: BroadcastPath
+    track: str
+    priority: int
+    wanted: PastRange | None
+
+
+@attrs.frozen
+class JoinRequested:
+    """The peer fetches what came before one of its subscriptions.
+
+    Attributes:
+        subscribe_id: The subscription. It may not have arrived yet.
+        priority: 0 … 255, higher goes first.
+        wanted: From where; the end, and the newest group, are those that the subscription began with.
+    """
+
+    subscribe_id: int
+    priority: int
+    wanted: PastRange
+
+
+@attrs.frozen
+class FetchAccepted:
+    """The publisher will send a range that we fetch.
+
+    Attributes:
+        end: The last frame of it, inclusive; without an index its whole group.
+        end_of_track: True when no frame comes after it.
+    """
+
+    end: tuple[int, int | None]
+    end_of_track: bool
+
+
+@attrs.frozen
+class ReplyStarted:
+    """The stream of a reply to one of our requests began.
+
+    Attributes:
+        request_id: The request.
+    """
+
+    request_id: int
 
 
 @attrs.frozen
@@ -269,6 +342,10 @@ Event: TypeAlias = (
     | GroupFinished
     | GroupReset
     | FetchRequested
+    | RangeRequested
+    | JoinRequested
+    | FetchAccepted
+    | ReplyStarted
     | FetchUpdate
     | TrackInfoRequested
     | TrackInfo

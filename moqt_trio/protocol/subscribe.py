@@ -83,7 +83,7 @@ class SubscribeResponder(Responder):
         request: What the peer asked for, as it wrote it; None until it arrived.
         accepted: True once `accept` was called. A subscription may end without.
         start: Where delivery starts when the request names no group: `"latest"` with the newest group, `"object"`
-            behind its newest frame, `"group"` with the next group.
+            behind the newest frame, a number so many groups before the next one.
     """
 
     _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
@@ -92,11 +92,11 @@ class SubscribeResponder(Responder):
 
     request: Subscribe | None = None
     accepted = False
-    start: Literal["latest", "object", "group"] = "latest"
+    start: Literal["latest", "object"] | int = "latest"
     _range: tuple[int | None, int | None] = (None, None)
 
     def accept(
-        self, start_group: int | None, latest_group: int | None = None, latest_frames: int | None = None
+        self, start_group: int | None, latest_group: int | None = None, newest: tuple[int, int] | None = None
     ) -> bytes:
         """Return SUBSCRIBE_OK (before moq-lite: INFO); to be called once.
 
@@ -106,7 +106,7 @@ class SubscribeResponder(Responder):
             start_group: The first group that will come. From moq-lite-05 on it has to be known; before that None
                 leaves it open.
             latest_group: The newest group that there is, for the versions that carry it; None stands for `start_group`.
-            latest_frames: How many frames it has; moq-lite does not carry it.
+            newest: The newest frame, as its group and its index; only moq-transport carries it.
 
         Raises:
             LocalProtocolError: There is no request yet, it was accepted or ended before, or the version wants a group.

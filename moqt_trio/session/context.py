@@ -19,10 +19,12 @@ from ..transport.code_mapping import CodeMapping
 if TYPE_CHECKING:
     from ..limits import Limits
     from ..protocol.core import SessionCore
+    from ..protocol.ietf.fetch import ReplyReceiver
     from ..protocol.machine import StreamMachine
     from ..protocol.state import MessageBudget
     from ..transport.connection import Connection
-    from ..transport.interface import AnyStream
+    from ..transport.interface import AnyStream, StreamHandler
+    from ..transport.receive_stream import ReceiveStream
     from ..transport.send_stream import SendStream
     from ..wire.dialect import Dialect
 
@@ -120,6 +122,8 @@ class SessionContext:
         receiving: How many subscriptions and fetches this side has open.
         control_stream: This side's stream of SETUP, where it stays open; None elsewhere, and before it.
         parked: The streams of groups whose subscription is not known yet, by their machines.
+        replies: What takes the streams of replies, by the request: called with the stream, the machine that has read
+            the header, and the bytes of it that hold credit; returns the stream's handler, or None to refuse it.
     """
 
     def __init__(self, connection: Connection, core: SessionCore, nursery: trio.Nursery, limits: Limits) -> None:
@@ -139,6 +143,7 @@ class SessionContext:
         self.control_stream: SendStream | None = None
         self._control_due = b""
         self.parked: dict[StreamMachine, Continued] = {}
+        self.replies: dict[int, Callable[[ReceiveStream, ReplyReceiver, int], StreamHandler | None]] = {}
 
     def start(self, function: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
         """Start a task of the session."""

@@ -12,12 +12,14 @@ from ..errors import LocalProtocolError, NotFound
 from ..model.broadcast import Broadcast
 from ..model.origin import PublishedBroadcast
 from ..model.track_state import AGE_BOUND, MAX_SEQUENCE
+from ..protocol.ietf.fetch import FetchRequester as RangeRequester
 from ..protocol.paths import path_local
 from ..tasks import defer_interrupts
 from .publisher.publisher import Publisher
 from .subscriber.announce import Announcement, Announcements
 from .subscriber.fetch import FetchReader
 from .subscriber.probe import Probe
+from .subscriber.reply_stream import RangeReader
 from .subscriber.subscribe import SubscribeOptions, Subscription
 from .subscriber.subscriber import Subscriber
 
@@ -267,7 +269,50 @@ class Session:
         machine = self._context.core.fetch(
             where, track, sequence, priority=priority, start_frame=start_frame, end_frame=end_frame
         )
+        if isinstance(machine, RangeRequester):
+            return RangeReader(self._context, where, track, machine, sequence, start_frame)
         return FetchReader(self._context, where, track, machine, sequence, start_frame)
+
+    def fetch_range(
+        self,
+        path: str | BroadcastPath,
+        track: str,
+        start: tuple[int, int],
+        end: tuple[int, int | None],
+        *,
+        priority: int = 127,
+        newest_first: bool = False,
+    ) -> RangeReader:
+        """Return a request for the frames of a track from one place to another, over any number of groups.
+
+        Args:
+            path: The broadcast's path.
+            track: The track's name.
+            start: The first frame wanted, as its group's sequence and its index.
+            end: The last frame wanted, inclusive; None instead of the index for all of that group. What was not
+                published yet when the request arrives is not sent.
+            priority: 0 … 255; under congestion higher goes first.
+            newest_first: True for the newest group first. The frames of a group are in order in any case.
+
+        Returns:
+            A block to be entered with `async with`, once, and iterated inside for frames, each with its `group` and its
+            index. Reading raises `NotFound` when nothing of the range was published, or the publisher keeps none of it.
+
+        Raises:
+            ValueError: The path is not a path, or the track's name is too long.
+            LocalProtocolError: The negotiated version has no such fetch, or the range ends before it starts; on
+                entering, the block was entered before.
+            SessionClosed: On entering: the session ended.
+            GoingAway: On entering: the peer has sent GOAWAY.
+        """
+        self._check_track_name(track)
+        _check_priority(priority)
+        for number in (*start, *end):
+            if number is not None:
+                want_number("a place in a track", number)
+        where = self._checked_path(path)
+        machine = self._context.core.fetch_range(where, track, start, end, priority=priority, descending=newest_first)
+        return RangeReader(self._context, where, track, machine, start[0], start[1])
 
     def probe(self, bitrate: int | None = None) -> Probe:
         """Return a request for the bitrate and the round trip time that the peer measures towards this side.

@@ -17,12 +17,18 @@ import attrs
 
 
 class StreamKind(enum.Enum):
-    """What a stream carries. Its number on the wire depends on the dialect, as its name does: INFO is `TRACK`."""
+    """What a stream carries. Its number on the wire depends on the dialect, as its name does: INFO is `TRACK`.
+
+    A fetch of one group is answered on its own stream (`FETCH`); one of any range (`RANGE`, moq-transport) has its
+    objects on another (`REPLY`).
+    """
 
     SESSION = "session"
     ANNOUNCE = "announce"
     SUBSCRIBE = "subscribe"
     FETCH = "fetch"
+    RANGE = "range"
+    REPLY = "reply"
     PROBE = "probe"
     GOAWAY = "goaway"
     TRACK = "track"
@@ -45,6 +51,7 @@ class Expect(enum.Enum):
     GROUP = "GROUP"
     FETCH = "FETCH"
     FETCH_UPDATE = "FETCH_UPDATE"
+    FETCH_REPLY = "FETCH_REPLY"
     TRACK_REQUEST = "TRACK_REQUEST"
     TRACK_INFO = "TRACK_INFO"
     PROBE = "PROBE"
@@ -266,6 +273,7 @@ class SubscribeOk(Message):
         priority, ordered, max_age_ms, end_group: The publisher's values (moq-lite-03 and -04; -01 has the priority,
             and the versions before moq-lite all but the last).
         latest_group: The newest group that the publisher has (before moq-lite); written as `start_group` when None.
+        newest: The newest frame that the publisher has, as its group and its index (moq-transport).
     """
 
     start_group: int | None = None
@@ -274,6 +282,7 @@ class SubscribeOk(Message):
     max_age_ms: int = 0
     end_group: int | None = None
     latest_group: int | None = None
+    newest: tuple[int, int] | None = None
 
 
 @attrs.frozen

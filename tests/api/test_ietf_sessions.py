@@ -63,7 +63,7 @@ async def test_groups_and_the_end_of_a_track(version):
 
 @EACH_DRAFT
 async def test_a_late_subscriber(version):
-    """It begins behind the newest object: in the middle of a group, whose first frame here has its own number."""
+    """It begins with the newest group as a whole, part of which comes on a stream of its own."""
     broadcast = moqt.Broadcast()
     track = broadcast.track("t", delivery="reliable")
     async with session_pair(version) as (client, server), server.publish("b", broadcast):
@@ -77,8 +77,8 @@ async def test_a_late_subscriber(version):
                 await group.send(b"3")
                 group.finish()
                 reader = await anext(subscription)
-                assert (reader.sequence, reader.start_frame) == (1, 2)
-                assert await reader.read_all() == [b"2", b"3"]
+                assert (reader.sequence, reader.start_frame) == (1, 0)
+                assert await reader.read_all() == [b"0", b"1", b"2", b"3"]
 
 
 @EACH_DRAFT
@@ -124,7 +124,8 @@ async def test_leaving_a_subscription(version):
         async with client.subscribe("b", "t") as subscription:
             await track.wait_subscribed()
             await track.write(b"z")
-            assert await (await anext(subscription)).read_all() == [b"z"]
+            received = [await (await anext(subscription)).read_all() for _ in range(2)]
+            assert sorted(received) == [[b"y"], [b"z"]]
 
 
 @EACH_DRAFT
@@ -225,8 +226,6 @@ async def test_goaway_to_a_peer_that_stopped_the_control_stream():
 async def test_what_is_lacking(version):
     """It is said at once, with the version's name."""
     async with published(version) as (client, _, _, _):
-        with pytest.raises(moqt.LocalProtocolError, match=f"{version} has no fetch"):
-            client.fetch("a/b", "t", 0)
         with pytest.raises(moqt.LocalProtocolError, match=f"{version} has no probes"):
             async with client.probe():
                 pass

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, NoReturn
 from ...errors import LocalProtocolError
 from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
-from ...wire.ietf.objects import PADDING_STREAM, is_subgroup
+from ...wire.ietf.filters import Filter
+from ...wire.ietf.names import Location
+from ...wire.ietf.objects import FETCH_STREAM, PADDING_STREAM, is_subgroup
 from ...wire.messages import StreamKind, SubscribeUpdate
 from ..core import IncomingStream, SessionCore
 from ..machine import StreamMachine
 from .control import ControlReceiver, GoawaySender, setup_message
+from .fetch import FetchRequester, FetchResponder, ReplyReceiver, fetch_of
 from .machine import UnservedResponder, violation
 from .namespaces import NamespaceRequester, NamespaceResponder
 from .state import IetfState
@@ -27,14 +30,14 @@ if TYPE_CHECKING:
 _REQUESTS = {
     ietf.Subscribe: (StreamKind.SUBSCRIBE, SubscribeResponder),
     ietf.SubscribeNamespace: (StreamKind.ANNOUNCE, NamespaceResponder),
+    ietf.Fetch: (StreamKind.RANGE, FetchResponder),
 }
 """What a request is served as, by its first message."""
 
-_UNSERVED = frozenset({ietf.Publish, ietf.PublishNamespace, ietf.SubscribeTracks, ietf.TrackStatus, ietf.Fetch})
+_UNSERVED = frozenset({ietf.Publish, ietf.PublishNamespace, ietf.SubscribeTracks, ietf.TrackStatus})
 """Requests that are refused with NOT_SUPPORTED."""
 
 _SETUP = 0x2F00
-_FETCH = 0x05
 
 
 class _Ignored(StreamMachine):
@@ -92,7 +95,9 @@ class IncomingData(IetfIncoming):
             return StreamKind.GROUP, SubgroupReceiver(session)
         if number == _SETUP:
             return StreamKind.SETUP, ControlReceiver(session)
-        if number == _FETCH or (number == PADDING_STREAM and session.profile.first_object):
+        if number == FETCH_STREAM:
+            return StreamKind.REPLY, ReplyReceiver(session)
+        if number == PADDING_STREAM and session.profile.first_object:
             return StreamKind.SESSION, _Ignored()
         raise violation(f"a stream of unknown type {number:#x}")
 
@@ -131,8 +136,32 @@ class IetfCore(SessionCore):
         wanted = SubscribeUpdate(priority, ordered, max_age_ms, start_group, end_group, start_frame, end_frame)
         return SubscribeRequester(self._state, BroadcastPath.parse(broadcast), track, wanted)
 
-    def fetch(self, *arguments: object, **options: object) -> NoReturn:
-        raise self._lacks("fetch")
+    def fetch(  # type: ignore[override]
+        self,
+        broadcast: BroadcastPath | str,
+        track: str,
+        group: int,
+        *,
+        priority: int = 0,
+        start_frame: int = 0,
+        end_frame: int | None = None,
+    ) -> FetchRequester:
+        return self.fetch_range(broadcast, track, (group, start_frame), (group, end_frame), priority=priority)
+
+    def fetch_range(
+        self,
+        broadcast: BroadcastPath | str,
+        track: str,
+        start: tuple[int, int],
+        end: tuple[int, int | None],
+        *,
+        priority: int = 0,
+        descending: bool = False,
+    ) -> FetchRequester:
+        if end[0] < start[0] or (end[0] == start[0] and end[1] is not None and end[1] < start[1]):
+            raise LocalProtocolError(f"a range that ends at {end}, before {start}")
+        wanted = Filter(Location(*start), *end)
+        return fetch_of(self._state, broadcast, track, wanted, priority=priority, descending=descending)
 
     def request_track_info(self, broadcast: BroadcastPath | str, track: str) -> NoReturn:
         raise self._lacks("requests of a track's properties")
@@ -151,11 +180,15 @@ class IetfCore(SessionCore):
 
     def parked(self, subscribe_id: int) -> list[StreamMachine]:
         aliases = self._state.aliases
+        fill = self._state.parked_replies.get(subscribe_id)
         return [
-            receiver
-            for alias, waiting in list(aliases.parked.items())
-            if aliases.find(alias) == subscribe_id
-            for receiver in list(waiting)
+            *([] if fill is None else [fill]),
+            *(
+                receiver
+                for alias, waiting in list(aliases.parked.items())
+                if aliases.find(alias) == subscribe_id
+                for receiver in list(waiting)
+            ),
         ]
 
     # -- streams that the peer opens -----------------------------------------------------------------------

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from ..events import Event
     from .state import IetfState
 
+MAX_UPDATES = 32
+"""Updates of one request that may wait for their answers: a peer that takes no answer sends no more."""
+TOO_MANY_UPDATES = 0x1B
+_DEFAULT_PRIORITY = 128
+_MOST_URGENT = 255
 _NOT_SUPPORTED = 0x3
 _DOES_NOT_EXIST = 0x10
 _REQUEST_CODES = {
@@ -42,6 +47,7 @@ _FROM_REQUEST_CODES = {
     0x6: StreamCode.GOING_AWAY,
     0x9: StreamCode.NO_CAPACITY,
     0x10: StreamCode.NOT_FOUND,
+    0x11: StreamCode.NOT_FOUND,
     0x12: StreamCode.MALFORMED_TRACK,
     0x30: StreamCode.NO_CAPACITY,
 }
@@ -60,6 +66,16 @@ def code_of_request(number: int) -> int:
 def violation(problem: str) -> RemoteProtocolError:
     """Return the exception for a peer that broke a rule of the session."""
     return RemoteProtocolError(problem, code=SessionCode.PROTOCOL_VIOLATION)
+
+
+def priority_of(number: int | None) -> int:
+    """Return a priority of this library, where higher is more urgent; None is the drafts' default."""
+    return _MOST_URGENT - (_DEFAULT_PRIORITY if number is None else number)
+
+
+def wire_priority(priority: int) -> int:
+    """Return the number that a priority of this library has in the drafts, where lower is more urgent."""
+    return _MOST_URGENT - priority
 
 
 def name_of(text: str) -> bytes:
@@ -106,10 +122,14 @@ class IetfResponder(IetfMachine, Responder):
 
     def refusal(self, code: int) -> bytes:
         """Return REQUEST_ERROR, after which the stream is finished; b"" once the request was answered."""
+        return self.refusal_of(request_code(code))
+
+    def refusal_of(self, number: int, reason: str = "") -> bytes:
+        """Return REQUEST_ERROR with a number of the drafts', as `refusal` does for a code of this library."""
         if self._state is not RequestState.PENDING:
             return b""
         self._state = RequestState.FINISHED
-        return self._session.codec.encode(RequestError(None, request_code(code)))
+        return self._session.codec.encode(RequestError(None, number, reason))
 
     def receive_stop(self, code: int) -> list[Event]:
         # Also after a FIN, which ends only what the requester sends; in some drafts it cancels nothing by itself.

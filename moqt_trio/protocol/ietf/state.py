@@ -11,6 +11,7 @@ from ..state import SessionState
 
 if TYPE_CHECKING:
     from ...wire.ietf.drafts import IetfDialect
+    from ...wire.ietf.fetched_frames import FetchedFrames
     from ...wire.ietf.profile import Profile
     from ..machine import StreamMachine
 
@@ -59,6 +60,10 @@ class TrackAliases:
     def find(self, alias: int) -> int | None:
         """Return the subscription that an alias stands for, or None."""
         return self._subscriptions.get(alias)
+
+    def names(self, subscribe_id: int) -> bool:
+        """Return whether a subscription has an alias: it was accepted."""
+        return subscribe_id in self._subscriptions.values()
 
     def forget(self, subscribe_id: int) -> None:
         """End a subscription: streams of its alias are refused at once from now on."""
@@ -132,6 +137,8 @@ class IetfState(SessionState):
         aliases: What the peer calls the tracks of this side's subscriptions.
         requests_of_peer: The request ids that the peer has used.
         streams_opened: For each subscription of the peer's, how many streams were opened for it.
+        replies: What reads the objects that this side asked for, by the request, until their stream begins.
+        parked_replies: The streams of fills whose subscription was not accepted yet, by the subscription.
     """
 
     def __init__(self, dialect: IetfDialect, **arguments: Any) -> None:
@@ -141,11 +148,18 @@ class IetfState(SessionState):
         self._next_request = 0 if self.is_client else 1
         self.requests_of_peer = PeerRequests(1 if self.is_client else 0)
         self.streams_opened: dict[int, int] = {}
+        self.replies: dict[int, FetchedFrames] = {}
+        self.parked_replies: dict[int, StreamMachine] = {}
 
     @property
     def profile(self) -> Profile:
         """The layouts of the draft."""
         return self.codec.profile
+
+    def count_stream(self, request_id: int) -> None:
+        """Count a stream that is opened for a subscription of the peer's; nothing for another request."""
+        if request_id in self.peers:
+            self.streams_opened[request_id] = self.streams_opened.get(request_id, 0) + 1
 
     def next_request_id(self) -> int:
         """Allocate an id for a request of this side."""

@@ -43,7 +43,7 @@ class SubgroupSender(StreamMachine):
         self.subscribe_id = subscribe_id
         self.sequence = sequence
         self.frames = SubgroupEncoder(profile, properties=True, first=start_frame).encode
-        session.streams_opened[subscribe_id] = session.streams_opened.get(subscribe_id, 0) + 1
+        session.count_stream(subscribe_id)
 
 
 class SubgroupReceiver(StreamMachine):
@@ -124,7 +124,8 @@ class SubgroupReceiver(StreamMachine):
         self.header_bytes = end
         self.frames = SubgroupDecoder(session.profile, session.limits, properties=header.has_properties)
         self._head = b""
-        self.group = GroupStarted(subscribe_id, header.group, 0 if first is None else first[0])
+        whole = header.is_first or (first is not None and first[0] == 0)
+        self.group = GroupStarted(subscribe_id, header.group, 0 if first is None else first[0], whole)
         events.append(self.group)
         return head[end:]
 

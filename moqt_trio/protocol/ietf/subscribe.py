@@ -19,14 +19,26 @@ from ...codes import StreamCode
 from ...errors import LocalProtocolError, RemoteProtocolError
 from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
+from ...wire.ietf.fetched_frames import FetchedFrames
 from ...wire.ietf.filters import Filter, Start
 from ...wire.ietf.names import Location
 from ...wire.ietf.parameters import Parameters
 from ...wire.messages import Expect, Message, Subscribe, SubscribeOk, SubscribeUpdate
-from ..events import Event, RequestFinished, RequestRefused, SubscribeRequested
+from ..events import Event, PastRange, RequestFinished, RequestRefused, SubscribeRequested
 from ..machine import RequestState
 from ..paths import format_requested
-from .machine import IetfMachine, IetfResponder, code_of_request, text_of, track_name
+from .fetch import FetchRequester, ReplySender, joining_fetch, past_range
+from .machine import (
+    MAX_UPDATES,
+    TOO_MANY_UPDATES,
+    IetfMachine,
+    IetfResponder,
+    code_of_request,
+    priority_of,
+    text_of,
+    track_name,
+    wire_priority,
+)
 from .namespaces import path_of
 
 if TYPE_CHECKING:
@@ -38,13 +50,9 @@ _SUBSCRIPTION_ENDED = 0x3
 _SHARED_ALIASES = 19
 """From this draft on a publisher may give several subscriptions to one track one alias."""
 _EVERYTHING = Filter(Location(0, 0))
+_NEWEST_GROUP = Parameters(filter=Filter(1))
 _BEHIND_FROM_18 = 0x5
 _BEHIND_BEFORE_18 = 0x6
-_MAX_UPDATES = 32
-"""Updates of one subscription that may wait for their answers: a peer that takes no answer sends no more."""
-_TOO_MANY_UPDATES = 0x1B
-_DEFAULT_PRIORITY = 128
-_MOST_URGENT = 255
 
 
 class SubscribeResponder(IetfResponder):
@@ -55,26 +63,30 @@ class SubscribeResponder(IetfResponder):
     Attributes:
         request: What the peer asked for; None until it arrived.
         accepted: True once `accept` was called.
-        start: Where delivery starts when `request` names no group: `"object"` is behind the newest one, `"group"` the
-            next group.
+        fill: What of the past is sent on a stream of its own, once the subscription is accepted; None for nothing.
+        fill_priority: The subscriber's priority of it.
+        start: Where delivery starts when `request` names no group: `"object"` is behind the newest one, a number so
+            many groups before the next one.
     """
 
     _first: ClassVar = Expect.SUBSCRIBE
 
     request: Subscribe | None = None
     accepted = False
+    fill: PastRange | None = None
+    fill_priority = 0
     _unanswered = 0
-    start: Literal["latest", "object", "group"] = "object"
+    start: Literal["latest", "object"] | int = "object"
 
     def accept(
-        self, start_group: int | None, latest_group: int | None = None, latest_frames: int | None = None
+        self, start_group: int | None, latest_group: int | None = None, newest: tuple[int, int] | None = None
     ) -> bytes:
         """Return SUBSCRIBE_OK; to be called once.
 
         Args:
             start_group: Not carried.
-            latest_group: The newest group that has a frame; None while there is none.
-            latest_frames: How many frames it has.
+            latest_group: Not carried.
+            newest: The newest frame, as its group and its index; None before the first one.
 
         Raises:
             LocalProtocolError: There is no request yet, or it was answered before.
@@ -83,13 +95,16 @@ class SubscribeResponder(IetfResponder):
             return b""
         if self.request is None or self._state is not RequestState.PENDING:
             raise LocalProtocolError("there is no subscription to accept")
-        largest = None
-        if latest_group is not None and latest_frames:
-            largest = Location(latest_group, latest_frames - 1)
+        largest = None if newest is None else Location(*newest)
         self.accepted = True
         self._state = RequestState.ACCEPTED
         alias = self.request.subscribe_id
         return self._session.codec.encode(ietf.SubscribeOk(None, alias, Parameters(largest=largest)))
+
+    def reply(self, *, descending: bool, priority: int) -> ReplySender:
+        """Send what `fill` asks for; the arguments are those of `ReplySender`."""
+        assert self.request is not None
+        return ReplySender(self._session, self.request.subscribe_id, descending=descending, priority=priority)
 
     def end(self, group: int) -> bytes:
         """Return PUBLISH_DONE, which follows the last group; FIN follows it."""
@@ -133,7 +148,7 @@ class SubscribeResponder(IetfResponder):
             message.request_id,
             "" if path is None else str(path),
             text_of(message.track.name) or "",
-            _priority(parameters.priority),
+            priority_of(parameters.priority),
             parameters.ordered,
             0,
             start_group,
@@ -141,6 +156,10 @@ class SubscribeResponder(IetfResponder):
             start_frame,
             end_frame,
         )
+        if parameters.fill is not None and parameters.forward is not False:
+            self.fill = past_range(parameters.fill.filter, descending=parameters.fill.ordered is False)
+            given = parameters.fill.priority
+            self.fill_priority = self.request.priority if given is None else priority_of(given)
         # No broadcast has the empty path, nor one that no path can be.
         events.append(SubscribeRequested(BroadcastPath() if path is None else path, self.request))
 
@@ -151,19 +170,22 @@ class SubscribeResponder(IetfResponder):
             return None, 0, None, None
         if isinstance(wanted.start, Location):
             return wanted.start.group, wanted.start.object, wanted.end_group, wanted.end_object
-        self.start = "group" if wanted.start is Start.NEXT_GROUP or wanted.start == 0 else "object"
+        if isinstance(wanted.start, int):
+            self.start = wanted.start
+        else:
+            self.start = 0 if wanted.start is Start.NEXT_GROUP else "object"
         return None, 0, None, None
 
     def _on_update(self, parameters: Parameters, events: list[Event]) -> None:
         assert self.request is not None
         self._unanswered += 1
-        if self._unanswered > _MAX_UPDATES:
-            problem = f"more than {_MAX_UPDATES} updates whose answers are not taken"
-            raise RemoteProtocolError(problem, code=_TOO_MANY_UPDATES)
+        if self._unanswered > MAX_UPDATES:
+            problem = f"more than {MAX_UPDATES} updates whose answers are not taken"
+            raise RemoteProtocolError(problem, code=TOO_MANY_UPDATES)
         request = self.request
         changed = attrs.evolve(
             request,
-            priority=request.priority if parameters.priority is None else _priority(parameters.priority),
+            priority=request.priority if parameters.priority is None else priority_of(parameters.priority),
             ordered=request.ordered if parameters.ordered is None else parameters.ordered,
         )
         if parameters.filter is not None:
@@ -197,11 +219,6 @@ class SubscribeResponder(IetfResponder):
             self._session.streams_opened.pop(self.request.subscribe_id, None)
 
 
-def _priority(number: int | None) -> int:
-    """Return a priority of this library, where higher is more urgent."""
-    return _MOST_URGENT - (_DEFAULT_PRIORITY if number is None else number)
-
-
 class SubscribeRequester(IetfMachine):
     """We subscribe to a track of the peer's.
 
@@ -209,6 +226,8 @@ class SubscribeRequester(IetfMachine):
 
     Attributes:
         subscribe_id: The request's id.
+        joins: True when it starts behind the newest object, and wants what that object's group had before.
+        fills: True when it has asked for that itself.
     """
 
     _first: ClassVar = Expect.SUBSCRIBE_REPLY
@@ -218,12 +237,21 @@ class SubscribeRequester(IetfMachine):
         format_requested(path, track, session.dialect, session.limits)
         parameters = self._parameters(wanted)
         request_id = session.next_request_id()
+        self.joins = wanted.start_group is None
+        self.fills = self.joins and session.profile.fetch_filter
+        if self.fills:
+            parameters = attrs.evolve(parameters, fill=_NEWEST_GROUP)
+            session.replies[request_id] = FetchedFrames(session.profile, session.limits)
         self.opening = session.codec.encode(ietf.Subscribe(request_id, track_name(path, track), parameters))
         self.subscribe_id = request_id
         session.issued.add(request_id)
         self._current = wanted
         self._state = RequestState.PENDING
         self._updates = 0
+
+    def join(self, group: int) -> FetchRequester:
+        """Fetch what the newest group had when the subscription began (up to draft 19)."""
+        return joining_fetch(self._session, self.subscribe_id, group)
 
     def _parameters(self, wanted: SubscribeUpdate) -> Parameters:
         if wanted.start_group is None:
@@ -235,7 +263,7 @@ class SubscribeRequester(IetfMachine):
             if place == _EVERYTHING and self._session.profile.filter_form == "counted":
                 # There this start has no other form.
                 place = ()
-        return Parameters(priority=_MOST_URGENT - wanted.priority, filter=place, ordered=wanted.ordered)
+        return Parameters(priority=wire_priority(wanted.priority), filter=place, ordered=wanted.ordered)
 
     def update(self, **changes: Unpack[SubscriptionChanges]) -> bytes:
         """Return REQUEST_UPDATE with what changes; b"" once the publisher has finished or refused."""
@@ -258,7 +286,10 @@ class SubscribeRequester(IetfMachine):
                 self._session.aliases.name_untrusted(message.alias, self.subscribe_id, shared=shared)
                 self._state = RequestState.ACCEPTED
                 largest = message.parameters.largest
-                events.append(SubscribeOk(None, latest_group=None if largest is None else largest.group))
+                reply = self._session.replies.get(self.subscribe_id)
+                if reply is not None and largest is not None:
+                    reply.group = largest.group
+                events.append(SubscribeOk(None, newest=largest))
             case ietf.RequestError() if self._state is RequestState.PENDING:
                 self._closed = True
                 events.append(RequestRefused(code_of_request(message.code)))
@@ -290,5 +321,6 @@ class SubscribeRequester(IetfMachine):
         return [] if self._state is RequestState.ENDED else [RequestRefused(code)]
 
     def _on_release(self) -> None:
+        self._session.replies.pop(self.subscribe_id, None)
         self._session.issued.release(self.subscribe_id)
         self._session.aliases.forget(self.subscribe_id)

@@ -17,6 +17,7 @@ from ..stream import ControlStream
 from .ageing import Ageing
 from .announce import AnnounceServer
 from .fetch import FetchServer
+from .fetch_range import RangeServer
 from .probe import ProbeServer
 from .publish import Publication, finish_all
 from .rate import RequestRate
@@ -37,6 +38,7 @@ _SERVERS: Mapping[StreamKind, type[RequestServer]] = {
     StreamKind.ANNOUNCE: AnnounceServer,
     StreamKind.SUBSCRIBE: SubscribeServer,
     StreamKind.FETCH: FetchServer,
+    StreamKind.RANGE: RangeServer,
     StreamKind.TRACK: TrackInfoServer,
     StreamKind.PROBE: ProbeServer,
 }

@@ -38,9 +38,9 @@ class Replies:
         """True once the subscription was accepted."""
         return self._machine.accepted
 
-    def accept(self, first: int | None, latest: int | None = None, frames: int | None = None) -> None:
+    def accept(self, first: int | None, latest: int | None = None, newest: tuple[int, int] | None = None) -> None:
         """Accept the subscription; see `SubscribeResponder.accept`."""
-        self._stream.write(self._machine.accept(first, latest_group=latest, latest_frames=frames))
+        self._stream.write(self._machine.accept(first, latest_group=latest, newest=newest))
 
     def drop(self, sequence: int, code: int) -> None:
         """Add a group that is not delivered."""

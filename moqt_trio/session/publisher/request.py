@@ -25,6 +25,7 @@ from ...tasks import Wakeup
 from ...timeouts import Timeout
 from ...transport.interface import StreamHandler
 from ..stream import ControlStream, reset_and_stop
+from .join import JoinPoints
 
 if TYPE_CHECKING:
     from ...codes import CodeSpace
@@ -94,6 +95,7 @@ class Serving:
         listed: Announcements that these have together.
         short_of_streams: Servers that wait for the peer to allow another stream, in the order of service.
         early: True while requests wait for broadcasts that are not published yet.
+        join_points: Where subscriptions began, in the versions in which a fetch may join one.
     """
 
     context: SessionContext
@@ -106,6 +108,7 @@ class Serving:
     listed: int = 0
     short_of_streams: OrderedDict[StreamWaiter, None] = attrs.Factory(OrderedDict)
     early: bool = False
+    join_points: JoinPoints = attrs.Factory(JoinPoints)
 
 
 class RequestServer(ControlStream):

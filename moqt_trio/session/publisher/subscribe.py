@@ -30,15 +30,20 @@ from ...loggers import Logger
 from ...model.cursor import GroupRange
 from ...model.track import state_of
 from ...protocol.events import Event, SubscribeRequested
+from ...protocol.ietf.subscribe import SubscribeResponder as IetfSubscribeResponder
 from ...tasks import defer_interrupts
 from ...wire.messages import SubscribeUpdate
 from .delivery import GroupDelivery
 from .group import EndWait, SentGroups
+from .join import JoinPoint
 from .replies import Replies
+from .reply import ReplyStream, newest_of, past_of
 
 if TYPE_CHECKING:
     from ...model.origin import PublishedBroadcast
+    from ...model.past import Place
     from ...model.track import Track
+    from ...protocol.events import PastRange
     from ...protocol.subscribe import SubscribeResponder
     from ...transport.stream import BidiStream
     from ...wire.messages import Subscribe
@@ -76,6 +81,7 @@ class SubscribeServer(GroupDelivery):
         self._early_update: SubscribeUpdate | None = None
         # True once there was an update, which may want an answer.
         self._answers = False
+        self._fills = trio.CancelScope()
         self._replies = Replies(stream, machine, self._features)
         self._open_cancelled = False
         # True once the subscriber has acknowledged the end of the subscription's own stream, or reads it no more.
@@ -127,28 +133,43 @@ class SubscribeServer(GroupDelivery):
             # Only the end of the subscription can say that its first group can't be had.
             self._cursor.abort(StreamCode.TOO_FAR_BEHIND)
         self.serving.subscriptions[self.publication].add(self)
+        newest = newest_of(track)
         if not self._features.subscribe_ok_needs_group:
             # The task gets the same error, and ends with it.
-            following = self._track_state.next
             with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
-                latest = self._track_state.group(following - 1) if following else None
+                following = self._track_state.next
                 self._replies.accept(
-                    min(self._cursor.pending, default=None),
-                    following - 1 if following else None,
-                    None if latest is None else latest.length,
+                    min(self._cursor.pending, default=None), following - 1 if following else None, newest
                 )
+        if self.machine.start != "latest":
+            self.serving.join_points.add(self._subscribe_id, JoinPoint(track, newest))
         self.context.start(self._run)
+        if isinstance(self.machine, IetfSubscribeResponder) and self.machine.fill is not None:
+            self._begin_fill(self.machine, self.machine.fill, newest)
 
     def _start(self, track: Track, wish: Subscribe | SubscribeUpdate) -> tuple[int | None, int]:
         """Return the first group of a subscription, and the first frame of it."""
-        rule = self.machine.start
-        if wish.start_group is not None or rule == "latest":
+        if wish.start_group is not None or self.machine.start == "latest":
             return wish.start_group, wish.start_frame
-        log = state_of(track)
-        latest = log.group(log.next - 1) if rule == "object" and log.next else None
-        if latest is None or latest.complete:
-            return log.next, 0
-        return log.next - 1, latest.length
+        newest = state_of(track).largest
+        if newest is None:
+            return 0, 0
+        if isinstance(self.machine.start, int):
+            return max(newest[0] + 1 - self.machine.start, 0), 0
+        # Also when that group is complete: the end of it tells those that fetch the rest that nothing is missing.
+        return newest[0], newest[1] + 1
+
+    def _begin_fill(self, machine: IetfSubscribeResponder, wanted: PastRange, newest: Place | None) -> None:
+        """Start to send what the subscription wants of the past, which takes a stream of its own."""
+        found = past_of(self._track, wanted, newest)
+        if found is not None and found[0].kept:
+            sender = machine.reply(descending=wanted.descending, priority=self._track.priority)
+            fill = ReplyStream(self.serving, sender, self._track, found[0], machine.fill_priority)
+            self.context.start(self._fill, fill)
+
+    async def _fill(self, fill: ReplyStream) -> None:
+        with self._fills, suppress(SessionClosed, trio.ClosedResourceError):
+            await fill.run()
 
     def _update(self, update: SubscribeUpdate) -> None:
         """Apply an update to the groups not yet sent. If it moves the end of the range, kept groups are added."""
@@ -245,6 +266,8 @@ class SubscribeServer(GroupDelivery):
             self._track_state.detach(cursor)
             self.serving.scheduler.release(self)
             self.serving.short_of_streams.pop(self, None)
+            self.serving.join_points.end(self._subscribe_id)
+            self._fills.cancel()
             served = self.serving.subscriptions[self.publication]
             served.discard(self)
             if not served:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ...codes import CodeSpace
     from ...path import BroadcastPath
     from ...protocol.fetch import FetchRequester
+    from ...protocol.ietf.fetch import FetchRequester as RangeRequester
     from ...transport.stream import BidiStream
     from ..context import SessionContext
 
@@ -44,7 +45,7 @@ class FetchReader(GroupReader, Request[Frame]):
         context: SessionContext,
         path: BroadcastPath,
         track: str,
-        machine: FetchRequester,
+        machine: FetchRequester | RangeRequester,
         sequence: int,
         start_frame: int,
     ) -> None:
@@ -95,7 +96,7 @@ class _FetchControl(RequestControl, FrameSource):
         self,
         context: SessionContext,
         stream: BidiStream,
-        machine: FetchRequester,
+        machine: FetchRequester | RangeRequester,
         frames: GroupBuffer,
         on_event: Callable[[Event], None],
         on_failure: Callable[[MoqtError], None],

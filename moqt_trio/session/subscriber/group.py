@@ -151,6 +151,11 @@ class GroupBuffer(ReceiveQueue[Frame]):
         self._source: FrameSource | None = None
         self._unread = _UNCOUNTED
 
+    def attach(self, stream: ReceiveStream, header_bytes: int) -> None:
+        """Set the stream, where it is known only now; the arguments are those of the constructor."""
+        self.stream = stream
+        self._advanced = -header_bytes
+
     def read_from(self, source: FrameSource, decoder: FrameDecoder, unread: UnreadFrames) -> None:
         """Set where the frames come from, what decodes them, and the count of the session's."""
         self._source, self._decoder, self._unread = source, decoder, unread

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
 import attrs
+import trio
 
 from ...codes import StreamCode
 from ...model.sequences import SequenceSet
@@ -89,6 +90,23 @@ class GroupSource(Protocol):
         """Refuse the rest."""
 
 
+class Joined(Protocol):
+    """The group in whose middle the subscription began: `head.GroupHead`."""
+
+    sequence: int
+    decided: trio.Event
+
+    def take_tail(self, buffer: GroupBuffer, source: GroupSource, start_frame: int, *, whole: bool) -> bool:
+        """Take a stream of the group as its tail; return False when it is a group of its own."""
+        ...
+
+    def group_began(self, sequence: int) -> None:
+        """Called when another group of the subscription has begun."""
+
+    def end(self, error: Exception | None) -> None:
+        """Called when the subscription has ended."""
+
+
 class GroupQueue(ReceiveQueue[GroupReader]):
     """Received groups of one subscription, waiting to be read, and the sequences that will not arrive.
 
@@ -105,6 +123,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         ordered: True when all groups are wanted, in order.
         max_age: Seconds after which a group is not wanted any more.
         counts: The frames that arrived.
+        head: The head of the group that was the newest when the subscription began; None where there is none.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -130,6 +149,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self._expired = 0
         self._reset = 0
         self.counts = FrameCounts()
+        self.head: Joined | None = None
 
     # -- from the groups' streams --------------------------------------------------------------------------
 
@@ -146,14 +166,34 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         buffer.reader, buffer.sequence, buffer.arrival = ref(reader), reader.sequence, self._received
         self._received += 1
         if stream is not None:
-            if len(self._unfinished) >= self._unfinished_sweep_at:
-                # A stream whose group the application closed does not call `end`. The cost of a sweep is as below.
-                self._unfinished = {item for item in self._unfinished if not item.over}
-                self._unfinished_sweep_at = max(_FIRST_SWEEP, 2 * len(self._unfinished))
-            self._unfinished.add(stream)
+            self._add_stream(stream)
         self.put(reader)
         self._note(reader.sequence, reader.sequence)
+        if self.head is not None:
+            self.head.group_began(reader.sequence)
         return True
+
+    def _add_stream(self, stream: GroupSource) -> None:
+        if len(self._unfinished) >= self._unfinished_sweep_at:
+            # A stream whose group the application closed does not call `end`. The cost of a sweep is as below.
+            self._unfinished = {item for item in self._unfinished if not item.over}
+            self._unfinished_sweep_at = max(_FIRST_SWEEP, 2 * len(self._unfinished))
+        self._unfinished.add(stream)
+
+    def continue_group(self, buffer: GroupBuffer, before: GroupBuffer | None, stream: GroupSource) -> None:
+        """Add a stream that continues a group; see `GroupHead`.
+
+        Args:
+            buffer: Its frames.
+            before: The frames of the group so far; None while it is not known whether there are some.
+            stream: The stream.
+        """
+        if before is None:
+            buffer.arrival = self._received
+        else:
+            buffer.reader, buffer.sequence, buffer.arrival = before.reader, before.sequence, before.arrival
+        if not stream.over:
+            self._add_stream(stream)
 
     def end(self, stream: GroupSource, buffer: GroupBuffer, *, reset: bool = False) -> None:
         """Remove a stream that has ended, and keep its buffer for as long as there is something to read.
@@ -247,12 +287,31 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         else:
             self.expect_within(Timeout(self._limits.late_group_timeout), self.finish)
 
+    def finish(self) -> None:
+        head = self.head
+        if head is not None and not head.decided.is_set():
+            # What the newest group had is still on its way, though the subscription is over: `head_decided` goes on.
+            self.wait_on()
+            return
+        super().finish()
+        if head is not None:
+            head.end(None)
+
+    def head_decided(self) -> None:
+        """Called once it is known whether there is a head."""
+        if self.finishing and not self.ended and self._timeout is None:
+            self.finish()
+
     def fail(self, error: Exception) -> None:
         if not self.finishing:
             super().fail(error)
+            if self.head is not None:
+                self.head.end(error)
 
     def close(self, reason: str) -> None:
         """End the queue: refuse the groups that are on their way, and drop those that were not taken."""
+        if self.head is not None:
+            self.head.end(trio.ClosedResourceError(reason))
         for stream in list(self._unfinished):
             stream.refuse(StreamCode.CANCELLED)
             if (buffer := stream.buffer) is not None:

@@ -11,6 +11,7 @@ from ...codes import SessionCode, StreamCode
 from ...errors import RemoteProtocolError, StreamReset
 from ...protocol.events import Event, GroupReset, GroupStarted
 from ...protocol.group import GroupReceiver
+from ...protocol.ietf.fetch import ReplyReceiver
 from ...protocol.ietf.subgroup import SubgroupReceiver
 from ...transport.interface import StreamHandler
 from ...wire.messages import Goaway, Setup, StreamKind
@@ -106,6 +107,9 @@ class GroupStream(StreamHandler, FrameSource):
         if machine is not None and machine.parked and error is None:
             self._park(machine, len(data), fin)
             return
+        if isinstance(machine, ReplyReceiver) and machine.frames is not None:
+            self._hand_over(machine, len(data) + self._held, fin)
+            return
         self._classify(events, len(data) + self._held)
         if machine is not None and machine.unread:
             self._context.turns.add(self)
@@ -123,6 +127,17 @@ class GroupStream(StreamHandler, FrameSource):
         self._context.parked[machine] = self
         # It is refused when the subscription does not become known in time.
         self._context.pending_streams.add(self)
+
+    def _hand_over(self, machine: ReplyReceiver, received: int, fin: bool) -> None:
+        """Pass the stream of a reply on to the request, once its header has arrived."""
+        self._context.pending_streams.discard(self)
+        begin = self._context.replies.pop(machine.request_id, None)
+        handler = None if begin is None else begin(self._stream, machine, min(machine.header_bytes, received))
+        if handler is None:
+            self.refuse(StreamCode.CANCELLED)
+            return
+        self._stream.handler = handler
+        handler.data_received(machine.rest, fin)
 
     def go_on(self) -> None:
         """Called when the subscription of a parked group is known."""
@@ -165,14 +180,21 @@ class GroupStream(StreamHandler, FrameSource):
                 buffer = GroupBuffer(self._stream, header_bytes=header_bytes, counts=queue.counts)
                 assert machine.frames is not None
                 buffer.read_from(self, machine.frames, self._context.unread_frames)
-                reader = GroupReader(event.sequence, event.start_frame, buffer)
-                if not queue.begin(reader, buffer, self):
+                if not self._begin_group(queue, event, buffer):
                     self.refuse(StreamCode.CANCELLED)
                     return
                 self._group, self._buffer, self._queue = machine, buffer, queue
                 self._unread.group_arrived(queue)
                 return
         self._stream.consumed(received)
+
+    def _begin_group(self, queue: GroupQueue, event: GroupStarted, buffer: GroupBuffer) -> bool:
+        """Add the group to its subscription; return False to have it refused."""
+        head = queue.head
+        joins = head is not None and head.sequence == event.sequence
+        if joins and head is not None and head.take_tail(buffer, self, event.start_frame, whole=event.whole):
+            return True
+        return queue.begin(GroupReader(event.sequence, event.start_frame, buffer), buffer, self)
 
     def reset_received(self, code: int) -> None:
         events = self._incoming.receive_reset(code)

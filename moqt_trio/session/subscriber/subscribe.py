@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 import trio
 
 from ...codes import StreamCode, describe_stream_code
-from ...errors import LocalProtocolError, NotFound, StreamReset
+from ...errors import LocalProtocolError, NotFound, SessionClosed, StreamReset
 from ...model.track_state import AGE_BOUND
 from ...protocol.events import Event, RequestFinished, RequestRefused
+from ...protocol.ietf.subscribe import SubscribeRequester as IetfSubscribeRequester
 from ...tasks import defer_interrupts
 from ...timeouts import Timeout
 from ...wire.messages import SubscribeDrop, SubscribeEnd, SubscribeOk
 from .group import GroupReader
 from .group_queue import DroppedGroups, GroupQueue, SubscriptionStatistics
+from .head import GroupHead
 from .receive_queue import QueueState
 from .request import Request, RequestControl, open_control
 from .track import TrackInfoRequest, TrackProperties
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from ...codes import CodeSpace
     from ...errors import MoqtError
     from ...path import BroadcastPath
+    from ...protocol.ietf.fetch import FetchRequester
     from ...protocol.subscribe import SubscribeRequester
     from ...transport.stream import BidiStream
     from ..context import SessionContext
@@ -115,6 +119,8 @@ class Subscription(Request[GroupReader]):
             case SubscribeOk():
                 self._queue.accept(event.start_group)
                 self._accepted.set()
+                if event.newest is not None:
+                    self._join(event.newest[0])
                 self._take_parked()
             case SubscribeEnd():
                 self._queue.end_group = event.group
@@ -140,6 +146,48 @@ class Subscription(Request[GroupReader]):
             if stream is not None:
                 stream.go_on()
 
+    def _join(self, sequence: int) -> None:
+        """Ask for what the newest group has already, where the subscription starts behind it."""
+        context, machine = self._context, self._machine
+        if not isinstance(machine, IetfSubscribeRequester) or not machine.joins:
+            return
+        head = GroupHead(context, self._queue, sequence)
+        self._queue.head = head
+        if machine.fills:
+            context.replies[machine.subscribe_id] = head.begin
+            context.start(self._wait_head, head)
+        else:
+            context.start(self._fetch_head, head, machine.join(sequence))
+
+    async def _fetch_head(self, head: GroupHead, fetch: FetchRequester) -> None:
+        context = self._context
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, RequestRefused):
+                head.refused()
+
+        context.replies[fetch.request_id] = head.begin
+        control: RequestControl | None = None
+        try:
+            with suppress(SessionClosed):
+                control = await open_control(
+                    context,
+                    "fetch",
+                    lambda stream: RequestControl(context, stream, fetch, on_event, lambda _: head.refused()),
+                )
+                await self._wait_head(head)
+                await head.closed.wait()
+        finally:
+            context.replies.pop(fetch.request_id, None)
+            if control is not None:
+                control.cancel()
+            fetch.release()
+
+    async def _wait_head(self, head: GroupHead) -> None:
+        """Give the head up when its stream does not begin in time."""
+        await Timeout(self._context.limits.reply_timeout).wait(head.decided.wait)
+        head.refused()
+
     def _on_failure(self, error: MoqtError) -> None:
         self._queue.fail(error)
         self._accepted.set()
@@ -162,6 +210,7 @@ class Subscription(Request[GroupReader]):
         if self._info is not None:
             self._info.cancel()
         if self._machine is not None:
+            self._context.replies.pop(self._machine.subscribe_id, None)
             self._machine.release()
             self._queues.pop(self._machine.subscribe_id, None)
         super()._close()

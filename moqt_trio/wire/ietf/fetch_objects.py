@@ -21,6 +21,7 @@ import attrs
 
 from ...codes import SessionCode, StreamCode
 from ...errors import LimitExceeded, LocalProtocolError, Malformed
+from ..dialect import ALL_FRAMES
 from .names import Location
 from .objects import Status, make_frame, malformed_track, properties_of, read_status
 from .properties import MAX_VALUE, read_block, too_many_properties, write_properties
@@ -140,9 +141,29 @@ class FetchDecoder:
             Malformed: The bytes are no objects (scope `"session"`), or contradict each other (scope `"stream"`).
             LimitExceeded: An object announces more than `max_frame` bytes; raised as soon as its length is there.
         """
-        self._data += data
         found: list[FetchedObject | MissingRange] = []
+        self.read_untrusted(data, found)
+        return found
+
+    def read_untrusted(self, data: bytes, found: list[FetchedObject | MissingRange], most: int = ALL_FRAMES) -> int:
+        """Read bytes, and append what they complete; on an exception `found` has what is before the mistake.
+
+        Args:
+            data: The next bytes of the stream.
+            found: The list to append to.
+            most: What is appended at most, above 0.
+
+        Returns:
+            How many bytes at the end of `data` were not looked at, because of `most`.
+
+        Raises: as `feed_untrusted`.
+        """
+        self._data += data
         while self._data and len(self._data) >= self._wanted:
+            if not most:
+                left = len(self._data)
+                self._data.clear()
+                return left
             self._wanted = 0
             fields = _Fields(self._data, self._profile)
             try:
@@ -152,7 +173,8 @@ class FetchDecoder:
                 break
             found.append(attrs.evolve(item, size=fields.offset))
             del self._data[: fields.offset]
-        return found
+            most -= 1
+        return 0
 
     def _read(self, fields: _Fields) -> FetchedObject | MissingRange:
         profile = self._profile
@@ -316,18 +338,19 @@ class FetchEncoder:
         self._descending = descending
         self._before: _Before | None = None
 
-    def encode(self, item: FetchedObject, flags: int | None = None) -> bytes:
+    def encode(self, item: FetchedObject, flags: int | None = None, *, index: int | None = None) -> bytes:
         """Return an object's bytes.
 
         Args:
             item: The object.
             flags: Which fields to write; None for those that are needed.
+            index: The object's id, if its frame has none.
 
         Raises:
             LocalProtocolError: It has no id, or the draft cannot carry its status.
         """
         profile, frame = self._profile, item.frame
-        number = frame.object_id
+        number = index if frame.object_id is None else frame.object_id
         if number is None:
             raise LocalProtocolError("an object of a fetch has an id")
         if item.status and profile.fetch_objects not in ("full", "status"):

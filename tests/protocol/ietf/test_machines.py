@@ -200,8 +200,8 @@ def subscribed(name: str = "moqt-18"):
     [event] = stream.receive_data(requester.opening, False)
     assert isinstance(event, SubscribeRequested)
     assert (event.path, event.request.track, event.request.priority) == ("a/b", "t", 200)
-    [accepted] = requester.receive_data(stream.machine.accept(None, 3, 2), False)
-    assert accepted == SubscribeOk(None, latest_group=3)
+    [accepted] = requester.receive_data(stream.machine.accept(None, 3, (3, 1)), False)
+    assert accepted == SubscribeOk(None, newest=(3, 1))
     return client, server, requester, stream.machine
 
 
@@ -232,7 +232,7 @@ def test_a_group_from_its_middle(name):
     for cut in range(1, len(data)):
         stream = client.accept_uni()
         events = stream.receive_data(data[:cut], False) + stream.receive_data(data[cut:], True)
-        assert events[0] == GroupStarted(requester.subscribe_id, 7, 300)
+        assert events[0] == GroupStarted(requester.subscribe_id, 7, 300, False)
         ids = [frame.object_id for event in events if isinstance(event, FramesReceived) for frame in event.frames]
         assert ids == [300, 301]
 
@@ -246,9 +246,9 @@ def test_a_subscription_of_moq_rs():
     assert stream.machine.start == "object"
     client = core(is_client=True)
     requester = client.subscribe("peer/known", "data")
-    assert feed(requester, SUBSCRIBE_OK) == [SubscribeOk(None, latest_group=2)]
+    assert feed(requester, SUBSCRIBE_OK) == [SubscribeOk(None, newest=(2, 2))]
     tail = client.accept_uni()
-    assert feed(tail, EMPTY_TAIL, fin=True) == [GroupStarted(requester.subscribe_id, 2, 0), GroupFinished()]
+    assert feed(tail, EMPTY_TAIL, fin=True) == [GroupStarted(requester.subscribe_id, 2, 0, False), GroupFinished()]
     assert isinstance(feed(client.accept_uni(), GROUP)[1], FramesReceived)
     assert feed(requester, PUBLISH_DONE, fin=True) == [RequestFinished()]
 
@@ -485,7 +485,7 @@ def test_a_header_that_is_cut_short():
 
 @pytest.mark.parametrize(
     ("method", "arguments"),
-    [("fetch", ("a", "t", 0)), ("request_track_info", ("a", "t")), ("probe", ()), ("datagram", (0, 0, 0, b""))],
+    [("request_track_info", ("a", "t")), ("probe", ()), ("datagram", (0, 0, 0, b""))],
 )
 def test_what_the_core_lacks(method, arguments):
     """It says so."""

@@ -1,0 +1,155 @@
+"""Past: the frames of a range that a track keeps, in the order of a fetch, from the oldest group or from the newest.
+
+It holds no frame and no group, only the numbers of the groups that were kept when the range was asked for. A group that
+leaves the cache before its turn is reported as lost, so that a slow reader of the past costs no memory.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+import attrs
+
+if TYPE_CHECKING:
+    from ..frame import Frame
+    from .group import Group
+    from .track_state import TrackState
+
+_MOST_FRAMES: Final = 256
+"""Frames that are taken at once. Frames that are empty have no bytes to bound them by."""
+LAST: Final = (1 << 62) - 1
+"""The highest index that a frame may have: it stands for the end of a group whose length is not known any more."""
+
+
+class Place(NamedTuple):
+    """Where a frame is in its track."""
+
+    group: int
+    frame: int
+
+
+@attrs.frozen
+class PastFrames:
+    """Some frames of one group, in order.
+
+    Attributes:
+        group: The group's sequence.
+        first: The index of the first of them.
+        frames: The frames.
+    """
+
+    group: int
+    first: int
+    frames: list[Frame]
+
+
+@attrs.frozen
+class LostFrames:
+    """The track had frames behind the ones before, and no longer keeps them.
+
+    Attributes:
+        end: The last frame of them, inclusive.
+    """
+
+    end: Place
+
+
+class Past:
+    """Reads the past of a track once, piece by piece.
+
+    Args:
+        log: The track's state.
+        start: The first frame wanted.
+        end: The last one, inclusive; it exists.
+        descending: True for the newest group first. The frames of a group are in order in any case.
+
+    Attributes:
+        kept: How many groups of the range the track keeps.
+        lost: True when it has had groups in the range that it does not keep.
+    """
+
+    def __init__(self, log: TrackState, start: Place, end: Place, *, descending: bool = False) -> None:
+        self._log = log
+        self._start = start
+        self._end = end
+        # Groups by their sequence, and the ends of what is lost between them.
+        parts = _parts(log, start.group, end.group)
+        self.kept = sum(isinstance(part, int) for part in parts)
+        self.lost = self.kept < len(parts)
+        self._parts = deque(reversed(parts) if descending else parts)
+        self._position: int | None = None
+
+    def take(self, most_bytes: int) -> PastFrames | LostFrames | None:
+        """Return the next frames, of so many bytes at most or a single one, or what is lost; None at the end."""
+        while self._parts:
+            part = self._parts[0]
+            piece = part if isinstance(part, LostFrames) else self._take_of(part, most_bytes)
+            if isinstance(part, LostFrames) or piece is None:
+                self._parts.popleft()
+                self._position = None
+            if piece is not None:
+                return piece
+        return None
+
+    def _take_of(self, sequence: int, most_bytes: int) -> PastFrames | LostFrames | None:
+        group = self._log.group(sequence)
+        stop = self._end.frame + 1 if sequence == self._end.group else LAST + 1
+        position = self._position
+        if position is None:
+            position = self._start.frame if sequence == self._start.group else 0
+        if position >= stop:
+            return None
+        kept_from = stop if group is None else min(group.first, stop)
+        if position < kept_from:
+            self._position = kept_from
+            return LostFrames(Place(sequence, kept_from - 1))
+        assert group is not None
+        frames = _frames(group, position, stop, most_bytes)
+        self._position = position + len(frames)
+        return PastFrames(sequence, position, frames) if frames else None
+
+
+_Part: TypeAlias = "int | LostFrames"
+
+
+def _parts(log: TrackState, first: int, last: int) -> list[_Part]:
+    """Return the kept groups of a range by their sequences, and between them what is lost, in order."""
+    parts: list[_Part] = []
+    kept = deque(log.kept(first, last))
+    for start, stop in _used(log, first, last):
+        following = start
+        while kept and kept[0] <= stop:
+            sequence = kept.popleft()
+            if sequence > following:
+                parts.append(LostFrames(Place(sequence - 1, LAST)))
+            parts.append(sequence)
+            following = sequence + 1
+        if following <= stop:
+            parts.append(LostFrames(Place(stop, LAST)))
+    return parts
+
+
+def _used(log: TrackState, first: int, last: int) -> list[tuple[int, int]]:
+    """Return the groups of a range that the track has had, as inclusive ranges."""
+    found: list[tuple[int, int]] = []
+    for low, high in [*log.gaps(first, last), (last + 1, last + 1)]:
+        if first < low:
+            found.append((first, low - 1))
+        first = high + 1
+    return found
+
+
+def _frames(group: Group, position: int, stop: int, most_bytes: int) -> list[Frame]:
+    """Return kept frames of a group from a position on, of so many bytes at most or a single one."""
+    taken: list[Frame] = []
+    size = 0
+    while position < min(stop, group.length) and len(taken) < _MOST_FRAMES:
+        frames, first = group.run(position)
+        frame = frames[position - first]
+        if taken and size + len(frame) > most_bytes:
+            break
+        size += len(frame)
+        taken.append(frame)
+        position += 1
+    return taken

@@ -1,0 +1,127 @@
+"""RangeServer: answers a fetch of any range, with objects on a stream of their own."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from ...codes import StreamCode
+from ...errors import SessionClosed, StreamReset
+from ...model.past import LAST, Place
+from ...model.track import state_of
+from ...protocol.events import Event, JoinRequested, RangeRequested
+from ...tasks import defer_interrupts
+from ...wire.messages import FetchUpdate
+from .reply import ReplyStream, newest_of, past_of
+from .request import RequestServer
+
+if TYPE_CHECKING:
+    from ...model.track import Track
+    from ...protocol.events import PastRange
+    from ...protocol.ietf.fetch import FetchResponder
+    from ...transport.stream import BidiStream
+    from .request import Found, Serving
+
+
+@defer_interrupts
+class RangeServer(RequestServer):
+    """Serves one fetch, by the priority of the request."""
+
+    codes = "fetch"
+    machine: FetchResponder
+
+    def __init__(self, serving: Serving, stream: BidiStream, machine: FetchResponder) -> None:
+        super().__init__(serving, stream, machine)
+        self._reply: ReplyStream | None = None
+        self._priority = 0
+
+    def handle(self, event: Event) -> None:
+        match event:
+            case RangeRequested():
+                self._priority = event.priority
+                self.find(event.path, event.track, partial(self._found, event.wanted))
+            case JoinRequested():
+                self._priority = event.priority
+                self.context.start(self._join, event)
+            case FetchUpdate():
+                self._update(event.priority)
+            case _:
+                super().handle(event)
+
+    def _update(self, priority: int) -> None:
+        self._priority = priority
+        if self._reply is not None:
+            self._reply.priority = priority
+            self.serving.scheduler.priority_changed(self._reply)
+        self.send_ready()
+
+    def send_ready(self) -> None:
+        if self.stream.writable and (answers := self.machine.answer_updates()):
+            self.stream.write(answers)
+
+    def _found(self, wanted: PastRange | None, found: Found | None) -> None:
+        if found is None:
+            self.cancel(StreamCode.NOT_FOUND)
+            return
+        self.context.start(self._serve, found[1], wanted, newest_of(found[1]))
+
+    async def _join(self, event: JoinRequested) -> None:
+        with self.scope:
+            point = await self.serving.join_points.find(event.subscribe_id)
+        if self.scope.cancel_called:
+            return
+        # A scope can be entered once.
+        self.scope = trio.CancelScope()
+        if point is None:
+            self._refuse(self.machine.refuse_join())
+        else:
+            await self._serve(point.track, event.wanted, point.newest)
+
+    async def _serve(self, track: Track, wanted: PastRange | None, newest: Place | None) -> None:
+        """Answer, and send the range."""
+        try:
+            with self.scope:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                found = None if wanted is None else past_of(track, wanted, newest)
+                if found is None or wanted is None:
+                    self._refuse(self.machine.refuse_range())
+                    return
+                past, end = found
+                if past.lost and not past.kept:
+                    self.cancel(StreamCode.NOT_FOUND)
+                    return
+                ends = state_of(track).ended and end == newest_of(track)
+                self.stream.write(
+                    self.machine.accept(_last_frame(track, end), whole_group=end.frame == LAST, end_of_track=ends)
+                )
+                self.send_ready()
+                sender = self.machine.reply(descending=wanted.descending, priority=track.priority)
+                self._reply = ReplyStream(self.serving, sender, track, past, self._priority)
+                await self._reply.run()
+                self.machine.finish()
+                self.stream.finish()
+                self.serving.rate.give_back()
+        except (StreamReset, SessionClosed, trio.ClosedResourceError):
+            pass
+        finally:
+            if not self.stream.send_ended:
+                self.cancel(StreamCode.CANCELLED)
+            self.machine.release()
+
+    def _refuse(self, message: bytes) -> None:
+        try:
+            self.stream.write(message, fin=True)
+            self.stream.stop(StreamCode.CANCELLED)
+        except (StreamReset, SessionClosed, trio.ClosedResourceError):
+            pass
+        self.machine.release()
+
+
+def _last_frame(track: Track, end: Place) -> Place:
+    """Return the last frame of a range, which may end with a whole group."""
+    if end.frame < LAST:
+        return end
+    group = state_of(track).group(end.group)
+    return Place(end.group, 0 if group is None else max(group.length - 1, 0))

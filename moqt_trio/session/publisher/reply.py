@@ -1,0 +1,191 @@
+"""ReplyStream: the objects of the past that a fetch or a fill asked for, on a stream of their own.
+
+All of it exists when it is asked for, so nothing is waited for but the link, the peer's credit and the turn of the
+other servers. What the track no longer keeps when it is due is marked as unknown, or ends the stream where the draft
+has no such mark.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from ...codes import StreamCode
+from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
+from ...loggers import Logger
+from ...model.past import LAST, LostFrames, Past, PastFrames, Place
+from ...model.track import state_of
+from ...tasks import Wakeup
+from ...transport.interface import StreamHandler
+from .scheduler import TURN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...frame import Frame
+    from ...model.track import Track
+    from ...protocol.events import PastRange
+    from ...transport.send_stream import SendStream
+    from .request import Serving
+
+logger = Logger(__name__)
+
+
+class ReplyMachine(Protocol):
+    """What makes the bytes of a reply: `protocol.ietf.fetch.ReplySender`."""
+
+    opening: bytes
+
+    def frames(self, group: int, first: int, frames: Sequence[Frame]) -> bytes:
+        """Return the bytes of some frames of a group."""
+        ...
+
+    def lost(self, group: int, last: int) -> bytes | None:
+        """Return the bytes that say what is lost; None where they cannot be said."""
+        ...
+
+
+def resolve_range(wanted: PastRange, newest: Place) -> tuple[Place, Place] | None:
+    """Return the first and the last frame of a range; None when it starts after the newest frame, or ends before."""
+    back = wanted.start
+    start = Place(max(newest.group - back, 0), 0) if isinstance(back, int) else Place(*back)
+    end = newest
+    if wanted.end is not None:
+        group, frame = wanted.end
+        end = min(newest, Place(group, LAST if frame is None else frame))
+    return None if start > newest or start > end else (start, end)
+
+
+class ReplyStream(StreamHandler):
+    """Sends a range of the past.
+
+    Args:
+        serving: What the servers of the session share.
+        machine: Makes the bytes.
+        track: The track.
+        past: What to send.
+        priority: The subscriber's priority.
+    """
+
+    def __init__(self, serving: Serving, machine: ReplyMachine, track: Track, past: Past, priority: int) -> None:
+        self._serving = serving
+        self._machine = machine
+        self._track = track
+        self._past = past
+        self.priority = priority
+        self._stream: SendStream | None = None
+        self._wakeup = Wakeup()
+        # What is to be written next, and how much of its first part was.
+        self._parts: deque[bytes] = deque((machine.opening,))
+        self._written = 0
+        self._over = False
+        self._code: int = StreamCode.CANCELLED
+
+    @property
+    def send_priority(self) -> tuple[int, int]:
+        """The subscriber's priority, then the publisher's; see `scheduler.Sender`."""
+        return self.priority, self._track.priority
+
+    async def run(self) -> None:
+        """Send all of it. Cancelled, it resets the stream.
+
+        Raises:
+            SessionClosed: The session ended.
+        """
+        serving = self._serving
+        stream = self._stream = await serving.context.connection.open_uni()
+        stream.handler = self
+        serving.context.map_codes(stream, "group")
+        try:
+            while not self._over:
+                self._pump(stream)
+                if not self._over:
+                    await self._wakeup.wait()
+        except StreamReset:
+            # The peer wants no more of it; the request itself goes on.
+            pass
+        finally:
+            self._over = True
+            serving.scheduler.release(self)
+            if not stream.send_ended:
+                stream.reset(self._code)
+
+    def resume(self) -> None:
+        """Called when the scheduler has picked this stream: write at once."""
+        if self._over or self._stream is None:
+            return
+        # The task gets the same error, and ends with it.
+        with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
+            self._pump(self._stream)
+        self._wakeup.set()
+
+    def send_ready(self) -> None:
+        self._wakeup.set()
+
+    def stop_received(self, code: int) -> None:
+        self._over = True
+        self._wakeup.set()
+
+    def _pump(self, stream: SendStream) -> None:
+        """Write while the stream and the link have room."""
+        while self._parts or self._take():
+            room = stream.room
+            if room <= 0:
+                return
+            allowance = self._serving.scheduler.allowance(self)
+            if allowance == 0:
+                return
+            part, start = self._parts[0], self._written
+            data = part[start : start + min(room, allowance, TURN)]
+            stream.write(data)
+            self._written += len(data)
+            if self._written == len(part):
+                self._parts.popleft()
+                self._written = 0
+        if not self._over:
+            self._over = True
+            stream.finish()
+
+    def _take(self) -> bool:
+        """Take the next part; return False at the end, and when the stream can't go on."""
+        piece = self._past.take(TURN)
+        try:
+            return piece is not None and self._add(piece)
+        except LocalProtocolError as error:
+            logger.warning("past groups of track %s cannot be sent: %s", printable(self._track.name), error)
+            self._over = True
+            self._code = StreamCode.INTERNAL_ERROR
+            return False
+
+    def _add(self, piece: PastFrames | LostFrames) -> bool:
+        if isinstance(piece, LostFrames):
+            mark = self._machine.lost(piece.end.group, piece.end.frame)
+            if mark is None:
+                raise LocalProtocolError(f"frames up to {piece.end} are no longer kept")
+            self._parts.append(mark)
+            return True
+        data = self._machine.frames(piece.group, piece.first, piece.frames)
+        last = piece.frames[-1]
+        if len(last) > TURN:
+            # A long frame is the track's, and not a copy for each reply.
+            self._parts.extend((data[: len(data) - len(last)], last))
+        else:
+            self._parts.append(data)
+        return True
+
+
+def past_of(track: Track, wanted: PastRange, newest: Place | None) -> tuple[Past, Place] | None:
+    """Return what a track keeps of a range, and the last frame of it; None when nothing of it was published."""
+    places = None if newest is None else resolve_range(wanted, newest)
+    if places is None:
+        return None
+    return Past(state_of(track), *places, descending=wanted.descending), places[1]
+
+
+def newest_of(track: Track) -> Place | None:
+    """Return the newest frame of a track; None before the first one."""
+    largest = state_of(track).largest
+    return None if largest is None else Place(*largest)

@@ -1,0 +1,252 @@
+"""GroupHead: what the newest group had when a subscription began; JoinedGroupReader: reads it, and then the rest.
+
+Theory of operation. In moq-transport a subscription starts behind the newest object. What its group had before, the
+head, is asked for beside it, and comes on the stream of a reply. The rest of the group, the tail, comes on the stream
+of a subgroup, as any group. Neither waits for the other:
+
+    tail ─▶ held, until it is known whether there is a head ─▶ a group of its own that starts late (no head)
+                                                           └─▶ continues the head
+    head ─▶ a group; at its end the reader goes on with the tail, and drops what it has read already
+
+A publisher with nothing left to send opens a stream without an object for the tail, which ends the group. One that does
+not open it leaves the end open: then the group ends a moment after a newer one has begun, or with the subscription. A
+group that arrives whole after all needs no head.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ...codes import StreamCode
+from ...errors import fresh
+from ...tasks import defer_interrupts
+from ...timeouts import Timeout
+from .group import GroupBuffer, GroupReader
+from .reply_stream import ReceivedReply
+
+if TYPE_CHECKING:
+    from ...frame import Frame
+    from ...protocol.ietf.fetch import ReplyReceiver
+    from ...transport.receive_stream import ReceiveStream
+    from ..context import SessionContext
+    from .group_queue import GroupQueue, GroupSource
+
+
+class GroupHead:
+    """The head of one group, from the acceptance of the subscription on.
+
+    Args:
+        context: The session's.
+        queue: The subscription's groups.
+        sequence: The group.
+
+    Attributes:
+        sequence: As above.
+        buffer: The frames of the head; None until its stream began.
+        tail: The frames of the tail; None until its stream began.
+        decided: Set once it is known whether there is a head.
+        closed: Set once no more of the head will arrive.
+    """
+
+    def __init__(self, context: SessionContext, queue: GroupQueue, sequence: int) -> None:
+        self.sequence = sequence
+        self.buffer: GroupBuffer | None = None
+        self.tail: GroupBuffer | None = None
+        self.decided = trio.Event()
+        self.closed = trio.Event()
+        self._context = context
+        self._queue = queue
+        self._tail_source: GroupSource | None = None
+        self._tail_start = 0
+        self._error: Exception | None = None
+        self._over = False
+        self._overtaken: Timeout | None = None
+        self._changed: trio.Event | None = None
+
+    # -- from the streams ----------------------------------------------------------------------------------
+
+    def begin(self, stream: ReceiveStream, machine: ReplyReceiver, header_bytes: int) -> ReceivedReply | None:
+        """Called when the stream of the head has begun; None to have it refused."""
+        if self.decided.is_set():
+            return None
+        self.decided.set()
+        self.buffer = buffer = GroupBuffer(counts=self._queue.counts)
+        source = ReceivedReply(self._context, stream, machine, buffer, header_bytes, self._head_ended)
+        reader = JoinedGroupReader(self.sequence, buffer, self)
+        if not self._queue.begin(reader, buffer, source):
+            self.end(None)
+            return None
+        if self.tail is not None and self._tail_source is not None:
+            self._queue.continue_group(self.tail, buffer, self._tail_source)
+        self._queue.head_decided()
+        return source
+
+    def _head_ended(self, source: ReceivedReply, incomplete: bool) -> None:
+        self.closed.set()
+        self._queue.end(source, source.buffer, reset=incomplete)
+        if incomplete and self._tail_source is not None:
+            # The reader gets the error of the head, and never comes to the tail.
+            self._tail_source.refuse(StreamCode.CANCELLED)
+
+    def refused(self) -> None:
+        """Called when there is no head, or it did not come in time: the tail becomes a group of its own."""
+        if self.decided.is_set():
+            return
+        self._decide_without()
+        if self.tail is not None and self._tail_source is not None:
+            reader = GroupReader(self.sequence, self._tail_start, self.tail)
+            if not self._queue.begin(reader, self.tail, self._tail_source):
+                self._tail_source.refuse(StreamCode.CANCELLED)
+        self._queue.head_decided()
+
+    def take_tail(self, buffer: GroupBuffer, source: GroupSource, start_frame: int, *, whole: bool) -> bool:
+        """Take a stream of the group as its tail; return False when it is a group of its own.
+
+        Args:
+            buffer: Its frames.
+            source: The stream.
+            start_frame: The index of the first frame.
+            whole: True when the stream has all of the group.
+        """
+        if self.tail is not None or self._over:
+            return False
+        if not self.decided.is_set() and whole:
+            self._decide_without()
+            return False
+        self.tail, self._tail_source, self._tail_start = buffer, source, start_frame
+        # Until the head has begun the group counts as one that is not taken yet.
+        self._queue.continue_group(buffer, self.buffer, source)
+        self._wake()
+        return True
+
+    def _decide_without(self) -> None:
+        self._over = True
+        self.decided.set()
+        self.closed.set()
+
+    def group_began(self, sequence: int) -> None:
+        """Called when another group of the subscription has begun."""
+        if sequence > self.sequence and self._overtaken is None:
+            self._overtaken = Timeout(self._context.limits.late_group_timeout)
+            self._wake()
+
+    def end(self, error: Exception | None) -> None:
+        """Called when the subscription has ended: no tail will come any more."""
+        self._error = error
+        self._decide_without()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    # -- for the reader ------------------------------------------------------------------------------------
+
+    async def wait_tail(self) -> GroupBuffer | None:
+        """Wait for the tail; None when the group ends without one. Raises how the subscription failed."""
+        while self.tail is None and not self._over:
+            if self._overtaken is None:
+                await self._wait_change()
+            elif not await self._overtaken.wait(self._wait_change):
+                self._over = True
+        if self.tail is None and self._error is not None:
+            raise fresh(self._error)
+        return self.tail
+
+    @property
+    def ended(self) -> bool:
+        """True when no tail will come."""
+        return self._over
+
+    async def _wait_change(self) -> None:
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()
+
+
+@defer_interrupts
+class JoinedGroupReader(GroupReader):
+    """Reads a group that was joined in its middle: see above."""
+
+    def __init__(self, sequence: int, buffer: GroupBuffer, head: GroupHead) -> None:
+        super().__init__(sequence, 0, buffer)
+        self._head = head
+        # The index of the last frame that was read.
+        self._last = -1
+
+    async def receive(self) -> Frame:
+        while True:
+            try:
+                frame = await super().receive()
+            except trio.EndOfChannel:
+                if not await self._go_on():
+                    raise
+            else:
+                if self._is_new(frame):
+                    return frame
+
+    def receive_nowait(self) -> Frame:
+        while True:
+            try:
+                frame = super().receive_nowait()
+            except trio.EndOfChannel:
+                if self._frames is not self._head.buffer or self._head.ended:
+                    raise
+                if self._head.tail is None:
+                    raise trio.WouldBlock from None
+                self._frames = self._head.tail
+            else:
+                if self._is_new(frame):
+                    return frame
+
+    async def receive_batch(self) -> list[Frame]:
+        while True:
+            try:
+                frames = await super().receive_batch()
+            except trio.EndOfChannel:
+                if not await self._go_on():
+                    raise
+            else:
+                frames = [frame for frame in frames if self._is_new(frame)]
+                if frames:
+                    return frames
+
+    async def read_all(self) -> list[Frame]:
+        frames: list[Frame] = []
+        while True:
+            try:
+                frames += await self.receive_batch()
+            except trio.EndOfChannel:
+                return frames
+
+    async def __anext__(self) -> Frame:
+        try:
+            return await self.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    def close(self, code: int = StreamCode.CANCELLED) -> None:
+        super().close(code)
+        for buffer in (self._head.buffer, self._head.tail):
+            if buffer is not None and buffer is not self._frames:
+                buffer.close("this side closed the group", code)
+
+    async def _go_on(self) -> bool:
+        """Go on with the tail, once it is there; return False at the end of the group."""
+        if self._frames is not self._head.buffer:
+            return False
+        tail = await self._head.wait_tail()
+        if tail is None:
+            return False
+        self._frames = tail
+        return True
+
+    def _is_new(self, frame: Frame) -> bool:
+        """Return whether a frame was not read before: the tail may begin with what the head ended with."""
+        index = self._last + 1 if frame.object_id is None else frame.object_id
+        new = index > self._last
+        self._last = max(index, self._last)
+        return new

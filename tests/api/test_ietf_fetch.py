@@ -1,0 +1,202 @@
+"""Fetches of the IETF drafts: one group, a range of groups, what is not there, and a subscription's past."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+import moqt_trio as moqt
+from moqt_trio.codes import StreamCode
+from moqt_trio.testing import session_pair
+
+DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
+EACH_DRAFT = pytest.mark.parametrize("version", DRAFTS)
+ONE_OF_EACH_WAY = pytest.mark.parametrize("version", ["moqt-18", "moqt-22"])
+
+GROUPS = {0: [b"a", b"b"], 1: [b"", b"c" * 5000, b"d"], 3: [b"e"], 4: [b"f", b"g", b"h"]}
+"""Group 2 was never published."""
+
+
+@asynccontextmanager
+async def published(version: str, **options):
+    """Yields the client of a server that has published `GROUPS`, and the track."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable", max_age=60, timescale=1000)
+    for sequence, frames in GROUPS.items():
+        async with track.open_group(sequence) as group:
+            for index, frame in enumerate(frames):
+                await group.send(frame, 10 * sequence + index)
+    with trio.fail_after(20):
+        async with session_pair(version, **options) as (client, server), server.publish("b", broadcast):
+            yield client, track
+
+
+@EACH_DRAFT
+@pytest.mark.parametrize("sequence", GROUPS)
+async def test_a_group(version, sequence):
+    """Its frames, their numbers and their timestamps."""
+    async with published(version) as (client, _), client.fetch("b", "t", sequence) as group:
+        frames = await group.read_all()
+    assert frames == GROUPS[sequence]
+    assert [frame.timestamp for frame in frames] == [10 * sequence + index for index in range(len(frames))]
+    assert [frame.object_id for frame in frames] == list(range(len(frames)))
+
+
+@EACH_DRAFT
+async def test_a_part_of_a_group(version):
+    """From one frame to another, inclusive."""
+    async with published(version) as (client, _):
+        async with client.fetch("b", "t", 4, start_frame=1, end_frame=1) as group:
+            assert (group.start_frame, await group.read_all()) == (1, [b"g"])
+        async with client.fetch("b", "t", 1, start_frame=1) as group:
+            assert await group.read_all() == GROUPS[1][1:]
+
+
+@EACH_DRAFT
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_a_range(version, newest_first):
+    """Several groups on one stream, in either order; one that never was is left out."""
+    async with (
+        published(version) as (client, _),
+        client.fetch_range("b", "t", (0, 1), (4, 1), newest_first=newest_first) as frames,
+    ):
+        received = [(frame.group, frame.object_id, bytes(frame)) async for frame in frames]
+        assert frames.missing == ()
+    expected = [
+        [(0, 1, b"b")],
+        [(1, index, frame) for index, frame in enumerate(GROUPS[1])],
+        [(3, 0, b"e")],
+        [(4, 0, b"f"), (4, 1, b"g")],
+    ]
+    assert received == [frame for group in (reversed(expected) if newest_first else expected) for frame in group]
+
+
+@EACH_DRAFT
+async def test_a_range_into_the_future(version):
+    """It ends with what there is."""
+    async with published(version) as (client, _), client.fetch_range("b", "t", (4, 0), (1000, None)) as frames:
+        assert [bytes(frame) async for frame in frames] == GROUPS[4]
+
+
+@EACH_DRAFT
+@pytest.mark.parametrize(("path", "track", "sequence"), [("b", "t", 5), ("b", "none", 0), ("none", "t", 0)])
+async def test_what_is_not_there(version, path, track, sequence):
+    """NotFound, and the session goes on."""
+    async with published(version) as (client, _):
+        async with client.fetch(path, track, sequence) as group:
+            with pytest.raises(moqt.NotFound):
+                await group.receive()
+        async with client.fetch("b", "t", 3) as group:
+            assert await group.read_all() == [b"e"]
+
+
+@EACH_DRAFT
+async def test_a_group_that_never_was(version):
+    """A range between others without an object has no object."""
+    async with published(version) as (client, _), client.fetch("b", "t", 2) as group:
+        assert await group.read_all() == []
+
+
+@EACH_DRAFT
+async def test_groups_that_are_no_longer_kept(version):
+    """A group that has left the cache is not found; in a range it is marked as missing."""
+    broadcast = moqt.Broadcast(limits=moqt.Limits(cache_groups=2))
+    track = broadcast.track("t", max_age=60)
+    with trio.fail_after(20):
+        async with session_pair(version) as (client, server), server.publish("b", broadcast):
+            for number in range(6):
+                await track.write(b"%d" % number)
+            async with client.fetch("b", "t", 1) as group:
+                with pytest.raises(moqt.NotFound):
+                    await group.receive()
+            async with client.fetch_range("b", "t", (1, 0), (5, None)) as frames:
+                received = [(frame.group, bytes(frame)) async for frame in frames]
+                first = received[0][0]
+                assert received == [(number, b"%d" % number) for number in range(first, 6)]
+                assert first > 1
+                assert [group for group, _ in frames.missing] == [first - 1]
+
+
+@EACH_DRAFT
+async def test_a_cancelled_read_loses_nothing(version):
+    """A fetch may be read in pieces, and left in its middle."""
+    async with published(version) as (client, _):
+        async with client.fetch("b", "t", 4) as group:
+            with trio.move_on_after(0) as scope:
+                await group.receive()
+            assert scope.cancelled_caught
+            assert await group.receive() == b"f"
+        async with client.fetch("b", "t", 0) as group:
+            assert await group.read_all() == GROUPS[0]
+
+
+@ONE_OF_EACH_WAY
+async def test_more_than_the_window(version):
+    """A fetch that is not read holds up nothing but itself, and the rest comes when it is read."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=60)
+    with trio.fail_after(30):
+        async with session_pair(version) as (client, server), server.publish("b", broadcast):
+            frames = [bytes((number,)) * 100_000 for number in range(30)]
+            async with track.open_group() as group:
+                for frame in frames:
+                    await group.send(frame)
+            await track.write(b"next")
+            async with client.fetch("b", "t", 0) as large:
+                await trio.testing.wait_all_tasks_blocked()
+                held = client.statistics().transport
+                assert held is not None
+                async with client.fetch("b", "t", 1) as small:
+                    assert await small.read_all() == [b"next"]
+                assert [bytes(frame) for frame in await large.read_all()] == frames
+
+
+@ONE_OF_EACH_WAY
+async def test_an_empty_group_and_an_empty_track(version):
+    """Nothing was published there."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t")
+    with trio.fail_after(20):
+        async with (
+            session_pair(version) as (client, server),
+            server.publish("b", broadcast),
+            track.open_group(),
+            client.fetch("b", "t", 0) as group,
+        ):
+            with pytest.raises(moqt.NotFound):
+                await group.receive()
+
+
+@ONE_OF_EACH_WAY
+async def test_a_reply_that_nothing_asked_for(version):
+    """Its stream is refused, and nothing else."""
+    async with published(version) as (client, track), client.subscribe("b", "t") as subscription:
+        await track.wait_subscribed()
+        reader = await anext(subscription)
+        assert await reader.read_all() == GROUPS[4]
+        # A fetch stream for a request of the client's that is none: the server's end is the peer here.
+        stream = await client._context.connection.open_uni()
+        stream.write(bytes.fromhex("0563") + b"x" * 100)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(moqt.StreamReset) as caught:
+            stream.write(b"more")
+        assert caught.value.code == StreamCode.CANCELLED
+        await track.write(b"x")
+        assert await (await anext(subscription)).read_all() == [b"x"]
+
+
+async def test_a_range_in_another_version():
+    """It is said at once."""
+    async with session_pair("moq-lite-06") as (client, _):
+        with pytest.raises(moqt.LocalProtocolError, match="moq-lite-06 can fetch single groups only"):
+            client.fetch_range("b", "t", (0, 0), (1, None))
+
+
+@ONE_OF_EACH_WAY
+async def test_a_range_that_ends_before_it_starts(version):
+    async with published(version) as (client, _):
+        with pytest.raises(moqt.LocalProtocolError, match="ends at"):
+            client.fetch_range("b", "t", (2, 0), (1, None))
