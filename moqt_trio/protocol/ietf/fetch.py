@@ -91,12 +91,12 @@ class FetchResponder(IetfResponder):
         self.priority = 0
         self._unanswered = 0
 
-    def accept(self, end: tuple[int, int], *, whole_group: bool, end_of_track: bool) -> bytes:
+    def accept(self, end: tuple[int, int], *, end_of_track: bool) -> bytes:
         """Return FETCH_OK.
 
         Args:
-            end: The last object of the answer, inclusive.
-            whole_group: True when the request asked for all of that group. Up to draft 19 the answer says so, too.
+            end: The last object of the answer, inclusive. Up to draft 19 an answer may repeat that all of a group was
+                asked for; moq-rs 0.5 takes that for nothing.
             end_of_track: True when no object can come after it.
 
         Raises:
@@ -107,9 +107,7 @@ class FetchResponder(IetfResponder):
         if self._state is not RequestState.PENDING:
             raise LocalProtocolError("there is no fetch to accept")
         self._state = RequestState.ACCEPTED
-        group, number = end
-        whole = whole_group and not self._session.profile.fetch_filter
-        return self._session.codec.encode(ietf.FetchOk(None, end_of_track, group, None if whole else number))
+        return self._session.codec.encode(ietf.FetchOk(None, end_of_track, *end))
 
     def reply(self, *, descending: bool, priority: int) -> ReplySender:
         """Send the objects; the arguments are those of `ReplySender`."""

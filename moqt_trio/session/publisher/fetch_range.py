@@ -93,9 +93,7 @@ class RangeServer(RequestServer):
                     self.cancel(StreamCode.NOT_FOUND)
                     return
                 ends = state_of(track).ended and end == newest_of(track)
-                self.stream.write(
-                    self.machine.accept(_last_frame(track, end), whole_group=end.frame == LAST, end_of_track=ends)
-                )
+                self.stream.write(self.machine.accept(_last_frame(track, end), end_of_track=ends))
                 self.send_ready()
                 sender = self.machine.reply(descending=wanted.descending, priority=track.priority)
                 self._reply = ReplyStream(self.serving, sender, track, past, self._priority)
