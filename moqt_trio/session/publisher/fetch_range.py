@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ...protocol.events import PastRange
     from ...protocol.ietf.fetch import FetchResponder
     from ...transport.stream import BidiStream
+    from .join import JoinPoint
     from .request import Found, Serving
 
 
@@ -68,6 +69,7 @@ class RangeServer(RequestServer):
         self.context.start(self._serve, found[1], wanted, newest_of(found[1]))
 
     async def _join(self, event: JoinRequested) -> None:
+        point: JoinPoint | None = None
         with self.scope:
             point = await self.serving.join_points.find(event.subscribe_id)
         if self.scope.cancel_called:
