@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -28,7 +29,6 @@ from .workloads import (
     until_stdin_ends,
 )
 
-VERSION = "moq-lite-06"
 PATH = "bench"
 
 
@@ -98,7 +98,8 @@ async def publish(workload: str) -> None:
     """Serve until standard input ends."""
     async with trio.open_nursery() as nursery:
         router = moqt.Router({"/bench": handler(workload)})
-        listener = await nursery.start(moqt.serve, router, "127.0.0.1", 0)
+        start = partial(moqt.serve, router, "127.0.0.1", 0, versions=moqt.version_names(opt_in=True))
+        listener = await nursery.start(start)
         url = next(url for url in listener.urls if url.startswith("moqt:"))
         say(port=int(url.split(":")[2].partition("/")[0]), fingerprint=listener.fingerprint)
         await until_stdin_ends()
@@ -160,16 +161,18 @@ async def ping(session: moqt.Session, window: Window) -> dict[str, float]:
 
 
 @asynccontextmanager
-async def connected(scheme: str, port: int, fingerprint: str, path: str = "bench") -> AsyncIterator[moqt.Session]:
+async def connected(
+    scheme: str, port: int, fingerprint: str, path: str = "bench", version: str = "moq-lite-06"
+) -> AsyncIterator[moqt.Session]:
     """Open a session with the publisher."""
     url = f"{scheme}://127.0.0.1:{port}/{path}"
-    async with moqt.connect(url, versions=[VERSION], fingerprint=fingerprint) as session:
+    async with moqt.connect(url, versions=[version], fingerprint=fingerprint) as session:
         yield session
 
 
-async def subscribe(workload: str, scheme: str, port: int, fingerprint: str, window: Window) -> None:
+async def subscribe(workload: str, version: str, window: Window, scheme: str, port: int, fingerprint: str) -> None:
     """Measure one workload and report the figures."""
-    async with connected(scheme, port, fingerprint) as session:
+    async with connected(scheme, port, fingerprint, version=version) as session:
         if workload == "pingpong":
             say(**await ping(session, window))
         else:
@@ -202,7 +205,7 @@ def main() -> None:
     elif arguments.workload == "memory":
         run_child(arguments.profile, hold_sessions, *where, arguments.sessions)
     else:
-        run_child(arguments.profile, subscribe, arguments.workload, *where, window)
+        run_child(arguments.profile, subscribe, arguments.workload, arguments.version, window, *where)
 
 
 if __name__ == "__main__":

@@ -192,6 +192,17 @@ ROWS = {
     "pingpong": Row(
         "round trip p50, µs", AIOQUIC, baseline("pingpong"), library("pingpong"), Aim(ratio=1.5, lower_is_better=True)
     ),
+    **{
+        f"{workload}-{draft}": Row(
+            f"{unit}, draft {draft}",
+            "moq-lite-06",
+            library(workload),
+            library(workload, "--version", f"moqt-{draft}"),
+            Aim(ratio=0.85),
+        )
+        for draft in (18, 20)
+        for workload, unit in (("groups", "groups/s of one frame"), ("frames", "frames/s, groups of 200"))
+    },
     "http3": Row("HTTP/3 requests/s, 1 KiB answers", "hypercorn", http3("hypercorn"), http3("moqt"), Aim(ratio=1.0)),
 }
 

@@ -87,6 +87,7 @@ def child_arguments(description: str, extra_workloads: tuple[str, ...] = ()) -> 
     parser.add_argument("workload", choices=[*WORKLOADS, *extra_workloads])
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--webtransport", action="store_true", help="over WebTransport instead of raw QUIC")
+    parser.add_argument("--version", default="moq-lite-06", help="the library's wire version (default: %(default)s)")
     add_child_options(parser)
     return parser.parse_args()
 
