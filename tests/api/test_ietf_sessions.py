@@ -98,6 +98,24 @@ async def test_an_old_group_by_its_number(version):
 
 
 @EACH_DRAFT
+async def test_an_old_group_that_was_trimmed(version):
+    """It begins with the first frame that is kept."""
+    broadcast = moqt.Broadcast(limits=moqt.Limits(cache_bytes=2000))
+    track = broadcast.track("t", max_age=60)
+    async with session_pair(version) as (client, server), server.publish("b", broadcast), track.open_group() as group:
+        for index in range(40):
+            await group.send(b"%03d" % index + bytes(97))
+        async with client.subscribe("b", "t", start_group=0) as subscription:
+            with trio.fail_after(10):
+                reader = await anext(subscription)
+                numbers = [int((await reader.receive())[:3])]
+                while numbers[-1] < 39:
+                    numbers.append(int((await reader.receive())[:3]))
+            assert 0 < numbers[0] == reader.start_frame
+            assert numbers == list(range(numbers[0], 40))
+
+
+@EACH_DRAFT
 async def test_refusals(version):
     """What is not there is NotFound at once, by REQUEST_ERROR; the session goes on."""
     async with published(version) as (client, _, track, subscription):

@@ -124,7 +124,8 @@ class SubscribeServer(GroupDelivery):
             priority=wish.priority,
             # Where the version has no such field, the publisher's own bound applies.
             max_age=request.max_age_ms / 1000 if self._features.max_age else track.max_age,
-            replay=self._features.frame_ranges,
+            # A group whose first frames are gone begins with the first one that is kept, where it can say so.
+            replay=self._features.frame_ranges or self.machine.start != "latest",
         )
         if self._features.max_age:
             # The age in the request says where delivery starts; that in an update, what is dropped on its way.
