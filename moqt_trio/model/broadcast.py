@@ -14,12 +14,17 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from ..arguments import want
 from ..limits import Limits
+from ..loggers import Logger
 from ..tasks import defer_interrupts
 from .track import Delivery, Track, state_of
 
 if TYPE_CHECKING:
+    from ..path import BroadcastPath
     from .track_state import TrackState
+
+logger = Logger(__name__)
 
 
 @defer_interrupts
@@ -28,6 +33,11 @@ class Broadcast:
 
     Args:
         limits: Bounds of the tracks made here; the defaults of `Limits` when left out.
+        on_request: Called when a peer asks for a track that is not among `tracks`, at the broadcast's path or below it.
+            It is given the path of the request without the broadcast's own, empty for the broadcast itself, and the
+            track's name. It returns the track to serve, mostly a new one of `track`, or None to have the request
+            refused. It must not block, and for a path below it may be called for the same track again. An exception of
+            it is logged, and the request is refused.
 
     Attributes:
         tracks: The tracks by name; a live, read-only view. A track that has ended leaves it when it is older than its
@@ -36,8 +46,13 @@ class Broadcast:
     Limits: `finished_tracks`, `finished_bytes`.
     """
 
-    def __init__(self, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self, *, limits: Limits | None = None, on_request: Callable[[BroadcastPath, str], Track | None] | None = None
+    ) -> None:
+        if on_request is not None and not callable(on_request):
+            raise TypeError(f"on_request is a function of a path and a track's name, not {type(on_request).__name__}")
         self._limits = limits or Limits()
+        self._on_request = on_request
         self._tracks: dict[str, Track] = {}
         self.tracks: Mapping[str, Track] = MappingProxyType(self._tracks)
         self._watchers: set[Callable[[Broadcast, str], None]] = set()
@@ -98,6 +113,19 @@ class Broadcast:
         self._forget(state_of(track))
         track.finish()
         self._tell_watchers(name)
+
+    def _request(self, below: BroadcastPath, name: str) -> Track | None:
+        if self._on_request is None:
+            return None
+        try:
+            track = self._on_request(below, name)
+            if track is not None:
+                want(track, Track, "on_request returns a Track or None")
+        except Exception:
+            # It runs where a peer's bytes are read: the request alone fails.
+            logger.exception("on_request failed, and the request is refused")
+            return None
+        return track
 
     def _tell_watchers(self, name: str) -> None:
         for changed in list(self._watchers):
@@ -168,6 +196,11 @@ def watch_tracks(broadcast: Broadcast, changed: Callable[[Broadcast, str], None]
 def unwatch_tracks(broadcast: Broadcast, changed: Callable[[Broadcast, str], None]) -> None:
     """End `watch_tracks`."""
     broadcast._watchers.discard(changed)
+
+
+def request_track(broadcast: Broadcast, below: BroadcastPath, name: str) -> Track | None:
+    """Return the track that a broadcast makes for a request of a track that it does not have, or None."""
+    return broadcast._request(below, name)
 
 
 Keeper = Callable[[Broadcast], None]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .broadcast import unwatch_tracks, watch_tracks
+from ..path import BroadcastPath
+from .broadcast import request_track, unwatch_tracks, watch_tracks
 
 if TYPE_CHECKING:
-    from ..path import BroadcastPath
     from .broadcast import Broadcast
     from .track import Track
 
@@ -103,6 +103,23 @@ class Origin:
             return None
         found = publication.broadcast.tracks.get(track)
         return None if found is None else (publication, found)
+
+    def request(self, path: BroadcastPath, track: str) -> tuple[PublishedBroadcast, Track] | None:
+        """Return what `find` does, or else a track that a broadcast makes as it is asked for.
+
+        The broadcast of this path is asked first, then those of its prefixes, the longest first.
+        """
+        found = self.find(path, track)
+        if found is not None:
+            return found
+        for prefix in reversed(_prefixes(path)):
+            publication = self._publications.get(prefix)
+            if publication is None:
+                continue
+            made = request_track(publication.broadcast, BroadcastPath(path.parts[len(prefix) :]), track)
+            if made is not None:
+                return publication, made
+        return None
 
     def watch(self, prefix: BroadcastPath, changed: Changed) -> None:
         """Have `changed` called at every change of what a prefix covers."""

@@ -89,3 +89,72 @@ def test_watchers_of_a_prefix():
     origin.remove(two)
     shared.track("v")
     assert calls == [("", "x", None), ("x", "x", None)]
+
+
+class Asked:
+    """What the broadcasts of one test were asked for, and what they make."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, str]] = []
+
+    def broadcast(self, where: str, *served: str) -> Broadcast:
+        """A broadcast that makes these tracks as they are asked for, at its own path or below."""
+
+        def on_request(below, name):
+            self.calls.append((where, str(below), name))
+            return made.track(name) if name in served else None
+
+        made = Broadcast(on_request=on_request)
+        return made
+
+
+def test_a_track_that_is_made_as_it_is_asked_for():
+    """The broadcast of the path is asked, with an empty path below; afterwards the track is there, and `find` finds
+    it. `find` makes nothing."""
+    asked, origin = Asked(), Origin()
+    item = published("a/b", asked.broadcast("a/b", "t"))
+    origin.add(item)
+    assert origin.find(path("a/b"), "t") is None
+    assert asked.calls == []
+    made = item.broadcast.tracks
+    assert origin.request(path("a/b"), "t") == (item, made["t"])
+    assert origin.request(path("a/b"), "t") == origin.find(path("a/b"), "t") == (item, made["t"])
+    assert origin.request(path("a/b"), "none") is None
+    assert asked.calls == [("a/b", "", "t"), ("a/b", "", "none")]
+
+
+def test_a_track_below_a_path_that_is_published():
+    """The longest prefix is asked first, then the shorter ones; those without a function refuse."""
+    asked, origin = Asked(), Origin()
+    outer, inner = published("a", asked.broadcast("a", "t", "u")), published("a/b", asked.broadcast("a/b", "u"))
+    for item in (outer, inner, published("a/b/c"), published("x")):
+        origin.add(item)
+    assert origin.request(path("a/b/c/d"), "u") == (inner, inner.broadcast.tracks["u"])
+    assert asked.calls == [("a/b", "c/d", "u")]
+    asked.calls.clear()
+    assert origin.request(path("a/b/c/d"), "t") == (outer, outer.broadcast.tracks["t"])
+    assert asked.calls == [("a/b", "c/d", "t"), ("a", "b/c/d", "t")]
+    assert origin.request(path("x/y"), "t") is None
+
+
+@pytest.mark.parametrize("answer", [ValueError("a bug"), "no track"])
+def test_a_function_that_fails(answer, caplog):
+    """Its exception, and what is no track, are logged and refuse the one request."""
+
+    def on_request(below, name):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    origin = Origin()
+    origin.add(published("a", Broadcast(on_request=on_request)))
+    assert origin.request(path("a"), "t") is None
+    [record] = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.exc_info
+
+
+def test_no_function():
+    """What cannot be called is refused at once, with what is wanted."""
+    with pytest.raises(TypeError, match="a function of a path and a track's name, not str"):
+        Broadcast(on_request="t")

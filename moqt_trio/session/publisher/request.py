@@ -146,7 +146,7 @@ class RequestServer(ControlStream):
 
         Limits: track_wait_timeout.
         """
-        found = self.serving.origin.find(path, track)
+        found = self.serving.origin.request(path, track)
         waits = self.context.dialect.quirks.subscribes_early or self.serving.early
         if found is None and waits and self._may_come(path):
             self.context.start(self._wait_published, path, track, answer)
@@ -167,7 +167,7 @@ class RequestServer(ControlStream):
             changed.set()
 
         async def published() -> None:
-            while origin.find(path, track) is None and self._may_come(path):
+            while origin.request(path, track) is None and self._may_come(path):
                 await changed.wait()
 
         origin.watch(path, note)
@@ -180,7 +180,7 @@ class RequestServer(ControlStream):
         if not self.scope.cancel_called:
             # A scope can be entered once, and the serving task enters this one.
             self.scope = trio.CancelScope()
-            answer(origin.find(path, track))
+            answer(origin.request(path, track))
 
     def send_ready(self) -> None:
         self.wakeup.set()
