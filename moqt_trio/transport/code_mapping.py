@@ -16,6 +16,9 @@ _HTTP3_LAST = 0x52E5AC983162
 _MAX_APPLICATION_CODE = 0xFFFFFFFF
 _MAX_VARINT = (1 << 62) - 1
 
+SESSION_GONE = 0x170D7B68
+"""The codepoint with which WebTransport resets the streams of a session that has ended; it stands in no range."""
+
 
 @attrs.frozen
 class CodeMapping:

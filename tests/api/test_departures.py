@@ -147,8 +147,13 @@ async def test_one_line(scheme, server, leave, caplog):
         assert {type(error) for error in seen} <= {moqt.SessionClosed}
 
 
+SESSION_GONE = 0x170D7B68
+"""The code of WebTransport itself for the streams of a session that has ended; aiomoqt resets them with it first."""
+
+
 @pytest.mark.parametrize("after", [0.0, 0.09, 0.2])
-async def test_a_reset_and_the_end_of_the_session(after, autojump_clock):
+@pytest.mark.parametrize("code", [moqt.StreamCode.CANCELLED, SESSION_GONE])
+async def test_a_reset_and_the_end_of_the_session(after, code, autojump_clock):
     """A reader of a stream that was reset gets the end of the session, if that follows within a tenth of a second."""
     async with (
         subscribed(delivery="reliable") as (_, server, track, subscription),
@@ -167,7 +172,7 @@ async def test_a_reset_and_the_end_of_the_session(after, autojump_clock):
 
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
-        group.reset(moqt.StreamCode.CANCELLED)
+        group.reset(code)
         await trio.testing.wait_all_tasks_blocked()
         await trio.sleep(after)
         server.close()

@@ -229,6 +229,20 @@ async def test_a_control_stream_that_is_reset():
         assert "control stream" in str(error)
 
 
+async def test_a_control_stream_that_is_reset_as_the_session_ends():
+    """It is the end of the session, and no mistake: a WebTransport session that closes takes its streams with it."""
+    async with session_pair("moqt-18") as (client, server):
+        stream = server._context.control_stream
+        assert stream is not None
+        stream.reset(0)
+        await trio.testing.wait_all_tasks_blocked()
+        server.close(0, "done")
+        with trio.fail_after(5):
+            error = await client.wait_closed()
+        assert isinstance(error, moqt.SessionClosed)
+        assert (error.by_peer, error.remote_code, error.reason) == (True, 0, "done")
+
+
 async def test_goaway_to_a_peer_that_stopped_the_control_stream():
     """It goes nowhere, and fails nothing."""
     async with session_pair("moqt-18") as (client, server):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import enum
 
+from ..code_mapping import SESSION_GONE
+
 
 class H3Error(enum.IntEnum):
     """Codes of HTTP/3 and of the WebTransport layer; they bypass the mapping of application codes."""
@@ -22,7 +24,7 @@ class H3Error(enum.IntEnum):
     REQUEST_INCOMPLETE = 0x10D
     MESSAGE_ERROR = 0x10E
     WEBTRANSPORT_BUFFERED_STREAM_REJECTED = 0x3994BD84
-    WEBTRANSPORT_SESSION_GONE = 0x170D7B68
+    WEBTRANSPORT_SESSION_GONE = SESSION_GONE
     WEBTRANSPORT_ALPN_ERROR = 0x0817B3DD
 
 
