@@ -1,8 +1,8 @@
 """A server with one table of broadcasts: what one session announces is offered to every other one.
 
-Usage: `python moqt_table_server.py [--version NAME …]`, with `PYTHONPATH` at this project. It listens on a free UDP port
-of 127.0.0.1 for WebTransport and raw QUIC, on every path, and prints `{"event": "listening", "port": …, "fingerprint":
-…}`. It ends when its standard input does.
+Usage: `python -m tests.peers.moqt_table_server`. It listens on a free UDP port of 127.0.0.1 for WebTransport and raw
+QUIC, with every version, and prints `{"event": "listening", "port": …, "fingerprint": …}`. It ends when its standard
+input does.
 
 Nothing is subscribed to before it is asked for. The first subscriber of a track makes this server subscribe to it at
 the session that announced its path, or a prefix of its path; what arrives is written on a track of the table, groups
@@ -136,15 +136,13 @@ class Table:
             pass
 
 
-async def serve(versions: list[str] | None) -> None:
+async def serve() -> None:
     """Listen until standard input ends."""
-    table = Table()
     async with trio.open_nursery() as nursery:
-        serving = partial(moqt.serve, table.handle, "127.0.0.1", 0, versions=versions)
-        listener = await nursery.start(serving)
-        print(
-            json.dumps({"event": "listening", "port": listener.port, "fingerprint": listener.fingerprint}), flush=True
-        )
+        versions = moqt.version_names(opt_in=True)
+        listener = await nursery.start(partial(moqt.serve, Table().handle, "127.0.0.1", 0, versions=versions))
+        about = {"event": "listening", "port": listener.port, "fingerprint": listener.fingerprint}
+        print(json.dumps(about), flush=True)
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
         await listener.aclose(grace=0)
 
@@ -152,11 +150,10 @@ async def serve(versions: list[str] | None) -> None:
 def main() -> None:
     """Run the server."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--version", action="append", dest="versions", help="a version to accept; all that it has")
     parser.add_argument("--log-level", default="info")
     arguments = parser.parse_args()
     logging.basicConfig(level=arguments.log_level.upper(), format="%(relativeCreated)d %(name)s: %(message)s")
-    trio.run(serve, arguments.versions or list(moqt.version_names(opt_in=True)))
+    trio.run(serve)
 
 
 if __name__ == "__main__":
