@@ -5,17 +5,22 @@ It shares no line with this project, and needs a later Python than it: `make pee
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
+import trio
 
-from tests.interop.processes import Child, other_program
+import moqt_trio as moqt
+from tests.interop.processes import PEERS, Child, other_program
 
 _ENVIRONMENT = Path(sys.prefix) / "peers"
 PYTHON = _ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -115,3 +120,141 @@ def run_case(table: Table, case: Case) -> Outcome:
     message = next((text.strip('"') for key, text in fields if key == "message"), "")
     verdict = f"{result[1]} {result[2]}".strip()
     return Outcome(verdict, message, set(zip(versions, transports, strict=True)), output)
+
+
+# -- the agent, which carries out commands ---------------------------------------------------------------------
+
+WAIT = 10.0
+"""Seconds that aiomoqt has for each event: far more than it needs, on a busy machine too."""
+SECONDS = 20.0
+"""Seconds that a session may take; longer than `WAIT`, so that the event that is missing fails first."""
+
+
+@attrs.frozen
+class Pairing:
+    """How aiomoqt's client is connected to a server of ours.
+
+    Attributes:
+        draft: The draft that both speak.
+        scheme: `moqt` or `https`.
+    """
+
+    draft: int
+    scheme: str
+
+    def __str__(self) -> str:
+        return f"{self.draft}-{self.scheme}"
+
+
+class CommandFailed(AssertionError):
+    """A command that aiomoqt could not carry out, or that its peer refused; with its text."""
+
+
+class Aiomoqt:
+    """The process of `aiomoqt_agent.py`. Only one task at a time may wait for its events.
+
+    Attributes:
+        child: The process.
+        failed: True once a test failed: its later events may be of that test's session.
+    """
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.failed = False
+        self._events: list[dict[str, Any]] = []
+        child.wait_event("ready")
+
+    async def do(self, do: str, **arguments: object) -> None:
+        """Has it carry out a command."""
+        self.child.tell(json.dumps({"do": do, **arguments}))
+        await self._outcome(do)
+
+    async def _outcome(self, do: str) -> None:
+        while not any(event["event"] in ("did", "failed") for event in self._events):
+            await self._next()
+        outcome = next(event for event in self._events if event["event"] in ("did", "failed"))
+        self._events.remove(outcome)
+        if outcome["event"] == "failed":
+            raise CommandFailed(outcome["text"])
+        assert outcome["do"] == do
+
+    async def wait(self, event: str, **fields: object) -> dict[str, Any]:
+        """Returns the next event of this name and with these fields; other events are kept for later calls."""
+        wanted = {"event": event, **fields}
+        tried = 0
+        while True:
+            for index in range(tried, len(self._events)):
+                if wanted.items() <= self._events[index].items():
+                    return self._events.pop(index)
+            tried = len(self._events)
+            await self._next()
+
+    async def _next(self) -> None:
+        line = await trio.to_thread.run_sync(self.child.wait_line, lambda line: line.startswith("{"), WAIT)
+        self._events.append(json.loads(line))
+
+    @asynccontextmanager
+    async def session(self, pairing: Pairing) -> AsyncIterator[moqt.Session]:
+        """Yields our end of a session with it, which has to be open at the end of the block."""
+        try:
+            with trio.fail_after(SECONDS):
+                async with self._served(pairing) as session:
+                    yield session
+                    assert session.closed is None
+        except BaseException as error:
+            self.failed = True
+            error.add_note(self.child.output[-4000:])
+            raise
+
+    @asynccontextmanager
+    async def _served(self, pairing: Pairing) -> AsyncIterator[moqt.Session]:
+        accepted: list[moqt.Session] = []
+        ready, done = trio.Event(), trio.Event()
+
+        async def handle(request: moqt.SessionRequest) -> None:
+            async with request.accept() as session:
+                accepted.append(session)
+                ready.set()
+                await done.wait()
+
+        version = "moq-00" if pairing.draft == 14 else f"moqt-{pairing.draft}"
+        async with trio.open_nursery() as nursery:
+            serve = partial(moqt.serve, handle, "127.0.0.1", 0, versions=[version])
+            listener = await nursery.start(serve)
+            await self.do("connect", url=f"{pairing.scheme}://127.0.0.1:{listener.port}", draft=pairing.draft)
+            about = await self.wait("session")
+            assert (about["draft"], about["transport"]) == (pairing.draft, OWN_TRANSPORTS[pairing.scheme])
+            await ready.wait()
+            assert accepted[0].version == version
+            try:
+                yield accepted[0]
+                await self.do("close")
+                await self.wait("closed")
+                self._events.clear()
+            finally:
+                done.set()
+                await listener.aclose(grace=0)
+
+
+OWN_TRANSPORTS = {"moqt": "quic", "https": "webtransport"}
+"""What aiomoqt's session calls the transport of each scheme."""
+
+
+@contextmanager
+def aiomoqt_agents() -> Iterator[Any]:
+    """Yields a function that returns the process that runs, or a new one after a failure."""
+    running: list[Aiomoqt] = []
+    children: list[Child] = []
+
+    def current() -> Aiomoqt:
+        if not running or running[-1].failed:
+            child = other_program(str(PYTHON), str(PEERS / "aiomoqt_agent.py"))
+            children.append(child.__enter__())
+            running.append(Aiomoqt(child))
+        return running[-1]
+
+    try:
+        yield current
+    finally:
+        for child in children:
+            child.__exit__(None, None, None)

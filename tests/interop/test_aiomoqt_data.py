@@ -1,0 +1,126 @@
+"""aiomoqt as publisher and as subscriber, on each draft and transport, with contents compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import moqt_trio as moqt
+from tests.interop.aiomoqt import SCHEMES, Aiomoqt, CommandFailed, Pairing, aiomoqt_agents, needs_aiomoqt
+from tests.interop.moq_rs import payloads
+
+pytestmark = needs_aiomoqt
+
+DRAFTS = [18, 20, 22]
+PAIRINGS = [Pairing(draft, scheme) for draft in DRAFTS for scheme in SCHEMES]
+each_pairing = pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
+
+TRACK_ENDED = 2
+GROUPS = {group: payloads(group, 4) for group in range(4)}
+"""The frames of each group: some are empty, and some span many packets."""
+
+
+@pytest.fixture(scope="module")
+def current_aiomoqt() -> Iterator[Callable[[], Aiomoqt]]:
+    """Returns the process that runs."""
+    with aiomoqt_agents() as current:
+        yield current
+
+
+@pytest.fixture
+def aiomoqt(current_aiomoqt: Callable[[], Aiomoqt]) -> Aiomoqt:
+    """A process of aiomoqt that can connect."""
+    return current_aiomoqt()
+
+
+@each_pairing
+async def test_what_aiomoqt_publishes_arrives_here(aiomoqt: Aiomoqt, pairing: Pairing):
+    """Every group arrives with its number and its frames, and the track ends behind the last one."""
+    received: dict[int, list[bytes]] = {}
+    async with aiomoqt.session(pairing) as session:
+        await aiomoqt.do("serve", path="theirs/out", track="bytes")
+        async with session.subscribe("theirs/out", "bytes", max_age=60) as subscription:
+            await aiomoqt.wait("requested", path="theirs/out", track="bytes")
+            for sequence, frames in GROUPS.items():
+                await aiomoqt.do("open", stream="s", track="bytes", group=sequence)
+                for index, frame in enumerate(frames):
+                    await aiomoqt.do("object", stream="s", id=index, payload=frame.hex())
+                await aiomoqt.do("fin", stream="s")
+            await aiomoqt.do("finish", track="bytes")
+            async for group in subscription:
+                received[group.sequence] = [bytes(frame) for frame in await group.read_all()]
+    assert received == GROUPS
+
+
+@each_pairing
+async def test_what_we_publish_arrives_at_aiomoqt(aiomoqt: Aiomoqt, pairing: Pairing):
+    """It reads every object with its numbers and its payload, and every stream to its end; the track ends, with the
+    number of its streams."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("bytes", delivery="reliable", max_age=60)
+    async with aiomoqt.session(pairing) as session, session.publish("ours/out", broadcast):
+        await aiomoqt.do("subscribe", path="ours/out", track="bytes")
+        await track.wait_subscribed()
+        for frames in GROUPS.values():
+            async with track.open_group() as group:
+                for frame in frames:
+                    await group.send(frame)
+        track.finish()
+        done = await aiomoqt.wait("done", track="bytes")
+        assert (done["status"], done["streams"]) == (TRACK_ENDED, len(GROUPS))
+        ends = [await aiomoqt.wait("end") for _ in GROUPS]
+        assert sorted(end["group"] for end in ends) == list(GROUPS)
+        assert {(end["subgroup"], end["clean"]) for end in ends} == {(0, True)}
+        objects = [await aiomoqt.wait("object") for frames in GROUPS.values() for _ in frames]
+    assert {(item["group"], item["id"]): bytes.fromhex(item["payload"]) for item in objects} == {
+        (group, index): frame for group, frames in GROUPS.items() for index, frame in enumerate(frames)
+    }
+    assert {(item["subgroup"], item["status"], item["priority"]) for item in objects} == {(0, 0, 128)}
+
+
+@each_pairing
+async def test_what_is_not_there(aiomoqt: Aiomoqt, pairing: Pairing):
+    """A refusal with DOES_NOT_EXIST is NotFound here, and ours is that code there; the session goes on."""
+    async with aiomoqt.session(pairing) as session:
+        await aiomoqt.do("serve", path="theirs/out", track="bytes")
+        with pytest.raises(moqt.NotFound):
+            async with session.subscribe("theirs/out", "none") as subscription:
+                await subscription.receive()
+        async with session.publish("ours/out", moqt.Broadcast()):
+            with pytest.raises(CommandFailed, match="code=16"):
+                await aiomoqt.do("subscribe", path="ours/out", track="none")
+
+
+@each_pairing
+async def test_our_broadcasts_come_and_go(aiomoqt: Aiomoqt, pairing: Pairing):
+    """aiomoqt is told of a broadcast that was there before, of one that comes, and of the end of each."""
+    async with aiomoqt.session(pairing) as session:
+        async with session.publish("ours/first", moqt.Broadcast()):
+            await aiomoqt.do("discover", path="ours")
+            assert (await aiomoqt.wait("namespace"))["suffix"] == "first"
+            async with session.publish("ours/deep/second", moqt.Broadcast()):
+                assert (await aiomoqt.wait("namespace"))["suffix"] == "deep/second"
+            assert (await aiomoqt.wait("namespace_done"))["suffix"] == "deep/second"
+        assert (await aiomoqt.wait("namespace_done"))["suffix"] == "first"
+
+
+@each_pairing
+async def test_a_group_that_aiomoqt_resets(aiomoqt: Aiomoqt, pairing: Pairing):
+    """Its reader gets the reset with its code behind what had arrived, and the next group arrives whole."""
+    async with aiomoqt.session(pairing) as session:
+        await aiomoqt.do("serve", path="theirs/out", track="bytes")
+        async with session.subscribe("theirs/out", "bytes") as subscription:
+            await aiomoqt.wait("requested")
+            await aiomoqt.do("open", stream="s", track="bytes", group=3)
+            await aiomoqt.do("object", stream="s", id=0, payload=b"kept".hex())
+            group = await subscription.receive()
+            assert await group.receive() == b"kept"
+            await aiomoqt.do("reset", stream="s", code=2)
+            with pytest.raises(moqt.StreamReset) as caught:
+                await group.receive()
+            assert (caught.value.code, caught.value.by_peer) == (moqt.StreamCode.DELIVERY_TIMEOUT, True)
+            await aiomoqt.do("open", stream="s", track="bytes", group=4)
+            await aiomoqt.do("object", stream="s", id=0, payload=b"next".hex())
+            await aiomoqt.do("fin", stream="s")
+            assert await (await subscription.receive()).read_all() == [b"next"]

@@ -1,0 +1,367 @@
+"""A process of the aiomoqt package that takes commands from a test: a client, publisher and subscriber.
+
+Usage, with a Python that has aiomoqt: `python aiomoqt_agent.py`. It shares no line with this project. It ends when its
+standard input does.
+
+Each command is a JSON line `{"do": …}` on standard input, each event a JSON line `{"event": …}` on standard output. A
+command that was carried out is answered by `did`, with its name as `do`, and one that failed by `failed`, with `text`.
+They are carried out one after the other. `connect` starts a session, `close` ends it; there is one at a time, and
+`session` and `closed` are its events. Groups, subgroups and objects have their numbers, payloads are hexadecimal.
+
+As a publisher, of subscriptions that the peer makes (event `requested` with `path` and `track`):
+
+| `do` | what happens |
+|---|---|
+| `announce` `path`, `withdraw` `path` | PUBLISH_NAMESPACE, and its end |
+| `serve` `path` `track` | accepts each SUBSCRIBE of this track from now on; others are refused |
+| `open` `stream` `track` `group` `subgroup` | opens a stream, which the commands below name; also `priority`, |
+| | `properties` (whether objects have them) and `first` (whether it begins with the subgroup's first object) |
+| `object` `stream` `id` `payload` | writes an object; also `properties`, and `status` for one without a payload |
+| `fin` `stream`, `reset` `stream` | ends a stream |
+| `datagram` `track` `group` `id` `payload` | sends an object as a datagram; also `properties`, `last`, `priority` |
+| `finish` `track` | PUBLISH_DONE with TRACK_ENDED, and the number of the streams that were opened |
+
+As a subscriber:
+
+| `do` | events besides `did` |
+|---|---|
+| `subscribe` `path` `track` | `object` for each object, `end` for each stream that ended, `done` for PUBLISH_DONE |
+| `fetch` `path` `track` `first` `last` | `fetched` for each object of whole groups, `complete` with `clean` |
+| `join` `path` `track` `groups` | the same for the groups before the subscription, and `object` for those of it |
+| `discover` `path` | `namespace` and `namespace_done` with `suffix` |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from typing import Any
+
+from aiomoqt.client import MOQTClient
+from aiomoqt.context import profile_for
+from aiomoqt.messages import ObjectDatagram, SubgroupHeader
+from aiomoqt.track import SubscribedTrack
+from aiomoqt.types import (
+    D16MessageType,
+    FetchType,
+    FilterType,
+    GroupOrder,
+    MOQTMessageType,
+    ObjectStatus,
+    RequestErrorCode,
+    SubscribeDoneCode,
+)
+from aiomoqt.utils.url import parse_relay_url
+
+NAMESPACES_ONLY = 1
+"""What draft 16 calls a SUBSCRIBE_NAMESPACE that asks for NAMESPACE, not for PUBLISH."""
+TIMEOUT = 10.0
+
+
+def report(**fields: object) -> None:
+    print(json.dumps(fields), flush=True)
+
+
+def text(field: object) -> str:
+    """Returns a field of a namespace, or a track's name."""
+    return bytes(field).decode() if isinstance(field, bytes | bytearray | memoryview) else str(field)
+
+
+def path_of(namespace: tuple[bytes, ...]) -> str:
+    return "/".join(map(text, namespace))
+
+
+def properties_of(found: dict[int, Any] | None) -> dict[str, Any]:
+    """Returns properties for JSON: bytes are hexadecimal."""
+    return {str(key): bytes(value).hex() if isinstance(value, bytes) else value for key, value in (found or {}).items()}
+
+
+def properties_from(found: dict[str, Any] | None) -> dict[int, Any] | None:
+    if found is None:
+        return None
+    return {int(key): bytes.fromhex(value) if isinstance(value, str) else value for key, value in found.items()}
+
+
+def describe(message: Any, group: int | None, subgroup: int | None) -> dict[str, object]:
+    """Returns what an object is. Its header is reused for the next one."""
+    own_group = getattr(message, "group_id", None)
+    return {
+        "group": group if own_group is None else own_group,
+        "subgroup": subgroup,
+        "id": message.object_id,
+        "status": int(getattr(message, "status", None) or 0),
+        "priority": getattr(message, "publisher_priority", None),
+        "properties": properties_of(message.extensions),
+        "payload": bytes(message.payload or b"").hex(),
+    }
+
+
+class Served:
+    """A subscription of the peer's."""
+
+    def __init__(self, request_id: int, alias: int) -> None:
+        self.request_id = request_id
+        self.alias = alias
+        self.streams = 0
+
+
+class Agent:
+    """The session, and what is published and read on it."""
+
+    def __init__(self) -> None:
+        self.session: Any = None
+        self._running: asyncio.Task[None] | None = None
+        self._leave = asyncio.Event()
+        self._open: set[tuple[str, str]] = set()
+        self._served: dict[str, Served] = {}
+        self._streams: dict[str, tuple[int, SubgroupHeader]] = {}
+
+    # -- the session ---------------------------------------------------------------------------------------
+
+    async def connect(self, url: str, draft: int) -> None:
+        where = parse_relay_url(url)
+        client = MOQTClient(
+            where.host,
+            where.port,
+            path=where.path or "",
+            use_quic=where.use_quic,
+            verify_tls=False,
+            supported_drafts=draft,
+        )
+        client.register_handler(MOQTMessageType.SUBSCRIBE, self._on_subscribe)
+        client.register_handler(D16MessageType.NAMESPACE, self._on_namespace)
+        client.register_handler(D16MessageType.NAMESPACE_DONE, self._on_namespace_done)
+        self._leave.clear()
+        self._open, self._served, self._streams = set(), {}, {}
+        ready = asyncio.get_running_loop().create_future()
+        self._running = asyncio.create_task(self._run(client, ready))
+        await ready
+
+    async def _run(self, client: MOQTClient, ready: asyncio.Future[None]) -> None:
+        try:
+            async with client.connect() as session:
+                await session.client_session_init()
+                self.session = session
+                about = session.handshake_info
+                report(event="session", draft=session.negotiated_draft, transport=about["transport"])
+                ready.set_result(None)
+                closed = asyncio.ensure_future(session.async_closed())
+                leave = asyncio.ensure_future(self._leave.wait())
+                await asyncio.wait({closed, leave}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (closed, leave):
+                    task.cancel()
+                session.close()
+        except Exception as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+        finally:
+            report(event="closed")
+
+    async def close(self) -> None:
+        self._leave.set()
+        if self._running is not None:
+            await self._running
+
+    # -- as a publisher ------------------------------------------------------------------------------------
+
+    async def announce(self, path: str) -> None:
+        await asyncio.wait_for(self.session.publish_namespace(namespace=path, wait_response=True), TIMEOUT)
+
+    async def withdraw(self, path: str) -> None:
+        self.session.publish_namespace_done(namespace=path)
+
+    async def serve(self, path: str, track: str) -> None:
+        self._open.add((path, track))
+
+    async def _on_subscribe(self, session: Any, message: Any) -> None:
+        path, track = path_of(message.track_namespace), text(message.track_name)
+        if (path, track) not in self._open:
+            code, reason = RequestErrorCode.DOES_NOT_EXIST, "track does not exist"
+            session.subscribe_error(request_id=message.request_id, error_code=code, reason=reason)
+            return
+        accepted = session.subscribe_ok(request_msg=message)
+        self._served[track] = Served(message.request_id, accepted.track_alias)
+        report(event="requested", path=path, track=track)
+
+    async def open(
+        self,
+        stream: str,
+        track: str,
+        group: int,
+        subgroup: int = 0,
+        priority: int = 128,
+        properties: bool = False,
+        first: bool = True,
+    ) -> None:
+        served = self._served[track]
+        served.streams += 1
+        header = SubgroupHeader(
+            track_alias=served.alias,
+            group_id=group,
+            subgroup_id=subgroup,
+            publisher_priority=priority,
+            extensions_present=properties,
+            first_object=first,
+            prof=profile_for(self.session.negotiated_draft),
+        )
+        number = await self.session.open_uni_stream()
+        self._streams[stream] = number, header
+        self.session.stream_write(number, header.serialize().data)
+
+    async def object(
+        self, stream: str, id: int, payload: str = "", properties: dict[str, Any] | None = None, status: int = 0
+    ) -> None:
+        number, header = self._streams[stream]
+        data = header.next_object(
+            payload=bytes.fromhex(payload),
+            extensions=properties_from(properties),
+            status=ObjectStatus(status),
+            object_id=id,
+        ).data
+        await self.session.stream_write_drain(number, data)
+
+    async def fin(self, stream: str) -> None:
+        self.session.stream_write(self._streams.pop(stream)[0], b"", end_stream=True)
+
+    async def reset(self, stream: str, code: int = 0) -> None:
+        self.session.stream_reset(self._streams.pop(stream)[0], code)
+
+    async def datagram(
+        self,
+        track: str,
+        group: int,
+        id: int,
+        payload: str,
+        properties: dict[str, Any] | None = None,
+        last: bool = False,
+        priority: int = 128,
+    ) -> None:
+        message = ObjectDatagram(
+            track_alias=self._served[track].alias,
+            group_id=group,
+            object_id=id,
+            publisher_priority=priority,
+            extensions=properties_from(properties),
+            payload=bytes.fromhex(payload),
+            end_of_group=last,
+        )
+        await self.session.dgram_write_drain(message.serialize(profile_for(self.session.negotiated_draft)))
+
+    async def finish(self, track: str) -> None:
+        served = self._served.pop(track)
+        self.session.subscribe_done(
+            request_id=served.request_id,
+            status_code=SubscribeDoneCode.TRACK_ENDED,
+            stream_count=served.streams,
+            reason="track ended",
+        )
+
+    # -- as a subscriber -----------------------------------------------------------------------------------
+
+    async def subscribe(self, path: str, track: str) -> None:
+        def on_object(message: Any, size: int, time: int, group: int | None, subgroup: int | None) -> None:
+            report(event="object", track=track, **describe(message, group, subgroup))
+
+        def on_end(group: int, subgroup: int, clean: bool = True, reset_code: int = 0) -> None:
+            report(event="end", track=track, group=group, subgroup=subgroup, clean=clean, code=reset_code)
+
+        def on_done(message: Any) -> None:
+            report(event="done", track=track, status=int(message.status_code), streams=message.stream_count)
+
+        draft = self.session.negotiated_draft
+        reading = SubscribedTrack(
+            self.session, path, track, on_object=on_object, on_done=on_done, timestamp_errors="report"
+        )
+        # What a draft has as parameters is left out; up to draft 14 these are fields.
+        await reading.subscribe(
+            forward=None if draft > 14 else 1,
+            group_order=None if draft > 14 else GroupOrder.ASCENDING,
+            filter_type=FilterType.LATEST_OBJECT,
+        )
+        self.session.register_stream_end_handler(reading.track_alias, on_end)
+
+    async def fetch(self, path: str, track: str, first: int, last: int) -> None:
+        accepted = await self.session.fetch(
+            namespace=path,
+            track_name=track,
+            start_group=first,
+            start_object=0,
+            end_group=last,
+            end_object=0,
+            wait_response=True,
+            on_object=self._fetched,
+        )
+        clean = await self.session.await_fetch_done(accepted.request_id, timeout=TIMEOUT)
+        report(event="complete", clean=clean)
+
+    def _fetched(self, message: Any, *more: object) -> None:
+        report(event="fetched", **describe(message, None, getattr(message, "subgroup_id", None)))
+
+    async def join(self, path: str, track: str, groups: int) -> None:
+        def on_object(message: Any, size: int, time: int, group: int | None, subgroup: int | None) -> None:
+            report(event="object", track=track, **describe(message, group, subgroup))
+
+        self.session.on_fetch_object = self._fetched
+        _, fetched = await self.session.join(
+            namespace=path,
+            track_name=track,
+            fetch_type=FetchType.RELATIVE_JOINING,
+            joining_start=groups,
+            wait_response=True,
+            on_object=on_object,
+        )
+        clean = await self.session.await_fetch_done(fetched.request_id, timeout=TIMEOUT)
+        report(event="complete", clean=clean)
+
+    async def discover(self, path: str) -> None:
+        options = NAMESPACES_ONLY if self.session.negotiated_draft == 16 else 0
+        await self.session.subscribe_namespace(path, subscribe_options=options, wait_response=True)
+
+    async def _on_namespace(self, session: Any, message: Any) -> None:
+        report(event="namespace", suffix=path_of(message.namespace_suffix))
+
+    async def _on_namespace_done(self, session: Any, message: Any) -> None:
+        report(event="namespace_done", suffix=path_of(message.namespace_suffix))
+
+
+COMMANDS = {
+    "announce",
+    "close",
+    "connect",
+    "datagram",
+    "discover",
+    "fetch",
+    "fin",
+    "finish",
+    "join",
+    "object",
+    "open",
+    "reset",
+    "serve",
+    "subscribe",
+    "withdraw",
+}
+
+
+async def main() -> None:
+    """Carries out the commands."""
+    logging.basicConfig(level=logging.WARNING)
+    agent = Agent()
+    report(event="ready")
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        command = json.loads(line)
+        do = command.pop("do")
+        assert do in COMMANDS
+        try:
+            await asyncio.wait_for(getattr(agent, do)(**command), 2 * TIMEOUT)
+            report(event="did", do=do)
+        except Exception as error:
+            report(event="failed", do=do, text=f"{type(error).__name__}: {error}")
+    await agent.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
