@@ -296,7 +296,7 @@ def constructors() -> list[str]:
 def test_constructors():
     """The reference shows a constructor where programs make an object, and for no class that the library makes."""
     public = set(moqt_trio.__all__) | {"str", "int", "float", "bool", "bytes", "bytearray", "None", "tuple", "object"}
-    public |= {"os", "PathLike", "Mapping", "Sequence"}
+    public |= {"os", "PathLike", "Callable", "Mapping", "Sequence"}
     assert {"Broadcast", "Router"} <= set(constructors())
     for name in constructors():
         signature = inspect.signature(getattr(moqt_trio, name))
