@@ -124,3 +124,67 @@ async def test_a_group_that_aiomoqt_resets(aiomoqt: Aiomoqt, pairing: Pairing):
             await aiomoqt.do("object", stream="s", id=0, payload=b"next".hex())
             await aiomoqt.do("fin", stream="s")
             assert await (await subscription.receive()).read_all() == [b"next"]
+
+
+@each_pairing
+async def test_leaving_a_subscription_to_aiomoqt(aiomoqt: Aiomoqt, pairing: Pairing):
+    """aiomoqt learns of it in the middle of a group, and the session goes on."""
+    async with aiomoqt.session(pairing) as session:
+        for track in ("one", "two"):
+            await aiomoqt.do("serve", path="theirs/out", track=track)
+            async with session.subscribe("theirs/out", track) as subscription:
+                await aiomoqt.wait("requested", track=track)
+                await aiomoqt.do("open", stream=track, track=track, group=0)
+                await aiomoqt.do("object", stream=track, id=0, payload=b"x".hex())
+                assert await (await subscription.receive()).receive() == b"x"
+            await aiomoqt.wait("cancelled", track=track)
+
+
+@each_pairing
+async def test_aiomoqt_joins_and_leaves_in_the_middle_of_a_group(aiomoqt: Aiomoqt, pairing: Pairing):
+    """It gets the frames behind the newest one under their own numbers; once it left, the track has no subscriber."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("bytes", max_age=60)
+    async with (
+        aiomoqt.session(pairing) as session,
+        session.publish("ours/out", broadcast),
+        track.open_group(7) as group,
+    ):
+        await group.send(b"0")
+        await group.send(b"1")
+        await aiomoqt.do("subscribe", path="ours/out", track="bytes")
+        await group.send(b"2")
+        await group.send(b"3")
+        objects = [await aiomoqt.wait("object") for _ in range(2)]
+        found = [(item["group"], item["id"], bytes.fromhex(item["payload"])) for item in objects]
+        assert found == [(7, 2, b"2"), (7, 3, b"3")]
+        await aiomoqt.do("unsubscribe", track="bytes")
+        await track.wait_unsubscribed()
+
+
+@each_pairing
+async def test_padding(aiomoqt: Aiomoqt, pairing: Pairing):
+    """Streams and datagrams of padding are dropped, and a group behind them arrives."""
+    async with aiomoqt.session(pairing) as session:
+        await aiomoqt.do("serve", path="theirs/out", track="bytes")
+        async with session.subscribe("theirs/out", "bytes") as subscription:
+            await aiomoqt.wait("requested")
+            await aiomoqt.do("pad")
+            await aiomoqt.do("open", stream="s", track="bytes", group=0)
+            await aiomoqt.do("object", stream="s", id=0, payload=b"behind".hex())
+            await aiomoqt.do("fin", stream="s")
+            assert await (await subscription.receive()).read_all() == [b"behind"]
+
+
+@each_pairing
+async def test_a_goaway_of_aiomoqt(aiomoqt: Aiomoqt, pairing: Pairing):
+    """It is reported, and what is served goes on."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("bytes")
+    async with aiomoqt.session(pairing) as session, session.publish("ours/out", broadcast):
+        await aiomoqt.do("subscribe", path="ours/out", track="bytes")
+        await track.wait_subscribed()
+        await aiomoqt.do("goaway")
+        assert await session.wait_goaway() == ""
+        await track.write(b"after")
+        assert bytes.fromhex((await aiomoqt.wait("object"))["payload"]) == b"after"

@@ -21,14 +21,19 @@ As a publisher, of subscriptions that the peer makes (event `requested` with `pa
 | `datagram` `track` `group` `id` `payload` | sends an object as a datagram; also `properties`, `last`, `priority` |
 | `finish` `track` | PUBLISH_DONE with TRACK_ENDED, and the number of the streams that were opened |
 
+A subscription that the peer cancels is the event `cancelled` with `track`.
+
 As a subscriber:
 
 | `do` | events besides `did` |
 |---|---|
 | `subscribe` `path` `track` | `object` for each object, `end` for each stream that ended, `done` for PUBLISH_DONE |
+| `unsubscribe` `track` | none |
 | `fetch` `path` `track` `first` `last` | `fetched` for each object of whole groups, `complete` with `clean` |
 | `join` `path` `track` `groups` | the same for the groups before the subscription, and `object` for those of it |
 | `discover` `path` | `namespace` and `namespace_done` with `suffix` |
+
+As either: `pad` sends a stream of padding and, over raw QUIC, a datagram of it; `goaway` sends GOAWAY.
 """
 
 from __future__ import annotations
@@ -117,6 +122,7 @@ class Agent:
         self._open: set[tuple[str, str]] = set()
         self._served: dict[str, Served] = {}
         self._streams: dict[str, tuple[int, SubgroupHeader]] = {}
+        self._reading: dict[str, SubscribedTrack] = {}
 
     # -- the session ---------------------------------------------------------------------------------------
 
@@ -134,7 +140,7 @@ class Agent:
         client.register_handler(D16MessageType.NAMESPACE, self._on_namespace)
         client.register_handler(D16MessageType.NAMESPACE_DONE, self._on_namespace_done)
         self._leave.clear()
-        self._open, self._served, self._streams = set(), {}, {}
+        self._open, self._served, self._streams, self._reading = set(), {}, {}, {}
         ready = asyncio.get_running_loop().create_future()
         self._running = asyncio.create_task(self._run(client, ready))
         await ready
@@ -160,6 +166,14 @@ class Agent:
         finally:
             report(event="closed")
 
+    async def pad(self) -> None:
+        await self.session.send_padding(2000)
+        if self.session.datagram_max_payload():
+            await self.session.send_padding(100, datagram=True)
+
+    async def goaway(self) -> None:
+        self.session.goaway()
+
     async def close(self) -> None:
         self._leave.set()
         if self._running is not None:
@@ -184,6 +198,9 @@ class Agent:
             return
         accepted = session.subscribe_ok(request_msg=message)
         self._served[track] = Served(message.request_id, accepted.track_alias)
+        session.register_request_cancel_handler(
+            message.request_id, lambda _request: report(event="cancelled", track=track)
+        )
         report(event="requested", path=path, track=track)
 
     async def open(
@@ -282,6 +299,10 @@ class Agent:
             filter_type=FilterType.LATEST_OBJECT,
         )
         self.session.register_stream_end_handler(reading.track_alias, on_end)
+        self._reading[track] = reading
+
+    async def unsubscribe(self, track: str) -> None:
+        self.session.unsubscribe(self._reading.pop(track).request_id)
 
     async def fetch(self, path: str, track: str, first: int, last: int) -> None:
         accepted = await self.session.fetch(
@@ -336,12 +357,15 @@ COMMANDS = {
     "fetch",
     "fin",
     "finish",
+    "goaway",
     "join",
     "object",
     "open",
+    "pad",
     "reset",
     "serve",
     "subscribe",
+    "unsubscribe",
     "withdraw",
 }
 
