@@ -382,7 +382,8 @@ async def main() -> None:
         try:
             await asyncio.wait_for(getattr(agent, do)(**command), 2 * TIMEOUT)
             report(event="did", do=do)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            # A stream that the peer stopped is a CancelledError in aiomoqt.
             report(event="failed", do=do, text=f"{type(error).__name__}: {error}")
     await agent.close()
 
