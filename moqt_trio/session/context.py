@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol, TypeVarTuple
@@ -18,6 +18,7 @@ from ..transport.code_mapping import CodeMapping
 
 if TYPE_CHECKING:
     from ..limits import Limits
+    from ..path import BroadcastPath
     from ..protocol.core import SessionCore
     from ..protocol.ietf.fetch import ReplyReceiver
     from ..protocol.machine import StreamMachine
@@ -102,6 +103,49 @@ class UnreadFrames:
         self.count = 0
 
 
+class PeerNamespaces:
+    """What the peer announces by requests of its own, one for each namespace (PUBLISH_NAMESPACE).
+
+    The same namespace may be announced more than once; it is there until the last of them has ended.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[BroadcastPath, int] = {}
+        self._watchers: dict[Callable[[BroadcastPath], None], None] = {}
+
+    def __contains__(self, path: BroadcastPath) -> bool:
+        return path in self._counts
+
+    def __iter__(self) -> Iterator[BroadcastPath]:
+        return iter(tuple(self._counts))
+
+    def add(self, path: BroadcastPath) -> None:
+        """Record an announcement, and call the watchers for a path that was not there."""
+        count = self._counts.get(path, 0)
+        self._counts[path] = count + 1
+        if not count:
+            self._changed(path)
+
+    def remove(self, path: BroadcastPath) -> None:
+        """End an announcement, and call the watchers for a path that is not there any more."""
+        self._counts[path] -= 1
+        if not self._counts[path]:
+            del self._counts[path]
+            self._changed(path)
+
+    def watch(self, changed: Callable[[BroadcastPath], None]) -> None:
+        """Have `changed` called with each path that came or went."""
+        self._watchers[changed] = None
+
+    def unwatch(self, changed: Callable[[BroadcastPath], None]) -> None:
+        """End `watch`."""
+        self._watchers.pop(changed, None)
+
+    def _changed(self, path: BroadcastPath) -> None:
+        for changed in tuple(self._watchers):
+            changed(path)
+
+
 class SessionContext:
     """One session's connection, core, nursery and limits.
 
@@ -124,6 +168,7 @@ class SessionContext:
         parked: The streams of groups whose subscription is not known yet, by their machines.
         replies: What takes the streams of replies, by the request: called with the stream, the machine that has read
             the header, and the bytes of it that hold credit; returns the stream's handler, or None to refuse it.
+        peer_namespaces: What the peer announces by requests of its own.
     """
 
     def __init__(self, connection: Connection, core: SessionCore, nursery: trio.Nursery, limits: Limits) -> None:
@@ -144,6 +189,7 @@ class SessionContext:
         self._control_due = b""
         self.parked: dict[StreamMachine, Continued] = {}
         self.replies: dict[int, Callable[[ReceiveStream, ReplyReceiver, int], StreamHandler | None]] = {}
+        self.peer_namespaces = PeerNamespaces()
 
     def start(self, function: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
         """Start a task of the session."""

@@ -20,6 +20,7 @@ from .control import ControlReceiver, GoawaySender, setup_message
 from .fetch import FetchRequester, FetchResponder, ReplyReceiver, fetch_of
 from .machine import UnservedResponder, violation
 from .namespaces import NamespaceRequester, NamespaceResponder
+from .publish_namespace import PublishNamespaceResponder
 from .state import IetfState
 from .subgroup import SubgroupReceiver, SubgroupSender
 from .subscribe import SubscribeRequester, SubscribeResponder
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
 _REQUESTS = {
     ietf.Subscribe: (StreamKind.SUBSCRIBE, SubscribeResponder),
     ietf.SubscribeNamespace: (StreamKind.ANNOUNCE, NamespaceResponder),
+    ietf.PublishNamespace: (StreamKind.ANNOUNCE, PublishNamespaceResponder),
     ietf.Fetch: (StreamKind.RANGE, FetchResponder),
 }
 """What a request is served as, by its first message."""
 
-_UNSERVED = frozenset({ietf.Publish, ietf.PublishNamespace, ietf.SubscribeTracks, ietf.TrackStatus})
+_UNSERVED = frozenset({ietf.Publish, ietf.SubscribeTracks, ietf.TrackStatus})
 """Requests that are refused with NOT_SUPPORTED."""
 
 _SETUP = 0x2F00

@@ -1,7 +1,11 @@
-"""AnnounceServer: answers the peer's request for announcements below a prefix, and sends every change."""
+"""AnnounceServer: answers the peer's request for announcements below a prefix, and sends every change.
+
+NamespaceServer accepts what the peer announces by a request of its own, for as long as that request lasts.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -10,14 +14,16 @@ from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset
 from ...loggers import Logger
 from ...path import BroadcastPath
-from ...protocol.events import AnnouncementsRequested, Event
+from ...protocol.events import Announced, AnnouncementsRequested, Event, RequestCancelled
 from ...protocol.paths import track_path_local
 from ...tasks import defer_interrupts
 from .request import RequestServer
 
 if TYPE_CHECKING:
+    from ...errors import MoqtError
     from ...model.origin import PublishedBroadcast
     from ...protocol.announce import AnnounceResponder
+    from ...protocol.ietf.publish_namespace import PublishNamespaceResponder
     from ...transport.stream import BidiStream
     from .request import Serving
 
@@ -164,3 +170,34 @@ class AnnounceServer(RequestServer):
         data = b"".join(changes)
         if data:
             self.stream.write(data)
+
+
+class NamespaceServer(RequestServer):
+    """Holds one announcement of the peer's, which `Announcements` reads from the session's context."""
+
+    codes = "announce"
+    machine: PublishNamespaceResponder
+    _held = False
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, Announced):
+            # The announcer may have left meanwhile.
+            with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
+                self.stream.write(self.machine.accept())
+            self._held = True
+            self.context.peer_namespaces.add(event.path)
+            return
+        if isinstance(event, RequestCancelled):
+            self._drop()
+        super().handle(event)
+
+    def failed(self, error: MoqtError) -> None:
+        if not isinstance(error, SessionClosed):
+            # The end of the session ends every broadcast of the peer, and is reported as such.
+            self._drop()
+        super().failed(error)
+
+    def _drop(self) -> None:
+        if self._held:
+            self._held = False
+            self.context.peer_namespaces.remove(self.machine.path)

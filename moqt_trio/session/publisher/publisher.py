@@ -11,11 +11,12 @@ import trio
 from ...errors import SessionClosed, StreamReset
 from ...model.origin import Origin, PublishedBroadcast
 from ...protocol.ietf.machine import UnservedResponder
+from ...protocol.ietf.publish_namespace import PublishNamespaceResponder
 from ...timeouts import Timeout
 from ...wire.messages import Goaway, StreamKind
 from ..stream import ControlStream
 from .ageing import Ageing
-from .announce import AnnounceServer
+from .announce import AnnounceServer, NamespaceServer
 from .fetch import FetchServer
 from .fetch_range import RangeServer
 from .probe import ProbeServer
@@ -105,6 +106,8 @@ class Publisher:
         stream.handler = RequestStream(self._serving.context, stream, self._serve)
 
     def _serve(self, stream: BidiStream, kind: StreamKind, machine: StreamMachine) -> ControlStream:
+        if isinstance(machine, PublishNamespaceResponder):
+            return NamespaceServer(self._serving, stream, machine)
         server = _SERVERS.get(kind)
         if server is not None:
             return server(self._serving, stream, machine)

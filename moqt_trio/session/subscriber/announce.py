@@ -66,6 +66,8 @@ class Announcements(Request[Announcement]):
         super().__init__(context, ReceiveQueue(self._block), str(prefix))
         self._prefix = prefix
         self._active: dict[BroadcastPath, Announcement] = {}
+        # Those that are on the list that was asked for; the peer may announce others by requests of its own.
+        self._listed: set[BroadcastPath] = set()
         self._tracks: dict[BroadcastPath, set[str]] = {}
         # What the application has read. A reader that is too slow gets the difference from it.
         self._read: dict[BroadcastPath, Announcement] = {}
@@ -75,16 +77,38 @@ class Announcements(Request[Announcement]):
     # -- from the stream -----------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        await self._open_stream(self._context.core.request_announcements(self._prefix))
+        machine = self._context.core.request_announcements(self._prefix)
+        namespaces = self._context.peer_namespaces
+        for path in namespaces:
+            self._namespace_changed(path)
+        namespaces.watch(self._namespace_changed)
+        await self._open_stream(machine)
+
+    def _namespace_changed(self, path: BroadcastPath) -> None:
+        """Called when the peer has announced a broadcast by a request of its own, or has ended that."""
+        if not self._prefix.covers(path) or self._queue.ended:
+            return
+        if path in self._context.peer_namespaces:
+            if path not in self._active:
+                change = self._active[path] = Announcement(path, True)
+                self._add(change)
+        elif path not in self._listed and self._active.pop(path, None) is not None:
+            self._add(Announcement(path, False))
 
     def _on_event(self, event: Event) -> None:
         match event:
             case Announced():
+                self._listed.add(event.path)
+                if event.path in self._context.peer_namespaces and event.path in self._active:
+                    return
                 change = Announcement(event.path, True, event.hops, event.warm_cost, event.cold_cost, event.updated)
                 self._active[event.path] = change
                 self._add(change)
             case Unannounced():
+                self._listed.discard(event.path)
                 self._tracks.pop(event.path, None)
+                if event.path in self._context.peer_namespaces:
+                    return
                 if self._active.pop(event.path, None) is not None:
                     self._add(Announcement(event.path, False))
             case TrackAnnounced():
@@ -134,6 +158,7 @@ class Announcements(Request[Announcement]):
     # -- for the application -------------------------------------------------------------------------------
 
     def _close(self) -> None:
+        self._context.peer_namespaces.unwatch(self._namespace_changed)
         super()._close()
         self._initial.set()
 
