@@ -57,13 +57,7 @@ _SKIPPED_BY_CLIENT = {
 _NOT_YET = {
     "14-*": "there are no sessions of draft 14: the client lists ff00000e, and over WebTransport ff000010, too",
     "16-*": "there are no sessions of draft 16",
-    "*-announce-only": "PUBLISH_NAMESPACE is refused: REQUEST_ERROR 3, this is not supported",
-    "*-publish-namespace-done": "PUBLISH_NAMESPACE is refused",
     "*-rendezvous-timeout": "RENDEZVOUS_TIMEOUT is not read: the request is answered after 2 s, and not after 0.5 s",
-    "*-announce-subscribe": "PUBLISH_NAMESPACE is refused",
-    "*-subscribe-before-announce": "PUBLISH_NAMESPACE is refused",
-    "*-data-subgroup-basic": "PUBLISH_NAMESPACE is refused",
-    "*-subscribe-namespace-lifecycle": "PUBLISH_NAMESPACE is refused",
     "*-namespace-discovery": "PUBLISH_NAMESPACE is refused",
     "*-publish-track-only": "PUBLISH is refused: REQUEST_ERROR 3, this is not supported",
     "*-publish-track-subscribe": "PUBLISH is refused; it passes if our SUBSCRIBE_NAMESPACE comes late enough",
