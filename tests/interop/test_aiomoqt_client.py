@@ -61,8 +61,6 @@ _NOT_YET = {
     "*-namespace-discovery": "PUBLISH_NAMESPACE is refused",
     "*-publish-track-only": "PUBLISH is refused: REQUEST_ERROR 3, this is not supported",
     "*-publish-track-subscribe": "PUBLISH is refused; it passes if our SUBSCRIBE_NAMESPACE comes late enough",
-    "*-fetch": "PUBLISH_NAMESPACE is refused",
-    "*-join": "PUBLISH_NAMESPACE is refused",
 }
 """What is not implemented yet, by case: what the client met instead. An entry of a case that passes fails the test."""
 
