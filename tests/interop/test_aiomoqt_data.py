@@ -188,3 +188,75 @@ async def test_a_goaway_of_aiomoqt(aiomoqt: Aiomoqt, pairing: Pairing):
         assert await session.wait_goaway() == ""
         await track.write(b"after")
         assert bytes.fromhex((await aiomoqt.wait("object"))["payload"]) == b"after"
+
+
+def written(groups: dict[int, list[bytes]]) -> dict[tuple[int, int], bytes]:
+    """Returns the payloads of groups by group and object id."""
+    return {(group, index): frame for group, frames in groups.items() for index, frame in enumerate(frames)}
+
+
+async def fetched_by(aiomoqt: Aiomoqt, count: int) -> dict[tuple[int, int], bytes]:
+    """Returns so many objects that it fetched, in their order, once its fetch is complete."""
+    assert (await aiomoqt.wait("complete"))["clean"]
+    objects = [await aiomoqt.wait("fetched") for _ in range(count)]
+    places = [(item["group"], item["id"]) for item in objects]
+    assert places == sorted(places)
+    return {place: bytes.fromhex(item["payload"]) for place, item in zip(places, objects, strict=True)}
+
+
+async def write(track: moqt.Track, groups: dict[int, list[bytes]]) -> None:
+    """Writes whole groups."""
+    for sequence, frames in groups.items():
+        async with track.open_group(sequence) as group:
+            for frame in frames:
+                await group.send(frame)
+
+
+@each_pairing
+async def test_aiomoqt_fetches_groups_of_ours(aiomoqt: Aiomoqt, pairing: Pairing):
+    """Several whole groups of a track that has no subscriber, in one fetch."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("bytes", max_age=60)
+    await write(track, GROUPS)
+    async with aiomoqt.session(pairing) as session, session.publish("ours/out", broadcast):
+        await aiomoqt.do("fetch", path="ours/out", track="bytes", first=1, last=2)
+        expected = written({group: GROUPS[group] for group in (1, 2)})
+        assert await fetched_by(aiomoqt, len(expected)) == expected
+
+
+@each_pairing
+async def test_aiomoqt_joins_with_past_groups(aiomoqt: Aiomoqt, pairing: Pairing):
+    """It gets the newest group and the one before it by a fetch or a fill, and what is written afterwards live."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("bytes", max_age=60)
+    await write(track, GROUPS)
+    async with aiomoqt.session(pairing) as session, session.publish("ours/out", broadcast):
+        await aiomoqt.do("join", path="ours/out", track="bytes", groups=1)
+        expected = written({group: GROUPS[group] for group in (2, 3)})
+        assert await fetched_by(aiomoqt, len(expected)) == expected
+        await write(track, {4: [b"live", b"too"]})
+        live = [await aiomoqt.wait("object") for _ in range(2)]
+        found = {(item["group"], item["id"]): bytes.fromhex(item["payload"]) for item in live}
+        assert found == {(4, 0): b"live", (4, 1): b"too"}
+
+
+@each_pairing
+async def test_we_fetch_from_aiomoqt(aiomoqt: Aiomoqt, pairing: Pairing):
+    """A whole group, and a range from the middle of a group to that of another; what is not there is NotFound."""
+    async with aiomoqt.session(pairing) as session:
+        await aiomoqt.do("serve", path="theirs/out", track="bytes")
+        async with session.subscribe("theirs/out", "bytes", max_age=60):
+            await aiomoqt.wait("requested")
+            for sequence, frames in GROUPS.items():
+                await aiomoqt.do("open", stream="s", track="bytes", group=sequence)
+                for index, frame in enumerate(frames):
+                    await aiomoqt.do("object", stream="s", id=index, payload=frame.hex())
+                await aiomoqt.do("fin", stream="s")
+        async with session.fetch("theirs/out", "bytes", 2) as group:
+            assert [bytes(frame) async for frame in group] == GROUPS[2]
+        async with session.fetch_range("theirs/out", "bytes", (1, 2), (3, 1)) as frames:
+            found = [bytes(frame) async for frame in frames]
+        assert found == [*GROUPS[1][2:], *GROUPS[2], *GROUPS[3][:2]]
+        with pytest.raises(moqt.NotFound):
+            async with session.fetch("theirs/out", "bytes", 9) as group:
+                await group.receive()

@@ -21,7 +21,8 @@ As a publisher, of subscriptions that the peer makes (event `requested` with `pa
 | `datagram` `track` `group` `id` `payload` | sends an object as a datagram; also `properties`, `last`, `priority` |
 | `finish` `track` | PUBLISH_DONE with TRACK_ENDED, and the number of the streams that were opened |
 
-A subscription that the peer cancels is the event `cancelled` with `track`.
+A subscription that the peer cancels is the event `cancelled` with `track`. A FETCH of a track that is served is
+answered with the objects that were written on it, each with the subgroup, the priority and the properties that it had.
 
 As a subscriber:
 
@@ -46,7 +47,7 @@ from typing import Any
 
 from aiomoqt.client import MOQTClient
 from aiomoqt.context import profile_for
-from aiomoqt.messages import ObjectDatagram, SubgroupHeader
+from aiomoqt.messages import FetchObject, ObjectDatagram, SubgroupHeader
 from aiomoqt.track import SubscribedTrack
 from aiomoqt.types import (
     D16MessageType,
@@ -63,6 +64,8 @@ from aiomoqt.utils.url import parse_relay_url
 NAMESPACES_ONLY = 1
 """What draft 16 calls a SUBSCRIBE_NAMESPACE that asks for NAMESPACE, not for PUBLISH."""
 TIMEOUT = 10.0
+EVERY = 1 << 60
+"""More than the number of any object."""
 
 
 def report(**fields: object) -> None:
@@ -112,6 +115,16 @@ class Served:
         self.streams = 0
 
 
+def range_of(message: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the first and the last place that a FETCH asks for; the last object is `EVERY` for a whole group."""
+    wanted = message.location_filter
+    if wanted is not None:
+        last = EVERY if wanted.end_object is None else wanted.end_object
+        return (wanted.start_group, wanted.start_object), (wanted.end_group, last)
+    # Up to draft 19 the last object is one too many, and 0 for a whole group.
+    return (message.start_group, message.start_object), (message.end_group, (message.end_object or EVERY + 1) - 1)
+
+
 class Agent:
     """The session, and what is published and read on it."""
 
@@ -122,6 +135,8 @@ class Agent:
         self._open: set[tuple[str, str]] = set()
         self._served: dict[str, Served] = {}
         self._streams: dict[str, tuple[int, SubgroupHeader]] = {}
+        self._track_of: dict[str, str] = {}
+        self._written: dict[str, list[FetchObject]] = {}
         self._reading: dict[str, SubscribedTrack] = {}
 
     # -- the session ---------------------------------------------------------------------------------------
@@ -137,10 +152,12 @@ class Agent:
             supported_drafts=draft,
         )
         client.register_handler(MOQTMessageType.SUBSCRIBE, self._on_subscribe)
+        client.register_handler(MOQTMessageType.FETCH, self._on_fetch)
         client.register_handler(D16MessageType.NAMESPACE, self._on_namespace)
         client.register_handler(D16MessageType.NAMESPACE_DONE, self._on_namespace_done)
         self._leave.clear()
         self._open, self._served, self._streams, self._reading = set(), {}, {}, {}
+        self._track_of, self._written = {}, {}
         ready = asyncio.get_running_loop().create_future()
         self._running = asyncio.create_task(self._run(client, ready))
         await ready
@@ -226,6 +243,7 @@ class Agent:
         )
         number = await self.session.open_uni_stream()
         self._streams[stream] = number, header
+        self._track_of[stream] = track
         self.session.stream_write(number, header.serialize().data)
 
     async def object(
@@ -239,6 +257,38 @@ class Agent:
             object_id=id,
         ).data
         await self.session.stream_write_drain(number, data)
+        if not status:
+            self._remember(
+                self._track_of[stream],
+                FetchObject(
+                    group_id=header.group_id,
+                    subgroup_id=header.subgroup_id or 0,
+                    object_id=id,
+                    publisher_priority=header.publisher_priority,
+                    extensions=properties_from(properties),
+                    payload=bytes.fromhex(payload),
+                ),
+            )
+
+    def _remember(self, track: str, written: FetchObject) -> None:
+        self._written.setdefault(track, []).append(written)
+
+    async def _on_fetch(self, session: Any, message: Any) -> None:
+        path, track = path_of(message.namespace), text(message.track_name)
+        first, last = range_of(message)
+        found = [item for item in self._written.get(track, ()) if first <= (item.group_id, item.object_id) <= last]
+        if (path, track) not in self._open or not found:
+            code = RequestErrorCode.INVALID_RANGE if self._written.get(track) else RequestErrorCode.DOES_NOT_EXIST
+            session.fetch_error(request_id=message.request_id, error_code=code, reason="nothing of that")
+            return
+        found.sort(key=lambda item: (item.group_id, item.object_id))
+        inclusive = session.negotiated_draft >= 20
+        session.fetch_ok(
+            request_id=message.request_id,
+            largest_group_id=found[-1].group_id,
+            largest_object_id=found[-1].object_id + (not inclusive),
+        )
+        await session.serve_fetch(message.request_id, found)
 
     async def fin(self, stream: str) -> None:
         self.session.stream_write(self._streams.pop(stream)[0], b"", end_stream=True)
