@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from moqt_trio.errors import RemoteProtocolError
 from moqt_trio.limits import Limits
+from moqt_trio.path import BroadcastPath
 from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.ietf import objects
@@ -106,7 +107,14 @@ def open_stream(profile: Profile, data: bytes, chance: random.Random) -> str:
 def reply(profile: Profile, data: bytes, chance: random.Random) -> str:
     """Feed the answer to a request of ours to the side that made it."""
     core, subscription = _subscribed(profile, chance)
-    return feed(core.request_announcements("live") if chance.randrange(2) else subscription, data, chance)
+    requests = (
+        lambda: subscription,
+        lambda: core.request_announcements("live"),
+        lambda: core.request_tracks("live"),
+        lambda: core.request_track_info("live", "t"),
+        lambda: core.offer(BroadcastPath.parse("live"), "t", forward=bool(chance.randrange(2))),
+    )
+    return feed(chance.choice(requests)(), data, chance)
 
 
 def _subscribed(profile: Profile, chance: random.Random) -> tuple[IetfCore, SubscribeRequester]:

@@ -75,7 +75,8 @@ if TYPE_CHECKING:
     from .session.subscriber.probe import Probe, ProbeReport
     from .session.subscriber.reply_stream import RangeReader
     from .session.subscriber.subscribe import Subscription
-    from .session.subscriber.track import TrackProperties
+    from .session.subscriber.track import TrackProperties, TrackStatus
+    from .session.subscriber.tracks import OfferedTrack, OfferedTracks
     from .transport.connection import TransportStatistics
     from .wire.dialect import version_names
 __version__ = "0.1.0"
@@ -109,6 +110,8 @@ __all__ = [
     "Malformed",
     "MoqtError",
     "NotFound",
+    "OfferedTrack",
+    "OfferedTracks",
     "Probe",
     "ProbeReport",
     "ProtocolError",
@@ -131,6 +134,7 @@ __all__ = [
     "SubscriptionStatistics",
     "Track",
     "TrackProperties",
+    "TrackStatus",
     "TransportStatistics",
     "Unauthorized",
     "VersionUnsupported",
@@ -177,7 +181,8 @@ _HOMES = {
     "session.subscriber.probe": "Probe ProbeReport",
     "session.subscriber.reply_stream": "RangeReader",
     "session.subscriber.subscribe": "Subscription",
-    "session.subscriber.track": "TrackProperties",
+    "session.subscriber.track": "TrackProperties TrackStatus",
+    "session.subscriber.tracks": "OfferedTrack OfferedTracks",
     "transport.connection": "TransportStatistics",
     "wire.dialect": "version_names",
 }

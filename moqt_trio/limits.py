@@ -73,6 +73,12 @@ class Limits:
     max_listed_announcements: int = attrs.field(default=64 * 1024, validator=_positive)
     """This side's announcements that one peer may have listed, on all of its announce streams together, when it asks
     for a further list; that is refused then. Stops a peer from having a long list kept a thousand times."""
+    max_offered_tracks: int = attrs.field(default=1024, validator=_positive)
+    """Tracks that a peer may hold offered on a session (PUBLISH, IETF), and that are offered to it; further ones are
+    refused, and not offered. Stops a peer from offering tracks without end."""
+    max_rendezvous: float = attrs.field(default=30.0, validator=_positive)
+    """Seconds that a subscription waits for a track at the most, whatever its peer asks for (IETF). Stops requests from
+    waiting forever."""
     max_requests: int = attrs.field(default=1024, validator=_positive)
     """Announce, fetch, track and probe streams that one peer may hold open at once; further ones are refused. Stops a
     peer from starting tasks without end. Not below `max_streams`, requests find no stream first, and wait for one."""

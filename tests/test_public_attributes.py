@@ -47,6 +47,8 @@ MEMBERS = {
     "Malformed": "code scope",
     "MoqtError": "",
     "NotFound": "path track",
+    "OfferedTrack": "active path track",
+    "OfferedTracks": "active receive",
     "Probe": "receive update",
     "ProbeReport": "bitrate rtt",
     "ProtocolError": "code",
@@ -58,8 +60,8 @@ MEMBERS = {
     "RemoteProtocolError": "code scope",
     "Router": "default find paths",
     "Session": (
-        "aclose announcements close closed fetch fetch_range goaway limits peer probe publish statistics subscribe "
-        "transport version wait_announced wait_closed wait_goaway"
+        "aclose announcements close closed fetch fetch_range goaway limits offered_tracks peer probe publish "
+        "statistics subscribe track_status transport version wait_announced wait_closed wait_goaway"
     ),
     "SessionClosed": "by_peer local_code reason remote_code",
     "SessionRequest": "accept answered authority origin path peer query reject transport version",
@@ -68,7 +70,7 @@ MEMBERS = {
     ),
     "StreamReset": "after by_peer code",
     "Subscription": (
-        "dropped end_group path receive start_group statistics track track_properties unread_groups update "
+        "dropped end_group path paused receive start_group statistics track track_properties unread_groups update "
         "wait_accepted"
     ),
     "SubscriptionStatistics": (
@@ -79,6 +81,7 @@ MEMBERS = {
         "timescale wait_subscribed wait_unsubscribed write write_nowait"
     ),
     "TrackProperties": "max_age priority timescale",
+    "TrackStatus": "latest_frame latest_group properties",
     "TransportStatistics": "bytes_in_flight bytes_received bytes_sent congestion_window datagrams_lost rtt",
     "Unauthorized": "path",
     "VersionUnsupported": "offered",

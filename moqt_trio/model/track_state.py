@@ -59,6 +59,8 @@ class TrackState:
         self._timescale = timescale
         self._used = SequenceSet(limits.cache_groups)
         self._cursors: set[Cursor] = set()
+        # Cursors of subscriptions that pause: they are called for the end of the track, and for nothing else.
+        self._resting: set[Cursor] = set()
         self._cache = GroupCache(
             name, self._cursors, limits=limits, reliable=reliable, max_age=max_age, timescale=timescale
         )
@@ -172,7 +174,7 @@ class TrackState:
         """Finish the track: see `Track.finish`."""
         if not self.ended:
             self.final = self.next
-            for cursor in list(self._cursors):
+            for cursor in (*self._cursors, *self._resting):
                 cursor.finish(self.final)
             self._end()
 
@@ -180,7 +182,7 @@ class TrackState:
         """Abort the track: see `Track.abort`."""
         if self.aborted is None:
             self.aborted = code
-            for cursor in list(self._cursors):
+            for cursor in (*self._cursors, *self._resting):
                 cursor.abort(code)
             self._wake_writers()
             self._end()
@@ -299,14 +301,25 @@ class TrackState:
         for group in self._cache.initial(cursor.range, cursor.max_age, replay=cursor.replay):
             cursor.add_kept(group)
         cursor.on_sequence(self.next - 1)
-        if self.final is not None:
-            cursor.finish(self.final)
-        if self.aborted is not None:
-            cursor.abort(self.aborted)
+        self._end_cursor(cursor)
+        self._resting.discard(cursor)
         self._cursors.add(cursor)
         self._demand.set()
         if self._idle.is_set():
             self._idle = trio.Event()
+
+    def rest(self, cursor: Cursor) -> None:
+        """Detach a cursor, or keep a new one detached, and call it for the end of the track alone; `attach` ends it."""
+        self.detach(cursor)
+        self._resting.add(cursor)
+        self._end_cursor(cursor)
+
+    def _end_cursor(self, cursor: Cursor) -> None:
+        """Call a cursor for the end of the track, if that was before."""
+        if self.final is not None:
+            cursor.finish(self.final)
+        if self.aborted is not None:
+            cursor.abort(self.aborted)
 
     def extend(self, cursor: Cursor) -> None:
         """Add the groups that are new to a cursor whose range was extended."""
@@ -316,6 +329,7 @@ class TrackState:
     def detach(self, cursor: Cursor) -> None:
         """Remove a cursor."""
         self._cursors.discard(cursor)
+        self._resting.discard(cursor)
         if not self._cursors and self._demand.is_set():
             self._demand = trio.Event()
             self._idle.set()
@@ -336,6 +350,12 @@ class TrackState:
         """The newest group that has a frame, and the index of its last one; None before the first frame."""
         kept = self._cache.largest
         return kept if self._apart is None or (kept is not None and kept > self._apart) else self._apart
+
+    @property
+    def next_frame(self) -> tuple[int, int]:
+        """Where the next frame is expected: in the highest group while that is open, else at the start of the next."""
+        group = self.group(self.next - 1) if self.next else None
+        return (self.next, 0) if group is None or group.complete else (self.next - 1, group.length)
 
     @property
     def newest(self) -> int:

@@ -268,9 +268,24 @@ class SessionCore:
         end_group: int | None = None,
         start_frame: int = 0,
         end_frame: int | None = None,
+        forward: bool = True,
+        delivery_timeout_ms: int = 0,
+        rendezvous_ms: int = 0,
     ) -> SubscribeRequester:
         """Subscribe to a track; the arguments are the fields of `Subscribe`. The id is in use when this returns."""
-        wanted = SubscribeUpdate(priority, ordered, max_age_ms, start_group, end_group, start_frame, end_frame)
+        if rendezvous_ms:
+            raise LocalProtocolError(f"{self.dialect.name} has no subscriptions that wait for a track")
+        wanted = SubscribeUpdate(
+            priority,
+            ordered,
+            max_age_ms,
+            start_group,
+            end_group,
+            start_frame,
+            end_frame,
+            forward=forward,
+            delivery_timeout_ms=delivery_timeout_ms,
+        )
         return SubscribeRequester(self._state, BroadcastPath.parse(broadcast), track, wanted)
 
     def fetch(

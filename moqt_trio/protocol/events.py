@@ -152,6 +152,58 @@ class SubscribeRequested:
 
 
 @attrs.frozen
+class PublishRequested:
+    """The peer offers a track: a subscription to it, which waits to be accepted.
+
+    Attributes:
+        path: The broadcast's path; empty for one that no path can be.
+        track: The track's name.
+        newest: The place of the newest frame, its group and its index; None while there is none.
+    """
+
+    path: BroadcastPath
+    track: str
+    newest: tuple[int, int] | None
+
+
+@attrs.frozen
+class TracksRequested:
+    """The peer asks for offers of the tracks below a prefix.
+
+    Attributes:
+        prefix: The prefix.
+        forward: True when it wants what is published on them at once.
+    """
+
+    prefix: BroadcastPath
+    forward: bool
+
+
+@attrs.frozen
+class TrackBlocked:
+    """The peer has a track that it does not offer: no stream is left for it, or a filter excludes it."""
+
+    path: BroadcastPath
+    track: str
+
+
+@attrs.frozen
+class UpdateRefused:
+    """The peer's update asks for what this side does not do: the subscription ends with it."""
+
+
+@attrs.frozen
+class UpdateAnswered:
+    """The publisher has answered an update of ours.
+
+    Attributes:
+        newest: The place of the newest frame, where the publisher says so: its group and its index. None elsewhere.
+    """
+
+    newest: tuple[int, int] | None
+
+
+@attrs.frozen
 class RequestCancelled:
     """The peer cancelled its request, by FIN or by reset.
 
@@ -309,6 +361,19 @@ class TrackInfoRequested:
 
 
 @attrs.frozen
+class TrackStatusReceived:
+    """The peer says what it has of a track.
+
+    Attributes:
+        newest: The place of the newest frame, its group and its index; None while there is none.
+        info: The track's properties; None where the version does not say them here.
+    """
+
+    newest: tuple[int, int] | None
+    info: TrackInfo | None
+
+
+@attrs.frozen
 class DatagramReceived:
     """A group of one frame arrived as a datagram, for a subscription that exists."""
 
@@ -331,6 +396,11 @@ Event: TypeAlias = (
     | TrackUnannounced
     | SubscribeRequested
     | SubscribeUpdate
+    | PublishRequested
+    | TracksRequested
+    | TrackBlocked
+    | UpdateRefused
+    | UpdateAnswered
     | RequestCancelled
     | SubscribeOk
     | SubscribeEnd
@@ -349,6 +419,7 @@ Event: TypeAlias = (
     | FetchUpdate
     | TrackInfoRequested
     | TrackInfo
+    | TrackStatusReceived
     | Probe
     | Goaway
     | DatagramReceived

@@ -113,6 +113,10 @@ class PeerSubscriptions:
         self._refused = 0
         self._live.add(subscribe_id)
 
+    def add(self, subscribe_id: int) -> None:
+        """Add a subscription that this side opened; its id is one of this side's."""
+        self._live.add(subscribe_id)
+
     def release(self, subscribe_id: int) -> None:
         """End a subscription. Its id stays refused until `Limits.max_tombstones` later ones have ended."""
         self._live.remove(subscribe_id)

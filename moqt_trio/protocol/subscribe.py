@@ -59,6 +59,8 @@ class SubscriptionChanges(TypedDict, total=False):
     end_group: int | None
     start_frame: int
     end_frame: int | None
+    forward: bool
+    delivery_timeout_ms: int
 
 
 def _range_problem(wanted: Subscribe | SubscribeUpdate) -> str | None:
@@ -150,6 +152,9 @@ class SubscribeResponder(Responder):
         self._state = RequestState.ENDED
         return data
 
+    def resumed(self, newest: tuple[int, int] | None) -> None:
+        """Called when an update has ended a pause, with the place of the newest frame: no version here says so."""
+
     def answer_updates(self) -> bytes:
         """Return the answers to updates: none, in these versions."""
         return b""
@@ -239,7 +244,7 @@ class SubscribeRequester(MessageMachine):
     def __init__(self, session: SessionState, path: BroadcastPath, track: str, wanted: SubscribeUpdate) -> None:
         dialect, features = session.dialect, session.dialect.features
         super().__init__(session, Expect.SUBSCRIBE_REPLY if features.subscribe_typed else Expect.SUBSCRIBE_FIRST_REPLY)
-        problem = _range_problem(wanted)
+        problem = _range_problem(wanted) or self._lacking(wanted)
         if problem is not None:
             raise LocalProtocolError(problem)
         request = Subscribe(
@@ -276,7 +281,7 @@ class SubscribeRequester(MessageMachine):
             LocalProtocolError: A value is out of range, or the version cannot carry it.
         """
         changed = attrs.evolve(self._current, **changes)
-        problem = _range_problem(changed) or self._lifted(changed)
+        problem = _range_problem(changed) or self._lacking(changed) or self._lifted(changed)
         if problem is not None:
             raise LocalProtocolError(problem)
         data = self._session.dialect.encode(changed)
@@ -284,6 +289,18 @@ class SubscribeRequester(MessageMachine):
             return b""
         self._current = changed
         return data
+
+    def take_update(self) -> bytes:
+        """Return the update that has been waiting for the answer of an earlier one: none, as none has an answer."""
+        return b""
+
+    def _lacking(self, wanted: SubscribeUpdate) -> str | None:
+        """Return what is wanted that these versions have no field for."""
+        if not wanted.forward:
+            return f"{self._session.dialect.name} has no subscriptions that pause"
+        if wanted.delivery_timeout_ms:
+            return f"{self._session.dialect.name} has no delivery timeouts"
+        return None
 
     def _lifted(self, changed: SubscribeUpdate) -> str | None:
         """Return what is wrong with an update that lifts a bound where the version can only move it."""

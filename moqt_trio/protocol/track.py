@@ -26,8 +26,12 @@ class TrackInfoResponder(CountedResponder):
 
     _first = Expect.TRACK_REQUEST
 
-    def reply(self, info: TrackInfo) -> bytes:
+    def reply(self, info: TrackInfo, newest: tuple[int, int] | None = None) -> bytes:
         """Return TRACK_INFO; the caller writes it with FIN. Returns b"" once the peer has cancelled.
+
+        Args:
+            info: The properties.
+            newest: The place of the newest frame, which these versions do not carry.
 
         Raises:
             LocalProtocolError: There is no request yet, it was answered before, or a value is out of range.

@@ -219,6 +219,13 @@ class SessionContext:
         with suppress(StreamReset):
             self.control_stream.write(data)
 
+    def read_parked(self, subscribe_id: int) -> None:
+        """Read the groups that came before it was known that they belong to this subscription."""
+        for machine in self.core.parked(subscribe_id):
+            stream = self.parked.pop(machine, None)
+            if stream is not None:
+                stream.go_on()
+
     def check_open(self) -> None:
         """Raise how the session ended, if it has ended."""
         error = self.connection.closed

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from ..arguments import want, want_number, want_seconds
+from ..arguments import want, want_number
 from ..errors import LocalProtocolError, NotFound
 from ..model.broadcast import Broadcast
 from ..model.origin import PublishedBroadcast
-from ..model.track_state import AGE_BOUND, MAX_SEQUENCE
+from ..model.track_state import MAX_SEQUENCE
 from ..protocol.ietf.fetch import FetchRequester as RangeRequester
 from ..protocol.paths import path_local
 from ..tasks import defer_interrupts
@@ -22,6 +22,8 @@ from .subscriber.probe import Probe
 from .subscriber.reply_stream import RangeReader
 from .subscriber.subscribe import SubscribeOptions, Subscription
 from .subscriber.subscriber import Subscriber
+from .subscriber.track import TrackStatus, ask_status
+from .subscriber.tracks import OfferedTracks
 
 if TYPE_CHECKING:
     from ..errors import MoqtError
@@ -81,8 +83,9 @@ class Session:
     def __init__(self, context: SessionContext, negotiated: Negotiated) -> None:
         self._context = context
         self._negotiated = negotiated
-        self._publisher = Publisher(context)
         self._subscriber = Subscriber(context)
+        offers = self._subscriber.offers
+        self._publisher = Publisher(context, offers.serve, offers.has)
         self.version = context.dialect.name
         self.transport: Literal["quic", "webtransport", "memory"] = context.connection.kind
         self.peer = context.connection.peer
@@ -91,7 +94,13 @@ class Session:
     # -- publishing ----------------------------------------------------------------------------------------
 
     def publish(
-        self, path: str | BroadcastPath, broadcast: Broadcast, *, hops: Collection[int] = (), cost: int = 0
+        self,
+        path: str | BroadcastPath,
+        broadcast: Broadcast,
+        *,
+        hops: Collection[int] = (),
+        cost: int = 0,
+        offer_tracks: bool = False,
     ) -> Publication:
         """Return a block during which a broadcast is announced.
 
@@ -104,10 +113,13 @@ class Session:
             broadcast: What to publish; the same one may be published on many sessions.
             hops: For a relay: the hop ids of the relays that the broadcast passed, origin first; each 0 … 2**62-1.
             cost: What subscribing costs, in the deployment's units: 0 … 2**62-1.
+            offer_tracks: True to offer each track to the peer unasked, as a client does to a relay that does not ask
+                (PUBLISH, IETF only). Nothing is sent on them before the peer wants it.
 
         Raises:
             ValueError: The path is empty or not a path, or a number is out of range; on entering, a broadcast is
                 published under this path already.
+            LocalProtocolError: The negotiated version has no offers of tracks.
             SessionClosed: On entering: the session ended.
         """
         where = self._checked_path(path)
@@ -119,7 +131,11 @@ class Session:
             want_number("a hop id or a cost", number)
             if not 0 <= number <= MAX_SEQUENCE:
                 raise ValueError(f"a hop id or a cost is 0 … 2**62-1, not {number}")
-        return self._publisher.publish(PublishedBroadcast(where, broadcast, tuple(hops), cost))
+        if offer_tracks and not self._context.dialect.features.offers:
+            raise LocalProtocolError(f"{self.version} has no offers of tracks")
+        return self._publisher.publish(
+            PublishedBroadcast(where, broadcast, tuple(hops), cost), offer_tracks=offer_tracks
+        )
 
     # -- subscribing ---------------------------------------------------------------------------------------
 
@@ -175,6 +191,9 @@ class Session:
         end_group: int | None = None,
         start_frame: int = 0,
         end_frame: int | None = None,
+        paused: bool = False,
+        rendezvous: float | None = None,
+        delivery_timeout: float | None = None,
     ) -> Subscription:
         """Return a subscription to a track of the peer.
 
@@ -190,6 +209,11 @@ class Session:
             end_group: The last group wanted, inclusive.
             start_frame: The first frame wanted of `start_group`; moq-lite-06 only.
             end_frame: The last frame wanted of `end_group`, inclusive; moq-lite-06 only.
+            paused: True to be sent nothing until `Subscription.update(paused=False)`; IETF only.
+            rendezvous: Seconds that the publisher is to wait for a track that is not there, instead of refusing at
+                once; IETF only. What did not come in that time ends in `StreamReset` with `CONTROL_TIMEOUT`.
+            delivery_timeout: Seconds after which a frame is not sent any more: its group is reset with
+                `DELIVERY_TIMEOUT`; IETF only. None for no bound.
 
         Returns:
             A block to be entered with `async with`, once, and iterated inside.
@@ -203,17 +227,43 @@ class Session:
         """
         self._check_track_name(track)
         _check_priority(priority)
-        for name, number in (("start_group", start_group), ("end_group", end_group), ("end_frame", end_frame)):
-            if number is not None:
-                want_number(name, number)
-        want_number("start_frame", start_frame)
-        want_seconds("max_age", max_age)
-        if not 0 <= max_age < AGE_BOUND:
-            raise ValueError(f"max_age is a number of seconds from 0 on and below 2**51, not {max_age}")
-        if end_frame is not None and end_group is None:
-            raise ValueError("end_frame needs end_group: it names a frame of that group")
-        options = SubscribeOptions(priority, ordered, max_age, start_group, end_group, start_frame, end_frame)
-        return Subscription(self._context, self._subscriber.queues, self._checked_path(path), track, options)
+        options = SubscribeOptions(
+            priority,
+            ordered,
+            max_age,
+            start_group,
+            end_group,
+            start_frame,
+            end_frame,
+            paused,
+            delivery_timeout,
+            rendezvous,
+        )
+        options.check()
+        subscriber = self._subscriber
+        return Subscription(
+            self._context, subscriber.queues, subscriber.offers, self._checked_path(path), track, options
+        )
+
+    def offered_tracks(self, prefix: str | BroadcastPath = "") -> OfferedTracks:
+        """Return a request for offers of the peer's tracks below a prefix (IETF only).
+
+        A track that is offered sleeps until `subscribe` asks for it, which then takes no further request. It need not
+        be announced.
+
+        Args:
+            prefix: Whole parts, separated by `/`; empty for everything.
+
+        Returns:
+            A block to be entered with `async with`, once, and iterated inside.
+
+        Raises:
+            ValueError: The prefix is not a path.
+            LocalProtocolError: On entering: the version has no offers of tracks, or the block was entered before.
+            SessionClosed: On entering: the session ended.
+            GoingAway: On entering: the peer has sent GOAWAY.
+        """
+        return OfferedTracks(self._context, self._subscriber.offers, self._checked_path(prefix))
 
     def _checked_path(self, path: str | BroadcastPath) -> BroadcastPath:
         # A peer with the same bounds resets the stream for a path that exceeds them.
@@ -313,6 +363,25 @@ class Session:
         where = self._checked_path(path)
         machine = self._context.core.fetch_range(where, track, start, end, priority=priority, descending=newest_first)
         return RangeReader(self._context, where, track, machine, start[0], start[1])
+
+    async def track_status(self, path: str | BroadcastPath, track: str) -> TrackStatus:
+        """Ask the peer what it has of a track, without a subscription.
+
+        Args:
+            path: The broadcast's path.
+            track: The track's name.
+
+        Raises:
+            ValueError: The path is not a path, or the track's name is too long.
+            NotFound: The publisher has no such broadcast or track.
+            StreamReset: The publisher refused with another code, or did not answer within `Limits.reply_timeout`.
+            RemoteProtocolError: The publisher broke the protocol on the request's stream.
+            LocalProtocolError: The version has no such request.
+            SessionClosed: The session ended.
+            GoingAway: The peer has sent GOAWAY.
+        """
+        self._check_track_name(track)
+        return await ask_status(self._context, self._checked_path(path), track)
 
     def probe(self, bitrate: int | None = None) -> Probe:
         """Return a request for the bitrate and the round trip time that the peer measures towards this side.

@@ -55,6 +55,7 @@ class Features:
         probe: `"none"`, `"bitrate"` or `"rtt"`.
         goaway: True when GOAWAY streams exist.
         datagrams: True when a group may travel as a datagram.
+        offers: True when a publisher may offer a track, on a subscription that it opens itself.
         unknown_stream_closes: True when a stream of unknown type ends the session, False when only itself.
     """
 
@@ -79,6 +80,7 @@ class Features:
     probe: Literal["none", "bitrate", "rtt"] = "none"
     goaway: bool = False
     datagrams: bool = False
+    offers: bool = False
     unknown_stream_closes: bool = False
 
 

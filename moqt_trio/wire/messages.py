@@ -34,6 +34,8 @@ class StreamKind(enum.Enum):
     TRACK = "track"
     GROUP = "group"
     SETUP = "setup"
+    PUBLISH = "publish"
+    TRACKS = "tracks"
 
 
 class Expect(enum.Enum):
@@ -232,6 +234,9 @@ class Subscribe(Message):
         end_group: The last group wanted, inclusive; None for no end.
         start_frame: The first frame wanted of `start_group` (moq-lite-06).
         end_frame: The last frame wanted of `end_group`, inclusive; None for all of it (moq-lite-06).
+        forward: False to be sent nothing for now (IETF).
+        delivery_timeout_ms: How old a frame may get before its group is given up; 0 for no bound (IETF).
+        rendezvous_ms: How long the request waits for a track that is not there; 0 for not at all (IETF).
     """
 
     subscribe_id: int
@@ -245,6 +250,9 @@ class Subscribe(Message):
     start_frame: int = 0
     end_frame: int | None = None
     parameters: Parameters | None = None
+    forward: bool = True
+    delivery_timeout_ms: int = 0
+    rendezvous_ms: int = 0
 
 
 @attrs.frozen
@@ -262,6 +270,8 @@ class SubscribeUpdate(Message):
     start_frame: int = 0
     end_frame: int | None = None
     parameters: Parameters | None = None
+    forward: bool = True
+    delivery_timeout_ms: int = 0
 
 
 @attrs.frozen

@@ -10,5 +10,9 @@ The machines tell the events of `protocol/events.py`, so that the session serves
 | `control.py` | the control stream of each side: SETUP, then GOAWAY |
 | `namespaces.py` | SUBSCRIBE_NAMESPACE and its replies |
 | `subscribe.py` | SUBSCRIBE, its updates and replies |
+| `publish.py` | PUBLISH: a subscription that its publisher opens |
+| `tracks.py` | SUBSCRIBE_TRACKS, which asks for them |
+| `track_status.py` | TRACK_STATUS, and the properties of a track |
+| `updates.py` | REQUEST_UPDATE of a subscription, its answers, and how many may wait |
 | `subgroup.py` | a subgroup's stream, which is a group here |
 """

@@ -13,22 +13,27 @@ from ...wire.messages import Expect, Message
 from ...wire.messages import Goaway as GoawayEvent
 from ...wire.messages import Setup as SetupEvent
 from ..machine import StreamMachine
-from .machine import IetfMachine, violation
+from .machine import MAX_UPDATES, IetfMachine, violation
 
 if TYPE_CHECKING:
+    from ...wire.ietf.profile import Profile
     from ..events import Event
     from .state import IetfState
 
 _INVALID_PATH = 0x8
 _IMPLEMENTATION = b"moqt_trio"
+_UPDATES_BOUNDED = 19
+"""From this draft on SETUP says how many updates of one request may wait for their answers."""
 
 
-def setup_message(setup: SetupEvent) -> Setup:
+def setup_message(setup: SetupEvent, profile: Profile) -> Setup:
     """Return this side's SETUP."""
     options: list[tuple[int, int | bytes]] = []
     if setup.path is not None:
         options.append((Option.PATH, setup.path.encode()))
     options.append((Option.MOQT_IMPLEMENTATION, _IMPLEMENTATION))
+    if profile.draft >= _UPDATES_BOUNDED:
+        options.append((Option.MAX_REQUEST_UPDATES, MAX_UPDATES))
     return Setup(tuple(options))
 
 
@@ -68,6 +73,10 @@ class ControlReceiver(IetfMachine):
         assert path is None or isinstance(path, bytes)
         # A URL without a path may be written as an empty one.
         text = None if path is None else path.decode(errors="replace") or "/"
+        if session.profile.draft >= _UPDATES_BOUNDED:
+            bound = next((value for kind, value in message.options if kind == Option.MAX_REQUEST_UPDATES), 0)
+            assert isinstance(bound, int)
+            session.peer_max_updates = bound
         session.peer_setup = SetupEvent(path=text)
         return session.peer_setup
 

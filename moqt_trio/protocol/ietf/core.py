@@ -18,12 +18,15 @@ from ..core import IncomingStream, SessionCore
 from ..machine import StreamMachine
 from .control import ControlReceiver, GoawaySender, setup_message
 from .fetch import FetchRequester, FetchResponder, ReplyReceiver, fetch_of
-from .machine import UnservedResponder, violation
+from .machine import violation
 from .namespaces import NamespaceRequester, NamespaceResponder
+from .publish import PublishRequester, PublishResponder
 from .publish_namespace import PublishNamespaceResponder
 from .state import IetfState
 from .subgroup import SubgroupReceiver, SubgroupSender
 from .subscribe import SubscribeRequester, SubscribeResponder
+from .track_status import TrackStatusRequester, TrackStatusResponder
+from .tracks import TracksRequester, TracksResponder
 
 if TYPE_CHECKING:
     from ..events import DatagramReceived, Event
@@ -33,11 +36,11 @@ _REQUESTS = {
     ietf.SubscribeNamespace: (StreamKind.ANNOUNCE, NamespaceResponder),
     ietf.PublishNamespace: (StreamKind.ANNOUNCE, PublishNamespaceResponder),
     ietf.Fetch: (StreamKind.RANGE, FetchResponder),
+    ietf.SubscribeTracks: (StreamKind.TRACKS, TracksResponder),
+    ietf.Publish: (StreamKind.PUBLISH, PublishResponder),
+    ietf.TrackStatus: (StreamKind.TRACK, TrackStatusResponder),
 }
 """What a request is served as, by its first message."""
-
-_UNSERVED = frozenset({ietf.Publish, ietf.SubscribeTracks, ietf.TrackStatus})
-"""Requests that are refused with NOT_SUPPORTED."""
 
 _SETUP = 0x2F00
 
@@ -80,9 +83,11 @@ class IncomingRequest(IetfIncoming):
         message = self._session.codec.message_type(number)
         found = None if message is None else _REQUESTS.get(message)
         if found is not None:
-            return found[0], found[1](self._session)
-        if message in _UNSERVED:
-            return StreamKind.SESSION, UnservedResponder(self._session)
+            kind, machine = found
+            if kind is StreamKind.ANNOUNCE and self._session.profile.namespaces == "stream":
+                # There it may ask for tracks, too.
+                kind = StreamKind.TRACKS
+            return kind, machine(self._session)
         raise violation(f"a request of type {number:#x}")
 
 
@@ -117,7 +122,7 @@ class IetfCore(SessionCore):
         return True
 
     def setup_stream(self) -> bytes | None:
-        return self._state.codec.encode(setup_message(self.setup))
+        return self._state.codec.encode(setup_message(self.setup, self._state.profile))
 
     def request_announcements(self, prefix: BroadcastPath | str) -> NamespaceRequester:  # type: ignore[override]
         return NamespaceRequester(self._state, prefix)
@@ -134,9 +139,35 @@ class IetfCore(SessionCore):
         end_group: int | None = None,
         start_frame: int = 0,
         end_frame: int | None = None,
+        forward: bool = True,
+        delivery_timeout_ms: int = 0,
+        rendezvous_ms: int = 0,
     ) -> SubscribeRequester:
-        wanted = SubscribeUpdate(priority, ordered, max_age_ms, start_group, end_group, start_frame, end_frame)
-        return SubscribeRequester(self._state, BroadcastPath.parse(broadcast), track, wanted)
+        wanted = SubscribeUpdate(
+            priority,
+            ordered,
+            max_age_ms,
+            start_group,
+            end_group,
+            start_frame,
+            end_frame,
+            forward=forward,
+            delivery_timeout_ms=delivery_timeout_ms,
+        )
+        return SubscribeRequester(self._state, BroadcastPath.parse(broadcast), track, wanted, rendezvous_ms)
+
+    def request_tracks(self, prefix: BroadcastPath | str) -> TracksRequester:
+        return TracksRequester(self._state, prefix)
+
+    def offer(
+        self,
+        path: BroadcastPath,
+        track: str,
+        *,
+        forward: bool,
+        newest: tuple[int, int] | None = None,
+    ) -> PublishRequester:
+        return PublishRequester(self._state, path, track, forward=forward, newest=newest)
 
     def fetch(  # type: ignore[override]
         self,
@@ -165,8 +196,8 @@ class IetfCore(SessionCore):
         wanted = Filter(Location(*start), *end)
         return fetch_of(self._state, broadcast, track, wanted, priority=priority, descending=descending)
 
-    def request_track_info(self, broadcast: BroadcastPath | str, track: str) -> NoReturn:
-        raise self._lacks("requests of a track's properties")
+    def request_track_info(self, broadcast: BroadcastPath | str, track: str) -> TrackStatusRequester:  # type: ignore[override]
+        return TrackStatusRequester(self._state, broadcast, track)
 
     def probe(self, bitrate: int | None = None) -> NoReturn:
         raise self._lacks("probes")

@@ -15,13 +15,10 @@ from ...errors import LocalProtocolError, RemoteProtocolError, printable
 from ...path import BroadcastPath
 from ...wire.ietf.messages import RequestError
 from ...wire.ietf.names import TrackName
-from ...wire.messages import Expect
-from ..events import TrackInfoRequested
 from ..machine import MessageMachine, RequestState, Responder
 
 if TYPE_CHECKING:
     from ...wire.ietf.names import Namespace
-    from ...wire.messages import Message
     from ..events import Event
     from .state import IetfState
 
@@ -30,7 +27,8 @@ MAX_UPDATES = 32
 TOO_MANY_UPDATES = 0x1B
 _DEFAULT_PRIORITY = 128
 _MOST_URGENT = 255
-_NOT_SUPPORTED = 0x3
+NOT_SUPPORTED = 0x3
+"""The code of REQUEST_ERROR for what this side does not do."""
 _DOES_NOT_EXIST = 0x10
 _REQUEST_CODES = {
     StreamCode.INTERNAL_ERROR: 0x0,
@@ -140,28 +138,3 @@ class IetfResponder(IetfMachine, Responder):
             raise self._broken("FIN before the request")
         if self._session.profile.fin_cancels:
             events.extend(self._cancelled(None))
-
-
-class UnservedResponder(IetfResponder):
-    """A request that this side does not serve: it is refused with NOT_SUPPORTED.
-
-    Attributes:
-        answer: REQUEST_ERROR, once the request has arrived; the stream is finished with it.
-    """
-
-    _first: ClassVar = Expect.TRACK_REQUEST
-
-    answer = b""
-
-    def _on_message(self, message: Message, events: list[Event]) -> None:
-        if self._state is not RequestState.WAITING:
-            return
-        request_id = getattr(message, "request_id", None)
-        assert isinstance(request_id, int)
-        self._session.requests_of_peer.check_untrusted(request_id)
-        self._state = RequestState.FINISHED
-        self.answer = self._session.codec.encode(RequestError(None, _NOT_SUPPORTED, "this is not supported"))
-        events.append(TrackInfoRequested(BroadcastPath(), ""))
-
-    def _on_fin(self, events: list[Event]) -> None:
-        pass

@@ -18,6 +18,7 @@ from ...wire.ietf.messages import (
     NamespaceDone,
     NamespaceFound,
     NamespaceOptions,
+    PublishBlocked,
     RequestError,
     RequestOk,
     RequestUpdate,
@@ -30,11 +31,12 @@ from ..events import (
     AnnouncementsRequested,
     InitialAnnouncementsDone,
     RequestRefused,
+    TracksRequested,
     Unannounced,
 )
 from ..machine import RequestState
 from ..paths import path_local
-from .machine import IetfMachine, IetfResponder, code_of_request, namespace_of, text_of
+from .machine import IetfMachine, IetfResponder, code_of_request, name_of, namespace_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,10 +63,17 @@ def path_of(namespace: tuple[bytes, ...], session: IetfState) -> BroadcastPath |
     return BroadcastPath(tuple(parts))
 
 
+def blocked(session: IetfState, prefix: BroadcastPath, path: BroadcastPath, track: str) -> bytes:
+    """Return PUBLISH_BLOCKED: a track below a prefix is not offered, as no stream is left for it."""
+    suffix = namespace_of(prefix.suffix_of(path))
+    return session.codec.encode(PublishBlocked(suffix, name_of(track)))
+
+
 class NamespaceResponder(IetfResponder):
     """The peer asks for the namespaces below a prefix.
 
-    Events: `AnnouncementsRequested`, `RequestCancelled`.
+    Events: `AnnouncementsRequested`, `RequestCancelled`; in draft 17 `TracksRequested` too, or instead, as the options
+    say.
 
     Attributes:
         prefix: The prefix; empty until the request arrived.
@@ -106,6 +115,10 @@ class NamespaceResponder(IetfResponder):
         self._announced.discard(full)
         return self._session.codec.encode(NamespaceDone(namespace_of(self.prefix.suffix_of(full))))
 
+    def blocked(self, path: BroadcastPath, track: str) -> bytes:
+        """Return PUBLISH_BLOCKED for a track below the prefix."""
+        return b"" if self._over else blocked(self._session, self.prefix, path, track)
+
     def _inside(self, path: BroadcastPath | str) -> BroadcastPath:
         full = path_local(path, self._session.limits)
         if not self.prefix.covers(full):
@@ -123,7 +136,10 @@ class NamespaceResponder(IetfResponder):
                 problem = "a prefix that no path has"
                 raise RemoteProtocolError(problem, code=StreamCode.UNROUTABLE, scope="stream")
             self.prefix = path
-            events.append(AnnouncementsRequested(path, AnnounceRequest(str(path))))
+            if message.options is not NamespaceOptions.TRACKS:
+                events.append(AnnouncementsRequested(path, AnnounceRequest(str(path))))
+            if message.options not in (None, NamespaceOptions.NAMESPACES):
+                events.append(TracksRequested(path, message.parameters.forward is not False))
         elif isinstance(message, RequestUpdate):
             # Another prefix would be another list: the peer asks again.
             session.requests_of_peer.check_untrusted(message.request_id)

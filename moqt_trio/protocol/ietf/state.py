@@ -139,6 +139,7 @@ class IetfState(SessionState):
         streams_opened: For each subscription of the peer's, how many streams were opened for it.
         replies: What reads the objects that this side asked for, by the request, until their stream begins.
         parked_replies: The streams of fills whose subscription was not accepted yet, by the subscription.
+        peer_max_updates: How many updates of one request the peer leaves unanswered; 0 for any number.
     """
 
     def __init__(self, dialect: IetfDialect, **arguments: Any) -> None:
@@ -150,6 +151,7 @@ class IetfState(SessionState):
         self.streams_opened: dict[int, int] = {}
         self.replies: dict[int, FetchedFrames] = {}
         self.parked_replies: dict[int, StreamMachine] = {}
+        self.peer_max_updates = 0
 
     @property
     def profile(self) -> Profile:

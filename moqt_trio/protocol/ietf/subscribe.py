@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Unpack
 import attrs
 
 from ...codes import StreamCode
-from ...errors import LocalProtocolError, RemoteProtocolError
+from ...errors import LocalProtocolError
 from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
 from ...wire.ietf.fetched_frames import FetchedFrames
@@ -24,13 +24,19 @@ from ...wire.ietf.filters import Filter, Start
 from ...wire.ietf.names import Location
 from ...wire.ietf.parameters import Parameters
 from ...wire.messages import Expect, Message, Subscribe, SubscribeOk, SubscribeUpdate
-from ..events import Event, PastRange, RequestFinished, RequestRefused, SubscribeRequested
+from ..events import (
+    Event,
+    PastRange,
+    RequestFinished,
+    RequestRefused,
+    SubscribeRequested,
+    UpdateAnswered,
+    UpdateRefused,
+)
 from ..machine import RequestState
 from ..paths import format_requested
 from .fetch import FetchRequester, ReplySender, joining_fetch, past_range
 from .machine import (
-    MAX_UPDATES,
-    TOO_MANY_UPDATES,
     IetfMachine,
     IetfResponder,
     code_of_request,
@@ -40,6 +46,7 @@ from .machine import (
     wire_priority,
 )
 from .namespaces import path_of
+from .updates import ReceivedUpdates, SentUpdates
 
 if TYPE_CHECKING:
     from ..subscribe import SubscriptionChanges
@@ -47,21 +54,25 @@ if TYPE_CHECKING:
 
 _TRACK_ENDED = 0x2
 _SUBSCRIPTION_ENDED = 0x3
-_SHARED_ALIASES = 19
+SHARED_ALIASES = 19
 """From this draft on a publisher may give several subscriptions to one track one alias."""
 _EVERYTHING = Filter(Location(0, 0))
 _NEWEST_GROUP = Parameters(filter=Filter(1))
 _BEHIND_FROM_18 = 0x5
 _BEHIND_BEFORE_18 = 0x6
+_GOING_AWAY = 0x4
+_UPDATE_FAILED = 0x8
+_MALFORMED = 0x12
 
 
 class SubscribeResponder(IetfResponder):
     """The peer subscribes to a track of ours.
 
-    Events: `SubscribeRequested` once, `SubscribeUpdate` for each update, `RequestCancelled`.
+    Events: `SubscribeRequested` once, `SubscribeUpdate` for each update, `UpdateRefused` for one that asks for what
+    this side does not do, `RequestCancelled`.
 
     Attributes:
-        request: What the peer asked for; None until it arrived.
+        request: What the peer asks for now; None until it arrived.
         accepted: True once `accept` was called.
         fill: What of the past is sent on a stream of its own, once the subscription is accepted; None for nothing.
         fill_priority: The subscriber's priority of it.
@@ -75,8 +86,11 @@ class SubscribeResponder(IetfResponder):
     accepted = False
     fill: PastRange | None = None
     fill_priority = 0
-    _unanswered = 0
     start: Literal["latest", "object"] | int = "object"
+
+    def __init__(self, session: IetfState) -> None:
+        super().__init__(session)
+        self._updates = ReceivedUpdates(session)
 
     def accept(
         self, start_group: int | None, latest_group: int | None = None, newest: tuple[int, int] | None = None
@@ -95,11 +109,11 @@ class SubscribeResponder(IetfResponder):
             return b""
         if self.request is None or self._state is not RequestState.PENDING:
             raise LocalProtocolError("there is no subscription to accept")
-        largest = None if newest is None else Location(*newest)
         self.accepted = True
         self._state = RequestState.ACCEPTED
         alias = self.request.subscribe_id
-        return self._session.codec.encode(ietf.SubscribeOk(None, alias, Parameters(largest=largest)))
+        parameters = Parameters(largest=largest_of(newest))
+        return self._session.codec.encode(ietf.SubscribeOk(None, alias, parameters))
 
     def reply(self, *, descending: bool, priority: int) -> ReplySender:
         """Send what `fill` asks for; the arguments are those of `ReplySender`."""
@@ -115,8 +129,36 @@ class SubscribeResponder(IetfResponder):
         if self._state is RequestState.PENDING:
             return self.refusal(StreamCode.NOT_FOUND)
         self._state = RequestState.ENDED
+        return self._done(_TRACK_ENDED)
+
+    def refusal(self, code: int) -> bytes:
+        """Return REQUEST_ERROR before the acceptance, and PUBLISH_DONE after it; b"" where only a reset says the code.
+
+        The stream is finished with either.
+        """
+        if self._state is not RequestState.ACCEPTED:
+            return super().refusal(code)
+        refused = self._updates.refused
+        status = _UPDATE_FAILED if refused else self._status(code)
+        if status is None:
+            return b""
+        self._state = RequestState.FINISHED
+        return self._updates.take() + self._done(status)
+
+    def _status(self, code: int) -> int | None:
+        """Return the status of PUBLISH_DONE that a code of this library has, or None."""
+        behind = _BEHIND_FROM_18 if self._session.profile.draft >= 18 else _BEHIND_BEFORE_18
+        statuses = {
+            StreamCode.GOING_AWAY: _GOING_AWAY,
+            StreamCode.TOO_FAR_BEHIND: behind,
+            StreamCode.MALFORMED_TRACK: _MALFORMED,
+        }
+        return next((status for known, status in statuses.items() if known == code), None)
+
+    def _done(self, status: int) -> bytes:
+        assert self.request is not None
         streams = self._session.streams_opened.get(self.request.subscribe_id, 0)
-        return self._session.codec.encode(ietf.PublishDone(None, _TRACK_ENDED, streams))
+        return self._session.codec.encode(ietf.PublishDone(None, status, streams))
 
     def drop(self, first: int, last: int, code: int = 0) -> bytes:
         """Return b"": no draft reports groups that are not delivered."""
@@ -155,6 +197,9 @@ class SubscribeResponder(IetfResponder):
             end_group,
             start_frame,
             end_frame,
+            forward=parameters.forward is not False,
+            delivery_timeout_ms=parameters.delivery_timeout_ms or 0,
+            rendezvous_ms=parameters.rendezvous_ms or 0,
         )
         if parameters.fill is not None and parameters.forward is not False:
             self.fill = past_range(parameters.fill.filter, descending=parameters.fill.ordered is False)
@@ -178,15 +223,25 @@ class SubscribeResponder(IetfResponder):
 
     def _on_update(self, parameters: Parameters, events: list[Event]) -> None:
         assert self.request is not None
-        self._unanswered += 1
-        if self._unanswered > MAX_UPDATES:
-            problem = f"more than {MAX_UPDATES} updates whose answers are not taken"
-            raise RemoteProtocolError(problem, code=TOO_MANY_UPDATES)
+        self._updates.add_untrusted(resumes=parameters.forward is True and not self.request.forward)
+        if parameters.range_filters:
+            # They may be used only where SETUP allows them.
+            self._updates.refused = True
+            events.append(UpdateRefused())
+            return
+        events.append(self._change(parameters))
+
+    def _change(self, parameters: Parameters) -> SubscribeUpdate:
+        """Apply what an update names, and return the whole of what is asked for then."""
         request = self.request
+        assert request is not None
+        timeout = parameters.delivery_timeout_ms
         changed = attrs.evolve(
             request,
             priority=request.priority if parameters.priority is None else priority_of(parameters.priority),
             ordered=request.ordered if parameters.ordered is None else parameters.ordered,
+            forward=request.forward if parameters.forward is None else parameters.forward,
+            delivery_timeout_ms=request.delivery_timeout_ms if timeout is None else timeout,
         )
         if parameters.filter is not None:
             start_group, start_frame, end_group, end_frame = self._range(parameters.filter)
@@ -194,24 +249,25 @@ class SubscribeResponder(IetfResponder):
                 changed, start_group=start_group, start_frame=start_frame, end_group=end_group, end_frame=end_frame
             )
         self.request = changed
-        events.append(
-            SubscribeUpdate(
-                changed.priority,
-                changed.ordered,
-                changed.max_age_ms,
-                changed.start_group,
-                changed.end_group,
-                changed.start_frame,
-                changed.end_frame,
-            )
+        return SubscribeUpdate(
+            changed.priority,
+            changed.ordered,
+            changed.max_age_ms,
+            changed.start_group,
+            changed.end_group,
+            changed.start_frame,
+            changed.end_frame,
+            forward=changed.forward,
+            delivery_timeout_ms=changed.delivery_timeout_ms,
         )
+
+    def resumed(self, newest: tuple[int, int] | None) -> None:
+        """Called when an update has ended a pause, with the place of the newest frame: its answer says so."""
+        self._updates.resumed(largest_of(newest))
 
     def answer_updates(self) -> bytes:
         """Return a REQUEST_OK for each update that was not answered; b"" before the subscription is accepted."""
-        if self._over or not self.accepted:
-            return b""
-        count, self._unanswered = self._unanswered, 0
-        return self._session.codec.encode(ietf.RequestOk(None)) * count
+        return b"" if self._over or not self.accepted else self._updates.take()
 
     def _on_release(self) -> None:
         if self.request is not None:
@@ -219,10 +275,16 @@ class SubscribeResponder(IetfResponder):
             self._session.streams_opened.pop(self.request.subscribe_id, None)
 
 
+def largest_of(newest: tuple[int, int] | None) -> Location | None:
+    """Return the newest object of a track, by the place of its newest frame."""
+    return None if newest is None else Location(*newest)
+
+
 class SubscribeRequester(IetfMachine):
     """We subscribe to a track of the peer's.
 
-    Events: `SubscribeOk`, then `RequestFinished` (PUBLISH_DONE or FIN) or `RequestRefused`.
+    Events: `SubscribeOk`, `UpdateAnswered` for each update, then `RequestFinished` (PUBLISH_DONE or FIN) or
+    `RequestRefused`.
 
     Attributes:
         subscribe_id: The request's id.
@@ -232,28 +294,40 @@ class SubscribeRequester(IetfMachine):
 
     _first: ClassVar = Expect.SUBSCRIBE_REPLY
 
-    def __init__(self, session: IetfState, path: BroadcastPath, track: str, wanted: SubscribeUpdate) -> None:
+    def __init__(
+        self, session: IetfState, path: BroadcastPath, track: str, wanted: SubscribeUpdate, rendezvous_ms: int = 0
+    ) -> None:
         super().__init__(session)
         format_requested(path, track, session.dialect, session.limits)
         parameters = self._parameters(wanted)
+        opening = attrs.evolve(
+            parameters,
+            # Left out, they have these values.
+            forward=None if parameters.forward else False,
+            delivery_timeout_ms=parameters.delivery_timeout_ms or None,
+            rendezvous_ms=rendezvous_ms or None,
+            ordered=wanted.ordered,
+        )
         request_id = session.next_request_id()
-        self.joins = wanted.start_group is None
+        self.joins = wanted.start_group is None and wanted.forward
         self.fills = self.joins and session.profile.fetch_filter
         if self.fills:
-            parameters = attrs.evolve(parameters, fill=_NEWEST_GROUP)
+            opening = attrs.evolve(opening, fill=_NEWEST_GROUP)
             session.replies[request_id] = FetchedFrames(session.profile, session.limits)
-        self.opening = session.codec.encode(ietf.Subscribe(request_id, track_name(path, track), parameters))
+        self.opening = session.codec.encode(ietf.Subscribe(request_id, track_name(path, track), opening))
         self.subscribe_id = request_id
         session.issued.add(request_id)
         self._current = wanted
         self._state = RequestState.PENDING
-        self._updates = 0
+        self._updates = SentUpdates(session, parameters)
+        self._refused_update: int | None = None
 
     def join(self, group: int) -> FetchRequester:
         """Fetch what the newest group had when the subscription began (up to draft 19)."""
         return joining_fetch(self._session, self.subscribe_id, group)
 
     def _parameters(self, wanted: SubscribeUpdate) -> Parameters:
+        """Return what an update may change, each with a value of its own."""
         if wanted.start_group is None:
             if wanted.end_group is not None:
                 raise LocalProtocolError(f"{self._session.dialect.name} can end a subscription that starts at a group")
@@ -263,26 +337,34 @@ class SubscribeRequester(IetfMachine):
             if place == _EVERYTHING and self._session.profile.filter_form == "counted":
                 # There this start has no other form.
                 place = ()
-        return Parameters(priority=wire_priority(wanted.priority), filter=place, ordered=wanted.ordered)
+        return Parameters(
+            priority=wire_priority(wanted.priority),
+            filter=place,
+            forward=wanted.forward,
+            delivery_timeout_ms=wanted.delivery_timeout_ms,
+        )
 
     def update(self, **changes: Unpack[SubscriptionChanges]) -> bytes:
-        """Return REQUEST_UPDATE with what changes; b"" once the publisher has finished or refused."""
+        """Return REQUEST_UPDATE with what changes; b"" when nothing does, and once the publisher has ended it.
+
+        No draft changes the order of groups later: `ordered` holds for this side alone.
+        """
         changed = attrs.evolve(self._current, **changes)
-        before, after = self._parameters(self._current), self._parameters(changed)
-        parameters = Parameters(
-            priority=None if before.priority == after.priority else after.priority,
-            filter=None if before.filter == after.filter else after.filter,
-        )
+        parameters = self._parameters(changed)
         if self._closed or self._state is not RequestState.ACCEPTED:
             return b""
+        data = self._updates.change(parameters)
         self._current = changed
-        self._updates += 1
-        return self._session.codec.encode(ietf.RequestUpdate(self._session.next_request_id(), None, parameters))
+        return data
+
+    def take_update(self) -> bytes:
+        """Return the update that has been waiting for the answer of an earlier one; to be called with each answer."""
+        return self._updates.answered() if self._state is RequestState.ACCEPTED else b""
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:
             case ietf.SubscribeOk() if self._state is RequestState.PENDING:
-                shared = self._session.profile.draft >= _SHARED_ALIASES
+                shared = self._session.profile.draft >= SHARED_ALIASES
                 self._session.aliases.name_untrusted(message.alias, self.subscribe_id, shared=shared)
                 self._state = RequestState.ACCEPTED
                 largest = message.parameters.largest
@@ -293,24 +375,39 @@ class SubscribeRequester(IetfMachine):
             case ietf.RequestError() if self._state is RequestState.PENDING:
                 self._closed = True
                 events.append(RequestRefused(code_of_request(message.code)))
-            case ietf.RequestOk() | ietf.RequestError() if self._updates:
-                self._updates -= 1
+            case ietf.RequestOk() | ietf.RequestError() if self._updates.unanswered:
+                self._on_answer(message, events)
             case ietf.PublishDone() if self._state is RequestState.ACCEPTED:
-                self._state = RequestState.ENDED
-                if message.status in (_TRACK_ENDED, _SUBSCRIPTION_ENDED):
-                    events.append(RequestFinished())
-                else:
-                    events.append(RequestRefused(self._code_of_end(message.status)))
+                self._on_done(message, events)
             case ietf.Goaway() | ietf.PublishStateNotify():
                 pass
             case _:
                 raise self._broken(f"{type(message).__name__} as a reply")
 
+    def _on_answer(self, message: ietf.RequestOk | ietf.RequestError, events: list[Event]) -> None:
+        """Read the answer of an update. A refusal ends the subscription, by the PUBLISH_DONE that follows it."""
+        if isinstance(message, ietf.RequestError):
+            self._refused_update = code_of_request(message.code)
+        events.append(UpdateAnswered(message.parameters.largest if isinstance(message, ietf.RequestOk) else None))
+
+    def _on_done(self, message: ietf.PublishDone, events: list[Event]) -> None:
+        self._state = RequestState.ENDED
+        if message.status in (_TRACK_ENDED, _SUBSCRIPTION_ENDED):
+            events.append(RequestFinished())
+        elif message.status == _UPDATE_FAILED and self._refused_update is not None:
+            events.append(RequestRefused(self._refused_update))
+        else:
+            events.append(RequestRefused(self._code_of_end(message.status)))
+
     def _code_of_end(self, status: int) -> int:
         """Return the code of this library that a status of PUBLISH_DONE stands for."""
         # EXPIRED and TOO_FAR_BEHIND changed places with draft 18.
         behind = _BEHIND_FROM_18 if self._session.profile.draft >= 18 else _BEHIND_BEFORE_18
-        codes = {0x4: StreamCode.GOING_AWAY, behind: StreamCode.TOO_FAR_BEHIND, 0x12: StreamCode.MALFORMED_TRACK}
+        codes = {
+            _GOING_AWAY: StreamCode.GOING_AWAY,
+            behind: StreamCode.TOO_FAR_BEHIND,
+            _MALFORMED: StreamCode.MALFORMED_TRACK,
+        }
         return codes.get(status, StreamCode.INTERNAL_ERROR)
 
     def _on_fin(self, events: list[Event]) -> None:

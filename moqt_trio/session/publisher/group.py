@@ -55,14 +55,19 @@ class GroupServer(RequestServer):
     _priority: int
     ended: trio.Event
 
-    def _read(self, track: Track, wanted: GroupRange, *, priority: int, max_age: float, replay: bool) -> None:
-        """Attach a cursor to a track; the arguments are those of `Cursor`."""
+    def _read(
+        self, track: Track, wanted: GroupRange, *, priority: int, max_age: float, replay: bool, paused: bool = False
+    ) -> None:
+        """Attach a cursor to a track, or have it rest for now; the other arguments are those of `Cursor`."""
         self.ended = trio.Event()
         self._track = track
         self._priority = priority
         self._track_state = log = state_of(track)
         self._cursor = log.cursor(self.wakeup.set, range=wanted, max_age=max_age, replay=replay)
-        log.attach(self._cursor)
+        if paused:
+            log.rest(self._cursor)
+        else:
+            log.attach(self._cursor)
 
     @property
     def send_priority(self) -> tuple[int, int]:

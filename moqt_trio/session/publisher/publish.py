@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from ...block import Block
-from ...errors import printable
+from ...errors import SessionClosed, StreamReset, printable
 from ...loggers import Logger
 from ...tasks import defer_interrupts
 from ...timeouts import Timeout
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ...model.origin import PublishedBroadcast
     from ...path import BroadcastPath
     from .request import ServedSubscription, Serving
+    from .tracks import TrackOffers
 
 logger = Logger(__name__)
 
@@ -82,9 +84,11 @@ def _cancel_unfinished(subscription: ServedSubscription, lost: int, timeout: flo
 class Publication(Block):
     """A broadcast that is announced; see `Session.publish`."""
 
-    def __init__(self, serving: Serving, published: PublishedBroadcast) -> None:
+    def __init__(self, serving: Serving, published: PublishedBroadcast, offers: TrackOffers | None = None) -> None:
         self._serving = serving
         self._published = published
+        self._offers = offers
+        self._offering = trio.CancelScope()
         path = printable(str(published.path))
         self._expect_entry(
             lambda: (
@@ -99,12 +103,19 @@ class Publication(Block):
         self._serving.context.check_open()
         self._serving.origin.add(self._published)
         self._serving.ageing.add(self._published.broadcast)
+        if self._offers is not None:
+            self._serving.context.start(self._offer, self._offers)
         return self
+
+    async def _offer(self, offers: TrackOffers) -> None:
+        with suppress(SessionClosed, StreamReset, trio.ClosedResourceError), self._offering:
+            await offers.run()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         serving = self._serving
+        self._offering.cancel()
         serving.origin.remove(self._published)
         if not serving.origin.publishes(self._published.broadcast):
             serving.ageing.remove(self._published.broadcast)

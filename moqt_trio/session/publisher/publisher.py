@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
-from ...errors import SessionClosed, StreamReset
 from ...model.origin import Origin, PublishedBroadcast
-from ...protocol.ietf.machine import UnservedResponder
 from ...protocol.ietf.publish_namespace import PublishNamespaceResponder
 from ...timeouts import Timeout
 from ...wire.messages import Goaway, StreamKind
@@ -26,10 +23,12 @@ from .request import RequestServer, RequestStream, ServedSubscription, Serving
 from .scheduler import SendScheduler
 from .subscribe import SubscribeServer
 from .track import TrackInfoServer
+from .tracks import TrackOffers, TracksServer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from ...path import BroadcastPath
     from ...protocol.events import Event
     from ...protocol.machine import StreamMachine
     from ...transport.stream import BidiStream
@@ -42,6 +41,7 @@ _SERVERS: Mapping[StreamKind, type[RequestServer]] = {
     StreamKind.RANGE: RangeServer,
     StreamKind.TRACK: TrackInfoServer,
     StreamKind.PROBE: ProbeServer,
+    StreamKind.TRACKS: TracksServer,
 }
 """The server of each kind of request."""
 
@@ -49,15 +49,34 @@ _SERVERS: Mapping[StreamKind, type[RequestServer]] = {
 class Publisher:
     """Answers the peer's requests for this side's broadcasts.
 
+    Args:
+        context: The session's.
+        serve_offer: Returns the handler of a stream on which the peer offers a track.
+        offered_by_peer: Returns whether the peer offers a track.
+
     Attributes:
         origin: What the session publishes.
     """
 
-    def __init__(self, context: SessionContext) -> None:
+    def __init__(
+        self,
+        context: SessionContext,
+        serve_offer: Callable[[BidiStream, StreamMachine], ControlStream],
+        offered_by_peer: Callable[[BroadcastPath, str], bool],
+    ) -> None:
         self.origin = Origin()
+        self._serve_offer = serve_offer
         self._scheduler = SendScheduler(context.connection)
         self._rate = RequestRate(context)
-        self._serving = Serving(context, self.origin, self._scheduler, Ageing(context), self._rate, defaultdict(set))
+        self._serving = Serving(
+            context,
+            self.origin,
+            self._scheduler,
+            Ageing(context),
+            self._rate,
+            defaultdict(set),
+            offered_by_peer=offered_by_peer,
+        )
         # Requests that arrived before the session was admitted; None from then on.
         self._not_admitted: list[BidiStream] | None = []
 
@@ -68,9 +87,10 @@ class Publisher:
         served = list(self._serving.subscriptions.values())
         return [subscription for subscriptions in served for subscription in list(subscriptions)]
 
-    def publish(self, published: PublishedBroadcast) -> Publication:
-        """Return the block in which a broadcast is announced."""
-        return Publication(self._serving, published)
+    def publish(self, published: PublishedBroadcast, *, offer_tracks: bool = False) -> Publication:
+        """Return the block in which a broadcast is announced, and its tracks are offered unasked if that is wanted."""
+        offers = TrackOffers(self._serving, published.path, forward=False, only=published) if offer_tracks else None
+        return Publication(self._serving, published, offers)
 
     async def finish(self) -> None:
         """Finish every subscription: deliver what was written, for at most `Limits.close_timeout`."""
@@ -108,11 +128,11 @@ class Publisher:
     def _serve(self, stream: BidiStream, kind: StreamKind, machine: StreamMachine) -> ControlStream:
         if isinstance(machine, PublishNamespaceResponder):
             return NamespaceServer(self._serving, stream, machine)
+        if kind is StreamKind.PUBLISH:
+            return self._serve_offer(stream, machine)
         server = _SERVERS.get(kind)
         if server is not None:
             return server(self._serving, stream, machine)
-        if isinstance(machine, UnservedResponder):
-            return _UnservedStream(self._serving.context, stream, machine)
         return _GoawayStream(self._serving.context, stream, machine)
 
     def streams_available(self) -> None:
@@ -135,18 +155,6 @@ class Publisher:
         self._serving.ageing.connection_lost()
         for server in self.subscriptions:
             server.scope.cancel()
-
-
-class _UnservedStream(ControlStream):
-    """A request of a kind that this side does not serve."""
-
-    machine: UnservedResponder
-
-    def handle(self, event: Event) -> None:
-        # The requester may have left meanwhile.
-        with suppress(StreamReset, SessionClosed):
-            self.stream.write(self.machine.answer, fin=True)
-        self.machine.release()
 
 
 class _GoawayStream(ControlStream):

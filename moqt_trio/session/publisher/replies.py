@@ -40,7 +40,9 @@ class Replies:
 
     def accept(self, first: int | None, latest: int | None = None, newest: tuple[int, int] | None = None) -> None:
         """Accept the subscription; see `SubscribeResponder.accept`."""
-        self._stream.write(self._machine.accept(first, latest_group=latest, newest=newest))
+        data = self._machine.accept(first, latest_group=latest, newest=newest)
+        if data:
+            self._stream.write(data)
 
     def drop(self, sequence: int, code: int) -> None:
         """Add a group that is not delivered."""

@@ -80,6 +80,10 @@ class StreamWaiter(Protocol):
         """Called when the peer allows more streams: it opens what it has groups for."""
 
 
+def _nothing(path: BroadcastPath, track: str) -> bool:
+    return False
+
+
 @attrs.define
 class Serving:
     """What the servers of one session share.
@@ -96,6 +100,8 @@ class Serving:
         short_of_streams: Servers that wait for the peer to allow another stream, in the order of service.
         early: True while requests wait for broadcasts that are not published yet.
         join_points: Where subscriptions began, in the versions in which a fetch may join one.
+        offers: The tracks that this side offers to the peer, by the broadcast's path and the track's name.
+        offered_by_peer: Returns whether the peer offers a track to this side.
     """
 
     context: SessionContext
@@ -109,6 +115,8 @@ class Serving:
     short_of_streams: OrderedDict[StreamWaiter, None] = attrs.Factory(OrderedDict)
     early: bool = False
     join_points: JoinPoints = attrs.Factory(JoinPoints)
+    offers: dict[tuple[BroadcastPath, str], ServedSubscription] = attrs.Factory(dict)
+    offered_by_peer: Callable[[BroadcastPath, str], bool] = _nothing
 
 
 class RequestServer(ControlStream):
@@ -138,43 +146,62 @@ class RequestServer(ControlStream):
             self.stream.stop(StreamCode.CANCELLED)
             self.machine.release()
 
-    def find(self, path: BroadcastPath, track: str, answer: Callable[[Found | None], None]) -> None:
+    def find(
+        self, path: BroadcastPath, track: str, answer: Callable[[Found | None], None], *, rendezvous: float = 0
+    ) -> None:
         """Call `answer` with the track and its publication, or with None when there is no such track.
 
         At once, or from a task of the session when the request came before the publication. A request that is cancelled
         meanwhile is not answered.
 
-        Limits: track_wait_timeout.
+        Args:
+            path: The broadcast's path.
+            track: The track's name.
+            answer: See above.
+            rendezvous: Seconds that the peer wants its request to wait; 0 to wait only as every request does.
+
+        Limits: track_wait_timeout, max_rendezvous.
         """
         found = self.serving.origin.request(path, track)
-        waits = self.context.dialect.quirks.subscribes_early or self.serving.early
-        if found is None and waits and self._may_come(path):
-            self.context.start(self._wait_published, path, track, answer)
+        limits, patience = self.context.limits, 0.0
+        if rendezvous:
+            patience = min(rendezvous, limits.max_rendezvous)
+        elif self.context.dialect.quirks.subscribes_early or self.serving.early:
+            patience = limits.track_wait_timeout
+        if found is None and patience and self._may_come(path, rendezvous):
+            self.context.start(self._wait_published, path, track, answer, patience, rendezvous)
         else:
             answer(found)
 
-    def _may_come(self, path: BroadcastPath) -> bool:
+    def _may_come(self, path: BroadcastPath, rendezvous: float) -> bool:
         """Return whether a track of this path that is not published may still be."""
         if self.context.going_away.is_set():
             return False
         # A broadcast that is published has its tracks; one that it lacks now may be missing for good.
-        return self.context.dialect.quirks.subscribes_early or path not in self.serving.origin
+        return bool(rendezvous) or self.context.dialect.quirks.subscribes_early or path not in self.serving.origin
 
-    async def _wait_published(self, path: BroadcastPath, track: str, answer: Callable[[Found | None], None]) -> None:
+    async def _wait_published(
+        self,
+        path: BroadcastPath,
+        track: str,
+        answer: Callable[[Found | None], None],
+        patience: float,
+        rendezvous: float,
+    ) -> None:
         origin, changed = self.serving.origin, Wakeup()
 
         def note(*_change: object) -> None:
             changed.set()
 
         async def published() -> None:
-            while origin.request(path, track) is None and self._may_come(path):
+            while origin.request(path, track) is None and self._may_come(path, rendezvous):
                 await changed.wait()
 
         origin.watch(path, note)
         try:
             with self.scope:
                 # The application, too, may have had no turn in which to publish it.
-                await Timeout(self.context.limits.track_wait_timeout).wait(published)
+                await Timeout(patience).wait(published)
         finally:
             origin.unwatch(path, note)
         if not self.scope.cancel_called:

@@ -13,6 +13,9 @@ or the data run out. A group that could not be served goes back to the cursor.
 A group passes three steps: it is pending in the cursor, its stream is written (`SentGroups`), and its stream drains
 until the peer has acknowledged all of it. The subscription's own stream is finished after its groups' streams, and the
 subscription ends when that is acknowledged, too.
+
+A subscriber may pause (IETF). Then the cursor rests: it reads nothing, counts as no subscriber, and learns of the end
+of the track alone. Delivery goes on with the next frame that is written after the pause.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from ...errors import SessionClosed, StreamReset, printable
 from ...loggers import Logger
 from ...model.cursor import GroupRange
 from ...model.track import state_of
-from ...protocol.events import Event, SubscribeRequested
+from ...protocol.events import Event, SubscribeRequested, UpdateRefused
 from ...protocol.ietf.subscribe import SubscribeResponder as IetfSubscribeResponder
 from ...tasks import defer_interrupts
 from ...wire.messages import SubscribeUpdate
@@ -79,6 +82,11 @@ class SubscribeServer(GroupDelivery):
         self._quirks = self.context.dialect.quirks
         self._state = _State.IDLE
         self._early_update: SubscribeUpdate | None = None
+        self._paused = False
+        # False for a subscription that this side opened.
+        self._counts_as_request = True
+        # Where the subscriber last asked to start: an update that names another place moves it.
+        self._asked_start: tuple[int | None, int] = None, 0
         # True once there was an update, which may want an answer.
         self._answers = False
         self._fills = trio.CancelScope()
@@ -94,13 +102,20 @@ class SubscribeServer(GroupDelivery):
         match event:
             case SubscribeRequested():
                 self._state = _State.WAITING
-                self.find(event.path, event.request.track, partial(self._answer, event))
+                self.find(
+                    event.path,
+                    event.request.track,
+                    partial(self._answer, event),
+                    rendezvous=event.request.rendezvous_ms / 1000,
+                )
             case SubscribeUpdate():
                 self._answers = True
                 if self._state in (_State.SERVING, _State.FINISHING):
                     self._update(event)
                 else:
                     self._early_update = event
+            case UpdateRefused():
+                self._refuse_update()
             case _:
                 super().handle(event)
 
@@ -108,7 +123,8 @@ class SubscribeServer(GroupDelivery):
         if found is None or self.context.going_away.is_set():
             logger.info("refused track %s of %s", printable(event.request.track), printable(str(event.path)))
             self._state = _State.ENDED
-            self.cancel(StreamCode.NOT_FOUND if found is None else StreamCode.GOING_AWAY)
+            missing = StreamCode.CONTROL_TIMEOUT if event.request.rendezvous_ms else StreamCode.NOT_FOUND
+            self.cancel(missing if found is None else StreamCode.GOING_AWAY)
             return
         self.publication, track = found
         request = event.request
@@ -118,6 +134,8 @@ class SubscribeServer(GroupDelivery):
         self._ordered = wish.ordered or track.delivery == "reliable"
         self._groups = SentGroups(self.context.limits)
         start_group, start_frame = self._start(track, wish)
+        self._asked_start = wish.start_group, wish.start_frame
+        self._paused = not wish.forward
         self._read(
             track,
             GroupRange(start_group, wish.end_group, start_frame, wish.end_frame),
@@ -126,6 +144,7 @@ class SubscribeServer(GroupDelivery):
             max_age=request.max_age_ms / 1000 if self._features.max_age else track.max_age,
             # A group whose first frames are gone begins with the first one that is kept, where it can say so.
             replay=self._features.frame_ranges or self.machine.start != "latest",
+            paused=self._paused,
         )
         if self._features.max_age:
             # The age in the request says where delivery starts; that in an update, what is dropped on its way.
@@ -180,6 +199,8 @@ class SubscribeServer(GroupDelivery):
         if start_group is None and self.machine.start != "latest":
             # It started at a place that no group names.
             start_group, start_frame = cursor.range.start_group, cursor.range.start_frame
+        asked, self._asked_start = self._asked_start, (update.start_group, update.start_frame)
+        moved = update.start_group is not None and self._asked_start != asked
         cursor.range = GroupRange(start_group, update.end_group, start_frame, update.end_frame)
         if self._features.max_age:
             cursor.max_age = update.max_age_ms / 1000
@@ -188,9 +209,41 @@ class SubscribeServer(GroupDelivery):
         self.serving.scheduler.priority_changed(self)
         for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
             self._cancel_group(sequence)
-        if ended and (cursor.latest >= 0 or update.start_group is not None):
+        if update.forward == self._paused:
+            self._pause_or_resume(moved=moved)
+        elif self._paused:
+            pass
+        elif ended and (cursor.latest >= 0 or update.start_group is not None):
             self._track_state.extend(cursor)
         self.wakeup.set()
+
+    def _pause_or_resume(self, *, moved: bool) -> None:
+        """Pause, or go on: with the next frame that is written, unless the subscriber has named another place."""
+        cursor, log = self._cursor, self._track_state
+        self._paused = not self._paused
+        if self._paused:
+            for sequence in list(cursor.pending):
+                self._cancel_group(sequence)
+            self._fills.cancel()
+            log.rest(cursor)
+            return
+        if not moved:
+            start = log.next_frame
+            first = cursor.range.start_group, cursor.range.start_frame
+            if first[0] is None or first < start:
+                cursor.range = GroupRange(start[0], cursor.range.end_group, start[1], cursor.range.end_frame)
+        log.attach(cursor)
+        self.machine.resumed(log.largest)
+        self.serving.join_points.add(self._subscribe_id, JoinPoint(self._track, newest_of(self._track)))
+
+    def _refuse_update(self) -> None:
+        """End the subscription after an update that cannot be followed."""
+        if self._state in (_State.SERVING, _State.FINISHING):
+            self._cursor.abort(StreamCode.INTERNAL_ERROR)
+        elif self._state is _State.WAITING:
+            self._state = _State.ENDED
+            self.scope.cancel()
+            self.cancel(StreamCode.INTERNAL_ERROR)
 
     # -- from the transport --------------------------------------------------------------------------------
 
@@ -261,7 +314,7 @@ class SubscribeServer(GroupDelivery):
             pass
         finally:
             self._state = _State.ENDED
-            if cursor.done:
+            if cursor.done and self._counts_as_request:
                 # All of the range or of the track was written before the subscription ended.
                 self.serving.rate.give_back()
             self._track_state.detach(cursor)
@@ -277,7 +330,11 @@ class SubscribeServer(GroupDelivery):
             if not self.stream.send_ended:
                 self.cancel(code)
             self.machine.release()
-            self.ended.set()
+            self._ended()
+
+    def _ended(self) -> None:
+        """Called when the subscription has ended, and its streams are finished or reset."""
+        self.ended.set()
 
     async def _wait_acceptance_read(self) -> None:
         """Wait until the acceptance was acknowledged and the subscriber has had time to read it."""
@@ -313,8 +370,10 @@ class SubscribeServer(GroupDelivery):
         if self._state is _State.FINISHING and not self._open_cancelled:
             self._open_cancelled = True
             self._cancel_open(list(cursor.pending.values()))
-        if self._answers and self.stream.writable and (answers := self.machine.answer_updates()):
-            self.stream.write(answers)
+        if self._answers and self.stream.writable and self.machine.accepted:
+            self._answers = False
+            if answers := self.machine.answer_updates():
+                self.stream.write(answers)
         self._short_of_streams = False
         entries = cursor.ready(newest_first=not self._ordered)
         if self._end_wait is not None and self._state is not _State.FINISHING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...codes import StreamCode
+from ...model.track import state_of
 from ...protocol.events import Event, TrackInfoRequested
 from ...wire.messages import TrackInfo
 from .request import RequestServer
@@ -32,6 +33,6 @@ class TrackInfoServer(RequestServer):
             return
         track = found[1]
         info = TrackInfo(priority=track.priority, max_age_ms=round(track.max_age * 1000), timescale=track.timescale)
-        self.stream.write(self.machine.reply(info), fin=True)
+        self.stream.write(self.machine.reply(info, state_of(track).largest), fin=True)
         self.serving.rate.give_back()
         self.machine.release()

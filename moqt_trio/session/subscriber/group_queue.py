@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from ...codes import StreamCode
+from ...errors import StreamReset
 from ...model.sequences import SequenceSet
 from ...timeouts import Timeout
 from .group import FrameCounts, GroupBuffer, GroupReader
@@ -331,6 +332,13 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         """Set which groups are asked for from now on; see `first_wanted` and `last_wanted`."""
         self.first_wanted, self.last_wanted = first, last
         self._wake_if_complete()
+
+    def cut(self) -> None:
+        """Called when a pause begins or ends: a group that it cut may come again from its middle, others never come."""
+        self._seen = SequenceSet(self._limits.cache_groups)
+        if self.head is not None:
+            self.head.end(StreamReset(StreamCode.CANCELLED, by_peer=False))
+            self.head = None
 
     def statistics(self) -> SubscriptionStatistics:
         """Return the numbers so far."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 import trio
 
+from ...arguments import want_number, want_seconds
 from ...codes import StreamCode, describe_stream_code
 from ...errors import LocalProtocolError, NotFound, SessionClosed, StreamReset
 from ...model.track_state import AGE_BOUND
-from ...protocol.events import Event, RequestFinished, RequestRefused
+from ...protocol.events import Event, RequestFinished, RequestRefused, UpdateAnswered
 from ...protocol.ietf.subscribe import SubscribeRequester as IetfSubscribeRequester
 from ...tasks import defer_interrupts
 from ...timeouts import Timeout
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...path import BroadcastPath
     from ...protocol.ietf.fetch import FetchRequester
-    from ...protocol.subscribe import SubscribeRequester
+    from ...protocol.ietf.publish import PublishResponder
+    from ...protocol.subscribe import SubscribeRequester, SubscriptionChanges
     from ...transport.stream import BidiStream
     from ..context import SessionContext
+    from .publish import Offer, Offers
 
 
 @attrs.frozen
@@ -44,6 +47,46 @@ class SubscribeOptions:
     end_group: int | None
     start_frame: int
     end_frame: int | None
+    paused: bool = False
+    delivery_timeout: float | None = None
+    rendezvous: float | None = None
+
+    def check(self) -> None:
+        """Raise `TypeError` or `ValueError` for a value that no version can carry; the priority is not looked at."""
+        for name in ("start_group", "start_frame", "end_group", "end_frame"):
+            number = getattr(self, name)
+            if number is not None or name == "start_frame":
+                want_number(name, number)
+        want_seconds("max_age", self.max_age)
+        if not 0 <= self.max_age < AGE_BOUND:
+            raise ValueError(f"max_age is a number of seconds from 0 on and below 2**51, not {self.max_age}")
+        if self.end_frame is not None and self.end_group is None:
+            raise ValueError("end_frame needs end_group: it names a frame of that group")
+        for name in ("rendezvous", "delivery_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None:
+                want_seconds(name, seconds)
+                if not 0 < seconds < AGE_BOUND:
+                    raise ValueError(f"{name} is a number of seconds above 0 and below 2**51, not {seconds}")
+
+    def fields(self) -> SubscriptionChanges:
+        """Return the fields of the request that an update may change."""
+        return {
+            "priority": self.priority,
+            "ordered": self.ordered,
+            "max_age_ms": round(self.max_age * 1000),
+            "start_group": self.start_group,
+            "end_group": self.end_group,
+            "start_frame": self.start_frame,
+            "end_frame": self.end_frame,
+            "forward": not self.paused,
+            "delivery_timeout_ms": milliseconds(self.delivery_timeout),
+        }
+
+
+def milliseconds(seconds: float | None) -> int:
+    """Return seconds in milliseconds, of which every time has at least one; 0 for None."""
+    return 0 if seconds is None else max(1, round(seconds * 1000))
 
 
 @defer_interrupts
@@ -69,6 +112,7 @@ class Subscription(Request[GroupReader]):
         self,
         context: SessionContext,
         queues: dict[int, GroupQueue],
+        offers: Offers,
         path: BroadcastPath,
         track: str,
         options: SubscribeOptions,
@@ -77,9 +121,11 @@ class Subscription(Request[GroupReader]):
         self.path = path
         self.track = track
         self._queues = queues
+        self._offers = offers
+        self._offer: Offer | None = None
         self._options = options
         self._want(options)
-        self._machine: SubscribeRequester | None = None
+        self._machine: SubscribeRequester | PublishResponder | None = None
         self._info: TrackInfoRequest | None = None
         self._accepted = trio.Event()
         self._timeout: Timeout | None = None
@@ -88,16 +134,14 @@ class Subscription(Request[GroupReader]):
 
     async def _open(self) -> None:
         context, options = self._context, self._options
+        offer = self._offers.find(self.path, self.track)
+        if offer is not None:
+            await trio.lowlevel.checkpoint()
+            if offer.free:
+                self._open_offer(offer)
+                return
         self._machine = machine = context.core.subscribe(
-            self.path,
-            self.track,
-            priority=options.priority,
-            ordered=options.ordered,
-            max_age_ms=round(options.max_age * 1000),
-            start_group=options.start_group,
-            end_group=options.end_group,
-            start_frame=options.start_frame,
-            end_frame=options.end_frame,
+            self.path, self.track, **options.fields(), rendezvous_ms=milliseconds(options.rendezvous)
         )
         if context.dialect.features.track_info:
             self._info = TrackInfoRequest(context)
@@ -108,24 +152,36 @@ class Subscription(Request[GroupReader]):
             self._queues[machine.subscribe_id] = self._queue
             if not context.dialect.features.subscribe_ok_needs_group:
                 # In the other versions the reply comes with the first group, which may take long.
-                self._timeout = Timeout(context.limits.reply_timeout)
+                self._timeout = Timeout(context.limits.reply_timeout + (options.rendezvous or 0))
                 self._queue.expect_within(self._timeout, self._on_timeout)
             return RequestControl(context, stream, machine, self._on_event, self._on_failure)
 
         self._control = await open_control(context, self._codes, attach)
+
+    def _open_offer(self, offer: Offer) -> None:
+        """Read a track that the peer has offered: its subscription is there, and wakes up."""
+        self._offer = self._control = offer
+        self._machine = offer.machine
+        self._queues[offer.machine.subscribe_id] = self._queue
+        self._timeout = Timeout(self._context.limits.reply_timeout)
+        self._queue.expect_within(self._timeout, self._on_timeout)
+        offer.attach(self._on_event, self._on_failure, self._options.fields())
 
     def _on_event(self, event: Event) -> None:
         match event:
             case SubscribeOk():
                 self._queue.accept(event.start_group)
                 self._accepted.set()
+                assert self._machine is not None
                 if event.newest is not None:
                     self._join(event.newest[0])
-                self._take_parked()
+                self._context.read_parked(self._machine.subscribe_id)
             case SubscribeEnd():
                 self._queue.end_group = event.group
             case SubscribeDrop():
                 self._queue.drop(event.start, event.end, event.code)
+            case UpdateAnswered():
+                self._send_due()
             case RequestFinished():
                 self._queue.finish_later()
                 self._accepted.set()
@@ -138,13 +194,14 @@ class Subscription(Request[GroupReader]):
             case _:
                 pass
 
-    def _take_parked(self) -> None:
-        """Read the groups that came before it was known that they belong to this subscription."""
+    def _send_due(self) -> None:
+        """Send the update that has been waiting for the answer of an earlier one, if there is one."""
         assert self._machine is not None
-        for machine in self._context.core.parked(self._machine.subscribe_id):
-            stream = self._context.parked.pop(machine, None)
-            if stream is not None:
-                stream.go_on()
+        due = self._machine.take_update()
+        # The task that reads the socket writes: the publisher may have stopped reading, or the session may have ended.
+        with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
+            if due:
+                self._send(due)
 
     def _join(self, sequence: int) -> None:
         """Ask for what the newest group has already, where the subscription starts behind it."""
@@ -211,8 +268,13 @@ class Subscription(Request[GroupReader]):
             self._info.cancel()
         if self._machine is not None:
             self._context.replies.pop(self._machine.subscribe_id, None)
-            self._machine.release()
             self._queues.pop(self._machine.subscribe_id, None)
+            if self._offer is None:
+                self._machine.release()
+        if self._offer is not None:
+            # The offer stays: another subscription may read it.
+            self._offer.detach()
+            self._offer = self._control = None
         super()._close()
         self._accepted.set()
 
@@ -265,8 +327,12 @@ class Subscription(Request[GroupReader]):
         max_age: float | None = None,
         start_group: int | None = None,
         end_group: int | None = None,
+        paused: bool | None = None,
     ) -> None:
         """Change the subscription; arguments left out do not change. Does nothing once the publisher has finished.
+
+        A pause resets the groups that are open. When it ends, delivery goes on with the next frame that is published:
+        in the middle of a group, it may be, which is then a group of its own here.
 
         Args: as for `Session.subscribe`.
 
@@ -285,20 +351,15 @@ class Subscription(Request[GroupReader]):
             max_age=options.max_age if max_age is None else max_age,
             start_group=options.start_group if start_group is None else start_group,
             end_group=options.end_group if end_group is None else end_group,
+            paused=options.paused if paused is None else paused,
         )
         if not 0 <= changed.max_age < AGE_BOUND:
             raise LocalProtocolError(f"max_age is a number of seconds from 0 on and below 2**51, not {changed.max_age}")
-        data = self._machine.update(
-            priority=changed.priority,
-            ordered=changed.ordered,
-            max_age_ms=round(changed.max_age * 1000),
-            start_group=changed.start_group,
-            end_group=changed.end_group,
-            start_frame=changed.start_frame,
-            end_frame=changed.end_frame,
-        )
+        data = self._machine.update(**changed.fields())
         if data:
             self._send(data)
+        if options.paused != changed.paused:
+            self._queue.cut()
         self._options = changed
         self._want(changed)
 
@@ -306,6 +367,11 @@ class Subscription(Request[GroupReader]):
         queue = self._queue
         queue.want(options.start_group, options.end_group)
         queue.ordered, queue.max_age = options.ordered, options.max_age
+
+    @property
+    def paused(self) -> bool:
+        """True while the publisher is asked to send nothing."""
+        return self._options.paused
 
     @property
     def start_group(self) -> int | None:

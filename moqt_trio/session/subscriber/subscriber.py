@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .group import GroupBuffer, GroupReader
 from .group_stream import GroupStream
+from .publish import Offers
 from .unread import UnreadGroups
 
 if TYPE_CHECKING:
@@ -19,10 +20,12 @@ class Subscriber:
 
     Attributes:
         queues: The received groups of each subscription that is open, by the subscription's id.
+        offers: The tracks that the peer offers.
     """
 
     def __init__(self, context: SessionContext) -> None:
         self.queues: dict[int, GroupQueue] = {}
+        self.offers = Offers(context)
         self._context = context
         self._unread = UnreadGroups(context, self.queues)
 

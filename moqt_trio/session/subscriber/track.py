@@ -1,4 +1,7 @@
-"""TrackInfoRequest: asks for a track's properties, which some versions send on a stream of their own."""
+"""TrackInfoRequest: asks for a track's properties, which some versions send on a stream of their own.
+
+`ask_status` asks the same apart from any subscription.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from ...codes import StreamCode
+from ...codes import StreamCode, describe_stream_code
+from ...errors import NotFound, StreamReset
+from ...protocol.events import RequestRefused, TrackStatusReceived
 from ...timeouts import Timeout
 from ...wire.messages import TrackInfo
+from .receive_queue import ReceiveQueue
 from .request import RequestControl, open_control
 
 if TYPE_CHECKING:
@@ -34,6 +40,25 @@ class TrackProperties:
     timescale: int
 
 
+@attrs.frozen
+class TrackStatus:
+    """What a publisher says of a track, apart from any subscription.
+
+    Attributes:
+        latest_group: The group of the newest frame; None when nothing was published, or the version does not say.
+        latest_frame: The index of that frame in its group, or None.
+        properties: The track's properties; None where the version does not say them.
+    """
+
+    latest_group: int | None
+    latest_frame: int | None
+    properties: TrackProperties | None
+
+
+def _properties(info: TrackInfo) -> TrackProperties:
+    return TrackProperties(info.priority, info.max_age_ms / 1000, info.timescale)
+
+
 class TrackInfoRequest:
     """Asks for a track's properties. A refusal is no error: the subscription to the same track fails with it."""
 
@@ -56,7 +81,7 @@ class TrackInfoRequest:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, TrackInfo):
-            self._properties = TrackProperties(event.priority, event.max_age_ms / 1000, event.timescale)
+            self._properties = _properties(event)
         self._answered.set()
         if self._control is not None:
             # A FIN before the answer would cancel the request; after it, it frees the stream.
@@ -78,3 +103,42 @@ class TrackInfoRequest:
             self._control.cancel(code)
             # Its stream knows this request: see `Request._close`.
             self._control = None
+
+
+async def ask_status(context: SessionContext, path: BroadcastPath, track: str) -> TrackStatus:
+    """Ask the peer what it has of a track; see `Session.track_status`."""
+    context.check_may_ask()
+    machine = context.core.request_track_info(path, track)
+    answer: ReceiveQueue[TrackStatus] = ReceiveQueue()
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, TrackInfo):
+            answer.put(TrackStatus(event.latest_group, None, _properties(event)))
+        elif isinstance(event, TrackStatusReceived):
+            info = event.info
+            properties = None if info is None else _properties(info)
+            group, frame = event.newest or (None, None)
+            answer.put(TrackStatus(group, frame, properties))
+        elif isinstance(event, RequestRefused) and event.code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):
+            answer.fail(NotFound(str(path), track, f"code {describe_stream_code(event.code)}"))
+        elif isinstance(event, RequestRefused):
+            answer.fail_by_reset(StreamReset(event.code), context.connection)
+
+    late = StreamReset(StreamCode.CONTROL_TIMEOUT, by_peer=False)
+    answer.expect_within(Timeout(context.limits.reply_timeout), lambda: answer.fail(late))
+    try:
+        control = await open_control(
+            context, "info", lambda stream: RequestControl(context, stream, machine, on_event, answer.fail)
+        )
+    except BaseException:
+        machine.release()
+        raise
+    try:
+        status = await answer.receive()
+    except BaseException:
+        control.cancel()
+        raise
+    # A FIN before the answer would cancel the request; after it, it frees the stream.
+    control.stream.finish()
+    machine.release()
+    return status

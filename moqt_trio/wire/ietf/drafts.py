@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from .profile import Profile
 
 _FEATURES = Features(
-    setup="uni", announce_first="ok", subscribe_typed=True, subscribe_end=True, timestamps=True, goaway=True
+    setup="uni",
+    announce_first="ok",
+    subscribe_typed=True,
+    subscribe_end=True,
+    timestamps=True,
+    goaway=True,
+    offers=True,
 )
 
 

@@ -21,6 +21,7 @@ from moqt_trio.protocol.events import (
     RequestRefused,
     SubscribeRequested,
     Unannounced,
+    UpdateAnswered,
 )
 from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.protocol.ietf.state import MAX_PARKED
@@ -295,7 +296,9 @@ def test_updates(name):
     assert events == [SubscribeUpdate(3, False, 0, None, None, 0, None)]
     answer = responder.answer_updates()
     assert responder.answer_updates() == b""
-    assert requester.receive_data(answer, False) == []
+    assert requester.receive_data(answer, False) == [UpdateAnswered(None)]
+    assert requester.take_update() == b""
+    assert requester.update(priority=3) == b""
     with pytest.raises(RemoteProtocolError):
         requester.receive_data(answer, False)
 
@@ -485,7 +488,7 @@ def test_a_header_that_is_cut_short():
 
 @pytest.mark.parametrize(
     ("method", "arguments"),
-    [("request_track_info", ("a", "t")), ("probe", ()), ("datagram", (0, 0, 0, b""))],
+    [("probe", ()), ("datagram", (0, 0, 0, b""))],
 )
 def test_what_the_core_lacks(method, arguments):
     """It says so."""

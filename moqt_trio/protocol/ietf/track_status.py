@@ -1,0 +1,144 @@
+"""TRACK_STATUS one way, REQUEST_OK and FIN the other: what SUBSCRIBE_OK would say, without a subscription.
+
+Spec: draft-ietf-moq-transport-18, section 9.18.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from ...errors import LocalProtocolError
+from ...path import BroadcastPath
+from ...wire.ietf import messages as ietf
+from ...wire.ietf.parameters import NONE, Parameters
+from ...wire.messages import Expect, Message, TrackInfo
+from ..events import Event, RequestRefused, TrackInfoRequested, TrackStatusReceived
+from ..machine import RequestState
+from ..paths import format_requested
+from .machine import IetfMachine, IetfResponder, code_of_request, text_of, track_name
+from .namespaces import path_of
+from .subscribe import largest_of
+
+if TYPE_CHECKING:
+    from ...wire.ietf.properties import Pairs
+    from .state import IetfState
+
+_MAX_CACHE_DURATION: Final = 0x04
+_TIMESCALE: Final = 0x08
+_PRIORITY: Final = 0x0E
+_ORDER: Final = 0x22
+_DEFAULT_PRIORITY = 128
+_MOST_URGENT = 255
+_MICROSECONDS = 1_000_000
+_DESCENDING = 2
+
+
+def properties_of(info: TrackInfo) -> Pairs:
+    """Return a track's properties as the drafts write them."""
+    return (
+        (_MAX_CACHE_DURATION, info.max_age_ms),
+        (_TIMESCALE, info.timescale),
+        (_PRIORITY, _MOST_URGENT - info.priority),
+    )
+
+
+def info_of(properties: Pairs) -> TrackInfo:
+    """Return a track's properties as this library has them; those that are left out have the drafts' values."""
+    numbers = {kind: value for kind, value in properties if isinstance(value, int)}
+    return TrackInfo(
+        priority=max(0, _MOST_URGENT - numbers.get(_PRIORITY, _DEFAULT_PRIORITY)),
+        ordered=numbers.get(_ORDER) != _DESCENDING,
+        max_age_ms=numbers.get(_MAX_CACHE_DURATION, 0),
+        timescale=max(1, numbers.get(_TIMESCALE, _MICROSECONDS)),
+    )
+
+
+class TrackStatusResponder(IetfResponder):
+    """The peer asks for the status of a track of ours.
+
+    Events: `TrackInfoRequested`, and `RequestCancelled` when the peer cancels before the reply.
+    """
+
+    _first: ClassVar = Expect.TRACK_REQUEST
+
+    def __init__(self, session: IetfState) -> None:
+        session.requests.take_untrusted()
+        super().__init__(session)
+
+    def reply(self, info: TrackInfo, newest: tuple[int, int] | None = None) -> bytes:
+        """Return REQUEST_OK; the caller writes it with FIN. Returns b"" once the peer has cancelled.
+
+        Args:
+            info: The track's properties.
+            newest: The place of the newest frame; None while there is none.
+
+        Raises:
+            LocalProtocolError: There is no request yet, or it was answered before.
+        """
+        if self._state is RequestState.CANCELLED:
+            return b""
+        if self._state is not RequestState.PENDING:
+            raise LocalProtocolError("there is no request to answer")
+        self._state = RequestState.FINISHED
+        largest = largest_of(newest)
+        parameters = NONE if largest is None else Parameters(largest=largest)
+        properties = properties_of(info) if self._session.profile.properties == "ok" else ()
+        return self._session.codec.encode(ietf.RequestOk(None, parameters, properties))
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        if isinstance(message, ietf.TrackStatus) and self._state is RequestState.WAITING:
+            self._session.requests_of_peer.check_untrusted(message.request_id)
+            self._state = RequestState.PENDING
+            path, track = path_of(message.track.namespace, self._session), text_of(message.track.name)
+            if path is None or track is None:
+                # No broadcast has the empty path, nor one that no path can be.
+                path, track = BroadcastPath(), ""
+            events.append(TrackInfoRequested(path, track))
+        elif not isinstance(message, ietf.Goaway):
+            raise self._broken(f"{type(message).__name__} out of its place")
+
+    def _on_fin(self, events: list[Event]) -> None:
+        # The request is whole: nothing follows it.
+        if self._state is RequestState.WAITING:
+            raise self._broken("FIN before the request")
+
+    def _on_release(self) -> None:
+        self._session.requests.give_back()
+
+
+class TrackStatusRequester(IetfMachine):
+    """We ask for the status of a track of the peer's.
+
+    Events: `TrackStatusReceived` or `RequestRefused`. The end of the stream after the reply has no event.
+    """
+
+    _first: ClassVar = Expect.TRACK_INFO
+
+    def __init__(self, session: IetfState, broadcast: BroadcastPath | str, track: str) -> None:
+        super().__init__(session)
+        path = BroadcastPath.parse(broadcast)
+        format_requested(path, track, session.dialect, session.limits)
+        name = track_name(path, track)
+        self.opening = session.codec.encode(ietf.TrackStatus(session.next_request_id(), name))
+        self._answered = False
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        match message:
+            case ietf.RequestOk() if not self._answered:
+                self._answered = True
+                info = info_of(message.properties) if self._session.profile.properties == "ok" else None
+                events.append(TrackStatusReceived(message.parameters.largest, info))
+            case ietf.RequestError() if not self._answered:
+                self._answered = True
+                events.append(RequestRefused(code_of_request(message.code)))
+            case ietf.Goaway():
+                pass
+            case _:
+                raise self._broken(f"{type(message).__name__} as a reply")
+
+    def _on_fin(self, events: list[Event]) -> None:
+        if not self._answered:
+            raise self._broken("FIN before the answer")
+
+    def _on_reset(self, code: int) -> list[Event]:
+        return [] if self._answered else [RequestRefused(code)]

@@ -1,0 +1,126 @@
+"""SUBSCRIBE_TRACKS one way; REQUEST_OK the other, then PUBLISH for each track, on a stream of its own (`publish.py`).
+
+In draft 17 it is SUBSCRIBE_NAMESPACE with options that ask for tracks; there `namespaces.py` has the responder.
+
+Spec: draft-ietf-moq-transport-18, section 9.21.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ...codes import StreamCode
+from ...errors import LocalProtocolError, RemoteProtocolError
+from ...path import BroadcastPath
+from ...wire.ietf import messages as ietf
+from ...wire.ietf.parameters import Parameters
+from ...wire.messages import Expect, Message
+from ..events import Event, RequestRefused, TrackBlocked, TracksRequested
+from ..machine import RequestState
+from ..paths import path_local
+from .machine import NOT_SUPPORTED, IetfMachine, IetfResponder, code_of_request, namespace_of, text_of
+from .namespaces import blocked, path_of
+
+if TYPE_CHECKING:
+    from .state import IetfState
+
+
+class TracksResponder(IetfResponder):
+    """The peer asks for the tracks below a prefix.
+
+    Events: `TracksRequested`, `RequestCancelled`.
+
+    Attributes:
+        prefix: The prefix; empty until the request arrived.
+    """
+
+    _first: ClassVar = Expect.ANNOUNCE_REQUEST
+
+    def __init__(self, session: IetfState) -> None:
+        session.requests.take_untrusted()
+        super().__init__(session)
+        self.prefix = BroadcastPath()
+
+    def accept(self) -> bytes:
+        """Return REQUEST_OK."""
+        if self._over:
+            return b""
+        if self._state is not RequestState.PENDING:
+            raise LocalProtocolError("there is no request to accept")
+        self._state = RequestState.ACCEPTED
+        return self._session.codec.encode(ietf.RequestOk(None))
+
+    def blocked(self, path: BroadcastPath, track: str) -> bytes:
+        """Return PUBLISH_BLOCKED for a track below the prefix."""
+        return b"" if self._over else blocked(self._session, self.prefix, path, track)
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        session = self._session
+        if isinstance(message, ietf.SubscribeTracks) and self._state is RequestState.WAITING:
+            session.requests_of_peer.check_untrusted(message.request_id)
+            self._state = RequestState.PENDING
+            path = path_of(message.prefix, session)
+            if path is None:
+                raise RemoteProtocolError("a prefix that no path has", code=StreamCode.UNROUTABLE, scope="stream")
+            self.prefix = path
+            events.append(TracksRequested(path, message.parameters.forward is not False))
+        elif isinstance(message, ietf.RequestUpdate) and self._state is not RequestState.WAITING:
+            # As for namespaces: the peer asks again.
+            session.requests_of_peer.check_untrusted(message.request_id)
+            raise RemoteProtocolError("an update of a list", code=StreamCode.INTERNAL_ERROR, scope="stream")
+        elif not isinstance(message, ietf.Goaway):
+            raise self._broken(f"{type(message).__name__} out of its place")
+
+    def _on_release(self) -> None:
+        self._session.requests.give_back()
+
+
+class TracksRequester(IetfMachine):
+    """We ask for the tracks below a prefix, each of which is to sleep until it is wanted.
+
+    Events: `TrackBlocked`, `RequestRefused`.
+
+    Attributes:
+        unsupported: True once the peer has refused as one that does not do this.
+    """
+
+    _first: ClassVar = Expect.ANNOUNCE_FIRST_REPLY
+
+    def __init__(self, session: IetfState, prefix: BroadcastPath | str) -> None:
+        super().__init__(session)
+        self.unsupported = False
+        self._prefix = path_local(prefix, session.limits)
+        self._accepted = False
+        namespace, asleep = namespace_of(self._prefix), Parameters(forward=False)
+        request_id = session.next_request_id()
+        request: ietf.SubscribeNamespace | ietf.SubscribeTracks
+        if session.profile.namespaces == "split":
+            request = ietf.SubscribeTracks(request_id, namespace, asleep)
+        else:
+            request = ietf.SubscribeNamespace(request_id, namespace, ietf.NamespaceOptions.TRACKS, asleep)
+        self.opening = session.codec.encode(request)
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        match message:
+            case ietf.RequestOk() if not self._accepted:
+                self._accepted = True
+            case ietf.RequestError() if not self._accepted:
+                self._closed = True
+                self.unsupported = message.code == NOT_SUPPORTED
+                events.append(RequestRefused(code_of_request(message.code)))
+            case ietf.PublishBlocked() if self._accepted:
+                path = path_of((*namespace_of(self._prefix), *message.suffix), self._session)
+                name = text_of(message.name)
+                if path is not None and name is not None:
+                    events.append(TrackBlocked(path, name))
+            case ietf.Goaway():
+                pass
+            case _:
+                raise self._broken(f"{type(message).__name__} as a reply")
+
+    def _on_fin(self, events: list[Event]) -> None:
+        # What was offered stays, and so does what is offered unasked.
+        pass
+
+    def _on_reset(self, code: int) -> list[Event]:
+        return [RequestRefused(code)]

@@ -1,0 +1,197 @@
+"""Offers of this side's tracks: OfferServer serves one, TrackOffers makes them, TracksServer does so when asked.
+
+An offer (PUBLISH) is a subscription that this side opens. Once it is open, it is served as one that the peer made: its
+updates wake it up, put it to sleep and end it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import trio
+
+from ...errors import SessionClosed, StreamReset
+from ...model.track import state_of
+from ...protocol.events import (
+    AnnouncementsRequested,
+    Event,
+    RequestCancelled,
+    SubscribeRequested,
+    TracksRequested,
+)
+from ...protocol.ietf.core import IetfCore
+from ...protocol.ietf.namespaces import NamespaceResponder
+from ...protocol.ietf.tracks import TracksResponder
+from ...tasks import Wakeup, defer_interrupts
+from .announce import AnnounceServer
+from .subscribe import SubscribeServer
+
+if TYPE_CHECKING:
+    from ...errors import MoqtError
+    from ...model.origin import PublishedBroadcast
+    from ...path import BroadcastPath
+    from ...protocol.ietf.publish import PublishRequester
+    from ...protocol.machine import StreamMachine
+    from ...transport.stream import BidiStream
+    from .request import Found, Serving
+
+_AT_ONCE = 16
+"""Offers that are made before other tasks have their turn: about a millisecond's work."""
+
+
+@defer_interrupts
+class OfferServer(SubscribeServer):
+    """Serves a track that this side has offered."""
+
+    def __init__(self, serving: Serving, stream: BidiStream, machine: PublishRequester, found: Found) -> None:
+        super().__init__(serving, stream, machine)  # type: ignore[arg-type]
+        published, track = found
+        self._key = published.path, track.name
+        self._counts_as_request = False
+        assert machine.request is not None
+        serving.offers[self._key] = self
+        self._answer(SubscribeRequested(published.path, machine.request), found)
+
+    def _ended(self) -> None:
+        super()._ended()
+        if self.serving.offers.get(self._key) is self:
+            del self.serving.offers[self._key]
+
+
+class TrackOffers:
+    """Offers the tracks below a prefix: those that there are, and each later one.
+
+    Args:
+        serving: What the servers of the session share.
+        prefix: The prefix.
+        forward: True to send what is published at once, without being asked.
+        only: The publication whose tracks are offered; None for every one below the prefix.
+        blocked: Called for a track for which there is no stream; without it, the offer waits for one.
+
+    Limits: max_offered_tracks.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        prefix: BroadcastPath,
+        *,
+        forward: bool,
+        only: PublishedBroadcast | None = None,
+        blocked: Callable[[BroadcastPath, str], Awaitable[None]] | None = None,
+    ) -> None:
+        self._serving = serving
+        self._prefix = prefix
+        self._forward = forward
+        self._only = only
+        self._blocked = blocked
+        self._wakeup = Wakeup()
+        # The tracks that were not offered yet, in order.
+        self._due: dict[tuple[BroadcastPath, str], None] = {}
+
+    async def run(self) -> None:
+        """Offer tracks until this is cancelled. The offers go on when it ends."""
+        origin = self._serving.origin
+        origin.watch(self._prefix, self._note)
+        try:
+            for published in origin.below(self._prefix).values():
+                self._note(published, None)
+            while True:
+                await trio.lowlevel.checkpoint()
+                for key in list(self._due)[:_AT_ONCE]:
+                    del self._due[key]
+                    await self._offer(*key)
+                if not self._due:
+                    await self._wakeup.wait()
+        finally:
+            origin.unwatch(self._prefix, self._note)
+
+    def _note(self, published: PublishedBroadcast, track: str | None) -> None:
+        """Called when a publication came or went, or has a new track."""
+        if self._only is None or published is self._only:
+            for name in tuple(published.broadcast.tracks) if track is None else (track,):
+                self._due[published.path, name] = None
+            self._wakeup.set()
+
+    def _found(self, path: BroadcastPath, name: str) -> Found | None:
+        """Return a track that is to be offered now, and its publication; None for one that is not."""
+        serving = self._serving
+        found = serving.origin.find(path, name)
+        if found is None or found[1].ended or (self._only is not None and found[0] is not self._only):
+            return None
+        # What the peer itself offers goes back to it in no case.
+        return None if (path, name) in serving.offers or serving.offered_by_peer(path, name) else found
+
+    async def _offer(self, path: BroadcastPath, name: str) -> None:
+        serving, connection = self._serving, self._serving.context.connection
+        if self._found(path, name) is None:
+            return
+        if len(serving.offers) >= serving.context.limits.max_offered_tracks:
+            await self._block(path, name)
+            return
+        try:
+            stream = await connection.open_bidi() if self._blocked is None else connection.open_bidi_nowait()
+        except trio.WouldBlock:
+            await self._block(path, name)
+            return
+        found = self._found(path, name)
+        if found is None:
+            stream.reset(0)
+            stream.stop(0)
+            return
+        self._begin(stream, found)
+
+    async def _block(self, path: BroadcastPath, name: str) -> None:
+        if self._blocked is not None:
+            await self._blocked(path, name)
+
+    def _begin(self, stream: BidiStream, found: Found) -> None:
+        published, track = found
+        core = self._serving.context.core
+        assert isinstance(core, IetfCore)
+        newest = state_of(track).largest
+        machine = core.offer(published.path, track.name, forward=self._forward, newest=newest)
+        stream.write(machine.opening)
+        stream.handler = OfferServer(self._serving, stream, machine, found)
+
+
+@defer_interrupts
+class TracksServer(AnnounceServer):
+    """Offers the tracks below the peer's prefix. In draft 17 the same request may ask for announcements, too."""
+
+    def __init__(self, serving: Serving, stream: BidiStream, machine: StreamMachine) -> None:
+        assert isinstance(machine, NamespaceResponder | TracksResponder)
+        super().__init__(serving, stream, machine)  # type: ignore[arg-type]
+        self._responder = machine
+        self._announces = False
+        self._offering = trio.CancelScope()
+
+    def handle(self, event: Event) -> None:
+        match event:
+            case TracksRequested():
+                if not self._announces:
+                    self.stream.write(self._responder.accept())
+                self.context.start(self._offer, event)
+            case AnnouncementsRequested():
+                self._announces = True
+                super().handle(event)
+            case RequestCancelled():
+                self._offering.cancel()
+                super().handle(event)
+            case _:
+                super().handle(event)
+
+    def failed(self, error: MoqtError) -> None:
+        self._offering.cancel()
+        super().failed(error)
+
+    async def _offer(self, event: TracksRequested) -> None:
+        with suppress(StreamReset, SessionClosed, trio.ClosedResourceError), self._offering:
+            await TrackOffers(self.serving, event.prefix, forward=event.forward, blocked=self._blocked).run()
+
+    async def _blocked(self, path: BroadcastPath, track: str) -> None:
+        while not self.stream.writable:
+            await self.wakeup.wait()
+        self.stream.write(self._responder.blocked(path, track))

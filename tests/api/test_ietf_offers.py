@@ -1,0 +1,303 @@
+"""Tracks that their publisher offers (PUBLISH), in both directions, on the IETF drafts."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+import moqt_trio as moqt
+from moqt_trio.codes import StreamCode
+from moqt_trio.testing import session_pair
+
+DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
+EACH_DRAFT = pytest.mark.parametrize("version", DRAFTS)
+
+
+async def settle() -> None:
+    await trio.testing.wait_all_tasks_blocked()
+
+
+@asynccontextmanager
+async def offered(version: str, **options):
+    """Yields both sessions, the client's publication, and a track of it that the server was offered unasked."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable")
+    with trio.fail_after(10):
+        async with (
+            session_pair(version, **options) as (client, server),
+            client.publish("a/b", broadcast, offer_tracks=True) as publication,
+        ):
+            await settle()
+            assert server._subscriber.offers.has(publication.path, "t")
+            yield client, server, broadcast, track
+
+
+@EACH_DRAFT
+async def test_an_offer_is_read(version):
+    """It sleeps until it is wanted; then its frames arrive, without a SUBSCRIBE; and it sleeps again."""
+    async with offered(version) as (client, server, _, track):
+        assert track.subscribers == 0
+        for round_ in range(3):
+            await track.write(b"before")
+            async with server.subscribe("a/b", "t") as subscription:
+                await subscription.wait_accepted()
+                await track.wait_subscribed()
+                assert len(client._publisher.subscriptions) == 1
+                await track.write(b"%d" % round_)
+                group = await anext(subscription)
+                assert (group.sequence, await group.read_all()) == (2 * round_ + 1, [b"%d" % round_])
+            await track.wait_unsubscribed()
+
+
+@EACH_DRAFT
+async def test_the_end_of_a_track(version):
+    """A reader gets its last group and the end; the offer is withdrawn with it."""
+    async with offered(version) as (_, server, _, track), server.subscribe("a/b", "t") as subscription:
+        await track.wait_subscribed()
+        await track.write(b"x")
+        track.finish()
+        assert [await group.read_all() async for group in subscription] == [[b"x"]]
+        assert not server._subscriber.offers.all()
+    await_nothing_left(server)
+
+
+def await_nothing_left(session) -> None:
+    """Checks that no state of an offer or a subscription is left."""
+    state = session._context.core._state
+    assert len(state.issued) == 0
+    assert not session._subscriber.queues
+
+
+@EACH_DRAFT
+async def test_the_end_of_a_sleeping_track(version):
+    """The offer is withdrawn, and nothing of it is left."""
+    async with offered(version) as (client, server, _, track):
+        track.finish()
+        await settle()
+        assert not server._subscriber.offers.all()
+        assert not client._publisher.subscriptions
+        assert not client._publisher._serving.offers
+        await_nothing_left(server)
+        assert len(client._context.core._state.peers) == 0
+
+
+@EACH_DRAFT
+async def test_offers_that_are_listed(version):
+    """What is offered already comes first, then each change; those outside the prefix are left out."""
+    async with offered(version) as (client, server, broadcast, track), server.offered_tracks("a") as tracks:
+        path = moqt.BroadcastPath.parse("a/b")
+        assert await anext(tracks) == moqt.OfferedTrack(path, "t", True)
+        broadcast.track("u")
+        assert await anext(tracks) == moqt.OfferedTrack(path, "u", True)
+        async with client.publish("other", moqt.Broadcast(), offer_tracks=True):
+            track.finish()
+            assert await anext(tracks) == moqt.OfferedTrack(path, "t", False)
+        assert tracks.active == (moqt.OfferedTrack(path, "u", True),)
+
+
+@EACH_DRAFT
+async def test_offers_that_are_asked_for(version):
+    """The peer offers what it has below the prefix, once, and what comes later; leaving the list keeps the offers."""
+    broadcast, other = moqt.Broadcast(), moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable")
+    other.track("x")
+    path = moqt.BroadcastPath.parse("a/b")
+    with trio.fail_after(10):
+        async with (
+            session_pair(version) as (client, server),
+            server.publish("a/b", broadcast),
+            server.publish("c", other),
+        ):
+            async with client.offered_tracks("a") as tracks, client.offered_tracks("a/b") as same:
+                assert await anext(tracks) == await anext(same) == moqt.OfferedTrack(path, "t", True)
+                broadcast.track("u")
+                assert await anext(tracks) == moqt.OfferedTrack(path, "u", True)
+                async with server.publish("a/d", other):
+                    assert (await anext(tracks)).path == "a/d"
+                assert await anext(tracks) == moqt.OfferedTrack(moqt.BroadcastPath.parse("a/d"), "x", False)
+            await settle()
+            broadcast.track("v")
+            await settle()
+            assert [offer.track for offer in client._subscriber.offers.all()] == ["t", "u"]
+            async with client.subscribe("a/b", "t") as subscription:
+                await track.wait_subscribed()
+                await track.write(b"x")
+                assert await (await anext(subscription)).read_all() == [b"x"]
+
+
+@EACH_DRAFT
+async def test_a_second_reader(version):
+    """It asks for itself: each of the two gets everything."""
+    async with (
+        offered(version) as (client, server, _, track),
+        server.subscribe("a/b", "t") as first,
+        server.subscribe("a/b", "t") as second,
+    ):
+        await first.wait_accepted()
+        await second.wait_accepted()
+        assert len(client._publisher.subscriptions) == 2
+        await track.write(b"x")
+        for subscription in (first, second):
+            assert await (await anext(subscription)).read_all() == [b"x"]
+
+
+@EACH_DRAFT
+async def test_updates_of_an_offer(version):
+    """A pause, a priority and a range reach its publisher, as those of any subscription."""
+    async with offered(version) as (client, server, _, track), server.subscribe("a/b", "t", priority=9) as subscription:
+        await track.wait_subscribed()
+        [served] = client._publisher.subscriptions
+        await settle()
+        assert served.send_priority[0] == 9
+        await subscription.update(paused=True)
+        await track.wait_unsubscribed()
+        await subscription.update(paused=False, priority=11)
+        await track.wait_subscribed()
+        await settle()
+        assert served.send_priority[0] == 11
+        await track.write(b"x")
+        assert await (await anext(subscription)).read_all() == [b"x"]
+
+
+@EACH_DRAFT
+async def test_an_offer_from_a_group_on(version):
+    """A first group that is named is sent from the cache; the next reader starts at what is new."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable", max_age=60)
+    for number in range(5):
+        await track.write(b"%d" % number)
+    with trio.fail_after(10):
+        async with (
+            session_pair(version) as (client, server),
+            client.publish("a", broadcast, offer_tracks=True),
+        ):
+            await settle()
+            async with server.subscribe("a", "t", start_group=3) as subscription:
+                assert {(await anext(subscription)).sequence for _ in range(2)} == {3, 4}
+            await settle()
+            async with server.subscribe("a", "t") as subscription:
+                await subscription.wait_accepted()
+                await track.write(b"new")
+                assert (await anext(subscription)).sequence == 5
+            with pytest.raises(moqt.LocalProtocolError):
+                await server.subscribe("a", "t", end_group=3).__aenter__()
+            [offer] = server._subscriber.offers.all()
+            assert offer.free
+
+
+@EACH_DRAFT
+async def test_an_offer_withdrawn_while_it_is_read(version):
+    """The end of the publication ends the reader cleanly, after what was written; the next one finds no track."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable")
+    received = []
+
+    async def read(task_status=trio.TASK_STATUS_IGNORED) -> None:
+        async with server.subscribe("a", "t") as subscription:
+            task_status.started()
+            received.extend([await group.read_all() async for group in subscription])
+
+    with trio.fail_after(10):
+        async with session_pair(version) as (client, server), trio.open_nursery() as nursery:
+            async with client.publish("a", broadcast, offer_tracks=True):
+                await settle()
+                await nursery.start(read)
+                await track.wait_subscribed()
+                await track.write(b"x")
+            await settle()
+            assert not server._subscriber.offers.all()
+            assert not client._publisher.subscriptions
+            await track.wait_unsubscribed()
+    assert received == [[b"x"]]
+
+
+@EACH_DRAFT
+async def test_an_aborted_track(version):
+    """Its reader gets the code, where the draft has one for it or by the reset."""
+    async with offered(version) as (_, server, _, track), server.subscribe("a/b", "t") as subscription:
+        await track.wait_subscribed()
+        track.abort(code=StreamCode.TOO_FAR_BEHIND)
+        with pytest.raises(moqt.StreamReset) as caught:
+            await anext(subscription)
+        assert caught.value.code == StreamCode.TOO_FAR_BEHIND
+
+
+@EACH_DRAFT
+async def test_more_offers_than_are_kept(version):
+    """The surplus is refused and not offered; the session goes on."""
+    limits = moqt.Limits(max_offered_tracks=3)
+    broadcast = moqt.Broadcast()
+    for number in range(10):
+        broadcast.track(f"t{number}")
+    async with session_pair(version, limits=limits) as (client, server):
+        with trio.fail_after(10):
+            async with client.publish("a", broadcast, offer_tracks=True):
+                await settle()
+                assert len(server._subscriber.offers.all()) == 3
+                async with server.subscribe("a", "t9") as subscription:
+                    await subscription.wait_accepted()
+            await settle()
+            assert not server._subscriber.offers.all()
+
+
+@EACH_DRAFT
+async def test_a_peer_without_streams_for_offers(version):
+    """It is told of a track by PUBLISH_BLOCKED: the list goes on, and the track can be subscribed to."""
+    limits = moqt.Limits(max_streams=2)
+    broadcast = moqt.Broadcast()
+    for number in range(4):
+        broadcast.track(f"t{number}").write_nowait(b"x")
+    with trio.fail_after(10):
+        async with (
+            session_pair(version, limits=limits) as (client, server),
+            server.publish("a", broadcast),
+            client.offered_tracks() as tracks,
+        ):
+            assert [(await anext(tracks)).track for _ in range(2)] == ["t0", "t1"]
+            await settle()
+            assert len(tracks.active) == 2
+            async with client.subscribe("a", "t3", start_group=0) as subscription:
+                assert await (await anext(subscription)).read_all() == [b"x"]
+
+
+@EACH_DRAFT
+async def test_own_tracks_are_not_offered_back(version):
+    """What a peer offers, and this side publishes to it under the same name, stays here."""
+    async with (
+        offered(version) as (client, server, broadcast, _),
+        server.publish("a/b", broadcast),
+        client.offered_tracks() as tracks,
+    ):
+        await settle()
+        assert tracks.active == ()
+        assert not server._publisher._serving.offers
+        # Another one is offered by the side that is the first to do so.
+        broadcast.track("new")
+        await settle()
+        assert len(client._subscriber.offers.all()) + len(server._subscriber.offers.all()) in (2, 3)
+
+
+@pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-01", "moq-transfork-03"])
+async def test_versions_without_offers(version):
+    """They say so."""
+    async with session_pair(version) as (client, _):
+        with trio.fail_after(10):
+            with pytest.raises(moqt.LocalProtocolError, match=f"{version} has no offers"):
+                client.publish("a", moqt.Broadcast(), offer_tracks=True)
+            with pytest.raises(moqt.LocalProtocolError, match=f"{version} has no offers"):
+                await client.offered_tracks().__aenter__()
+
+
+@EACH_DRAFT
+async def test_the_end_of_the_session(version):
+    """A list of offers ends with it, and with its error."""
+    with trio.fail_after(10):
+        async with session_pair(version) as (client, server), client.offered_tracks() as tracks:
+            await settle()
+            server.close()
+            with pytest.raises(moqt.SessionClosed):
+                await anext(tracks)
+            assert tracks.active == ()
