@@ -46,7 +46,7 @@ class StreamCode(enum.IntEnum):
     CANCELLED = 0x1
     """It is no longer wanted, or its writer gave it up."""
     DELIVERY_TIMEOUT = 0x2
-    """It could not be delivered in time. This library does not send it by itself."""
+    """It could not be delivered in the time that its subscriber allows."""
     SESSION_CLOSED = 0x3
     """Its session ends."""
     GOING_AWAY = 0x4

@@ -183,6 +183,17 @@ class Cursor:
         """Set what is called when this cursor takes frames; None for nothing."""
         self._room_made = room_made
 
+    def watch_frames(self, came: Callable[[int], None]) -> None:
+        """Have `came` called with the group of each frame that is appended from now on."""
+        on_frame = self.on_frame
+
+        def watched(group: Group, size: int) -> None:
+            on_frame(group, size)
+            came(group.sequence)
+
+        # In this cursor alone: the others do nothing more for a frame than before.
+        self.on_frame = watched  # type: ignore[method-assign]
+
     def on_sequence(self, sequence: int) -> None:
         """Called when the track has reached a sequence."""
         self._reached = max(self._reached, sequence)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ...codes import SessionCode, StreamCode
 from ...errors import LocalProtocolError, RemoteProtocolError, printable
-from ...path import BroadcastPath
 from ...wire.ietf.messages import RequestError
 from ...wire.ietf.names import TrackName
 from ..machine import MessageMachine, RequestState, Responder
 
 if TYPE_CHECKING:
+    from ...path import BroadcastPath
     from ...wire.ietf.names import Namespace
     from ..events import Event
     from .state import IetfState

@@ -21,6 +21,7 @@ of the track alone. Delivery goes on with the next frame that is written after t
 from __future__ import annotations
 
 import enum
+import math
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ from .group import EndWait, SentGroups
 from .join import JoinPoint
 from .replies import Replies
 from .reply import ReplyStream, newest_of, past_of
+from .timeouts import DeliveryTimeout
 
 if TYPE_CHECKING:
     from ...model.origin import PublishedBroadcast
@@ -95,6 +97,8 @@ class SubscribeServer(GroupDelivery):
         # True once the subscriber has acknowledged the end of the subscription's own stream, or reads it no more.
         self._end_delivered = False
         self._end_wait = EndWait() if self._quirks.fin_with_frame else None
+        # What bounds how long a frame may wait; None while the subscriber has asked for no such bound.
+        self._timeout: DeliveryTimeout | None = None
 
     # -- from the peer -------------------------------------------------------------------------------------
 
@@ -152,6 +156,7 @@ class SubscribeServer(GroupDelivery):
         if self._cursor.dropped and not self._features.subscribe_drop:
             # Only the end of the subscription can say that its first group can't be had.
             self._cursor.abort(StreamCode.TOO_FAR_BEHIND)
+        self._bound_delivery(wish.delivery_timeout_ms)
         self.serving.subscriptions[self.publication].add(self)
         newest = newest_of(track)
         if not self._features.subscribe_ok_needs_group:
@@ -166,6 +171,13 @@ class SubscribeServer(GroupDelivery):
         self.context.start(self._run)
         if isinstance(self.machine, IetfSubscribeResponder) and self.machine.fill is not None:
             self._begin_fill(self.machine, self.machine.fill, newest)
+
+    def _bound_delivery(self, timeout_ms: int) -> None:
+        """Set how long a frame may wait; 0 for no bound."""
+        if self._timeout is None and timeout_ms:
+            self._timeout = DeliveryTimeout(self._cursor)
+        if self._timeout is not None:
+            self._timeout.seconds = timeout_ms / 1000 or math.inf
 
     def _start(self, track: Track, wish: Subscribe | SubscribeUpdate) -> tuple[int | None, int]:
         """Return the first group of a subscription, and the first frame of it."""
@@ -206,6 +218,7 @@ class SubscribeServer(GroupDelivery):
             cursor.max_age = update.max_age_ms / 1000
         self._ordered = update.ordered or self._track_state.reliable
         self._priority = update.priority
+        self._bound_delivery(update.delivery_timeout_ms)
         self.serving.scheduler.priority_changed(self)
         for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
             self._cancel_group(sequence)
@@ -293,10 +306,11 @@ class SubscribeServer(GroupDelivery):
                     if self._is_alone():
                         # No other track has something for the same packet.
                         self.context.connection.flush()
-                    if self._end_wait is None:
+                    waiting = self._timeout or self._end_wait
+                    if waiting is None:
                         await self.wakeup.wait()
                     else:
-                        await self._end_wait.wait(self.wakeup)
+                        await waiting.wait(self.wakeup)
                 if cursor.aborted is not None:
                     code = cursor.aborted
                 else:
@@ -365,6 +379,8 @@ class SubscribeServer(GroupDelivery):
             self._expire_draining()
         if not self.machine.accepted and cursor.earliest is not None:
             self._replies.accept(cursor.earliest)
+        if self._timeout is not None:
+            self._timeout.expire()
         if cursor.dropped or self._replies.drops:
             self._report_dropped()
         if self._state is _State.FINISHING and not self._open_cancelled:
