@@ -57,10 +57,6 @@ _SKIPPED_BY_CLIENT = {
 _NOT_YET = {
     "14-*": "there are no sessions of draft 14: the client lists ff00000e, and over WebTransport ff000010, too",
     "16-*": "there are no sessions of draft 16",
-    "*-rendezvous-timeout": "RENDEZVOUS_TIMEOUT is not read: the request is answered after 2 s, and not after 0.5 s",
-    "*-namespace-discovery": "PUBLISH_NAMESPACE is refused",
-    "*-publish-track-only": "PUBLISH is refused: REQUEST_ERROR 3, this is not supported",
-    "*-publish-track-subscribe": "PUBLISH is refused; it passes if our SUBSCRIBE_NAMESPACE comes late enough",
 }
 """What is not implemented yet, by case: what the client met instead. An entry of a case that passes fails the test."""
 
@@ -79,7 +75,7 @@ def _parameters() -> Iterator[object]:
         reason = _of(_NOT_YET, case)
         marks = []
         if reason:
-            marks.append(pytest.mark.xfail(reason=reason, raises=CaseFailed, strict="it passes if" not in reason))
+            marks.append(pytest.mark.xfail(reason=reason, raises=CaseFailed, strict=True))
         yield pytest.param(case, id=str(case), marks=marks)
 
 

@@ -8,6 +8,9 @@ Nothing is subscribed to before it is asked for. The first subscriber of a track
 the session that announced its path, or a prefix of its path; what arrives is written on a track of the table, groups
 under their own numbers, which all subscribers read. The last one that leaves ends that subscription, and the track is
 forgotten.
+
+A track that a session offers (PUBLISH, IETF) is in the table from then on, announced or not: it is offered to those
+that ask for tracks, and wakes up when it is first subscribed to.
 """
 
 from __future__ import annotations
@@ -33,8 +36,12 @@ logger = logging.getLogger("table")
 class Source:
     """A broadcast that a session announced, as it is offered to the others."""
 
-    def __init__(self, session: moqt.Session, nursery: trio.Nursery, path: moqt.BroadcastPath) -> None:
+    def __init__(
+        self, session: moqt.Session, nursery: trio.Nursery, path: moqt.BroadcastPath, *, announced: bool = True
+    ) -> None:
         self.path = path
+        self.announced = announced
+        self.offered: set[str] = set()
         self.broadcast = moqt.Broadcast(on_request=self._requested)
         self.withdrawn = trio.Event()
         self.session = session
@@ -55,6 +62,33 @@ class Source:
         self._pulled += 1
         self._nursery.start_soon(self._pull, broadcast, track, moqt.BroadcastPath(self.path.parts + below.parts))
         return track
+
+    def add_offered(self, name: str) -> None:
+        """Called with a track that the session offers: it is there before it is asked for."""
+        if name not in self.broadcast.tracks and len(self.offered) < MAX_TRACKS:
+            self.offered.add(name)
+            self._nursery.start_soon(self._read_offered, self.broadcast.track(name, max_age=30.0))
+
+    def remove_offered(self, name: str) -> None:
+        """Called when the session offers a track no longer."""
+        if name in self.offered:
+            self.offered.discard(name)
+            if name in self.broadcast.tracks:
+                self.broadcast.remove(name)
+
+    async def _read_offered(self, track: moqt.Track) -> None:
+        """Copy the track whenever it has subscribers, until it ends or is withdrawn."""
+        while not track.ended and track.name in self.offered:
+            await track.wait_subscribed()
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._cancel_without_subscribers, track, nursery.cancel_scope)
+                    async with self.session.subscribe(self.path, track.name, max_age=30.0) as subscription:
+                        await moqt.forward(subscription, track)
+                    nursery.cancel_scope.cancel()
+            except* (moqt.NotFound, moqt.StreamReset, moqt.GoingAway) as error:
+                logger.info("%s of %s: %s", track.name, self.path, error.exceptions[0])
+                track.abort()
 
     async def _pull(self, broadcast: moqt.Broadcast, track: moqt.Track, path: moqt.BroadcastPath) -> None:
         """Copy the track for as long as it has subscribers."""
@@ -94,6 +128,8 @@ class Table:
             try:
                 for source in list(self._sources.values()):
                     nursery.start_soon(self._offer, session, source)
+                if session.version.startswith("moqt-"):
+                    nursery.start_soon(self._read_offers, session, nursery)
                 await self._read(session, nursery)
                 await session.wait_closed()
                 nursery.cancel_scope.cancel()
@@ -113,8 +149,30 @@ class Table:
                             self._withdraw(source)
                     elif source is None:
                         self._add(Source(session, nursery, announcement.path))
+                    elif source.session is session:
+                        source.announced = True
         except (moqt.StreamReset, moqt.GoingAway):
             # It announces nothing, which a subscriber need not.
+            pass
+
+    async def _read_offers(self, session: moqt.Session, nursery: trio.Nursery) -> None:
+        """Keep the tracks of the table as the session offers them."""
+        try:
+            async with session.offered_tracks() as tracks:
+                async for item in tracks:
+                    source = self._sources.get(item.path)
+                    if source is None and item.active:
+                        source = Source(session, nursery, item.path, announced=False)
+                        self._add(source)
+                    if source is None or source.session is not session:
+                        continue
+                    if item.active:
+                        source.add_offered(item.track)
+                    else:
+                        source.remove_offered(item.track)
+                        if not source.announced and not source.offered:
+                            self._withdraw(source)
+        except (moqt.StreamReset, moqt.GoingAway, moqt.SessionClosed):
             pass
 
     def _add(self, source: Source) -> None:
