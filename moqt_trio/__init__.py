@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from .session.subscriber.tracks import OfferedTrack, OfferedTracks
     from .transport.connection import TransportStatistics
     from .wire.dialect import version_names
+    from .wire.messages import Token
 __version__ = "0.1.0"
 
 __all__ = [
@@ -132,6 +133,7 @@ __all__ = [
     "StreamReset",
     "Subscription",
     "SubscriptionStatistics",
+    "Token",
     "Track",
     "TrackProperties",
     "TrackStatus",
@@ -185,6 +187,7 @@ _HOMES = {
     "session.subscriber.tracks": "OfferedTrack OfferedTracks",
     "transport.connection": "TransportStatistics",
     "wire.dialect": "version_names",
+    "wire.messages": "Token",
 }
 """The module below this package where each name is defined; the imports above, as they are carried out."""
 

@@ -60,11 +60,11 @@ MEMBERS = {
     "RemoteProtocolError": "code scope",
     "Router": "default find paths",
     "Session": (
-        "aclose announcements close closed fetch fetch_range goaway limits offered_tracks peer probe publish "
-        "statistics subscribe track_status transport version wait_announced wait_closed wait_goaway"
+        "aclose announcements close closed fetch fetch_range goaway limits offered_tracks peer peer_tokens probe "
+        "publish statistics subscribe track_status transport version wait_announced wait_closed wait_goaway"
     ),
     "SessionClosed": "by_peer local_code reason remote_code",
-    "SessionRequest": "accept answered authority origin path peer query reject transport version",
+    "SessionRequest": "accept answered authority origin path peer query reject tokens transport version",
     "SessionStatistics": (
         "datagrams_dropped groups_dropped peer_bitrate publications subscriptions subscriptions_served transport"
     ),
@@ -76,6 +76,7 @@ MEMBERS = {
     "SubscriptionStatistics": (
         "bytes_received frames_received groups_dropped groups_expired groups_received groups_reset"
     ),
+    "Token": "kind value",
     "Track": (
         "abort delivery ended finish latest max_age name open_group priority send_datagram subscribers "
         "timescale wait_subscribed wait_unsubscribed write write_nowait"

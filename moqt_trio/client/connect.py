@@ -37,6 +37,7 @@ from ..transport.quic.settings import ClientSettings
 from ..transport.webtransport.client import open_webtransport
 from ..url import SessionUrl
 from ..wire import dialect as dialects
+from ..wire.messages import Token
 
 if TYPE_CHECKING:
     from ..session.session import Session
@@ -53,6 +54,13 @@ Fingerprints = str | bytes | Collection[str | bytes]
 
 def _or_default(limits: Limits | None) -> Limits:
     return limits or Limits()
+
+
+def _tokens(tokens: Collection[Token]) -> tuple[Token, ...]:
+    want(tokens, Collection, "tokens are a list of Token values")
+    for token in tokens:
+        want(token, Token, "tokens are a list of Token values")
+    return tuple(tokens)
 
 
 def _offered(options: ConnectOptions) -> tuple[Dialect, ...]:
@@ -96,6 +104,7 @@ class ConnectOptions:
     Attributes:
         versions, fingerprint, cafile, verify, origin: As for `connect`.
         limits: The bounds of the session.
+        tokens: What the client shows.
         offered: The wire versions, best first.
         authorities: The file of authorities to trust, or the authorities themselves in PEM; neither for the usual ones.
         digests: SHA-256 digests of the certificates to trust; when there are none, authorities are trusted.
@@ -111,6 +120,7 @@ class ConnectOptions:
     verify: bool
     origin: str | None
     limits: Limits = attrs.field(converter=_or_default)
+    tokens: tuple[Token, ...] = attrs.field(default=(), converter=_tokens, repr=False)
     offered: tuple[Dialect, ...] = attrs.field(init=False, default=attrs.Factory(_offered, takes_self=True))
     digests: tuple[bytes, ...] = attrs.field(init=False, default=attrs.Factory(_digests, takes_self=True))
     authorities: tuple[str | None, bytes | None] = attrs.field(
@@ -144,6 +154,7 @@ async def connect(
     verify: bool = True,
     origin: str | None = None,
     limits: Limits | None = None,
+    tokens: Collection[Token] = (),
 ) -> AsyncIterator[Session]:
     """Connect, and run a session for as long as the block lasts.
 
@@ -159,6 +170,7 @@ async def connect(
         verify: False accepts any certificate, also that of an attacker who intercepts the connection.
         origin: The `Origin` header of a WebTransport request.
         limits: The bounds of the session.
+        tokens: Authorization tokens for the server, which the IETF's drafts carry, and no other version.
 
     Yields:
         The session.
@@ -180,7 +192,7 @@ async def connect(
     """
     want_limits(limits)
     where = SessionUrl.parse(url)
-    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits)
+    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, tokens)
     async with open_session(where, options) as session:
         yield session
 
@@ -247,7 +259,9 @@ async def _negotiated(connection: Connection, where: SessionUrl, options: Connec
     path = where.path if where.transport == "quic" else None
     session = None
     try:
-        async with run_session(connection, options.offered, limits=options.limits, path=path) as session:
+        async with run_session(
+            connection, options.offered, limits=options.limits, path=path, tokens=options.tokens
+        ) as session:
             if path not in (None, "/") and not carries_path(session):
                 logger.info(
                     "%s over raw QUIC carries no path: %s does not learn %s, and serves its default route or none",

@@ -52,6 +52,7 @@ from .redirect import Candidate, RedirectChain, RedirectPolicy, allow_same_autho
 
 if TYPE_CHECKING:
     from ..limits import Limits
+    from ..wire.messages import Token
 
 logger = Logger(__name__)
 
@@ -79,6 +80,7 @@ async def stay_connected(
     verify: bool = True,
     origin: str | None = None,
     limits: Limits | None = None,
+    tokens: Collection[Token] = (),
 ) -> T:
     """Run a handler on a session, and on the next one after a GOAWAY or when the session is lost.
 
@@ -107,7 +109,7 @@ async def stay_connected(
     A GOAWAY without a URI leads to the same URL again. One with a URI is followed if it is a whole `https:` or `moqt:`
     URI and `redirect` allows it; by default only the path may change. To another scheme, host or port, when allowed,
 
-    - the query of the URL is not sent, unless the new URI has one: it may be a credential;
+    - the query of the URL is not sent, unless the new URI has one: it may be a credential; nor are `tokens`;
     - `verify=False` does not apply, while `fingerprint` and `cafile` do: they restrict which certificates are trusted,
       and without them every public authority would be;
     - the addresses that the name resolves to are checked, and only those that passed are connected to: public ones,
@@ -150,7 +152,7 @@ async def stay_connected(
     want_limits(limits)
     if retry is not None:
         want(retry, Backoff, "retry is a Backoff, or None for no second attempt")
-    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits)
+    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, tokens)
     redirects = RedirectChain(url, policy=redirect, max_redirects=max_redirects, networks=redirect_networks)
 
     def open_candidate(candidate: Candidate) -> AbstractAsyncContextManager[Session]:
@@ -158,7 +160,7 @@ async def stay_connected(
         if not candidate.foreign:
             return open_session(where, options)
         choose = partial(redirects.choose_addresses, candidate)
-        return open_session(where, attrs.evolve(options, verify=True), choose=choose)
+        return open_session(where, attrs.evolve(options, verify=True, tokens=()), choose=choose)
 
     loop = ReconnectLoop(open_candidate, handler, redirects=redirects, retry=retry, limits=options.limits)
     return await loop.run(Candidate(url), retry_first=retry_first)

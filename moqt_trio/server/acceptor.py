@@ -231,6 +231,7 @@ class Acceptor:
                 peer=connection.peer,
                 accept=accept,
                 reject=partial(self._reject, connection.close),
+                tokens=session.peer_tokens,
             ),
             accepted,
         )

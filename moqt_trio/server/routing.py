@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ..session.session import Session
+    from ..wire.messages import Token
 
 
 @defer_interrupts
@@ -40,6 +41,8 @@ class SessionRequest:
             a handshake within the session (those up to moq-lite-02) do so after `accept`: until then this is the
             server's first candidate, and `Session.version` has the outcome.
         peer: The client's address and port.
+        tokens: The authorization tokens of the client's SETUP, over raw QUIC in the IETF's drafts. Over WebTransport
+            SETUP comes after `accept`: `Session.peer_tokens` has them once it is there.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class SessionRequest:
         peer: tuple[str, int] | None,
         accept: Callable[[], AbstractAsyncContextManager[Session]],
         reject: Callable[[int, str], None],
+        tokens: tuple[Token, ...] = (),
     ) -> None:
         self.path = path
         self.query = query
@@ -62,6 +66,7 @@ class SessionRequest:
         self.transport = transport
         self.version = version
         self.peer = peer
+        self.tokens = tokens
         self._accept = accept
         self._reject = reject
         self._answered = False

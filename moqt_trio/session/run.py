@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..transport.receive_stream import ReceiveStream
     from ..transport.stream import BidiStream
     from ..wire.dialect import Dialect
+    from ..wire.messages import Token
 
 
 def random_hop_id() -> int:
@@ -136,6 +137,7 @@ async def run_session(
     path: str | None = None,
     hop_id: int | None = None,
     admitted: bool = True,
+    tokens: Sequence[Token] = (),
 ) -> AsyncIterator[Session]:
     """Run a session on a connection for as long as the block lasts; its nursery owns every task of the session.
 
@@ -149,6 +151,7 @@ async def run_session(
         path: A client's request target over raw QUIC; None elsewhere.
         hop_id: This side's hop id; None for a random one.
         admitted: False to send nothing and serve no request until `admit`.
+        tokens: A client's authorization tokens, for the versions that have them.
 
     Raises: what `negotiate` raises.
     """
@@ -163,7 +166,7 @@ async def run_session(
         dialect,
         is_client=connection.is_client,
         limits=limits,
-        setup=Setup(probe=ProbeLevel.REPORT, hop_id=hop_id, path=path if path_in_setup else None),
+        setup=Setup(probe=ProbeLevel.REPORT, hop_id=hop_id, path=path if path_in_setup else None, tokens=tuple(tokens)),
         path_on_wire=path_in_setup,
         hop_id=hop_id,
         frames_apart=True,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..errors import MoqtError
     from ..path import BroadcastPath
     from ..transport.connection import TransportStatistics
+    from ..wire.messages import Token
     from .context import SessionContext
     from .handshake import Negotiated
     from .publisher.publish import Publication
@@ -432,6 +433,12 @@ class Session:
         if uri is None:
             self._context.check_open()
         return uri or ""
+
+    @property
+    def peer_tokens(self) -> tuple[Token, ...]:
+        """The authorization tokens of the peer's SETUP; empty before it, and where the version has none."""
+        setup = self._context.core.peer_setup
+        return () if setup is None else setup.tokens
 
     @property
     def closed(self) -> MoqtError | None:

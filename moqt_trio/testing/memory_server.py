@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..transport.connection import Connection
     from ..transport.link import LossyLink
     from ..transport.quic.settings import ClientSettings
+    from ..wire.messages import Token
 
 logger = Logger(__name__)
 
@@ -83,6 +84,7 @@ class MemoryServer:
         versions: Sequence[str] | None = None,
         origin: str | None = None,
         limits: Limits | None = None,
+        tokens: Collection[Token] = (),
         link: LossyLink | None = None,
     ) -> AsyncIterator[Session]:
         """Connect to the server, and run a client's session for as long as the block lasts.
@@ -94,6 +96,7 @@ class MemoryServer:
             versions: The wire versions to offer, best first; None offers all of them.
             origin: The `Origin` header of a WebTransport request, as a browser sends it.
             limits: The bounds of the client's session.
+            tokens: Authorization tokens, as for `connect`.
             link: What lies between this client and the server; None for a perfect link without delay.
 
         Yields:
@@ -109,7 +112,7 @@ class MemoryServer:
         want(url, str, "a URL is a text such as 'moqt://localhost/echo', or a path such as '/echo'")
         where = SessionUrl.parse(f"https://{_HOST}{url}" if url.startswith("/") else url)
         # There is no certificate: nothing is read to verify one.
-        options = ConnectOptions(versions, None, None, False, origin, limits)
+        options = ConnectOptions(versions, None, None, False, origin, limits, tokens)
         async with open_session(where, options, dial=partial(self._dial, where, link)) as session:
             yield session
 

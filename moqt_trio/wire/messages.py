@@ -115,6 +115,19 @@ class SessionUpdate(Message):
 
 
 @attrs.frozen
+class Token:
+    """An authorization token: what a client shows in its SETUP (IETF).
+
+    Attributes:
+        value: The token itself, which is left out of the repr.
+        kind: The token's type, as IANA numbers them; 0 when both sides know it otherwise.
+    """
+
+    value: bytes = attrs.field(repr=False)
+    kind: int = 0
+
+
+@attrs.frozen
 class Setup(Message):
     """Capabilities of one side (moq-lite-05 and later).
 
@@ -124,6 +137,7 @@ class Setup(Message):
         role: Whether a client will publish, subscribe or both.
         cost: What subscribing from the sender costs; None when the field is absent (which means 1).
         hop_id: The sender's hop id; 0 for none.
+        tokens: The sender's authorization tokens (IETF).
         unknown: Parameters that this library does not know, as `(id, value)`; read, never written.
     """
 
@@ -133,6 +147,7 @@ class Setup(Message):
     cost: int | None = None
     hop_id: int = 0
     unknown: tuple[tuple[int, bytes], ...] = ()
+    tokens: tuple[Token, ...] = ()
 
 
 @attrs.frozen

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import LocalProtocolError, RemoteProtocolError
 from ...wire.ietf.messages import Goaway, Option, Setup
+from ...wire.ietf.tokens import setup_token, setup_tokens_untrusted
 from ...wire.messages import Expect, Message
 from ...wire.messages import Goaway as GoawayEvent
 from ...wire.messages import Setup as SetupEvent
@@ -31,6 +32,7 @@ def setup_message(setup: SetupEvent, profile: Profile) -> Setup:
     options: list[tuple[int, int | bytes]] = []
     if setup.path is not None:
         options.append((Option.PATH, setup.path.encode()))
+    options += [(Option.AUTHORIZATION_TOKEN, setup_token(token, profile)) for token in setup.tokens]
     options.append((Option.MOQT_IMPLEMENTATION, _IMPLEMENTATION))
     if profile.draft >= _UPDATES_BOUNDED:
         options.append((Option.MAX_REQUEST_UPDATES, MAX_UPDATES))
@@ -77,7 +79,10 @@ class ControlReceiver(IetfMachine):
             bound = next((value for kind, value in message.options if kind == Option.MAX_REQUEST_UPDATES), 0)
             assert isinstance(bound, int)
             session.peer_max_updates = bound
-        session.peer_setup = SetupEvent(path=text)
+        values = [
+            value for kind, value in message.options if kind == Option.AUTHORIZATION_TOKEN and isinstance(value, bytes)
+        ]
+        session.peer_setup = SetupEvent(path=text, tokens=setup_tokens_untrusted(values, session.profile))
         return session.peer_setup
 
     def _on_fin(self, events: list[Event]) -> None:

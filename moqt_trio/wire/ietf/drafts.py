@@ -14,6 +14,7 @@ from ..dialect import Dialect, Features, register
 from .codec import ControlCodec
 from .profile import DRAFT_17, DRAFT_18, DRAFT_19, DRAFT_20, DRAFT_21, DRAFT_22
 from .subgroups import SubgroupDecoder, SubgroupEncoder
+from .tokens import check_tokens_untrusted
 
 if TYPE_CHECKING:
     from ...limits import Limits
@@ -61,7 +62,11 @@ class IetfDialect(Dialect):
         return self.codec.encode(message)
 
     def read_untrusted(self, expect: Expect, buffer: StreamBuffer, limits: Limits) -> Message | None:
-        return self.codec.read_untrusted(buffer, limits)
+        message = self.codec.read_untrusted(buffer, limits)
+        parameters = getattr(message, "parameters", None)
+        if parameters is not None and parameters.tokens:
+            check_tokens_untrusted(parameters.tokens)
+        return message
 
     def encode_frame(self, payload: bytes, timestamp: int | None, previous_timestamp: int) -> bytes:
         raise LocalProtocolError(f"{self.name} has objects, each with its id")

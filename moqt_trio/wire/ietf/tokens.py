@@ -2,6 +2,8 @@
 
     token { Alias Type (i), [Alias (i)], [Token Type (i), Value (..)] }
 
+This library keeps no token, and says so: the size of its cache is the default, 0. So a peer may use no alias.
+
 Spec: draft-ietf-moq-transport-18, section 9.3.1.
 """
 
@@ -12,10 +14,18 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ...errors import LocalProtocolError
+from ...codes import SessionCode
+from ...errors import LocalProtocolError, Malformed
+from ..messages import Token as ShownToken
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..buffer import Reader, Writer
+    from .profile import Profile
+
+_CACHE_OVERFLOW = 0x13
+_UNKNOWN_ALIAS = 0x17
 
 
 class AliasType(enum.IntEnum):
@@ -71,3 +81,37 @@ def write_token(writer: Writer, token: Token) -> None:
     if token.alias_type in (AliasType.REGISTER, AliasType.USE_VALUE):
         writer.varint(token.kind)
         writer.raw(token.value)
+
+
+def check_tokens_untrusted(tokens: Iterable[Token]) -> None:
+    """Check the tokens of a request. Raises `Malformed`, which ends the session, for one that has an alias."""
+    for token in tokens:
+        if token.alias_type is not AliasType.USE_VALUE:
+            registers = token.alias_type is AliasType.REGISTER
+            raise Malformed(
+                "a token with an alias, where none is kept", code=_CACHE_OVERFLOW if registers else _UNKNOWN_ALIAS
+            )
+
+
+def setup_tokens_untrusted(values: Iterable[bytes], profile: Profile) -> tuple[ShownToken, ...]:
+    """Return the tokens of SETUP, by the values of its options. One that registers an alias is used by its value.
+
+    Raises:
+        Malformed: One does not decode, or names an alias that nothing can have registered; it ends the session.
+    """
+    shown = []
+    for value in values:
+        reader = profile.reader(value, "a token of SETUP", "session", SessionCode.KEY_VALUE_FORMATTING_ERROR)
+        token = read_token(reader)
+        reader.expect_end()
+        if token.alias_type in (AliasType.DELETE, AliasType.USE_ALIAS):
+            raise Malformed("a token of SETUP without a value", code=SessionCode.PROTOCOL_VIOLATION)
+        shown.append(ShownToken(token.value, token.kind))
+    return tuple(shown)
+
+
+def setup_token(token: ShownToken, profile: Profile) -> bytes:
+    """Return the value of the option that has a token."""
+    writer = profile.writer()
+    write_token(writer, Token(token.value, token.kind))
+    return writer.getvalue()
