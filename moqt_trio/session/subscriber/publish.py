@@ -113,11 +113,21 @@ class Offer(ControlStream):
         if self._on_failure is not None:
             self._on_failure(error)
 
+    def cancel(self, code: int = StreamCode.CANCELLED) -> None:
+        self._end()
+        super().cancel(code)
+
     def _write(self, data: bytes, fin: bool = False) -> None:
         # The peer may have left meanwhile, or the session.
         with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
             if data or fin:
                 self.stream.write(data, fin)
+
+    def __repr__(self) -> str:
+        state = "ended" if not self.active else "free" if self._on_event is None else "read"
+        return (
+            f"<Offer {state}>" if not hasattr(self, "path") else f"<Offer {self.track!r} of {str(self.path)!r} {state}>"
+        )
 
     # -- from a subscription -------------------------------------------------------------------------------
 
