@@ -66,12 +66,13 @@ if TYPE_CHECKING:
     from .server.routing import Router, SessionHandler, SessionRequest
     from .server.serve import Listener, ListenerStatistics, serve
     from .session.publisher.publish import Publication
-    from .session.session import Session, SessionStatistics
+    from .session.session import Session
+    from .session.statistics import SessionStatistics, SubscriptionStatistics
     from .session.subscriber.announce import Announcement, Announcements
     from .session.subscriber.fetch import FetchReader
     from .session.subscriber.forward import forward
     from .session.subscriber.group import GroupReader
-    from .session.subscriber.group_queue import DroppedGroups, SubscriptionStatistics
+    from .session.subscriber.group_queue import DroppedGroups
     from .session.subscriber.probe import Probe, ProbeReport
     from .session.subscriber.reply_stream import RangeReader
     from .session.subscriber.subscribe import Subscription
@@ -174,12 +175,13 @@ _HOMES = {
     "server.routing": "Router SessionHandler SessionRequest",
     "server.serve": "Listener ListenerStatistics serve",
     "session.publisher.publish": "Publication",
-    "session.session": "Session SessionStatistics",
+    "session.session": "Session",
+    "session.statistics": "SessionStatistics SubscriptionStatistics",
     "session.subscriber.announce": "Announcement Announcements",
     "session.subscriber.fetch": "FetchReader",
     "session.subscriber.forward": "forward",
     "session.subscriber.group": "GroupReader",
-    "session.subscriber.group_queue": "DroppedGroups SubscriptionStatistics",
+    "session.subscriber.group_queue": "DroppedGroups",
     "session.subscriber.probe": "Probe ProbeReport",
     "session.subscriber.reply_stream": "RangeReader",
     "session.subscriber.subscribe": "Subscription",

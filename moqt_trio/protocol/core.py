@@ -29,7 +29,7 @@ from .paths import format_requested
 from .probe import ProbeRequester, ProbeResponder
 from .setup import SetupReceiver, check_setup
 from .state import MessageBudget, SessionState
-from .subscribe import SubscribeRequester, SubscribeResponder
+from .subscribe import StartPlace, SubscribeRequester, SubscribeResponder
 from .track import TrackInfoRequester, TrackInfoResponder
 
 if TYPE_CHECKING:
@@ -271,10 +271,17 @@ class SessionCore:
         forward: bool = True,
         delivery_timeout_ms: int = 0,
         rendezvous_ms: int = 0,
+        start: StartPlace = "latest_group",
     ) -> SubscribeRequester:
-        """Subscribe to a track; the arguments are the fields of `Subscribe`. The id is in use when this returns."""
+        """Subscribe to a track; the arguments are the fields of `Subscribe`. The id is in use when this returns.
+
+        Raises:
+            LocalProtocolError: The version cannot carry what is wanted.
+        """
         if rendezvous_ms:
             raise LocalProtocolError(f"{self.dialect.name} has no subscriptions that wait for a track")
+        if start != "latest_group":
+            raise LocalProtocolError(f"{self.dialect.name} starts with the newest group, or with one that is named")
         wanted = SubscribeUpdate(
             priority,
             ordered,

@@ -20,7 +20,7 @@ Spec: draft-lcurley-moq-lite-06, section 7 (SUBSCRIBE and its replies).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, TypedDict, Unpack
 
 import attrs
 
@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 
 _ANY_AGE_MS = 2**53 - 1
 """Beyond the age of any group; the largest integer that every language reads."""
+
+
+StartPlace: TypeAlias = Literal["latest_group", "next_group", "next_frame"]
+"""Where a subscription starts that names no group: with all of the newest group, with the one after it, or with the
+frame after the newest one."""
 
 
 class SubscriptionChanges(TypedDict, total=False):

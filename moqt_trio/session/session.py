@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
-import attrs
-
 from ..arguments import want, want_number
 from ..errors import LocalProtocolError, NotFound
 from ..model.broadcast import Broadcast
@@ -16,6 +14,7 @@ from ..protocol.ietf.fetch import FetchRequester as RangeRequester
 from ..protocol.paths import path_local
 from ..tasks import defer_interrupts
 from .publisher.publisher import Publisher
+from .statistics import SessionStatistics
 from .subscriber.announce import Announcement, Announcements
 from .subscriber.fetch import FetchReader
 from .subscriber.probe import Probe
@@ -28,7 +27,7 @@ from .subscriber.tracks import OfferedTracks
 if TYPE_CHECKING:
     from ..errors import MoqtError
     from ..path import BroadcastPath
-    from ..transport.connection import TransportStatistics
+    from ..protocol.subscribe import StartPlace
     from ..wire.messages import Token
     from .context import SessionContext
     from .handshake import Negotiated
@@ -44,30 +43,6 @@ def _check_priority(priority: int) -> None:
     want_number("priority", priority)
     if not 0 <= priority <= 255:
         raise ValueError(f"priority is 0 … 255, not {priority}")
-
-
-@attrs.frozen(kw_only=True)
-class SessionStatistics:
-    """Numbers of one session.
-
-    Attributes:
-        transport: Those of its connection.
-        publications: Broadcasts published now.
-        subscriptions: Subscriptions of ours that are open.
-        subscriptions_served: Subscriptions of the peer's that are served now.
-        groups_dropped: Groups dropped for those subscriptions, because the peer was too slow or the group too old.
-        datagrams_dropped: Datagrams from the peer that belonged to no subscription or did not decode.
-        peer_bitrate: The peer's estimate of the connection in bits per second, in the versions where it comes without
-            a probe, up to moq-lite-02; None while it is unknown, and in later versions, which have `Session.probe`.
-    """
-
-    transport: TransportStatistics
-    publications: int
-    subscriptions: int
-    subscriptions_served: int
-    groups_dropped: int
-    datagrams_dropped: int
-    peer_bitrate: int | None = None
 
 
 @defer_interrupts
@@ -195,6 +170,8 @@ class Session:
         paused: bool = False,
         rendezvous: float | None = None,
         delivery_timeout: float | None = None,
+        start: StartPlace = "latest_group",
+        past_groups: int = 0,
     ) -> Subscription:
         """Return a subscription to a track of the peer.
 
@@ -206,7 +183,7 @@ class Session:
                 groups that are not read hold up the session's other tracks for `max_age`, and otherwise for a second.
             max_age: Seconds. A group that is older than the newest one by this much is dropped on its way.
             start_group: The first group wanted: delivery starts at the oldest group from this one on that the publisher
-                keeps; 0 asks for all that it keeps. None starts at the latest group.
+                keeps; 0 asks for all that it keeps. None starts as `start` says.
             end_group: The last group wanted, inclusive.
             start_frame: The first frame wanted of `start_group`; moq-lite-06 only.
             end_frame: The last frame wanted of `end_group`, inclusive; moq-lite-06 only.
@@ -215,6 +192,11 @@ class Session:
                 once; IETF only. What did not come in that time ends in `StreamReset` with `CONTROL_TIMEOUT`.
             delivery_timeout: Seconds after which a frame is not sent any more: its group is reset with
                 `DELIVERY_TIMEOUT`; IETF only. None for no bound.
+            start: `"latest_group"` starts with all of the newest group; `"next_group"` with the first group that is
+                opened from then on, and `"next_frame"` with the first frame, in the middle of a group, it may be. The
+                last two are IETF only.
+            past_groups: Groups before the newest one that are wanted, too, as far as the publisher keeps them: 0 … 64.
+                They come as they arrive, which may be after newer ones; IETF only.
 
         Returns:
             A block to be entered with `async with`, once, and iterated inside.
@@ -239,6 +221,8 @@ class Session:
             paused,
             delivery_timeout,
             rendezvous,
+            start,
+            past_groups,
         )
         options.check()
         subscriber = self._subscriber

@@ -30,6 +30,7 @@ from .tracks import TracksRequester, TracksResponder
 
 if TYPE_CHECKING:
     from ..events import DatagramReceived, Event
+    from ..subscribe import StartPlace
 
 _REQUESTS = {
     ietf.Subscribe: (StreamKind.SUBSCRIBE, SubscribeResponder),
@@ -142,6 +143,7 @@ class IetfCore(SessionCore):
         forward: bool = True,
         delivery_timeout_ms: int = 0,
         rendezvous_ms: int = 0,
+        start: StartPlace = "latest_group",
     ) -> SubscribeRequester:
         wanted = SubscribeUpdate(
             priority,
@@ -154,7 +156,7 @@ class IetfCore(SessionCore):
             forward=forward,
             delivery_timeout_ms=delivery_timeout_ms,
         )
-        return SubscribeRequester(self._state, BroadcastPath.parse(broadcast), track, wanted, rendezvous_ms)
+        return SubscribeRequester(self._state, BroadcastPath.parse(broadcast), track, wanted, rendezvous_ms, start)
 
     def request_tracks(self, prefix: BroadcastPath | str) -> TracksRequester:
         return TracksRequester(self._state, prefix)

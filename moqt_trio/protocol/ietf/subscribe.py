@@ -49,7 +49,7 @@ from .namespaces import path_of
 from .updates import ReceivedUpdates, SentUpdates
 
 if TYPE_CHECKING:
-    from ..subscribe import SubscriptionChanges
+    from ..subscribe import StartPlace, SubscriptionChanges
     from .state import IetfState
 
 _TRACK_ENDED = 0x2
@@ -293,11 +293,19 @@ class SubscribeRequester(IetfMachine):
     """
 
     _first: ClassVar = Expect.SUBSCRIBE_REPLY
+    _start = Start.NEXT_OBJECT
 
     def __init__(
-        self, session: IetfState, path: BroadcastPath, track: str, wanted: SubscribeUpdate, rendezvous_ms: int = 0
+        self,
+        session: IetfState,
+        path: BroadcastPath,
+        track: str,
+        wanted: SubscribeUpdate,
+        rendezvous_ms: int = 0,
+        start: StartPlace = "latest_group",
     ) -> None:
         super().__init__(session)
+        self._start = Start.NEXT_GROUP if start == "next_group" else Start.NEXT_OBJECT
         format_requested(path, track, session.dialect, session.limits)
         parameters = self._parameters(wanted)
         opening = attrs.evolve(
@@ -309,7 +317,7 @@ class SubscribeRequester(IetfMachine):
             ordered=wanted.ordered,
         )
         request_id = session.next_request_id()
-        self.joins = wanted.start_group is None and wanted.forward
+        self.joins = wanted.start_group is None and wanted.forward and start == "latest_group"
         self.fills = self.joins and session.profile.fetch_filter
         if self.fills:
             opening = attrs.evolve(opening, fill=_NEWEST_GROUP)
@@ -331,7 +339,7 @@ class SubscribeRequester(IetfMachine):
         if wanted.start_group is None:
             if wanted.end_group is not None:
                 raise LocalProtocolError(f"{self._session.dialect.name} can end a subscription that starts at a group")
-            place: Filter | tuple[()] = Filter(Start.NEXT_OBJECT)
+            place: Filter | tuple[()] = Filter(self._start)
         else:
             place = Filter(Location(wanted.start_group, wanted.start_frame), wanted.end_group, wanted.end_frame)
             if place == _EVERYTHING and self._session.profile.filter_form == "counted":

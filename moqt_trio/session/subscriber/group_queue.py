@@ -20,6 +20,7 @@ from ...codes import StreamCode
 from ...errors import StreamReset
 from ...model.sequences import SequenceSet
 from ...timeouts import Timeout
+from ..statistics import SubscriptionStatistics
 from .group import FrameCounts, GroupBuffer, GroupReader
 from .receive_queue import QueueState, ReceiveQueue
 
@@ -53,27 +54,6 @@ class DroppedGroups:
     code: int
 
 
-@attrs.frozen
-class SubscriptionStatistics:
-    """Numbers of one subscription.
-
-    Attributes:
-        groups_received: Groups whose header arrived.
-        groups_dropped: Groups that the publisher reported as dropped, and those that were dropped here, unread.
-        groups_reset: Groups that the publisher reset after they had begun.
-        frames_received: Frames that arrived completely.
-        bytes_received: Payload bytes of those frames.
-        groups_expired: Of the groups dropped, those that were too old.
-    """
-
-    groups_received: int = 0
-    groups_dropped: int = 0
-    groups_reset: int = 0
-    frames_received: int = 0
-    bytes_received: int = 0
-    groups_expired: int = 0
-
-
 class GroupSource(Protocol):
     """The stream of a received group."""
 
@@ -91,11 +71,18 @@ class GroupSource(Protocol):
         """Refuse the rest."""
 
 
-class Joined(Protocol):
-    """The group in whose middle the subscription began: `head.GroupHead`."""
+class Awaited(Protocol):
+    """A group of the past that was asked for: `head.PastGroup`."""
 
     sequence: int
     decided: trio.Event
+
+    def end(self, error: Exception | None) -> None:
+        """Called when the subscription has ended."""
+
+
+class Joined(Awaited, Protocol):
+    """The group in whose middle the subscription began: `head.GroupHead`."""
 
     def take_tail(self, buffer: GroupBuffer, source: GroupSource, start_frame: int, *, whole: bool) -> bool:
         """Take a stream of the group as its tail; return False when it is a group of its own."""
@@ -103,9 +90,6 @@ class Joined(Protocol):
 
     def group_began(self, sequence: int) -> None:
         """Called when another group of the subscription has begun."""
-
-    def end(self, error: Exception | None) -> None:
-        """Called when the subscription has ended."""
 
 
 class GroupQueue(ReceiveQueue[GroupReader]):
@@ -125,6 +109,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         max_age: Seconds after which a group is not wanted any more.
         counts: The frames that arrived.
         head: The head of the group that was the newest when the subscription began; None where there is none.
+        past: The groups of the past that were asked for, the head among them.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -151,6 +136,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self._reset = 0
         self.counts = FrameCounts()
         self.head: Joined | None = None
+        self.past: set[Awaited] = set()
 
     # -- from the groups' streams --------------------------------------------------------------------------
 
@@ -289,30 +275,30 @@ class GroupQueue(ReceiveQueue[GroupReader]):
             self.expect_within(Timeout(self._limits.late_group_timeout), self.finish)
 
     def finish(self) -> None:
-        head = self.head
-        if head is not None and not head.decided.is_set():
-            # What the newest group had is still on its way, though the subscription is over: `head_decided` goes on.
+        if not all(group.decided.is_set() for group in self.past):
+            # What was published before is still on its way, though the subscription is over: `past_decided` goes on.
             self.wait_on()
             return
         super().finish()
-        if head is not None:
-            head.end(None)
+        self._end_past(None)
 
-    def head_decided(self) -> None:
-        """Called once it is known whether there is a head."""
+    def past_decided(self) -> None:
+        """Called once it is known whether a group of the past comes."""
         if self.finishing and not self.ended and self._timeout is None:
             self.finish()
+
+    def _end_past(self, error: Exception | None) -> None:
+        for group in tuple(self.past):
+            group.end(error)
 
     def fail(self, error: Exception) -> None:
         if not self.finishing:
             super().fail(error)
-            if self.head is not None:
-                self.head.end(error)
+            self._end_past(error)
 
     def close(self, reason: str) -> None:
         """End the queue: refuse the groups that are on their way, and drop those that were not taken."""
-        if self.head is not None:
-            self.head.end(trio.ClosedResourceError(reason))
+        self._end_past(trio.ClosedResourceError(reason))
         for stream in list(self._unfinished):
             stream.refuse(StreamCode.CANCELLED)
             if (buffer := stream.buffer) is not None:

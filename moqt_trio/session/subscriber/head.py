@@ -1,4 +1,6 @@
-"""GroupHead: what the newest group had when a subscription began; JoinedGroupReader: reads it, and then the rest.
+"""PastGroup: a group of a subscription that was published before that began. GroupHead: the part of the newest one.
+
+JoinedGroupReader reads such a part, and then the rest of the group.
 
 Theory of operation. In moq-transport a subscription starts behind the newest object. What its group had before, the
 head, is asked for beside it, and comes on the stream of a reply. The rest of the group, the tail, comes on the stream
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from .group_queue import GroupQueue, GroupSource
 
 
-class GroupHead:
-    """The head of one group, from the acceptance of the subscription on.
+class PastGroup:
+    """A group of a subscription that comes by a reply, from the request on.
 
     Args:
         context: The session's.
@@ -44,20 +46,73 @@ class GroupHead:
 
     Attributes:
         sequence: As above.
-        buffer: The frames of the head; None until its stream began.
-        tail: The frames of the tail; None until its stream began.
-        decided: Set once it is known whether there is a head.
-        closed: Set once no more of the head will arrive.
+        buffer: The frames; None until their stream began.
+        decided: Set once it is known whether they come.
+        closed: Set once no more of them will arrive.
     """
 
     def __init__(self, context: SessionContext, queue: GroupQueue, sequence: int) -> None:
         self.sequence = sequence
         self.buffer: GroupBuffer | None = None
-        self.tail: GroupBuffer | None = None
         self.decided = trio.Event()
         self.closed = trio.Event()
         self._context = context
         self._queue = queue
+
+    def begin(self, stream: ReceiveStream, machine: ReplyReceiver, header_bytes: int) -> ReceivedReply | None:
+        """Called when the stream of the reply has begun; None to have it refused."""
+        if self.decided.is_set():
+            return None
+        self.decided.set()
+        self.buffer = buffer = GroupBuffer(counts=self._queue.counts)
+        source = ReceivedReply(self._context, stream, machine, buffer, header_bytes, self._ended)
+        if not self._queue.begin(self._reader(buffer), buffer, source):
+            self.end(None)
+            return None
+        self._begun(buffer)
+        self._queue.past_decided()
+        return source
+
+    def refused(self) -> None:
+        """Called when the reply was refused, or did not come in time."""
+        if not self.decided.is_set():
+            self.decide_without()
+            self._given_up()
+            self._queue.past_decided()
+
+    def end(self, error: Exception | None) -> None:
+        """Called when the subscription has ended."""
+        self.decide_without()
+
+    def decide_without(self) -> None:
+        """Record that the reply does not come, or is not wanted any more."""
+        self.decided.set()
+        self.closed.set()
+
+    def _reader(self, buffer: GroupBuffer) -> GroupReader:
+        return GroupReader(self.sequence, 0, buffer)
+
+    def _begun(self, buffer: GroupBuffer) -> None:
+        """Called once the group was added to the subscription."""
+
+    def _given_up(self) -> None:
+        """Called when the frames do not come."""
+
+    def _ended(self, source: ReceivedReply, incomplete: bool) -> None:
+        self.closed.set()
+        self._queue.end(source, source.buffer, reset=incomplete)
+
+
+class GroupHead(PastGroup):
+    """The head of one group, from the acceptance of the subscription on.
+
+    Attributes:
+        tail: The frames of the tail; None until its stream began.
+    """
+
+    def __init__(self, context: SessionContext, queue: GroupQueue, sequence: int) -> None:
+        super().__init__(context, queue, sequence)
+        self.tail: GroupBuffer | None = None
         self._tail_source: GroupSource | None = None
         self._tail_start = 0
         self._error: Exception | None = None
@@ -67,39 +122,25 @@ class GroupHead:
 
     # -- from the streams ----------------------------------------------------------------------------------
 
-    def begin(self, stream: ReceiveStream, machine: ReplyReceiver, header_bytes: int) -> ReceivedReply | None:
-        """Called when the stream of the head has begun; None to have it refused."""
-        if self.decided.is_set():
-            return None
-        self.decided.set()
-        self.buffer = buffer = GroupBuffer(counts=self._queue.counts)
-        source = ReceivedReply(self._context, stream, machine, buffer, header_bytes, self._head_ended)
-        reader = JoinedGroupReader(self.sequence, buffer, self)
-        if not self._queue.begin(reader, buffer, source):
-            self.end(None)
-            return None
+    def _reader(self, buffer: GroupBuffer) -> GroupReader:
+        return JoinedGroupReader(self.sequence, buffer, self)
+
+    def _begun(self, buffer: GroupBuffer) -> None:
         if self.tail is not None and self._tail_source is not None:
             self._queue.continue_group(self.tail, buffer, self._tail_source)
-        self._queue.head_decided()
-        return source
 
-    def _head_ended(self, source: ReceivedReply, incomplete: bool) -> None:
-        self.closed.set()
-        self._queue.end(source, source.buffer, reset=incomplete)
+    def _ended(self, source: ReceivedReply, incomplete: bool) -> None:
+        super()._ended(source, incomplete)
         if incomplete and self._tail_source is not None:
             # The reader gets the error of the head, and never comes to the tail.
             self._tail_source.refuse(StreamCode.CANCELLED)
 
-    def refused(self) -> None:
-        """Called when there is no head, or it did not come in time: the tail becomes a group of its own."""
-        if self.decided.is_set():
-            return
-        self._decide_without()
+    def _given_up(self) -> None:
+        """Make the tail a group of its own."""
         if self.tail is not None and self._tail_source is not None:
             reader = GroupReader(self.sequence, self._tail_start, self.tail)
             if not self._queue.begin(reader, self.tail, self._tail_source):
                 self._tail_source.refuse(StreamCode.CANCELLED)
-        self._queue.head_decided()
 
     def take_tail(self, buffer: GroupBuffer, source: GroupSource, start_frame: int, *, whole: bool) -> bool:
         """Take a stream of the group as its tail; return False when it is a group of its own.
@@ -113,7 +154,7 @@ class GroupHead:
         if self.tail is not None or self._over:
             return False
         if not self.decided.is_set() and whole:
-            self._decide_without()
+            self.decide_without()
             return False
         self.tail, self._tail_source, self._tail_start = buffer, source, start_frame
         # Until the head has begun the group counts as one that is not taken yet.
@@ -121,10 +162,9 @@ class GroupHead:
         self._wake()
         return True
 
-    def _decide_without(self) -> None:
+    def decide_without(self) -> None:
         self._over = True
-        self.decided.set()
-        self.closed.set()
+        super().decide_without()
 
     def group_began(self, sequence: int) -> None:
         """Called when another group of the subscription has begun."""
@@ -133,9 +173,8 @@ class GroupHead:
             self._wake()
 
     def end(self, error: Exception | None) -> None:
-        """Called when the subscription has ended: no tail will come any more."""
         self._error = error
-        self._decide_without()
+        super().end(error)
         self._wake()
 
     def _wake(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import attrs
 import trio
@@ -13,13 +13,15 @@ from ...codes import StreamCode, describe_stream_code
 from ...errors import LocalProtocolError, NotFound, SessionClosed, StreamReset
 from ...model.track_state import AGE_BOUND
 from ...protocol.events import Event, RequestFinished, RequestRefused, UpdateAnswered
+from ...protocol.ietf.fetch import FetchRequester
 from ...protocol.ietf.subscribe import SubscribeRequester as IetfSubscribeRequester
+from ...protocol.subscribe import StartPlace
 from ...tasks import defer_interrupts
 from ...timeouts import Timeout
 from ...wire.messages import SubscribeDrop, SubscribeEnd, SubscribeOk
 from .group import GroupReader
-from .group_queue import DroppedGroups, GroupQueue, SubscriptionStatistics
-from .head import GroupHead
+from .group_queue import DroppedGroups, GroupQueue
+from .head import GroupHead, PastGroup
 from .receive_queue import QueueState
 from .request import Request, RequestControl, open_control
 from .track import TrackInfoRequest, TrackProperties
@@ -28,12 +30,15 @@ if TYPE_CHECKING:
     from ...codes import CodeSpace
     from ...errors import MoqtError
     from ...path import BroadcastPath
-    from ...protocol.ietf.fetch import FetchRequester
     from ...protocol.ietf.publish import PublishResponder
     from ...protocol.subscribe import SubscribeRequester, SubscriptionChanges
     from ...transport.stream import BidiStream
     from ..context import SessionContext
+    from ..statistics import SubscriptionStatistics
     from .publish import Offer, Offers
+
+MOST_PAST_GROUPS = 64
+"""Groups of the past that a subscription may ask for: each is a request of its own. `Session.fetch_range` has more."""
 
 
 @attrs.frozen
@@ -50,6 +55,8 @@ class SubscribeOptions:
     paused: bool = False
     delivery_timeout: float | None = None
     rendezvous: float | None = None
+    start: StartPlace = "latest_group"
+    past_groups: int = 0
 
     def check(self) -> None:
         """Raise `TypeError` or `ValueError` for a value that no version can carry; the priority is not looked at."""
@@ -57,6 +64,13 @@ class SubscribeOptions:
             number = getattr(self, name)
             if number is not None or name == "start_frame":
                 want_number(name, number)
+        if self.start not in get_args(StartPlace):
+            raise ValueError(f"start is one of {', '.join(get_args(StartPlace))}, not {self.start!r}")
+        if self.start_group is not None and (self.start != "latest_group" or self.past_groups):
+            raise ValueError("start_group says where a subscription starts; leave start and past_groups out")
+        want_number("past_groups", self.past_groups)
+        if not 0 <= self.past_groups <= MOST_PAST_GROUPS:
+            raise ValueError(f"past_groups is 0 … {MOST_PAST_GROUPS}, not {self.past_groups}")
         want_seconds("max_age", self.max_age)
         if not 0 <= self.max_age < AGE_BOUND:
             raise ValueError(f"max_age is a number of seconds from 0 on and below 2**51, not {self.max_age}")
@@ -141,8 +155,15 @@ class Subscription(Request[GroupReader]):
                 self._open_offer(offer)
                 return
         self._machine = machine = context.core.subscribe(
-            self.path, self.track, **options.fields(), rendezvous_ms=milliseconds(options.rendezvous)
+            self.path,
+            self.track,
+            **options.fields(),
+            rendezvous_ms=milliseconds(options.rendezvous),
+            start=options.start,
         )
+        if options.past_groups and not isinstance(machine, IetfSubscribeRequester):
+            machine.release()
+            raise LocalProtocolError(f"{context.dialect.name} has no past groups of a subscription; fetch them")
         if context.dialect.features.track_info:
             self._info = TrackInfoRequest(context)
             await self._info.open(self.path, self.track)
@@ -175,6 +196,7 @@ class Subscription(Request[GroupReader]):
                 assert self._machine is not None
                 if event.newest is not None:
                     self._join(event.newest[0])
+                    self._fetch_past(event.newest[0])
                 self._context.read_parked(self._machine.subscribe_id)
             case SubscribeEnd():
                 self._queue.end_group = event.group
@@ -210,40 +232,53 @@ class Subscription(Request[GroupReader]):
             return
         head = GroupHead(context, self._queue, sequence)
         self._queue.head = head
+        self._queue.past.add(head)
         if machine.fills:
             context.replies[machine.subscribe_id] = head.begin
-            context.start(self._wait_head, head)
+            context.start(self._wait_reply, head)
         else:
-            context.start(self._fetch_head, head, machine.join(sequence))
+            context.start(self._fetch_group, head, machine.join(sequence))
 
-    async def _fetch_head(self, head: GroupHead, fetch: FetchRequester) -> None:
+    def _fetch_past(self, newest: int) -> None:
+        """Fetch the groups before the newest one that are wanted, the newest of them first."""
+        context, options = self._context, self._options
+        for sequence in range(newest - 1, max(newest - options.past_groups, 0) - 1, -1):
+            fetch = context.core.fetch(self.path, self.track, sequence, priority=options.priority)
+            assert isinstance(fetch, FetchRequester)
+            group = PastGroup(context, self._queue, sequence)
+            self._queue.past.add(group)
+            context.start(self._fetch_group, group, fetch)
+
+    async def _fetch_group(self, group: PastGroup, fetch: FetchRequester) -> None:
+        """Fetch a group, or the head of one, for as long as the subscription is open."""
         context = self._context
 
         def on_event(event: Event) -> None:
             if isinstance(event, RequestRefused):
-                head.refused()
+                group.refused()
 
-        context.replies[fetch.request_id] = head.begin
+        context.replies[fetch.request_id] = group.begin
         control: RequestControl | None = None
         try:
             with suppress(SessionClosed):
                 control = await open_control(
                     context,
                     "fetch",
-                    lambda stream: RequestControl(context, stream, fetch, on_event, lambda _: head.refused()),
+                    lambda stream: RequestControl(context, stream, fetch, on_event, lambda _: group.refused()),
                 )
-                await self._wait_head(head)
-                await head.closed.wait()
+                await self._wait_reply(group)
+                await group.closed.wait()
         finally:
+            group.refused()
             context.replies.pop(fetch.request_id, None)
             if control is not None:
                 control.cancel()
             fetch.release()
 
-    async def _wait_head(self, head: GroupHead) -> None:
-        """Give the head up when its stream does not begin in time."""
-        await Timeout(self._context.limits.reply_timeout).wait(head.decided.wait)
-        head.refused()
+    async def _wait_reply(self, group: PastGroup) -> None:
+        """Give a reply up when its stream does not begin in time."""
+        await Timeout(self._context.limits.reply_timeout).wait(group.decided.wait)
+        group.refused()
 
     def _on_failure(self, error: MoqtError) -> None:
         self._queue.fail(error)
