@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
+from moqt_trio.session.publisher.announce import AnnounceServer
 from moqt_trio.testing import session_pair
 from moqt_trio.wire import dialect as dialects
 from tests.api.test_blame import listening
@@ -283,7 +284,7 @@ async def answer_with(version, data):
             [stream] = [
                 stream
                 for stream in server._context.connection.streams.values()
-                if stream.stream_id % 4 == 0 and type(getattr(stream, "handler", None)).__name__ == "AnnounceServer"
+                if stream.stream_id % 4 == 0 and isinstance(getattr(stream, "handler", None), AnnounceServer)
             ]
             stream.write(data)
             with trio.fail_after(5), pytest.raises(moqt.MoqtError) as caught:
