@@ -89,3 +89,20 @@ def want_async(handler: object, what: str, argument: str) -> None:
     )
     if not may_be_async:
         raise TypeError(f"{what} is an async function; write {line}")
+
+
+def want_time(name: str, seconds: object) -> None:
+    """Raise `TypeError` unless an argument is a number of seconds, and `ValueError` for one that no time has."""
+    want_seconds(name, seconds)
+    assert isinstance(seconds, int | float)
+    if not 0 < seconds < _ANY_TIME:
+        raise ValueError(f"{name} is a number of seconds above 0 and below 2**51, not {seconds}")
+
+
+def milliseconds(seconds: float | None) -> int:
+    """Return seconds in milliseconds, of which every time has at least one; 0 for None."""
+    return 0 if seconds is None else max(1, round(seconds * 1000))
+
+
+_ANY_TIME = 2.0**51
+"""Seconds; the milliseconds of less than that fit in a varint."""

@@ -31,7 +31,7 @@ class SessionCode(enum.IntEnum):
     KEY_VALUE_FORMATTING_ERROR = 0x6
     """Parameters do not decode. This library does not send it by itself."""
     GOAWAY_TIMEOUT = 0x10
-    """The peer stayed too long after a GOAWAY. This library does not send it by itself."""
+    """The peer stayed longer after a GOAWAY than that allows."""
     CONTROL_MESSAGE_TIMEOUT = 0x11
     """The SETUP, or the handshake, did not come in time."""
     VERSION_NEGOTIATION_FAILED = 0x15

@@ -338,8 +338,8 @@ class SessionCore:
         """
         return ProbeRequester(self._state, bitrate)
 
-    def goaway(self, uri: str = "") -> GoawaySender:
-        """Send GOAWAY, once in a session; a server may name a URI."""
+    def goaway(self, uri: str = "", timeout_ms: int = 0) -> GoawaySender:
+        """Send GOAWAY, once in a session; a server may name a URI. These versions do not carry a time to go by."""
         return GoawaySender(self._state, uri)
 
     def group(self, subscribe_id: int, sequence: int, start_frame: int = 0) -> GroupSender:

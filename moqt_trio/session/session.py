@@ -13,6 +13,7 @@ from ..model.track_state import MAX_SEQUENCE
 from ..protocol.ietf.fetch import FetchRequester as RangeRequester
 from ..protocol.paths import path_local
 from ..tasks import defer_interrupts
+from .goaway import send_goaway
 from .publisher.publisher import Publisher
 from .statistics import SessionStatistics
 from .subscriber.announce import Announcement, Announcements
@@ -174,6 +175,8 @@ class Session:
         past_groups: int = 0,
     ) -> Subscription:
         """Return a subscription to a track of the peer.
+
+        A track that the peer has offered (IETF) is read by way of the offer, from the next frame on.
 
         Args:
             path: The broadcast's path.
@@ -387,28 +390,19 @@ class Session:
 
     # -- the session itself --------------------------------------------------------------------------------
 
-    async def goaway(self, uri: str = "") -> None:
+    async def goaway(self, uri: str = "", *, timeout: float | None = None) -> None:
         """Send GOAWAY, which asks the peer to leave.
 
         Args:
             uri: The URL to connect to instead; only a server may name one.
+            timeout: Seconds after which the session is closed with GOAWAY_TIMEOUT, if it has not ended by then; the
+                IETF's drafts tell the peer. None leaves it open.
 
         Raises:
             LocalProtocolError: The negotiated version has no GOAWAY, it was sent before, or a client names a URL.
             SessionClosed: The session ended.
         """
-        want(uri, str, "the URI of a GOAWAY is a text")
-        self._context.check_open()
-        machine = self._context.core.goaway(uri)
-        if self._context.core.keeps_setup_stream:
-            await self._context.write_control(machine.opening)
-            return
-        try:
-            stream = await self._context.connection.open_bidi()
-        except BaseException:
-            machine.undo()
-            raise
-        stream.write(machine.opening)
+        await send_goaway(self._context, uri, timeout)
 
     async def wait_goaway(self) -> str:
         """Wait for the peer's GOAWAY, and return its URI, which may be empty. Raises `SessionClosed`."""

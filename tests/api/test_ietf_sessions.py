@@ -172,6 +172,32 @@ async def test_going_away(version):
         assert await (await anext(subscription)).read_all() == [b"x"]
 
 
+@pytest.mark.parametrize("version", [*DRAFTS, "moq-lite-06"])
+async def test_a_peer_that_does_not_go(version, autojump_clock):
+    """Its session is closed with GOAWAY_TIMEOUT at the time that GOAWAY named; one that goes in time sees no code."""
+    for goes in (False, True):
+        async with session_pair(version) as (client, server):
+            start = trio.current_time()
+            await server.goaway("moqt://elsewhere/", timeout=3.0)
+            await client.wait_goaway()
+            if goes:
+                await trio.sleep(1)
+                client.close()
+            error = await server.wait_closed()
+            assert isinstance(error, moqt.SessionClosed)
+            assert error.local_code == (None if goes else moqt.SessionCode.GOAWAY_TIMEOUT)
+            assert trio.current_time() - start == pytest.approx(1 if goes else 3, abs=0.2)
+
+
+async def test_a_time_to_go_on_the_wire():
+    """Draft 18 has it in milliseconds, before the request id."""
+    async with session_pair("moqt-18") as (_, server):
+        machine = server._context.core.goaway("", 500)
+        assert machine.opening.hex() == "100004" + "00" + "81f4" + "00"
+        with pytest.raises(ValueError, match="timeout"):
+            await server.goaway(timeout=0)
+
+
 @EACH_DRAFT
 async def test_a_path_that_reorders(version, autojump_clock):
     """Groups that come before SUBSCRIBE_OK wait for it: nothing is lost, whatever overtakes what."""

@@ -95,13 +95,13 @@ class ControlReceiver(IetfMachine):
 class GoawaySender(StreamMachine):
     """We send GOAWAY on this side's control stream; `opening` is what is written there."""
 
-    def __init__(self, session: IetfState, uri: str) -> None:
+    def __init__(self, session: IetfState, uri: str, timeout_ms: int) -> None:
         if session.goaway_sent:
             raise LocalProtocolError("GOAWAY is sent once")
         if uri and session.is_client:
             raise LocalProtocolError("a client may not send a server elsewhere")
         request_id = session.requests_of_peer.first_unused if session.profile.goaway == "request" else None
-        self.opening = session.codec.encode(Goaway(uri, request_id=request_id))
+        self.opening = session.codec.encode(Goaway(uri, timeout_ms, request_id))
         self._session = session
         session.goaway_sent = True
 

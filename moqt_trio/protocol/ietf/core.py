@@ -207,8 +207,8 @@ class IetfCore(SessionCore):
     def _lacks(self, what: str) -> LocalProtocolError:
         return LocalProtocolError(f"{self.dialect.name} has no {what} here")
 
-    def goaway(self, uri: str = "") -> GoawaySender:  # type: ignore[override]
-        return GoawaySender(self._state, uri)
+    def goaway(self, uri: str = "", timeout_ms: int = 0) -> GoawaySender:  # type: ignore[override]
+        return GoawaySender(self._state, uri, timeout_ms)
 
     def group(self, subscribe_id: int, sequence: int, start_frame: int = 0) -> SubgroupSender:  # type: ignore[override]
         return SubgroupSender(self._state, subscribe_id, sequence, start_frame)

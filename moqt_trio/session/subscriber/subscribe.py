@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, get_args
 import attrs
 import trio
 
-from ...arguments import want_number, want_seconds
+from ...arguments import milliseconds, want_number, want_seconds, want_time
 from ...codes import StreamCode, describe_stream_code
 from ...errors import LocalProtocolError, NotFound, SessionClosed, StreamReset
 from ...model.track_state import AGE_BOUND
@@ -79,9 +79,7 @@ class SubscribeOptions:
         for name in ("rendezvous", "delivery_timeout"):
             seconds = getattr(self, name)
             if seconds is not None:
-                want_seconds(name, seconds)
-                if not 0 < seconds < AGE_BOUND:
-                    raise ValueError(f"{name} is a number of seconds above 0 and below 2**51, not {seconds}")
+                want_time(name, seconds)
 
     def fields(self) -> SubscriptionChanges:
         """Return the fields of the request that an update may change."""
@@ -96,11 +94,6 @@ class SubscribeOptions:
             "forward": not self.paused,
             "delivery_timeout_ms": milliseconds(self.delivery_timeout),
         }
-
-
-def milliseconds(seconds: float | None) -> int:
-    """Return seconds in milliseconds, of which every time has at least one; 0 for None."""
-    return 0 if seconds is None else max(1, round(seconds * 1000))
 
 
 @defer_interrupts
