@@ -297,6 +297,21 @@ class PastRange:
 
 
 @attrs.frozen
+class FillRequested:
+    """The peer wants something of the past of a track to which it is subscribed, with an update that follows.
+
+    Attributes:
+        request_id: The update's id, which the stream of the answer names.
+        wanted: What it wants.
+        priority: The subscriber's priority of it.
+    """
+
+    request_id: int
+    wanted: PastRange
+    priority: int
+
+
+@attrs.frozen
 class RangeRequested:
     """The peer fetches a range of a track.
 
@@ -399,6 +414,7 @@ Event: TypeAlias = (
     | PublishRequested
     | TracksRequested
     | TrackBlocked
+    | FillRequested
     | UpdateRefused
     | UpdateAnswered
     | RequestCancelled

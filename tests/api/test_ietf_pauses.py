@@ -8,7 +8,12 @@ import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
+from moqt_trio.protocol.ietf.state import IetfState
 from moqt_trio.testing import session_pair
+from moqt_trio.wire.ietf.fetched_frames import FetchedFrames
+from moqt_trio.wire.ietf.filters import Filter
+from moqt_trio.wire.ietf.messages import RequestUpdate
+from moqt_trio.wire.ietf.parameters import Parameters
 
 DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
 EACH_DRAFT = pytest.mark.parametrize("version", DRAFTS)
@@ -118,6 +123,40 @@ async def test_pauses_faster_than_their_answers(version):
             await track.wait_subscribed()
             await track.write(b"x")
             assert await (await anext(subscription)).read_all() == [b"x"]
+
+
+@pytest.mark.parametrize("version", ["moqt-20", "moqt-22"])
+async def test_a_fill_with_the_end_of_a_pause(version):
+    """A peer that ends its pause may ask for the newest group with it: it comes on a stream that names the update."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", delivery="reliable", max_age=60)
+    for _ in range(3):
+        await track.write(b"x")
+    with trio.fail_after(10):
+        async with (
+            session_pair(version) as (client, server),
+            server.publish("a", broadcast),
+            client.subscribe("a", "t", paused=True) as subscription,
+        ):
+            await subscription.wait_accepted()
+            context = client._context
+            state = context.core._state
+            assert isinstance(state, IetfState)
+            request_id = state.next_request_id()
+            asked = Parameters(forward=True, fill=Parameters(filter=Filter(1)))
+            began = trio.Event()
+
+            def begin(stream: object, machine: object, header_bytes: int) -> None:
+                began.set()
+
+            state.replies[request_id] = FetchedFrames(state.profile, state.limits)
+            context.replies[request_id] = begin
+            subscription._send(state.codec.encode(RequestUpdate(request_id, None, asked)))
+            subscription._machine._updates.unanswered += 1
+            await began.wait()
+            # The newest group is complete: its end comes as a group without frames.
+            tail = await anext(subscription)
+            assert (tail.sequence, await tail.read_all()) == (2, [])
 
 
 @pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-03", "moq-lite-01", "moq-transfork-03"])

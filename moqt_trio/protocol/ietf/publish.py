@@ -232,7 +232,7 @@ class PublishRequester(SubscribeResponder):
                     events.append(RequestCancelled(code_of_request(message.code)))
             case ietf.RequestUpdate():
                 session.requests_of_peer.check_untrusted(message.request_id)
-                self._on_update(message.parameters, events)
+                self._on_update(message, events)
             case ietf.Goaway():
                 pass
             case _:

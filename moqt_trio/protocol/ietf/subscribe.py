@@ -26,6 +26,7 @@ from ...wire.ietf.parameters import Parameters
 from ...wire.messages import Expect, Message, Subscribe, SubscribeOk, SubscribeUpdate
 from ..events import (
     Event,
+    FillRequested,
     PastRange,
     RequestFinished,
     RequestRefused,
@@ -68,8 +69,8 @@ _MALFORMED = 0x12
 class SubscribeResponder(IetfResponder):
     """The peer subscribes to a track of ours.
 
-    Events: `SubscribeRequested` once, `SubscribeUpdate` for each update, `UpdateRefused` for one that asks for what
-    this side does not do, `RequestCancelled`.
+    Events: `SubscribeRequested` once, `SubscribeUpdate` for each update, before it `FillRequested` for one that wants
+    something of the past, `UpdateRefused` for one that asks for what this side does not do, `RequestCancelled`.
 
     Attributes:
         request: What the peer asks for now; None until it arrived.
@@ -115,10 +116,14 @@ class SubscribeResponder(IetfResponder):
         parameters = Parameters(largest=largest_of(newest))
         return self._session.codec.encode(ietf.SubscribeOk(None, alias, parameters))
 
-    def reply(self, *, descending: bool, priority: int) -> ReplySender:
-        """Send what `fill` asks for; the arguments are those of `ReplySender`."""
+    def reply(self, *, descending: bool, priority: int, request_id: int | None = None) -> ReplySender:
+        """Send what `fill` asks for, or the update of this id; the other arguments are those of `ReplySender`."""
         assert self.request is not None
-        return ReplySender(self._session, self.request.subscribe_id, descending=descending, priority=priority)
+        subscribe_id = self.request.subscribe_id
+        if request_id is None:
+            return ReplySender(self._session, subscribe_id, descending=descending, priority=priority)
+        self._session.count_stream(subscribe_id)
+        return ReplySender(self._session, request_id, descending=descending, priority=priority)
 
     def end(self, group: int) -> bytes:
         """Return PUBLISH_DONE, which follows the last group; FIN follows it."""
@@ -175,7 +180,7 @@ class SubscribeResponder(IetfResponder):
             self._on_subscribe(message, events)
         elif isinstance(message, ietf.RequestUpdate) and self.request is not None:
             session.requests_of_peer.check_untrusted(message.request_id)
-            self._on_update(message.parameters, events)
+            self._on_update(message, events)
         elif not isinstance(message, ietf.Goaway):
             raise self._broken(f"{type(message).__name__} out of its place")
 
@@ -202,7 +207,7 @@ class SubscribeResponder(IetfResponder):
             rendezvous_ms=parameters.rendezvous_ms or 0,
         )
         if parameters.fill is not None and parameters.forward is not False:
-            self.fill = past_range(parameters.fill.filter, descending=parameters.fill.ordered is False)
+            self.fill = self._fill_of(parameters.fill)
             given = parameters.fill.priority
             self.fill_priority = self.request.priority if given is None else priority_of(given)
         # No broadcast has the empty path, nor one that no path can be.
@@ -221,15 +226,26 @@ class SubscribeResponder(IetfResponder):
             self.start = 0 if wanted.start is Start.NEXT_GROUP else "object"
         return None, 0, None, None
 
-    def _on_update(self, parameters: Parameters, events: list[Event]) -> None:
+    def _on_update(self, message: ietf.RequestUpdate, events: list[Event]) -> None:
         assert self.request is not None
+        parameters = message.parameters
         self._updates.add_untrusted(resumes=parameters.forward is True and not self.request.forward)
         if parameters.range_filters:
             # They may be used only where SETUP allows them.
             self._updates.refused = True
             events.append(UpdateRefused())
             return
-        events.append(self._change(parameters))
+        update = self._change(parameters)
+        wanted = None if parameters.fill is None or not update.forward else self._fill_of(parameters.fill)
+        if wanted is not None:
+            given = parameters.fill.priority if parameters.fill is not None else None
+            priority = update.priority if given is None else priority_of(given)
+            events.append(FillRequested(message.request_id, wanted, priority))
+        events.append(update)
+
+    @staticmethod
+    def _fill_of(fill: Parameters) -> PastRange | None:
+        return past_range(fill.filter, descending=fill.ordered is False)
 
     def _change(self, parameters: Parameters) -> SubscribeUpdate:
         """Apply what an update names, and return the whole of what is asked for then."""

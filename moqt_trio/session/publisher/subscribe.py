@@ -33,7 +33,7 @@ from ...errors import SessionClosed, StreamReset, printable
 from ...loggers import Logger
 from ...model.cursor import GroupRange
 from ...model.track import state_of
-from ...protocol.events import Event, SubscribeRequested, UpdateRefused
+from ...protocol.events import Event, FillRequested, SubscribeRequested, UpdateRefused
 from ...protocol.ietf.subscribe import SubscribeResponder as IetfSubscribeResponder
 from ...tasks import defer_interrupts
 from ...wire.messages import SubscribeUpdate
@@ -46,9 +46,7 @@ from .timeouts import DeliveryTimeout
 
 if TYPE_CHECKING:
     from ...model.origin import PublishedBroadcast
-    from ...model.past import Place
     from ...model.track import Track
-    from ...protocol.events import PastRange
     from ...protocol.subscribe import SubscribeResponder
     from ...transport.stream import BidiStream
     from ...wire.messages import Subscribe
@@ -58,6 +56,10 @@ logger = Logger(__name__)
 
 _LEAST_RTT = 0.005
 """The least round trip, in seconds: the measured one is 0 at first, and a process needs time to read."""
+
+
+_MOST_FILLS = 4
+"""What of the past one subscription is sent at a time: each takes a task and a stream."""
 
 
 class _State(enum.Enum):
@@ -91,7 +93,9 @@ class SubscribeServer(GroupDelivery):
         self._asked_start: tuple[int | None, int] = None, 0
         # True once there was an update, which may want an answer.
         self._answers = False
-        self._fills = trio.CancelScope()
+        self._fills: set[trio.CancelScope] = set()
+        # What the next update wants of the past.
+        self._fill_due: FillRequested | None = None
         self._replies = Replies(stream, machine, self._features)
         self._open_cancelled = False
         # True once the subscriber has acknowledged the end of the subscription's own stream, or reads it no more.
@@ -118,6 +122,8 @@ class SubscribeServer(GroupDelivery):
                     self._update(event)
                 else:
                     self._early_update = event
+            case FillRequested():
+                self._fill_due = event
             case UpdateRefused():
                 self._refuse_update()
             case _:
@@ -170,7 +176,8 @@ class SubscribeServer(GroupDelivery):
             self.serving.join_points.add(self._subscribe_id, JoinPoint(track, newest))
         self.context.start(self._run)
         if isinstance(self.machine, IetfSubscribeResponder) and self.machine.fill is not None:
-            self._begin_fill(self.machine, self.machine.fill, newest)
+            self._begin_fill(FillRequested(self._subscribe_id, self.machine.fill, self.machine.fill_priority))
+        self._begin_due_fill()
 
     def _bound_delivery(self, timeout_ms: int) -> None:
         """Set how long a frame may wait; 0 for no bound."""
@@ -191,17 +198,39 @@ class SubscribeServer(GroupDelivery):
         # Also when that group is complete: the end of it tells those that fetch the rest that nothing is missing.
         return newest[0], newest[1] + 1
 
-    def _begin_fill(self, machine: IetfSubscribeResponder, wanted: PastRange, newest: Place | None) -> None:
-        """Start to send what the subscription wants of the past, which takes a stream of its own."""
-        found = past_of(self._track, wanted, newest)
-        if found is not None and found[0].kept:
-            sender = machine.reply(descending=wanted.descending, priority=self._track.priority)
-            fill = ReplyStream(self.serving, sender, self._track, found[0], machine.fill_priority)
-            self.context.start(self._fill, fill)
+    def _begin_due_fill(self) -> None:
+        """Start to send what an update wants of the past; nothing of it when the subscription pauses."""
+        due, self._fill_due = self._fill_due, None
+        if due is not None and not self._paused:
+            self._begin_fill(due)
 
-    async def _fill(self, fill: ReplyStream) -> None:
-        with self._fills, suppress(SessionClosed, trio.ClosedResourceError):
-            await fill.run()
+    def _begin_fill(self, request: FillRequested) -> None:
+        """Start to send what the subscription wants of the past, which takes a stream of its own."""
+        machine, wanted = self.machine, request.wanted
+        found = past_of(self._track, wanted, newest_of(self._track))
+        if found is None or not found[0].kept or not isinstance(machine, IetfSubscribeResponder):
+            return
+        if len(self._fills) >= _MOST_FILLS:
+            logger.info("a fill of track %s was left out: there are %d", printable(self._track.name), _MOST_FILLS)
+            return
+        of_update = None if request.request_id == self._subscribe_id else request.request_id
+        sender = machine.reply(descending=wanted.descending, priority=self._track.priority, request_id=of_update)
+        scope = trio.CancelScope()
+        self._fills.add(scope)
+        self.context.start(
+            self._fill, scope, ReplyStream(self.serving, sender, self._track, found[0], request.priority)
+        )
+
+    async def _fill(self, scope: trio.CancelScope, fill: ReplyStream) -> None:
+        try:
+            with scope, suppress(SessionClosed, trio.ClosedResourceError):
+                await fill.run()
+        finally:
+            self._fills.discard(scope)
+
+    def _cancel_fills(self) -> None:
+        for scope in self._fills:
+            scope.cancel()
 
     def _update(self, update: SubscribeUpdate) -> None:
         """Apply an update to the groups not yet sent. If it moves the end of the range, kept groups are added."""
@@ -228,6 +257,7 @@ class SubscribeServer(GroupDelivery):
             pass
         elif ended and (cursor.latest >= 0 or update.start_group is not None):
             self._track_state.extend(cursor)
+        self._begin_due_fill()
         self.wakeup.set()
 
     def _pause_or_resume(self, *, moved: bool) -> None:
@@ -237,11 +267,14 @@ class SubscribeServer(GroupDelivery):
         if self._paused:
             for sequence in list(cursor.pending):
                 self._cancel_group(sequence)
-            self._fills.cancel()
+            self._cancel_fills()
             log.rest(cursor)
             return
         if not moved:
-            start = log.next_frame
+            largest = log.largest
+            # With a fill, the end of the newest group says that nothing of it is missing, as at the beginning.
+            fills = self._fill_due is not None and largest is not None
+            start = (largest[0], largest[1] + 1) if fills and largest is not None else log.next_frame
             first = cursor.range.start_group, cursor.range.start_frame
             if first[0] is None or first < start:
                 cursor.range = GroupRange(start[0], cursor.range.end_group, start[1], cursor.range.end_frame)
@@ -335,7 +368,7 @@ class SubscribeServer(GroupDelivery):
             self.serving.scheduler.release(self)
             self.serving.short_of_streams.pop(self, None)
             self.serving.join_points.end(self._subscribe_id)
-            self._fills.cancel()
+            self._cancel_fills()
             served = self.serving.subscriptions[self.publication]
             served.discard(self)
             if not served:

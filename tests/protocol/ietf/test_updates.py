@@ -7,7 +7,14 @@ import pytest
 
 from moqt_trio.codes import StreamCode
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
-from moqt_trio.protocol.events import RequestRefused, SubscribeRequested, UpdateAnswered, UpdateRefused
+from moqt_trio.protocol.events import (
+    FillRequested,
+    PastRange,
+    RequestRefused,
+    SubscribeRequested,
+    UpdateAnswered,
+    UpdateRefused,
+)
 from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.ietf.drafts import IetfDialect
@@ -58,6 +65,22 @@ def test_forward_on_the_wire():
     responder.receive_data(bytes.fromhex("0200040401" + "1001"), False)
     responder.resumed((6, 2))
     assert responder.answer_updates().hex() == "070004" + "01" + "090602"
+
+
+@pytest.mark.parametrize("name", ["moqt-20", "moqt-22"])
+def test_a_fill(name):
+    """FILL_PARAMETERS of an update ask for something of the past, on a stream with the update's id; not in a pause."""
+    _, responder, *_ = subscribed(name, forward=False)
+    # One inner parameter, the filter of the group that is the newest: both drafts write it in the same bytes.
+    inner = "01" + "210101"
+    events = responder.receive_data(bytes.fromhex(f"02000a040210011304{inner}"), False)
+    assert events == [FillRequested(4, PastRange(0, None), 0), PLAIN]
+    sender = responder.reply(descending=False, priority=127, request_id=4)
+    assert sender.opening.hex() == "0504"
+    assert responder.end(0).hex() == "0b0003" + "02" + "01" + "00"
+    _, responder, *_ = subscribed(name, forward=False)
+    [event] = responder.receive_data(bytes.fromhex(f"02000804012304{inner}"), False)
+    assert event == attrs.evolve(PLAIN, forward=False)
 
 
 @EACH_DRAFT
