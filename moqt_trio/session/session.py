@@ -176,7 +176,7 @@ class Session:
     ) -> Subscription:
         """Return a subscription to a track of the peer.
 
-        A track that the peer has offered (IETF) is read by way of the offer, from the next frame on.
+        A track that the peer has offered (IETF) is read by way of the offer.
 
         Args:
             path: The broadcast's path.

@@ -275,6 +275,9 @@ class SubscribeUpdate(Message):
     """Changes a subscription; the fields are those of `Subscribe`.
 
     In moq-transfork-03 None leaves a bound of the range as it is; elsewhere it lifts the bound.
+
+    Attributes:
+        restart: True when it says anew where delivery starts (IETF), as the end of a pause may.
     """
 
     priority: int = 0
@@ -287,6 +290,7 @@ class SubscribeUpdate(Message):
     parameters: Parameters | None = None
     forward: bool = True
     delivery_timeout_ms: int = 0
+    restart: bool = False
 
 
 @attrs.frozen

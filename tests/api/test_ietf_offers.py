@@ -42,7 +42,7 @@ async def test_an_offer_is_read(version):
         assert track.subscribers == 0
         for round_ in range(3):
             await track.write(b"before")
-            async with server.subscribe("a/b", "t") as subscription:
+            async with server.subscribe("a/b", "t", start="next_group") as subscription:
                 await subscription.wait_accepted()
                 await track.wait_subscribed()
                 assert len(client._publisher.subscriptions) == 1
@@ -50,6 +50,45 @@ async def test_an_offer_is_read(version):
                 group = await anext(subscription)
                 assert (group.sequence, await group.read_all()) == (2 * round_ + 1, [b"%d" % round_])
             await track.wait_unsubscribed()
+
+
+@EACH_DRAFT
+async def test_where_a_reader_starts(version):
+    """With all of the newest group, as any subscription: while it is open, and when it is complete."""
+    async with offered(version) as (client, server, _, track):
+        await track.write(b"early")
+        async with track.open_group() as group:
+            await group.send(b"a")
+            await group.send(b"b")
+            async with server.subscribe("a/b", "t") as subscription:
+                await track.wait_subscribed()
+                reader = await anext(subscription)
+                assert (reader.sequence, reader.start_frame, await reader.receive()) == (1, 0, b"a")
+                await group.send(b"c")
+                group.finish()
+                assert await reader.read_all() == [b"b", b"c"]
+        await track.wait_unsubscribed()
+        for past, expected in ((0, {1: [b"a", b"b", b"c"]}), (1, {0: [b"early"], 1: [b"a", b"b", b"c"]})):
+            async with server.subscribe("a/b", "t", past_groups=past) as subscription:
+                found = [await anext(subscription) for _ in expected]
+                assert {group.sequence: await group.read_all() for group in found} == expected
+            await track.wait_unsubscribed()
+        assert len(client._publisher.subscriptions) == 1
+
+
+@EACH_DRAFT
+async def test_a_reader_that_pauses_from_the_start(version):
+    """It is accepted at once, as nothing changes, and wakes the offer up when its pause ends."""
+    async with offered(version) as (_, server, _, track):
+        async with server.subscribe("a/b", "t", paused=True) as subscription:
+            await subscription.wait_accepted()
+            await settle()
+            assert track.subscribers == 0
+            await subscription.update(paused=False)
+            await track.wait_subscribed()
+            await track.write(b"x")
+            assert await (await anext(subscription)).read_all() == [b"x"]
+        await track.wait_unsubscribed()
 
 
 @EACH_DRAFT

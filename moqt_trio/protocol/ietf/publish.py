@@ -11,14 +11,14 @@ Spec: draft-ietf-moq-transport-18, sections 5.1 and 9.13 to 9.15.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Unpack
 
 import attrs
 
 from ...errors import LocalProtocolError
 from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
-from ...wire.ietf.filters import Filter, Start
+from ...wire.ietf.filters import Start
 from ...wire.ietf.parameters import NONE, Parameters
 from ...wire.messages import Expect, Message, Subscribe, SubscribeUpdate
 from ..events import Event, PublishRequested, RequestCancelled
@@ -30,6 +30,7 @@ from .updates import SentUpdates
 
 if TYPE_CHECKING:
     from ...wire.ietf.properties import Pairs
+    from ..subscribe import StartPlace, SubscriptionChanges
     from .state import IetfState
 
 UNINTERESTED: Final = 0x20
@@ -62,11 +63,11 @@ class PublishResponder(SubscribeRequester):
         self.subscribe_id = -1
         self.problem: int | None = None
         self._state = RequestState.WAITING
-        self._forwards = False
+        self._asleep = True
         self._current = SubscribeUpdate(_DEFAULT_PRIORITY, None, forward=False)
         self._updates = SentUpdates(session, NONE)
         self._refused_update = None
-        # It starts with what is published from then on.
+        # A reader fetches what it wants of the past by itself.
         self.joins = self.fills = False
 
     @property
@@ -92,10 +93,31 @@ class PublishResponder(SubscribeRequester):
         session = self._session
         self._state = RequestState.ACCEPTED
         if session.profile.draft > _ACCEPTANCE_WITH_WISHES:
-            return session.codec.encode(ietf.RequestOk(None)) + self.update(forward=False)
+            return session.codec.encode(ietf.RequestOk(None)) + self.sleep()
         asleep = Parameters(forward=False)
         accepted = ietf.PublishOk(None, asleep) if session.profile.publish_ok else ietf.RequestOk(None, asleep)
         return session.codec.encode(accepted)
+
+    def wake(self, start: StartPlace, **changes: Unpack[SubscriptionChanges]) -> bytes:
+        """Return REQUEST_UPDATE for a new reader of the track, as `update` does.
+
+        Args:
+            start: Where it starts, when the changes name no group. What the newest group has already is fetched apart.
+            changes: What it wants.
+        """
+        self._start = Start.NEXT_GROUP if start == "next_group" else Start.NEXT_OBJECT
+        self._asleep = False
+        return self.update(**changes)
+
+    def sleep(self) -> bytes:
+        """Return REQUEST_UPDATE when the reader has left; b"" when nothing was sent to it."""
+        self._asleep = True
+        return self.update(forward=False)
+
+    def _parameters(self, wanted: SubscribeUpdate) -> Parameters:
+        parameters = super()._parameters(wanted)
+        # Without a reader there is no place to start; so each reader names its own, and with it begins anew.
+        return attrs.evolve(parameters, filter=None) if self._asleep else parameters
 
     def refuse(self, number: int) -> bytes:
         """Return REQUEST_ERROR with a number of the draft, after which the stream is finished; b"" when it is late."""
@@ -149,7 +171,6 @@ class PublishResponder(SubscribeRequester):
             wanted,
             forward=parameters.forward is not False,
             priority=wanted.priority if parameters.priority is None else parameters.priority,
-            filter=Filter(Start.NEXT_OBJECT) if parameters.filter is None else parameters.filter,
             delivery_timeout_ms=parameters.delivery_timeout_ms or 0,
         )
 

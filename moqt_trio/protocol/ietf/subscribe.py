@@ -275,6 +275,7 @@ class SubscribeResponder(IetfResponder):
             changed.end_frame,
             forward=changed.forward,
             delivery_timeout_ms=changed.delivery_timeout_ms,
+            restart=parameters.filter is not None,
         )
 
     def resumed(self, newest: tuple[int, int] | None) -> None:

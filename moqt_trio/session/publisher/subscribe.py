@@ -89,8 +89,6 @@ class SubscribeServer(GroupDelivery):
         self._paused = False
         # False for a subscription that this side opened.
         self._counts_as_request = True
-        # Where the subscriber last asked to start: an update that names another place moves it.
-        self._asked_start: tuple[int | None, int] = None, 0
         # True once there was an update, which may want an answer.
         self._answers = False
         self._fills: set[trio.CancelScope] = set()
@@ -144,7 +142,6 @@ class SubscribeServer(GroupDelivery):
         self._ordered = wish.ordered or track.delivery == "reliable"
         self._groups = SentGroups(self.context.limits)
         start_group, start_frame = self._start(track, wish)
-        self._asked_start = wish.start_group, wish.start_frame
         self._paused = not wish.forward
         self._read(
             track,
@@ -240,8 +237,6 @@ class SubscribeServer(GroupDelivery):
         if start_group is None and self.machine.start != "latest":
             # It started at a place that no group names.
             start_group, start_frame = cursor.range.start_group, cursor.range.start_frame
-        asked, self._asked_start = self._asked_start, (update.start_group, update.start_frame)
-        moved = update.start_group is not None and self._asked_start != asked
         cursor.range = GroupRange(start_group, update.end_group, start_frame, update.end_frame)
         if self._features.max_age:
             cursor.max_age = update.max_age_ms / 1000
@@ -252,7 +247,7 @@ class SubscribeServer(GroupDelivery):
         for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
             self._cancel_group(sequence)
         if update.forward == self._paused:
-            self._pause_or_resume(moved=moved)
+            self._pause_or_resume(update)
         elif self._paused:
             pass
         elif ended and (cursor.latest >= 0 or update.start_group is not None):
@@ -260,8 +255,8 @@ class SubscribeServer(GroupDelivery):
         self._begin_due_fill()
         self.wakeup.set()
 
-    def _pause_or_resume(self, *, moved: bool) -> None:
-        """Pause, or go on: with the next frame that is written, unless the subscriber has named another place."""
+    def _pause_or_resume(self, update: SubscribeUpdate) -> None:
+        """Pause, or go on: with the next frame that is written, unless the subscriber says anew where to start."""
         cursor, log = self._cursor, self._track_state
         self._paused = not self._paused
         if self._paused:
@@ -270,14 +265,16 @@ class SubscribeServer(GroupDelivery):
             self._cancel_fills()
             log.rest(cursor)
             return
-        if not moved:
-            largest = log.largest
-            # With a fill, the end of the newest group says that nothing of it is missing, as at the beginning.
-            fills = self._fill_due is not None and largest is not None
-            start = (largest[0], largest[1] + 1) if fills and largest is not None else log.next_frame
-            first = cursor.range.start_group, cursor.range.start_frame
-            if first[0] is None or first < start:
-                cursor.range = GroupRange(start[0], cursor.range.end_group, start[1], cursor.range.end_frame)
+        largest = log.largest
+        if update.restart:
+            group, frame = self._start(self._track, update)
+        elif self._fill_due is not None and largest is not None:
+            # The end of the newest group says that nothing of it is missing, as at the beginning.
+            group, frame = largest[0], largest[1] + 1
+        else:
+            first = cursor.range.start_group or 0, cursor.range.start_frame
+            group, frame = max(first, log.next_frame)
+        cursor.range = GroupRange(group, update.end_group, frame, update.end_frame)
         log.attach(cursor)
         self.machine.resumed(log.largest)
         self.serving.join_points.add(self._subscribe_id, JoinPoint(self._track, newest_of(self._track)))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...errors import MoqtError
     from ...path import BroadcastPath
     from ...protocol.machine import StreamMachine
-    from ...protocol.subscribe import SubscriptionChanges
+    from ...protocol.subscribe import StartPlace, SubscriptionChanges
     from ...transport.stream import BidiStream
     from ..context import SessionContext
 
@@ -141,6 +141,7 @@ class Offer(ControlStream):
         on_event: Callable[[Event], None],
         on_failure: Callable[[MoqtError], None],
         wanted: SubscriptionChanges,
+        start: StartPlace,
     ) -> None:
         """Wake the subscription up, and pass on what happens to it.
 
@@ -148,20 +149,25 @@ class Offer(ControlStream):
             on_event: Called for each event: as for a subscription that was asked for.
             on_failure: Called when the stream ends early.
             wanted: The fields of the request.
+            start: Where it starts, when they name no group.
 
         Raises:
             LocalProtocolError: The version cannot carry what is wanted.
         """
-        data = self.machine.update(**wanted)
+        data = self.machine.wake(start, **wanted)
         self._on_event, self._on_failure = on_event, on_failure
         self._accepted = False
         self._write(data)
+        if not self.machine.unanswered:
+            # Nothing changes: it is to sleep on.
+            self._accepted = True
+            on_event(SubscribeOk(None))
 
     def detach(self) -> None:
         """Put the subscription to sleep again; release it when it has ended."""
         self._on_event = self._on_failure = None
         if self.active:
-            self._write(self.machine.update(forward=False))
+            self._write(self.machine.sleep())
         else:
             if not self.stream.send_ended:
                 self.cancel()

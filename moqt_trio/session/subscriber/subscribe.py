@@ -179,7 +179,7 @@ class Subscription(Request[GroupReader]):
         self._queues[offer.machine.subscribe_id] = self._queue
         self._timeout = Timeout(self._context.limits.reply_timeout)
         self._queue.expect_within(self._timeout, self._on_timeout)
-        offer.attach(self._on_event, self._on_failure, self._options.fields())
+        offer.attach(self._on_event, self._on_failure, self._options.fields(), self._options.start)
 
     def _on_event(self, event: Event) -> None:
         match event:
@@ -220,13 +220,18 @@ class Subscription(Request[GroupReader]):
 
     def _join(self, sequence: int) -> None:
         """Ask for what the newest group has already, where the subscription starts behind it."""
-        context, machine = self._context, self._machine
-        if not isinstance(machine, IetfSubscribeRequester) or not machine.joins:
+        context, machine, options = self._context, self._machine, self._options
+        offered = self._offer is not None and options.start_group is None and options.start == "latest_group"
+        if not isinstance(machine, IetfSubscribeRequester) or not (machine.joins or offered):
             return
         head = GroupHead(context, self._queue, sequence)
         self._queue.head = head
         self._queue.past.add(head)
-        if machine.fills:
+        if offered:
+            fetch = context.core.fetch(self.path, self.track, sequence, priority=options.priority)
+            assert isinstance(fetch, FetchRequester)
+            context.start(self._fetch_group, head, fetch)
+        elif machine.fills:
             context.replies[machine.subscribe_id] = head.begin
             context.start(self._wait_reply, head)
         else:

@@ -79,7 +79,8 @@ def test_an_offer_of_aiomoqt():
     server, machine, events = received(PUBLISH)
     assert events == [PublishRequested(PATH, "track-2f6e", None)]
     assert machine.accept().hex() == "070003011000"
-    assert machine.update(forward=True).hex() == "0200040101" + "1001"
+    # FORWARD 1 and the next object, which in 18 is filter 2: a reader says where it starts.
+    assert machine.wake("latest_group", forward=True).hex() == "0200070102" + "1001" + "110102"
     assert feed(machine, "07000401090403") == [UpdateAnswered((4, 3))]
     # Its objects arrive by the alias that it named: 0.
     [group, *_] = feed(server.accept_uni(), "58000780000161", fin=True)
@@ -206,7 +207,7 @@ def test_an_acceptance_of_aiomoqt():
     """What it wants with Forward 0 is read as an update; then it wakes the subscription up."""
     _, _, requester, _ = offered(forward=True)
     wanted = SubscribeUpdate(127, True, 0, None, None, 0, None, forward=False)
-    assert feed(requester, ACCEPTANCE_OF_A_RELAY) == [wanted]
+    assert feed(requester, ACCEPTANCE_OF_A_RELAY) == [attrs.evolve(wanted, restart=True)]
     assert feed(requester, "0200040101" + "1001") == [attrs.evolve(wanted, forward=True)]
     requester.resumed((4, 2))
     assert requester.answer_updates().hex() == "070004" + "01" + "090402"

@@ -89,7 +89,7 @@ def test_the_other_parameters(name):
     requester, responder, _, _ = subscribed(name)
     data = requester.update(start_group=4, end_group=9, delivery_timeout_ms=300, priority=3)
     [event] = responder.receive_data(data, False)
-    assert event == attrs.evolve(PLAIN, start_group=4, end_group=9, delivery_timeout_ms=300, priority=3)
+    assert event == attrs.evolve(PLAIN, start_group=4, end_group=9, delivery_timeout_ms=300, priority=3, restart=True)
     assert requester.update(priority=3) == b""
     [event] = responder.receive_data(requester.update(priority=4), False)
     assert event == attrs.evolve(PLAIN, start_group=4, end_group=9, delivery_timeout_ms=300, priority=4)
