@@ -9,6 +9,7 @@ The machines tell the events of `protocol/events.py`, so that the session serves
 | `machine.py` | the base of the machines of requests, and how a request is refused |
 | `control.py` | the control stream of each side: SETUP, then GOAWAY |
 | `namespaces.py` | SUBSCRIBE_NAMESPACE and its replies |
+| `publish_namespace.py` | PUBLISH_NAMESPACE and its replies |
 | `subscribe.py` | SUBSCRIBE, its updates and replies |
 | `publish.py` | PUBLISH: a subscription that its publisher opens |
 | `tracks.py` | SUBSCRIBE_TRACKS, which asks for them |
