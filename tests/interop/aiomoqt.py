@@ -20,6 +20,7 @@ import pytest
 import trio
 
 import moqt_trio as moqt
+from tests.interop.moq_rs import payloads
 from tests.interop.processes import PEERS, Child, other_program
 
 _ENVIRONMENT = Path(sys.prefix) / "peers"
@@ -262,3 +263,34 @@ def aiomoqt_agents() -> Iterator[Any]:
     finally:
         for child in children:
             child.__exit__(None, None, None)
+
+
+# -- what the tests of contents have in common -----------------------------------------------------------------
+
+PAIRINGS = [Pairing(draft, scheme) for draft in (18, 20, 22) for scheme in SCHEMES]
+each_pairing = pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
+
+GROUPS = {group: payloads(group, 4) for group in range(4)}
+"""The frames of each group: some are empty, and some span many packets."""
+
+
+def written(groups: dict[int, list[bytes]]) -> dict[tuple[int, int], bytes]:
+    """Returns the payloads of groups by group and object id."""
+    return {(group, index): frame for group, frames in groups.items() for index, frame in enumerate(frames)}
+
+
+async def fetched_by(aiomoqt: Aiomoqt, count: int) -> dict[tuple[int, int], bytes]:
+    """Returns so many objects that it fetched, in their order, once its fetch is complete."""
+    assert (await aiomoqt.wait("complete"))["clean"]
+    objects = [await aiomoqt.wait("fetched") for _ in range(count)]
+    places = [(item["group"], item["id"]) for item in objects]
+    assert places == sorted(places)
+    return {place: bytes.fromhex(item["payload"]) for place, item in zip(places, objects, strict=True)}
+
+
+async def write(track: moqt.Track, groups: dict[int, list[bytes]]) -> None:
+    """Writes whole groups."""
+    for sequence, frames in groups.items():
+        async with track.open_group(sequence) as group:
+            for frame in frames:
+                await group.send(frame)

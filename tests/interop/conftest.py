@@ -1,4 +1,4 @@
-"""One process of moq-rs for each test module, and a new one after a failure."""
+"""One process of each peer for each test module, and a new one after a failure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.interop.aiomoqt import Aiomoqt, aiomoqt_agents
 from tests.interop.moq_rs import MoqRs
 from tests.interop.processes import PEERS, Child
 
@@ -29,3 +30,16 @@ def current_moq_rs() -> Iterator[Callable[[], MoqRs]]:
 def moq_rs(current_moq_rs: Callable[[], MoqRs]) -> MoqRs:
     """A process of moq-rs that listens and can connect."""
     return current_moq_rs()
+
+
+@pytest.fixture(scope="module")
+def current_aiomoqt() -> Iterator[Callable[[], Aiomoqt]]:
+    """Returns the process that runs."""
+    with aiomoqt_agents() as current:
+        yield current
+
+
+@pytest.fixture
+def aiomoqt(current_aiomoqt: Callable[[], Aiomoqt]) -> Aiomoqt:
+    """A process of aiomoqt that can connect."""
+    return current_aiomoqt()

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 import moqt_trio as moqt
-from tests.interop.aiomoqt import SCHEMES, Aiomoqt, CommandFailed, Pairing, aiomoqt_agents, needs_aiomoqt
-from tests.interop.moq_rs import payloads
+from tests.interop.aiomoqt import (
+    GROUPS,
+    Aiomoqt,
+    CommandFailed,
+    Pairing,
+    each_pairing,
+    fetched_by,
+    needs_aiomoqt,
+    write,
+    written,
+)
 
 pytestmark = needs_aiomoqt
 
-DRAFTS = [18, 20, 22]
-PAIRINGS = [Pairing(draft, scheme) for draft in DRAFTS for scheme in SCHEMES]
-each_pairing = pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
-
 TRACK_ENDED = 2
-GROUPS = {group: payloads(group, 4) for group in range(4)}
-"""The frames of each group: some are empty, and some span many packets."""
-
-
-@pytest.fixture(scope="module")
-def current_aiomoqt() -> Iterator[Callable[[], Aiomoqt]]:
-    """Returns the process that runs."""
-    with aiomoqt_agents() as current:
-        yield current
-
-
-@pytest.fixture
-def aiomoqt(current_aiomoqt: Callable[[], Aiomoqt]) -> Aiomoqt:
-    """A process of aiomoqt that can connect."""
-    return current_aiomoqt()
 
 
 @each_pairing
@@ -188,28 +176,6 @@ async def test_a_goaway_of_aiomoqt(aiomoqt: Aiomoqt, pairing: Pairing):
         assert await session.wait_goaway() == ""
         await track.write(b"after")
         assert bytes.fromhex((await aiomoqt.wait("object"))["payload"]) == b"after"
-
-
-def written(groups: dict[int, list[bytes]]) -> dict[tuple[int, int], bytes]:
-    """Returns the payloads of groups by group and object id."""
-    return {(group, index): frame for group, frames in groups.items() for index, frame in enumerate(frames)}
-
-
-async def fetched_by(aiomoqt: Aiomoqt, count: int) -> dict[tuple[int, int], bytes]:
-    """Returns so many objects that it fetched, in their order, once its fetch is complete."""
-    assert (await aiomoqt.wait("complete"))["clean"]
-    objects = [await aiomoqt.wait("fetched") for _ in range(count)]
-    places = [(item["group"], item["id"]) for item in objects]
-    assert places == sorted(places)
-    return {place: bytes.fromhex(item["payload"]) for place, item in zip(places, objects, strict=True)}
-
-
-async def write(track: moqt.Track, groups: dict[int, list[bytes]]) -> None:
-    """Writes whole groups."""
-    for sequence, frames in groups.items():
-        async with track.open_group(sequence) as group:
-            for frame in frames:
-                await group.send(frame)
 
 
 @each_pairing

@@ -19,6 +19,7 @@ As a publisher, of subscriptions that the peer makes (event `requested` with `pa
 | `object` `stream` `id` `payload` | writes an object; also `properties`, and `status` for one without a payload |
 | `fin` `stream`, `reset` `stream` | ends a stream |
 | `datagram` `track` `group` `id` `payload` | sends an object as a datagram; also `properties`, `last`, `priority` |
+| `offer` `path` `track` | PUBLISH, which sends nothing before the peer wants it: `forward` with `track` and `value` |
 | `finish` `track` | PUBLISH_DONE with TRACK_ENDED, and the number of the streams that were opened |
 
 A subscription that the peer cancels is the event `cancelled` with `track`. A FETCH of a track that is served is
@@ -29,7 +30,10 @@ As a subscriber:
 | `do` | events besides `did` |
 |---|---|
 | `subscribe` `path` `track` | `object` for each object, `end` for each stream that ended, `done` for PUBLISH_DONE |
+| `discover_track` `path` | `discovered` with `path` and `track`, of the first track below a path; the same from there |
+| `forward` `track` `value` | none: it pauses a subscription, or has it go on |
 | `unsubscribe` `track` | none |
+| `status` `path` `track` | `status` with `largest`, the group and the id of the newest object, or null |
 | `fetch` `path` `track` `first` `last` | `fetched` for each object of whole groups, `complete` with `clean` |
 | `join` `path` `track` `groups` | the same for the groups before the subscription, and `object` for those of it |
 | `discover` `path` | `namespace` and `namespace_done` with `suffix` |
@@ -47,7 +51,7 @@ from typing import Any
 
 from aiomoqt.client import MOQTClient
 from aiomoqt.context import profile_for
-from aiomoqt.messages import FetchObject, ObjectDatagram, SubgroupHeader
+from aiomoqt.messages import FetchObject, ObjectDatagram, RequestOk, SubgroupHeader
 from aiomoqt.track import SubscribedTrack
 from aiomoqt.types import (
     D16MessageType,
@@ -56,6 +60,7 @@ from aiomoqt.types import (
     GroupOrder,
     MOQTMessageType,
     ObjectStatus,
+    ParamType,
     RequestErrorCode,
     SubscribeDoneCode,
 )
@@ -125,6 +130,12 @@ def range_of(message: Any) -> tuple[tuple[int, int], tuple[int, int]]:
     return (message.start_group, message.start_object), (message.end_group, (message.end_object or EVERY + 1) - 1)
 
 
+def forward_of(message: Any) -> int | None:
+    """Returns FORWARD of a message, or None where it has none."""
+    forward = getattr(message, "forward", None)
+    return (message.parameters or {}).get(ParamType.FORWARD) if forward is None else int(forward)
+
+
 class Agent:
     """The session, and what is published and read on it."""
 
@@ -153,8 +164,7 @@ class Agent:
         )
         client.register_handler(MOQTMessageType.SUBSCRIBE, self._on_subscribe)
         client.register_handler(MOQTMessageType.FETCH, self._on_fetch)
-        client.register_handler(D16MessageType.NAMESPACE, self._on_namespace)
-        client.register_handler(D16MessageType.NAMESPACE_DONE, self._on_namespace_done)
+        client.register_handler(D16MessageType.REQUEST_UPDATE, self._on_update)
         self._leave.clear()
         self._open, self._served, self._streams, self._reading = set(), {}, {}, {}
         self._track_of, self._written = {}, {}
@@ -326,30 +336,61 @@ class Agent:
             reason="track ended",
         )
 
+    async def offer(self, path: str, track: str) -> None:
+        message = self.session.publish(namespace=path, track_name=track)
+        self._served[track] = Served(message.request_id, message.track_alias)
+        self._open.add((path, track))
+        reply = await self.session._await_response(message.request_id)
+        report(event="forward", track=track, value=forward_of(reply))
+
+    async def _on_update(self, session: Any, message: Any) -> None:
+        session._send_reply(message.request_id, RequestOk(request_id=message.request_id, parameters={}))
+        served = (item for item in self._served.items() if item[1].request_id == message.existing_request_id)
+        for track, _ in served:
+            report(event="forward", track=track, value=forward_of(message))
+
     # -- as a subscriber -----------------------------------------------------------------------------------
 
     async def subscribe(self, path: str, track: str) -> None:
+        await self._subscribe(path, track)
+
+    async def discover_track(self, path: str) -> None:
+        await self._subscribe(path, None)
+
+    async def _subscribe(self, path: str, track: str | None) -> None:
         def on_object(message: Any, size: int, time: int, group: int | None, subgroup: int | None) -> None:
-            report(event="object", track=track, **describe(message, group, subgroup))
+            report(event="object", track=reading.trackname, **describe(message, group, subgroup))
 
         def on_end(group: int, subgroup: int, clean: bool = True, reset_code: int = 0) -> None:
-            report(event="end", track=track, group=group, subgroup=subgroup, clean=clean, code=reset_code)
+            report(event="end", track=reading.trackname, group=group, subgroup=subgroup, clean=clean, code=reset_code)
 
         def on_done(message: Any) -> None:
-            report(event="done", track=track, status=int(message.status_code), streams=message.stream_count)
+            report(event="done", track=reading.trackname, status=int(message.status_code), streams=message.stream_count)
 
         draft = self.session.negotiated_draft
+        # It prints what it does otherwise.
         reading = SubscribedTrack(
             self.session, path, track, on_object=on_object, on_done=on_done, timestamp_errors="report"
         )
+        reading._quiet = True
         # What a draft has as parameters is left out; up to draft 14 these are fields.
         await reading.subscribe(
-            forward=None if draft > 14 else 1,
+            forward=None if draft > 14 and track is not None else 1,
             group_order=None if draft > 14 else GroupOrder.ASCENDING,
             filter_type=FilterType.LATEST_OBJECT,
+            timeout=TIMEOUT,
         )
         self.session.register_stream_end_handler(reading.track_alias, on_end)
-        self._reading[track] = reading
+        self._reading[reading.trackname] = reading
+        if track is None:
+            report(event="discovered", path=reading.namespace, track=reading.trackname)
+
+    async def forward(self, track: str, value: int) -> None:
+        await self.session.request_update(self._reading[track].request_id, forward=value, wait_response=True)
+
+    async def status(self, path: str, track: str) -> None:
+        reply = await self.session.track_status(path, track, wait_response=True)
+        report(event="status", largest=(reply.parameters or {}).get(ParamType.LARGEST_OBJECT))
 
     async def unsubscribe(self, track: str) -> None:
         self.session.unsubscribe(self._reading.pop(track).request_id)
@@ -388,6 +429,9 @@ class Agent:
         report(event="complete", clean=clean)
 
     async def discover(self, path: str) -> None:
+        # `discover_track` needs what aiomoqt itself does with them.
+        self.session.register_handler(D16MessageType.NAMESPACE, self._on_namespace)
+        self.session.register_handler(D16MessageType.NAMESPACE_DONE, self._on_namespace_done)
         options = NAMESPACES_ONLY if self.session.negotiated_draft == 16 else 0
         await self.session.subscribe_namespace(path, subscribe_options=options, wait_response=True)
 
@@ -404,16 +448,20 @@ COMMANDS = {
     "connect",
     "datagram",
     "discover",
+    "discover_track",
     "fetch",
     "fin",
     "finish",
+    "forward",
     "goaway",
     "join",
     "object",
+    "offer",
     "open",
     "pad",
     "reset",
     "serve",
+    "status",
     "subscribe",
     "unsubscribe",
     "withdraw",
