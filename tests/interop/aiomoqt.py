@@ -217,7 +217,7 @@ class Aiomoqt:
                 ready.set()
                 await done.wait()
 
-        version = "moq-00" if pairing.draft == 14 else f"moqt-{pairing.draft}"
+        version = f"moqt-{pairing.draft}"
         async with trio.open_nursery() as nursery:
             serve = partial(moqt.serve, handle, "127.0.0.1", 0, versions=[version])
             listener = await nursery.start(serve)
@@ -268,7 +268,14 @@ def aiomoqt_agents() -> Iterator[Any]:
 # -- what the tests of contents have in common -----------------------------------------------------------------
 
 PAIRINGS = [Pairing(draft, scheme) for draft in (18, 20, 22) for scheme in SCHEMES]
-each_pairing = pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
+
+
+def pairings_from(draft: int) -> pytest.MarkDecorator:
+    """Parametrizes a test with the pairings of a draft and of those after it."""
+    return pytest.mark.parametrize("pairing", [item for item in PAIRINGS if item.draft >= draft], ids=str)
+
+
+each_pairing, from_16_on, from_18_on = map(pairings_from, (14, 16, 18))
 
 GROUPS = {group: payloads(group, 4) for group in range(4)}
 """The frames of each group: some are empty, and some span many packets."""

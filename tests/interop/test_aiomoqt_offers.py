@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 import moqt_trio as moqt
-from tests.interop.aiomoqt import GROUPS, Aiomoqt, CommandFailed, Pairing, each_pairing, needs_aiomoqt, write, written
+from tests.interop.aiomoqt import GROUPS, Aiomoqt, CommandFailed, Pairing, from_18_on, needs_aiomoqt, write, written
 
 pytestmark = needs_aiomoqt
 
 
-@each_pairing
+@from_18_on
 async def test_a_track_that_aiomoqt_offers(aiomoqt: Aiomoqt, pairing: Pairing):
     """It is on the list of offers, sleeps until we subscribe, and needs no request of ours; its end ends the offer."""
     async with aiomoqt.session(pairing) as session, session.offered_tracks("theirs") as offers:
@@ -30,7 +30,7 @@ async def test_a_track_that_aiomoqt_offers(aiomoqt: Aiomoqt, pairing: Pairing):
         assert not (await anext(offers)).active
 
 
-@each_pairing
+@from_18_on
 async def test_aiomoqt_finds_a_track_of_ours(aiomoqt: Aiomoqt, pairing: Pairing):
     """It knows a prefix only: it asks for namespaces and then for tracks, is offered the track, and reads it."""
     broadcast = moqt.Broadcast()
@@ -47,7 +47,7 @@ async def test_aiomoqt_finds_a_track_of_ours(aiomoqt: Aiomoqt, pairing: Pairing)
         assert {(item["group"], item["id"]): bytes.fromhex(item["payload"]) for item in objects} == expected
 
 
-@each_pairing
+@from_18_on
 async def test_aiomoqt_pauses(aiomoqt: Aiomoqt, pairing: Pairing):
     """While it pauses, the track has no subscriber and nothing is sent; it goes on with what is written afterwards."""
     broadcast = moqt.Broadcast()
@@ -67,7 +67,7 @@ async def test_aiomoqt_pauses(aiomoqt: Aiomoqt, pairing: Pairing):
         assert (item["group"], bytes.fromhex(item["payload"])) == (2, b"third")
 
 
-@each_pairing
+@from_18_on
 async def test_the_status_of_a_track(aiomoqt: Aiomoqt, pairing: Pairing):
     """aiomoqt is told the newest object, none of an empty track, and that a track is not there."""
     broadcast = moqt.Broadcast()
