@@ -228,3 +228,23 @@ async def test_we_fetch_from_aiomoqt(aiomoqt: Aiomoqt, pairing: Pairing):
         with pytest.raises(moqt.NotFound):
             async with session.fetch("theirs/out", "bytes", 9) as group:
                 await group.receive()
+
+
+@each_pairing
+async def test_past_groups_of_a_track_that_aiomoqt_generates(aiomoqt: Aiomoqt, pairing: Pairing):
+    """Its own publisher, which is in the middle of a track: the group before the newest one, the newest one, and those
+    that it writes afterwards, each whole and with the contents that it says they have."""
+    objects, past = 6, 3
+    received: dict[int, list[bytes]] = {}
+    async with aiomoqt.session(pairing) as session:
+        await aiomoqt.do("generate", path="theirs/out", track="bytes", groups=past, size=objects)
+        assert (await session.wait_announced("theirs/out")).active
+        async with session.subscribe("theirs/out", "bytes", past_groups=1, max_age=60) as subscription:
+            async for group in subscription:
+                received[group.sequence] = [bytes(frame) for frame in await group.read_all()]
+                if len(received) == 4:
+                    break
+    pattern = bytes(range(200))
+    assert sorted(received) == [past - 2, past - 1, past, past + 1]
+    for sequence, frames in received.items():
+        assert frames == [(b"%d.%d|" % (sequence, number) + pattern)[:200] for number in range(objects)]

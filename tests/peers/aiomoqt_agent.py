@@ -21,6 +21,8 @@ As a publisher, of subscriptions that the peer makes (event `requested` with `pa
 | `datagram` `track` `group` `id` `payload` | sends an object as a datagram; also `properties`, `last`, `priority` |
 | `offer` `path` `track` | PUBLISH, which sends nothing before the peer wants it: `forward` with `track` and `value` |
 | `finish` `track` | PUBLISH_DONE with TRACK_ENDED, and the number of the streams that were opened |
+| `generate` `path` `track` `groups` `size` | has aiomoqt's own publisher write groups of so many objects, the first |
+| | `groups` of them at once; it announces the path, and answers every request of this track; also `subgroups` |
 
 A subscription that the peer cancels is the event `cancelled` with `track`. A FETCH of a track that is served is
 answered with the objects that were written on it, each with the subgroup, the priority and the properties that it had.
@@ -52,7 +54,7 @@ from typing import Any
 from aiomoqt.client import MOQTClient
 from aiomoqt.context import profile_for
 from aiomoqt.messages import FetchObject, ObjectDatagram, RequestOk, SubgroupHeader
-from aiomoqt.track import SubscribedTrack
+from aiomoqt.track import PublishedTrack, SubscribedTrack
 from aiomoqt.types import (
     D16MessageType,
     FetchType,
@@ -149,6 +151,7 @@ class Agent:
         self._track_of: dict[str, str] = {}
         self._written: dict[str, list[FetchObject]] = {}
         self._reading: dict[str, SubscribedTrack] = {}
+        self._generated: PublishedTrack | None = None
 
     # -- the session ---------------------------------------------------------------------------------------
 
@@ -343,6 +346,16 @@ class Agent:
         reply = await self.session._await_response(message.request_id)
         report(event="forward", track=track, value=forward_of(reply))
 
+    async def generate(self, path: str, track: str, groups: int, size: int, subgroups: int = 1) -> None:
+        published = PublishedTrack(
+            self.session, path, track, object_size=200, group_size=size, num_subgroups=subgroups, rate=100
+        )
+        # It prints statistics otherwise.
+        published._quiet = published._stats_header_printed = True
+        published.prefill(groups)
+        await published.publish(announce_namespace=True, publish_track=False)
+        self._generated = published
+
     async def _on_update(self, session: Any, message: Any) -> None:
         session._send_reply(message.request_id, RequestOk(request_id=message.request_id, parameters={}))
         served = (item for item in self._served.items() if item[1].request_id == message.existing_request_id)
@@ -453,6 +466,7 @@ COMMANDS = {
     "fin",
     "finish",
     "forward",
+    "generate",
     "goaway",
     "join",
     "object",
