@@ -1,0 +1,705 @@
+"""Requests of a hostile peer on the IETF drafts: ids, namespaces, updates without end, fetches and joins."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+import moqt_trio as moqt
+from tests.faults.draft_peer import draft_peer
+from tests.faults.drafts import (
+    CANCELLED,
+    DOES_NOT_EXIST,
+    FETCH,
+    FETCH_OK,
+    INVALID_JOINING_REQUEST_ID,
+    INVALID_RANGE,
+    INVALID_REQUEST_ID,
+    NAMES,
+    PROTOCOL_VIOLATION,
+    PUBLISH_DONE,
+    REQUEST_OK,
+    SUBSCRIBE,
+    SUBSCRIBE_NAMESPACE,
+    SUBSCRIBE_NAMESPACE_16,
+    SUBSCRIBE_OK,
+    TOO_MANY_UPDATES,
+    DraftWire,
+    each_draft,
+)
+from tests.faults.raw_peer import code_of_stop, settled
+from tests.faults.state_peer import stopped_with
+
+STREAMS = [name for name in NAMES if not DraftWire(name).shared]
+JOINING = [name for name in NAMES if DraftWire(name).draft < 20]
+FILLING = [name for name in NAMES if DraftWire(name).draft >= 20]
+TOLD = [name for name in NAMES if DraftWire(name).draft >= 16]
+"""The drafts in which NAMESPACE tells of namespaces; before, the publisher makes a request for each."""
+
+
+def namespaces_type(name: str) -> int:
+    """Return the type of SUBSCRIBE_NAMESPACE."""
+    return SUBSCRIBE_NAMESPACE if DraftWire(name).draft >= 18 else SUBSCRIBE_NAMESPACE_16
+
+
+# -- row 13: request ids --------------------------------------------------------------------------------------------
+
+
+@each_draft
+async def test_an_id_that_was_used(name):
+    """A second request of the same id closes the session, whatever the first one was and whether it is over."""
+    for first in ("subscribe", "refused", "fetch", "update"):
+        async with draft_peer(name) as peer:
+            match first:
+                case "subscribe":
+                    exchange = await peer.subscribe()
+                    await exchange.accepted()
+                case "refused":
+                    exchange = await peer.subscribe(b"none")
+                    await exchange.refusal()
+                case "fetch":
+                    request_id = peer.next_id()
+                    exchange = await peer.request(peer.wire.fetch(request_id, group=3), request_id)
+                    await exchange.accepted()
+                case _:
+                    exchange = await peer.subscribe()
+                    await exchange.accepted()
+                    await peer.update(exchange)
+            await settled()
+            used = peer._next_id - 2
+            await peer.request(peer.wire.subscribe(used, track=b"u"), used)
+            await peer.check_closed(INVALID_REQUEST_ID)
+
+
+@each_draft
+@pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
+async def test_an_id_of_the_other_parity(name, client):
+    """A client's ids are even, a server's odd; a mistake closes the session, in any request and in an update."""
+    async with draft_peer(name, client=client) as peer:
+        wrong = peer.next_id() ^ 1
+        await peer.request(peer.wire.subscribe(wrong), wrong)
+        await peer.check_closed(INVALID_REQUEST_ID)
+    for kind in ("fetch", "namespaces", "publish", "announce", "status"):
+        async with draft_peer(name, client=client) as peer:
+            wire, wrong = peer.wire, peer.next_id() ^ 1
+            data = {
+                "fetch": wire.fetch(wrong),
+                "namespaces": wire.subscribe_namespace(wrong, b"b"),
+                "publish": wire.publish(wrong, 5),
+                "announce": wire.publish_namespace(wrong, b"x"),
+                "status": wire.track_status(wrong),
+            }[kind]
+            await peer.request(data, wrong)
+            await peer.check_closed(INVALID_REQUEST_ID)
+    async with draft_peer(name, client=client) as peer:
+        exchange = await peer.subscribe()
+        await exchange.accepted()
+        exchange.write(peer.wire.update(peer.next_id() ^ 1, exchange.request_id))
+        await peer.check_closed(INVALID_REQUEST_ID)
+
+
+@each_draft
+@pytest.mark.parametrize("number", [2**62 - 2, 2**63, 2**64 - 2])
+async def test_an_id_of_any_size(name, number):
+    """From 17 on ids may come in any order; up to 16 the next one is due, and a limit stands before the rest."""
+    wire = DraftWire(name)
+    if number > wire.largest:
+        return
+    async with draft_peer(name) as peer:
+        exchange = await peer.request(wire.subscribe(number), number)
+        if wire.shared:
+            with trio.fail_after(10):
+                error = await peer.connection.wait_closed()
+            assert isinstance(error, moqt.SessionClosed)
+            assert error.remote_code in (INVALID_REQUEST_ID, 0x7)
+            return
+        await exchange.accepted()
+        await peer.check_alive()
+
+
+@pytest.mark.parametrize("name", STREAMS)
+async def test_ids_that_skip_too_many(name):
+    """So many ids may be missing below the highest; what is remembered of them is bounded."""
+    async with draft_peer(name) as peer:
+        for number in range(3000):
+            if peer.session.closed is not None:
+                break
+            try:
+                exchange = await peer.request(peer.wire.subscribe(4 * number + 2, track=b"absent"), 0)
+            except moqt.SessionClosed:
+                break
+            exchange.cancel()
+            if number % 32 == 31:
+                await trio.testing.wait_all_tasks_blocked()
+        await peer.check_closed(INVALID_REQUEST_ID)
+        assert len(peer.session._context.core._state.requests_of_peer._used) <= 1025
+
+
+# -- row 14: namespaces ----------------------------------------------------------------------------------------------
+
+
+async def listing(peer):
+    """Have our session ask for namespaces; return its announcements and the request."""
+    announcements = await peer.ours.enter_async_context(peer.session.announcements("a"))
+    exchange, _ = await peer.asked(namespaces_type(peer.wire.name))
+    return announcements, exchange
+
+
+@pytest.mark.parametrize("name", TOLD)
+async def test_a_namespace_twice_and_one_that_was_not_there(name):
+    """The drafts call it harmless to say it again; NAMESPACE_DONE of another is dropped. The list goes on."""
+    async with draft_peer(name) as peer:
+        announcements, exchange = await listing(peer)
+        wire = peer.wire
+        exchange.write(wire.namespaces_ok(exchange.request_id) + wire.found(b"x") * 3 + wire.lost(b"y"))
+        exchange.write(wire.lost(b"x") + wire.lost(b"x") + wire.found(b"z"))
+        received = []
+        with trio.fail_after(10):
+            while ("a/z", True) not in received:
+                item = await anext(announcements)
+                received.append((str(item.path), item.active))
+        # What was withdrawn before it was read may be left out.
+        assert received in ([("a/x", True), ("a/x", False), ("a/z", True)], [("a/z", True)])
+        await peer.check_alive()
+
+
+@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("first", ["NAMESPACE", "NAMESPACE_DONE", "SUBSCRIBE_OK", "PUBLISH_DONE"])
+async def test_namespaces_before_the_acceptance(name, first):
+    """The first answer is REQUEST_OK or REQUEST_ERROR: anything else closes the session."""
+    async with draft_peer(name) as peer:
+        _, exchange = await listing(peer)
+        wire = peer.wire
+        exchange.write(
+            {
+                "NAMESPACE": wire.found(b"x"),
+                "NAMESPACE_DONE": wire.lost(b"x"),
+                "SUBSCRIBE_OK": wire.subscribe_ok(exchange.request_id, 1),
+                "PUBLISH_DONE": wire.publish_done(exchange.request_id),
+            }[first]
+        )
+        await peer.check_closed()
+
+
+@each_draft
+async def test_a_second_acceptance_of_a_list(name):
+    """It closes the session from 16 on, where the list has a stream; up to 15 it is dropped."""
+    async with draft_peer(name) as peer:
+        _, exchange = await listing(peer)
+        exchange.write(peer.wire.namespaces_ok(exchange.request_id) * 2)
+        if peer.wire.draft < 16:
+            await settled()
+            await peer.check_alive()
+        else:
+            await peer.check_closed()
+
+
+@pytest.mark.parametrize("name", TOLD)
+async def test_more_namespaces_than_are_kept(name):
+    """The list ends with the one too many; the session goes on."""
+    async with draft_peer(name, limits=moqt.Limits(max_announcements=3)) as peer:
+        announcements, exchange = await listing(peer)
+        exchange.write(peer.wire.namespaces_ok(exchange.request_id))
+        exchange.write(b"".join(peer.wire.found(b"%d" % number) for number in range(5)))
+        with trio.fail_after(10), pytest.raises(moqt.MoqtError):
+            for _ in range(5):
+                await anext(announcements)
+        await peer.check_alive()
+
+
+@pytest.mark.parametrize("name", TOLD)
+async def test_a_list_that_goes_round(name):
+    """A namespace that comes and goes ten thousand times: an application that reads nothing has few changes waiting."""
+    async with draft_peer(name) as peer:
+        announcements, exchange = await listing(peer)
+        wire = peer.wire
+        exchange.write(wire.namespaces_ok(exchange.request_id))
+        for _ in range(100):
+            exchange.write((wire.found(b"x") + wire.lost(b"x")) * 100)
+            await settled()
+        exchange.write(wire.found(b"y"))
+        await settled()
+        waiting = 0
+        with trio.fail_after(10):
+            while str((await anext(announcements)).path) != "a/y":
+                waiting += 1
+        assert waiting <= peer.session.limits.max_queued_announcements
+        await peer.check_alive()
+
+
+# -- REQUEST_UPDATE ---------------------------------------------------------------------------------------------------
+
+
+@each_draft
+async def test_updates_without_an_end(name):
+    """A peer that takes the answers may send any number; our session writes one answer for each (15 and later)."""
+    async with draft_peer(name) as peer:
+        exchange = await peer.subscribe()
+        await exchange.accepted()
+        answers = 0
+        for _ in range(30):
+            for _ in range(20):
+                await peer.update(exchange)
+            await settled()
+            if peer.wire.draft > 14:
+                for _ in range(20):
+                    assert (await exchange.answer())[0] == REQUEST_OK
+                    answers += 1
+        assert answers in (0, 600)
+        await peer.check_alive()
+
+
+@pytest.mark.parametrize("name", STREAMS)
+async def test_updates_whose_answers_are_not_taken(name):
+    """So many answers may wait for the peer to read; then TOO_MANY_REQUEST_UPDATES closes the session."""
+    async with draft_peer(name) as peer:
+        exchange = await peer.subscribe()
+        count = 0
+        with trio.move_on_after(20):
+            while peer.session.closed is None and peer.connection.closed is None and count < 200_000:
+                try:
+                    exchange.write(b"".join(peer.wire.update(peer.next_id(), 0) for _ in range(100)))
+                except moqt.MoqtError:
+                    break
+                count += 100
+                await settled()
+        await peer.check_closed(TOO_MANY_UPDATES)
+        assert count * 4 <= 8 * peer.session.limits.send_high
+
+
+@each_draft
+async def test_an_update_of_what_is_not_there(name):
+    """Up to 16 it names a request: one that was never made closes the session. Later it stands on a stream."""
+    async with draft_peer(name) as peer:
+        if peer.wire.shared:
+            peer.write_control(peer.wire.update(peer.next_id(), 400))
+        else:
+            await peer.request(peer.wire.update(0, 0))
+        await peer.check_closed()
+
+
+@each_draft
+async def test_updates_before_the_answer_and_behind_the_end(name):
+    """An update may overtake the answer; one that crosses the end of its request is dropped with it."""
+    async with draft_peer(name) as peer:
+        request_id = peer.next_id()
+        exchange = await peer.request(peer.wire.subscribe(request_id), request_id)
+        await peer.update(exchange)
+        await exchange.accepted()
+        exchange.cancel()
+        if peer.wire.shared:
+            await peer.update(exchange)
+        await settled()
+        await peer.check_alive()
+
+
+# -- FETCH ------------------------------------------------------------------------------------------------------------
+
+
+@each_draft
+async def test_fetches_of_what_was_never_published(name):
+    """Refused with the code of the draft: a track that is not there, and a group behind the newest one."""
+    async with draft_peer(name) as peer:
+        wire = peer.wire
+        for group, path, codes in (
+            (4, b"b", (INVALID_RANGE, 0x5)),
+            (2**62 - 1, b"b", (INVALID_RANGE, 0x5)),
+            (0, b"c", (DOES_NOT_EXIST, 0x4)),
+        ):
+            request_id = peer.next_id()
+            exchange = await peer.request(wire.fetch(request_id, (path,), group=group), request_id)
+            assert await exchange.refusal() in codes
+        await peer.check_alive()
+
+
+@each_draft
+async def test_a_range_that_ends_before_it_starts(name):
+    """Where a range has an absolute end it may be wrong; that is the request's mistake or the session's."""
+    wire = DraftWire(name)
+    if wire.draft >= 20:
+        return  # the end is a difference to the start there
+    async with draft_peer(name) as peer:
+        body = wire.request_id(0) + (b"\x80\x01" if wire.draft == 14 else b"") + b"\x01"
+        body += wire.namespace(b"b") + wire.data(b"t") + wire.location(3, 0) + wire.location(2, 0) + b"\x00"
+        exchange = await peer.request(wire.message(FETCH, body), 0)
+        with trio.fail_after(10):
+            try:
+                assert await exchange.refusal() in (INVALID_RANGE, 0x5)
+            except (moqt.MoqtError, AssertionError):
+                await peer.check_closed()
+
+
+@each_draft
+async def test_a_thousand_fetches_at_once(name):
+    """They are answered, or refused above `max_requests`; each stream ends, and nothing is left of them."""
+    limits = moqt.Limits(max_requests=64)
+    async with draft_peer(name, limits=limits) as peer:
+        exchanges = []
+        for _ in range(400):
+            request_id = peer.next_id()
+            try:
+                exchanges.append(await peer.request(peer.wire.fetch(request_id, group=3), request_id))
+            except moqt.MoqtError:
+                break
+        await settled()
+        if peer.wire.shared and peer.connection.closed is not None:
+            # More than MAX_REQUEST_ID allows.
+            await peer.check_closed(0x7)
+            return
+        # Two for each, at the least.
+        with trio.fail_after(30):
+            for exchange in exchanges[:64]:
+                kind, _ = await exchange.accepted()
+                assert kind == FETCH_OK
+        for exchange in exchanges:
+            if exchange.stream is not None:
+                exchange.stream.reset(CANCELLED)
+                exchange.stream.stop(CANCELLED)
+        await settled()
+        assert peer.session._context.core._state.requests.taken == 0
+
+
+@each_draft
+async def test_a_fetch_whose_reply_is_refused(name):
+    """STOP_SENDING on the reply's stream ends that stream; the request and the session go on."""
+    async with draft_peer(name) as peer:
+        for _ in range(20):
+            request_id = peer.next_id()
+            exchange = await peer.request(peer.wire.fetch(request_id, group=3), request_id)
+            await exchange.accepted()
+            reply = await peer.receive_stream()
+            reply.stop(CANCELLED)
+        await settled()
+        await peer.check_alive()
+
+
+@pytest.mark.parametrize("name", JOINING)
+async def test_joins_of_unknown_ids(name):
+    """They are held for about a second, in a bounded number, and refused with INVALID_JOINING_REQUEST_ID."""
+    async with draft_peer(name) as peer:
+        exchanges = []
+        began = trio.current_time()
+        for _ in range(50):
+            request_id = peer.next_id()
+            exchanges.append(await peer.request(peer.wire.join(request_id, 2**40), request_id))
+        for exchange in exchanges:
+            assert await exchange.refusal() in (INVALID_JOINING_REQUEST_ID, 0x7)
+        assert trio.current_time() - began < 5
+        assert peer.session._context.core._state.requests.taken == 0
+        await peer.check_alive()
+
+
+@pytest.mark.parametrize("name", JOINING)
+async def test_a_thousand_joining_fetches(name):
+    """For one subscription: those within the limits are answered, and the subscription goes on."""
+    async with draft_peer(name, limits=moqt.Limits(max_requests=32)) as peer:
+        subscription = await peer.subscribe()
+        await subscription.accepted()
+        answered = 0
+        for _ in range(40):
+            exchanges = []
+            for _ in range(25):
+                request_id = peer.next_id()
+                join = peer.wire.join(request_id, subscription.request_id, answered % 5)
+                exchanges.append(await peer.request(join, request_id))
+            for exchange in exchanges:
+                kind, _ = await exchange.accepted()
+                assert kind == FETCH_OK
+                answered += 1
+            await settled()
+        assert answered == 1000
+        # Each has its stream, beside the tail's.
+        state = peer.session._context.core._state
+        assert state.requests.taken == 0
+        await peer.check_alive()
+
+
+@pytest.mark.parametrize("name", JOINING)
+@pytest.mark.parametrize("start", [0, 1, 3, 4, 2**40, 2**62 - 1])
+@pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
+async def test_joins_of_any_start(name, start, absolute):
+    """A relative start counts back from the newest group, not below 0; an absolute one behind it is INVALID_RANGE."""
+    async with draft_peer(name) as peer:
+        subscription = await peer.subscribe()
+        await subscription.accepted()
+        request_id = peer.next_id()
+        join = peer.wire.join(request_id, subscription.request_id, start, absolute=absolute)
+        exchange = await peer.request(join, request_id)
+        if absolute and start > 3:
+            assert await exchange.refusal() in (INVALID_RANGE, 0x5)
+        else:
+            await exchange.accepted()
+        await peer.check_alive()
+
+
+@pytest.mark.parametrize("name", JOINING)
+async def test_a_join_of_a_subscription_that_was_refused(name):
+    """There is nothing to join; the fetch is refused, as one of an unknown id."""
+    async with draft_peer(name) as peer:
+        subscription = await peer.subscribe(b"none")
+        await subscription.refusal()
+        request_id = peer.next_id()
+        exchange = await peer.request(peer.wire.join(request_id, subscription.request_id), request_id)
+        assert await exchange.refusal() in (INVALID_JOINING_REQUEST_ID, 0x7)
+        # A fetch joins no fetch.
+        request_id = peer.next_id()
+        again = await peer.request(peer.wire.join(request_id, exchange.request_id), request_id)
+        assert await again.refusal() in (INVALID_JOINING_REQUEST_ID, 0x7)
+        await peer.check_alive()
+
+
+# -- replies ----------------------------------------------------------------------------------------------------------
+
+
+@each_draft
+async def test_replies_for_nothing(name):
+    """Streams of objects for requests that asked for none are stopped one by one; nothing is kept, the session lives."""
+    async with draft_peer(name) as peer:
+        _, exchange = await peer.accepted()
+        for request_id in [0, exchange.request_id, exchange.request_id ^ 1, 99, 2**40, peer.wire.largest]:
+            stream = await peer.send(peer.wire.reply_header(request_id) + peer.wire.fetched(0, 0, b"x"))
+            if peer.wire.draft >= 20 and request_id == exchange.request_id:
+                continue  # the fill that it has asked for
+            assert await code_of_stop(stream) == CANCELLED
+        for number in range(2000):
+            stream = await peer.send(peer.wire.reply_header(1000 + number) + b"x" * 50)
+            if number % 64 == 63:
+                await settled()
+                assert stopped_with(stream) == CANCELLED
+        await settled()
+        assert not peer.session._context.pending_streams
+        await peer.check_alive()
+
+
+@each_draft
+async def test_two_replies_for_one_fetch(name):
+    """The second stream is stopped; the first goes on."""
+    async with draft_peer(name) as peer:
+        fetch = await peer.ours.enter_async_context(peer.session.fetch("b", "t", 0))
+        exchange, _ = await peer.asked(FETCH)
+        wire, request_id = peer.wire, exchange.request_id
+        exchange.write(wire.fetch_ok(request_id))
+        first = await peer.send(wire.reply_header(request_id) + wire.fetched(0, 0, b"x"))
+        await settled()
+        second = await peer.send(wire.reply_header(request_id) + wire.fetched(0, 0, b"other"))
+        assert await code_of_stop(second) == CANCELLED
+        first.write(wire.fetched_next(b"y", 0, 1), fin=True)
+        assert await fetch.read_all() == [b"x", b"y"]
+        await peer.check_alive()
+
+
+@each_draft
+async def test_a_reply_whose_fetch_is_refused_or_left(name):
+    """What comes for it afterwards is stopped."""
+    async with draft_peer(name) as peer:
+        wire = peer.wire
+        async with peer.session.fetch("b", "t", 0) as fetch:
+            exchange, _ = await peer.asked(FETCH)
+            exchange.write(wire.refused(exchange.request_id, FETCH), fin=True)
+            with trio.fail_after(10), pytest.raises(moqt.NotFound):
+                await fetch.read_all()
+            stream = await peer.send(wire.reply_header(exchange.request_id) + wire.fetched(0, 0, b"x"))
+        assert await code_of_stop(stream) == CANCELLED
+        async with peer.session.fetch("b", "t", 0) as fetch:
+            exchange, _ = await peer.asked(FETCH)
+            begun = await peer.send(wire.reply_header(exchange.request_id) + wire.fetched(0, 0, b"x"))
+            with trio.fail_after(10):
+                assert await fetch.receive() == b"x"
+        assert await code_of_stop(begun) == CANCELLED
+        stream = await peer.send(wire.reply_header(exchange.request_id) + wire.fetched(0, 0, b"x"))
+        assert await code_of_stop(stream) == CANCELLED
+        await peer.check_alive()
+
+
+@each_draft
+async def test_objects_of_a_reply_out_of_their_order(name):
+    """Ids that go back, and another group than the one asked for, break the fetch (MALFORMED_TRACK), not the session."""
+    for group, index in ((0, 3), (1, 6), (2**62 - 1, 2**62 - 1)):
+        async with draft_peer(name) as peer:
+            wire = peer.wire
+            fetch = await peer.ours.enter_async_context(peer.session.fetch("b", "t", 0))
+            exchange, _ = await peer.asked(FETCH)
+            exchange.write(wire.fetch_ok(exchange.request_id, (0, 9)))
+            stream = await peer.send(wire.reply_header(exchange.request_id) + wire.fetched(0, 5, b"x"))
+            if wire.draft < 18:
+                stream.write(wire.fetched(group, index, b"late"))
+            elif group == 0:
+                return  # within a group ids are differences there, and can't go back
+            else:
+                # A group field: the difference to the group before, less one.
+                place = wire.number(group - 1) + b"\x00" + wire.number(index)
+                stream.write(b"\x1f" + place + b"\x80" + wire.data(b"late"))
+            await code_of_stop(stream)
+            with trio.fail_after(10), pytest.raises(moqt.StreamReset):
+                await fetch.read_all()
+            await peer.check_alive()
+
+
+# -- a head without its tail, a tail without its head ------------------------------------------------------------------
+
+
+async def head_of(peer, exchange):
+    """Take the joining fetch for a subscription's head (up to 19); return the id of the reply, and a fetch to answer."""
+    if peer.wire.draft >= 20:
+        return exchange.request_id, None
+    fetch, _ = await peer.asked(FETCH)
+    return fetch.request_id, fetch
+
+
+async def joined(peer):
+    """Have our session subscribe, and accept it in the middle of group 4."""
+    subscription, exchange = await peer.subscription()
+    exchange.write(peer.wire.subscribe_ok(exchange.request_id, 7, (4, 1)))
+    await settled()
+    request_id, fetch = await head_of(peer, exchange)
+    return subscription, exchange, request_id, fetch
+
+
+@each_draft
+async def test_a_head_without_its_tail(name, autojump_clock):
+    """The group ends a moment after a newer one has begun, or with the subscription."""
+    async with draft_peer(name) as peer:
+        wire = peer.wire
+        subscription, _, request_id, fetch = await joined(peer)
+        if fetch is not None:
+            fetch.write(wire.fetch_ok(request_id, (4, 2)))
+        await peer.send(wire.reply_header(request_id) + wire.fetched(4, 0, b"x") + wire.fetched_next(b"y", 4, 1), fin=True)
+        group = await anext(subscription)
+        await peer.send(wire.subgroup(7, 5, b"next"), fin=True)
+        with trio.fail_after(10):
+            assert (group.sequence, await group.read_all()) == (4, [b"x", b"y"])
+            assert await (await anext(subscription)).read_all() == [b"next"]
+        await peer.check_alive()
+
+
+@each_draft
+@pytest.mark.parametrize("how", ["silence", "refusal", "reset", "broken"])
+async def test_a_tail_without_its_head(name, how, autojump_clock):
+    """It becomes a group of its own, which starts late; or, when the head broke, ends with its error."""
+    async with draft_peer(name) as peer:
+        wire = peer.wire
+        subscription, _, request_id, fetch = await joined(peer)
+        await peer.send(wire.header(7, 4, first=False) + wire.object(b"z", 2), fin=True)
+        await settled()
+        match how:
+            case "refusal" if fetch is not None:
+                fetch.write(wire.refused(fetch.request_id, FETCH), fin=True)
+            case "reset":
+                stream = await peer.send(wire.reply_header(request_id))
+                await settled()
+                stream.reset(0x0)
+            case "broken":
+                await peer.send(wire.reply_header(request_id) + wire.fetched(9, 0, b"x"))
+        await settled()
+        await peer.send(wire.subgroup(7, 5, b"next"), fin=True)
+        received = {}
+        with trio.fail_after(60):
+            while 5 not in received:
+                group = await anext(subscription)
+                try:
+                    received[group.sequence] = (group.start_frame, await group.read_all())
+                except moqt.StreamReset as error:
+                    received[group.sequence] = error
+        assert received[5] == (0, [b"next"])
+        if how in ("silence", "refusal"):
+            assert received[4] == (2, [b"z"])
+        else:
+            assert isinstance(received[4], moqt.StreamReset)
+        await peer.check_alive()
+
+
+@each_draft
+async def test_a_head_that_never_ends_while_the_subscription_is_left(name):
+    """Leaving stops the head's stream and the tail's; more of them are stopped, too, and nothing is left."""
+    async with draft_peer(name) as peer:
+        wire = peer.wire
+        async with peer.session.subscribe("b", "t") as subscription:
+            exchange, _ = await peer.asked(SUBSCRIBE)
+            exchange.write(wire.subscribe_ok(exchange.request_id, 7, (4, 1)))
+            await settled()
+            request_id, fetch = await head_of(peer, exchange)
+            if fetch is not None:
+                fetch.write(wire.fetch_ok(request_id, (4, 2)))
+            head = await peer.send(wire.reply_header(request_id) + wire.fetched(4, 0, b"x"))
+            tail = await peer.send(wire.header(7, 4, first=False) + wire.object(b"z", 2))
+            group = await anext(subscription)
+            assert await group.receive() == b"x"
+            head.write(wire.fetched_next(b"y" * 100, 4, 1)[:50])
+        assert await code_of_stop(head) == CANCELLED
+        assert await code_of_stop(tail) == CANCELLED
+        for data in (wire.reply_header(request_id), wire.subgroup(7, 5, b"x")):
+            assert await code_of_stop(await peer.send(data)) == CANCELLED
+        await settled()
+        state = peer.session._context.core._state
+        assert (state.replies, state.parked_replies, len(state.issued)) == ({}, {}, 0)
+        assert peer.session._context.replies == {}
+        await peer.check_alive()
+
+
+@each_draft
+async def test_a_head_of_another_group_or_behind_the_tail(name, autojump_clock):
+    """A head that goes on into the tail's objects is read once; the tail's own begin where it ended."""
+    async with draft_peer(name) as peer:
+        wire = peer.wire
+        subscription, _, request_id, fetch = await joined(peer)
+        if fetch is not None:
+            fetch.write(wire.fetch_ok(request_id, (4, 2)))
+        data = wire.fetched(4, 0, b"0") + b"".join(wire.fetched_next(b"%d" % index, 4, index) for index in (1, 2, 3))
+        await peer.send(wire.reply_header(request_id) + data, fin=True)
+        tail = b"".join(wire.object(b"%d" % index) for index in (3, 4))
+        await peer.send(wire.header(7, 4, first=False) + wire.object(b"2", 2) + tail, fin=True)
+        with trio.fail_after(30):
+            assert await (await anext(subscription)).read_all() == [b"0", b"1", b"2", b"3", b"4"]
+        await peer.check_alive()
+
+
+# -- fills ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FILLING)
+@pytest.mark.parametrize("groups", [0, 1, 2, 5, 2**40, 2**62 - 1, 2**64 - 1])
+async def test_fills_of_any_number_of_groups(name, groups):
+    """What the track has of them is sent, and no more; a number beyond that is not one."""
+    async with draft_peer(name) as peer:
+        exchange = await peer.subscribe(parameters=peer.wire.with_fill(groups))
+        kind, _ = await exchange.accepted()
+        assert kind == SUBSCRIBE_OK
+        await peer.check_alive()
+
+
+@pytest.mark.parametrize("name", FILLING)
+async def test_a_hundred_subscriptions_with_fills_that_are_not_read(name):
+    """Their streams are held up by the peer alone; leaving the subscriptions resets them."""
+    async with draft_peer(name) as peer:
+        exchanges = [await peer.subscribe(parameters=peer.wire.with_fill(4)) for _ in range(100)]
+        for exchange in exchanges:
+            await exchange.accepted()
+        await settled()
+        for exchange in exchanges:
+            exchange.cancel()
+        await settled()
+        state = peer.session._context.core._state
+        assert (len(state.peers), state.streams_opened) == (0, {})
+        await peer.check_alive()
+
+
+@pytest.mark.parametrize("name", FILLING)
+async def test_two_fills_for_one_subscription(name):
+    """The second stream is stopped, also before the subscription is accepted."""
+    async with draft_peer(name) as peer:
+        wire = peer.wire
+        subscription, exchange = await peer.subscription()
+        first = await peer.send(wire.reply_header(exchange.request_id) + wire.fetched(4, 0, b"x"), fin=True)
+        second = await peer.send(wire.reply_header(exchange.request_id) + wire.fetched(4, 0, b"other"))
+        assert await code_of_stop(second) == CANCELLED
+        exchange.write(wire.subscribe_ok(exchange.request_id, 7, (4, 0)))
+        await peer.send(wire.header(7, 4, first=False), fin=True)
+        assert await (await anext(subscription)).read_all() == [b"x"]
+        assert stopped_with(first) is None
+        third = await peer.send(wire.reply_header(exchange.request_id))
+        assert await code_of_stop(third) == CANCELLED
+        await peer.check_alive()
+
+
+assert {PROTOCOL_VIOLATION, PUBLISH_DONE}
