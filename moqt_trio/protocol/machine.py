@@ -223,6 +223,11 @@ class Responder(MessageMachine):
     _state = RequestState.WAITING
 
     @property
+    def asked(self) -> bool:
+        """True once the request has arrived. A stream that ends before asked for nothing: it has no event."""
+        return self._state is not RequestState.WAITING
+
+    @property
     def _over(self) -> bool:
         """True when nothing is left to answer: the reply is complete, or the peer has cancelled."""
         return self._state in _OVER

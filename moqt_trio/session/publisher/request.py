@@ -21,6 +21,7 @@ from ...codes import StreamCode
 from ...errors import RemoteProtocolError
 from ...loggers import Logger
 from ...protocol.events import Event, RequestCancelled
+from ...protocol.machine import Responder
 from ...tasks import Wakeup
 from ...timeouts import Timeout
 from ...transport.interface import StreamHandler
@@ -208,6 +209,22 @@ class RequestServer(ControlStream):
             # A scope can be entered once, and the serving task enters this one.
             self.scope = trio.CancelScope()
             answer(origin.request(path, track))
+
+    def reset_received(self, code: int) -> None:
+        super().reset_received(code)
+        self._release_unasked()
+
+    def stop_received(self, code: int) -> None:
+        super().stop_received(code)
+        self._release_unasked()
+
+    def _release_unasked(self) -> None:
+        """Release the place of a request that was given up before all of it had arrived."""
+        if isinstance(self.machine, Responder) and not self.machine.asked:
+            if not self.stream.send_ended:
+                self.stream.reset(StreamCode.CANCELLED)
+            self.stream.stop(StreamCode.CANCELLED)
+            self.machine.release()
 
     def send_ready(self) -> None:
         self.wakeup.set()

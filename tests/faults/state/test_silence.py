@@ -291,4 +291,5 @@ async def test_a_request_that_is_never_complete(version, autojump_clock):
             stream.stop(CANCELLED)
         await trio.sleep(1)
         assert len(session._context.connection.streams) == kept - 2
+        assert session._context.core._state.requests.taken == 0
         assert session.closed is None
