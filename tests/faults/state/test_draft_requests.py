@@ -17,8 +17,6 @@ from tests.faults.drafts import (
     INVALID_RANGE,
     INVALID_REQUEST_ID,
     NAMES,
-    PROTOCOL_VIOLATION,
-    PUBLISH_DONE,
     REQUEST_OK,
     SUBSCRIBE,
     SUBSCRIBE_NAMESPACE,
@@ -202,9 +200,12 @@ async def test_more_namespaces_than_are_kept(name):
         announcements, exchange = await listing(peer)
         exchange.write(peer.wire.namespaces_ok(exchange.request_id))
         exchange.write(b"".join(peer.wire.found(b"%d" % number) for number in range(5)))
+        received = []
         with trio.fail_after(10), pytest.raises(moqt.MoqtError):
-            for _ in range(5):
-                await anext(announcements)
+            while True:
+                received.append(await anext(announcements))
+        # Those that were there are withdrawn with the list.
+        assert [item.active for item in received] == [True] * 3 + [False] * 3
         await peer.check_alive()
 
 
@@ -595,7 +596,8 @@ async def test_a_tail_without_its_head(name, how, autojump_clock):
         await peer.send(wire.subgroup(7, 5, b"next"), fin=True)
         received = {}
         with trio.fail_after(60):
-            while 5 not in received:
+            # A tail waits for its head, and a later group does not wait for it.
+            while received.keys() != {4, 5}:
                 group = await anext(subscription)
                 try:
                     received[group.sequence] = (group.start_frame, await group.read_all())
@@ -690,16 +692,12 @@ async def test_two_fills_for_one_subscription(name):
     async with draft_peer(name) as peer:
         wire = peer.wire
         subscription, exchange = await peer.subscription()
-        first = await peer.send(wire.reply_header(exchange.request_id) + wire.fetched(4, 0, b"x"), fin=True)
+        await peer.send(wire.reply_header(exchange.request_id) + wire.fetched(4, 0, b"x"), fin=True)
         second = await peer.send(wire.reply_header(exchange.request_id) + wire.fetched(4, 0, b"other"))
         assert await code_of_stop(second) == CANCELLED
         exchange.write(wire.subscribe_ok(exchange.request_id, 7, (4, 0)))
         await peer.send(wire.header(7, 4, first=False), fin=True)
         assert await (await anext(subscription)).read_all() == [b"x"]
-        assert stopped_with(first) is None
         third = await peer.send(wire.reply_header(exchange.request_id))
         assert await code_of_stop(third) == CANCELLED
         await peer.check_alive()
-
-
-assert {PROTOCOL_VIOLATION, PUBLISH_DONE}
