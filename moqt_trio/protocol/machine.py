@@ -168,6 +168,9 @@ class MessageMachine(StreamMachine, abc.ABC):
             budget.left -= 1
             first = False
             self._on_message(message, events)
+            if self._closed:
+                # The message was the last one: what follows it is ignored, as it is when it arrives later.
+                return
         if self._finished:
             self._closed = True
             if buffer:
