@@ -281,7 +281,9 @@ class DraftPeer:
         exchange, _ = await self.asked(d.SUBSCRIBE)
         return subscription, exchange
 
-    async def accepted(self, alias: int = 7, largest: tuple[int, int] | None = None) -> tuple[moqt.Subscription, Exchange]:
+    async def accepted(
+        self, alias: int = 7, largest: tuple[int, int] | None = None
+    ) -> tuple[moqt.Subscription, Exchange]:
         """Have our session subscribe, and accept it."""
         subscription, exchange = await self.subscription()
         exchange.write(self.wire.subscribe_ok(exchange.request_id, alias, largest))

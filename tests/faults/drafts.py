@@ -231,7 +231,9 @@ class DraftWire:
     def publish_namespace(self, request_id: int, *fields: bytes) -> bytes:
         return self.message(PUBLISH_NAMESPACE, self.request_id(request_id) + self.namespace(*fields) + b"\x00")
 
-    def publish(self, request_id: int, alias: int, namespace: tuple[bytes, ...] = (b"b",), track: bytes = b"t") -> bytes:
+    def publish(
+        self, request_id: int, alias: int, namespace: tuple[bytes, ...] = (b"b",), track: bytes = b"t"
+    ) -> bytes:
         """Return PUBLISH, with nothing published yet."""
         head = self.request_id(request_id) + self.namespace(*namespace) + self.data(track) + self.number(alias)
         return self.message(PUBLISH, head + (b"\x01\x00\x00\x00" if self.draft == 14 else b"\x00"))

@@ -35,7 +35,7 @@ async def no_handler(request: moqt.SessionRequest) -> None:
     raise AssertionError("a session began")
 
 
-# -- how the session starts -----------------------------------------------------------------------------------------
+# -- how the session starts ---------------------------------------------------------------------------------------
 
 
 @each_draft
@@ -83,7 +83,7 @@ async def test_requests_that_overtake_the_setup(name):
         assert peer.session.closed is None
 
 
-# -- what a stream is --------------------------------------------------------------------------------------------------
+# -- what a stream is ---------------------------------------------------------------------------------------------
 
 
 @each_draft
@@ -146,7 +146,7 @@ async def test_a_request_that_is_never_complete(name, autojump_clock):
         assert peer.session._context.core._state.requests.taken == 0
 
 
-# -- what it answers ---------------------------------------------------------------------------------------------------
+# -- what it answers ----------------------------------------------------------------------------------------------
 
 
 @each_draft

@@ -23,7 +23,7 @@ STREAMS = [name for name in NAMES if not DraftWire(name).shared]
 """The drafts in which each request has a stream."""
 each_draft_with_streams = pytest.mark.parametrize("name", STREAMS)
 
-# -- row 11: unknown types -----------------------------------------------------------------------------------------
+# -- row 11: unknown types ----------------------------------------------------------------------------------------
 
 UNKNOWN_UNI = (0x00, 0x01, 0x06, 0x16, 0x17, 0x1E, 0x3F, 0x40, 0x80, 0x98, 0x9D, 0x3FFF, 2**62 - 1)
 """Types that no draft gives a unidirectional stream; `16` and its like are subgroup types with a reserved id mode."""
@@ -78,12 +78,12 @@ async def test_padding_is_dropped(name):
         await peer.check_alive()
 
 
-# -- row 12: an alias that nothing names -----------------------------------------------------------------------------
+# -- row 12: an alias that nothing names --------------------------------------------------------------------------
 
 
 @each_draft
 async def test_data_of_an_unknown_alias_waits_and_is_stopped(name, autojump_clock):
-    """So many streams wait, for a bounded time; a further one is stopped at once. The session goes on, and keeps nothing."""
+    """So many streams wait, for a bounded time; a further one is stopped at once. Nothing is kept of them."""
     async with draft_peer(name) as peer:
         streams = [await peer.send(peer.wire.subgroup(1000 + number, 0, b"x")) for number in range(MAX_PARKED)]
         await settled()
@@ -175,7 +175,7 @@ async def test_one_alias_for_two_subscriptions(name):
         await peer.check_alive()
 
 
-# -- row 16: late data ------------------------------------------------------------------------------------------------
+# -- row 16: late data --------------------------------------------------------------------------------------------
 
 
 @each_draft
@@ -256,7 +256,7 @@ async def test_objects_after_the_end_of_the_group(name):
         await peer.check_alive()
 
 
-# -- row 17: what comes twice, from the wrong side, or at the wrong place ----------------------------------------------
+# -- row 17: what comes twice, from the wrong side, or at the wrong place -----------------------------------------
 
 
 @each_draft
