@@ -26,7 +26,7 @@ from tests.faults.drafts import (
 )
 from tests.faults.raw_peer import code_of_stop, settled
 
-NUMBERS = [2**62 - 2, 2**62 - 1, 2**62, 2**63, 2**64 - 2, 2**64 - 1]
+NUMBERS = [2**62 - 1, 2**62, 2**64 - 1]
 each_number = pytest.mark.parametrize("number", NUMBERS, ids=[f"{number:#x}" for number in NUMBERS])
 
 Case = Callable[[DraftPeer, int], Awaitable[object]]
@@ -118,9 +118,6 @@ async def test_an_object(name, number):
             group = await anext(subscription)
             with pytest.raises(moqt.StreamReset):
                 await group.read_all()
-
-    if number == 2**62 - 2:
-        return  # two of them fit
 
     assert await outcome(name, number, case) is None
 
