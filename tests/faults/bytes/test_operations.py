@@ -1,4 +1,5 @@
-"""Random operations on two sides of a session, in every version.
+"""Random operations on two sides of a session, in every version of the lite family; `test_draft_operations.py` has the
+drafts.
 
 Neither the caller nor the peer is correct: methods are called at any time, streams are ended anywhere, bytes on their
 way are changed. The result is a documented error or nothing: no KeyError, no assertion, no id that stays in use.
@@ -21,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from fuzz.mutation import mutate
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.protocol.announce import AnnounceResponder
-from moqt_trio.protocol.core import IncomingBidi, IncomingUni, SessionCore
+from moqt_trio.protocol.core import IncomingStream, SessionCore
 from moqt_trio.protocol.events import (
     AnnouncementsEnded,
     GroupFinished,
@@ -76,7 +77,7 @@ class Stream:
 
     def machine(self, side: int) -> StreamMachine | None:
         found = self.machines[side]
-        return found.machine if isinstance(found, IncomingBidi | IncomingUni) else found
+        return found.machine if isinstance(found, IncomingStream) else found
 
 
 class Operations(RuleBasedStateMachine):
@@ -150,8 +151,7 @@ class Operations(RuleBasedStateMachine):
             mistake = error
         if mistake is not None:
             assert not stream.released[side]
-            # The handshake's stream may be cut anywhere, and every mistake there ends the session.
-            assert mistake.scope == "stream" or self.changed or isinstance(machine, HandshakeMachine), mistake
+            assert mistake.scope == "stream" or self._may_end_session(machine), mistake
             for which in (side, 1 - side) if mistake.scope == "stream" else ():
                 self._end(stream, which, mistake.code)
             self._release(stream, side)
@@ -160,14 +160,23 @@ class Operations(RuleBasedStateMachine):
         assert not events or not stream.released[side]
         for event in events:
             assert repr(event)
-            if isinstance(event, SessionNegotiated) and isinstance(machine, ServerHandshake):
-                self._write(stream, side, machine.accept())
-            elif isinstance(event, RequestCancelled | RequestRefused | GroupReset):
-                self._end(stream, side, 1)
-                self._release(stream, side)
-            elif isinstance(event, GroupFinished | RequestFinished | AnnouncementsEnded):
-                self._end(stream, side, "fin")
-                self._release(stream, side)
+            self._handle(stream, side, event)
+
+    def _may_end_session(self, machine: StreamMachine) -> bool:
+        """Return whether a mistake on a stream may break the session."""
+        # The handshake's stream may be cut anywhere, and every mistake there ends the session.
+        return self.changed or isinstance(machine, HandshakeMachine)
+
+    def _handle(self, stream: Stream, side: int, event: Event) -> None:
+        machine = stream.machines[side]
+        if isinstance(event, SessionNegotiated) and isinstance(machine, ServerHandshake):
+            self._write(stream, side, machine.accept())
+        elif isinstance(event, RequestCancelled | RequestRefused | GroupReset):
+            self._end(stream, side, 1)
+            self._release(stream, side)
+        elif isinstance(event, GroupFinished | RequestFinished | AnnouncementsEnded):
+            self._end(stream, side, "fin")
+            self._release(stream, side)
 
     def _deliver(self, stream: Stream, sender: int, size: int) -> None:
         half = stream.halves[sender]
