@@ -99,7 +99,11 @@ class NamespaceResponder(IetfResponder):
         return b"".join(parts)
 
     def announce(self, path: BroadcastPath | str, hops: tuple[int, ...] = (), warm: int = 0, cold: int = 0) -> bytes:
-        """Return NAMESPACE; b"" for a path that was announced before, and for a hidden one."""
+        """Return NAMESPACE; b"" for a path that was announced before, and for a hidden one.
+
+        Raises:
+            LocalProtocolError: The request is not accepted yet, or the path is outside the prefix.
+        """
         full = self._inside(path)
         suffix = self.prefix.suffix_of(full)
         if self._over or full in self._announced or any(part.startswith(".") for part in suffix.parts):
@@ -120,6 +124,8 @@ class NamespaceResponder(IetfResponder):
         return b"" if self._over else blocked(self._session, self.prefix, path, track)
 
     def _inside(self, path: BroadcastPath | str) -> BroadcastPath:
+        if not (self._over or self._state is RequestState.ACCEPTED):
+            raise LocalProtocolError("the namespace subscription is not accepted yet")
         full = path_local(path, self._session.limits)
         if not self.prefix.covers(full):
             raise LocalProtocolError(f"{full!r} is not below the prefix {self.prefix!r}")

@@ -338,8 +338,9 @@ class SubscribeRequester(IetfMachine):
         self.fills = self.joins and session.profile.fetch_filter
         if self.fills:
             opening = attrs.evolve(opening, fill=_NEWEST_GROUP)
-            session.replies[request_id] = FetchedFrames(session.profile, session.limits)
         self.opening = session.codec.encode(ietf.Subscribe(request_id, track_name(path, track), opening))
+        if self.fills:
+            session.replies[request_id] = FetchedFrames(session.profile, session.limits)
         self.subscribe_id = request_id
         session.issued.add(request_id)
         self._current = wanted
