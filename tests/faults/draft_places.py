@@ -132,9 +132,17 @@ def places(name: str) -> list[DraftPlace]:
         message, wire = record["message"], bytes.fromhex(record["hex"])
         if message not in {*OPENING, *_REPLIES, "SETUP", "GOAWAY", "REQUEST_UPDATE"}:
             continue
+        if _has_alias(record):
+            continue  # this library keeps no tokens: it ends the session
         place = DraftPlace(name, message, wire, _read_by_client(record))
         found.setdefault((message, wire, place.is_client), place)
     return list(found.values())
+
+
+def _has_alias(record: dict) -> bool:
+    parameters = record["fields"].get("parameters") or {}
+    token = parameters.get("AUTHORIZATION_TOKEN") if isinstance(parameters, dict) else None
+    return token is not None and token["alias_type"] != "USE_VALUE"
 
 
 def _read_by_client(record: dict) -> bool:
