@@ -168,7 +168,7 @@ async def test_datagrams_of_any_length(name):
             await peer.check_alive()
 
 
-# -- row 4: cuts ------------------------------------------------------------------------------------------------------
+# -- row 4: cuts --------------------------------------------------------------------------------------------------
 
 
 @each_group
@@ -252,7 +252,7 @@ async def test_a_session_survives_replies_cut_at_every_byte(name):
         await peer.check_alive()
 
 
-# -- row 5: what is left over within a length ---------------------------------------------------------------------------
+# -- row 5: what is left over within a length ---------------------------------------------------------------------
 
 
 @each_draft
@@ -286,7 +286,7 @@ def test_more_properties_than_are_read(name):
             assert error[1:] == (MALFORMED_TRACK, "stream")
 
 
-# -- row 6: splits -----------------------------------------------------------------------------------------------------
+# -- row 6: splits ------------------------------------------------------------------------------------------------
 
 
 @each_group

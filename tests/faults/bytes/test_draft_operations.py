@@ -1,4 +1,4 @@
-"""Random operations on two sides of a session, on every draft: what `test_operations.py` does, with the drafts' machines.
+"""Random operations on two sides of a session, on every draft: what `test_operations.py` does, with their machines.
 
 A violation on any stream ends a session here, so a session may also end when a stream was finished in its middle.
 """
@@ -15,16 +15,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
+from moqt_trio.path import BroadcastPath
 from moqt_trio.protocol.events import ReplyStarted
 from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.protocol.ietf.fetch import FetchRequester, FetchResponder, ReplyReceiver, ReplySender
-from moqt_trio.protocol.ietf.namespaces import NamespaceRequester, NamespaceResponder
+from moqt_trio.protocol.ietf.namespaces import NamespaceResponder
+from moqt_trio.protocol.ietf.publish import PublishResponder
 from moqt_trio.protocol.ietf.subgroup import SubgroupReceiver, SubgroupSender
 from moqt_trio.protocol.ietf.subscribe import SubscribeRequester, SubscribeResponder
+from moqt_trio.protocol.ietf.track_status import TrackStatusResponder
+from moqt_trio.protocol.ietf.tracks import TracksResponder
 from moqt_trio.protocol.machine import StreamMachine
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.ietf.drafts import IetfDialect
-from moqt_trio.wire.messages import Setup, SubscribeOk
+from moqt_trio.wire.messages import Setup, SubscribeOk, TrackInfo
 from tests.faults.bytes.test_operations import Operations, Stream, frames, numbers, optional, paths, tracks
 from tests.faults.dialects import LIMITS
 from tests.faults.drafts import NAMES, DraftWire, everything
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from moqt_trio.wire.ietf.fetched_frames import FetchedFrames
 
 STREAMS = [name for name in NAMES if not DraftWire(name).shared]
+REQUESTS = (NamespaceResponder, FetchResponder, TracksResponder, TrackStatusResponder)
+"""What has one of `max_requests`."""
 places = st.tuples(numbers, numbers)
 
 
@@ -94,10 +100,10 @@ class DraftOperations(Operations):
         found: list = []
         try:
             self.decoders[id(stream), side].feed_untrusted(data, found, [])
-        except RemoteProtocolError as mistake:
-            assert mistake.scope == "stream" or self.changed
-            self._end(stream, 1 - side, mistake.code)
-            self.over |= mistake.scope == "session"
+        except RemoteProtocolError as error:
+            self._end(stream, 1 - side, error.code)
+            self.over |= error.scope == "session"
+        assert not self.over or self.changed
         assert all(frame.group is not None for frame in found)
 
     def _act_on(self, side: int, machine: StreamMachine) -> None:
@@ -107,13 +113,16 @@ class DraftOperations(Operations):
     # -- calls of a core -------------------------------------------------------------------------------------
 
     @Operations.alive
-    @rule(side=Operations.sides, what=st.integers(0, 5), data=st.data())
+    @rule(side=Operations.sides, what=st.integers(0, 8), data=st.data())
     def request(self, side: int, what: int, data: st.DataObject) -> None:
         """Make a request, perhaps one that no draft can carry; then nothing has changed."""
         core, draw, before = self.cores[side], data.draw, self._held()
         ranges = {
             "priority": numbers | st.sampled_from([255, 256]),
             "ordered": st.none() | st.booleans(),
+            "forward": st.booleans(),
+            "delivery_timeout_ms": numbers,
+            "rendezvous_ms": numbers,
             "start_group": optional,
             "end_group": optional,
             "start_frame": numbers,
@@ -142,6 +151,14 @@ class DraftOperations(Operations):
                         return
                     assert isinstance(picked[2], SubscribeRequester)
                     machine = picked[2].join(draw(numbers))
+                case 5:
+                    machine = core.request_tracks(draw(paths))
+                case 6:
+                    machine = core.request_track_info(draw(paths), draw(tracks))
+                case 7:
+                    path = BroadcastPath.parse(draw(st.sampled_from(["a", "a/b", "c"])))
+                    newest = draw(st.none() | places)
+                    machine = core.offer(path, draw(tracks), forward=draw(st.booleans()), newest=newest)
                 case _:
                     self._write(self.controls[side], side, core.goaway(draw(tracks)).opening)
                     return
@@ -156,7 +173,7 @@ class DraftOperations(Operations):
     @rule(data=st.data())
     def publish(self, data: st.DataObject) -> None:
         """Answer any request, in or out of turn."""
-        picked = self._pick(data, (NamespaceResponder, SubscribeResponder, FetchResponder, SubgroupSender, ReplySender))
+        picked = self._pick(data, (*REQUESTS, SubscribeResponder, PublishResponder, SubgroupSender, ReplySender))
         if picked is None:
             return
         stream, side, machine = picked
@@ -176,6 +193,19 @@ class DraftOperations(Operations):
                     lambda: machine.accept([(path, (), 0, 0)] * draw(st.integers(0, 2))),
                     lambda: machine.announce(path),
                     lambda: machine.unannounce(path),
+                ]
+            case TracksResponder():
+                # What is blocked is below the prefix, and the request was accepted: the session sees to that.
+                calls = [machine.accept]
+            case TrackStatusResponder():
+                info = TrackInfo(draw(numbers), None, draw(numbers), draw(numbers))
+                calls = [lambda: machine.reply(info, draw(st.none() | places))]
+            case PublishResponder():
+                calls = [
+                    machine.accept,
+                    lambda: machine.refuse(draw(st.integers(0, 70))),
+                    machine.take_update,
+                    lambda: machine.update(forward=draw(st.booleans()), priority=draw(numbers)),
                 ]
             case SubscribeResponder():
                 calls = [
@@ -214,8 +244,9 @@ class DraftOperations(Operations):
             return
         stream, side, machine = picked
         if isinstance(machine, SubscribeRequester):
-            field = data.draw(st.sampled_from(["priority", "max_age_ms", "start_group", "end_group", "end_frame"]))
-            self._act(stream, side, lambda: machine.update(**{field: number}))
+            field = data.draw(st.sampled_from(["priority", "max_age_ms", "start_group", "end_group", "end_frame", ""]))
+            change = {field: number} if field else {"forward": bool(number % 2)}
+            self._act(stream, side, lambda: machine.update(**change))
         else:
             assert isinstance(machine, FetchRequester)
             self._act(stream, side, lambda: machine.update(number))
@@ -250,9 +281,9 @@ class DraftOperations(Operations):
         for side, held in enumerate(self._held()):
             live = [stream.machine(side) for stream in self.streams if not stream.released[side]]
             assert held == (
-                sum(isinstance(machine, SubscribeRequester) for machine in live),
+                sum(isinstance(machine, SubscribeRequester) and machine.subscribe_id >= 0 for machine in live),
                 sum(isinstance(machine, SubscribeResponder) and machine.request is not None for machine in live),
-                sum(isinstance(machine, NamespaceResponder | FetchResponder) for machine in live),
+                sum(isinstance(machine, REQUESTS) for machine in live),
             )
             state = self.cores[side]._state
             subscriptions = {machine.subscribe_id for machine in live if isinstance(machine, SubscribeRequester)}
@@ -292,6 +323,3 @@ def test_random_operations_leave_nothing_and_raise_nothing_undocumented(name):
             suppress_health_check=list(HealthCheck),
         ),
     )
-
-
-assert NamespaceRequester
