@@ -65,14 +65,15 @@ class Past:
         descending: True for the newest group first. The frames of a group are in order in any case.
 
     Attributes:
+        start, end: As above.
         kept: How many groups of the range the track keeps.
         lost: True when it has had groups in the range that it does not keep.
     """
 
     def __init__(self, log: TrackState, start: Place, end: Place, *, descending: bool = False) -> None:
         self._log = log
-        self._start = start
-        self._end = end
+        self.start = start
+        self.end = end
         # Groups by their sequence, and the ends of what is lost between them.
         parts = _parts(log, start.group, end.group)
         self.kept = sum(isinstance(part, int) for part in parts)
@@ -94,10 +95,10 @@ class Past:
 
     def _take_of(self, sequence: int, most_bytes: int) -> PastFrames | LostFrames | None:
         group = self._log.group(sequence)
-        stop = self._end.frame + 1 if sequence == self._end.group else LAST + 1
+        stop = self.end.frame + 1 if sequence == self.end.group else LAST + 1
         position = self._position
         if position is None:
-            position = self._start.frame if sequence == self._start.group else 0
+            position = self.start.frame if sequence == self.start.group else 0
         if position >= stop:
             return None
         kept_from = stop if group is None else min(group.first, stop)
@@ -107,7 +108,13 @@ class Past:
         assert group is not None
         frames = _frames(group, position, stop, most_bytes)
         self._position = position + len(frames)
-        return PastFrames(sequence, position, frames) if frames else None
+        if frames:
+            return PastFrames(sequence, position, frames)
+        if group.complete or stop <= LAST:
+            return None
+        # More of the group may come: what is not sent is not what does not exist.
+        self._position = LAST + 1
+        return LostFrames(Place(sequence, LAST))
 
 
 _Part: TypeAlias = "int | LostFrames"

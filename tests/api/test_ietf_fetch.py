@@ -200,3 +200,30 @@ async def test_a_range_that_ends_before_it_starts(version):
     async with published(version) as (client, _):
         with pytest.raises(moqt.LocalProtocolError, match="ends at"):
             client.fetch_range("b", "t", (2, 0), (1, None))
+
+
+@EACH_DRAFT
+async def test_a_range_that_begins_behind_its_group(version):
+    """It has no frame, and ends where it begins: a publisher may not answer with an end before the start."""
+    async with published(version) as (client, _), client.fetch("b", "t", 1, start_frame=10) as group:
+        assert await group.read_all() == []
+        assert client.closed is None
+
+
+@EACH_DRAFT
+async def test_a_group_of_the_past_that_is_still_written(version):
+    """What is not sent of it is marked as unknown, as it may still come."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=60)
+    with trio.fail_after(20):
+        async with (
+            session_pair(version) as (client, server),
+            server.publish("b", broadcast),
+            track.open_group() as group,
+        ):
+            await group.send(b"0")
+            await track.write(b"next")
+            async with client.fetch_range("b", "t", (0, 0), (1, None)) as frames:
+                received = [(frame.group, bytes(frame)) async for frame in frames]
+                assert received == [(0, b"0"), (1, b"next")]
+                assert [place[0] for place in frames.missing] == [0]

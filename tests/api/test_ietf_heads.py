@@ -11,6 +11,7 @@ import trio.testing
 import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
 from moqt_trio.model.track import state_of
+from moqt_trio.protocol.events import RequestFinished
 from moqt_trio.protocol.ietf.fetch import ReplySender
 from moqt_trio.session.publisher.delivery import GroupDelivery
 from moqt_trio.testing import LossyLink, session_pair
@@ -425,3 +426,154 @@ async def test_starts_in_other_versions(options):
         subscription = client.subscribe("b", "t", **options)
         with pytest.raises(moqt.LocalProtocolError, match="moq-lite-06"):
             await subscription.__aenter__()
+
+
+# -- ends in every order -------------------------------------------------------------------------------------------
+
+
+@ONE_OF_EACH_WAY
+async def test_leaving_while_the_head_arrives(version):
+    """A reader that waits for more of a head learns that the subscription was left."""
+    frames = [bytes(100_000) for _ in range(30)]
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=60)
+    errors = []
+
+    async def read(reader):
+        try:
+            while True:
+                await reader.receive()
+        except Exception as error:
+            errors.append(error)
+
+    with trio.fail_after(20):
+        async with (
+            session_pair(version) as (client, server),
+            server.publish("b", broadcast),
+            track.open_group() as group,
+        ):
+            for frame in frames:
+                await group.send(frame)
+            async with trio.open_nursery() as nursery:
+                async with client.subscribe("b", "t") as subscription:
+                    nursery.start_soon(read, await anext(subscription))
+                    await trio.testing.wait_all_tasks_blocked()
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+    assert [type(error) for error in errors] == [trio.ClosedResourceError]
+
+
+@ONE_OF_EACH_WAY
+async def test_a_track_that_ends_while_its_past_arrives(version, autojump_clock):
+    """What is on its way of a head and of past groups arrives whole, though the subscription has ended."""
+    sizes = {0: 40, 1: 30, 2: 35}
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=60)
+    for sequence, count in sizes.items():
+        async with track.open_group(sequence) as group:
+            for number in range(count):
+                await group.send(b"%05d" % number + bytes(20_000))
+    track.finish()
+    with trio.fail_after(120):
+        async with (
+            session_pair(version) as (client, server),
+            server.publish("b", broadcast),
+            client.subscribe("b", "t", past_groups=2) as subscription,
+        ):
+            received = {}
+            async for reader in subscription:
+                numbers = []
+                async for frame in reader:
+                    await trio.sleep(0.05)
+                    numbers.append(int(frame[:5]))
+                received[reader.sequence] = numbers
+    assert received == {sequence: list(range(count)) for sequence, count in sizes.items()}
+
+
+@ONE_OF_EACH_WAY
+async def test_a_track_that_ends_without_the_tail(version, monkeypatch, autojump_clock):
+    """The group ends a moment after the subscription, for a reader of it alone."""
+    serve = GroupDelivery._open
+    monkeypatch.setattr(GroupDelivery, "_open", lambda self, entry: serve(self, entry) if entry.start == 0 else None)
+    async with half_written(version) as (client, _track, group), client.subscribe("b", "t") as subscription:
+        reader = await anext(subscription)
+        group.finish()
+        await trio.testing.wait_all_tasks_blocked()
+        subscription._on_event(RequestFinished())
+        assert await reader.read_all() == [b"0", b"1", b"2"]
+
+
+@ONE_OF_EACH_WAY
+async def test_closing_a_reader_that_waits_for_the_tail(version):
+    """The task that waits gets ClosedResourceError, and a tail that comes later is refused."""
+    errors = []
+
+    async def read(reader):
+        try:
+            await reader.read_all()
+        except trio.ClosedResourceError as error:
+            errors.append(error)
+
+    async with half_written(version) as (client, track, group), client.subscribe("b", "t") as subscription:
+        reader = await anext(subscription)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, reader)
+            await trio.testing.wait_all_tasks_blocked()
+            reader.close()
+        assert len(errors) == 1
+        await group.send(b"3")
+        group.finish()
+        await track.write(b"next")
+        assert await (await anext(subscription)).read_all() == [b"next"]
+
+
+@ONE_OF_EACH_WAY
+async def test_two_tasks_at_one_tail(version):
+    """The second is told that another one is receiving."""
+    async with (
+        half_written(version) as (client, _, _group),
+        client.subscribe("b", "t") as subscription,
+        trio.open_nursery() as nursery,
+    ):
+        reader = await anext(subscription)
+        assert [await reader.receive() for _ in range(3)] == [b"0", b"1", b"2"]
+        nursery.start_soon(reader.receive)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await reader.receive()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("version", ["moqt-18", "moqt-19"])
+async def test_a_past_group_that_is_closed(version):
+    """Its fetch ends with its reader: the peer's streams are free again."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t", max_age=60)
+    for _ in range(2):
+        async with track.open_group() as group:
+            for _ in range(30):
+                await group.send(bytes(100_000))
+    await track.write(b"newest")
+    with trio.fail_after(20):
+        async with (
+            session_pair(version) as (client, server),
+            server.publish("b", broadcast),
+            client.subscribe("b", "t", past_groups=2) as subscription,
+        ):
+            for _ in range(3):
+                reader = await anext(subscription)
+                if reader.sequence < 2:
+                    reader.close()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert not [task for task in trio_tasks() if "_fetch_group" in task]
+
+
+def trio_tasks() -> list[str]:
+    """Returns the names of the tasks that run."""
+    found, waiting = [], [trio.lowlevel.current_root_task()]
+    while waiting:
+        task = waiting.pop()
+        found.append(task.name)
+        for nursery in task.child_nurseries:
+            waiting += nursery.child_tasks
+    return found

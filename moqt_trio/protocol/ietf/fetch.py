@@ -177,15 +177,29 @@ class ReplySender(StreamMachine):
         request_id: The request that it replies to.
         descending: True for the newest group first.
         priority: The publisher's priority of the track.
+        counted: The subscription for which the stream counts, if it is not the request.
     """
 
-    def __init__(self, session: IetfState, request_id: int, *, descending: bool, priority: int) -> None:
+    def __init__(
+        self,
+        session: IetfState,
+        request_id: int,
+        *,
+        descending: bool,
+        priority: int,
+        counted: int | None = None,
+    ) -> None:
         profile = session.profile
         self.opening = profile.encode(FETCH_STREAM) + profile.encode(request_id)
         self._encoder = FetchEncoder(profile, descending=descending)
         self._priority = wire_priority(priority)
         self._marks = not descending and profile.fetch_objects not in ("full", "status")
-        session.count_stream(request_id)
+        self._session = session
+        self._counted = request_id if counted is None else counted
+
+    def opened(self) -> None:
+        """Count the stream, for the subscription that it belongs to."""
+        self._session.count_stream(self._counted)
 
     def frames(self, group: int, first: int, frames: Sequence[Frame]) -> bytes:
         """Return the bytes of some frames of a group, in order.

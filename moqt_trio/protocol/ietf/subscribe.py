@@ -120,10 +120,13 @@ class SubscribeResponder(IetfResponder):
         """Send what `fill` asks for, or the update of this id; the other arguments are those of `ReplySender`."""
         assert self.request is not None
         subscribe_id = self.request.subscribe_id
-        if request_id is None:
-            return ReplySender(self._session, subscribe_id, descending=descending, priority=priority)
-        self._session.count_stream(subscribe_id)
-        return ReplySender(self._session, request_id, descending=descending, priority=priority)
+        return ReplySender(
+            self._session,
+            subscribe_id if request_id is None else request_id,
+            descending=descending,
+            priority=priority,
+            counted=subscribe_id,
+        )
 
     def end(self, group: int) -> bytes:
         """Return PUBLISH_DONE, which follows the last group; FIN follows it."""

@@ -86,23 +86,25 @@ class RangeServer(RequestServer):
         try:
             with self.scope:
                 await trio.lowlevel.checkpoint_if_cancelled()
-                found = None if wanted is None else past_of(track, wanted, newest)
-                if found is None or wanted is None:
+                past = None if wanted is None else past_of(track, wanted, newest)
+                if past is None or wanted is None:
                     self._refuse(self.machine.refuse_range())
                     return
-                past, end = found
                 if past.lost and not past.kept:
                     self.cancel(StreamCode.NOT_FOUND)
                     return
-                ends = state_of(track).ended and end == newest_of(track)
-                self.stream.write(self.machine.accept(_last_frame(track, end), end_of_track=ends))
+                ends = state_of(track).ended and past.end == newest_of(track)
+                # A range may begin behind the last frame of its group: then it is empty, and ends where it begins.
+                last = max(past.start, _last_frame(track, past.end))
+                self.stream.write(self.machine.accept(last, end_of_track=ends))
                 self.send_ready()
                 sender = self.machine.reply(descending=wanted.descending, priority=track.priority)
                 self._reply = ReplyStream(self.serving, sender, track, past, self._priority)
-                await self._reply.run()
+                complete = await self._reply.run()
                 self.machine.finish()
                 self.stream.finish()
-                self.serving.rate.give_back()
+                if complete:
+                    self.serving.rate.give_back()
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass
         finally:

@@ -39,6 +39,9 @@ class ReplyMachine(Protocol):
 
     opening: bytes
 
+    def opened(self) -> None:
+        """Called when there is a stream for it."""
+
     def frames(self, group: int, first: int, frames: Sequence[Frame]) -> bytes:
         """Return the bytes of some frames of a group."""
         ...
@@ -82,6 +85,7 @@ class ReplyStream(StreamHandler):
         self._parts: deque[bytes] = deque((machine.opening,))
         self._written = 0
         self._over = False
+        self._complete = False
         self._code: int = StreamCode.CANCELLED
 
     @property
@@ -89,8 +93,8 @@ class ReplyStream(StreamHandler):
         """The subscriber's priority, then the publisher's; see `scheduler.Sender`."""
         return self.priority, self._track.priority
 
-    async def run(self) -> None:
-        """Send all of it. Cancelled, it resets the stream.
+    async def run(self) -> bool:
+        """Send all of it, and return whether that was done. Cancelled, it resets the stream.
 
         Raises:
             SessionClosed: The session ended.
@@ -98,6 +102,7 @@ class ReplyStream(StreamHandler):
         serving = self._serving
         stream = self._stream = await serving.context.connection.open_uni()
         stream.handler = self
+        self._machine.opened()
         serving.context.map_codes(stream, "group")
         try:
             while not self._over:
@@ -106,12 +111,13 @@ class ReplyStream(StreamHandler):
                     await self._wakeup.wait()
         except StreamReset:
             # The peer wants no more of it; the request itself goes on.
-            pass
+            return False
         finally:
             self._over = True
             serving.scheduler.release(self)
             if not stream.send_ended:
                 stream.reset(self._code)
+        return self._complete
 
     def resume(self) -> None:
         """Called when the scheduler has picked this stream: write at once."""
@@ -146,7 +152,7 @@ class ReplyStream(StreamHandler):
                 self._parts.popleft()
                 self._written = 0
         if not self._over:
-            self._over = True
+            self._over = self._complete = True
             stream.finish()
 
     def _take(self) -> bool:
@@ -177,12 +183,10 @@ class ReplyStream(StreamHandler):
         return True
 
 
-def past_of(track: Track, wanted: PastRange, newest: Place | None) -> tuple[Past, Place] | None:
-    """Return what a track keeps of a range, and the last frame of it; None when nothing of it was published."""
+def past_of(track: Track, wanted: PastRange, newest: Place | None) -> Past | None:
+    """Return what a track keeps of a range; None when nothing of it was published."""
     places = None if newest is None else resolve_range(wanted, newest)
-    if places is None:
-        return None
-    return Past(state_of(track), *places, descending=wanted.descending), places[1]
+    return None if places is None else Past(state_of(track), *places, descending=wanted.descending)
 
 
 def newest_of(track: Track) -> Place | None:

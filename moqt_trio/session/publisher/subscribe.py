@@ -172,8 +172,9 @@ class SubscribeServer(GroupDelivery):
         if self.machine.start != "latest":
             self.serving.join_points.add(self._subscribe_id, JoinPoint(track, newest))
         self.context.start(self._run)
-        if isinstance(self.machine, IetfSubscribeResponder) and self.machine.fill is not None:
-            self._begin_fill(FillRequested(self._subscribe_id, self.machine.fill, self.machine.fill_priority))
+        machine = self.machine
+        if isinstance(machine, IetfSubscribeResponder) and machine.fill is not None and not self._paused:
+            self._begin_fill(FillRequested(self._subscribe_id, machine.fill, machine.fill_priority))
         self._begin_due_fill()
 
     def _bound_delivery(self, timeout_ms: int) -> None:
@@ -204,8 +205,8 @@ class SubscribeServer(GroupDelivery):
     def _begin_fill(self, request: FillRequested) -> None:
         """Start to send what the subscription wants of the past, which takes a stream of its own."""
         machine, wanted = self.machine, request.wanted
-        found = past_of(self._track, wanted, newest_of(self._track))
-        if found is None or not found[0].kept or not isinstance(machine, IetfSubscribeResponder):
+        past = past_of(self._track, wanted, newest_of(self._track))
+        if past is None or not past.kept or not isinstance(machine, IetfSubscribeResponder):
             return
         if len(self._fills) >= _MOST_FILLS:
             logger.info("a fill of track %s was left out: there are %d", printable(self._track.name), _MOST_FILLS)
@@ -214,9 +215,7 @@ class SubscribeServer(GroupDelivery):
         sender = machine.reply(descending=wanted.descending, priority=self._track.priority, request_id=of_update)
         scope = trio.CancelScope()
         self._fills.add(scope)
-        self.context.start(
-            self._fill, scope, ReplyStream(self.serving, sender, self._track, found[0], request.priority)
-        )
+        self.context.start(self._fill, scope, ReplyStream(self.serving, sender, self._track, past, request.priority))
 
     async def _fill(self, scope: trio.CancelScope, fill: ReplyStream) -> None:
         try:
@@ -224,6 +223,7 @@ class SubscribeServer(GroupDelivery):
                 await fill.run()
         finally:
             self._fills.discard(scope)
+            self.wakeup.set()
 
     def _cancel_fills(self) -> None:
         for scope in self._fills:
@@ -396,7 +396,7 @@ class SubscribeServer(GroupDelivery):
         cursor = self._cursor
         if cursor.aborted is not None:
             return True
-        if cursor.pending or self._groups:
+        if cursor.pending or self._groups or self._fills:
             return False
         if self._state is _State.FINISHING:
             return True

@@ -107,6 +107,9 @@ class _FetchControl(RequestControl, FrameSource):
     def broken(self, error: RemoteProtocolError) -> None:
         self.handle_all([], error)
 
+    def closed(self) -> None:
+        """Nothing: the request ends with its block."""
+
     def finished(self) -> None:
         self.handle_all(*receive_events(self.machine, b"", True))
 

@@ -78,6 +78,9 @@ class FrameSource(Protocol):
     def finished(self) -> None:
         """Called when all was decoded to a clean end."""
 
+    def closed(self) -> None:
+        """Called when the reader wants no more, though more may come."""
+
 
 _NO_BYTES: deque[bytes] = deque()
 """Shared by the buffers that keep no bytes, as most never do; it stays empty."""
@@ -174,6 +177,9 @@ class GroupBuffer(ReceiveQueue[Frame]):
         start = self._decode(data, 0, self._most(ARRIVING_AHEAD))
         if start < len(data):
             self.keep(data, start)
+            if not self.items:
+                # What was decoded was no frame: a reader would wait for one that is here.
+                self._refill()
         elif fin:
             self._end()
 
@@ -326,6 +332,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
 
         A group that is complete counts as closed, too: its end must not look as if everything had been read.
         """
+        source = self._source
         self.fail(trio.ClosedResourceError(reason))
         self.uncount()
         super().close(reason)
@@ -334,6 +341,8 @@ class GroupBuffer(ReceiveQueue[Frame]):
         self._source = self._decoder = None
         self._partial = self._advanced = 0
         self.release(code)
+        if source is not None:
+            source.closed()
 
     def drop(self, code: int) -> None:
         """Drop what was not read, and refuse the rest of the group with a code, which its reader gets too."""

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from ...codes import StreamCode
-from ...errors import StreamReset
+from ...errors import SessionClosed, StreamReset
 from ...model.sequences import SequenceSet
 from ...timeouts import Timeout
 from ..statistics import SubscriptionStatistics
@@ -91,6 +91,9 @@ class Joined(Awaited, Protocol):
     def group_began(self, sequence: int) -> None:
         """Called when another group of the subscription has begun."""
 
+    def overtaken(self) -> None:
+        """Called when the rest of the group is late, should it not have begun."""
+
 
 class GroupQueue(ReceiveQueue[GroupReader]):
     """Received groups of one subscription, waiting to be read, and the sequences that will not arrive.
@@ -158,6 +161,8 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self._note(reader.sequence, reader.sequence)
         if self.head is not None:
             self.head.group_began(reader.sequence)
+        if self.past:
+            self.past_decided()
         return True
 
     def _add_stream(self, stream: GroupSource) -> None:
@@ -167,18 +172,15 @@ class GroupQueue(ReceiveQueue[GroupReader]):
             self._unfinished_sweep_at = max(_FIRST_SWEEP, 2 * len(self._unfinished))
         self._unfinished.add(stream)
 
-    def continue_group(self, buffer: GroupBuffer, before: GroupBuffer | None, stream: GroupSource) -> None:
+    def continue_group(self, buffer: GroupBuffer, before: GroupBuffer, stream: GroupSource) -> None:
         """Add a stream that continues a group; see `GroupHead`.
 
         Args:
             buffer: Its frames.
-            before: The frames of the group so far; None while it is not known whether there are some.
+            before: The frames of the group so far.
             stream: The stream.
         """
-        if before is None:
-            buffer.arrival = self._received
-        else:
-            buffer.reader, buffer.sequence, buffer.arrival = before.reader, before.sequence, before.arrival
+        buffer.reader, buffer.sequence, buffer.arrival = before.reader, before.sequence, before.arrival
         if not stream.over:
             self._add_stream(stream)
 
@@ -269,6 +271,9 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         The publisher finishes this stream after the groups' streams, but streams are not ordered among each other.
         """
         self.finishing = True
+        if self.head is not None:
+            # The rest of the group that was joined is late from now on, as other groups are.
+            self.head.overtaken()
         if self._all_arrived():
             self.finish()
         else:
@@ -292,9 +297,14 @@ class GroupQueue(ReceiveQueue[GroupReader]):
             group.end(error)
 
     def fail(self, error: Exception) -> None:
+        # What has arrived of a group whose first frames were still to come stays readable.
         if not self.finishing:
-            super().fail(error)
             self._end_past(error)
+            super().fail(error)
+        else:
+            # What happens to the stream of a subscription that is over says nothing about its groups.
+            self._end_past(error if isinstance(error, SessionClosed) else None)
+            self.past_decided()
 
     def close(self, reason: str) -> None:
         """End the queue: refuse the groups that are on their way, and drop those that were not taken."""
@@ -325,6 +335,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         if self.head is not None:
             self.head.end(StreamReset(StreamCode.CANCELLED, by_peer=False))
             self.head = None
+            self.past_decided()
 
     def statistics(self) -> SubscriptionStatistics:
         """Return the numbers so far."""

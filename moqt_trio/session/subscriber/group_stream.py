@@ -155,6 +155,9 @@ class GroupStream(StreamHandler, FrameSource):
     def finished(self) -> None:
         """Nothing: the stream has ended before."""
 
+    def closed(self) -> None:
+        """Nothing: the stream was refused with its reader."""
+
     def _classify(self, events: list[Event], received: int) -> None:
         """Read the kind of the stream, and begin its group once the header is there.
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from ..context import SessionContext
     from .group_queue import GroupQueue, GroupSource
 
+_NOT_TAKEN = 1 << 62
+"""The arrival of a tail while it is not known whether it continues a group: no look at unread groups counts it."""
+
 
 class PastGroup:
     """A group of a subscription that comes by a reply, from the request on.
@@ -47,13 +50,15 @@ class PastGroup:
     Attributes:
         sequence: As above.
         buffer: The frames; None until their stream began.
-        decided: Set once it is known whether they come.
+        scope: Cancelled when the reply is not wanted any more, and its stream has not begun.
+        decided: Set once it is known whether the frames come.
         closed: Set once no more of them will arrive.
     """
 
     def __init__(self, context: SessionContext, queue: GroupQueue, sequence: int) -> None:
         self.sequence = sequence
         self.buffer: GroupBuffer | None = None
+        self.scope = trio.CancelScope()
         self.decided = trio.Event()
         self.closed = trio.Event()
         self._context = context
@@ -63,31 +68,36 @@ class PastGroup:
         """Called when the stream of the reply has begun; None to have it refused."""
         if self.decided.is_set():
             return None
-        self.decided.set()
-        self.buffer = buffer = GroupBuffer(counts=self._queue.counts)
+        buffer = GroupBuffer(counts=self._queue.counts)
         source = ReceivedReply(self._context, stream, machine, buffer, header_bytes, self._ended)
+        self.buffer = buffer
+        self.decided.set()
         if not self._queue.begin(self._reader(buffer), buffer, source):
+            self.buffer = None
             self.end(None)
+            self._queue.past_decided()
             return None
         self._begun(buffer)
-        self._queue.past_decided()
         return source
 
     def refused(self) -> None:
         """Called when the reply was refused, or did not come in time."""
         if not self.decided.is_set():
-            self.decide_without()
+            self.do_without()
             self._given_up()
             self._queue.past_decided()
 
     def end(self, error: Exception | None) -> None:
-        """Called when the subscription has ended."""
-        self.decide_without()
+        """Called when the subscription has ended. What has begun goes on, as any group does."""
+        if not self.decided.is_set():
+            self.do_without()
+            self._given_up()
 
-    def decide_without(self) -> None:
-        """Record that the reply does not come, or is not wanted any more."""
+    def do_without(self) -> None:
+        """Record that the reply does not come, or is not wanted."""
         self.decided.set()
         self.closed.set()
+        self.scope.cancel()
 
     def _reader(self, buffer: GroupBuffer) -> GroupReader:
         return GroupReader(self.sequence, 0, buffer)
@@ -116,31 +126,12 @@ class GroupHead(PastGroup):
         self._tail_source: GroupSource | None = None
         self._tail_start = 0
         self._error: Exception | None = None
+        # True once no tail is wanted any more.
         self._over = False
-        self._overtaken: Timeout | None = None
+        self._late: Timeout | None = None
         self._changed: trio.Event | None = None
 
     # -- from the streams ----------------------------------------------------------------------------------
-
-    def _reader(self, buffer: GroupBuffer) -> GroupReader:
-        return JoinedGroupReader(self.sequence, buffer, self)
-
-    def _begun(self, buffer: GroupBuffer) -> None:
-        if self.tail is not None and self._tail_source is not None:
-            self._queue.continue_group(self.tail, buffer, self._tail_source)
-
-    def _ended(self, source: ReceivedReply, incomplete: bool) -> None:
-        super()._ended(source, incomplete)
-        if incomplete and self._tail_source is not None:
-            # The reader gets the error of the head, and never comes to the tail.
-            self._tail_source.refuse(StreamCode.CANCELLED)
-
-    def _given_up(self) -> None:
-        """Make the tail a group of its own."""
-        if self.tail is not None and self._tail_source is not None:
-            reader = GroupReader(self.sequence, self._tail_start, self.tail)
-            if not self._queue.begin(reader, self.tail, self._tail_source):
-                self._tail_source.refuse(StreamCode.CANCELLED)
 
     def take_tail(self, buffer: GroupBuffer, source: GroupSource, start_frame: int, *, whole: bool) -> bool:
         """Take a stream of the group as its tail; return False when it is a group of its own.
@@ -153,29 +144,65 @@ class GroupHead(PastGroup):
         """
         if self.tail is not None or self._over:
             return False
-        if not self.decided.is_set() and whole:
-            self.decide_without()
+        if whole and not self.decided.is_set():
+            self._over = True
+            self.do_without()
             return False
         self.tail, self._tail_source, self._tail_start = buffer, source, start_frame
-        # Until the head has begun the group counts as one that is not taken yet.
-        self._queue.continue_group(buffer, self.buffer, source)
+        if self.buffer is None:
+            buffer.sequence, buffer.arrival = self.sequence, _NOT_TAKEN
+        else:
+            self._queue.continue_group(buffer, self.buffer, source)
         self._wake()
         return True
 
-    def decide_without(self) -> None:
-        self._over = True
-        super().decide_without()
-
     def group_began(self, sequence: int) -> None:
         """Called when another group of the subscription has begun."""
-        if sequence > self.sequence and self._overtaken is None:
-            self._overtaken = Timeout(self._context.limits.late_group_timeout)
+        if sequence > self.sequence:
+            self.overtaken()
+
+    def overtaken(self) -> None:
+        """Called when the tail is late, should it not have begun."""
+        if self._late is None:
+            self._late = Timeout(self._context.limits.late_group_timeout)
             self._wake()
 
     def end(self, error: Exception | None) -> None:
-        self._error = error
         super().end(error)
+        self._end_tail(error)
+
+    def leave(self, error: Exception) -> None:
+        """Called when the group is read no more: its tail is refused, or will be."""
+        source = self._tail_source
+        self._end_tail(error)
+        if source is not None:
+            source.refuse(StreamCode.CANCELLED)
+
+    def _end_tail(self, error: Exception | None) -> None:
+        self._over = True
+        self._error = self._error or error
         self._wake()
+
+    def _reader(self, buffer: GroupBuffer) -> GroupReader:
+        return JoinedGroupReader(self.sequence, buffer, self)
+
+    def _begun(self, buffer: GroupBuffer) -> None:
+        if self.tail is not None and self._tail_source is not None:
+            self._queue.continue_group(self.tail, buffer, self._tail_source)
+
+    def _given_up(self) -> None:
+        """Make the tail a group of its own."""
+        self._over = True
+        if self.tail is not None and self._tail_source is not None:
+            reader = GroupReader(self.sequence, self._tail_start, self.tail)
+            if not self._queue.begin(reader, self.tail, self._tail_source):
+                self._tail_source.refuse(StreamCode.CANCELLED)
+
+    def _ended(self, source: ReceivedReply, incomplete: bool) -> None:
+        super()._ended(source, incomplete)
+        if incomplete:
+            # The reader gets the error of the head, and never comes to the tail.
+            self.leave(source.buffer.error or trio.ClosedResourceError("the group was closed"))
 
     def _wake(self) -> None:
         if self._changed is not None:
@@ -185,20 +212,20 @@ class GroupHead(PastGroup):
     # -- for the reader ------------------------------------------------------------------------------------
 
     async def wait_tail(self) -> GroupBuffer | None:
-        """Wait for the tail; None when the group ends without one. Raises how the subscription failed."""
+        """Wait for the tail; None when the group ends without one. Raises how the group or its subscription failed."""
         while self.tail is None and not self._over:
-            if self._overtaken is None:
+            if self._late is None:
                 await self._wait_change()
-            elif not await self._overtaken.wait(self._wait_change):
+            elif not await self._late.wait(self._wait_change):
                 self._over = True
-        if self.tail is None and self._error is not None:
+        if self._error is not None and (self.tail is None or self.tail.error is not None):
             raise fresh(self._error)
         return self.tail
 
     @property
     def ended(self) -> bool:
         """True when no tail will come."""
-        return self._over
+        return self._over or (self._late is not None and self._late.deadline <= trio.current_time())
 
     async def _wait_change(self) -> None:
         if self._changed is None:
@@ -215,6 +242,7 @@ class JoinedGroupReader(GroupReader):
         self._head = head
         # The index of the last frame that was read.
         self._last = -1
+        self._waits = False
 
     async def receive(self) -> Frame:
         while True:
@@ -268,16 +296,23 @@ class JoinedGroupReader(GroupReader):
             raise StopAsyncIteration from None
 
     def close(self, code: int = StreamCode.CANCELLED) -> None:
+        self._head.leave(trio.ClosedResourceError("this side closed the group"))
         super().close(code)
-        for buffer in (self._head.buffer, self._head.tail):
-            if buffer is not None and buffer is not self._frames:
-                buffer.close("this side closed the group", code)
+        tail = self._head.tail
+        if tail is not None and tail is not self._frames:
+            tail.close("this side closed the group", code)
 
     async def _go_on(self) -> bool:
         """Go on with the tail, once it is there; return False at the end of the group."""
         if self._frames is not self._head.buffer:
             return False
-        tail = await self._head.wait_tail()
+        if self._waits:
+            raise trio.BusyResourceError("another task is receiving here")
+        self._waits = True
+        try:
+            tail = await self._head.wait_tail()
+        finally:
+            self._waits = False
         if tail is None:
             return False
         self._frames = tail

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import trio
+
 from ...errors import RemoteProtocolError, StreamReset
 from ...protocol.events import Event, FetchAccepted
 from ...tasks import defer_interrupts
@@ -73,6 +75,7 @@ class ReceivedReply(StreamHandler, FrameSource):
     def refuse(self, code: int) -> None:
         """Refuse the rest."""
         self._stream.stop(code)
+        self._buffer.fail(trio.ClosedResourceError("the subscription was closed"))
         self._end(incomplete=True)
 
     def data_received(self, data: bytes, fin: bool) -> None:
@@ -82,6 +85,9 @@ class ReceivedReply(StreamHandler, FrameSource):
         # What belongs to no frame: marks of what is missing, behind the last one.
         self._stream.consumed(self._frames.spare)
         self._end(incomplete=False)
+
+    def closed(self) -> None:
+        self._end(incomplete=True)
 
     def broken(self, error: RemoteProtocolError) -> None:
         if error.scope == "session":

@@ -258,7 +258,7 @@ class Subscription(Request[GroupReader]):
         context.replies[fetch.request_id] = group.begin
         control: RequestControl | None = None
         try:
-            with suppress(SessionClosed):
+            with group.scope, suppress(SessionClosed):
                 control = await open_control(
                     context,
                     "fetch",
@@ -275,8 +275,10 @@ class Subscription(Request[GroupReader]):
 
     async def _wait_reply(self, group: PastGroup) -> None:
         """Give a reply up when its stream does not begin in time."""
-        await Timeout(self._context.limits.reply_timeout).wait(group.decided.wait)
-        group.refused()
+        try:
+            await Timeout(self._context.limits.reply_timeout).wait(group.decided.wait)
+        finally:
+            group.refused()
 
     def _on_failure(self, error: MoqtError) -> None:
         self._queue.fail(error)

@@ -18,8 +18,24 @@ from moqt_trio.protocol.events import (
     RequestRefused,
     SubscribeRequested,
 )
+from moqt_trio.session.context import UnreadFrames
+from moqt_trio.session.subscriber.group import AHEAD, GroupBuffer
 from moqt_trio.wire.messages import FetchUpdate, SubscribeOk
 from tests.protocol.ietf.test_machines import EACH_DRAFT, core, feed
+
+
+class Source:
+    """A stream that frames come from."""
+
+    def broken(self, error):
+        raise error
+
+    def finished(self):
+        pass
+
+    def closed(self):
+        pass
+
 
 # Written by moq-rs's wheel 0.5.1 on draft 18.
 JOINING_FETCH = "160009050203000220ff0201"
@@ -116,6 +132,19 @@ def test_marks(name):
     assert [tuple(item.end) for item in decoder.missing] == [(2, 500), (4, 0), (9, 1)]
     assert sum(sizes) + decoder.spare == len(data)
     assert responder.reply(descending=True, priority=127).lost(2, 500) is None
+
+
+def test_marks_that_fill_what_may_be_read_at_once():
+    """A frame behind as many marks as are read at a time is there for a reader that waits."""
+    client, _, _, responder = fetched(start=(0, 0), end=(9, None))
+    responder.accept((9, 0), end_of_track=False)
+    sender = responder.reply(descending=False, priority=127)
+    stream, _ = reply_of(client, sender.opening)
+    buffer = GroupBuffer()
+    buffer.read_from(Source(), stream.machine.frames, UnreadFrames())
+    data = b"".join(sender.lost(1, number) for number in range(AHEAD)) + sender.frames(3, 0, [Frame(b"x")])
+    buffer.feed(data, fin=True)
+    assert list(buffer.items) == [b"x"]
 
 
 def test_more_marks_than_are_kept():
@@ -216,6 +245,7 @@ def test_a_fill(name):
     assert responder.fill == PastRange(0, None)
     accepted = responder.accept(None, None, (6, 1))
     sender = responder.reply(descending=False, priority=127)
+    sender.opened()
     reply, events = reply_of(client, sender.opening + sender.frames(6, 0, [Frame(b"x"), Frame(b"y")]))
     assert (events, reply.machine.parked, client.parked(requester.subscribe_id)) == ([], True, [reply.machine])
     with pytest.raises(RemoteProtocolError):
