@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from moqt_trio.errors import RemoteProtocolError
 from moqt_trio.limits import Limits
 from moqt_trio.path import BroadcastPath
+from moqt_trio.protocol.events import Event, RequestBytes, RequestWithdrawn
 from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.ietf import objects
 from moqt_trio.wire.ietf.codec import ControlCodec
 from moqt_trio.wire.ietf.drafts import DRAFTS
 from moqt_trio.wire.ietf.fetch_objects import FetchDecoder
-from moqt_trio.wire.ietf.messages import SubscribeOk
+from moqt_trio.wire.ietf.messages import Option, SubscribeOk
 from moqt_trio.wire.ietf.profile import PROFILES
 from moqt_trio.wire.ietf.subgroups import SubgroupDecoder
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from moqt_trio.protocol.ietf.subscribe import SubscribeRequester
+    from moqt_trio.protocol.machine import StreamMachine
     from moqt_trio.wire.ietf.profile import Profile
 
 VECTORS = Path(__file__).parent.parent / "tests" / "vectors" / "ietf-vectors.json"
@@ -117,16 +119,55 @@ def reply(profile: Profile, data: bytes, chance: random.Random) -> str:
     return feed(chance.choice(requests)(), data, chance)
 
 
+def share_stream(profile: Profile, data: bytes, chance: random.Random) -> str:
+    """Feed the one control stream of a session, and each message to the machine that it belongs to."""
+    core = IetfCore(DIALECTS[profile.draft], is_client=bool(chance.randrange(2)), limits=LIMITS)
+    shared = core.requests
+    assert shared is not None
+    if chance.randrange(8):
+        shared.begin_untrusted(((Option.MAX_REQUEST_ID, 100),), None)
+    subscription = core.subscribe("a", "t")
+    streams: dict[int, StreamMachine] = {shared.open(subscription.opening): subscription}
+    try:
+        for piece in pieces(data, chance):
+            for event in shared.receive_data(piece, False):
+                _pass_on(event, core, streams)
+            for request_id in list(streams):
+                if not chance.randrange(8):
+                    shared.cancel(request_id, chance.randrange(0x40))
+                    streams.pop(request_id).release()
+        shared.receive_data(b"", not chance.randrange(4))
+        return "accepted"
+    except RemoteProtocolError as error:
+        return f"{type(error).__name__} ({error.scope})"
+    finally:
+        for machine in streams.values():
+            machine.release()
+        shared.release()
+
+
+def _pass_on(event: Event, core: IetfCore, streams: dict[int, StreamMachine]) -> None:
+    if isinstance(event, RequestBytes):
+        if event.opens:
+            streams[event.request_id] = core.accept_bidi()
+        if event.request_id in streams:
+            streams[event.request_id].receive_data(event.data, event.fin)
+    elif isinstance(event, RequestWithdrawn) and event.request_id in streams:
+        streams[event.request_id].receive_stop(1)
+        streams.pop(event.request_id).release()
+
+
 def _subscribed(profile: Profile, chance: random.Random) -> tuple[IetfCore, SubscribeRequester]:
     core = IetfCore(DIALECTS[profile.draft], is_client=bool(chance.randrange(2)), limits=LIMITS)
     subscription = core.subscribe("a", "t")
     if chance.randrange(2):
-        accepted = CODECS[profile.draft].encode(SubscribeOk(None, chance.randrange(3)))
+        request_id = subscription.subscribe_id if profile.one_control_stream else None
+        accepted = CODECS[profile.draft].encode(SubscribeOk(request_id, chance.randrange(3)))
         subscription.receive_data(accepted, False)
     return core, subscription
 
 
 def targets(draft: int) -> tuple[Callable[[Profile, bytes, random.Random], str], ...]:
-    """Return what an input is tried on: the codec, and from draft 17 on the machines."""
-    codec = (read_control, read_subgroup, read_fetch, read_datagram)
-    return (*codec, open_stream, reply) if draft in DIALECTS else codec
+    """Return what an input is tried on: the codec, the machines, and up to draft 16 the stream that requests share."""
+    found = (read_control, read_subgroup, read_fetch, read_datagram, open_stream, reply)
+    return (*found, share_stream) if PROFILES[draft].one_control_stream else found

@@ -35,6 +35,7 @@ from .track import TrackInfoRequester, TrackInfoResponder
 if TYPE_CHECKING:
     from ..wire.dialect import Dialect
     from .events import Event
+    from .ietf.control_stream import RequestsStream
     from .ietf.fetch import FetchRequester as RangeRequester
 
 _BIDIRECTIONAL: Final[Mapping[StreamKind, Callable[[SessionState], StreamMachine]]] = {
@@ -245,6 +246,11 @@ class SessionCore:
     def keeps_setup_stream(self) -> bool:
         """True when the stream of SETUP stays open, for a GOAWAY."""
         return False
+
+    @property
+    def requests(self) -> RequestsStream | None:
+        """The control stream that all requests share; None where each has a stream of its own."""
+        return None
 
     def setup_stream(self) -> bytes | None:
         """Return what this side's SETUP stream carries; None where the version has none."""

@@ -397,6 +397,35 @@ class DatagramReceived:
     frame: Frame = attrs.field(eq=lambda frame: (bytes(frame), frame.timestamp))
 
 
+@attrs.frozen
+class RequestBytes:
+    """A message about one request arrived on the control stream, for the request's virtual stream.
+
+    Attributes:
+        request_id: The request's id.
+        data: The message.
+        opens: True for the message that makes a request of the peer's.
+        fin: True when nothing more will come for it.
+    """
+
+    request_id: int
+    data: bytes
+    opens: bool = False
+    fin: bool = False
+
+
+@attrs.frozen
+class RequestWithdrawn:
+    """The peer has ended a request, its own or one that it accepted: its virtual stream is reset and stopped."""
+
+    request_id: int
+
+
+@attrs.frozen
+class RequestsAllowed:
+    """The peer allows further requests."""
+
+
 Event: TypeAlias = (
     SessionNegotiated
     | SessionUpdate
@@ -439,4 +468,7 @@ Event: TypeAlias = (
     | Probe
     | Goaway
     | DatagramReceived
+    | RequestBytes
+    | RequestWithdrawn
+    | RequestsAllowed
 )

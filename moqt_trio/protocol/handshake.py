@@ -5,7 +5,7 @@
 | an ALPN or a WebTransport subprotocol of one version, as `moq-lite-06` | that one, without a handshake |
 | `moql` (raw QUIC or WebTransport) | moq-lite-02 and -01 |
 | `moql-01` (raw QUIC) | moq-lite-01, in the form of its draft |
-| `moq-00` (raw QUIC) | gomoqt-develop and moq-transfork-03, distinguished by the first bytes |
+| `moq-00` | over raw QUIC gomoqt-develop and moq-transfork-03, and on both moqt-14, distinguished by the first bytes |
 | no WebTransport subprotocol | all of those with a handshake |
 
 What a client lists in one handshake has the same form; the first version that it offers decides which.
@@ -20,7 +20,8 @@ The handshake, up to moq-lite-02, has the first stream that the client opens, wh
     SessionStreamEnded                      ◀──▶  SessionStreamEnded
 
 A machine has no version until `SessionNegotiated`, one from then on, and a closed input after `SessionStreamEnded` or a
-mistake. Every mistake here ends the session.
+mistake. Every mistake here ends the session. On moqt-14 the stream goes on as the one of all requests: the machine is
+done with `SessionNegotiated`.
 
 Spec: draft-lcurley-moq-transfork-03 and draft-lcurley-moq-lite-01, the session stream.
 """
@@ -36,8 +37,12 @@ from ..limits import Limits
 from ..wire import handshake
 from ..wire.buffer import StreamBuffer
 from ..wire.handshake import HandshakeForm
-from ..wire.messages import Expect, Parameters, SessionClient, SessionServer, SessionUpdate
+from ..wire.ietf.profile import DRAFT_14
+from ..wire.messages import Expect, Parameters, SessionClient, SessionServer, SessionUpdate, Setup
 from .events import Event, SessionNegotiated, SessionStreamEnded
+from .ietf.control import setup_options
+from .ietf.request_ids import first_limit
+from .ietf.state import request_window
 from .machine import StreamMachine
 from .state import MessageBudget
 
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..wire.dialect import Dialect
+    from ..wire.messages import Token
 
 _NATIVE_ALPN: Final = "moql-01"
 """The peers that offer this name read only the form of the draft."""
@@ -71,6 +77,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
         dialect: The version that was agreed on; None before.
         budget: Bounds the messages that are read at once.
         peer_bitrate: The peer's last estimate of the connection in bits per second; None while it is unknown.
+        rest: What arrived after the handshake on a stream that goes on with something else.
     """
 
     def __init__(self, offered: tuple[Dialect, ...], limits: Limits) -> None:
@@ -79,6 +86,7 @@ class HandshakeMachine(StreamMachine, abc.ABC):
         self.offered = offered
         self.dialect: Dialect | None = None
         self.peer_bitrate: int | None = None
+        self.rest = b""
         self._limits = limits
         self.budget = MessageBudget()
         self._buffer = StreamBuffer()
@@ -106,6 +114,10 @@ class HandshakeMachine(StreamMachine, abc.ABC):
             if event is not None:
                 self.dialect = event.dialect
                 events.append(event)
+                if event.dialect.features.setup == "shared":
+                    self.rest = buffer.take_all()
+                    self._closed = True
+                    return
         if fin:
             self._finished = True
         first = True
@@ -153,7 +165,13 @@ class ClientHandshake(HandshakeMachine):
     """
 
     def __init__(
-        self, offered: tuple[Dialect, ...], limits: Limits, *, form: HandshakeForm, path: str | None = None
+        self,
+        offered: tuple[Dialect, ...],
+        limits: Limits,
+        *,
+        form: HandshakeForm,
+        path: str | None = None,
+        tokens: tuple[Token, ...] = (),
     ) -> None:
         """Make the machine of a stream that the caller opens, and writes `opening` on.
 
@@ -162,11 +180,16 @@ class ClientHandshake(HandshakeMachine):
             limits: The bounds that the server is held to.
             form: How the messages are framed.
             path: The request target, `path?query`; None where a URI has it.
+            tokens: Authorization tokens, for the versions that have them.
         """
         super().__init__(offered, limits)
         self.form = form
         numbers = tuple(dialect.number for dialect in offered if dialect.number is not None)
         parameters: Parameters = () if path is None else ((handshake.PATH, path.encode()),)
+        if any(dialect.features.setup == "shared" for dialect in offered):
+            # The other versions skip what they do not know.
+            setup = Setup(path=path, tokens=tokens)
+            parameters = setup_options(setup, DRAFT_14, first_limit(1, request_window(limits)))
         self.opening = handshake.encode_client(form, SessionClient(numbers, parameters))
 
     def _negotiate_untrusted(self, buffer: StreamBuffer) -> SessionNegotiated | None:
@@ -287,6 +310,7 @@ class Negotiation:
         webtransport: bool,
         path: str | None = None,
         limits: Limits | None = None,
+        tokens: tuple[Token, ...] = (),
     ) -> None:
         """Start when the connection, or the WebTransport session, is there.
 
@@ -297,6 +321,7 @@ class Negotiation:
             webtransport: True for a WebTransport session, whose URI has the path.
             path: A client's request target, `path?query`, for raw QUIC; None for `/`, as some peers need one.
             limits: The bounds that the peer is held to.
+            tokens: A client's authorization tokens, for the versions that have them.
 
         Raises:
             VersionUnsupported: The protocol stands for none of the versions.
@@ -315,7 +340,8 @@ class Negotiation:
         elif is_client:
             form = HandshakeForm.PREFIXED if protocol == _NATIVE_ALPN else found[0].handshakes[0]
             listed = tuple(dialect for dialect in found if form in dialect.handshakes)
-            self.handshake = ClientHandshake(listed, limits, form=form, path=None if webtransport else path or "/")
+            path = None if webtransport else path or "/"
+            self.handshake = ClientHandshake(listed, limits, form=form, path=path, tokens=tokens)
         else:
             self.handshake = ServerHandshake(found, limits, path_on_wire=not webtransport)
 

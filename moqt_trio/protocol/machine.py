@@ -53,6 +53,11 @@ class StreamMachine:
     _partial_events: Sequence[Event] = ()
 
     @property
+    def own_stream(self) -> bool:
+        """False for a request that shares the control stream with all others."""
+        return True
+
+    @property
     def partial_events(self) -> list[Event]:
         """The events of the bytes before the peer's mistake, once `receive_data` has raised. Handle them first."""
         return list(self._partial_events)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 import trio
 
-from ..codes import CodeSpace, StreamCode
+from ..codes import CodeSpace, SessionCode, StreamCode
 from ..errors import GoingAway, RemoteProtocolError, StreamReset, fresh
 from ..loggers import Logger
 from ..tasks import defer_interrupts
-from ..timeouts import sleep_then_read
+from ..timeouts import Timeout, sleep_then_read
 from ..transport.code_mapping import CodeMapping
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..transport.interface import AnyStream, StreamHandler
     from ..transport.receive_stream import ReceiveStream
     from ..transport.send_stream import SendStream
+    from ..transport.stream import BidiStream
     from ..wire.dialect import Dialect
 
 logger = Logger(__name__)
@@ -35,6 +36,10 @@ Ts = TypeVarTuple("Ts")
 
 MESSAGES = 32
 """Messages of a session that are read before other tasks have their turn: about half a millisecond's work."""
+
+DEPARTURE_WAIT = 0.1
+"""Seconds between a reset and the end of its session that count as one event. The packets of both leave a peer within
+milliseconds, or tens of them when it is busy."""
 
 REPORT_INTERVAL = 5.0
 """Seconds between two measurements of the bitrate that is reported to the peer. The congestion window changes within a
@@ -146,6 +151,21 @@ class PeerNamespaces:
             changed(path)
 
 
+class SharedRequests(Protocol):
+    """The requests of a session that share one control stream."""
+
+    async def wait_allowed(self) -> None:
+        """Wait until the peer allows a request, which is to be written before anything else is awaited."""
+
+    def open(self) -> BidiStream:
+        """Return a virtual stream for a request that is written at once."""
+        ...
+
+    def open_nowait(self) -> BidiStream:
+        """Return one, or raise `trio.WouldBlock` while the peer allows no request."""
+        ...
+
+
 class SessionContext:
     """One session's connection, core, nursery and limits.
 
@@ -169,6 +189,7 @@ class SessionContext:
         replies: What takes the streams of replies, by the request: called with the stream, the machine that has read
             the header, and the bytes of it that hold credit; returns the stream's handler, or None to refuse it.
         peer_namespaces: What the peer announces by requests of its own.
+        requests: The requests that share one control stream; None where each has a stream of its own.
     """
 
     def __init__(self, connection: Connection, core: SessionCore, nursery: trio.Nursery, limits: Limits) -> None:
@@ -190,10 +211,44 @@ class SessionContext:
         self.parked: dict[StreamMachine, Continued] = {}
         self.replies: dict[int, Callable[[ReceiveStream, ReplyReceiver, int], StreamHandler | None]] = {}
         self.peer_namespaces = PeerNamespaces()
+        self.requests: SharedRequests | None = None
 
     def start(self, function: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
         """Start a task of the session."""
         self.nursery.start_soon(function, *arguments)
+
+    async def open_request(self, *, own_stream: bool = False) -> BidiStream:
+        """Return the stream of a request, which is to be written before anything else is awaited.
+
+        Args:
+            own_stream: True for a request that has a stream where the others share one.
+
+        Raises:
+            SessionClosed: The session ended.
+        """
+        requests = self.requests
+        if requests is None:
+            return await self.connection.open_bidi()
+        if not own_stream:
+            await requests.wait_allowed()
+            return requests.open()
+        stream = await self.connection.open_bidi()
+        try:
+            await requests.wait_allowed()
+        except BaseException:
+            stream.reset(StreamCode.CANCELLED)
+            stream.stop(StreamCode.CANCELLED)
+            raise
+        return stream
+
+    def open_request_nowait(self) -> BidiStream:
+        """Return a stream for a request, as `open_request` does; raise `trio.WouldBlock` where that would wait."""
+        return self.connection.open_bidi_nowait() if self.requests is None else self.requests.open_nowait()
+
+    async def wait_update_allowed(self) -> None:
+        """Wait until an update of a request may be written: where requests share a stream, updates have ids, too."""
+        if self.requests is not None:
+            await self.requests.wait_allowed()
 
     def close(self, code: int, reason: str = "") -> None:
         """Start closing the session with a `SessionCode`."""
@@ -225,6 +280,14 @@ class SessionContext:
             stream = self.parked.pop(machine, None)
             if stream is not None:
                 stream.go_on()
+
+    async def control_lost(self, problem: str) -> None:
+        """Close the session of a peer that gave up its control stream, unless the session ends as one event with it.
+
+        A WebTransport session that closes takes its streams with it, and some peers reset them first.
+        """
+        if not await Timeout(DEPARTURE_WAIT).wait(self.connection.wait_closed):
+            self.violated(RemoteProtocolError(problem, code=SessionCode.PROTOCOL_VIOLATION))
 
     def check_open(self) -> None:
         """Raise how the session ended, if it has ended."""

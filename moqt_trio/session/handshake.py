@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..transport.connection import Connection
     from ..transport.stream import BidiStream
     from ..wire.dialect import Dialect
+    from ..wire.messages import Parameters, Token
 
 
 @attrs.define(eq=False)
@@ -50,11 +51,13 @@ class Negotiated:
     Attributes:
         dialect: The version.
         path: The request target that the handshake carried; None where there was none.
+        parameters: What else it carried.
         handshake: The handshake's stream; None where the connection's protocol named the version.
     """
 
     dialect: Dialect
     path: str | None = None
+    parameters: Parameters = ()
     handshake: HandshakeStream | None = None
 
 
@@ -83,7 +86,12 @@ async def report_bitrate(context: SessionContext, handshake: HandshakeStream) ->
 
 
 async def negotiate(
-    connection: Connection, offered: Sequence[Dialect], *, path: str | None = None, limits: Limits
+    connection: Connection,
+    offered: Sequence[Dialect],
+    *,
+    path: str | None = None,
+    limits: Limits,
+    tokens: tuple[Token, ...] = (),
 ) -> Negotiated:
     """Return the version of a new connection: named by its protocol, or negotiated by a handshake.
 
@@ -92,6 +100,7 @@ async def negotiate(
         offered: This side's versions, best first.
         path: A client's request target over raw QUIC.
         limits: The bounds.
+        tokens: A client's authorization tokens, for the versions that have them.
 
     Raises:
         VersionUnsupported: The two sides share none; the connection is closed with VERSION_NEGOTIATION_FAILED.
@@ -110,6 +119,7 @@ async def negotiate(
         webtransport=web,
         path=path,
         limits=limits,
+        tokens=tokens,
     )
     if negotiation.dialect is not None:
         return Negotiated(negotiation.dialect)
@@ -161,7 +171,8 @@ class _Handshake:
             data = await self._stream.receive_some()
             for event in machine.receive_data(data, not data):
                 if isinstance(event, SessionNegotiated):
-                    self.negotiated = Negotiated(event.dialect, event.path, HandshakeStream(self._stream, machine))
+                    stream = HandshakeStream(self._stream, machine)
+                    self.negotiated = Negotiated(event.dialect, event.path, event.parameters or (), stream)
                     return
             if not data:
                 raise RemoteProtocolError("the peer ended the handshake", code=SessionCode.PROTOCOL_VIOLATION)

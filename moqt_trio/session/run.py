@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..codes import SessionCode
-from ..errors import GoingAway, LocalProtocolError, NotFound, SessionClosed, StreamReset, Unauthorized
+from ..errors import (
+    GoingAway,
+    LocalProtocolError,
+    NotFound,
+    RemoteProtocolError,
+    SessionClosed,
+    StreamReset,
+    Unauthorized,
+)
 from ..protocol.core import SessionCore
 from ..protocol.ietf.core import IetfCore
 from ..tasks import consists_of, open_unwrapping_nursery
@@ -30,7 +38,8 @@ from ..transport.connection import Connection, ConnectionHandler
 from ..wire.ietf.drafts import IetfDialect
 from ..wire.messages import ProbeLevel, Setup
 from .context import SessionContext, code_mapping
-from .handshake import HandshakeControl, negotiate, report_bitrate
+from .handshake import HandshakeControl, HandshakeStream, negotiate, report_bitrate
+from .requests import FirstBytes, RequestStreams
 from .session import Session
 
 if TYPE_CHECKING:
@@ -51,12 +60,17 @@ class Dispatcher(ConnectionHandler):
     """Passes the connection's streams, datagrams and changes to the session's two halves."""
 
     def __init__(self, session: Session) -> None:
+        self._session = session
         self._context = session._context
         self._publisher = session._publisher
         self._subscriber = session._subscriber
 
     def bidi_opened(self, stream: BidiStream) -> None:
-        self._publisher.stream_opened(stream)
+        requests = self._session._shared_requests
+        if requests is None:
+            self._publisher.stream_opened(stream)
+        else:
+            stream.handler = FirstBytes(self._context, stream, requests, self._publisher.stream_opened)
 
     def uni_opened(self, stream: ReceiveStream) -> None:
         self._subscriber.stream_opened(stream)
@@ -155,7 +169,7 @@ async def run_session(
 
     Raises: what `negotiate` raises.
     """
-    negotiated = await negotiate(connection, offered, path=path, limits=limits)
+    negotiated = await negotiate(connection, offered, path=path, limits=limits, tokens=tuple(tokens))
     dialect = negotiated.dialect
     plain = dialect.quirks.plain_codes and connection.kind != "webtransport"
     connection.code_mapping = PLAIN_CODES if plain else HTTP3_CODES
@@ -177,9 +191,7 @@ async def run_session(
         try:
             async with closed_by_block(session):
                 if negotiated.handshake is not None:
-                    stream, machine = negotiated.handshake.stream, negotiated.handshake.machine
-                    machine.budget = core.budget
-                    stream.handler = HandshakeControl(context, stream, machine)
+                    _keep_handshake(session, negotiated.handshake)
                 if admitted:
                     await admit(session)
                 connection.handler = Dispatcher(session)
@@ -193,6 +205,22 @@ async def run_session(
                 await connection.aclose()
 
 
+def _keep_handshake(session: Session, handshake: HandshakeStream) -> None:
+    """Go on with the stream of a handshake: it stays, or it becomes the control stream of all requests."""
+    context, stream, machine = session._context, handshake.stream, handshake.machine
+    shared = context.core.requests
+    if shared is None or session._shared_requests is None:
+        machine.budget = context.core.budget
+        stream.handler = HandshakeControl(context, stream, machine)
+    else:
+        try:
+            shared.begin_untrusted(session._negotiated.parameters, session._negotiated.path)
+        except RemoteProtocolError as error:
+            context.violated(error)
+        else:
+            session._shared_requests.begin(stream, machine.rest)
+
+
 def _make_core(dialect: Dialect, **arguments: Any) -> SessionCore:
     """Return the core of a new session; the arguments are those of `SessionCore`."""
     return IetfCore(dialect, **arguments) if isinstance(dialect, IetfDialect) else SessionCore(dialect, **arguments)
@@ -202,10 +230,13 @@ async def admit(session: Session) -> None:
     """Send this side's SETUP, and serve the requests that arrived before."""
     await trio.lowlevel.checkpoint()
     context, handshake = session._context, session._negotiated.handshake
-    if handshake is not None:
+    requests = session._shared_requests
+    if requests is not None:
+        await _begin_requests(context, requests)
+    elif handshake is not None:
         handshake.accept()
         context.start(report_bitrate, context, handshake)
-    own = context.core.setup_stream()
+    own = context.core.setup_stream() if requests is None else None
     if own is not None:
         stream = await context.connection.open_uni()
         stays = context.core.keeps_setup_stream
@@ -213,6 +244,17 @@ async def admit(session: Session) -> None:
         if stays:
             context.begin_control(stream)
     session._publisher.admit()
+
+
+async def _begin_requests(context: SessionContext, requests: RequestStreams) -> None:
+    """Send this side's SETUP on the control stream of all requests, which the client opens."""
+    opening = context.core.setup_stream()
+    if context.core.is_client and context.control_stream is None:
+        stream = await context.connection.open_bidi()
+        assert opening is not None
+        stream.write(opening)
+        requests.begin(stream)
+    requests.admit()
 
 
 def received_goaway(session: Session) -> str | None:
@@ -258,7 +300,7 @@ def requested_path(session: Session) -> str | None:
 @trio.lowlevel.enable_ki_protection
 def carries_path(session: Session) -> bool:
     """Return whether the version tells the server the path of a client over raw QUIC."""
-    return session._negotiated.handshake is not None or session._context.dialect.features.setup == "uni"
+    return session._negotiated.handshake is not None or _has_setup(session._context)
 
 
 async def close_without_setup(session: Session) -> None:
@@ -281,12 +323,17 @@ async def wait_peer_setup(session: Session) -> None:
         LocalProtocolError: No SETUP arrived within `Limits.setup_timeout`.
     """
     context = session._context
-    if context.dialect.features.setup != "uni":
+    if not _has_setup(context):
         return
     in_time = await Timeout(context.limits.setup_timeout).wait(partial(_wait_setup_or_end, context))
     context.check_open()
     if not in_time:
         raise LocalProtocolError("the peer sent no SETUP in time")
+
+
+def _has_setup(context: SessionContext) -> bool:
+    """Return whether the version has SETUP of both sides, apart from a negotiation."""
+    return context.dialect.features.setup in ("uni", "shared")
 
 
 async def _wait_setup_or_end(context: SessionContext) -> None:

@@ -15,6 +15,7 @@ from ..protocol.paths import path_local
 from ..tasks import defer_interrupts
 from .goaway import send_goaway
 from .publisher.publisher import Publisher
+from .requests import RequestStreams
 from .statistics import SessionStatistics
 from .subscriber.announce import Announcement, Announcements
 from .subscriber.fetch import FetchReader
@@ -63,6 +64,11 @@ class Session:
         self._subscriber = Subscriber(context)
         offers = self._subscriber.offers
         self._publisher = Publisher(context, offers.serve, offers.has)
+        requests = context.core.requests
+        self._shared_requests = (
+            None if requests is None else RequestStreams(context, requests, self._publisher.stream_opened)
+        )
+        context.requests = self._shared_requests
         self.version = context.dialect.name
         self.transport: Literal["quic", "webtransport", "memory"] = context.connection.kind
         self.peer = context.connection.peer

@@ -31,7 +31,7 @@ class Features:
 
     Attributes:
         setup: `"none"`; `"uni"`, a SETUP stream each way; `"session"` or `"compat"`, a handshake on the first
-            bidirectional stream.
+            bidirectional stream; `"shared"`, SETUP on the first bidirectional stream, which all requests then share.
         announce_ids: True when END and UPDATE name an announcement by its ordinal.
         announce_first: What opens the replies of an announce stream: nothing, `"init"` or `"ok"`.
         announce_live: True when an ANNOUNCE marks the end of the initial set.
@@ -59,7 +59,7 @@ class Features:
         unknown_stream_closes: True when a stream of unknown type ends the session, False when only itself.
     """
 
-    setup: Literal["none", "uni", "session", "compat"] = "none"
+    setup: Literal["none", "uni", "session", "compat", "shared"] = "none"
     announce_ids: bool = False
     announce_first: Literal["none", "init", "ok"] = "none"
     announce_live: bool = False
@@ -97,6 +97,8 @@ class Quirks:
         fin_with_frame: Peers read one frame of a group and nothing after it, so that a FIN which comes alone leaves the
             stream open for ever: the publisher holds a frame back for a moment, in case its group ends.
         stray_zeros: Peers write bytes of zero between messages.
+        forgets_fetches: Peers forget a fetch with its acceptance, and refuse the stream of its objects from then on:
+            the acceptance follows the stream by about a round trip.
         plain_codes: Peers write stream codes over raw QUIC as they are, and not in the form of WebTransport.
     """
 
@@ -106,6 +108,7 @@ class Quirks:
     subscribes_early: bool = False
     fin_with_frame: bool = False
     stray_zeros: bool = False
+    forgets_fetches: bool = False
     plain_codes: bool = False
 
 

@@ -16,7 +16,7 @@ from moqt_trio.protocol.ietf.fetch import ReplySender
 from moqt_trio.session.publisher.delivery import GroupDelivery
 from moqt_trio.testing import LossyLink, session_pair
 
-DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
+DRAFTS = ["moqt-14", "moqt-15", "moqt-16", "moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
 EACH_DRAFT = pytest.mark.parametrize("version", DRAFTS)
 ONE_OF_EACH_WAY = pytest.mark.parametrize("version", ["moqt-18", "moqt-22"])
 

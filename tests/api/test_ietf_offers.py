@@ -12,12 +12,16 @@ import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
 from moqt_trio.testing import session_pair
 
-DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
+DRAFTS = ["moqt-14", "moqt-15", "moqt-16", "moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
 EACH_DRAFT = pytest.mark.parametrize("version", DRAFTS)
+FROM_15_ON = pytest.mark.parametrize("version", DRAFTS[1:])
+"""In 14 nothing answers an update, so that a reader of an offer does not learn where it starts."""
+FROM_17_ON = pytest.mark.parametrize("version", DRAFTS[3:])
 
 
 async def settle() -> None:
-    await trio.testing.wait_all_tasks_blocked()
+    # Where requests share one stream, a task looks every few milliseconds whether the end of one was acknowledged.
+    await trio.testing.wait_all_tasks_blocked(0.02)
 
 
 @asynccontextmanager
@@ -35,7 +39,7 @@ async def offered(version: str, **options):
             yield client, server, broadcast, track
 
 
-@EACH_DRAFT
+@FROM_15_ON
 async def test_an_offer_is_read(version):
     """It sleeps until it is wanted; then its frames arrive, without a SUBSCRIBE; and it sleeps again."""
     async with offered(version) as (client, server, _, track):
@@ -52,7 +56,7 @@ async def test_an_offer_is_read(version):
             await track.wait_unsubscribed()
 
 
-@EACH_DRAFT
+@FROM_15_ON
 async def test_where_a_reader_starts(version):
     """With all of the newest group, as any subscription: while it is open, and when it is complete."""
     async with offered(version) as (client, server, _, track):
@@ -160,7 +164,9 @@ async def test_offers_that_are_asked_for(version):
             await settle()
             broadcast.track("v")
             await settle()
-            assert [offer.track for offer in client._subscriber.offers.all()] == ["t", "u"]
+            # On 14 what was asked for is asked for until the session ends.
+            expected = ["t", "u", "v"] if version == "moqt-14" else ["t", "u"]
+            assert [offer.track for offer in client._subscriber.offers.all()] == expected
             async with client.subscribe("a/b", "t") as subscription:
                 await track.wait_subscribed()
                 await track.write(b"x")
@@ -201,7 +207,7 @@ async def test_updates_of_an_offer(version):
         assert await (await anext(subscription)).read_all() == [b"x"]
 
 
-@EACH_DRAFT
+@FROM_15_ON
 async def test_an_offer_from_a_group_on(version):
     """A first group that is named is sent from the cache; the next reader starts at what is new."""
     broadcast = moqt.Broadcast()
@@ -282,7 +288,7 @@ async def test_more_offers_than_are_kept(version):
             assert not server._subscriber.offers.all()
 
 
-@EACH_DRAFT
+@FROM_17_ON
 async def test_a_peer_without_streams_for_offers(version):
     """It is told of a track by PUBLISH_BLOCKED: the list goes on, and the track can be subscribed to."""
     limits = moqt.Limits(max_streams=2)

@@ -15,7 +15,7 @@ from moqt_trio.wire.ietf.filters import Filter
 from moqt_trio.wire.ietf.messages import RequestUpdate
 from moqt_trio.wire.ietf.parameters import Parameters
 
-DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
+DRAFTS = ["moqt-14", "moqt-15", "moqt-16", "moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
 EACH_DRAFT = pytest.mark.parametrize("version", DRAFTS)
 EACH_DELIVERY = pytest.mark.parametrize("delivery", ["live", "reliable"])
 

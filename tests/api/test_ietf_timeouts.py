@@ -10,7 +10,7 @@ import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
 from moqt_trio.testing import session_pair
 
-DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
+DRAFTS = ["moqt-14", "moqt-15", "moqt-16", "moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
 EACH_DRAFT = pytest.mark.parametrize("version", DRAFTS)
 LIMITS = moqt.Limits(stream_window=32 * 1024, connection_window=64 * 1024, send_high=8 * 1024)
 FRAME = bytes(8 * 1024)

@@ -17,7 +17,7 @@ from moqt_trio.wire.messages import Setup
 if TYPE_CHECKING:
     from moqt_trio.protocol.core import SessionCore
 
-DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
+DRAFTS = ["moqt-14", "moqt-15", "moqt-16", "moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
 EACH_DRAFT = pytest.mark.parametrize("version", DRAFTS)
 TOKENS = [moqt.Token(b"secret"), moqt.Token(b"\x00\xff", 7)]
 

@@ -9,7 +9,7 @@ from tests.interop.moq_rs import ROLES, SCHEMES, MoqRs, Pairing, needs_moq_rs, p
 
 pytestmark = needs_moq_rs
 
-DRAFTS = ["moqt-22", "moqt-21", "moqt-20", "moqt-19", "moqt-18", "moqt-17"]
+DRAFTS = ["moqt-22", "moqt-21", "moqt-20", "moqt-19", "moqt-18", "moqt-17", "moqt-16", "moqt-15", "moqt-14"]
 PAIRINGS = [Pairing(draft, scheme, role) for draft in DRAFTS for scheme in SCHEMES for role in ROLES]
 each_pairing = pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
 

@@ -128,8 +128,6 @@ class Table:
             try:
                 for source in list(self._sources.values()):
                     nursery.start_soon(self._offer, session, source)
-                if session.version.startswith("moqt-"):
-                    nursery.start_soon(self._read_offers, session, nursery)
                 await self._read(session, nursery)
                 await session.wait_closed()
                 nursery.cancel_scope.cancel()
@@ -142,6 +140,9 @@ class Table:
         """Keep the table as the session announces."""
         try:
             async with session.announcements() as announcements:
+                if session.version.startswith("moqt-"):
+                    # Up to draft 17 one message asks for both, and a peer may refuse the second of them.
+                    nursery.start_soon(self._read_offers, session, nursery, announcements)
                 async for announcement in announcements:
                     source = self._sources.get(announcement.path)
                     if not announcement.active:
@@ -155,8 +156,11 @@ class Table:
             # It announces nothing, which a subscriber need not.
             pass
 
-    async def _read_offers(self, session: moqt.Session, nursery: trio.Nursery) -> None:
+    async def _read_offers(
+        self, session: moqt.Session, nursery: trio.Nursery, announcements: moqt.Announcements
+    ) -> None:
         """Keep the tracks of the table as the session offers them."""
+        await announcements.wait_initial()
         try:
             async with session.offered_tracks() as tracks:
                 async for item in tracks:

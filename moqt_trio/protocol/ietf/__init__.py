@@ -1,4 +1,6 @@
-"""The rules of an IETF session, drafts 17 and later, without I/O: each request has a stream of its own.
+"""The rules of an IETF session, drafts 14 and later, without I/O: each request has a stream of its own.
+
+Up to draft 16 these streams are virtual: the requests share the control stream.
 
 The machines tell the events of `protocol/events.py`, so that the session serves and reads both families in one way.
 
@@ -7,7 +9,11 @@ The machines tell the events of `protocol/events.py`, so that the session serves
 | `core.py` | `IetfCore`: makes the machines, reads the first message or the type of the peer's streams |
 | `state.py` | what the machines of one session share: request ids, track aliases, parked streams |
 | `machine.py` | the base of the machines of requests, and how a request is refused |
+| `request_ids.py` | the ids of both sides' requests, and their limits up to draft 16 |
 | `control.py` | the control stream of each side: SETUP, then GOAWAY |
+| `control_stream.py` | the one control stream up to draft 16, as virtual streams of requests |
+| `endings.py` | the messages that end a request there |
+| `publish_namespace.py` | PUBLISH_NAMESPACE |
 | `namespaces.py` | SUBSCRIBE_NAMESPACE and its replies |
 | `publish_namespace.py` | PUBLISH_NAMESPACE and its replies |
 | `subscribe.py` | SUBSCRIBE, its updates and replies |

@@ -18,6 +18,8 @@ from .machine import MAX_UPDATES, IetfMachine, violation
 
 if TYPE_CHECKING:
     from ...wire.ietf.profile import Profile
+    from ...wire.ietf.properties import Pairs
+    from ...wire.messages import Token
     from ..events import Event
     from .state import IetfState
 
@@ -28,15 +30,64 @@ _UPDATES_BOUNDED = 19
 
 
 def setup_message(setup: SetupEvent, profile: Profile) -> Setup:
-    """Return this side's SETUP."""
+    """Return this side's SETUP, from draft 17 on."""
+    return Setup(setup_options(setup, profile))
+
+
+def setup_options(setup: SetupEvent, profile: Profile, max_request_id: int | None = None) -> Pairs:
+    """Return the options of this side's SETUP.
+
+    Args:
+        setup: What is said.
+        profile: The draft.
+        max_request_id: The first request id that the peer may not use yet, up to draft 16; None from 17 on.
+    """
     options: list[tuple[int, int | bytes]] = []
     if setup.path is not None:
         options.append((Option.PATH, setup.path.encode()))
+    if max_request_id is not None:
+        options.append((Option.MAX_REQUEST_ID, max_request_id))
     options += [(Option.AUTHORIZATION_TOKEN, setup_token(token, profile)) for token in setup.tokens]
     options.append((Option.MOQT_IMPLEMENTATION, _IMPLEMENTATION))
     if profile.draft >= _UPDATES_BOUNDED:
         options.append((Option.MAX_REQUEST_UPDATES, MAX_UPDATES))
-    return Setup(tuple(options))
+    return tuple(options)
+
+
+def read_setup_untrusted(options: Pairs, session: IetfState) -> SetupEvent:
+    """Read the options of the peer's SETUP, and return what they say.
+
+    Raises:
+        RemoteProtocolError: A server names a path, or a client one where a URI has it; it ends the session.
+    """
+    path = next((value for kind, value in options if kind == Option.PATH), None)
+    if path is not None and (session.is_client or not session.path_on_wire):
+        raise RemoteProtocolError("SETUP has a path where it may have none", code=_INVALID_PATH)
+    assert path is None or isinstance(path, bytes)
+    # A URL without a path may be written as an empty one.
+    text = None if path is None else path.decode(errors="replace") or "/"
+    if session.profile.draft >= _UPDATES_BOUNDED:
+        bound = next((value for kind, value in options if kind == Option.MAX_REQUEST_UPDATES), 0)
+        assert isinstance(bound, int)
+        session.peer_max_updates = bound
+    session.peer_setup = SetupEvent(path=text, tokens=tokens_untrusted(options, session.profile))
+    return session.peer_setup
+
+
+def tokens_untrusted(options: Pairs, profile: Profile) -> tuple[Token, ...]:
+    """Return the tokens among the options of SETUP. Raises `RemoteProtocolError` for one that is none."""
+    values = [value for kind, value in options if kind == Option.AUTHORIZATION_TOKEN and isinstance(value, bytes)]
+    return setup_tokens_untrusted(values, profile)
+
+
+def read_goaway_untrusted(message: Goaway, session: IetfState) -> GoawayEvent:
+    """Read the peer's GOAWAY on its control stream. Raises `RemoteProtocolError` for one that it may not send."""
+    if session.goaway_received is not None:
+        raise violation("a second GOAWAY")
+    if message.uri and not session.is_client:
+        raise violation("a client may not send a server elsewhere")
+    session.goaway_received = message.uri
+    return GoawayEvent(message.uri)
 
 
 class ControlReceiver(IetfMachine):
@@ -55,35 +106,11 @@ class ControlReceiver(IetfMachine):
             if not isinstance(message, Setup):
                 raise self._broken("a control stream that does not begin with SETUP")
             self._expect = Expect.GOAWAY
-            events.append(self._read_setup(message))
+            events.append(read_setup_untrusted(message.options, self._session))
             return
         if not isinstance(message, Goaway):
             raise self._broken(f"{type(message).__name__} on the control stream")
-        session = self._session
-        if session.goaway_received is not None:
-            raise self._broken("a second GOAWAY")
-        if message.uri and not session.is_client:
-            raise self._broken("a client may not send a server elsewhere")
-        session.goaway_received = message.uri
-        events.append(GoawayEvent(message.uri))
-
-    def _read_setup(self, message: Setup) -> SetupEvent:
-        session = self._session
-        path = next((value for kind, value in message.options if kind == Option.PATH), None)
-        if path is not None and (session.is_client or not session.path_on_wire):
-            raise RemoteProtocolError("SETUP has a path where it may have none", code=_INVALID_PATH)
-        assert path is None or isinstance(path, bytes)
-        # A URL without a path may be written as an empty one.
-        text = None if path is None else path.decode(errors="replace") or "/"
-        if session.profile.draft >= _UPDATES_BOUNDED:
-            bound = next((value for kind, value in message.options if kind == Option.MAX_REQUEST_UPDATES), 0)
-            assert isinstance(bound, int)
-            session.peer_max_updates = bound
-        values = [
-            value for kind, value in message.options if kind == Option.AUTHORIZATION_TOKEN and isinstance(value, bytes)
-        ]
-        session.peer_setup = SetupEvent(path=text, tokens=setup_tokens_untrusted(values, session.profile))
-        return session.peer_setup
+        events.append(read_goaway_untrusted(message, self._session))
 
     def _on_fin(self, events: list[Event]) -> None:
         raise self._broken("the control stream ended")

@@ -5,6 +5,7 @@ Spec: draft-ietf-moq-transport-18, section 3.3.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
 from ...errors import LocalProtocolError
@@ -17,11 +18,12 @@ from ...wire.messages import StreamKind, SubscribeUpdate
 from ..core import IncomingStream, SessionCore
 from ..machine import StreamMachine
 from .control import ControlReceiver, GoawaySender, setup_message
+from .control_stream import RequestsStream
 from .fetch import FetchRequester, FetchResponder, ReplyReceiver, fetch_of
 from .machine import violation
 from .namespaces import NamespaceRequester, NamespaceResponder
 from .publish import PublishRequester, PublishResponder
-from .publish_namespace import PublishNamespaceResponder
+from .publish_namespace import PublishNamespaceRequester, PublishNamespaceResponder
 from .state import IetfState
 from .subgroup import SubgroupReceiver, SubgroupSender
 from .subscribe import SubscribeRequester, SubscribeResponder
@@ -85,7 +87,7 @@ class IncomingRequest(IetfIncoming):
         found = None if message is None else _REQUESTS.get(message)
         if found is not None:
             kind, machine = found
-            if kind is StreamKind.ANNOUNCE and self._session.profile.namespaces == "stream":
+            if kind is StreamKind.ANNOUNCE and self._session.profile.namespaces != "split":
                 # There it may ask for tracks, too.
                 kind = StreamKind.TRACKS
             return kind, machine(self._session)
@@ -122,8 +124,27 @@ class IetfCore(SessionCore):
     def keeps_setup_stream(self) -> bool:
         return True
 
+    @property
+    def requests(self) -> RequestsStream | None:
+        return self._requests
+
+    @cached_property
+    def _requests(self) -> RequestsStream | None:
+        return RequestsStream(self._state) if self._state.profile.one_control_stream else None
+
     def setup_stream(self) -> bytes | None:
+        if self.requests is not None:
+            return self.requests.setup(self.setup)
         return self._state.codec.encode(setup_message(self.setup, self._state.profile))
+
+    @property
+    def answers_by_requests(self) -> bool:
+        """True where this side announces by requests also what the peer asked for (up to draft 15)."""
+        return self._state.profile.namespaces == "control"
+
+    def publish_namespace(self, path: BroadcastPath) -> PublishNamespaceRequester:
+        """Announce a broadcast by a request. Raises `LocalProtocolError` for a path that the draft cannot carry."""
+        return PublishNamespaceRequester(self._state, path)
 
     def request_announcements(self, prefix: BroadcastPath | str) -> NamespaceRequester:  # type: ignore[override]
         return NamespaceRequester(self._state, prefix)

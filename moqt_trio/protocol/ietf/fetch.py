@@ -42,7 +42,7 @@ from ..paths import format_requested
 from .machine import (
     MAX_UPDATES,
     TOO_MANY_UPDATES,
-    IetfMachine,
+    IetfRequester,
     IetfResponder,
     code_of_request,
     priority_of,
@@ -83,13 +83,15 @@ class FetchResponder(IetfResponder):
     """
 
     _first: ClassVar = Expect.FETCH
+    _answers_to: ClassVar = ietf.Answered.FETCH
 
     def __init__(self, session: IetfState) -> None:
         session.requests.take_untrusted()
         super().__init__(session)
         self.request_id = -1
         self.priority = 0
-        self._unanswered = 0
+        # The ids of the updates that were not answered.
+        self._unanswered: list[int] = []
 
     def accept(self, end: tuple[int, int], *, end_of_track: bool) -> bytes:
         """Return FETCH_OK.
@@ -107,7 +109,7 @@ class FetchResponder(IetfResponder):
         if self._state is not RequestState.PENDING:
             raise LocalProtocolError("there is no fetch to accept")
         self._state = RequestState.ACCEPTED
-        return self._session.codec.encode(ietf.FetchOk(None, end_of_track, *end))
+        return self._session.codec.encode(ietf.FetchOk(self._reply_id(self.request_id), end_of_track, *end))
 
     def reply(self, *, descending: bool, priority: int) -> ReplySender:
         """Send the objects; the arguments are those of `ReplySender`."""
@@ -128,15 +130,16 @@ class FetchResponder(IetfResponder):
     def _on_message(self, message: Message, events: list[Event]) -> None:
         session = self._session
         if isinstance(message, ietf.Fetch) and self._state is RequestState.WAITING:
-            session.requests_of_peer.check_untrusted(message.request_id)
+            self._begin_untrusted(message.request_id)
             self._state = RequestState.PENDING
             self.request_id = message.request_id
             self._expect = Expect.FETCH_UPDATE
             events.append(self._requested(message))
         elif isinstance(message, ietf.RequestUpdate) and self._state is not RequestState.WAITING:
             session.requests_of_peer.check_untrusted(message.request_id)
-            self._unanswered += 1
-            if self._unanswered > MAX_UPDATES:
+            if not session.profile.fixed_fields:
+                self._unanswered.append(message.request_id)
+            if len(self._unanswered) > MAX_UPDATES:
                 problem = f"more than {MAX_UPDATES} updates whose answers are not taken"
                 raise RemoteProtocolError(problem, code=TOO_MANY_UPDATES)
             priority = message.parameters.priority
@@ -162,8 +165,8 @@ class FetchResponder(IetfResponder):
         """Return a REQUEST_OK for each update that was not answered; b"" before the fetch is accepted."""
         if self._state is not RequestState.ACCEPTED:
             return b""
-        count, self._unanswered = self._unanswered, 0
-        return self._session.codec.encode(ietf.RequestOk(None)) * count
+        answered, self._unanswered = self._unanswered, []
+        return b"".join(map(self._encode_ok, answered))
 
     def _on_release(self) -> None:
         self._session.requests.give_back()
@@ -276,13 +279,12 @@ class ReplyReceiver(StreamMachine):
             del self._session.parked_replies[self.request_id]
 
 
-class FetchRequester(IetfMachine):
+class FetchRequester(IetfRequester):
     """We fetch a range of the peer's.
 
     Events: `FetchAccepted`, or `RequestRefused`. The frames come on a stream of their own: see `ReplyReceiver`.
 
     Attributes:
-        request_id: The request's id.
         frames: Reads the reply.
     """
 
@@ -290,18 +292,20 @@ class FetchRequester(IetfMachine):
 
     def __init__(self, session: IetfState, message: ietf.Fetch, frames: FetchedFrames) -> None:
         super().__init__(session)
-        self.opening = session.codec.encode(message)
-        self.request_id = message.request_id
+        self._ask(message)
         self.frames = frames
         self._state = RequestState.PENDING
-        session.replies[self.request_id] = frames
+
+    def _on_made(self, request_id: int) -> None:
+        self._session.replies[request_id] = self.frames
 
     def update(self, priority: int) -> bytes:
-        """Return REQUEST_UPDATE with another priority; b"" once the request is over."""
-        if self._closed:
-            return b""
+        """Return REQUEST_UPDATE with another priority; b"" once the request is over, and in draft 14."""
         session, parameters = self._session, Parameters(priority=wire_priority(priority))
-        return session.codec.encode(ietf.RequestUpdate(session.next_request_id(), None, parameters))
+        if self._closed or session.profile.fixed_fields:
+            return b""
+        existing = self._reply_id(self.request_id)
+        return session.codec.encode(ietf.RequestUpdate(session.next_request_id(), existing, parameters))
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:
@@ -311,7 +315,7 @@ class FetchRequester(IetfMachine):
             case ietf.RequestError() if self._state is RequestState.PENDING:
                 self._state = RequestState.ENDED
                 self._closed = True
-                events.append(RequestRefused(code_of_request(message.code)))
+                events.append(RequestRefused(code_of_request(message.code, self._session.profile)))
             case ietf.RequestOk() | ietf.RequestError() if self._state is RequestState.ACCEPTED:
                 # The answer to an update of the priority.
                 pass
@@ -352,11 +356,11 @@ def fetch_of(
     assert isinstance(wanted.start, Location)
     group = wanted.start.group if wanted.start.group == wanted.end_group else None
     name = track_name(path, track)
-    message = ietf.Fetch(session.next_request_id(), name, None if in_parameters else wanted, parameters)
+    message = ietf.Fetch(0, name, None if in_parameters else wanted, parameters)
     return FetchRequester(session, message, FetchedFrames(profile, session.limits, group=group, descending=descending))
 
 
 def joining_fetch(session: IetfState, subscribe_id: int, group: int) -> FetchRequester:
     """Return the fetch of what the newest group had when a subscription began (up to draft 19)."""
-    message = ietf.Fetch(session.next_request_id(), None, ietf.Joining(subscribe_id, 0))
+    message = ietf.Fetch(0, None, ietf.Joining(subscribe_id, 0))
     return FetchRequester(session, message, FetchedFrames(session.profile, session.limits, group=group))

@@ -14,6 +14,7 @@ from ...codes import StreamCode
 from ...errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from ...path import BroadcastPath
 from ...wire.ietf.messages import (
+    Answered,
     Goaway,
     NamespaceDone,
     NamespaceFound,
@@ -36,7 +37,7 @@ from ..events import (
 )
 from ..machine import RequestState
 from ..paths import path_local
-from .machine import IetfMachine, IetfResponder, code_of_request, name_of, namespace_of, text_of
+from .machine import IetfRequester, IetfResponder, code_of_request, name_of, namespace_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,16 +71,17 @@ def blocked(session: IetfState, prefix: BroadcastPath, path: BroadcastPath, trac
 
 
 class NamespaceResponder(IetfResponder):
-    """The peer asks for the namespaces below a prefix.
+    """The peer asks for the namespaces below a prefix. Up to draft 15 they are announced by PUBLISH_NAMESPACE.
 
-    Events: `AnnouncementsRequested`, `RequestCancelled`; in draft 17 `TracksRequested` too, or instead, as the options
-    say.
+    Events: `AnnouncementsRequested`, `RequestCancelled`; `TracksRequested` too up to draft 15, and in 16 and 17 too, or
+    instead, as the options say.
 
     Attributes:
         prefix: The prefix; empty until the request arrived.
     """
 
     _first: ClassVar = Expect.ANNOUNCE_REQUEST
+    _answers_to: ClassVar = Answered.SUBSCRIBE_NAMESPACE
 
     def __init__(self, session: IetfState) -> None:
         session.requests.take_untrusted()
@@ -88,25 +90,30 @@ class NamespaceResponder(IetfResponder):
         self._announced: set[BroadcastPath] = set()
 
     def accept(self, active: Iterable[Available] = ()) -> bytes:
-        """Return REQUEST_OK, and a NAMESPACE for each path."""
+        """Return REQUEST_OK, and a NAMESPACE for each path where the draft has that."""
         if self._over:
             return b""
         if self._state is not RequestState.PENDING:
             raise LocalProtocolError("there is no namespace subscription to accept")
         self._state = RequestState.ACCEPTED
-        parts = [self._session.codec.encode(RequestOk(None))]
+        parts = [self._encode_ok(self._request_id)]
         parts += [self.announce(path, hops, warm, cold) for path, hops, warm, cold in active]
         return b"".join(parts)
 
     def announce(self, path: BroadcastPath | str, hops: tuple[int, ...] = (), warm: int = 0, cold: int = 0) -> bytes:
-        """Return NAMESPACE; b"" for a path that was announced before, and for a hidden one.
+        """Return NAMESPACE; b"" for one that was announced before, a hidden one, and up to draft 15.
 
         Raises:
             LocalProtocolError: The request is not accepted yet, or the path is outside the prefix.
         """
         full = self._inside(path)
         suffix = self.prefix.suffix_of(full)
-        if self._over or full in self._announced or any(part.startswith(".") for part in suffix.parts):
+        if (
+            self._over
+            or self.by_requests
+            or full in self._announced
+            or any(part.startswith(".") for part in suffix.parts)
+        ):
             return b""
         self._announced.add(full)
         return self._session.codec.encode(NamespaceFound(namespace_of(suffix)))
@@ -120,8 +127,21 @@ class NamespaceResponder(IetfResponder):
         return self._session.codec.encode(NamespaceDone(namespace_of(self.prefix.suffix_of(full))))
 
     def blocked(self, path: BroadcastPath, track: str) -> bytes:
-        """Return PUBLISH_BLOCKED for a track below the prefix."""
-        return b"" if self._over else blocked(self._session, self.prefix, path, track)
+        """Return PUBLISH_BLOCKED for a track below the prefix; b"" up to draft 16, which lacks it."""
+        return (
+            b""
+            if self._over or self._session.profile.one_control_stream
+            else blocked(self._session, self.prefix, path, track)
+        )
+
+    @property
+    def own_stream(self) -> bool:
+        return self._session.profile.namespaces != "control"
+
+    @property
+    def by_requests(self) -> bool:
+        """True where this side announces each path by a request of its own: PUBLISH_NAMESPACE (up to draft 15)."""
+        return self._session.profile.namespaces == "control"
 
     def _inside(self, path: BroadcastPath | str) -> BroadcastPath:
         if not (self._over or self._state is RequestState.ACCEPTED):
@@ -134,7 +154,7 @@ class NamespaceResponder(IetfResponder):
     def _on_message(self, message: Message, events: list[Event]) -> None:
         session = self._session
         if isinstance(message, SubscribeNamespace) and self._state is RequestState.WAITING:
-            session.requests_of_peer.check_untrusted(message.request_id)
+            self._begin_untrusted(message.request_id)
             self._state = RequestState.PENDING
             self._expect = Expect.ANNOUNCE_REPLY
             path = path_of(message.prefix, session)
@@ -144,7 +164,9 @@ class NamespaceResponder(IetfResponder):
             self.prefix = path
             if message.options is not NamespaceOptions.TRACKS:
                 events.append(AnnouncementsRequested(path, AnnounceRequest(str(path))))
-            if message.options not in (None, NamespaceOptions.NAMESPACES):
+            if self.by_requests:
+                events.append(TracksRequested(path, forward=False))
+            elif message.options not in (None, NamespaceOptions.NAMESPACES):
                 events.append(TracksRequested(path, message.parameters.forward is not False))
         elif isinstance(message, RequestUpdate):
             # Another prefix would be another list: the peer asks again.
@@ -155,12 +177,19 @@ class NamespaceResponder(IetfResponder):
 
     def _on_release(self) -> None:
         self._session.requests.give_back()
+        if self._request_id >= 0 and self._session.profile.namespaces == "stream":
+            self._session.requests_of_peer.end()
 
 
-class NamespaceRequester(IetfMachine):
+class NamespaceRequester(IetfRequester):
     """We ask for the namespaces below a prefix.
 
-    Events: `Announced`, `Unannounced`, `InitialAnnouncementsDone`, then `AnnouncementsEnded` or `RequestRefused`.
+    Events: `Announced`, `Unannounced`, `InitialAnnouncementsDone`, then `AnnouncementsEnded` or `RequestRefused`. Up to
+    draft 15 the peer announces by requests of its own.
+
+    Attributes:
+        asked_before: True where the peer announces what is below the prefix without being asked again: in draft 14
+            such a request is never ended.
     """
 
     _first: ClassVar = Expect.ANNOUNCE_FIRST_REPLY
@@ -169,19 +198,25 @@ class NamespaceRequester(IetfMachine):
         super().__init__(session)
         self._prefix = path_local(prefix, session.limits)
         options = NamespaceOptions.NAMESPACES if session.profile.namespaces == "stream" else None
-        request = SubscribeNamespace(session.next_request_id(), namespace_of(self._prefix), options)
-        self.opening = session.codec.encode(request)
+        self._ask(SubscribeNamespace(0, namespace_of(self._prefix), options))
         self._accepted = False
+        self.asked_before = any(asked.covers(self._prefix) for asked in session.asked_for_good)
         self._active: set[BroadcastPath] = set()
+
+    @property
+    def own_stream(self) -> bool:
+        return self._session.profile.namespaces != "control"
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:
             case RequestOk() if not self._accepted:
                 self._accepted = True
+                if self._session.profile.fixed_fields:
+                    self._session.asked_for_good.add(self._prefix)
                 events.append(InitialAnnouncementsDone())
             case RequestError() if not self._accepted:
                 self._closed = True
-                events.append(RequestRefused(code_of_request(message.code)))
+                events.append(RequestRefused(code_of_request(message.code, self._session.profile)))
             case NamespaceFound() if self._accepted:
                 self._found(message, events)
             case NamespaceDone() if self._accepted:

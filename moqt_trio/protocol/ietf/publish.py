@@ -18,12 +18,12 @@ import attrs
 from ...errors import LocalProtocolError
 from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
-from ...wire.ietf.filters import Start
+from ...wire.ietf.filters import Filter, Start
 from ...wire.ietf.parameters import NONE, Parameters
 from ...wire.messages import Expect, Message, Subscribe, SubscribeUpdate
 from ..events import Event, PublishRequested, RequestCancelled
 from ..machine import RequestState
-from .machine import IetfMachine, code_of_request, request_code, text_of, track_name
+from .machine import IetfMachine, code_of_request, number_in, request_code, text_of, track_name
 from .namespaces import path_of
 from .subscribe import SHARED_ALIASES, SubscribeRequester, SubscribeResponder, largest_of
 from .updates import SentUpdates
@@ -37,6 +37,7 @@ UNINTERESTED: Final = 0x20
 """The code of REQUEST_ERROR for a track that this side does not want."""
 DUPLICATE_SUBSCRIPTION: Final = 0x19
 """The same for one that was offered already, up to draft 18."""
+_DUPLICATES_FROM = 16
 _UNSUPPORTED_EXTENSION = 0x33
 _MANDATORY = range(0x4000, 0x8000)
 """Properties that a subscriber has to know; this library knows none of them."""
@@ -55,12 +56,11 @@ class PublishResponder(SubscribeRequester):
     """
 
     _first: ClassVar = Expect.SUBSCRIBE
+    _answers_to: ClassVar = ietf.Answered.PUBLISH
 
     def __init__(self, session: IetfState) -> None:
         # There is no request of this side: only the base of both is what is needed of its construction.
         IetfMachine.__init__(self, session)
-        self.opening = b""
-        self.subscribe_id = -1
         self.problem: int | None = None
         self._state = RequestState.WAITING
         self._asleep = True
@@ -71,9 +71,19 @@ class PublishResponder(SubscribeRequester):
         self.joins = self.fills = False
 
     @property
+    def request_id(self) -> int:
+        """The id of the offer; -1 before it."""
+        return -1 if self._request_id is None else self._request_id
+
+    @property
+    def opening(self) -> bytes:  # type: ignore[override]
+        """Nothing: it is the peer who opens the stream."""
+        return b""
+
+    @property
     def knows_duplicates(self) -> bool:
         """True where the draft has a code for a second subscription to one track."""
-        return self._session.profile.draft < SHARED_ALIASES
+        return _DUPLICATES_FROM <= self._session.profile.draft < SHARED_ALIASES
 
     @property
     def unanswered(self) -> int:
@@ -94,8 +104,12 @@ class PublishResponder(SubscribeRequester):
         self._state = RequestState.ACCEPTED
         if session.profile.draft > _ACCEPTANCE_WITH_WISHES:
             return session.codec.encode(ietf.RequestOk(None)) + self.sleep()
-        asleep = Parameters(forward=False)
-        accepted = ietf.PublishOk(None, asleep) if session.profile.publish_ok else ietf.RequestOk(None, asleep)
+        asleep, request_id = Parameters(forward=False), self._reply_id(self.request_id)
+        if session.profile.fixed_fields:
+            asleep = attrs.evolve(asleep, filter=Filter(Start.NEXT_OBJECT))
+        accepted = (
+            ietf.PublishOk(request_id, asleep) if session.profile.publish_ok else ietf.RequestOk(request_id, asleep)
+        )
         return session.codec.encode(accepted)
 
     def wake(self, start: StartPlace, **changes: Unpack[SubscriptionChanges]) -> bytes:
@@ -124,7 +138,7 @@ class PublishResponder(SubscribeRequester):
         if self._state is not RequestState.PENDING:
             return b""
         self._state = RequestState.ENDED
-        return self._session.codec.encode(ietf.RequestError(None, number))
+        return self._encode_error(self.request_id, number_in(self._session.profile, number))
 
     def refusal(self, code: int) -> bytes:
         """Return REQUEST_ERROR, as `refuse` does, for a code of this library."""
@@ -152,14 +166,15 @@ class PublishResponder(SubscribeRequester):
         session.aliases.name_untrusted(
             message.alias, message.request_id, shared=session.profile.draft >= SHARED_ALIASES
         )
-        self.subscribe_id = message.request_id
-        session.issued.add(self.subscribe_id)
+        self._request_id = message.request_id
+        session.issued.add(message.request_id)
         if path is None or not path.parts or track is None or len(message.track.name) > session.limits.max_track_name:
             # No broadcast of this library has such a name.
             self.problem = UNINTERESTED
         elif any(kind in _MANDATORY for kind, _ in message.properties) and session.profile.properties == "ok":
             self.problem = _UNSUPPORTED_EXTENSION
         self._updates = SentUpdates(session, self._asked_by(parameters))
+        self._updates.existing_id = self._reply_id(message.request_id)
         events.append(PublishRequested(path or BroadcastPath(), track or "", parameters.largest))
 
     def _asked_by(self, parameters: Parameters) -> Parameters:
@@ -200,6 +215,7 @@ class PublishRequester(SubscribeResponder):
     """
 
     _first: ClassVar = Expect.SUBSCRIBE_REPLY
+    _is_offer: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -250,7 +266,7 @@ class PublishRequester(SubscribeResponder):
                 self._answered = True
                 if not self._over:
                     self._state = RequestState.CANCELLED
-                    events.append(RequestCancelled(code_of_request(message.code)))
+                    events.append(RequestCancelled(code_of_request(message.code, self._session.profile)))
             case ietf.RequestUpdate():
                 session.requests_of_peer.check_untrusted(message.request_id)
                 self._on_update(message, events)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, ClassVar
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, RemoteProtocolError
 from ...path import BroadcastPath
-from ...wire.ietf.messages import Goaway, PublishNamespace, RequestOk, RequestUpdate
+from ...wire.ietf.messages import Answered, Goaway, PublishNamespace, RequestError, RequestOk, RequestUpdate
 from ...wire.messages import Expect, Message
-from ..events import Announced
+from ..events import Announced, RequestRefused
 from ..machine import RequestState
-from .machine import IetfResponder
+from .machine import IetfRequester, IetfResponder, code_of_request, namespace_of
 from .namespaces import path_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class PublishNamespaceResponder(IetfResponder):
     """
 
     _first: ClassVar = Expect.ANNOUNCE_REQUEST
+    _answers_to: ClassVar = Answered.PUBLISH_NAMESPACE
 
     def __init__(self, session: IetfState) -> None:
         session.requests.take_untrusted()
@@ -48,12 +49,12 @@ class PublishNamespaceResponder(IetfResponder):
         if self._state is not RequestState.PENDING:
             raise LocalProtocolError("there is no announcement to accept")
         self._state = RequestState.ACCEPTED
-        return self._session.codec.encode(RequestOk(None))
+        return self._encode_ok(self._request_id)
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         session = self._session
         if isinstance(message, PublishNamespace) and self._state is RequestState.WAITING:
-            session.requests_of_peer.check_untrusted(message.request_id)
+            self._begin_untrusted(message.request_id)
             self._state = RequestState.PENDING
             self._expect = Expect.ANNOUNCE_REPLY
             path = path_of(message.namespace, session)
@@ -71,3 +72,38 @@ class PublishNamespaceResponder(IetfResponder):
 
     def _on_release(self) -> None:
         self._session.requests.give_back()
+
+
+class PublishNamespaceRequester(IetfRequester):
+    """We announce a namespace by a request. Event: `RequestRefused`, when the peer does not want it, or no longer."""
+
+    _first: ClassVar = Expect.ANNOUNCE_FIRST_REPLY
+
+    def __init__(self, session: IetfState, path: BroadcastPath) -> None:
+        super().__init__(session)
+        self._ask(PublishNamespace(0, namespace_of(path)))
+        self._accepted = False
+
+    def _on_message(self, message: Message, events: list[Event]) -> None:
+        match message:
+            case RequestOk() if not self._accepted:
+                self._accepted = True
+            case RequestError() if not self._accepted:
+                self._closed = True
+                events.append(RequestRefused(code_of_request(message.code, self._session.profile)))
+            case Goaway():
+                pass
+            case _:
+                raise self._broken(f"{type(message).__name__} as a reply")
+
+    def _on_fin(self, events: list[Event]) -> None:
+        # It may have answered all that it has to.
+        if not self._accepted:
+            raise self._broken("FIN before the reply")
+
+    def _on_reset(self, code: int) -> list[Event]:
+        return [RequestRefused(code)]
+
+    def _on_stop(self, code: int) -> list[Event]:
+        self._closed = True
+        return [RequestRefused(code)]

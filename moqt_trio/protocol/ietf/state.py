@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from ...codes import StreamCode
 from ...errors import RemoteProtocolError
 from ..state import SessionState
+from .request_ids import OwnRequests, PeerRequests
 
 if TYPE_CHECKING:
+    from ...limits import Limits
+    from ...path import BroadcastPath
     from ...wire.ietf.drafts import IetfDialect
     from ...wire.ietf.fetched_frames import FetchedFrames
     from ...wire.ietf.profile import Profile
@@ -18,9 +21,6 @@ if TYPE_CHECKING:
 MAX_PARKED = 32
 """Streams that may wait for the message that names their alias: it is on its way on another stream."""
 _MAX_TOMBSTONES = 256
-_MAX_SKIPPING = 1024
-"""Request ids of the peer that may come before a lower one: requests of other streams may overtake each other."""
-_INVALID_REQUEST_ID = 0x4
 _DUPLICATE_TRACK_ALIAS = 0x5
 
 
@@ -100,33 +100,9 @@ class TrackAliases:
                 del self.parked[alias]
 
 
-class PeerRequests:
-    """The request ids that the peer has used."""
-
-    def __init__(self, parity: int) -> None:
-        self._parity = parity
-        self._used: set[int] = set()
-        self._all_below = parity
-
-    @property
-    def first_unused(self) -> int:
-        """The least id that was not used."""
-        return self._all_below
-
-    def check_untrusted(self, request_id: int) -> None:
-        """Record an id.
-
-        Raises:
-            RemoteProtocolError: It is not one of the peer's, was used before, or skips too many; it ends the session.
-        """
-        if request_id % 2 != self._parity or request_id < self._all_below or request_id in self._used:
-            raise RemoteProtocolError(f"a request id of {request_id}", code=_INVALID_REQUEST_ID)
-        self._used.add(request_id)
-        while self._all_below in self._used:
-            self._used.remove(self._all_below)
-            self._all_below += 2
-        if len(self._used) > _MAX_SKIPPING:
-            raise RemoteProtocolError("request ids that skip too many", code=_INVALID_REQUEST_ID)
+def request_window(limits: Limits) -> int:
+    """Return how many requests of the peer's may be open at once where they share one stream."""
+    return limits.max_streams + limits.max_announcements
 
 
 class IetfState(SessionState):
@@ -135,7 +111,9 @@ class IetfState(SessionState):
     Attributes:
         codec: Reads and writes the control messages.
         aliases: What the peer calls the tracks of this side's subscriptions.
-        requests_of_peer: The request ids that the peer has used.
+        own_requests: The ids of this side's requests.
+        requests_of_peer: The ids of the peer's requests.
+        asked_for_good: Prefixes below which the peer announces everything until the session ends (14).
         streams_opened: For each subscription of the peer's, how many streams were opened for it.
         replies: What reads the objects that this side asked for, by the request, until their stream begins.
         parked_replies: The streams of fills whose subscription was not accepted yet, by the subscription.
@@ -146,8 +124,16 @@ class IetfState(SessionState):
         super().__init__(dialect=dialect, **arguments)
         self.codec = dialect.codec
         self.aliases = TrackAliases()
-        self._next_request = 0 if self.is_client else 1
-        self.requests_of_peer = PeerRequests(1 if self.is_client else 0)
+        profile, parity = dialect.profile, 0 if self.is_client else 1
+        one_stream = profile.one_control_stream
+        self.own_requests = OwnRequests(parity, limited=one_stream)
+        # On 16 the requests for namespaces have streams of their own, and may overtake others.
+        self.requests_of_peer = PeerRequests(
+            1 - parity,
+            window=request_window(self.limits) if one_stream else None,
+            in_order=profile.namespaces == "control",
+        )
+        self.asked_for_good: set[BroadcastPath] = set()
         self.streams_opened: dict[int, int] = {}
         self.replies: dict[int, FetchedFrames] = {}
         self.parked_replies: dict[int, StreamMachine] = {}
@@ -164,7 +150,5 @@ class IetfState(SessionState):
             self.streams_opened[request_id] = self.streams_opened.get(request_id, 0) + 1
 
     def next_request_id(self) -> int:
-        """Allocate an id for a request of this side."""
-        request_id = self._next_request
-        self._next_request += 2
-        return request_id
+        """Allocate an id for a request of this side, which is written at once."""
+        return self.own_requests.take()

@@ -38,7 +38,7 @@ from ..machine import RequestState
 from ..paths import format_requested
 from .fetch import FetchRequester, ReplySender, joining_fetch, past_range
 from .machine import (
-    IetfMachine,
+    IetfRequester,
     IetfResponder,
     code_of_request,
     priority_of,
@@ -82,6 +82,8 @@ class SubscribeResponder(IetfResponder):
     """
 
     _first: ClassVar = Expect.SUBSCRIBE
+    _answers_to: ClassVar = ietf.Answered.SUBSCRIBE
+    _is_offer: ClassVar[bool] = False
 
     request: Subscribe | None = None
     accepted = False
@@ -113,8 +115,8 @@ class SubscribeResponder(IetfResponder):
         self.accepted = True
         self._state = RequestState.ACCEPTED
         alias = self.request.subscribe_id
-        parameters = Parameters(largest=largest_of(newest))
-        return self._session.codec.encode(ietf.SubscribeOk(None, alias, parameters))
+        accepted = ietf.SubscribeOk(self._reply_id(alias), alias, Parameters(largest=largest_of(newest)))
+        return self._session.codec.encode(accepted)
 
     def reply(self, *, descending: bool, priority: int, request_id: int | None = None) -> ReplySender:
         """Send what `fill` asks for, or the update of this id; the other arguments are those of `ReplySender`."""
@@ -165,8 +167,9 @@ class SubscribeResponder(IetfResponder):
 
     def _done(self, status: int) -> bytes:
         assert self.request is not None
-        streams = self._session.streams_opened.get(self.request.subscribe_id, 0)
-        return self._session.codec.encode(ietf.PublishDone(None, status, streams))
+        request_id = self.request.subscribe_id
+        streams = self._session.streams_opened.get(request_id, 0)
+        return self._session.codec.encode(ietf.PublishDone(self._reply_id(request_id), status, streams))
 
     def drop(self, first: int, last: int, code: int = 0) -> bytes:
         """Return b"": no draft reports groups that are not delivered."""
@@ -179,7 +182,7 @@ class SubscribeResponder(IetfResponder):
     def _on_message(self, message: Message, events: list[Event]) -> None:
         session = self._session
         if isinstance(message, ietf.Subscribe) and self._state is RequestState.WAITING:
-            session.requests_of_peer.check_untrusted(message.request_id)
+            self._begin_untrusted(message.request_id)
             self._on_subscribe(message, events)
         elif isinstance(message, ietf.RequestUpdate) and self.request is not None:
             session.requests_of_peer.check_untrusted(message.request_id)
@@ -232,7 +235,7 @@ class SubscribeResponder(IetfResponder):
     def _on_update(self, message: ietf.RequestUpdate, events: list[Event]) -> None:
         assert self.request is not None
         parameters = message.parameters
-        self._updates.add_untrusted(resumes=parameters.forward is True and not self.request.forward)
+        self._updates.add_untrusted(message.request_id, resumes=parameters.forward is True and not self.request.forward)
         if parameters.range_filters:
             # They may be used only where SETUP allows them.
             self._updates.refused = True
@@ -262,8 +265,14 @@ class SubscribeResponder(IetfResponder):
             forward=request.forward if parameters.forward is None else parameters.forward,
             delivery_timeout_ms=request.delivery_timeout_ms if timeout is None else timeout,
         )
+        restart = parameters.filter is not None
         if parameters.filter is not None:
-            start_group, start_frame, end_group, end_frame = self._range(parameters.filter)
+            wanted = self._range(parameters.filter)
+            if self._session.profile.fixed_fields:
+                wanted = self._narrowed(request, *wanted)
+                woken = self._is_offer and changed.forward and not request.forward
+                restart = woken or wanted[:2] != (request.start_group, request.start_frame)
+            start_group, start_frame, end_group, end_frame = wanted
             changed = attrs.evolve(
                 changed, start_group=start_group, start_frame=start_frame, end_group=end_group, end_frame=end_frame
             )
@@ -278,12 +287,28 @@ class SubscribeResponder(IetfResponder):
             changed.end_frame,
             forward=changed.forward,
             delivery_timeout_ms=changed.delivery_timeout_ms,
-            restart=parameters.filter is not None,
+            restart=restart,
         )
 
     def resumed(self, newest: tuple[int, int] | None) -> None:
         """Called when an update has ended a pause, with the place of the newest frame: its answer says so."""
         self._updates.resumed(largest_of(newest))
+
+    def _narrowed(
+        self,
+        request: Subscribe,
+        start_group: int | None,
+        start_frame: int,
+        end_group: int | None,
+        end_frame: int | None,
+    ) -> tuple[int | None, int, int | None, int | None]:
+        """Return the range of an update of draft 14, which names all of it, and may only narrow it."""
+        before = (-1, 0) if request.start_group is None else (request.start_group, request.start_frame)
+        if start_group is None or (start_group, start_frame) <= max(before, (0, 0)):
+            start_group, start_frame = request.start_group, request.start_frame
+        if end_group is None or (request.end_group is not None and end_group >= request.end_group):
+            end_group, end_frame = request.end_group, request.end_frame
+        return start_group, start_frame, end_group, end_frame
 
     def answer_updates(self) -> bytes:
         """Return a REQUEST_OK for each update that was not answered; b"" before the subscription is accepted."""
@@ -300,14 +325,13 @@ def largest_of(newest: tuple[int, int] | None) -> Location | None:
     return None if newest is None else Location(*newest)
 
 
-class SubscribeRequester(IetfMachine):
+class SubscribeRequester(IetfRequester):
     """We subscribe to a track of the peer's.
 
     Events: `SubscribeOk`, `UpdateAnswered` for each update, then `RequestFinished` (PUBLISH_DONE or FIN) or
     `RequestRefused`.
 
     Attributes:
-        subscribe_id: The request's id.
         joins: True when it starts behind the newest object, and wants what that object's group had before.
         fills: True when it has asked for that itself.
     """
@@ -336,16 +360,11 @@ class SubscribeRequester(IetfMachine):
             rendezvous_ms=rendezvous_ms or None,
             ordered=wanted.ordered,
         )
-        request_id = session.next_request_id()
         self.joins = wanted.start_group is None and wanted.forward and start == "latest_group"
         self.fills = self.joins and session.profile.fetch_filter
         if self.fills:
             opening = attrs.evolve(opening, fill=_NEWEST_GROUP)
-        self.opening = session.codec.encode(ietf.Subscribe(request_id, track_name(path, track), opening))
-        if self.fills:
-            session.replies[request_id] = FetchedFrames(session.profile, session.limits)
-        self.subscribe_id = request_id
-        session.issued.add(request_id)
+        self._ask(ietf.Subscribe(0, track_name(path, track), opening))
         self._current = wanted
         self._state = RequestState.PENDING
         self._updates = SentUpdates(session, parameters)
@@ -354,6 +373,18 @@ class SubscribeRequester(IetfMachine):
     def join(self, group: int) -> FetchRequester:
         """Fetch what the newest group had when the subscription began (up to draft 19)."""
         return joining_fetch(self._session, self.subscribe_id, group)
+
+    @property
+    def subscribe_id(self) -> int:
+        """The request's id."""
+        return self.request_id
+
+    def _on_made(self, request_id: int) -> None:
+        session = self._session
+        session.issued.add(request_id)
+        self._updates.existing_id = self._reply_id(request_id)
+        if self.fills:
+            session.replies[request_id] = FetchedFrames(session.profile, session.limits)
 
     def _parameters(self, wanted: SubscribeUpdate) -> Parameters:
         """Return what an update may change, each with a value of its own."""
@@ -403,7 +434,7 @@ class SubscribeRequester(IetfMachine):
                 events.append(SubscribeOk(None, newest=largest))
             case ietf.RequestError() if self._state is RequestState.PENDING:
                 self._closed = True
-                events.append(RequestRefused(code_of_request(message.code)))
+                events.append(RequestRefused(code_of_request(message.code, self._session.profile)))
             case ietf.RequestOk() | ietf.RequestError() if self._updates.unanswered:
                 self._on_answer(message, events)
             case ietf.PublishDone() if self._state is RequestState.ACCEPTED:
@@ -416,7 +447,7 @@ class SubscribeRequester(IetfMachine):
     def _on_answer(self, message: ietf.RequestOk | ietf.RequestError, events: list[Event]) -> None:
         """Read the answer of an update. A refusal ends the subscription, by the PUBLISH_DONE that follows it."""
         if isinstance(message, ietf.RequestError):
-            self._refused_update = code_of_request(message.code)
+            self._refused_update = code_of_request(message.code, self._session.profile)
         events.append(UpdateAnswered(message.parameters.largest if isinstance(message, ietf.RequestOk) else None))
 
     def _on_done(self, message: ietf.PublishDone, events: list[Event]) -> None:
@@ -447,6 +478,6 @@ class SubscribeRequester(IetfMachine):
         return [] if self._state is RequestState.ENDED else [RequestRefused(code)]
 
     def _on_release(self) -> None:
-        self._session.replies.pop(self.subscribe_id, None)
-        self._session.issued.release(self.subscribe_id)
-        self._session.aliases.forget(self.subscribe_id)
+        self._session.replies.pop(self.request_id, None)
+        self._session.issued.release(self.request_id)
+        self._session.aliases.forget(self.request_id)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from ...errors import LocalProtocolError
 from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
+from ...wire.ietf.filters import Filter, Start
 from ...wire.ietf.parameters import NONE, Parameters
 from ...wire.messages import Expect, Message, TrackInfo
 from ..events import Event, RequestRefused, TrackInfoRequested, TrackStatusReceived
 from ..machine import RequestState
 from ..paths import format_requested
-from .machine import IetfMachine, IetfResponder, code_of_request, text_of, track_name
+from .machine import IetfRequester, IetfResponder, code_of_request, text_of, track_name
 from .namespaces import path_of
 from .subscribe import largest_of
 
@@ -60,6 +61,7 @@ class TrackStatusResponder(IetfResponder):
     """
 
     _first: ClassVar = Expect.TRACK_REQUEST
+    _answers_to: ClassVar = ietf.Answered.TRACK_STATUS
 
     def __init__(self, session: IetfState) -> None:
         session.requests.take_untrusted()
@@ -83,11 +85,13 @@ class TrackStatusResponder(IetfResponder):
         largest = largest_of(newest)
         parameters = NONE if largest is None else Parameters(largest=largest)
         properties = properties_of(info) if self._session.profile.properties == "ok" else ()
-        return self._session.codec.encode(ietf.RequestOk(None, parameters, properties))
+        if self._session.profile.fixed_fields:
+            return self._session.codec.encode(ietf.TrackStatusOk(self._request_id, parameters))
+        return self._session.codec.encode(ietf.RequestOk(self._reply_id(self._request_id), parameters, properties))
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         if isinstance(message, ietf.TrackStatus) and self._state is RequestState.WAITING:
-            self._session.requests_of_peer.check_untrusted(message.request_id)
+            self._begin_untrusted(message.request_id)
             self._state = RequestState.PENDING
             path, track = path_of(message.track.namespace, self._session), text_of(message.track.name)
             if path is None or track is None:
@@ -106,7 +110,7 @@ class TrackStatusResponder(IetfResponder):
         self._session.requests.give_back()
 
 
-class TrackStatusRequester(IetfMachine):
+class TrackStatusRequester(IetfRequester):
     """We ask for the status of a track of the peer's.
 
     Events: `TrackStatusReceived` or `RequestRefused`. The end of the stream after the reply has no event.
@@ -118,19 +122,21 @@ class TrackStatusRequester(IetfMachine):
         super().__init__(session)
         path = BroadcastPath.parse(broadcast)
         format_requested(path, track, session.dialect, session.limits)
-        name = track_name(path, track)
-        self.opening = session.codec.encode(ietf.TrackStatus(session.next_request_id(), name))
+        # In draft 14 a filter has to stand there, and says nothing.
+        parameters = Parameters(filter=Filter(Start.NEXT_OBJECT)) if session.profile.fixed_fields else NONE
+        self._ask(ietf.TrackStatus(0, track_name(path, track), parameters))
         self._answered = False
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:
-            case ietf.RequestOk() if not self._answered:
+            case ietf.RequestOk() | ietf.TrackStatusOk() if not self._answered:
                 self._answered = True
-                info = info_of(message.properties) if self._session.profile.properties == "ok" else None
+                known = self._session.profile.properties == "ok"
+                info = info_of(message.properties) if known and isinstance(message, ietf.RequestOk) else None
                 events.append(TrackStatusReceived(message.parameters.largest, info))
             case ietf.RequestError() if not self._answered:
                 self._answered = True
-                events.append(RequestRefused(code_of_request(message.code)))
+                events.append(RequestRefused(code_of_request(message.code, self._session.profile)))
             case ietf.Goaway():
                 pass
             case _:

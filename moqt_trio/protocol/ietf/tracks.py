@@ -18,11 +18,14 @@ from ...wire.messages import Expect, Message
 from ..events import Event, RequestRefused, TrackBlocked, TracksRequested
 from ..machine import RequestState
 from ..paths import path_local
-from .machine import NOT_SUPPORTED, IetfMachine, IetfResponder, code_of_request, namespace_of, text_of
+from .machine import NOT_SUPPORTED, IetfRequester, IetfResponder, code_of_request, namespace_of, text_of
 from .namespaces import blocked, path_of
 
 if TYPE_CHECKING:
     from .state import IetfState
+
+_PREFIX_OVERLAP = 0x30
+_OVERLAP_14 = 0x5
 
 
 class TracksResponder(IetfResponder):
@@ -48,7 +51,7 @@ class TracksResponder(IetfResponder):
         if self._state is not RequestState.PENDING:
             raise LocalProtocolError("there is no request to accept")
         self._state = RequestState.ACCEPTED
-        return self._session.codec.encode(ietf.RequestOk(None))
+        return self._encode_ok(self._request_id)
 
     def blocked(self, path: BroadcastPath, track: str) -> bytes:
         """Return PUBLISH_BLOCKED for a track below the prefix."""
@@ -57,7 +60,7 @@ class TracksResponder(IetfResponder):
     def _on_message(self, message: Message, events: list[Event]) -> None:
         session = self._session
         if isinstance(message, ietf.SubscribeTracks) and self._state is RequestState.WAITING:
-            session.requests_of_peer.check_untrusted(message.request_id)
+            self._begin_untrusted(message.request_id)
             self._state = RequestState.PENDING
             path = path_of(message.prefix, session)
             if path is None:
@@ -75,13 +78,14 @@ class TracksResponder(IetfResponder):
         self._session.requests.give_back()
 
 
-class TracksRequester(IetfMachine):
+class TracksRequester(IetfRequester):
     """We ask for the tracks below a prefix, each of which is to sleep until it is wanted.
 
     Events: `TrackBlocked`, `RequestRefused`.
 
     Attributes:
-        unsupported: True once the peer has refused as one that does not do this.
+        unsupported: True once the peer has refused as one that does not do this, or to which, up to draft 17, the list
+            of announcements below this prefix was enough: both are asked for by one message there.
     """
 
     _first: ClassVar = Expect.ANNOUNCE_FIRST_REPLY
@@ -92,22 +96,29 @@ class TracksRequester(IetfMachine):
         self._prefix = path_local(prefix, session.limits)
         self._accepted = False
         namespace, asleep = namespace_of(self._prefix), Parameters(forward=False)
-        request_id = session.next_request_id()
         request: ietf.SubscribeNamespace | ietf.SubscribeTracks
         if session.profile.namespaces == "split":
-            request = ietf.SubscribeTracks(request_id, namespace, asleep)
+            request = ietf.SubscribeTracks(0, namespace, asleep)
+        elif session.profile.namespaces == "stream":
+            request = ietf.SubscribeNamespace(0, namespace, ietf.NamespaceOptions.TRACKS, asleep)
         else:
-            request = ietf.SubscribeNamespace(request_id, namespace, ietf.NamespaceOptions.TRACKS, asleep)
-        self.opening = session.codec.encode(request)
+            request = ietf.SubscribeNamespace(0, namespace)
+        self._ask(request)
+
+    @property
+    def own_stream(self) -> bool:
+        return self._session.profile.namespaces != "control"
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
+        profile = self._session.profile
         match message:
             case ietf.RequestOk() if not self._accepted:
                 self._accepted = True
             case ietf.RequestError() if not self._accepted:
                 self._closed = True
-                self.unsupported = message.code == NOT_SUPPORTED
-                events.append(RequestRefused(code_of_request(message.code)))
+                overlaps = message.code == _OVERLAP_14 if profile.fixed_fields else message.code == _PREFIX_OVERLAP
+                self.unsupported = message.code == NOT_SUPPORTED or (overlaps and profile.namespaces != "split")
+                events.append(RequestRefused(code_of_request(message.code, self._session.profile)))
             case ietf.PublishBlocked() if self._accepted:
                 path = path_of((*namespace_of(self._prefix), *message.suffix), self._session)
                 name = text_of(message.name)

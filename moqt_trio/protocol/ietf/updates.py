@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ...errors import LocalProtocolError, RemoteProtocolError
+from ...wire.ietf.filters import Filter
 from ...wire.ietf.messages import RequestError, RequestOk, RequestUpdate
+from ...wire.ietf.names import Location
 from ...wire.ietf.parameters import NONE, Parameters
 from .machine import MAX_UPDATES, NOT_SUPPORTED, TOO_MANY_UPDATES
 
 if TYPE_CHECKING:
-    from ...wire.ietf.names import Location
     from .state import IetfState
 
 
@@ -29,11 +30,16 @@ class SentUpdates:
     Args:
         session: What the machines of the session share.
         current: What the peer was asked for so far, with each parameter that may change.
+
+    Attributes:
+        existing_id: The subscription's id, up to draft 16; None from 17 on.
+        unanswered: How many updates wait for their answers; in draft 14 nothing answers them.
     """
 
     def __init__(self, session: IetfState, current: Parameters) -> None:
         self._session = session
         self._sent = self._wanted = current
+        self.existing_id: int | None = None
         self.unanswered = 0
 
     def change(self, wanted: Parameters) -> bytes:
@@ -51,19 +57,36 @@ class SentUpdates:
 
     def answered(self) -> bytes:
         """Record an answer; return the update that has been waiting for one, or b""."""
-        self.unanswered -= 1
+        self.unanswered = max(0, self.unanswered - 1)
         return self._write()
 
     def _write(self) -> bytes:
+        session, profile = self._session, self._session.profile
         changed = difference(self._sent, self._wanted)
-        if changed == NONE or self.unanswered >= (self._session.peer_max_updates or MAX_UPDATES):
+        if changed == NONE or not session.own_requests.left:
+            # Where an update takes an id, the peer may allow none now.
             return b""
-        # Encoded with the largest id first: what cannot be said takes none.
-        session = self._session
-        data = session.codec.encode(RequestUpdate(session.next_request_id(), None, changed))
+        # moq-rs (wheel 0.5.1) answers none up to draft 16: there nothing waits for an answer.
+        if not profile.one_control_stream and self.unanswered >= (session.peer_max_updates or MAX_UPDATES):
+            return b""
+        if profile.fixed_fields:
+            changed = _whole(self._wanted, changed)
+        message = RequestUpdate(0, self.existing_id, changed)
+        # What cannot be said takes no id.
+        session.codec.encode(message)
+        data = session.codec.encode(attrs.evolve(message, request_id=session.next_request_id()))
         self._sent = self._wanted
-        self.unanswered += 1
+        if not profile.fixed_fields:
+            self.unanswered = min(self.unanswered + 1, MAX_UPDATES)
         return data
+
+
+def _whole(wanted: Parameters, changed: Parameters) -> Parameters:
+    """Return an update of draft 14, which names everything, and a start by its location: {0, 0} changes none."""
+    place = wanted.filter
+    if not isinstance(place, Filter) or not isinstance(place.start, Location):
+        place = Filter(Location(0, 0))
+    return attrs.evolve(changed, priority=wanted.priority, forward=wanted.forward, filter=place)
 
 
 def difference(before: Parameters, after: Parameters) -> Parameters:
@@ -80,6 +103,7 @@ def difference(before: Parameters, after: Parameters) -> Parameters:
 class _Answer:
     """The answer of an update that was not taken yet: whether the update ended a pause, and where it did."""
 
+    request_id: int
     resumes: bool
     largest: Location | None = None
 
@@ -92,13 +116,15 @@ class ReceivedUpdates:
         self._answers: deque[_Answer] = deque()
         self.refused = False
 
-    def add_untrusted(self, *, resumes: bool) -> None:
-        """Record an update.
+    def add_untrusted(self, request_id: int, *, resumes: bool) -> None:
+        """Record an update, unless nothing answers it (14).
 
         Raises:
             RemoteProtocolError: Too many wait for their answers; it ends the session.
         """
-        self._answers.append(_Answer(resumes))
+        if self._session.profile.fixed_fields:
+            return
+        self._answers.append(_Answer(request_id, resumes))
         if len(self._answers) > MAX_UPDATES:
             problem = f"more than {MAX_UPDATES} updates whose answers are not taken"
             raise RemoteProtocolError(problem, code=TOO_MANY_UPDATES)
@@ -111,12 +137,15 @@ class ReceivedUpdates:
 
     def take(self) -> bytes:
         """Return the answers, each once. The last one refuses, if an update was refused: no further one follows."""
-        answers = [
-            RequestOk(None, Parameters(largest=answer.largest) if answer.largest else NONE) for answer in self._answers
-        ]
-        self._answers.clear()
-        parts = [self._session.codec.encode(answer) for answer in answers]
-        if self.refused and parts:
-            self.refused = False
-            parts[-1] = self._session.codec.encode(RequestError(None, NOT_SUPPORTED, "this is not supported"))
+        answers, self._answers = self._answers, deque()
+        codec, named = self._session.codec, self._session.profile.one_control_stream
+        parts: list[bytes] = []
+        for answer in answers:
+            request_id = answer.request_id if named else None
+            if self.refused and answer is answers[-1]:
+                self.refused = False
+                parts.append(codec.encode(RequestError(request_id, NOT_SUPPORTED, "this is not supported")))
+            else:
+                largest = Parameters(largest=answer.largest) if answer.largest else NONE
+                parts.append(codec.encode(RequestOk(request_id, largest)))
         return b"".join(parts)

@@ -89,7 +89,8 @@ class AnnounceServer(RequestServer):
             self.serving.listed -= len(self._announced)
 
     async def _run(self, watched: BroadcastPath) -> None:
-        origin = self.serving.origin
+        origin, namespaces, prefix = self.serving.origin, self.serving.namespaces, self.machine.prefix
+        namespaces.ask(prefix)
         try:
             with self.scope:
                 while not self.stream.writable:
@@ -108,6 +109,7 @@ class AnnounceServer(RequestServer):
             pass
         finally:
             self._unlist()
+            namespaces.unask(prefix)
             origin.unwatch(watched, self._note)
             self.cancel(StreamCode.SESSION_CLOSED)
 

@@ -12,7 +12,7 @@ from ...errors import SessionClosed, StreamReset
 from ...model.past import LAST, Place
 from ...model.track import state_of
 from ...protocol.events import Event, JoinRequested, RangeRequested
-from ...tasks import defer_interrupts
+from ...tasks import defer_interrupts, open_unwrapping_nursery
 from ...wire.messages import FetchUpdate
 from .reply import ReplyStream, newest_of, past_of
 from .request import RequestServer
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ...transport.stream import BidiStream
     from .join import JoinPoint
     from .request import Found, Serving
+
+_LEAST_RTT = 0.005
+"""The least round trip, in seconds: the measured one is 0 at first, and a process needs time to read."""
 
 
 @defer_interrupts
@@ -96,11 +99,15 @@ class RangeServer(RequestServer):
                 ends = state_of(track).ended and past.end == newest_of(track)
                 # A range may begin behind the last frame of its group: then it is empty, and ends where it begins.
                 last = max(past.start, _last_frame(track, past.end))
-                self.stream.write(self.machine.accept(last, end_of_track=ends))
-                self.send_ready()
+                accepted = self.machine.accept(last, end_of_track=ends)
                 sender = self.machine.reply(descending=wanted.descending, priority=track.priority)
-                self._reply = ReplyStream(self.serving, sender, track, past, self._priority)
-                complete = await self._reply.run()
+                reply = self._reply = ReplyStream(self.serving, sender, track, past, self._priority)
+                async with open_unwrapping_nursery() as nursery:
+                    if self.context.dialect.quirks.forgets_fetches:
+                        nursery.start_soon(self._accept_later, reply, accepted)
+                    else:
+                        self._accept(accepted)
+                    complete = await reply.run()
                 self.machine.finish()
                 self.stream.finish()
                 if complete:
@@ -111,6 +118,16 @@ class RangeServer(RequestServer):
             if not self.stream.send_ended:
                 self.cancel(StreamCode.CANCELLED)
             self.machine.release()
+
+    def _accept(self, accepted: bytes) -> None:
+        self.stream.write(accepted)
+        self.send_ready()
+
+    async def _accept_later(self, reply: ReplyStream, accepted: bytes) -> None:
+        """Accept once the peer has had time to see the stream of the objects."""
+        await reply.begun.wait()
+        await trio.sleep(2 * max(self.context.connection.statistics().rtt, _LEAST_RTT))
+        self._accept(accepted)
 
     def _refuse(self, message: bytes) -> None:
         try:

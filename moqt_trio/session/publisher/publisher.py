@@ -16,6 +16,7 @@ from .ageing import Ageing
 from .announce import AnnounceServer, NamespaceServer
 from .fetch import FetchServer
 from .fetch_range import RangeServer
+from .namespaces import Namespaces
 from .probe import ProbeServer
 from .publish import Publication, finish_all
 from .rate import RequestRate
@@ -74,6 +75,7 @@ class Publisher:
             self._scheduler,
             Ageing(context),
             self._rate,
+            Namespaces(context, self.origin),
             defaultdict(set),
             offered_by_peer=offered_by_peer,
         )
@@ -114,6 +116,7 @@ class Publisher:
         waiting, self._not_admitted = self._not_admitted, None
         self._serving.early = True
         self._serving.context.start(self._end_early)
+        self._serving.namespaces.start()
         for stream in waiting or ():
             self.stream_opened(stream)
 

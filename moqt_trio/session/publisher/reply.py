@@ -71,6 +71,9 @@ class ReplyStream(StreamHandler):
         track: The track.
         past: What to send.
         priority: The subscriber's priority.
+
+    Attributes:
+        begun: Set once the stream is open.
     """
 
     def __init__(self, serving: Serving, machine: ReplyMachine, track: Track, past: Past, priority: int) -> None:
@@ -79,6 +82,7 @@ class ReplyStream(StreamHandler):
         self._track = track
         self._past = past
         self.priority = priority
+        self.begun = trio.Event()
         self._stream: SendStream | None = None
         self._wakeup = Wakeup()
         # What is to be written next, and how much of its first part was.
@@ -103,6 +107,7 @@ class ReplyStream(StreamHandler):
         stream = self._stream = await serving.context.connection.open_uni()
         stream.handler = self
         self._machine.opened()
+        self.begun.set()
         serving.context.map_codes(stream, "group")
         try:
             while not self._over:

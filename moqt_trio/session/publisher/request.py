@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ...wire.messages import StreamKind
     from ..context import SessionContext
     from .ageing import Ageing
+    from .namespaces import Namespaces
     from .rate import RequestRate
     from .scheduler import SendScheduler
 
@@ -95,6 +96,7 @@ class Serving:
         scheduler: Decides which server may write next on a full link.
         ageing: Has the broadcasts drop what is too old.
         rate: How many requests begin in a second.
+        namespaces: Announces by requests of this side's, where the version has them.
         subscriptions: The subscriptions that are served now, by their publication.
         lists: Announce streams of the peer that are served now.
         listed: Announcements that these have together.
@@ -110,6 +112,7 @@ class Serving:
     scheduler: SendScheduler
     ageing: Ageing
     rate: RequestRate
+    namespaces: Namespaces
     subscriptions: dict[PublishedBroadcast, set[ServedSubscription]]
     lists: int = 0
     listed: int = 0

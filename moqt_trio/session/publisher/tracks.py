@@ -125,14 +125,14 @@ class TrackOffers:
         return None if (path, name) in serving.offers or serving.offered_by_peer(path, name) else found
 
     async def _offer(self, path: BroadcastPath, name: str) -> None:
-        serving, connection = self._serving, self._serving.context.connection
+        serving, context = self._serving, self._serving.context
         if self._found(path, name) is None:
             return
-        if len(serving.offers) >= serving.context.limits.max_offered_tracks:
+        if len(serving.offers) >= context.limits.max_offered_tracks:
             await self._block(path, name)
             return
         try:
-            stream = await connection.open_bidi() if self._blocked is None else connection.open_bidi_nowait()
+            stream = await context.open_request() if self._blocked is None else context.open_request_nowait()
         except trio.WouldBlock:
             await self._block(path, name)
             return

@@ -19,6 +19,7 @@ from ...protocol.events import (
     TrackUnannounced,
     Unannounced,
 )
+from ...protocol.ietf.namespaces import NamespaceRequester
 from ...tasks import defer_interrupts
 from .receive_queue import ReceiveQueue
 from .request import Request
@@ -82,7 +83,10 @@ class Announcements(Request[Announcement]):
         for path in namespaces:
             self._namespace_changed(path)
         namespaces.watch(self._namespace_changed)
-        await self._open_stream(machine)
+        if isinstance(machine, NamespaceRequester) and machine.asked_before:
+            self._initial.set()
+        else:
+            await self._open_stream(machine)
 
     def _namespace_changed(self, path: BroadcastPath) -> None:
         """Called when the peer has announced a broadcast by a request of its own, or has ended that."""

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ...codes import SessionCode, StreamCode
+from ...codes import StreamCode
 from ...errors import RemoteProtocolError, StreamReset
 from ...protocol.events import Event, GroupReset, GroupStarted
 from ...protocol.group import GroupReceiver
 from ...protocol.ietf.fetch import ReplyReceiver
 from ...protocol.ietf.subgroup import SubgroupReceiver
-from ...timeouts import Timeout
 from ...transport.interface import StreamHandler
 from ...wire.messages import Goaway, Setup, StreamKind
 from ..stream import receive_events
 from .group import AHEAD, ARRIVING_AHEAD, FrameSource, GroupBuffer, GroupReader
-from .receive_queue import DEPARTURE_WAIT
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
@@ -204,7 +202,7 @@ class GroupStream(StreamHandler, FrameSource):
     def reset_received(self, code: int) -> None:
         events = self._incoming.receive_reset(code)
         if self._incoming.kind is StreamKind.SETUP and self._context.core.keeps_setup_stream:
-            self._context.start(_control_lost, self._context)
+            self._context.start(self._context.control_lost, "the peer reset its control stream")
         self._release()
         if self._buffer is None:
             # Nothing of a group that was parked can be read any more.
@@ -265,11 +263,3 @@ class GroupStream(StreamHandler, FrameSource):
         if self._queue is not None and self._buffer is not None:
             self._buffer.fail(error)
             self._queue.end(self, self._buffer, reset=reset)
-
-
-async def _control_lost(context: SessionContext) -> None:
-    """Close the session of a peer that has reset its control stream, unless the session ends as one event with it."""
-    # A WebTransport session that closes takes its streams with it, and some peers reset them first.
-    if not await Timeout(DEPARTURE_WAIT).wait(context.connection.wait_closed):
-        problem = "the peer reset its control stream"
-        context.violated(RemoteProtocolError(problem, code=SessionCode.PROTOCOL_VIOLATION))

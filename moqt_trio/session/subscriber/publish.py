@@ -159,7 +159,7 @@ class Offer(ControlStream):
         self._accepted = False
         self._write(data)
         if not self.machine.unanswered:
-            # Nothing changes: it is to sleep on.
+            # Nothing changes, and it is to sleep on; or nothing answers an update, in draft 14.
             self._accepted = True
             on_event(SubscribeOk(None))
 

@@ -25,6 +25,7 @@ from ...codes import StreamCode
 from ...errors import LocalProtocolError, fresh
 from ...timeouts import read_first
 from ...transport.code_mapping import SESSION_GONE
+from ..context import DEPARTURE_WAIT
 
 if TYPE_CHECKING:
     from ...errors import StreamReset
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEPARTURE_WAIT = 0.1
-"""Seconds between a reset and the end of its session that count as one event. The packets of both leave a peer within
-milliseconds, or tens of them when it is busy."""
 _DEPARTURE_CODES = frozenset({StreamCode.INTERNAL_ERROR, StreamCode.CANCELLED, StreamCode.SESSION_CLOSED, SESSION_GONE})
 """The codes of a reset that the end of the session may follow. The others say what happened to one track or group."""
 

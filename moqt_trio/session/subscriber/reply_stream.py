@@ -144,9 +144,9 @@ class RangeReader(FetchReader):
 
     async def _open(self) -> None:
         context, machine = self._context, self._request
-        context.replies[machine.request_id] = self._begin
 
         def attach(stream: BidiStream) -> RequestControl:
+            context.replies[machine.request_id] = self._begin
             self._frames.expect_within(Timeout(context.limits.reply_timeout), self._on_timeout)
             return RequestControl(context, stream, machine, self._on_event, self._on_failure)
 
@@ -171,6 +171,6 @@ class RangeReader(FetchReader):
             super()._on_event(event)
 
     def _close(self) -> None:
-        self._context.replies.pop(self._request.request_id, None)
         super()._close()
         self._request.release()
+        self._context.replies.pop(self._request.request_id, None)

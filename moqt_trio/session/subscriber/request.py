@@ -61,18 +61,21 @@ class RequestControl(ControlStream):
         self._on_failure(error)
 
 
-async def open_control(context: SessionContext, codes: CodeSpace, make: Callable[[BidiStream], ControlT]) -> ControlT:
+async def open_control(
+    context: SessionContext, codes: CodeSpace, make: Callable[[BidiStream], ControlT], *, own_stream: bool = False
+) -> ControlT:
     """Return the handler of a new stream, on which the machine's opening was sent. If cancelled, nothing was sent.
 
     Args:
         context: The session's.
         codes: The code space of this kind of stream.
         make: Called with the stream; returns its handler.
+        own_stream: True for a request that has a stream where the others share one.
 
     Raises:
         SessionClosed: The session ended.
     """
-    stream = await context.connection.open_bidi()
+    stream = await context.open_request(own_stream=own_stream)
     control = make(stream)
     context.map_codes(stream, codes)
     stream.write(control.machine.opening)
@@ -137,6 +140,7 @@ class Request(Block, Generic[T]):
             self._context,
             self._codes,
             lambda stream: RequestControl(self._context, stream, machine, self._on_event, self._on_failure),
+            own_stream=machine.own_stream,
         )
 
     async def _check_running(self) -> None:

@@ -255,23 +255,22 @@ class Subscription(Request[GroupReader]):
             if isinstance(event, RequestRefused):
                 group.refused()
 
-        context.replies[fetch.request_id] = group.begin
+        def attach(stream: BidiStream) -> RequestControl:
+            context.replies[fetch.request_id] = group.begin
+            return RequestControl(context, stream, fetch, on_event, lambda _: group.refused())
+
         control: RequestControl | None = None
         try:
             with group.scope, suppress(SessionClosed):
-                control = await open_control(
-                    context,
-                    "fetch",
-                    lambda stream: RequestControl(context, stream, fetch, on_event, lambda _: group.refused()),
-                )
+                control = await open_control(context, "fetch", attach)
                 await self._wait_reply(group)
                 await group.closed.wait()
         finally:
             group.refused()
-            context.replies.pop(fetch.request_id, None)
             if control is not None:
                 control.cancel()
             fetch.release()
+            context.replies.pop(fetch.request_id, None)
 
     async def _wait_reply(self, group: PastGroup) -> None:
         """Give a reply up when its stream does not begin in time."""
@@ -302,10 +301,10 @@ class Subscription(Request[GroupReader]):
         if self._info is not None:
             self._info.cancel()
         if self._machine is not None:
-            self._context.replies.pop(self._machine.subscribe_id, None)
-            self._queues.pop(self._machine.subscribe_id, None)
             if self._offer is None:
                 self._machine.release()
+            self._context.replies.pop(self._machine.subscribe_id, None)
+            self._queues.pop(self._machine.subscribe_id, None)
         if self._offer is not None:
             # The offer stays: another subscription may read it.
             self._offer.detach()
@@ -390,6 +389,7 @@ class Subscription(Request[GroupReader]):
         )
         if not 0 <= changed.max_age < AGE_BOUND:
             raise LocalProtocolError(f"max_age is a number of seconds from 0 on and below 2**51, not {changed.max_age}")
+        await self._context.wait_update_allowed()
         data = self._machine.update(**changed.fields())
         if data:
             self._send(data)

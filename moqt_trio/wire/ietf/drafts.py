@@ -2,17 +2,20 @@
 
 Its messages are those of `messages.py`: the place in the stream says nothing about them, as each has its type.
 
-Spec: draft-ietf-moq-transport-17 to -22.
+Spec: draft-ietf-moq-transport-14 to -22.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+import attrs
+
 from ...errors import LocalProtocolError
-from ..dialect import Dialect, Features, register
+from ..dialect import Dialect, Features, Quirks, register
+from ..handshake import HandshakeForm
 from .codec import ControlCodec
-from .profile import DRAFT_17, DRAFT_18, DRAFT_19, DRAFT_20, DRAFT_21, DRAFT_22
+from .profile import PROFILES
 from .subgroups import SubgroupDecoder, SubgroupEncoder
 from .tokens import check_tokens_untrusted
 
@@ -32,6 +35,8 @@ _FEATURES = Features(
     offers=True,
 )
 
+_NUMBER_14 = 0xFF00_000E
+
 
 class IetfDialect(Dialect):
     """One draft.
@@ -41,11 +46,18 @@ class IetfDialect(Dialect):
         codec: Reads and writes its control messages.
     """
 
+    quirks = Quirks(forgets_fetches=True)
+    """That of moq-rs (wheel 0.5.1)."""
+
     def __init__(self, profile: Profile) -> None:
         self.name = f"moqt-{profile.draft}"
         self.alpns = self.webtransport_protocols = (self.name,)
-        self.features = _FEATURES
+        self.features = attrs.evolve(_FEATURES, setup="shared") if profile.one_control_stream else _FEATURES
         self.opt_in = True
+        if profile.in_band:
+            self.alpns = self.webtransport_protocols = ("moq-00",)
+            self.handshakes = (HandshakeForm.COMPAT,)
+            self.number = _NUMBER_14
         self.profile = profile
         self.codec = ControlCodec(profile)
 
@@ -87,7 +99,5 @@ class IetfDialect(Dialect):
         raise LocalProtocolError(f"{self.name} addresses datagrams by alias")
 
 
-DRAFTS = tuple(
-    register(IetfDialect(profile)) for profile in (DRAFT_22, DRAFT_21, DRAFT_20, DRAFT_19, DRAFT_18, DRAFT_17)
-)
+DRAFTS = tuple(register(IetfDialect(profile)) for profile in PROFILES.values())
 """The drafts that a session can speak, newest first."""
