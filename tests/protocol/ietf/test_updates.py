@@ -77,6 +77,7 @@ def test_a_fill(name):
     assert events == [FillRequested(4, PastRange(0, None), 0), PLAIN]
     sender = responder.reply(descending=False, priority=127, request_id=4)
     assert sender.opening.hex() == "0504"
+    sender.opened()
     assert responder.end(0).hex() == "0b0003" + "02" + "01" + "00"
     _, responder, *_ = subscribed(name, forward=False)
     [event] = responder.receive_data(bytes.fromhex(f"02000804012304{inner}"), False)
