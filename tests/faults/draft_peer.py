@@ -252,7 +252,10 @@ class DraftPeer:
 
     async def update(self, exchange: Exchange) -> None:
         """Update a request of the peer's, without a change."""
-        exchange.write(self.wire.update(self.next_id(), exchange.request_id))
+        request_id = self.next_id()
+        # Where all share one stream, the answer has the id of the update.
+        self._exchanges[request_id] = exchange
+        exchange.write(self.wire.update(request_id, exchange.request_id))
 
     # -- requests of our session -------------------------------------------------------------------------------
 
@@ -326,7 +329,12 @@ class DraftPeer:
 
 @asynccontextmanager
 async def draft_peer(
-    name: str, *, client: bool = False, setup: bool = True, limits: moqt.Limits | None = None
+    name: str,
+    *,
+    client: bool = False,
+    setup: bool = True,
+    limits: moqt.Limits | None = None,
+    options: bytes | None = None,
 ) -> AsyncIterator[DraftPeer]:
     """Run a session of ours on a draft, against a connection without a session.
 
@@ -337,6 +345,7 @@ async def draft_peer(
         client: True for a session of ours that is the client's.
         setup: True for a peer that has sent its SETUP.
         limits: Those of our session.
+        options: What is in the peer's SETUP.
     """
     wire, dialect = DraftWire(name), dialects.get(name)
     # A track that is not there is refused at once.
@@ -355,12 +364,12 @@ async def draft_peer(
                     nonlocal control
                     control = await accept_bidi(peer) if client else await peer.open_bidi()
                     if setup:
-                        control.write(wire.setup(client=not client))
+                        control.write(wire.setup(client=not client, options=options))
 
                 greeting.start_soon(greet)
             elif setup:
                 control = await peer.open_uni()
-                control.write(wire.setup(client=not client))
+                control.write(wire.setup(client=not client, options=options))
             async with run_session(own, [dialect], limits=limits, path="/") as session:
                 await settled()
                 broadcast = moqt.Broadcast()

@@ -126,7 +126,12 @@ class DraftPlace:
 
 
 def places(name: str) -> list[DraftPlace]:
-    """Return every message of a draft's vectors that a session reads, at its place."""
+    """Return every message of a draft's vectors that a session reads, at its place.
+
+    There are none up to draft 16, where all messages have the one place of the control stream.
+    """
+    if DraftWire(name).shared:
+        return []
     found: dict[tuple[str, bytes, bool], DraftPlace] = {}
     for record in records(name, "control", "request"):
         message, wire = record["message"], bytes.fromhex(record["hex"])

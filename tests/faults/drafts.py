@@ -11,7 +11,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-NAMES = ("moqt-22", "moqt-21", "moqt-20", "moqt-19", "moqt-18", "moqt-17")
+import moqt_trio.wire  # noqa: F401  (registers the drafts)
+from moqt_trio.wire import dialect as dialects
+
+NAMES = tuple(name for name in dialects.version_names(opt_in=True) if name.startswith("moqt-"))
 """Every draft that has sessions, newest first."""
 each_draft = pytest.mark.parametrize("name", NAMES)
 MAX = 2**62 - 1
@@ -268,6 +271,8 @@ class DraftWire:
         """Return the refusal of a request, whose message type draft 14 needs."""
         own = {SUBSCRIBE: 0x05, FETCH: 0x19, SUBSCRIBE_NAMESPACE_16: 0x13, PUBLISH_NAMESPACE: 0x08, PUBLISH: 0x1F}
         number = own[kind] if self.draft == 14 else REQUEST_ERROR
+        if self.draft == 14 and code == DOES_NOT_EXIST:
+            code = 0x4
         retry = b"\x00" if self.draft >= 16 else b""
         return self.message(number, self.answered(request_id) + self.number(code) + retry + self.data(reason))
 

@@ -39,6 +39,8 @@ quick = settings(derandomize=True, deadline=None, database=None, max_examples=50
 def test_every_draft_has_its_messages_here():
     """No draft is left out, and none of the messages that a session reads."""
     for name in NAMES:
+        if DraftWire(name).shared:
+            continue
         found = {place.message for place in PLACES if place.name == name}
         needed = {"SUBSCRIBE", "SUBSCRIBE_OK", "FETCH", "SUBSCRIBE_NAMESPACE", "PUBLISH_DONE", "REQUEST_ERROR"}
         if DraftWire(name).draft in (18, 20, 22):
@@ -169,11 +171,9 @@ async def test_more_parameters_than_are_read(name):
     if wire.shared:
         return
     for count in (bound, bound + 1):
-        async with draft_peer(name, setup=False) as peer:
-            await peer.send(wire.setup(client=True, options=(b"\x64\x00" + b"\x00\x00" * (count - 1))))
+        async with draft_peer(name, options=b"\x64\x00" + b"\x00\x00" * (count - 1)) as peer:
             await settled()
             if count == bound:
-                peer._next_id = 0
                 await peer.check_alive()
             else:
                 await peer.check_closed()
@@ -253,6 +253,8 @@ def test_a_message_is_the_same_in_pieces(place):
 def test_a_mistake_is_the_same_in_pieces(name):
     """The events before a mistake are reported, and the mistake is the same one, wherever the stream is cut."""
     here = [place for place in PLACES if place.name == name]
+    if not here:
+        return
 
     @quick
     @given(st.sampled_from(here), st.data())
