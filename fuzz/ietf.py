@@ -11,6 +11,7 @@ from moqt_trio.limits import Limits
 from moqt_trio.path import BroadcastPath
 from moqt_trio.protocol.events import Event, RequestBytes, RequestWithdrawn
 from moqt_trio.protocol.ietf.core import IetfCore
+from moqt_trio.protocol.ietf.ends import TrackEnds
 from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.ietf import objects
 from moqt_trio.wire.ietf.codec import ControlCodec
@@ -106,6 +107,21 @@ def open_stream(profile: Profile, data: bytes, chance: random.Random) -> str:
     return feed(core.accept_bidi() if chance.randrange(2) else core.accept_uni(), data, chance)
 
 
+def receive_datagram(profile: Profile, data: bytes, chance: random.Random) -> str:
+    """Pass a datagram to one side of a session. What it says of the ends of its group is remembered."""
+    core, _ = _subscribed(profile, chance)
+    ends = TrackEnds()
+    try:
+        event = core.receive_datagram(data)
+    except RemoteProtocolError as error:
+        return f"{type(error).__name__} ({error.scope})"
+    if event is None:
+        return "dropped"
+    number = event.frame.object_id or 0
+    ends.note(event.sequence, number, number + 1 if event.ends_group else None)
+    return "read"
+
+
 def reply(profile: Profile, data: bytes, chance: random.Random) -> str:
     """Feed the answer to a request of ours to the side that made it."""
     core, subscription = _subscribed(profile, chance)
@@ -169,5 +185,5 @@ def _subscribed(profile: Profile, chance: random.Random) -> tuple[IetfCore, Subs
 
 def targets(draft: int) -> tuple[Callable[[Profile, bytes, random.Random], str], ...]:
     """Return what an input is tried on: the codec, the machines, and up to draft 16 the stream that requests share."""
-    found = (read_control, read_subgroup, read_fetch, read_datagram, open_stream, reply)
+    found = (read_control, read_subgroup, read_fetch, read_datagram, open_stream, receive_datagram, reply)
     return (*found, share_stream) if PROFILES[draft].one_control_stream else found

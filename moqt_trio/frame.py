@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final, TypeAlias
+
+Properties: TypeAlias = "tuple[tuple[int, int | bytes], ...]"
+"""What moq-transport carries beside a payload: types and values, in the order of the wire."""
+
+TIMESTAMP_PROPERTY: Final = 0x10
+"""The property that is a frame's timestamp, in units of the track's timescale."""
+
 
 class Frame(bytes):
     """A frame's payload: `bytes` in every respect, with the frame's timestamp beside it.
@@ -18,7 +26,7 @@ class Frame(bytes):
     timestamp: int | None
     object_id: int | None = None
     group: int | None = None
-    properties: tuple[tuple[int, int | bytes], ...] = ()
+    properties: Properties = ()
 
     def __new__(cls, payload: bytes | bytearray, timestamp: int | None = None) -> Frame:
         frame = super().__new__(cls, payload)

@@ -334,7 +334,6 @@ SHORT_FILES: dict[str, str] = {
     "moqt_trio.transport.quic.owner": "an interface: of listeners and connection attempts, for their connections",
     "moqt_trio.session.goaway": "a subject that has its file on every layer",
     "moqt_trio.session.publisher.track": "a subject that has its file on every layer",
-    "moqt_trio.session.subscriber.subscriber": "an interface: one half of a session, for its connection",
     "moqt_trio.transport.http3.constants": "the wire's numbers, for files on both sides that share nothing else",
     "moqt_trio.transport.http3.fields": "a header section, for both sides of a request and for ASGI, without a codec",
     "moqt_trio.transport.stream": "an interface: both halves in one stream; the halves do not import each other",

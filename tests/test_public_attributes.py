@@ -31,11 +31,15 @@ MEMBERS = {
     "ConnectTimeout": "",
     "DevelopmentCertificates": "current directory fingerprints hosts renew reset_key stored",
     "DroppedGroups": "code first last",
-    "FetchReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
+    "FetchReader": (
+        "close datagram ends_group priority read_all receive receive_batch receive_nowait sequence start_frame subgroup"
+    ),
     "Frame": "group object_id payload properties timestamp",
     "GoingAway": "uri",
-    "GroupReader": "close datagram read_all receive receive_batch receive_nowait sequence start_frame",
-    "GroupWriter": "finish reset send send_nowait sequence",
+    "GroupReader": (
+        "close datagram ends_group priority read_all receive receive_batch receive_nowait sequence start_frame subgroup"
+    ),
+    "GroupWriter": "finish reset send send_nowait sequence subgroup",
     "HandshakeFailed": "",
     "LimitExceeded": "code limit scope value",
     "Listener": "aclose addresses fingerprint host port sessions statistics urls",
@@ -53,7 +57,10 @@ MEMBERS = {
     "ProbeReport": "bitrate rtt",
     "ProtocolError": "code",
     "Publication": "path",
-    "RangeReader": "close datagram missing read_all receive receive_batch receive_nowait sequence start_frame",
+    "RangeReader": (
+        "close datagram ends_group missing priority read_all receive receive_batch receive_nowait sequence start_frame "
+        "subgroup"
+    ),
     "Redirect": "from_url hop host port same_authority to_url",
     "RedirectRefused": "chain uri",
     "Rejected": "reason status",
@@ -78,10 +85,10 @@ MEMBERS = {
     ),
     "Token": "kind value",
     "Track": (
-        "abort delivery ended finish latest max_age name open_group priority send_datagram subscribers "
-        "timescale wait_subscribed wait_unsubscribed write write_nowait"
+        "abort delivery ended finish latest max_age name open_group priority properties send_datagram "
+        "subscribers timescale wait_subscribed wait_unsubscribed write write_nowait"
     ),
-    "TrackProperties": "max_age priority timescale",
+    "TrackProperties": "max_age priority properties timescale",
     "TrackStatus": "latest_frame latest_group properties",
     "TransportStatistics": "bytes_in_flight bytes_received bytes_sent congestion_window datagrams_lost rtt",
     "Unauthorized": "path",

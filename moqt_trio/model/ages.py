@@ -18,6 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from .keys import sequence_of
+
+if TYPE_CHECKING:
+    from .keys import GroupKey
 
 _FEW = 64
 """Numbers that are kept in any case: fewer cost almost no memory."""
@@ -27,20 +33,20 @@ class AgeOrder:
     """The pending groups of one cursor in the order in which they grow too old.
 
     Args:
-        pending: The sequences that are pending; a live view.
+        pending: The keys of the groups that are pending; a live view.
     """
 
-    def __init__(self, pending: Collection[int]) -> None:
+    def __init__(self, pending: Collection[GroupKey]) -> None:
         self._pending = pending
-        self._new: list[int] = []
-        self._unfollowed: list[int] = []
-        self._followed: list[tuple[int, int]] = []
-        # The latest group, which was taken out of `_followed`, as it is never too old.
-        self._spared: tuple[int, int] | None = None
+        self._new: list[GroupKey] = []
+        self._unfollowed: list[GroupKey] = []
+        self._followed: list[tuple[int, GroupKey]] = []
+        # The parts of the latest group, which were taken out of `_followed`, as they are never too old.
+        self._spared: list[tuple[int, GroupKey]] = []
 
-    def add(self, sequence: int) -> None:
+    def add(self, key: GroupKey) -> None:
         """Add a group that is pending from now on."""
-        self._new.append(sequence)
+        self._new.append(key)
         if len(self._new) + len(self._unfollowed) + len(self._followed) > 2 * len(self._pending) + _FEW:
             self.start_over()
 
@@ -55,43 +61,46 @@ class AgeOrder:
         self._new = list(self._pending)
         self._unfollowed.clear()
         self._followed.clear()
-        self._spared = None
+        self._spared.clear()
 
-    def due(self, newest: int, budget: float, latest: int, timestamp_after: Callable[[int], int | None]) -> list[int]:
+    def due(
+        self, newest: int, budget: float, latest: int, timestamp_after: Callable[[GroupKey], int | None]
+    ) -> list[GroupKey]:
         """Return the groups that are too old; the caller drops them.
 
         Args:
             newest: The newest frame's timestamp in the latest group that has a frame.
             budget: The age at which a group is too old, in units of the timestamps.
-            latest: The latest group of the cursor, which is never too old.
+            latest: The sequence of the latest group of the cursor, which is never too old.
             timestamp_after: Returns the first timestamp after a given group, None while there is none.
         """
         followed = self._followed
-        if self._spared is not None and self._spared[1] != latest:
-            heappush(followed, self._spared)
-            self._spared = None
+        if self._spared and sequence_of(self._spared[0][1]) != latest:
+            for entry in self._spared:
+                heappush(followed, entry)
+            self._spared.clear()
         if self._new:
             new, self._new = self._new, []
-            for sequence in new:
-                self._place(sequence, timestamp_after(sequence))
-        found: list[int] = []
+            for key in new:
+                self._place(key, timestamp_after(key))
+        found: list[GroupKey] = []
         while followed and newest - followed[0][0] >= budget:
             entry = heappop(followed)
-            sequence = entry[1]
-            if sequence not in self._pending:
+            key = entry[1]
+            if key not in self._pending:
                 continue
-            if sequence == latest:
-                self._spared = entry
+            if sequence_of(key) == latest:
+                self._spared.append(entry)
                 continue
-            timestamp = timestamp_after(sequence)
+            timestamp = timestamp_after(key)
             if timestamp is not None and newest - timestamp >= budget:
-                found.append(sequence)
+                found.append(key)
             else:
-                self._place(sequence, timestamp)
+                self._place(key, timestamp)
         return found
 
-    def _place(self, sequence: int, timestamp: int | None) -> None:
+    def _place(self, key: GroupKey, timestamp: int | None) -> None:
         if timestamp is None:
-            heappush(self._unfollowed, sequence)
+            heappush(self._unfollowed, key)
         else:
-            heappush(self._followed, (timestamp, sequence))
+            heappush(self._followed, (timestamp, key))

@@ -21,6 +21,7 @@ from ..tasks import defer_interrupts
 from .track import Delivery, Track, state_of
 
 if TYPE_CHECKING:
+    from ..frame import Properties
     from ..path import BroadcastPath
     from .track_state import TrackState
 
@@ -68,6 +69,7 @@ class Broadcast:
         delivery: Delivery = "live",
         max_age: float = 5.0,
         timescale: int = 1000,
+        properties: Properties = (),
     ) -> Track:
         """Return a new track of this broadcast.
 
@@ -78,6 +80,8 @@ class Broadcast:
                 `"reliable"` (writing waits for the slowest subscriber).
             max_age: Seconds that a group is kept after a newer one was opened, and the track after it has ended.
             timescale: Timestamp units per second, at least 1.
+            properties: What moq-transport says of a track beside these, as `(type, value)`: a number for an even type,
+                bytes for an odd one. Other versions leave it out.
 
         Raises:
             ValueError: There is a track of this name that has not ended, or a value is out of range.
@@ -93,6 +97,7 @@ class Broadcast:
             delivery=delivery,
             max_age=max_age,
             timescale=timescale,
+            properties=properties,
             limits=self._limits,
         )
         self._tracks[name] = track

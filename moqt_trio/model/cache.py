@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import printable
 from ..loggers import Logger
+from .keys import sequence_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..limits import Limits
     from .cursor import Cursor, GroupRange
     from .group import Group
+    from .keys import GroupKey
 
 logger = Logger(__name__)
 
@@ -58,25 +60,34 @@ class GroupCache:
         self._reliable = reliable
         self._max_age = max_age
         self._timescale = timescale
-        self._groups: dict[int, Group] = {}
-        # The sequences of all groups, of those that have a frame, and of those that have ended; in order.
-        self._order: list[int] = []
-        self._timed: list[int] = []
-        self._ended: list[int] = []
+        self._groups: dict[GroupKey, Group] = {}
+        # The keys of all groups, of those that have a frame, and of those that have ended; in order.
+        self._order: list[GroupKey] = []
+        self._timed: list[GroupKey] = []
+        self._ended: list[GroupKey] = []
         self._bytes = 0
         self._frames = 0
         self._warned = False
 
-    def get(self, sequence: int) -> Group | None:
+    def get(self, key: GroupKey) -> Group | None:
         """Return a group that is kept, or None."""
-        return self._groups.get(sequence)
+        return self._groups.get(key)
+
+    def parts(self, sequence: int) -> list[Group]:
+        """Return what is kept of a group: its subgroups, in order."""
+        found = []
+        for key in self._order[bisect.bisect_left(self._order, sequence) :]:
+            if sequence_of(key) != sequence:
+                break
+            found.append(self._groups[key])
+        return found
 
     def add(self, group: Group) -> None:
         """Keep a new group, empty or whole, and drop the older groups that are now too many or too old."""
-        self._groups[group.sequence] = group
-        _insert(self._order, group.sequence)
+        self._groups[group.key] = group
+        _insert(self._order, group.key)
         if group.ended:
-            _insert(self._ended, group.sequence)
+            _insert(self._ended, group.key)
         if group.frames:
             self._note_first_frame(group)
         self._bytes += group.size
@@ -102,7 +113,7 @@ class GroupCache:
 
     def _pack(self, group: Group) -> None:
         """Pack a group's oldest frames, unless they are large: that would save nothing, and they are trimmed as one."""
-        if sum(map(len, group.frames[: group.RUN])) > self._limits.cache_bytes // _RUN_SHARE:
+        if group.size_of(group.frames[: group.RUN]) > self._limits.cache_bytes // _RUN_SHARE:
             return
         before = group.size
         group.pack()
@@ -144,29 +155,29 @@ class GroupCache:
 
     def _note_first_frame(self, group: Group) -> None:
         """Called when a group has its first frame: the groups before it are as old as its timestamp says."""
-        sequence, timed = group.sequence, self._timed
-        last = not timed or sequence > timed[-1]
-        _insert(timed, sequence)
+        key, timed = group.key, self._timed
+        last = not timed or key > timed[-1]
+        _insert(timed, key)
         if not last:
             self._start_over()
             return
         for cursor in self._cursors:
             if cursor.ages is not None:
-                cursor.ages.follow(sequence, group.first_timestamp or 0)
+                cursor.ages.follow(group.sequence, group.first_timestamp or 0)
 
     def end(self, group: Group) -> None:
         """Called when a group has all of its frames."""
-        if group.sequence in self._groups:
-            _insert(self._ended, group.sequence)
+        if group.key in self._groups:
+            _insert(self._ended, group.key)
 
     def remove(self, group: Group) -> None:
         """Remove a group. The caller informs the cursors."""
-        del self._groups[group.sequence]
-        _remove(self._order, group.sequence)
-        _remove(self._ended, group.sequence)
+        del self._groups[group.key]
+        _remove(self._order, group.key)
+        _remove(self._ended, group.key)
         if group.frames:
-            _remove(self._timed, group.sequence)
-            following = self._timestamp_after(group.sequence)
+            _remove(self._timed, group.key)
+            following = self._timestamp_after(group.key)
             # Without a group that follows, the next one may have any timestamp.
             if following is None or following < (group.first_timestamp or 0):
                 self._start_over()
@@ -176,7 +187,8 @@ class GroupCache:
     def _evict(self) -> None:
         """Drop the oldest groups first, then the start of those that must stay."""
         index = 0
-        while index < len(self._ended) and self._ended[index] != self._order[-1]:
+        latest = sequence_of(self._order[-1])
+        while index < len(self._ended) and self._ended[index] < latest:
             group = self._groups[self._ended[index]]
             if self._reliable and self._pending(group):
                 index += 1
@@ -184,64 +196,76 @@ class GroupCache:
             self._drop(group)
             if not self._overfull():
                 return
-        for sequence in self._order:
-            self._trim(self._groups[sequence])
+        for key in self._order:
+            self._trim(self._groups[key])
             if not self._overfull():
                 return
 
     def initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[Group]:
         """Return the groups that a new cursor starts with; the arguments are those of `Cursor`."""
         chosen: list[Group] = []
-        for sequence in self._order:
-            group = self._groups[sequence]
-            if not wanted.holds(sequence):
+        latest = sequence_of(self._order[-1]) if self._order else -1
+        for key in self._order:
+            group = self._groups[key]
+            if not wanted.holds(group.sequence):
                 continue
-            if sequence != self._order[-1]:
+            if group.sequence != latest:
                 if not replay and wanted.start_group is None:
                     continue
-                if replay and self.too_old(sequence, max_age):
+                if replay and self.too_old(key, max_age):
                     continue
             chosen.append(group)
         return chosen
 
     def after(self, sequence: int, wanted: GroupRange) -> list[Group]:
         """Return the groups of a range that come after a sequence."""
-        found = (self._groups[number] for number in self._order[bisect.bisect_right(self._order, sequence) :])
-        return [group for group in found if wanted.holds(group.sequence)]
+        found = (self._groups[key] for key in self._order[bisect.bisect_right(self._order, sequence) :])
+        return [group for group in found if group.sequence != sequence and wanted.holds(group.sequence)]
 
     def between(self, first: int, last: int) -> list[int]:
         """Return the sequences from `first` to `last`, inclusive, of the groups that are kept, in order."""
-        return self._order[bisect.bisect_left(self._order, first) : bisect.bisect_right(self._order, last)]
+        keys = self._order[bisect.bisect_left(self._order, first) : bisect.bisect_left(self._order, last + 1)]
+        return list(dict.fromkeys(map(sequence_of, keys)))
 
     @property
     def largest(self) -> tuple[int, int] | None:
-        """The latest group that has a frame, and the index of its last one; None while there is none."""
+        """The latest group that has a frame, and the highest object id in it; None while there is none."""
         if not self._timed:
             return None
-        sequence = self._timed[-1]
-        return sequence, self._groups[sequence].length - 1
+        sequence = sequence_of(self._timed[-1])
+        return sequence, max(group.next_id for group in self.parts(sequence)) - 1
 
     @property
     def newest(self) -> int:
         """The newest timestamp of the latest group that has a frame; -1 while there is none."""
         return self._groups[self._timed[-1]].last_timestamp or 0 if self._timed else -1
 
-    def too_old(self, sequence: int, max_age: float) -> bool:
+    def too_old(self, key: GroupKey, max_age: float) -> bool:
         """Return whether a group is older than `max_age` as a whole; the latest one never is."""
-        following = self._timestamp_after(sequence)
+        following = self._timestamp_after(key)
         return following is not None and self.newest - following >= max_age * self._timescale
 
-    def _timestamp_after(self, sequence: int) -> int | None:
+    def _timestamp_after(self, key: GroupKey) -> int | None:
         """Return the first timestamp after a group, which the group cannot exceed (moq-lite-06, section 6.2)."""
-        index = bisect.bisect_right(self._timed, sequence)
-        return self._groups[self._timed[index]].first_timestamp if index < len(self._timed) else None
+        timed = self._timed
+        index = bisect.bisect_right(timed, key)
+        if index < len(timed) and type(timed[index]) is not int:
+            index = _after_parts(timed, key)
+        return self._groups[timed[index]].first_timestamp if index < len(timed) else None
 
     def _drop_expired(self, now: float) -> None:
         """Drop groups that a newer one replaced more than `max_age` ago, and those beyond the count."""
         index = 0
-        while index < len(self._ended) and (sequence := self._ended[index]) != self._order[-1]:
-            group = self._groups[sequence]
-            successor = self._groups[self._order[bisect.bisect_right(self._order, sequence)]]
+        order = self._order
+        latest = order[-1] if order else -1
+        if type(latest) is not int:
+            latest = sequence_of(latest)
+        while index < len(self._ended) and (key := self._ended[index]) < latest:
+            group = self._groups[key]
+            following = bisect.bisect_right(order, key)
+            if type(order[following]) is not int:
+                following = _after_parts(order, key)
+            successor = self._groups[order[following]]
             surplus = len(self._order) > self._limits.cache_groups
             if not surplus and now - successor.born <= self._max_age:
                 return
@@ -251,7 +275,7 @@ class GroupCache:
                 self._drop(group)
 
     def _pending(self, group: Group) -> bool:
-        return any(group.sequence in cursor.pending for cursor in self._cursors)
+        return any(group.key in cursor.pending for cursor in self._cursors)
 
     def _overfull(self) -> bool:
         return self._bytes > self._limits.cache_bytes or self._frames > self._limits.cache_frames
@@ -278,7 +302,7 @@ class GroupCache:
         keep_from = group.length - 1
         if self._reliable:
             for cursor in self._cursors:
-                entry = cursor.pending.get(group.sequence)
+                entry = cursor.pending.get(group.key)
                 if entry is not None:
                     keep_from = min(keep_from, entry.position)
         freed = 0
@@ -288,8 +312,9 @@ class GroupCache:
             group.first += group.RUN
         count = 0
         if not group.packed:
+            plain = group.traits is None
             while group.first + count < keep_from and (freed < excess or count < excess_frames):
-                freed += len(group.frames[count])
+                freed += len(group.frames[count]) if plain else group.size_of(group.frames[count : count + 1])
                 count += 1
             del group.frames[:count]
             group.first += count
@@ -323,14 +348,19 @@ class GroupCache:
             cursor.on_trim(group)
 
 
-def _insert(ordered: list[int], sequence: int) -> None:
-    if not ordered or sequence > ordered[-1]:
-        ordered.append(sequence)
+def _after_parts(keys: list[GroupKey], key: GroupKey) -> int:
+    """Return the index of the first key of a group after that of another key: the parts of a group do not follow it."""
+    return bisect.bisect_left(keys, sequence_of(key) + 1)
+
+
+def _insert(ordered: list[GroupKey], key: GroupKey) -> None:
+    if not ordered or key > ordered[-1]:
+        ordered.append(key)
     else:
-        bisect.insort(ordered, sequence)
+        bisect.insort(ordered, key)
 
 
-def _remove(ordered: list[int], sequence: int) -> None:
-    index = bisect.bisect_left(ordered, sequence)
-    if index < len(ordered) and ordered[index] == sequence:
+def _remove(ordered: list[GroupKey], key: GroupKey) -> None:
+    index = bisect.bisect_left(ordered, key)
+    if index < len(ordered) and ordered[index] == key:
         del ordered[index]

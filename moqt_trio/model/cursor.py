@@ -5,10 +5,10 @@ with the index of the next frame. The track calls it for every frame, group and 
 the server of the subscription asks it what is ready and takes frames. An entry leaves in one of three ways:
 
     take() returns finished      everything wanted was taken
-    drop(sequence, code)         the group is dropped for this subscriber; `take_dropped` reports it, once
-    remove(sequence)             the subscriber no longer wants it; nothing is reported
+    drop(key, code)              the group is dropped for this subscriber; `take_dropped` reports it, once
+    remove(key)                  the subscriber no longer wants it; nothing is reported
 
-Three sets of numbers say what is to be done: `pending` (all entries), `_ready` (something happened since the server
+Three sets of keys say what is to be done: `pending` (all entries), `_ready` (something happened since the server
 looked) and `_backlogged` (something is to be taken). The backlog in bytes, frames and groups is kept as it changes, so
 that the bounds of live and of reliable delivery cost a comparison.
 """
@@ -22,11 +22,13 @@ import attrs
 
 from ..codes import StreamCode
 from .ages import AgeOrder
+from .group_cursor import GroupCursor, newest_first_place, oldest_first_place
 
 if TYPE_CHECKING:
     from ..frame import Frame
     from ..limits import Limits
     from .group import Group
+    from .keys import GroupKey
     from .packed import PackedFrames
 
     Run = PackedFrames | list[Frame]
@@ -44,8 +46,8 @@ class GroupRange:
     Attributes:
         start_group: The first group, or None to leave the start to the rule of `TrackState.attach`.
         end_group: The last group, inclusive; None for no end.
-        start_frame: The first frame wanted of `start_group`.
-        end_frame: The last frame wanted of `end_group`, inclusive; None for all of it.
+        start_frame: The object id of the first frame wanted of `start_group`: its index, where a group has no gap.
+        end_frame: That of the last frame wanted of `end_group`, inclusive; None for all of it.
     """
 
     start_group: int | None = None
@@ -60,58 +62,8 @@ class GroupRange:
         )
 
     def first_frame(self, sequence: int) -> int:
-        """Return the index of the first frame wanted of a group."""
+        """Return the object id of the first frame wanted of a group."""
         return self.start_frame if sequence == self.start_group else 0
-
-
-class GroupCursor:
-    """One group on its way to one subscriber.
-
-    Attributes:
-        group: The group.
-        start: The index of the first frame to deliver.
-        position: The index of the next frame to deliver.
-        offset: Bytes of that frame that were taken; -1 while it was not begun.
-        stop: The index after the last frame wanted; None for all.
-        left: Frames that the last `take` left.
-        waiting: Bytes that were written, are wanted, and were not taken.
-    """
-
-    __slots__ = ("group", "left", "offset", "position", "start", "stop", "waiting")
-
-    def __init__(self, group: Group, start: int, stop: int | None) -> None:
-        self.group = group
-        self.start = start
-        self.position = start
-        self.stop = stop
-        self.left = 0
-        self.offset = -1
-        self.waiting = group.bytes_between(start, group.length if stop is None else stop)
-
-    @property
-    def waiting_frames(self) -> int:
-        """Frames that were written, are wanted, and were not taken."""
-        end = self.group.length if self.stop is None else min(self.group.length, self.stop)
-        return max(end - self.position, 0)
-
-    @property
-    def finished(self) -> bool:
-        """True once everything wanted of the group was taken."""
-        position, group = self.position, self.group
-        if self.stop is not None and position >= self.stop:
-            return True
-        return group.complete and position >= group.tail + len(group.frames)
-
-    @property
-    def next_frame(self) -> Frame:
-        """The next frame to deliver; there has to be one."""
-        return self.group.frame(self.position)
-
-    @property
-    def has_frames(self) -> bool:
-        """True while a frame is there to be taken."""
-        position, group = self.position, self.group
-        return position < group.tail + len(group.frames) and (self.stop is None or position < self.stop)
 
 
 class Cursor:
@@ -132,14 +84,14 @@ class Cursor:
         replay: As above.
         range: The groups wanted; may be changed.
         max_age: Seconds after which a group that is not the latest is dropped.
-        pending: Groups that are not wholly taken, by sequence.
+        pending: Groups that are not wholly taken, by their keys.
         ages: The same groups in the order in which they grow too old; None for reliable delivery, and before the first.
         backlog: Bytes that were written and not taken.
         backlog_frames: Frames that were written and not taken.
-        dropped: Groups that were dropped for this subscriber, each with its code, until `take_dropped`.
+        dropped: The keys of groups that were dropped for this subscriber, each with a code, until `take_dropped`.
         dropped_groups: How many were dropped in all.
-        earliest: The lowest group that was added; None while there is none.
-        latest: The highest group that was added; -1 while there is none.
+        earliest: The lowest sequence that was added; None while there is none.
+        latest: The highest sequence that was added; -1 while there is none.
         end: The first sequence that will never be published, once the track has ended.
         aborted: The code that the whole track was aborted with; None while it was not.
     """
@@ -163,16 +115,18 @@ class Cursor:
         self._room_made: Callable[[], None] | None = None
         self.range = range
         self.max_age = max_age
-        self.pending: dict[int, GroupCursor] = {}
+        self.pending: dict[GroupKey, GroupCursor] = {}
         self.ages: AgeOrder | None = None
         self.backlog = 0
         self.backlog_frames = 0
-        self.dropped: list[tuple[int, int]] = []
+        self.dropped: list[tuple[GroupKey, int]] = []
         self.dropped_groups = 0
         self.end: int | None = None
         self.aborted: int | None = None
-        self._ready: set[int] = set()
-        self._backlogged: set[int] = set()
+        self._ready: set[GroupKey] = set()
+        self._backlogged: set[GroupKey] = set()
+        # True once there was a group whose place among the others is not that of its sequence alone.
+        self._mixed = False
         self.earliest: int | None = None
         self.latest = -1
         self._reached = -1
@@ -183,13 +137,13 @@ class Cursor:
         """Set what is called when this cursor takes frames; None for nothing."""
         self._room_made = room_made
 
-    def watch_frames(self, came: Callable[[int], None]) -> None:
-        """Have `came` called with the group of each frame that is appended from now on."""
+    def watch_frames(self, came: Callable[[GroupKey], None]) -> None:
+        """Have `came` called with the key of the group of each frame that is appended from now on."""
         on_frame = self.on_frame
 
         def watched(group: Group, size: int) -> None:
             on_frame(group, size)
-            came(group.sequence)
+            came(group.key)
 
         # In this cursor alone: the others do nothing more for a frame than before.
         self.on_frame = watched  # type: ignore[method-assign]
@@ -200,39 +154,39 @@ class Cursor:
 
     def add_kept(self, group: Group) -> None:
         """Add a group of the past; drop it when its first frames are gone, and the version can't leave them out."""
-        if self.replay or self.range.first_frame(group.sequence) >= group.first:
+        if self.replay or self.range.first_frame(group.sequence) >= group.first_id:
             self.add(group)
         else:
             self._note(group.sequence)
-            self.drop_taken(group.sequence, StreamCode.TOO_FAR_BEHIND)
+            self.drop_taken(group.key, StreamCode.TOO_FAR_BEHIND)
 
     def add(self, group: Group) -> None:
         """Add a group that has just been opened, or one of the past that is kept from the first frame wanted on."""
-        sequence = group.sequence
+        sequence, key = group.sequence, group.key
         self.on_sequence(sequence)
         past_end = self.end is not None and sequence >= self.end
-        if past_end or not self.range.holds(sequence) or sequence in self.pending:
+        if past_end or not self.range.holds(sequence) or key in self.pending:
             if self.done:
                 self._wake()
             return
-        start = max(self.range.first_frame(sequence), group.first)
-        stop = None
-        if sequence == self.range.end_group and self.range.end_frame is not None:
-            stop = self.range.end_frame + 1
-        entry = GroupCursor(group, start, stop)
-        self.pending[sequence] = entry
+        wanted = self.range
+        last_id = wanted.end_frame if sequence == wanted.end_group else None
+        entry = GroupCursor(group, wanted.first_frame(sequence), last_id)
+        self.pending[key] = entry
+        if group.traits is not None:
+            self._mixed = True
         if not self._reliable:
             if self.ages is None:
                 self.ages = AgeOrder(self.pending)
-            self.ages.add(sequence)
+            self.ages.add(key)
         self.backlog += entry.waiting
         self.backlog_frames += entry.waiting_frames
         first = self.latest < 0
         self._note(sequence)
-        self._ready.add(sequence)
+        self._ready.add(key)
         has_work = entry.has_frames or entry.finished
         if has_work:
-            self._backlogged.add(sequence)
+            self._backlogged.add(key)
         self._keep_bound()
         # An empty group gives the server no work, but for the first one, with which the subscription is accepted.
         if first or has_work:
@@ -244,18 +198,21 @@ class Cursor:
 
     def on_frame(self, group: Group, size: int) -> None:
         """Called when a frame was appended to a group."""
-        sequence = group.sequence
-        entry = self.pending.get(sequence)
+        key = group.key
+        entry = self.pending.get(key)
         if entry is None:
             return
         length = group.tail + len(group.frames)
-        if length <= entry.position or (entry.stop is not None and length > entry.stop):
+        if (length <= entry.position or entry.stop is not None) and not entry.wants_last():
+            if entry.finished:
+                # The frame is beyond the range, and so is each one after it.
+                self._note_end(key)
             return
         entry.waiting += size
         self.backlog += size
         self.backlog_frames += 1
-        self._ready.add(sequence)
-        self._backlogged.add(sequence)
+        self._ready.add(key)
+        self._backlogged.add(key)
         if not self._reliable:
             limits = self._limits
             if self.backlog > limits.live_backlog or len(self._backlogged) > limits.live_backlog_groups:
@@ -264,20 +221,24 @@ class Cursor:
 
     def on_end(self, group: Group) -> None:
         """Called when a group is complete or was reset."""
-        if group.sequence not in self.pending:
+        key = group.key
+        if key not in self.pending:
             return
         if group.aborted is not None:
-            self.drop(group.sequence, group.aborted)
+            self.drop(key, group.aborted)
         else:
-            self._ready.add(group.sequence)
-            self._backlogged.add(group.sequence)
-            self._wake()
+            self._note_end(key)
+
+    def _note_end(self, key: GroupKey) -> None:
+        self._ready.add(key)
+        self._backlogged.add(key)
+        self._wake()
 
     def on_trim(self, group: Group) -> None:
         """Called when leading frames of a group, or all of it, left the cache."""
-        entry = self.pending.get(group.sequence)
+        entry = self.pending.get(group.key)
         if entry is not None and entry.position < group.first:
-            self.drop(group.sequence, StreamCode.TOO_FAR_BEHIND)
+            self.drop(group.key, StreamCode.TOO_FAR_BEHIND)
 
     def finish(self, end: int) -> None:
         """Called when no group at or after `end` will be published."""
@@ -289,7 +250,7 @@ class Cursor:
         self.aborted = code
         self._wake()
 
-    def expire(self, newest: int, timestamp_after: Callable[[int], int | None]) -> None:
+    def expire(self, newest: int, timestamp_after: Callable[[GroupKey], int | None]) -> None:
         """Drop each group that is older than `max_age` as a whole.
 
         Args:
@@ -300,8 +261,8 @@ class Cursor:
         """
         if self.ages is None:
             return
-        for sequence in self.ages.due(newest, self.max_age * self._timescale, self.latest, timestamp_after):
-            self.drop(sequence, StreamCode.OLD)
+        for key in self.ages.due(newest, self.max_age * self._timescale, self.latest, timestamp_after):
+            self.drop(key, StreamCode.OLD)
 
     def _keep_bound(self) -> None:
         """Keep a live subscriber within its bound by dropping its oldest groups, never the latest.
@@ -312,12 +273,12 @@ class Cursor:
             return
         limits = self._limits
         while self.backlog > limits.live_backlog or self.is_behind(limits.live_backlog_groups):
-            backlogged = [number for number in self._backlogged if number < self.latest]
+            backlogged = [key for key in self._backlogged if key < self.latest]
             if not backlogged:
                 return
             self.drop(min(backlogged), StreamCode.TOO_FAR_BEHIND)
 
-    def backlogged(self) -> list[int]:
+    def backlogged(self) -> list[GroupKey]:
         """Return the groups that have something to take, their end included."""
         return list(self._backlogged)
 
@@ -336,13 +297,17 @@ class Cursor:
         if len(ready) == 1:
             entry = pending.get(ready.pop())
             return () if entry is None else (entry,)
-        numbers = sorted(ready, reverse=newest_first)
+        if self._mixed:
+            entries = [pending[key] for key in ready if key in pending]
+            ready.clear()
+            return sorted(entries, key=newest_first_place if newest_first else oldest_first_place)
+        keys = sorted(ready, reverse=newest_first)
         ready.clear()
-        return [pending[number] for number in numbers if number in pending]
+        return [pending[key] for key in keys if key in pending]
 
     def requeue(self, entry: GroupCursor) -> None:
         """Make a group ready again: it could not be served now."""
-        self._ready.add(entry.group.sequence)
+        self._ready.add(entry.group.key)
 
     def take(self, entry: GroupCursor, max_bytes: int, longest: int = _ANY) -> tuple[list[Frame], bool]:
         """Take the next frames of a group, of which none was begun.
@@ -366,6 +331,9 @@ class Cursor:
             end = entry.stop
         index = entry.position - first
         most = min(end - first, len(frames), index + _MOST_FRAMES)
+        if group.traits is not None and group.traits.property_bytes:
+            # Properties may be as long as many frames, and are not counted here.
+            most = min(most, index + 1)
         size = 0
         taken: list[Frame] = []
         while index < most:
@@ -386,16 +354,16 @@ class Cursor:
             if group.complete or (entry.stop is not None and entry.position >= entry.stop):
                 self._remove_taken(group)
                 return taken, True
-            self._backlogged.discard(group.sequence)
+            self._backlogged.discard(group.key)
         if taken and self._room_made is not None:
             self._room_made()
         return taken, False
 
     def _remove_taken(self, group: Group) -> None:
         """Remove a group of which everything wanted was taken."""
-        del self.pending[group.sequence]
-        self._ready.discard(group.sequence)
-        self._backlogged.discard(group.sequence)
+        del self.pending[group.key]
+        self._ready.discard(group.key)
+        self._backlogged.discard(group.key)
         if self._room_made is not None:
             self._room_made()
 
@@ -428,35 +396,35 @@ class Cursor:
             if finished:
                 self._remove_taken(group)
             elif not entry.has_frames:
-                self._backlogged.discard(group.sequence)
+                self._backlogged.discard(group.key)
         if not finished and self._room_made is not None:
             self._room_made()
         return frame, count, finished
 
-    def remove(self, sequence: int) -> None:
+    def remove(self, key: GroupKey) -> None:
         """Remove a group, without a report."""
-        entry = self.pending.pop(sequence, None)
-        self._ready.discard(sequence)
-        self._backlogged.discard(sequence)
+        entry = self.pending.pop(key, None)
+        self._ready.discard(key)
+        self._backlogged.discard(key)
         if entry is not None:
             self.backlog -= entry.waiting
             self.backlog_frames -= entry.waiting_frames
             if self._room_made is not None:
                 self._room_made()
 
-    def drop(self, sequence: int, code: int) -> None:
+    def drop(self, key: GroupKey, code: int) -> None:
         """Drop a group that is pending for this subscriber; `take_dropped` reports it."""
-        if sequence in self.pending:
-            self.drop_taken(sequence, code)
+        if key in self.pending:
+            self.drop_taken(key, code)
 
-    def drop_taken(self, sequence: int, code: int) -> None:
+    def drop_taken(self, key: GroupKey, code: int) -> None:
         """Drop a group, even one of which everything was taken: it did not reach the subscriber."""
-        self.remove(sequence)
-        self.dropped.append((sequence, code))
+        self.remove(key)
+        self.dropped.append((key, code))
         self.dropped_groups += 1
         self._wake()
 
-    def take_dropped(self) -> list[tuple[int, int]]:
+    def take_dropped(self) -> list[tuple[GroupKey, int]]:
         """Return the groups dropped since the last call, each with its code."""
         dropped, self.dropped = self.dropped, []
         return dropped

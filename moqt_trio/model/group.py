@@ -5,18 +5,44 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import attrs
 import trio
 
-from ..block import Block
+from ..block import Block, NotOnTrio
 from ..codes import describe_stream_code
 from ..errors import printable
 from ..tasks import defer_interrupts
-from .packed import PackedFrames
+from .packed import PackedFrames, properties_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
-    from ..frame import Frame
+    from ..frame import Frame, Properties
+    from .keys import GroupKey
+
+
+@attrs.define
+class GroupTraits:
+    """What a group of moq-transport may have, and one of moq-lite has not.
+
+    Attributes:
+        subgroup: Its id where it is one of several subgroups; None for the only one of its group, and for a datagram.
+        ends_group: True when its last frame is the last one of the group.
+        priority: 0 … 255, higher goes first; None for the track's.
+        rank: By how much that is above the track's.
+        headless: True when its source has frames before the first one here.
+        next_id: The least object id of the next frame; None while each frame's is its index.
+        property_bytes: Bytes of the properties of all frames so far.
+    """
+
+    subgroup: int | None = None
+    ends_group: bool = True
+    priority: int | None = None
+    rank: int = 0
+    headless: bool = False
+    next_id: int | None = None
+    property_bytes: int = 0
 
 
 class Group:
@@ -24,6 +50,8 @@ class Group:
 
     Attributes:
         sequence: Its number in the track.
+        key: What the track keeps it by: its sequence, unless it is a further part of a group.
+        traits: What groups of moq-lite have not; None for a group that has nothing of it.
         frames: The newest frames that are kept, in order: all of them, unless the group is long.
         packed: The frames before those, in runs, in order.
         first: The index of the first frame that is kept; frames before it were trimmed to bound memory.
@@ -40,10 +68,25 @@ class Group:
     RUN: ClassVar[int] = 256
     LONG: ClassVar[int] = 512
 
-    __slots__ = ("aborted", "born", "complete", "datagram", "first", "frames", "packed", "sequence", "size", "tail")
+    __slots__ = (
+        "aborted",
+        "born",
+        "complete",
+        "datagram",
+        "first",
+        "frames",
+        "key",
+        "packed",
+        "sequence",
+        "size",
+        "tail",
+        "traits",
+    )
 
     def __init__(self, sequence: int, born: float, *, datagram: bool = False) -> None:
         self.sequence = sequence
+        self.key: GroupKey = sequence
+        self.traits: GroupTraits | None = None
         self.frames: list[Frame] = []
         self.packed: deque[PackedFrames] | None = None
         self.first = 0
@@ -68,6 +111,47 @@ class Group:
     def ended(self) -> bool:
         """True once the group is complete or was reset."""
         return self.complete or self.aborted is not None
+
+    @property
+    def sparse(self) -> bool:
+        """True when the object id of a frame is not its index."""
+        return self.traits is not None and self.traits.next_id is not None
+
+    @property
+    def next_id(self) -> int:
+        """The least object id that the next frame may have."""
+        traits = self.traits
+        return self.length if traits is None or traits.next_id is None else traits.next_id
+
+    @property
+    def first_id(self) -> int:
+        """The object id from which on nothing is missing: that of the first kept frame, or 0."""
+        return self.id_at(self.first) if self.first and self.sparse and self.kept else self.first
+
+    def id_at(self, position: int) -> int:
+        """Return the object id of a frame that is kept."""
+        number = self.frame(position).object_id
+        return position if number is None else number
+
+    def position_of(self, object_id: int) -> int:
+        """Return the index of the first kept frame with an object id or a higher one; the length when there is none."""
+        if not self.sparse:
+            return object_id
+        low, high = self.first, self.length
+        while low < high:
+            middle = (low + high) // 2
+            if self.id_at(middle) < object_id:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def size_of(self, frames: Sequence[Frame]) -> int:
+        """Return the bytes of some frames, with those of their properties."""
+        size = sum(map(len, frames))
+        if self.traits is not None and self.traits.property_bytes:
+            size += sum(properties_size(frame.properties) for frame in frames if frame.properties)
+        return size
 
     @property
     def first_timestamp(self) -> int | None:
@@ -109,13 +193,14 @@ class Group:
         self.packed.append(run)
         del self.frames[: self.RUN]
         self.tail += self.RUN
-        self.size += run.size - sum(map(len, frames))
+        self.size += run.size - self.size_of(frames)
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "open"
         if not self.complete and self.aborted is not None:
             state = f"aborted {describe_stream_code(self.aborted)}"
-        return f"<Group {self.sequence} {state}, {self.length} frames, {self.size} bytes kept>"
+        name = str(self.sequence) if self.key == self.sequence else f"{self.sequence} {self.key!r}"
+        return f"<Group {name} {state}, {self.length} frames, {self.size} bytes kept>"
 
 
 class GroupHome(Protocol):
@@ -145,6 +230,11 @@ class GroupHome(Protocol):
 
     def append(self, group: Group, payload: bytes, timestamp: int | None) -> None:
         """Add a frame, and call every cursor."""
+
+    def append_object(
+        self, group: Group, payload: bytes, timestamp: int | None, object_id: int | None, properties: Properties
+    ) -> None:
+        """Add a frame that has an object id or properties, and call every cursor."""
 
     def complete(self, group: Group) -> None:
         """End the group cleanly."""
@@ -178,7 +268,20 @@ class GroupWriter(Block):
         """The group's number in its track."""
         return self._group.sequence
 
-    async def send(self, payload: bytes, timestamp: int | None = None) -> None:
+    @property
+    def subgroup(self) -> int:
+        """The subgroup's id; 0 for the only one of its group."""
+        traits = self._group.traits
+        return 0 if traits is None or traits.subgroup is None else traits.subgroup
+
+    async def send(
+        self,
+        payload: bytes,
+        timestamp: int | None = None,
+        *,
+        object_id: int | None = None,
+        properties: Properties = (),
+    ) -> None:
         """Append a frame.
 
         On a reliable track this waits until the slowest subscriber is within the bound; on a live track it only
@@ -188,11 +291,18 @@ class GroupWriter(Block):
             payload: The frame's bytes; may be empty.
             timestamp: In units of the track's timescale, at least 0. None for the time
                 since the first frame of the track that was written without a timestamp.
+            object_id: The frame's number in its group, above that of the frame before; None for the next one, from 0
+                on. Only moq-transport carries numbers: for a subscriber of another version, a group that has a gap, or
+                does not begin at 0, is dropped with INTERNAL_ERROR, and reported.
+            properties: What moq-transport carries beside a payload, as `(type, value)`: a number for
+                an even type, bytes for an odd one. A timestamp among them (type 0x10) is that of the frame, unless
+                there is an argument for it. A subscriber of another version gets the frame without them.
 
         Raises:
             trio.ClosedResourceError: The group has ended, or its track was aborted.
             trio.BusyResourceError: Another task is sending on this group.
-            ValueError: The payload is longer than `Limits.max_frame`, or the timestamp is out of range.
+            ValueError: The payload is longer than `Limits.max_frame`, the timestamp is out of range, the object id is
+                not above the one before, or a property is out of range.
         """
         if self._busy:
             raise trio.BusyResourceError("another task is sending on this group")
@@ -202,13 +312,23 @@ class GroupWriter(Block):
             await trio.lowlevel.checkpoint_if_cancelled()
             if self._track.reliable:
                 await self._track.wait_room()
-            self._track.append(self._group, payload, timestamp)
+            if object_id is None and not properties:
+                self._track.append(self._group, payload, timestamp)
+            else:
+                self._track.append_object(self._group, payload, timestamp, object_id, properties)
             await trio.lowlevel.cancel_shielded_checkpoint()
         finally:
             self._busy = False
 
-    def send_nowait(self, payload: bytes, timestamp: int | None = None) -> None:
-        """Append a frame without waiting.
+    def send_nowait(
+        self,
+        payload: bytes,
+        timestamp: int | None = None,
+        *,
+        object_id: int | None = None,
+        properties: Properties = (),
+    ) -> None:
+        """Append a frame without waiting. The arguments are those of `send`.
 
         Raises:
             trio.WouldBlock: The track is reliable and its slowest subscriber is not within the bound.
@@ -217,7 +337,10 @@ class GroupWriter(Block):
         """
         if self._track.reliable and not self._track.has_room():
             raise trio.WouldBlock
-        self._track.append(self._group, payload, timestamp)
+        if object_id is None and not properties:
+            self._track.append(self._group, payload, timestamp)
+        else:
+            self._track.append_object(self._group, payload, timestamp, object_id, properties)
 
     def finish(self) -> None:
         """Complete the group. Does nothing once it has ended."""
@@ -252,3 +375,22 @@ class GroupWriter(Block):
 
     def __repr__(self) -> str:
         return f"<GroupWriter {self._track.name!r} {self._group!r}>"
+
+
+def mark_headless(writer: GroupWriter) -> None:
+    """Record that the source of a group has frames before the first one here."""
+    group = writer._group
+    group.traits = group.traits or GroupTraits()
+    group.traits.headless = True
+
+
+def whole_group(sequence: int, frame: Frame, *, datagram: bool = False) -> Group:
+    """Return a group that has one frame, and all of it."""
+    try:
+        group = Group(sequence, trio.current_time(), datagram=datagram)
+    except RuntimeError:
+        raise NotOnTrio from None
+    group.frames.append(frame)
+    group.size = len(frame)
+    group.complete = True
+    return group

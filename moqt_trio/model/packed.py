@@ -15,8 +15,14 @@ from ..frame import Frame
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..frame import Properties
+
 _OBJECTS = 300
 """Bytes that a run takes beside what is in it."""
+_ID = 40
+"""Bytes of an object id, and of its place in a list."""
+_PAIR = 160
+"""Bytes of a property, beside those of its value: a tuple, two numbers, and their places."""
 
 
 class PackedFrames:
@@ -28,10 +34,11 @@ class PackedFrames:
 
     Attributes:
         first: As above.
-        size: Bytes that the run takes: the payloads, where they end, the timestamps, and the objects that hold them.
+        size: Bytes that the run takes: the payloads, where they end, the timestamps, and the objects that hold them;
+            and the object ids and properties, where a frame has one.
     """
 
-    __slots__ = ("_earliest", "_ends", "_payloads", "_timestamps", "first", "size")
+    __slots__ = ("_earliest", "_ends", "_ids", "_payloads", "_properties", "_timestamps", "first", "size")
 
     def __init__(self, first: int, frames: Sequence[Frame]) -> None:
         timestamps = [frame.timestamp or 0 for frame in frames]
@@ -42,13 +49,26 @@ class PackedFrames:
         self._timestamps = _smallest_array([timestamp - self._earliest for timestamp in timestamps])
         numbers = len(frames) * (self._ends.itemsize + self._timestamps.itemsize)
         self.size = len(self._payloads) + numbers + _OBJECTS
+        self._ids: list[int | None] | None = None
+        self._properties: list[Properties] | None = None
+        if any(frame.object_id is not None for frame in frames):
+            self._ids = [frame.object_id for frame in frames]
+            self.size += len(frames) * _ID
+        if any(frame.properties for frame in frames):
+            self._properties = [frame.properties for frame in frames]
+            self.size += sum(map(properties_size, self._properties))
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def __getitem__(self, index: int) -> Frame:
         start = self._ends[index - 1] if index else 0
-        return Frame(self._payloads[start : self._ends[index]], self._earliest + self._timestamps[index])
+        frame = Frame(self._payloads[start : self._ends[index]], self._earliest + self._timestamps[index])
+        if self._ids is not None:
+            frame.object_id = self._ids[index]
+        if self._properties is not None:
+            frame.properties = self._properties[index]
+        return frame
 
     @property
     def first_timestamp(self) -> int:
@@ -60,6 +80,11 @@ class PackedFrames:
         if stop <= start:
             return 0
         return self._ends[stop - 1] - (self._ends[start - 1] if start else 0)
+
+
+def properties_size(properties: Properties) -> int:
+    """Return the bytes that the properties of one frame take."""
+    return sum(_PAIR if isinstance(value, int) else _PAIR + len(value) for _, value in properties)
 
 
 def _smallest_array(numbers: list[int]) -> array[int]:

@@ -23,7 +23,7 @@ LAST: Final = (1 << 62) - 1
 
 
 class Place(NamedTuple):
-    """Where a frame is in its track."""
+    """Where a frame is in its track: its group, and its object id there, which is its index in a group without gaps."""
 
     group: int
     frame: int
@@ -35,13 +35,17 @@ class PastFrames:
 
     Attributes:
         group: The group's sequence.
-        first: The index of the first of them.
+        first: The object id of the first of them; each one after it has the next id.
         frames: The frames.
+        subgroup: The subgroup that they belong to.
+        priority: Its priority; None for the track's.
     """
 
     group: int
     first: int
     frames: list[Frame]
+    subgroup: int = 0
+    priority: int | None = None
 
 
 @attrs.frozen
@@ -94,23 +98,30 @@ class Past:
         return None
 
     def _take_of(self, sequence: int, most_bytes: int) -> PastFrames | LostFrames | None:
-        group = self._log.group(sequence)
+        groups = self._log.parts(sequence)
         stop = self.end.frame + 1 if sequence == self.end.group else LAST + 1
-        position = self._position
-        if position is None:
-            position = self.start.frame if sequence == self.start.group else 0
-        if position >= stop:
+        following = self._position
+        if following is None:
+            following = self.start.frame if sequence == self.start.group else 0
+        if following >= stop:
             return None
-        kept_from = stop if group is None else min(group.first, stop)
-        if position < kept_from:
+        kept_from = min(max((group.first_id for group in groups), default=stop), stop)
+        if following < kept_from:
             self._position = kept_from
             return LostFrames(Place(sequence, kept_from - 1))
-        assert group is not None
-        frames = _frames(group, position, stop, most_bytes)
-        self._position = position + len(frames)
+        # The subgroup with the lowest id comes next, and goes on until another one has a lower id.
+        heads = sorted((_next_id(group, following), index) for index, group in enumerate(groups))
+        first, index = heads[0]
+        group = groups[index]
+        before = min(stop, heads[1][0]) if len(heads) > 1 else stop
+        frames = _frames(group, first, before, most_bytes)
+        self._position = first + len(frames)
         if frames:
-            return PastFrames(sequence, position, frames)
-        if group.complete or stop <= LAST:
+            traits = group.traits
+            if traits is None:
+                return PastFrames(sequence, first, frames)
+            return PastFrames(sequence, first, frames, traits.subgroup or 0, traits.priority)
+        if stop <= LAST or all(group.complete for group in groups):
             return None
         # More of the group may come: what is not sent is not what does not exist.
         self._position = LAST + 1
@@ -147,13 +158,30 @@ def _used(log: TrackState, first: int, last: int) -> list[tuple[int, int]]:
     return found
 
 
-def _frames(group: Group, position: int, stop: int, most_bytes: int) -> list[Frame]:
-    """Return kept frames of a group from a position on, of so many bytes at most or a single one."""
+def _next_id(group: Group, object_id: int) -> int:
+    """Return the lowest id of a kept frame from an id on; beyond every id when there is none."""
+    position = group.position_of(object_id)
+    return group.id_at(position) if position < group.length else LAST + 1
+
+
+def _frames(group: Group, first: int, stop: int, most_bytes: int) -> list[Frame]:
+    """Return kept frames of a group with ids that follow each other, of so many bytes at most or a single one.
+
+    Args:
+        group: The group.
+        first: The id of the first frame, which is kept if it is below `stop`.
+        stop: The id before which to end.
+        most_bytes: Payload bytes to return at most.
+    """
     taken: list[Frame] = []
     size = 0
-    while position < min(stop, group.length) and len(taken) < _MOST_FRAMES:
-        frames, first = group.run(position)
-        frame = frames[position - first]
+    position = group.position_of(first)
+    sparse = group.sparse
+    while first + len(taken) < stop and position < group.length and len(taken) < _MOST_FRAMES:
+        if sparse and group.id_at(position) != first + len(taken):
+            break
+        frames, start = group.run(position)
+        frame = frames[position - start]
         if taken and size + len(frame) > most_bytes:
             break
         size += len(frame)

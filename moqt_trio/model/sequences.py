@@ -1,8 +1,14 @@
-"""SequenceSet: the sequences of a track's groups, in bounded memory."""
+"""SequenceSet, KeySet: the sequences of a track's groups, and the keys of their parts, in bounded memory."""
 
 from __future__ import annotations
 
 import bisect
+from typing import TYPE_CHECKING
+
+from .keys import PartKey, sequence_of
+
+if TYPE_CHECKING:
+    from .keys import GroupKey
 
 
 class SequenceSet:
@@ -64,3 +70,57 @@ class SequenceSet:
     def _bound(self) -> None:
         if len(self._starts) > self._most:
             del self._starts[1], self._stops[0]
+
+
+class KeySet(SequenceSet):
+    """A set of the keys of groups. As a `SequenceSet` it has the sequences of which any part is in the set.
+
+    Where a group has one part, and that is its subgroup 0, only the sequence is stored.
+
+    Args:
+        most: Ranges to store at most, as above, and as many parts. Beyond that, the parts of the lowest group are
+            forgotten: every part of it and of the groups before it counts as used.
+    """
+
+    __slots__ = ("_closed_below", "_count", "_parts")
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        # The parts of each group that has others than the subgroup 0, and how many they are.
+        self._parts: dict[int, set[int]] = {}
+        self._count = 0
+        self._closed_below = 0
+
+    @property
+    def in_parts(self) -> bool:
+        """True when a group is known that has other parts than the subgroup 0."""
+        return bool(self._parts)
+
+    def has_key(self, key: GroupKey) -> bool:
+        """Return whether a part of a group is in the set."""
+        sequence = sequence_of(key)
+        if sequence not in self:
+            return False
+        if sequence < self._closed_below:
+            return True
+        parts = self._parts.get(sequence)
+        part = key.part if isinstance(key, PartKey) else 0
+        return part in parts if parts is not None else part == 0
+
+    def add_key(self, key: GroupKey) -> None:
+        """Add a part of a group."""
+        sequence = sequence_of(key)
+        parts = self._parts.get(sequence)
+        if isinstance(key, PartKey) or parts is not None:
+            if parts is None:
+                parts = self._parts[sequence] = {0} if sequence in self else set()
+                self._count += len(parts)
+            part = key.part if isinstance(key, PartKey) else 0
+            if part not in parts:
+                parts.add(part)
+                self._count += 1
+            while self._count > self._most:
+                lowest = min(self._parts)
+                self._count -= len(self._parts.pop(lowest))
+                self._closed_below = max(self._closed_below, lowest + 1)
+        self.add(sequence)

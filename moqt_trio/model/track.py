@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
@@ -11,8 +11,12 @@ from ..block import NotOnTrio, require_trio
 from ..codes import StreamCode
 from ..limits import MAX_DATAGRAM, Limits
 from ..tasks import defer_interrupts
-from .group import GroupWriter
+from .group import GroupTraits, GroupWriter
+from .objects import check_properties
 from .track_state import AGE_BOUND, MAX_SEQUENCE, TrackState
+
+if TYPE_CHECKING:
+    from ..frame import Properties
 
 Delivery = Literal["live", "reliable"]
 
@@ -34,6 +38,7 @@ class Track:
         delivery: `"live"` or `"reliable"`.
         max_age: Seconds that a group is kept after a newer one was opened, and the track after it has ended.
         timescale: Timestamp units per second.
+        properties: What moq-transport says of a track beside these, as `(type, value)`.
 
     Limits: `cache_bytes`, `cache_frames`, `cache_groups`, `live_backlog`, `live_backlog_groups`, `reliable_backlog`,
         `reliable_backlog_frames`, `reliable_backlog_groups`, `max_frame`.
@@ -47,6 +52,7 @@ class Track:
         delivery: Delivery = "live",
         max_age: float = 5.0,
         timescale: int = 1000,
+        properties: Properties = (),
         limits: Limits | None = None,
     ) -> None:
         want(name, str, "a track's name is a text")
@@ -69,6 +75,7 @@ class Track:
         self.delivery: Delivery = delivery
         self.max_age = max_age
         self.timescale = timescale
+        self.properties = check_properties(properties)
         self._state = TrackState(
             name, limits=limits, reliable=delivery == "reliable", max_age=max_age, timescale=timescale
         )
@@ -78,20 +85,49 @@ class Track:
         how = "finished" if state.final is not None else "aborted" if state.aborted is not None else "open"
         return f"<Track {self.name!r} {how}, next group {state.next}, {state.subscribers} subscribers>"
 
-    def open_group(self, sequence: int | None = None) -> GroupWriter:
-        """Return the writer of a new group.
+    def open_group(
+        self,
+        sequence: int | None = None,
+        *,
+        subgroup: int | None = None,
+        ends_group: bool | None = None,
+        priority: int | None = None,
+    ) -> GroupWriter:
+        """Return the writer of a new group, or of one of its subgroups.
+
+        The subgroups of a group are written and delivered beside each other, each as a group of the same sequence. Only
+        moq-transport has them: for a subscriber of another version those other than 0 are dropped with INTERNAL_ERROR,
+        and reported.
 
         Args:
             sequence: Its number; None takes the next one.
+            subgroup: The number of one of several subgroups, 0 included; None for the only one of the group.
+            ends_group: True when the last frame that is written here is the last one of the group; None is False for
+                one of several subgroups, and True for the only one.
+            priority: 0 … 255, higher goes first; decides between the groups of a subscription. None for the track's.
 
         Returns:
             A writer to be used as an async context manager.
 
         Raises:
-            ValueError: The number was used, or is out of range.
+            ValueError: The number was used, or a value is out of range. Of a group that has subgroups, a number that
+                was used is that of the subgroup.
             trio.ClosedResourceError: The track has ended.
         """
-        return GroupWriter(self._state, self._state.open(sequence))
+        if subgroup is None and ends_group is None and priority is None:
+            return GroupWriter(self._state, self._state.open(sequence))
+        traits = self._traits(subgroup, subgroup is None if ends_group is None else ends_group, priority)
+        return GroupWriter(self._state, self._state.open_part(sequence, traits))
+
+    def _traits(self, subgroup: int | None, ends_group: bool, priority: int | None) -> GroupTraits:
+        traits = GroupTraits(subgroup, ends_group)
+        if priority is not None:
+            want_number("priority", priority)
+            if not 0 <= priority <= 255:
+                raise ValueError(f"priority is 0 … 255, not {priority}")
+            traits.rank = priority - self.priority
+            traits.priority = priority if traits.rank else None
+        return traits
 
     async def write(self, payload: bytes, timestamp: int | None = None) -> int:
         """Write a group of one frame, and return its sequence.
@@ -122,16 +158,39 @@ class Track:
             raise trio.WouldBlock
         return state.write(payload, timestamp)
 
-    def send_datagram(self, payload: bytes, timestamp: int | None = None) -> int:
-        """Send a group of one frame as a datagram, which is not sent again when it is lost, and not kept.
+    def send_datagram(
+        self,
+        payload: bytes,
+        timestamp: int | None = None,
+        *,
+        sequence: int | None = None,
+        object_id: int | None = None,
+        properties: Properties = (),
+        ends_group: bool | None = None,
+        priority: int | None = None,
+    ) -> int:
+        """Send a frame as a datagram, which is not sent again when it is lost, and not kept. By itself it is a group.
 
-        A subscriber whose version or connection has no datagrams gets it on a stream.
+        With `sequence` or `object_id`, several datagrams may belong to one group, beside what is written to it. Only
+        moq-transport has such: for a subscriber of another version those with another object id than 0 are dropped
+        with INTERNAL_ERROR, and reported. A subscriber whose version or connection has no datagrams gets it on a
+        stream.
+
+        Args:
+            payload: The frame's bytes; may be empty.
+            timestamp: As for `GroupWriter.send`.
+            sequence: The group's number; None takes the next one.
+            object_id: The frame's number in its group; None for 0.
+            properties: As for `GroupWriter.send`.
+            ends_group: True when it is the last frame of its group; None is False with `sequence` or `object_id`,
+                and else True.
+            priority: As for `open_group`.
 
         Returns:
             The group's sequence.
 
         Raises:
-            ValueError: The payload is longer than 1176 bytes.
+            ValueError: The payload is longer than 1176 bytes, or a value is out of range.
             trio.ClosedResourceError: The track has ended.
             trio.WouldBlock: The track is reliable and a subscriber is not within the bound.
         """
@@ -140,7 +199,11 @@ class Track:
             raise ValueError(
                 f"a datagram's payload has at most {MAX_DATAGRAM_PAYLOAD} bytes, not {len(payload)}; use a group"
             )
-        return self._state.write_datagram(payload, timestamp)
+        alone = sequence is None and object_id is None
+        if alone and not properties and ends_group is None and priority is None:
+            return self._state.write_datagram(payload, timestamp)
+        traits = self._traits(None, alone if ends_group is None else ends_group, priority)
+        return self._state.write_part_datagram(payload, timestamp, sequence, object_id or 0, properties, traits)
 
     def finish(self) -> None:
         """Finish the track: no new group can be opened. Groups that are open may still be written.

@@ -16,13 +16,18 @@ from ..block import NotOnTrio
 from ..frame import Frame
 from .cache import GroupCache
 from .cursor import Cursor, GroupRange
-from .group import Group
-from .sequences import SequenceSet
+from .group import Group, GroupTraits, whole_group
+from .keys import DATAGRAM, PartKey, key_of
+from .objects import MAX_ID, check_id, make_object, note_object, number_datagram, timestamp_of
+from .packed import properties_size
+from .sequences import KeySet
 
 if TYPE_CHECKING:
     import weakref
 
+    from ..frame import Properties
     from ..limits import Limits
+    from .keys import GroupKey
 
 MAX_SEQUENCE = 2**62 - 1
 AGE_BOUND = 2.0**51
@@ -57,7 +62,8 @@ class TrackState:
         self._let_go = False
         self._limits = limits
         self._timescale = timescale
-        self._used = SequenceSet(limits.cache_groups)
+        self._used = KeySet(limits.cache_groups)
+        self._datagrams = 0
         self._cursors: set[Cursor] = set()
         # Cursors of subscriptions that pause: they are called for the end of the track, and for nothing else.
         self._resting: set[Cursor] = set()
@@ -89,11 +95,34 @@ class TrackState:
         self._publish(group)
         return group
 
+    def open_part(self, sequence: int | None, traits: GroupTraits) -> Group:
+        """Open a group that is a subgroup, or has a priority of its own.
+
+        Raises: what `Track.open_group` raises.
+        """
+        subgroup = traits.subgroup
+        new = subgroup is None or sequence is None
+        number = self._check_open(sequence) if new else self._check_number(sequence or 0)
+        key = key_of(number, subgroup)
+        if subgroup is not None:
+            want_number("a subgroup", subgroup)
+            if not 0 <= subgroup <= MAX_ID:
+                raise ValueError(f"a subgroup is 0 … 2**62-1, not {subgroup}")
+            if self._used.has_key(key):
+                raise ValueError(f"subgroup {subgroup} of group {number} of {self.name!r} was opened before")
+        try:
+            group = Group(number, trio.current_time())
+        except RuntimeError:
+            raise NotOnTrio from None
+        group.key, group.traits = key, traits
+        self._publish(group)
+        return group
+
     def write(self, payload: bytes, timestamp: int | None) -> int:
         """Write a group of one frame; return its sequence. Raises what `Track.write` raises."""
         sequence = self._check_open(None)
         self._check_size(payload)
-        group = self._whole_group(sequence, Frame(payload, self._stamp(timestamp)))
+        group = whole_group(sequence, Frame(payload, self._stamp(timestamp)))
         self._publish(group)
         self._cache.keep_bounds()
         return sequence
@@ -103,9 +132,32 @@ class TrackState:
         sequence = self._check_open(None)
         if self.reliable and not self.has_room():
             raise trio.WouldBlock
-        self._publish(self._whole_group(sequence, Frame(payload, self._stamp(timestamp)), datagram=True))
+        self._publish(whole_group(sequence, Frame(payload, self._stamp(timestamp)), datagram=True))
         self._apart = max(self._apart or (0, 0), (sequence, 0))
         return sequence
+
+    def write_part_datagram(
+        self,
+        payload: bytes,
+        timestamp: int | None,
+        sequence: int | None,
+        object_id: int,
+        properties: Properties,
+        traits: GroupTraits,
+    ) -> int:
+        """Write a datagram of a group that may have several; return its sequence. Raises as `Track.send_datagram`."""
+        number = self._check_number(self.next if sequence is None else sequence)
+        if self.reliable and not self.has_room():
+            raise trio.WouldBlock
+        frame = make_object(payload, self._stamp(timestamp, properties), properties)
+        number_datagram(traits, frame, object_id)
+        group = whole_group(number, frame, datagram=True)
+        group.traits = traits
+        self._datagrams += 1
+        self._apart = max(self._apart or (0, 0), (number, object_id))
+        group.key = PartKey(number, DATAGRAM + self._datagrams)
+        self._publish(group)
+        return number
 
     def append(self, group: Group, payload: bytes, timestamp: int | None) -> None:
         """Add a frame to a group, and call every cursor."""
@@ -119,6 +171,10 @@ class TrackState:
         # As `Frame(…)` does, in line: a call costs as much as the rest of a small frame.
         frame = _new_bytes(Frame, payload)
         frame.timestamp = self._stamp(timestamp)
+        traits = group.traits
+        if traits is not None and traits.next_id is not None:
+            frame.object_id = traits.next_id
+            traits.next_id += 1
         due = self._cache.append(group, frame, size)
         # A cursor for which a group is dropped may end its subscription, which changes the set: iterate over a copy.
         for cursor in tuple(self._cursors):
@@ -126,20 +182,30 @@ class TrackState:
         if due:
             self._cache.keep_bounds()
 
-    def _whole_group(self, sequence: int, frame: Frame, *, datagram: bool = False) -> Group:
-        try:
-            group = Group(sequence, trio.current_time(), datagram=datagram)
-        except RuntimeError:
-            raise NotOnTrio from None
-        group.frames.append(frame)
-        group.size = len(frame)
-        group.complete = True
-        return group
+    def append_object(
+        self, group: Group, payload: bytes, timestamp: int | None, object_id: int | None, properties: Properties
+    ) -> None:
+        """Add a frame that has an object id or properties to a group, and call every cursor."""
+        if group.ended or self.aborted is not None:
+            raise trio.ClosedResourceError("the group has ended")
+        self._check_size(payload)
+        check_id(group, object_id)
+        frame = make_object(payload, self._stamp(timestamp, properties), properties)
+        note_object(group, frame, object_id)
+        due = self._cache.append(group, frame, len(payload) + properties_size(frame.properties))
+        for cursor in tuple(self._cursors):
+            cursor.on_frame(group, len(payload))
+        if due:
+            self._cache.keep_bounds()
 
     def _publish(self, group: Group) -> None:
         """Mark a new group's sequence as used, keep the group unless it is a datagram, and add it to every cursor."""
         sequence = group.sequence
-        self._used.add(sequence)
+        if group.traits is None:
+            self._used.add(sequence)
+        else:
+            # The datagrams of a group are one part of it here: there may be any number of them.
+            self._used.add_key(PartKey(sequence, DATAGRAM) if group.datagram else group.key)
         self.next = max(self.next, sequence + 1)
         if not group.datagram:
             self._cache.add(group)
@@ -337,9 +403,13 @@ class TrackState:
                 self._cache.clear()
         self._no_longer_full(cursor)
 
-    def group(self, sequence: int) -> Group | None:
-        """Return a group that is kept, or None."""
-        return self._cache.get(sequence)
+    def group(self, key: GroupKey) -> Group | None:
+        """Return a group that is kept, or None. By a sequence it is the subgroup 0, or the only one."""
+        return self._cache.get(key)
+
+    def parts(self, sequence: int) -> list[Group]:
+        """Return what is kept of a group: its subgroups, in order. There is one, unless its writer made several."""
+        return self._cache.parts(sequence)
 
     def kept(self, first: int, last: int) -> list[int]:
         """Return the sequences from `first` to `last`, inclusive, of the groups that are kept, in order."""
@@ -362,29 +432,36 @@ class TrackState:
         """The newest timestamp of the latest group that has a frame; -1 while there is none."""
         return self._cache.newest
 
-    def too_old(self, sequence: int, max_age: float) -> bool:
+    def too_old(self, key: GroupKey, max_age: float) -> bool:
         """Return whether a group is older than `max_age` seconds as a whole; the latest one never is.
 
         Spec: moq-lite-06, section 6.2.
         """
-        return not self.reliable and self._cache.too_old(sequence, max_age)
+        return not self.reliable and self._cache.too_old(key, max_age)
 
     # -- bookkeeping ---------------------------------------------------------------------------------------
 
     def _check_open(self, sequence: int | None) -> int:
-        if self.ended:
-            raise trio.ClosedResourceError(f"the track {self.name!r} has ended")
-        if sequence is None:
-            sequence = self.next
-        else:
-            want_number("a group's sequence", sequence)
-        if not 0 <= sequence <= MAX_SEQUENCE:
-            raise ValueError(f"a group's sequence is 0 … 2**62-1, not {sequence}")
+        if sequence is None and self.next <= MAX_SEQUENCE and not self.ended:
+            # It is above every number that was used.
+            return self.next
+        sequence = self._check_number(self.next if sequence is None else sequence)
         if sequence in self._used:
             raise ValueError(f"group {sequence} of track {self.name!r} was opened before")
         return sequence
 
-    def _stamp(self, timestamp: int | None) -> int:
+    def _check_number(self, sequence: int) -> int:
+        if self.ended:
+            raise trio.ClosedResourceError(f"the track {self.name!r} has ended")
+        if type(sequence) is not int:
+            want_number("a group's sequence", sequence)
+        if not 0 <= sequence <= MAX_SEQUENCE:
+            raise ValueError(f"a group's sequence is 0 … 2**62-1, not {sequence}")
+        return sequence
+
+    def _stamp(self, timestamp: int | None, properties: Properties = ()) -> int:
+        if timestamp is None and properties:
+            timestamp = timestamp_of(properties)
         if timestamp is None:
             try:
                 now = trio.current_time()

@@ -23,7 +23,7 @@ from .announce import AnnounceRequester, AnnounceResponder
 from .events import DatagramReceived
 from .fetch import FetchRequester, FetchResponder
 from .goaway import GoawayReceiver, GoawaySender
-from .group import GroupReceiver, GroupSender
+from .group import GroupReceiver, GroupSender, Subgroup
 from .machine import StreamMachine
 from .paths import format_requested
 from .probe import ProbeRequester, ProbeResponder
@@ -348,8 +348,17 @@ class SessionCore:
         """Send GOAWAY, once in a session; a server may name a URI. These versions do not carry a time to go by."""
         return GoawaySender(self._state, uri)
 
-    def group(self, subscribe_id: int, sequence: int, start_frame: int = 0) -> GroupSender:
-        """Deliver a group for a subscription that the peer made and that is not released."""
+    def group(
+        self, subscribe_id: int, sequence: int, start_frame: int = 0, subgroup: Subgroup | None = None
+    ) -> GroupSender:
+        """Deliver a group for a subscription that the peer made and that is not released.
+
+        Args:
+            subscribe_id: The subscription.
+            sequence: The group's number.
+            start_frame: The index of the first frame.
+            subgroup: What else the header says, where the version has subgroups.
+        """
         return GroupSender(self._state, subscribe_id, sequence, start_frame)
 
     def parked(self, subscribe_id: int) -> list[StreamMachine]:
@@ -368,8 +377,17 @@ class SessionCore:
 
     # -- datagrams -----------------------------------------------------------------------------------------
 
-    def datagram(self, subscribe_id: int, sequence: int, timestamp: int, payload: bytes) -> bytes:
+    def datagram(
+        self, subscribe_id: int, sequence: int, timestamp: int, payload: bytes, subgroup: Subgroup | None = None
+    ) -> bytes:
         """Return a group of one frame as a datagram, for a subscription that the peer made.
+
+        Args:
+            subscribe_id: The subscription.
+            sequence: The group's number.
+            timestamp: The frame's.
+            payload: Its payload; a `Frame` where it has a number and properties.
+            subgroup: Its priority and whether it ends its group, where the version has that.
 
         Raises:
             LocalProtocolError: There is no such subscription, the version has no datagrams, or it is too long.

@@ -7,7 +7,7 @@ which is decoded once and is a `BroadcastPath` from here on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
@@ -216,7 +216,13 @@ class RequestCancelled:
 
 @attrs.frozen
 class RequestFinished:
-    """The publisher has finished this request (FIN)."""
+    """The publisher has finished this request (FIN).
+
+    Attributes:
+        streams: How many streams of groups of a subscription are still to come; None where it does not say.
+    """
+
+    streams: int | None = None
 
 
 @attrs.frozen
@@ -234,13 +240,19 @@ class GroupStarted:
         subscribe_id: The subscription of the group.
         sequence: The group's number.
         start_frame: The index of the first frame on this stream.
-        whole: False when it is not known to be the group's first frame.
+        whole: False when it is not known to be the group's first frame, or that of the subgroup.
+        subgroup: Which of the group's subgroups it is, in the versions that have them.
+        priority: The publisher's, 0 … 255, higher goes first; None for the track's.
+        ends_group: True when the last frame on the stream is the last one of the group.
     """
 
     subscribe_id: int
     sequence: int
     start_frame: int
     whole: bool = True
+    subgroup: int = 0
+    priority: int | None = None
+    ends_group: bool = True
 
 
 @attrs.define
@@ -259,6 +271,19 @@ class FramesReceived:
 @attrs.frozen
 class GroupFinished:
     """The group is complete (FIN at a frame boundary)."""
+
+
+@attrs.frozen
+class TrackEnded:
+    """A group's stream said where the track ends, and no frame before that.
+
+    Attributes:
+        subscribe_id: The subscription.
+        group: The first group that does not exist.
+    """
+
+    subscribe_id: int
+    group: int
 
 
 @attrs.frozen
@@ -390,11 +415,26 @@ class TrackStatusReceived:
 
 @attrs.frozen
 class DatagramReceived:
-    """A group of one frame arrived as a datagram, for a subscription that exists."""
+    """A frame arrived as a datagram, for a subscription that exists.
+
+    By itself it is a group, but in the versions in which frames have numbers.
+
+    Attributes:
+        subscribe_id: The subscription.
+        sequence: The group's number.
+        frame: The frame.
+        priority: The publisher's, 0 … 255, higher goes first; None for the track's.
+        ends_group: True for the last frame of its group.
+        end: What it says instead: the `frame` and those behind it do not exist, in the `"group"` or in the `"track"`.
+            None for a frame that exists.
+    """
 
     subscribe_id: int
     sequence: int
     frame: Frame = attrs.field(eq=lambda frame: (bytes(frame), frame.timestamp))
+    priority: int | None = None
+    ends_group: bool = True
+    end: Literal["group", "track"] | None = None
 
 
 @attrs.frozen
@@ -455,6 +495,7 @@ Event: TypeAlias = (
     | GroupStarted
     | FramesReceived
     | GroupFinished
+    | TrackEnded
     | GroupReset
     | FetchRequested
     | RangeRequested

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from ..codes import StreamCode
 from ..errors import LocalProtocolError, Malformed
 from ..wire.buffer import StreamBuffer
@@ -18,6 +20,23 @@ if TYPE_CHECKING:
     from ..frame import Frame
     from ..wire.dialect import FrameDecoder
     from .state import SessionState
+
+
+@attrs.frozen
+class Subgroup:
+    """What the header of a group's stream says in the versions that have subgroups.
+
+    Attributes:
+        subgroup: The subgroup's id; 0 for the only one of its group.
+        priority: 0 … 255, higher goes first.
+        ends_group: True when the last frame on the stream is the last one of the group.
+        is_first: True when the first frame on the stream is the first one of the subgroup.
+    """
+
+    subgroup: int = 0
+    priority: int = 127
+    ends_group: bool = True
+    is_first: bool = True
 
 
 class GroupSender(StreamMachine):

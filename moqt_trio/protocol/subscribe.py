@@ -36,6 +36,7 @@ from ..wire.messages import (
     SubscribeEnd,
     SubscribeOk,
     SubscribeUpdate,
+    TrackInfo,
 )
 from .events import Event, RequestFinished, RequestRefused, SubscribeRequested
 from .machine import MessageMachine, RequestState, Responder
@@ -91,6 +92,7 @@ class SubscribeResponder(Responder):
         accepted: True once `accept` was called. A subscription may end without.
         start: Where delivery starts when the request names no group: `"latest"` with the newest group, `"object"`
             behind the newest frame, a number so many groups before the next one.
+        info: The track's properties, to be set before `accept` where SUBSCRIBE_OK carries them.
     """
 
     _error_code: ClassVar[int] = StreamCode.MALFORMED_TRACK
@@ -100,6 +102,7 @@ class SubscribeResponder(Responder):
     request: Subscribe | None = None
     accepted = False
     start: Literal["latest", "object"] | int = "latest"
+    info: TrackInfo | None = None
     _range: tuple[int | None, int | None] = (None, None)
 
     def accept(

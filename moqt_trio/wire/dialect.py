@@ -56,6 +56,7 @@ class Features:
         goaway: True when GOAWAY streams exist.
         datagrams: True when a group may travel as a datagram.
         offers: True when a publisher may offer a track, on a subscription that it opens itself.
+        subgroups: True when a group may be in several parts, and a frame has a number and properties.
         unknown_stream_closes: True when a stream of unknown type ends the session, False when only itself.
     """
 
@@ -81,6 +82,7 @@ class Features:
     goaway: bool = False
     datagrams: bool = False
     offers: bool = False
+    subgroups: bool = False
     unknown_stream_closes: bool = False
 
 

@@ -303,6 +303,7 @@ class SubscribeOk(Message):
             and the versions before moq-lite all but the last).
         latest_group: The newest group that the publisher has (before moq-lite); written as `start_group` when None.
         newest: The newest frame that the publisher has, as its group and its index (moq-transport).
+        info: The track's properties, where they come with this message; None elsewhere.
     """
 
     start_group: int | None = None
@@ -312,6 +313,7 @@ class SubscribeOk(Message):
     end_group: int | None = None
     latest_group: int | None = None
     newest: tuple[int, int] | None = None
+    info: TrackInfo | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
@@ -383,6 +385,7 @@ class TrackInfo(Message):
         max_age_ms: How long the publisher keeps a group that is not the latest.
         timescale: Timestamp units per second; at least 1.
         latest_group: The newest group that there is (before moq-lite); None for none or unknown.
+        properties: What moq-transport has beside that, as `(type, value)`.
     """
 
     priority: int = 0
@@ -390,6 +393,7 @@ class TrackInfo(Message):
     max_age_ms: int = 0
     timescale: int = 1000
     latest_group: int | None = None
+    properties: Parameters = ()
 
 
 @attrs.frozen

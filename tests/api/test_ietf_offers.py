@@ -107,6 +107,41 @@ async def test_the_end_of_a_track(version):
     await_nothing_left(server)
 
 
+@EACH_DRAFT
+async def test_the_end_after_several_readers(version, autojump_clock):
+    """The streams that others read count, too: the last reader gets the end at once."""
+    async with offered(version) as (_, server, _, track):
+        for number in range(3):
+            async with server.subscribe("a/b", "t") as subscription:
+                await subscription.wait_accepted()
+                await track.wait_subscribed()
+                await track.write(b"x")
+                if number < 2:
+                    assert (await anext(subscription)).sequence <= number
+                    continue
+                track.finish()
+                before = trio.current_time()
+                assert 2 in [group.sequence async for group in subscription]
+                assert trio.current_time() - before < moqt.Limits().late_group_timeout
+            await track.wait_unsubscribed()
+
+
+@EACH_DRAFT
+async def test_the_properties_of_an_offer(version):
+    """They come with it."""
+    broadcast = moqt.Broadcast()
+    broadcast.track("t", priority=9, max_age=2.0, timescale=90_000, properties=((0x79, b"x"),))
+    with trio.fail_after(10):
+        async with (
+            session_pair(version) as (client, server),
+            client.publish("a/b", broadcast, offer_tracks=True),
+        ):
+            await settle()
+            async with server.subscribe("a/b", "t") as subscription:
+                properties = await subscription.track_properties()
+    assert properties == moqt.TrackProperties(9, 2.0, 90_000, ((0x79, b"x"),))
+
+
 def await_nothing_left(session) -> None:
     """Checks that no state of an offer or a subscription is left."""
     state = session._context.core._state

@@ -30,7 +30,7 @@ def opened(groups, sequence, *, buffered=0, owner=None):
     """Add a stream to the count and return it."""
     resets: list[int] = []
     stream = SimpleNamespace(buffered=buffered, resets=resets, reset=resets.append)
-    out = SentGroup(owner or Owner(), stream, SimpleNamespace(sequence=sequence, opening=b""))
+    out = SentGroup(owner or Owner(), sequence, stream, SimpleNamespace(opening=b""))
     groups.add(out)
     return out
 

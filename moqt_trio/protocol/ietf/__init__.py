@@ -22,4 +22,7 @@ The machines tell the events of `protocol/events.py`, so that the session serves
 | `track_status.py` | TRACK_STATUS, and the properties of a track |
 | `updates.py` | REQUEST_UPDATE of a subscription, its answers, and how many may wait |
 | `subgroup.py` | a subgroup's stream, which is a group here |
+| `datagrams.py` | objects that travel as datagrams |
+| `ends.py` | the ends of groups and tracks, as streams say them, and whether they contradict each other |
+| `track_properties.py` | the properties of a track, in the messages that carry them |
 """

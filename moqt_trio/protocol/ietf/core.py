@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
 from ...errors import LocalProtocolError
+from ...frame import Frame
 from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
 from ...wire.ietf.filters import Filter
@@ -16,9 +17,11 @@ from ...wire.ietf.names import Location
 from ...wire.ietf.objects import FETCH_STREAM, PADDING_STREAM, is_subgroup
 from ...wire.messages import StreamKind, SubscribeUpdate
 from ..core import IncomingStream, SessionCore
+from ..group import Subgroup
 from ..machine import StreamMachine
 from .control import ControlReceiver, GoawaySender, setup_message
 from .control_stream import RequestsStream
+from .datagrams import encode_datagram, receive_datagram_untrusted
 from .fetch import FetchRequester, FetchResponder, ReplyReceiver, fetch_of
 from .machine import violation
 from .namespaces import NamespaceRequester, NamespaceResponder
@@ -31,6 +34,7 @@ from .track_status import TrackStatusRequester, TrackStatusResponder
 from .tracks import TracksRequester, TracksResponder
 
 if TYPE_CHECKING:
+    from ...wire.messages import TrackInfo
     from ..events import DatagramReceived, Event
     from ..subscribe import StartPlace
 
@@ -189,8 +193,9 @@ class IetfCore(SessionCore):
         *,
         forward: bool,
         newest: tuple[int, int] | None = None,
+        info: TrackInfo | None = None,
     ) -> PublishRequester:
-        return PublishRequester(self._state, path, track, forward=forward, newest=newest)
+        return PublishRequester(self._state, path, track, forward=forward, newest=newest, info=info)
 
     def fetch(  # type: ignore[override]
         self,
@@ -231,8 +236,11 @@ class IetfCore(SessionCore):
     def goaway(self, uri: str = "", timeout_ms: int = 0) -> GoawaySender:  # type: ignore[override]
         return GoawaySender(self._state, uri, timeout_ms)
 
-    def group(self, subscribe_id: int, sequence: int, start_frame: int = 0) -> SubgroupSender:  # type: ignore[override]
-        return SubgroupSender(self._state, subscribe_id, sequence, start_frame)
+    def group(  # type: ignore[override]
+        self, subscribe_id: int, sequence: int, start_frame: int = 0, subgroup: Subgroup | None = None
+    ) -> SubgroupSender:
+        subgroup = subgroup or Subgroup(is_first=start_frame == 0)
+        return SubgroupSender(self._state, subscribe_id, sequence, start_frame, subgroup)
 
     def parked(self, subscribe_id: int) -> list[StreamMachine]:
         aliases = self._state.aliases
@@ -257,9 +265,21 @@ class IetfCore(SessionCore):
 
     # -- datagrams -----------------------------------------------------------------------------------------
 
-    def datagram(self, subscribe_id: int, sequence: int, timestamp: int, payload: bytes) -> bytes:
-        raise self._lacks("datagrams")
+    def datagram(
+        self, subscribe_id: int, sequence: int, timestamp: int, payload: bytes, subgroup: Subgroup | None = None
+    ) -> bytes:
+        if subscribe_id not in self._state.peers:
+            raise LocalProtocolError(f"the peer has no subscription {subscribe_id}")
+        frame = payload if isinstance(payload, Frame) else Frame(payload, timestamp)
+        return encode_datagram(self._state.profile, subscribe_id, sequence, frame, subgroup or Subgroup())
 
     def receive_datagram(self, data: bytes) -> DatagramReceived | None:
-        self.dropped_datagrams += 1
-        return None
+        """Return what a datagram carries; None, and one more in `dropped_datagrams`, when it is of no use.
+
+        Raises:
+            RemoteProtocolError: It is no datagram of the draft, which ends the session.
+        """
+        event = receive_datagram_untrusted(data, self._state)
+        if event is None:
+            self.dropped_datagrams += 1
+        return event

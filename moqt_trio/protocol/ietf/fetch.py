@@ -204,17 +204,22 @@ class ReplySender(StreamMachine):
         """Count the stream, for the subscription that it belongs to."""
         self._session.count_stream(self._counted)
 
-    def frames(self, group: int, first: int, frames: Sequence[Frame]) -> bytes:
+    def frames(
+        self, group: int, first: int, frames: Sequence[Frame], subgroup: int = 0, priority: int | None = None
+    ) -> bytes:
         """Return the bytes of some frames of a group, in order.
 
         Args:
             group: The group's sequence.
             first: The index of the first frame.
             frames: The frames.
+            subgroup: The subgroup that they belong to.
+            priority: Its priority; None for the track's.
         """
         parts: list[bytes] = []
+        number = self._priority if priority is None else wire_priority(priority)
         for index, frame in enumerate(frames, first):
-            parts.append(self._encoder.encode(FetchedObject(group, 0, self._priority, frame), index=index))
+            parts.append(self._encoder.encode(FetchedObject(group, subgroup, number, frame), index=index))
         return b"".join(parts)
 
     def lost(self, group: int, last: int) -> bytes | None:
@@ -269,6 +274,8 @@ class ReplyReceiver(StreamMachine):
             return
         self.release()
         del session.replies[self.request_id]
+        # The fill of a subscription is one of its streams.
+        session.count_read(self.request_id)
         self.frames = frames
         self._head, self.rest = b"", head[self.header_bytes :]
         events.append(ReplyStarted(self.request_id))

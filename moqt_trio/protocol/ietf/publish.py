@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Unpack
 
 import attrs
 
-from ...errors import LocalProtocolError
+from ...errors import LocalProtocolError, RemoteProtocolError
 from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
 from ...wire.ietf.filters import Filter, Start
@@ -26,10 +26,11 @@ from ..machine import RequestState
 from .machine import IetfMachine, code_of_request, number_in, request_code, text_of, track_name
 from .namespaces import path_of
 from .subscribe import SHARED_ALIASES, SubscribeRequester, SubscribeResponder, largest_of
+from .track_properties import UNSUPPORTED_EXTENSION, properties_of_track, track_info
 from .updates import SentUpdates
 
 if TYPE_CHECKING:
-    from ...wire.ietf.properties import Pairs
+    from ...wire.messages import TrackInfo
     from ..subscribe import StartPlace, SubscriptionChanges
     from .state import IetfState
 
@@ -38,9 +39,6 @@ UNINTERESTED: Final = 0x20
 DUPLICATE_SUBSCRIPTION: Final = 0x19
 """The same for one that was offered already, up to draft 18."""
 _DUPLICATES_FROM = 16
-_UNSUPPORTED_EXTENSION = 0x33
-_MANDATORY = range(0x4000, 0x8000)
-"""Properties that a subscriber has to know; this library knows none of them."""
 _ACCEPTANCE_WITH_WISHES = 19
 """Up to this draft the acceptance has what the subscriber wants; what it leaves out has its default."""
 _DEFAULT_PRIORITY = 127
@@ -53,6 +51,7 @@ class PublishResponder(SubscribeRequester):
 
     Attributes:
         problem: The code with which the offer has to be refused; None for one that may be accepted.
+        info: The track's properties; None before the offer.
     """
 
     _first: ClassVar = Expect.SUBSCRIBE
@@ -62,6 +61,7 @@ class PublishResponder(SubscribeRequester):
         # There is no request of this side: only the base of both is what is needed of its construction.
         IetfMachine.__init__(self, session)
         self.problem: int | None = None
+        self.info: TrackInfo | None = None
         self._state = RequestState.WAITING
         self._asleep = True
         self._current = SubscribeUpdate(_DEFAULT_PRIORITY, None, forward=False)
@@ -171,11 +171,19 @@ class PublishResponder(SubscribeRequester):
         if path is None or not path.parts or track is None or len(message.track.name) > session.limits.max_track_name:
             # No broadcast of this library has such a name.
             self.problem = UNINTERESTED
-        elif any(kind in _MANDATORY for kind, _ in message.properties) and session.profile.properties == "ok":
-            self.problem = _UNSUPPORTED_EXTENSION
+        else:
+            self._read_properties(message)
         self._updates = SentUpdates(session, self._asked_by(parameters))
         self._updates.existing_id = self._reply_id(message.request_id)
         events.append(PublishRequested(path or BroadcastPath(), track or "", parameters.largest))
+
+    def _read_properties(self, message: ietf.Publish) -> None:
+        session = self._session
+        try:
+            self.info = track_info(message.properties, session.profile, session.limits)
+        except RemoteProtocolError as error:
+            # A property that has to be known, or one that does not decode: only the offer is refused.
+            self.problem = UNSUPPORTED_EXTENSION if error.code == UNSUPPORTED_EXTENSION else UNINTERESTED
 
     def _asked_by(self, parameters: Parameters) -> Parameters:
         """Return what the publisher goes by once the offer is accepted."""
@@ -225,7 +233,7 @@ class PublishRequester(SubscribeResponder):
         *,
         forward: bool,
         newest: tuple[int, int] | None = None,
-        properties: Pairs = (),
+        info: TrackInfo | None = None,
     ) -> None:
         """Make an offer.
 
@@ -235,12 +243,13 @@ class PublishRequester(SubscribeResponder):
             track: The track's name.
             forward: True to send what is published at once; False until the subscriber asks for it.
             newest: The place of the newest frame; None while there is none.
-            properties: The track's properties.
+            info: The track's properties; None writes none.
         """
         super().__init__(session)
         request_id = session.next_request_id()
         parameters = Parameters(forward=forward, largest=largest_of(newest))
         name = track_name(path, track)
+        properties = () if info is None else properties_of_track(info, session.profile)
         self.opening = session.codec.encode(ietf.Publish(request_id, name, request_id, parameters, properties))
         session.peers.add(request_id)
         self.request = Subscribe(request_id, str(path), track, _DEFAULT_PRIORITY, None, forward=forward)

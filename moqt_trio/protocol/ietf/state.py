@@ -115,6 +115,7 @@ class IetfState(SessionState):
         requests_of_peer: The ids of the peer's requests.
         asked_for_good: Prefixes below which the peer announces everything until the session ends (14).
         streams_opened: For each subscription of the peer's, how many streams were opened for it.
+        streams_read: For each subscription of this side's, how many of its streams have begun here.
         replies: What reads the objects that this side asked for, by the request, until their stream begins.
         parked_replies: The streams of fills whose subscription was not accepted yet, by the subscription.
         peer_max_updates: How many updates of one request the peer leaves unanswered; 0 for any number.
@@ -135,6 +136,7 @@ class IetfState(SessionState):
         )
         self.asked_for_good: set[BroadcastPath] = set()
         self.streams_opened: dict[int, int] = {}
+        self.streams_read: dict[int, int] = {}
         self.replies: dict[int, FetchedFrames] = {}
         self.parked_replies: dict[int, StreamMachine] = {}
         self.peer_max_updates = 0
@@ -148,6 +150,11 @@ class IetfState(SessionState):
         """Count a stream that is opened for a subscription of the peer's; nothing for another request."""
         if request_id in self.peers:
             self.streams_opened[request_id] = self.streams_opened.get(request_id, 0) + 1
+
+    def count_read(self, request_id: int) -> None:
+        """Count a stream that has begun here; nothing for one that is of no subscription of this side's."""
+        if request_id in self.issued:
+            self.streams_read[request_id] = self.streams_read.get(request_id, 0) + 1
 
     def next_request_id(self) -> int:
         """Allocate an id for a request of this side, which is written at once."""

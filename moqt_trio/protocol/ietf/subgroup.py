@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING
 
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, Malformed, RemoteProtocolError
-from ...wire.ietf.objects import SubgroupHeader, read_subgroup_header, subgroup_flags, write_subgroup_header
-from ...wire.ietf.subgroups import SubgroupDecoder, SubgroupEncoder
-from ..events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted
+from ...wire.ietf.objects import Status, SubgroupHeader, read_subgroup_header, subgroup_flags, write_subgroup_header
+from ...wire.ietf.subgroups import SubgroupDecoder, SubgroupEncoder, peek_object
+from ..events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted, TrackEnded
 from ..machine import StreamMachine
 
 if TYPE_CHECKING:
     from ...frame import Frame
     from ...wire.dialect import FrameDecoder
+    from ..group import Subgroup
     from .state import IetfState
+
+_MAX_NUMBER = (1 << 62) - 1
+_MOST_URGENT = 255
 
 
 class SubgroupSender(StreamMachine):
@@ -32,14 +36,28 @@ class SubgroupSender(StreamMachine):
         frames: Called with some frames, in order; returns their bytes.
     """
 
-    def __init__(self, session: IetfState, subscribe_id: int, sequence: int, start_frame: int) -> None:
+    def __init__(
+        self, session: IetfState, subscribe_id: int, sequence: int, start_frame: int, subgroup: Subgroup
+    ) -> None:
         if subscribe_id not in session.peers:
             raise LocalProtocolError(f"the peer has no subscription {subscribe_id}")
         profile = session.profile
-        flags = subgroup_flags(
-            profile, properties=True, ends_group=True, is_first=start_frame == 0, subgroup=0, priority=128
+        # The form that every peer reads: the priority as a field, though it may be the track's.
+        header = SubgroupHeader(
+            subgroup_flags(
+                profile,
+                properties=True,
+                ends_group=subgroup.ends_group,
+                is_first=subgroup.is_first,
+                subgroup=subgroup.subgroup,
+                priority=_MOST_URGENT - subgroup.priority,
+            ),
+            subscribe_id,
+            sequence,
+            subgroup.subgroup,
+            _MOST_URGENT - subgroup.priority,
         )
-        self.opening = write_subgroup_header(SubgroupHeader(flags, subscribe_id, sequence), profile)
+        self.opening = write_subgroup_header(header, profile)
         self.subscribe_id = subscribe_id
         self.sequence = sequence
         self.frames = SubgroupEncoder(profile, properties=True, first=start_frame).encode
@@ -49,8 +67,11 @@ class SubgroupSender(StreamMachine):
 class SubgroupReceiver(StreamMachine):
     """The peer delivers a group to us. Events and attributes as those of `protocol.group.GroupReceiver`.
 
+    A stream whose first object says that the track ends before its group has the event `TrackEnded` instead.
+
     Attributes:
         parked: True while the alias is not known; see above.
+        ends: What the objects said of the end of the group; None before the header. It stays after `release`.
     """
 
     def __init__(self, session: IetfState) -> None:
@@ -65,13 +86,14 @@ class SubgroupReceiver(StreamMachine):
         self.rest = b""
         self.parked = False
         self.frames: FrameDecoder | None = None
+        self.ends: SubgroupDecoder | None = None
 
     def _read_untrusted(self, data: bytes, fin: bool, events: list[Event]) -> None:
         self._fin = self._fin or fin
         if self.frames is None:
             data = self._read_header_untrusted(data, events)
             if self.frames is None:
-                if self._fin and not self.parked:
+                if self._fin and not self.parked and not self._closed:
                     self._closed = True
                     raise Malformed("FIN inside a header", code=StreamCode.MALFORMED_TRACK, scope="stream")
                 return
@@ -91,6 +113,9 @@ class SubgroupReceiver(StreamMachine):
             if self.frames is None or self.frames.pending_bytes:
                 raise Malformed("FIN inside a group", code=StreamCode.MALFORMED_TRACK, scope="stream")
             events.append(GroupFinished())
+            assert self.group is not None
+            if self.ends is not None and self.ends.end is not None and self.ends.end[0] is Status.END_OF_TRACK:
+                events.append(TrackEnded(self.group.subscribe_id, self.group.sequence + (self.ends.end[1] > 0)))
 
     def _read_header_untrusted(self, data: bytes, events: list[Event]) -> bytes:
         session = self._session
@@ -107,9 +132,9 @@ class SubgroupReceiver(StreamMachine):
         if found is None:
             return b""
         header, end = found
-        first = session.profile.decode(head, end)
+        # The first object's id says where the group starts, and its status whether there is one.
+        first = peek_object(head, end, session.profile, properties=header.has_properties)
         if first is None and not self._fin:
-            # The first object's id says where the group starts.
             return b""
         subscribe_id = session.aliases.find(header.alias)
         if subscribe_id is None:
@@ -118,14 +143,24 @@ class SubgroupReceiver(StreamMachine):
             return b""
         if subscribe_id not in session.issued:
             raise RemoteProtocolError("a group of a subscription that ended", code=StreamCode.CANCELLED, scope="stream")
-        if header.group > _MAX_SEQUENCE:
-            problem = f"a group of number {header.group}"
+        start, status = first or (0, Status.NORMAL)
+        subgroup = start if header.subgroup is None else header.subgroup
+        if header.group > _MAX_NUMBER or subgroup > _MAX_NUMBER:
+            problem = f"subgroup {subgroup} of group {header.group}"
             raise Malformed(problem, code=StreamCode.MALFORMED_TRACK, scope="stream")
-        self.header_bytes = end
-        self.frames = SubgroupDecoder(session.profile, session.limits, properties=header.has_properties)
         self._head = b""
-        whole = header.is_first or (first is not None and first[0] == 0)
-        self.group = GroupStarted(subscribe_id, header.group, 0 if first is None else first[0], whole)
+        session.count_read(subscribe_id)
+        if status == Status.END_OF_TRACK and not start:
+            # There is no such group.
+            self._closed = True
+            events.append(TrackEnded(subscribe_id, header.group))
+            return b""
+        self.header_bytes = end
+        self.frames = self.ends = SubgroupDecoder(session.profile, session.limits, properties=header.has_properties)
+        # Up to 17 the header does not say whether this is the subgroup's first object; an id of 0 is.
+        whole = header.is_first or (first is not None and not start)
+        priority = None if header.priority is None else _MOST_URGENT - header.priority
+        self.group = GroupStarted(subscribe_id, header.group, start, whole, subgroup, priority, header.ends_group)
         events.append(self.group)
         return head[end:]
 
@@ -139,6 +174,3 @@ class SubgroupReceiver(StreamMachine):
         self._waiting.clear()
         if self.parked:
             self._session.aliases.unpark(self._alias, self)
-
-
-_MAX_SEQUENCE = (1 << 62) - 1

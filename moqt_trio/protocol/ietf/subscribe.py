@@ -23,7 +23,7 @@ from ...wire.ietf.fetched_frames import FetchedFrames
 from ...wire.ietf.filters import Filter, Start
 from ...wire.ietf.names import Location
 from ...wire.ietf.parameters import Parameters
-from ...wire.messages import Expect, Message, Subscribe, SubscribeOk, SubscribeUpdate
+from ...wire.messages import Expect, Message, Subscribe, SubscribeOk, SubscribeUpdate, TrackInfo
 from ..events import (
     Event,
     FillRequested,
@@ -47,6 +47,7 @@ from .machine import (
     wire_priority,
 )
 from .namespaces import path_of
+from .track_properties import properties_of_track, track_info
 from .updates import ReceivedUpdates, SentUpdates
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class SubscribeResponder(IetfResponder):
         fill_priority: The subscriber's priority of it.
         start: Where delivery starts when `request` names no group: `"object"` is behind the newest one, a number so
             many groups before the next one.
+        info: The track's properties, to be set before `accept`; None writes none.
     """
 
     _first: ClassVar = Expect.SUBSCRIBE
@@ -90,6 +92,7 @@ class SubscribeResponder(IetfResponder):
     fill: PastRange | None = None
     fill_priority = 0
     start: Literal["latest", "object"] | int = "object"
+    info: TrackInfo | None = None
 
     def __init__(self, session: IetfState) -> None:
         super().__init__(session)
@@ -114,8 +117,10 @@ class SubscribeResponder(IetfResponder):
             raise LocalProtocolError("there is no subscription to accept")
         self.accepted = True
         self._state = RequestState.ACCEPTED
-        alias = self.request.subscribe_id
-        accepted = ietf.SubscribeOk(self._reply_id(alias), alias, Parameters(largest=largest_of(newest)))
+        alias, profile = self.request.subscribe_id, self._session.profile
+        properties = () if self.info is None else properties_of_track(self.info, profile)
+        parameters = Parameters(largest=largest_of(newest))
+        accepted = ietf.SubscribeOk(self._reply_id(alias), alias, parameters, properties)
         return self._session.codec.encode(accepted)
 
     def reply(self, *, descending: bool, priority: int, request_id: int | None = None) -> ReplySender:
@@ -424,14 +429,16 @@ class SubscribeRequester(IetfRequester):
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:
             case ietf.SubscribeOk() if self._state is RequestState.PENDING:
-                shared = self._session.profile.draft >= SHARED_ALIASES
+                session = self._session
+                info = track_info(message.properties, session.profile, session.limits)
+                shared = session.profile.draft >= SHARED_ALIASES
                 self._session.aliases.name_untrusted(message.alias, self.subscribe_id, shared=shared)
                 self._state = RequestState.ACCEPTED
                 largest = message.parameters.largest
                 reply = self._session.replies.get(self.subscribe_id)
                 if reply is not None and largest is not None:
                     reply.group = largest.group
-                events.append(SubscribeOk(None, newest=largest))
+                events.append(SubscribeOk(None, newest=largest, info=info))
             case ietf.RequestError() if self._state is RequestState.PENDING:
                 self._closed = True
                 events.append(RequestRefused(code_of_request(message.code, self._session.profile)))
@@ -453,7 +460,9 @@ class SubscribeRequester(IetfRequester):
     def _on_done(self, message: ietf.PublishDone, events: list[Event]) -> None:
         self._state = RequestState.ENDED
         if message.status in (_TRACK_ENDED, _SUBSCRIPTION_ENDED):
-            events.append(RequestFinished())
+            known = message.streams and message.streams not in ietf.UNKNOWN_STREAMS
+            read = self._session.streams_read.get(self.subscribe_id, 0)
+            events.append(RequestFinished(max(message.streams - read, 0) if known else None))
         elif message.status == _UPDATE_FAILED and self._refused_update is not None:
             events.append(RequestRefused(self._refused_update))
         else:
@@ -479,5 +488,6 @@ class SubscribeRequester(IetfRequester):
 
     def _on_release(self) -> None:
         self._session.replies.pop(self.request_id, None)
+        self._session.streams_read.pop(self.request_id, None)
         self._session.issued.release(self.request_id)
         self._session.aliases.forget(self.request_id)

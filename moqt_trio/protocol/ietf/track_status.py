@@ -5,7 +5,7 @@ Spec: draft-ietf-moq-transport-18, section 9.18.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import LocalProtocolError
 from ...path import BroadcastPath
@@ -19,39 +19,10 @@ from ..paths import format_requested
 from .machine import IetfRequester, IetfResponder, code_of_request, text_of, track_name
 from .namespaces import path_of
 from .subscribe import largest_of
+from .track_properties import properties_of_track, track_info
 
 if TYPE_CHECKING:
-    from ...wire.ietf.properties import Pairs
     from .state import IetfState
-
-_MAX_CACHE_DURATION: Final = 0x04
-_TIMESCALE: Final = 0x08
-_PRIORITY: Final = 0x0E
-_ORDER: Final = 0x22
-_DEFAULT_PRIORITY = 128
-_MOST_URGENT = 255
-_MICROSECONDS = 1_000_000
-_DESCENDING = 2
-
-
-def properties_of(info: TrackInfo) -> Pairs:
-    """Return a track's properties as the drafts write them."""
-    return (
-        (_MAX_CACHE_DURATION, info.max_age_ms),
-        (_TIMESCALE, info.timescale),
-        (_PRIORITY, _MOST_URGENT - info.priority),
-    )
-
-
-def info_of(properties: Pairs) -> TrackInfo:
-    """Return a track's properties as this library has them; those that are left out have the drafts' values."""
-    numbers = {kind: value for kind, value in properties if isinstance(value, int)}
-    return TrackInfo(
-        priority=max(0, _MOST_URGENT - numbers.get(_PRIORITY, _DEFAULT_PRIORITY)),
-        ordered=numbers.get(_ORDER) != _DESCENDING,
-        max_age_ms=numbers.get(_MAX_CACHE_DURATION, 0),
-        timescale=max(1, numbers.get(_TIMESCALE, _MICROSECONDS)),
-    )
 
 
 class TrackStatusResponder(IetfResponder):
@@ -84,9 +55,10 @@ class TrackStatusResponder(IetfResponder):
         self._state = RequestState.FINISHED
         largest = largest_of(newest)
         parameters = NONE if largest is None else Parameters(largest=largest)
-        properties = properties_of(info) if self._session.profile.properties == "ok" else ()
-        if self._session.profile.fixed_fields:
+        profile = self._session.profile
+        if profile.fixed_fields:
             return self._session.codec.encode(ietf.TrackStatusOk(self._request_id, parameters))
+        properties = properties_of_track(info, profile) if profile.properties == "ok" else ()
         return self._session.codec.encode(ietf.RequestOk(self._reply_id(self._request_id), parameters, properties))
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
@@ -131,8 +103,10 @@ class TrackStatusRequester(IetfRequester):
         match message:
             case ietf.RequestOk() | ietf.TrackStatusOk() if not self._answered:
                 self._answered = True
-                known = self._session.profile.properties == "ok"
-                info = info_of(message.properties) if known and isinstance(message, ietf.RequestOk) else None
+                session = self._session
+                info = None
+                if session.profile.properties == "ok" and isinstance(message, ietf.RequestOk):
+                    info = track_info(message.properties, session.profile, session.limits)
                 events.append(TrackStatusReceived(message.parameters.largest, info))
             case ietf.RequestError() if not self._answered:
                 self._answered = True

@@ -14,11 +14,17 @@ import trio
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, StreamReset, printable
 from ...loggers import Logger
+from ...model.group import GroupTraits
+from ...model.keys import sequence_of
+from ...protocol.group import Subgroup
 from .group import GroupServer, SentGroup, SentGroups, StreamOwner
 from .scheduler import TURN
 
 if TYPE_CHECKING:
-    from ...model.cursor import GroupCursor
+    from ...model.group import Group
+    from ...model.group_cursor import GroupCursor
+    from ...model.keys import GroupKey
+    from ...protocol.group import GroupSender
     from ...protocol.subscribe import SubscribeResponder
     from ...transport.stream import BidiStream
     from .replies import Replies
@@ -31,6 +37,7 @@ _EXPIRY_STEP = 1 / 8
 for every frame, and a group that is dropped an eighth of its age late has used the link only a little longer."""
 _LEAST_EXPIRY_STEP = 0.02
 """Seconds of the track's time that this is at least: a max age of 0 would have all of them checked for every frame."""
+_PLAIN = GroupTraits()
 
 
 class GroupDelivery(GroupServer, StreamOwner):
@@ -48,16 +55,17 @@ class GroupDelivery(GroupServer, StreamOwner):
         # True while a group waits for a stream: for the peer to allow one, or for an earlier group to be delivered.
         self._short_of_streams = False
         self._expired_at = -1
+        self._properties_left_out = False
 
     # -- from the groups' streams --------------------------------------------------------------------------
 
-    def group_refused(self, sequence: int) -> None:
-        if sequence in self._groups:
-            self._cancel_group(sequence)
+    def group_refused(self, key: GroupKey) -> None:
+        if key in self._groups:
+            self._cancel_group(key)
             self.wakeup.set()
 
-    def group_ready(self, sequence: int) -> None:
-        entry = self._cursor.pending.get(sequence)
+    def group_ready(self, key: GroupKey) -> None:
+        entry = self._cursor.pending.get(key)
         if entry is not None:
             self._cursor.requeue(entry)
         self.wakeup.set()
@@ -66,14 +74,16 @@ class GroupDelivery(GroupServer, StreamOwner):
 
     def _serve(self, entry: GroupCursor, allowance: int) -> int:
         """Write what is ready of a group; return the rest of the allowance."""
-        sequence = entry.group.sequence
-        sent = self._groups.streams.get(sequence)
+        key = entry.group.key
+        sent = self._groups.streams.get(key)
         if sent is None:
             if not entry.has_frames and not entry.finished:
                 return allowance
             if self._short_of_streams:
                 # No further stream can be opened now. Groups that have one go on.
                 self._cursor.requeue(entry)
+                return allowance
+            if entry.group.traits is not None and not self._can_carry(entry.group):
                 return allowance
             if allowance <= 0 and (allowance := self.serving.scheduler.allowance(self)) == 0:
                 self._cursor.requeue(entry)
@@ -83,6 +93,8 @@ class GroupDelivery(GroupServer, StreamOwner):
             sent = self._open(entry)
             if sent is None:
                 return allowance
+        elif entry.group.traits is not None and not self._can_carry(entry.group):
+            return allowance
         elif allowance <= 0 and entry.has_frames and (allowance := self.serving.scheduler.allowance(self)) == 0:
             # Without frames to write it is finished all the same: a FIN costs the link almost nothing.
             self._cursor.requeue(entry)
@@ -98,20 +110,43 @@ class GroupDelivery(GroupServer, StreamOwner):
             if finished:
                 self._groups.drain(sent)
         except StreamReset:
-            self.group_refused(sequence)
+            self.group_refused(key)
         except LocalProtocolError as error:
             # A timestamp that the version cannot carry: only this group is dropped.
-            logger.warning("group %d of track %s cannot be sent: %s", sequence, printable(self._track.name), error)
-            self._cursor.drop_taken(sequence, StreamCode.INTERNAL_ERROR)
+            name = printable(self._track.name)
+            logger.warning("group %d of track %s cannot be sent: %s", entry.group.sequence, name, error)
+            self._cursor.drop_taken(key, StreamCode.INTERNAL_ERROR)
             self._report_dropped()
         return allowance
 
+    def _can_carry(self, group: Group) -> bool:
+        """Return whether the version can carry a group that has traits; drop the group if it cannot.
+
+        Where frames are counted, it carries the payloads. That properties are left out is logged once.
+        """
+        traits = group.traits
+        if self._features.subgroups or traits is None:
+            return True
+        if traits.property_bytes and not self._properties_left_out:
+            self._properties_left_out = True
+            logger.info(
+                "the properties of frames of track %s are left out: %s has none",
+                printable(self._track.name),
+                self.context.dialect.name,
+            )
+        if not group.sparse and not traits.subgroup:
+            return True
+        logger.debug("group %r of track %s has no place in %s", group, self._track.name, self.context.dialect.name)
+        self._cursor.drop(group.key, StreamCode.INTERNAL_ERROR)
+        self._report_dropped()
+        return False
+
     def _open(self, entry: GroupCursor) -> SentGroup | None:
         """Return a new stream for a group; None when no stream can be opened now, and the group waits."""
-        sequence = entry.group.sequence
+        group = entry.group
         groups = self._groups
         if groups.all_writing:
-            self._drop_for(sequence)
+            self._drop_for(group.sequence)
         stream = None
         if not groups.full(crowded=self.context.connection.crowded):
             try:
@@ -122,11 +157,30 @@ class GroupDelivery(GroupServer, StreamOwner):
             self._short_of_streams = True
             self._cursor.requeue(entry)
             return None
-        sent = SentGroup(self, stream, self.context.core.group(self._subscribe_id, sequence, entry.start))
+        sent = SentGroup(self, group.key, stream, self._sender(entry))
         groups.add(sent)
         self.context.map_codes(stream, "group")
         stream.handler = sent
         return sent
+
+    def _sender(self, entry: GroupCursor) -> GroupSender:
+        """Return the machine that writes a group's stream."""
+        subgroup = self._subgroup(entry) if self._features.subgroups else None
+        return self.context.core.group(self._subscribe_id, entry.group.sequence, entry.start, subgroup)
+
+    def _subgroup(self, entry: GroupCursor) -> Subgroup:
+        """Return what the header of a group's stream, or of its datagram, says beside its number."""
+        group = entry.group
+        traits = group.traits or _PLAIN
+        # A datagram that has to go on a stream is a subgroup of its own: its group may have others.
+        number = group.id_at(0) if group.datagram else traits.subgroup or 0
+        return Subgroup(
+            number,
+            self._track.priority if traits.priority is None else traits.priority,
+            # Where the range ends within the group, the end of the stream is not that of the group.
+            ends_group=traits.ends_group and entry.stop is None,
+            is_first=entry.start == 0 and not traits.headless,
+        )
 
     def _send_datagram(self, entry: GroupCursor) -> int:
         """Send a group as a datagram; return its size, or 0 when it has to go on a stream."""
@@ -134,8 +188,11 @@ class GroupDelivery(GroupServer, StreamOwner):
         if not self._features.datagrams or not connection.max_datagram_size:
             return 0
         frame = entry.group.frames[0]
+        subgroup = self._subgroup(entry) if self._features.subgroups else None
         try:
-            body = self.context.core.datagram(self._subscribe_id, entry.group.sequence, frame.timestamp or 0, frame)
+            body = self.context.core.datagram(
+                self._subscribe_id, entry.group.sequence, frame.timestamp or 0, frame, subgroup
+            )
         except LocalProtocolError:
             return 0
         if len(body) > connection.max_datagram_size:
@@ -150,9 +207,11 @@ class GroupDelivery(GroupServer, StreamOwner):
         """Drop the oldest open group that still has frames waiting, so that a newer one can have a stream."""
         cursor = self._cursor
         backlogged = cursor.backlogged()
-        if self._ordered or sequence < max(backlogged, default=-1):
+        if self._ordered or sequence < sequence_of(max(backlogged, default=-1)):
             return
-        backlogged = [number for number in backlogged if number in self._groups and cursor.pending[number].has_frames]
+        backlogged = [
+            key for key in backlogged if key < sequence and key in self._groups and cursor.pending[key].has_frames
+        ]
         if backlogged:
             cursor.drop(min(backlogged), StreamCode.TOO_FAR_BEHIND)
             self._report_dropped()
@@ -168,24 +227,24 @@ class GroupDelivery(GroupServer, StreamOwner):
             return
         self._expired_at = log.newest
         for sent in self._groups:
-            if sent.draining is not None and sent.stream.held_up and log.too_old(sent.sequence, cursor.max_age):
-                cursor.drop_taken(sent.sequence, StreamCode.OLD)
+            if sent.draining is not None and sent.stream.held_up and log.too_old(sent.key, cursor.max_age):
+                cursor.drop_taken(sent.key, StreamCode.OLD)
 
     def _report_dropped(self) -> None:
         """Reset the streams of the groups that the cursor dropped, and report the groups to the subscriber."""
-        for sequence, code in self._cursor.take_dropped():
-            self._groups.reset(sequence, code)
-            self._replies.drop(sequence, code)
+        for key, code in self._cursor.take_dropped():
+            self._groups.reset(key, code)
+            self._replies.drop(sequence_of(key), code)
         self._replies.flush()
 
     def _cancel_open(self, entries: Iterable[GroupCursor]) -> None:
         """Cancel those of some groups that are open and of which everything was sent: the subscription ends."""
         for entry in entries:
-            sequence = entry.group.sequence
-            if sequence in self._cursor.pending and not entry.has_frames and not entry.group.ended:
-                self._cancel_group(sequence)
+            key = entry.group.key
+            if key in self._cursor.pending and not entry.has_frames and not entry.group.ended:
+                self._cancel_group(key)
 
-    def _cancel_group(self, sequence: int) -> None:
+    def _cancel_group(self, key: GroupKey) -> None:
         """Deliver no more of a group, without a report."""
-        self._cursor.remove(sequence)
-        self._groups.reset(sequence, StreamCode.CANCELLED)
+        self._cursor.remove(key)
+        self._groups.reset(key, StreamCode.CANCELLED)

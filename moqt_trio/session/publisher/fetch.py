@@ -108,8 +108,12 @@ class FetchServer(GroupServer):
 
 
 def _may_serve(track: Track, request: Fetch) -> bool:
-    """Return whether a track keeps the group and has the first frame wanted, or may still get that frame."""
-    group = state_of(track).group(request.group)
-    if group is None or request.start_frame < group.first:
+    """Return whether a track keeps the group and has the first frame wanted, or may still get that frame.
+
+    A group whose frames can't be counted, because it has gaps or several subgroups, is not served.
+    """
+    parts = state_of(track).parts(request.group)
+    group = parts[0] if len(parts) == 1 else None
+    if group is None or request.start_frame < group.first or group.key != request.group or group.sparse:
         return False
     return not group.complete or request.start_frame < max(group.length, 1)

@@ -142,5 +142,5 @@ def _last_frame(track: Track, end: Place) -> Place:
     """Return the last frame of a range, which may end with a whole group."""
     if end.frame < LAST:
         return end
-    group = state_of(track).group(end.group)
-    return Place(end.group, 0 if group is None else max(group.length - 1, 0))
+    following = max((part.next_id for part in state_of(track).parts(end.group)), default=0)
+    return Place(end.group, max(following - 1, 0))

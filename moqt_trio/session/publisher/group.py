@@ -22,7 +22,9 @@ from .scheduler import TURN
 if TYPE_CHECKING:
     from ...frame import Frame
     from ...limits import Limits
-    from ...model.cursor import Cursor, GroupCursor, GroupRange
+    from ...model.cursor import Cursor, GroupRange
+    from ...model.group_cursor import GroupCursor
+    from ...model.keys import GroupKey
     from ...model.track import Track
     from ...model.track_state import TrackState
     from ...protocol.group import GroupSender
@@ -158,13 +160,13 @@ class GroupServer(RequestServer):
 class StreamOwner(Protocol):
     """What a group's stream calls when its state changes."""
 
-    def group_refused(self, sequence: int) -> None:
+    def group_refused(self, key: GroupKey) -> None:
         """Called when the subscriber refuses a group."""
 
-    def group_ready(self, sequence: int) -> None:
+    def group_ready(self, key: GroupKey) -> None:
         """Called when a group's send buffer has room again."""
 
-    def group_delivered(self, sequence: int) -> None:
+    def group_delivered(self, key: GroupKey) -> None:
         """Called when the subscriber has acknowledged all of a group."""
 
 
@@ -174,36 +176,36 @@ class SentGroup(StreamHandler):
     Attributes:
         stream: The stream.
         sender: Makes its bytes.
-        sequence: The group's number.
+        key: The group's key.
         opening: Bytes that have to be written first; empty once they were.
         draining: The bytes in the send buffer when all of the group had been written; None until then.
     """
 
-    __slots__ = ("_owner", "draining", "opening", "sender", "sequence", "stream")
+    __slots__ = ("_owner", "draining", "key", "opening", "sender", "stream")
 
-    def __init__(self, owner: StreamOwner, stream: SendStream, sender: GroupSender) -> None:
+    def __init__(self, owner: StreamOwner, key: GroupKey, stream: SendStream, sender: GroupSender) -> None:
         self._owner = owner
+        self.key = key
         self.stream = stream
         self.sender = sender
-        self.sequence = sender.sequence
         self.opening = sender.opening
         self.draining: int | None = None
 
     def stop_received(self, code: int) -> None:
-        self._owner.group_refused(self.sequence)
+        self._owner.group_refused(self.key)
 
     def send_ready(self) -> None:
-        self._owner.group_ready(self.sequence)
+        self._owner.group_ready(self.key)
 
     def send_finished(self) -> None:
-        self._owner.group_delivered(self.sequence)
+        self._owner.group_delivered(self.key)
 
 
 class EndWait:
     """Holds frames back until their groups end or a moment has passed (`Quirks.fin_with_frame`)."""
 
     def __init__(self) -> None:
-        self._due: dict[int, float] = {}
+        self._due: dict[GroupKey, float] = {}
         self._passed = -math.inf
 
     def release(self, entries: Iterable[GroupCursor], cursor: Cursor) -> list[GroupCursor]:
@@ -212,12 +214,12 @@ class EndWait:
         now = trio.current_time()
         served: list[GroupCursor] = []
         for entry in entries:
-            sequence = entry.group.sequence
-            due = before.get(sequence, now + _END_WAIT)
+            key = entry.group.key
+            due = before.get(key, now + _END_WAIT)
             if entry.group.ended or not entry.has_frames or due <= self._passed:
                 served.append(entry)
             else:
-                self._due[sequence] = due
+                self._due[key] = due
                 cursor.requeue(entry)
         return served
 
@@ -234,19 +236,19 @@ class EndWait:
 
 
 class SentGroups:
-    """The open group streams of one subscription, by sequence.
+    """The open group streams of one subscription, by the groups' keys.
 
     Args:
         limits: For `max_open_groups`, `max_unacknowledged_groups` and `connection_window`.
 
     Attributes:
-        streams: The streams, by the group's sequence.
+        streams: The streams, by the group's key.
         draining: How many of them drain.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.streams: dict[int, SentGroup] = {}
+        self.streams: dict[GroupKey, SentGroup] = {}
         self._draining_bytes = 0
         self.draining = 0
 
@@ -256,8 +258,8 @@ class SentGroups:
     def __iter__(self) -> Iterator[SentGroup]:
         return iter(self.streams.values())
 
-    def __contains__(self, sequence: int) -> bool:
-        return sequence in self.streams
+    def __contains__(self, key: GroupKey) -> bool:
+        return key in self.streams
 
     @property
     def all_writing(self) -> bool:
@@ -279,7 +281,7 @@ class SentGroups:
 
     def add(self, sent: SentGroup) -> None:
         """Add a stream that was just opened."""
-        self.streams[sent.sequence] = sent
+        self.streams[sent.key] = sent
 
     def drain(self, sent: SentGroup) -> None:
         """Record that all of a group was written."""
@@ -287,17 +289,17 @@ class SentGroups:
         self._draining_bytes += sent.draining
         self.draining += 1
 
-    def release(self, sequence: int) -> SentGroup | None:
+    def release(self, key: GroupKey) -> SentGroup | None:
         """Remove a group, and return its stream; None when it has none."""
-        sent = self.streams.pop(sequence, None)
+        sent = self.streams.pop(key, None)
         if sent is not None and sent.draining is not None:
             self._draining_bytes -= sent.draining
             self.draining -= 1
         return sent
 
-    def reset(self, sequence: int, code: int) -> None:
+    def reset(self, key: GroupKey, code: int) -> None:
         """Reset the stream of a group, if it has one."""
-        sent = self.release(sequence)
+        sent = self.release(key)
         if sent is not None:
             sent.stream.reset(code)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...codes import StreamCode
+from ...wire.messages import TrackInfo
 
 if TYPE_CHECKING:
     from ...model.cursor import Cursor
+    from ...model.track import Track
     from ...model.track_state import TrackState
     from ...protocol.subscribe import SubscribeResponder
     from ...transport.stream import BidiStream
@@ -88,3 +90,13 @@ class Replies:
         """Finish the stream."""
         self._machine.finish()
         self._stream.finish()
+
+
+def info_of(track: Track) -> TrackInfo:
+    """Return a track's properties."""
+    return TrackInfo(
+        priority=track.priority,
+        max_age_ms=round(track.max_age * 1000),
+        timescale=track.timescale,
+        properties=track.properties,
+    )

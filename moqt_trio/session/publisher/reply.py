@@ -42,7 +42,9 @@ class ReplyMachine(Protocol):
     def opened(self) -> None:
         """Called when there is a stream for it."""
 
-    def frames(self, group: int, first: int, frames: Sequence[Frame]) -> bytes:
+    def frames(
+        self, group: int, first: int, frames: Sequence[Frame], subgroup: int = 0, priority: int | None = None
+    ) -> bytes:
         """Return the bytes of some frames of a group."""
         ...
 
@@ -178,7 +180,7 @@ class ReplyStream(StreamHandler):
                 raise LocalProtocolError(f"frames up to {piece.end} are no longer kept")
             self._parts.append(mark)
             return True
-        data = self._machine.frames(piece.group, piece.first, piece.frames)
+        data = self._machine.frames(piece.group, piece.first, piece.frames, piece.subgroup, piece.priority)
         last = piece.frames[-1]
         if len(last) > TURN:
             # A long frame is the track's, and not a copy for each reply.

@@ -32,6 +32,7 @@ from ...codes import StreamCode
 from ...errors import SessionClosed, StreamReset, printable
 from ...loggers import Logger
 from ...model.cursor import GroupRange
+from ...model.keys import sequence_of
 from ...model.track import state_of
 from ...protocol.events import Event, FillRequested, SubscribeRequested, UpdateRefused
 from ...protocol.ietf.subscribe import SubscribeResponder as IetfSubscribeResponder
@@ -40,11 +41,12 @@ from ...wire.messages import SubscribeUpdate
 from .delivery import GroupDelivery
 from .group import EndWait, SentGroups
 from .join import JoinPoint
-from .replies import Replies
+from .replies import Replies, info_of
 from .reply import ReplyStream, newest_of, past_of
 from .timeouts import DeliveryTimeout
 
 if TYPE_CHECKING:
+    from ...model.keys import GroupKey
     from ...model.origin import PublishedBroadcast
     from ...model.track import Track
     from ...protocol.subscribe import SubscribeResponder
@@ -164,10 +166,12 @@ class SubscribeServer(GroupDelivery):
         newest = newest_of(track)
         if not self._features.subscribe_ok_needs_group:
             # The task gets the same error, and ends with it.
+            self.machine.info = info_of(track)
+            first = min(self._cursor.pending, default=None)
             with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
                 following = self._track_state.next
                 self._replies.accept(
-                    min(self._cursor.pending, default=None), following - 1 if following else None, newest
+                    None if first is None else sequence_of(first), following - 1 if following else None, newest
                 )
         if self.machine.start != "latest":
             self.serving.join_points.add(self._subscribe_id, JoinPoint(track, newest))
@@ -244,8 +248,8 @@ class SubscribeServer(GroupDelivery):
         self._priority = update.priority
         self._bound_delivery(update.delivery_timeout_ms)
         self.serving.scheduler.priority_changed(self)
-        for sequence in [number for number in cursor.pending if not cursor.range.holds(number)]:
-            self._cancel_group(sequence)
+        for key in [key for key in cursor.pending if not cursor.range.holds(sequence_of(key))]:
+            self._cancel_group(key)
         if update.forward == self._paused:
             self._pause_or_resume(update)
         elif self._paused:
@@ -299,8 +303,8 @@ class SubscribeServer(GroupDelivery):
         self._end_delivered = True
         self.wakeup.set()
 
-    def group_delivered(self, sequence: int) -> None:
-        if self._groups.release(sequence) is not None and (
+    def group_delivered(self, key: GroupKey) -> None:
+        if self._groups.release(key) is not None and (
             self._short_of_streams or self._state is _State.FINISHING or self._cursor.done
         ):
             self.wakeup.set()

@@ -22,7 +22,9 @@ import trio
 from ...codes import StreamCode
 
 if TYPE_CHECKING:
-    from ...model.cursor import Cursor, GroupCursor
+    from ...model.cursor import Cursor
+    from ...model.group_cursor import GroupCursor
+    from ...model.keys import GroupKey
     from ...tasks import Wakeup
 
 _STEP = 1 / 16
@@ -51,18 +53,18 @@ class DeliveryTimeout:
     def __init__(self, cursor: Cursor) -> None:
         self.seconds = math.inf
         self._cursor = cursor
-        self._runs: dict[int, deque[_Run]] = {}
+        self._runs: dict[GroupKey, deque[_Run]] = {}
         cursor.watch_frames(self._came)
 
-    def _came(self, sequence: int) -> None:
+    def _came(self, key: GroupKey) -> None:
         """Called when a frame was appended to a group."""
-        entry = self._cursor.pending.get(sequence)
+        entry = self._cursor.pending.get(key)
         if entry is not None:
             self._note(entry, trio.current_time())
 
     def _note(self, entry: GroupCursor, now: float) -> deque[_Run]:
         """Record the frames of a group that were not recorded, as ones that come now; return those that wait."""
-        runs = self._runs.setdefault(entry.group.sequence, deque())
+        runs = self._runs.setdefault(entry.group.key, deque())
         end = entry.position + entry.waiting_frames
         while runs and runs[0].end <= entry.position:
             runs.popleft()
@@ -76,12 +78,12 @@ class DeliveryTimeout:
     def expire(self) -> None:
         """Drop the groups whose time is up."""
         cursor, now = self._cursor, trio.current_time()
-        for sequence in [number for number in self._runs if number not in cursor.pending]:
-            del self._runs[sequence]
-        for sequence, entry in list(cursor.pending.items()):
+        for key in [key for key in self._runs if key not in cursor.pending]:
+            del self._runs[key]
+        for key, entry in list(cursor.pending.items()):
             runs = self._note(entry, now)
             if runs and now - runs[0].last >= self.seconds:
-                cursor.drop_taken(sequence, StreamCode.DELIVERY_TIMEOUT)
+                cursor.drop_taken(key, StreamCode.DELIVERY_TIMEOUT)
 
     async def wait(self, wakeup: Wakeup) -> None:
         """Wait for the wake-up, or until a group's time is up."""

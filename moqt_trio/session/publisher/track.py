@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...codes import StreamCode
 from ...model.track import state_of
 from ...protocol.events import Event, TrackInfoRequested
-from ...wire.messages import TrackInfo
+from .replies import info_of
 from .request import RequestServer
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ class TrackInfoServer(RequestServer):
             self.cancel(StreamCode.NOT_FOUND)
             return
         track = found[1]
-        info = TrackInfo(priority=track.priority, max_age_ms=round(track.max_age * 1000), timescale=track.timescale)
-        self.stream.write(self.machine.reply(info, state_of(track).largest), fin=True)
+        self.stream.write(self.machine.reply(info_of(track), state_of(track).largest), fin=True)
         self.serving.rate.give_back()
         self.machine.release()

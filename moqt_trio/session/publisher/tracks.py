@@ -26,6 +26,7 @@ from ...protocol.ietf.namespaces import NamespaceResponder
 from ...protocol.ietf.tracks import TracksResponder
 from ...tasks import Wakeup, defer_interrupts
 from .announce import AnnounceServer
+from .replies import info_of
 from .subscribe import SubscribeServer
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class TrackOffers:
         core = self._serving.context.core
         assert isinstance(core, IetfCore)
         newest = state_of(track).largest
-        machine = core.offer(published.path, track.name, forward=self._forward, newest=newest)
+        machine = core.offer(published.path, track.name, forward=self._forward, newest=newest, info=info_of(track))
         stream.write(machine.opening)
         stream.handler = OfferServer(self._serving, stream, machine, found)
 

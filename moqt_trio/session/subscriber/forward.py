@@ -9,6 +9,7 @@ the streams that the publisher may open.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,6 +17,7 @@ import trio
 from ...arguments import want
 from ...codes import StreamCode
 from ...errors import NotFound, SessionClosed, StreamReset
+from ...model.group import mark_headless
 from ...model.track import Track
 from ...tasks import open_unwrapping_nursery
 from .subscribe import Subscription
@@ -33,9 +35,10 @@ async def forward(subscription: Subscription, track: Track) -> None:
     """Write every group of a subscription on a track, until the subscription ends.
 
     Groups keep their sequences, their order of arrival and their ends: one that its publisher resets is reset with the
-    same code. Timestamps are converted from the subscription's timescale to the track's. A group that arrived as a
-    datagram is written as a group. A reliable track takes no group before it has a subscriber: until then they wait at
-    their publisher.
+    same code. Timestamps are converted from the subscription's timescale to the track's. Of moq-transport the
+    subgroups, object ids, properties and priorities stay what they are, and a datagram is sent as one. In the other
+    versions a group that arrived as a datagram is written as a group. A reliable track takes no group before it has a
+    subscriber: until then they wait at their publisher.
 
     When the publisher finishes the track, this one is finished, and the call returns. When it resets the subscription
     or has no such track, this one is aborted with the same code, and the error is raised. When the session ends or the
@@ -60,18 +63,23 @@ async def forward(subscription: Subscription, track: Track) -> None:
     want(track, Track, "forward takes a subscription and a track")
     properties = await subscription.track_properties()
     timescale = _DEFAULT_TIMESCALE if properties is None else properties.timescale
+    scale = (track.timescale, timescale)
+    parts = subscription._context.dialect.features.subgroups
     try:
         async with open_unwrapping_nursery() as nursery:
             async for group in subscription:
                 if track.delivery == "reliable":
                     await track.wait_subscribed()
+                if group.subgroup is None:
+                    _copy_datagram(group, track, scale)
+                    continue
                 try:
-                    copy = track.open_group(group.sequence)
+                    copy = _open_copy(group, track) if parts else track.open_group(group.sequence)
                 except ValueError:
                     # It was written before: by an earlier call, on a session that was lost since.
                     group.close()
                     continue
-                nursery.start_soon(_copy_group, group, copy, timescale, track.timescale)
+                nursery.start_soon(_copy_group, group, copy, scale)
     except StreamReset as error:
         track.abort(code=error.code)
         raise
@@ -81,16 +89,47 @@ async def forward(subscription: Subscription, track: Track) -> None:
     track.finish()
 
 
+def _open_copy(group: GroupReader, track: Track) -> GroupWriter:
+    """Open the copy of a subgroup."""
+    copy = track.open_group(
+        group.sequence, subgroup=group.subgroup, ends_group=group.ends_group, priority=group.priority
+    )
+    if not group._begins:
+        mark_headless(copy)
+    return copy
+
+
+def _copy_datagram(group: GroupReader, track: Track, scale: tuple[int, int]) -> None:
+    """Send a datagram of moq-transport on; it has its one frame. What does not go now is lost, as datagrams may be."""
+    frame = group.receive_nowait()
+    with suppress(ValueError, trio.WouldBlock):
+        track.send_datagram(
+            frame,
+            _convert(frame.timestamp, scale),
+            sequence=group.sequence,
+            object_id=frame.object_id,
+            properties=frame.properties,
+            ends_group=group.ends_group,
+            priority=group.priority,
+        )
+
+
+def _convert(timestamp: int | None, scale: tuple[int, int]) -> int | None:
+    wanted, timescale = scale
+    return timestamp if timestamp is None or timescale == wanted else timestamp * wanted // timescale
+
+
 @trio.lowlevel.enable_ki_protection
-async def _copy_group(group: GroupReader, copy: GroupWriter, timescale: int, wanted: int) -> None:
+async def _copy_group(group: GroupReader, copy: GroupWriter, scale: tuple[int, int]) -> None:
     """Copy the frames of a group, and end the copy as the group ends."""
     async with copy:
         try:
             async for frame in group:
-                timestamp = frame.timestamp
-                if timestamp is not None and timescale != wanted:
-                    timestamp = timestamp * wanted // timescale
-                await copy.send(frame, timestamp)
+                timestamp = _convert(frame.timestamp, scale)
+                if frame.object_id is None:
+                    await copy.send(frame, timestamp)
+                else:
+                    await copy.send(frame, timestamp, object_id=frame.object_id, properties=frame.properties)
         except StreamReset as error:
             copy.reset(error.code)
         except ValueError:

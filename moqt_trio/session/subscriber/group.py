@@ -28,11 +28,13 @@ from ...errors import Malformed, RemoteProtocolError, StreamReset
 from ...frame import Frame
 from ...tasks import defer_interrupts
 from ..context import UnreadFrames
-from .receive_queue import QueueState, ReceiveQueue
+from .receive_queue import FrameCounts, QueueState, ReceiveQueue
 
 if TYPE_CHECKING:
     from weakref import ref
 
+    from ...model.keys import GroupKey
+    from ...protocol.events import GroupStarted
     from ...transport.receive_stream import ReceiveStream
     from ...wire.dialect import FrameDecoder
 
@@ -52,21 +54,6 @@ _STATES = {
     QueueState.FAILED: "closed",
     QueueState.CLOSED: "closed",
 }
-
-
-class FrameCounts:
-    """Frames that arrived for one subscription.
-
-    Attributes:
-        frames: Their number.
-        bytes: The bytes of their payloads.
-    """
-
-    __slots__ = ("bytes", "frames")
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.bytes = 0
 
 
 class FrameSource(Protocol):
@@ -103,6 +90,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
         counts: As above.
         reader: A reference to the reader of a group of a subscription, which is dead once the application dropped it.
         sequence: The group's number; -1 for a fetch, which has no place in a subscription.
+        key: The key of the group.
         arrival: How many groups of the subscription began before it.
         frames_read: Frames that were taken out.
         raw: Bytes that wait to be decoded; their first `_raw_start` were.
@@ -120,6 +108,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
         "arrival",
         "counts",
         "frames_read",
+        "key",
         "raw",
         "reader",
         "sequence",
@@ -139,6 +128,7 @@ class GroupBuffer(ReceiveQueue[Frame]):
         self.counts = counts
         self.reader: ref[GroupReader] | None = None
         self.sequence = -1
+        self.key: GroupKey = -1
         self.arrival = 0
         self.frames_read = 0
         # The bytes to return for each item, in the same order.
@@ -393,24 +383,32 @@ class GroupReader:
 
     Attributes:
         sequence: The group's number in its track.
-        start_frame: The index of the first frame; 0 for a whole group.
+        start_frame: The index of the first frame; 0 for a whole group. Where frames have an `object_id`, it is that.
         datagram: True when the group arrived as a datagram.
+        subgroup: Which part of the group this is. In moq-transport a group may have several, each with a reader of its
+            own; elsewhere it is 0. None for a datagram of moq-transport, of which a group may have several, too.
+        priority: The publisher's, 0 … 255, higher goes first; None for the track's.
+        ends_group: True when the last frame here is the last one of the group, as far as its publisher has said so.
     """
 
-    def __init__(
-        self,
-        sequence: int,
-        start_frame: int,
-        frames: GroupBuffer,
-        *,
-        datagram: bool = False,
-    ) -> None:
+    subgroup: int | None = 0
+    priority: int | None = None
+    ends_group: bool = True
+    # False where the publisher's first frame of the subgroup is one before those that arrive.
+    _begins = True
+
+    def __init__(self, sequence: int, start_frame: int, frames: GroupBuffer, *, datagram: bool = False) -> None:
         self.sequence = sequence
         self.start_frame = start_frame
         self.datagram = datagram
         self._frames = frames
         # True when the last step of an iteration gave a frame.
         self._stepped = False
+
+    def _describe(self, event: GroupStarted) -> None:
+        """Take over what the header of a subgroup says."""
+        self.subgroup, self.priority, self.ends_group = event.subgroup, event.priority, event.ends_group
+        self._begins = event.whole
 
     async def receive(self) -> Frame:
         """Wait for the next frame and return it. Cancelling loses nothing.

@@ -18,14 +18,23 @@ import trio
 
 from ...codes import StreamCode
 from ...errors import SessionClosed, StreamReset
-from ...model.sequences import SequenceSet
+from ...model.keys import DATAGRAM, PartKey
+from ...model.sequences import KeySet
+from ...protocol.ietf.ends import TrackEnds
 from ...timeouts import Timeout
+from ...wire.ietf.objects import MalformedTrack, gaps_of, malformed_track
 from ..statistics import SubscriptionStatistics
-from .group import FrameCounts, GroupBuffer, GroupReader
-from .receive_queue import QueueState, ReceiveQueue
+from .group import GroupBuffer, GroupReader
+from .receive_queue import FrameCounts, QueueState, ReceiveQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...errors import RemoteProtocolError
     from ...limits import Limits
+    from ...model.keys import GroupKey
+    from ...protocol.events import DatagramReceived, GroupStarted
+    from ...wire.ietf.subgroups import SubgroupDecoder
 
 DROPS_KEPT = 256
 """Ranges of dropped groups that are kept, the newest ones: a publisher may report ranges without end. Statistics count
@@ -84,7 +93,7 @@ class Awaited(Protocol):
 class Joined(Awaited, Protocol):
     """The group in whose middle the subscription began: `head.GroupHead`."""
 
-    def take_tail(self, buffer: GroupBuffer, source: GroupSource, start_frame: int, *, whole: bool) -> bool:
+    def take_tail(self, buffer: GroupBuffer, source: GroupSource, event: GroupStarted) -> bool:
         """Take a stream of the group as its tail; return False when it is a group of its own."""
         ...
 
@@ -113,6 +122,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         counts: The frames that arrived.
         head: The head of the group that was the newest when the subscription began; None where there is none.
         past: The groups of the past that were asked for, the head among them.
+        on_malformed: Called when the track contradicts itself; it has to end the subscription.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -125,6 +135,8 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self.finishing = False
         self.ordered = False
         self.max_age = math.inf
+        self.on_malformed: Callable[[RemoteProtocolError], None] | None = None
+        self._ends = TrackEnds()
         self._limits = limits
         self._accepted = False
         self._unfinished: set[GroupSource] = set()
@@ -132,7 +144,12 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self._unread: set[GroupBuffer] = set()
         self._unread_sweep_at = _FIRST_UNREAD_SWEEP
         # The groups that arrived, and those that never will.
-        self._seen = SequenceSet(limits.cache_groups)
+        self._seen = KeySet(limits.cache_groups)
+        # Where the publisher says how many streams it opened: those that are still to come, once it has finished.
+        self._streams_due: int | None = None
+        # True once there was a part of a group, so that others may follow; and whether those of a range had their time.
+        self._in_parts = False
+        self._range_over = False
         self._received = 0
         self._dropped = 0
         self._expired = 0
@@ -143,22 +160,41 @@ class GroupQueue(ReceiveQueue[GroupReader]):
 
     # -- from the groups' streams --------------------------------------------------------------------------
 
-    def begin(self, reader: GroupReader, buffer: GroupBuffer, stream: GroupSource | None = None) -> bool:
+    def begin(
+        self,
+        reader: GroupReader,
+        buffer: GroupBuffer,
+        stream: GroupSource | None = None,
+        key: GroupKey | None = None,
+    ) -> bool:
         """Add a group whose header arrived; return False to have it refused.
 
         Args:
             reader: The reader for the application.
             buffer: Its frames.
             stream: The stream to refuse when the subscription ends before the group; None for a datagram.
+            key: The group's key where the version has parts of groups; None for its sequence.
         """
-        if self.state in (QueueState.FAILED, QueueState.CLOSED) or reader.sequence in self._seen:
+        if self.state in (QueueState.FAILED, QueueState.CLOSED):
+            return False
+        if key is None:
+            key = reader.sequence
+            if key in self._seen:
+                return False
+        elif self._has_part(key):
             return False
         buffer.reader, buffer.sequence, buffer.arrival = ref(reader), reader.sequence, self._received
+        buffer.key = key
         self._received += 1
         if stream is not None:
             self._add_stream(stream)
         self.put(reader)
         self._note(reader.sequence, reader.sequence)
+        if isinstance(key, PartKey) or not reader.ends_group:
+            self._in_parts = True
+        if self._in_parts and not self.finishing and self._range_arrived():
+            # Each group has come, and it is not known how many parts the last ones have.
+            self.expect_within(Timeout(self._limits.late_group_timeout), self._end_range)
         if self.head is not None:
             self.head.group_began(reader.sequence)
         if self.past:
@@ -181,8 +217,77 @@ class GroupQueue(ReceiveQueue[GroupReader]):
             stream: The stream.
         """
         buffer.reader, buffer.sequence, buffer.arrival = before.reader, before.sequence, before.arrival
+        buffer.key = before.key
         if not stream.over:
             self._add_stream(stream)
+
+    def _end_range(self) -> None:
+        self._range_over = True
+        self.wait_on()
+        self._wake()
+
+    def _has_part(self, key: GroupKey) -> bool:
+        """Return whether a part of a group arrived before, and add it. A group may have any number of datagrams."""
+        if isinstance(key, PartKey) and key.part >= DATAGRAM:
+            self._seen.add_key(PartKey(key.sequence, DATAGRAM))
+            return False
+        if not isinstance(key, PartKey) and not self._seen.in_parts:
+            # As nearly always. Its sequence is added with the group.
+            return key in self._seen
+        found = self._seen.has_key(key)
+        self._seen.add_key(key)
+        return found
+
+    def note_gap(self, sequence: int, count: int) -> None:
+        """Called when an object says that so many groups before its own do not exist. Its track may be malformed."""
+        if not count or self._ends.gap(sequence) == count:
+            return
+        problem = self._ends.note_gap(sequence, count)
+        first, last = sequence - count, sequence - 1
+        if problem is None and self._seen.gaps(first, last) != [(first, last)]:
+            problem = f"group {sequence} says that {count} groups before it do not exist, of which some arrived"
+        if problem is None:
+            self.drop(first, last, 0)
+        else:
+            self.malformed(malformed_track(problem))
+
+    def read_whole(self, sequence: int, decoder: SubgroupDecoder, *, ends_group: bool) -> None:
+        """Called when a subgroup's stream was read to its end; see `TrackEnds.finish`. Its track may be malformed."""
+        problem = self._ends.finish(sequence, decoder, ends_group=ends_group)
+        self.end_group = self._ends.end_group
+        if problem is not None:
+            self.malformed(malformed_track(problem))
+
+    def note_datagram(self, event: DatagramReceived) -> None:
+        """Called for a datagram of a group that may have several. Its track may be malformed."""
+        number = event.frame.object_id or 0
+        try:
+            self.note_gap(event.sequence, gaps_of(event.frame.properties)[0])
+        except MalformedTrack as error:
+            self.malformed(error)
+        if event.end == "track":
+            self.track_ended(event.sequence + (number > 0))
+        last, end = (number, number + 1 if event.ends_group else None) if event.end is None else (-1, number)
+        problem = self._ends.note(event.sequence, last, end)
+        if problem is not None:
+            self.malformed(malformed_track(problem))
+
+    def track_ended(self, group: int) -> None:
+        """Called when a group's stream said that no group from this one on exists."""
+        self._ends.end_track(group)
+        self.end_group = self._ends.end_group
+
+    def malformed(self, error: RemoteProtocolError) -> None:
+        """Called when the track contradicts itself, in the versions where that ends its subscription."""
+        if self.on_malformed is not None:
+            self.on_malformed(error)
+
+    def stream_arrived(self) -> None:
+        """Called for each stream of a group, in the versions whose publishers count them."""
+        if self._streams_due is not None:
+            self._streams_due -= 1
+            if self._streams_due <= 0:
+                self.finish()
 
     def end(self, stream: GroupSource, buffer: GroupBuffer, *, reset: bool = False) -> None:
         """Remove a stream that has ended, and keep its buffer for as long as there is something to read.
@@ -223,18 +328,18 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         buffer.close("its reader is gone")
         self._unread.discard(buffer)
 
-    def drop_untaken(self, sequences: set[int], code: int) -> None:
+    def drop_untaken(self, keys: set[GroupKey], code: int) -> None:
         """Drop groups that were not taken, and report them."""
-        dropped = [reader for reader in self.items if reader.sequence in sequences]
-        self.items = deque(reader for reader in self.items if reader.sequence not in sequences)
+        dropped = [reader for reader in self.items if _key_of(reader) in keys]
+        self.items = deque(reader for reader in self.items if _key_of(reader) not in keys)
         for reader in dropped:
             reader.close(code)
         for sequence in sorted(reader.sequence for reader in dropped):
             self.drop(sequence, sequence, code)
         # They count as taken: as if they had arrived before the others.
-        arrivals = {reader.sequence: number for number, reader in enumerate(self.items, self.taken)}
+        arrivals = {_key_of(reader): number for number, reader in enumerate(self.items, self.taken)}
         for buffer in self.buffers():
-            buffer.arrival = arrivals.get(buffer.sequence, buffer.arrival)
+            buffer.arrival = arrivals.get(buffer.key, buffer.arrival)
 
     def drop_unread(self, buffer: GroupBuffer, code: int) -> None:
         """Drop what is unread of a group, and report it."""
@@ -265,16 +370,20 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self.dropped.append(DroppedGroups(first, last, code))
         self._wake_if_complete()
 
-    def finish_later(self) -> None:
+    def finish_later(self, streams: int | None = None) -> None:
         """Called when the publisher finished the subscription; groups on their way may still arrive.
 
         The publisher finishes this stream after the groups' streams, but streams are not ordered among each other.
+
+        Args:
+            streams: How many streams of groups are still to come; None where it does not say.
         """
         self.finishing = True
         if self.head is not None:
             # The rest of the group that was joined is late from now on, as other groups are.
             self.head.overtaken()
-        if self._all_arrived():
+        self._streams_due = streams
+        if self._all_arrived() if streams is None else streams <= 0:
             self.finish()
         else:
             self.expect_within(Timeout(self._limits.late_group_timeout), self.finish)
@@ -326,12 +435,15 @@ class GroupQueue(ReceiveQueue[GroupReader]):
 
     def want(self, first: int | None, last: int | None) -> None:
         """Set which groups are asked for from now on; see `first_wanted` and `last_wanted`."""
+        if last != self.last_wanted and self._in_parts and not self.finishing:
+            self._range_over = False
+            self.wait_on()
         self.first_wanted, self.last_wanted = first, last
         self._wake_if_complete()
 
     def cut(self) -> None:
         """Called when a pause begins or ends: a group that it cut may come again from its middle, others never come."""
-        self._seen = SequenceSet(self._limits.cache_groups)
+        self._seen = KeySet(self._limits.cache_groups)
         if self.head is not None:
             self.head.end(StreamReset(StreamCode.CANCELLED, by_peer=False))
             self.head = None
@@ -346,7 +458,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
     def _note(self, first: int, last: int) -> None:
         """Record groups that arrived, or never will."""
         self._seen.add_range(first, last)
-        if self.finishing and self._all_arrived():
+        if self.finishing and self._streams_due is None and self._all_arrived():
             self.finish()
 
     def _wake_if_complete(self) -> None:
@@ -356,7 +468,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
     @property
     def complete(self) -> bool:
         # Publishers keep the subscription of a complete range open: the range may still be extended.
-        return self.ended or self._range_arrived()
+        return self.ended or (self._range_arrived() and (self._range_over or not self._in_parts))
 
     def _range_arrived(self) -> bool:
         """True when every group that was asked for was seen."""
@@ -372,11 +484,16 @@ class GroupQueue(ReceiveQueue[GroupReader]):
 
     def _all_arrived(self) -> bool:
         """True when no more groups can arrive: every group of the known range was seen."""
-        if self.end_group is None:
-            return self._range_arrived()
+        if self.end_group is None or self._ends.end_group is not None:
+            # What a group's stream says of the end of the track says nothing about the other streams.
+            return self._range_arrived() and not self._in_parts
         last = self.end_group - 1
         if self.last_wanted is not None:
             last = min(last, self.last_wanted)
         if self.start_group is None:
             return last < 0 or self._seen.lowest is not None
         return self._seen.covers(self.start_group, last)
+
+
+def _key_of(reader: GroupReader) -> GroupKey:
+    return reader._frames.key

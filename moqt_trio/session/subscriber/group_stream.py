@@ -9,11 +9,13 @@ import trio
 
 from ...codes import StreamCode
 from ...errors import RemoteProtocolError, StreamReset
-from ...protocol.events import Event, GroupReset, GroupStarted
+from ...model.keys import key_of
+from ...protocol.events import Event, GroupReset, GroupStarted, TrackEnded
 from ...protocol.group import GroupReceiver
 from ...protocol.ietf.fetch import ReplyReceiver
 from ...protocol.ietf.subgroup import SubgroupReceiver
 from ...transport.interface import StreamHandler
+from ...wire.ietf.objects import MalformedTrack
 from ...wire.messages import Goaway, Setup, StreamKind
 from ..stream import receive_events
 from .group import AHEAD, ARRIVING_AHEAD, FrameSource, GroupBuffer, GroupReader
@@ -119,6 +121,7 @@ class GroupStream(StreamHandler, FrameSource):
         elif self._group is not None and self._buffer is not None:
             rest, self._group.rest = self._group.rest, b""
             self._deliver(self._buffer, rest, fin)
+            self._note_gap()
 
     def _park(self, machine: StreamMachine, received: int, fin: bool) -> None:
         """Keep a group whose subscription is not known yet, with its credit. It goes on by `go_on`, or is refused."""
@@ -132,6 +135,9 @@ class GroupStream(StreamHandler, FrameSource):
         """Pass the stream of a reply on to the request, once its header has arrived."""
         self._context.pending_streams.discard(self)
         begin = self._context.replies.pop(machine.request_id, None)
+        if (queue := self._queues.get(machine.request_id)) is not None:
+            # The fill of a subscription is one of its streams.
+            queue.stream_arrived()
         handler = None if begin is None else begin(self._stream, machine, min(machine.header_bytes, received))
         if handler is None:
             self.refuse(StreamCode.CANCELLED)
@@ -151,7 +157,27 @@ class GroupStream(StreamHandler, FrameSource):
             self._queue.end(self, buffer)
 
     def finished(self) -> None:
-        """Nothing: the stream has ended before."""
+        group, queue, buffer = self._group, self._queue, self._buffer
+        if isinstance(group, SubgroupReceiver) and queue is not None and buffer is not None:
+            assert group.ends is not None
+            assert group.group is not None
+            reader = None if buffer.reader is None else buffer.reader()
+            if reader is not None and group.ends.end is not None:
+                reader.ends_group = True
+            self._note_gap()
+            queue.read_whole(group.group.sequence, group.ends, ends_group=group.group.ends_group)
+
+    def _note_gap(self) -> None:
+        """Report the groups that do not exist, as the objects of this one say; the first object says it already."""
+        group, queue = self._group, self._queue
+        if (
+            isinstance(group, SubgroupReceiver)
+            and group.ends is not None
+            and group.ends.group_gap
+            and queue is not None
+        ):
+            assert group.group is not None
+            queue.note_gap(group.group.sequence, group.ends.group_gap)
 
     def closed(self) -> None:
         """Nothing: the stream was refused with its reader."""
@@ -170,6 +196,11 @@ class GroupStream(StreamHandler, FrameSource):
             elif isinstance(event, Goaway):
                 self._context.goaway_received.set()
                 self._context.going_away.set()
+            elif isinstance(event, TrackEnded):
+                self._map_codes()
+                if (queue := self._queues.get(event.subscribe_id)) is not None:
+                    queue.track_ended(event.group)
+                    queue.stream_arrived()
             elif isinstance(event, GroupStarted):
                 machine = self._incoming.machine
                 assert isinstance(machine, GroupReceiver | SubgroupReceiver)
@@ -193,11 +224,16 @@ class GroupStream(StreamHandler, FrameSource):
 
     def _begin_group(self, queue: GroupQueue, event: GroupStarted, buffer: GroupBuffer) -> bool:
         """Add the group to its subscription; return False to have it refused."""
+        if not self._context.dialect.features.subgroups:
+            return queue.begin(GroupReader(event.sequence, event.start_frame, buffer), buffer, self)
+        queue.stream_arrived()
         head = queue.head
-        joins = head is not None and head.sequence == event.sequence
-        if joins and head is not None and head.take_tail(buffer, self, event.start_frame, whole=event.whole):
+        joins = head is not None and head.sequence == event.sequence and not event.subgroup
+        if joins and head is not None and head.take_tail(buffer, self, event):
             return True
-        return queue.begin(GroupReader(event.sequence, event.start_frame, buffer), buffer, self)
+        reader = GroupReader(event.sequence, event.start_frame, buffer)
+        reader._describe(event)
+        return queue.begin(reader, buffer, self, key_of(event.sequence, event.subgroup))
 
     def reset_received(self, code: int) -> None:
         events = self._incoming.receive_reset(code)
@@ -246,6 +282,8 @@ class GroupStream(StreamHandler, FrameSource):
             # with broken groups.
             self._stream.stop(error.code, keep_unread=True)
         self._end(StreamReset.after(error), reset=True)
+        if isinstance(error, MalformedTrack) and self._queue is not None:
+            self._queue.malformed(error)
 
     def _map_codes(self) -> None:
         """Map the stream's codes for its kind, once the kind is known or the stream is refused."""

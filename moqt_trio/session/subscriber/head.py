@@ -18,6 +18,7 @@ group that arrives whole after all needs no head.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import trio
 
@@ -30,6 +31,7 @@ from .reply_stream import ReceivedReply
 
 if TYPE_CHECKING:
     from ...frame import Frame
+    from ...protocol.events import GroupStarted
     from ...protocol.ietf.fetch import ReplyReceiver
     from ...transport.receive_stream import ReceiveStream
     from ..context import SessionContext
@@ -72,7 +74,7 @@ class PastGroup:
         source = ReceivedReply(self._context, stream, machine, buffer, header_bytes, self._ended)
         self.buffer = buffer
         self.decided.set()
-        if not self._queue.begin(self._reader(buffer), buffer, source):
+        if not self._queue.begin(self._reader(buffer), buffer, source, self.sequence):
             self.buffer = None
             self.end(None)
             self._queue.past_decided()
@@ -124,7 +126,8 @@ class GroupHead(PastGroup):
         super().__init__(context, queue, sequence)
         self.tail: GroupBuffer | None = None
         self._tail_source: GroupSource | None = None
-        self._tail_start = 0
+        self._tail_started: GroupStarted | None = None
+        self._reading: ref[JoinedGroupReader] | None = None
         self._error: Exception | None = None
         # True once no tail is wanted any more.
         self._over = False
@@ -133,24 +136,27 @@ class GroupHead(PastGroup):
 
     # -- from the streams ----------------------------------------------------------------------------------
 
-    def take_tail(self, buffer: GroupBuffer, source: GroupSource, start_frame: int, *, whole: bool) -> bool:
+    def take_tail(self, buffer: GroupBuffer, source: GroupSource, event: GroupStarted) -> bool:
         """Take a stream of the group as its tail; return False when it is a group of its own.
 
         Args:
             buffer: Its frames.
             source: The stream.
-            start_frame: The index of the first frame.
-            whole: True when the stream has all of the group.
+            event: Its header.
         """
         if self.tail is not None or self._over:
             return False
-        if whole and not self.decided.is_set():
+        if event.whole and not self.decided.is_set():
             self._over = True
             self.do_without()
             return False
-        self.tail, self._tail_source, self._tail_start = buffer, source, start_frame
+        self.tail, self._tail_source, self._tail_started = buffer, source, event
+        reader = None if self._reading is None else self._reading()
+        if reader is not None:
+            reader._describe(event)
         if self.buffer is None:
-            buffer.sequence, buffer.arrival = self.sequence, _NOT_TAKEN
+            buffer.sequence = buffer.key = self.sequence
+            buffer.arrival = _NOT_TAKEN
         else:
             self._queue.continue_group(buffer, self.buffer, source)
         self._wake()
@@ -184,7 +190,13 @@ class GroupHead(PastGroup):
         self._wake()
 
     def _reader(self, buffer: GroupBuffer) -> GroupReader:
-        return JoinedGroupReader(self.sequence, buffer, self)
+        reader = JoinedGroupReader(self.sequence, buffer, self)
+        # Whether the group ends with it, its tail says.
+        reader.ends_group = False
+        if self._tail_started is not None:
+            reader._describe(self._tail_started)
+        self._reading = ref(reader)
+        return reader
 
     def _begun(self, buffer: GroupBuffer) -> None:
         if self.tail is not None and self._tail_source is not None:
@@ -194,8 +206,10 @@ class GroupHead(PastGroup):
         """Make the tail a group of its own."""
         self._over = True
         if self.tail is not None and self._tail_source is not None:
-            reader = GroupReader(self.sequence, self._tail_start, self.tail)
-            if not self._queue.begin(reader, self.tail, self._tail_source):
+            assert self._tail_started is not None
+            reader = GroupReader(self.sequence, self._tail_started.start_frame, self.tail)
+            reader._describe(self._tail_started)
+            if not self._queue.begin(reader, self.tail, self._tail_source, self.sequence):
                 self._tail_source.refuse(StreamCode.CANCELLED)
 
     def _ended(self, source: ReceivedReply, incomplete: bool) -> None:

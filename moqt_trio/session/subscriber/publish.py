@@ -101,7 +101,7 @@ class Offer(ControlStream):
         self._write(self.machine.take_update())
         if self._on_event is not None and not self._accepted and not self.machine.unanswered:
             self._accepted = True
-            self._on_event(SubscribeOk(None, newest=event.newest))
+            self._on_event(SubscribeOk(None, newest=event.newest, info=self.machine.info))
 
     def _end(self) -> None:
         if self.active:

@@ -38,6 +38,21 @@ _DEPARTURE_CODES = frozenset({StreamCode.INTERNAL_ERROR, StreamCode.CANCELLED, S
 """The codes of a reset that the end of the session may follow. The others say what happened to one track or group."""
 
 
+class FrameCounts:
+    """Frames that arrived for one subscription.
+
+    Attributes:
+        frames: Their number.
+        bytes: The bytes of their payloads.
+    """
+
+    __slots__ = ("bytes", "frames")
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.bytes = 0
+
+
 class QueueState(enum.Enum):
     """The states of a queue."""
 

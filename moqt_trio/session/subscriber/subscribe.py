@@ -10,7 +10,7 @@ import trio
 
 from ...arguments import milliseconds, want_number, want_seconds, want_time
 from ...codes import StreamCode, describe_stream_code
-from ...errors import LocalProtocolError, NotFound, SessionClosed, StreamReset
+from ...errors import LocalProtocolError, MoqtError, NotFound, SessionClosed, StreamReset
 from ...model.track_state import AGE_BOUND
 from ...protocol.events import Event, RequestFinished, RequestRefused, UpdateAnswered
 from ...protocol.ietf.fetch import FetchRequester
@@ -24,11 +24,11 @@ from .group_queue import DroppedGroups, GroupQueue
 from .head import GroupHead, PastGroup
 from .receive_queue import QueueState
 from .request import Request, RequestControl, open_control
-from .track import TrackInfoRequest, TrackProperties
+from .track import TrackInfoRequest, TrackProperties, properties_from
 
 if TYPE_CHECKING:
     from ...codes import CodeSpace
-    from ...errors import MoqtError
+    from ...errors import RemoteProtocolError
     from ...path import BroadcastPath
     from ...protocol.ietf.publish import PublishResponder
     from ...protocol.subscribe import SubscribeRequester, SubscriptionChanges
@@ -134,6 +134,7 @@ class Subscription(Request[GroupReader]):
         self._want(options)
         self._machine: SubscribeRequester | PublishResponder | None = None
         self._info: TrackInfoRequest | None = None
+        self._properties: TrackProperties | None = None
         self._accepted = trio.Event()
         self._timeout: Timeout | None = None
 
@@ -161,6 +162,8 @@ class Subscription(Request[GroupReader]):
             self._info = TrackInfoRequest(context)
             await self._info.open(self.path, self.track)
 
+        self._queue.on_malformed = self._on_malformed
+
         def attach(stream: BidiStream) -> RequestControl:
             # Groups may overtake the reply, so the queue is registered before the request is sent.
             self._queues[machine.subscribe_id] = self._queue
@@ -184,6 +187,7 @@ class Subscription(Request[GroupReader]):
     def _on_event(self, event: Event) -> None:
         match event:
             case SubscribeOk():
+                self._properties = None if event.info is None else properties_from(event.info)
                 self._queue.accept(event.start_group)
                 self._accepted.set()
                 assert self._machine is not None
@@ -198,7 +202,7 @@ class Subscription(Request[GroupReader]):
             case UpdateAnswered():
                 self._send_due()
             case RequestFinished():
-                self._queue.finish_later()
+                self._queue.finish_later(event.streams)
                 self._accepted.set()
                 self._finish()
             case RequestRefused() if event.code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):
@@ -283,6 +287,11 @@ class Subscription(Request[GroupReader]):
         self._queue.fail(error)
         self._accepted.set()
 
+    def _on_malformed(self, error: RemoteProtocolError) -> None:
+        """Called when the track contradicts itself: its subscription is cancelled."""
+        self._on_failure(error)
+        self._cancel(error.code)
+
     def _on_timeout(self) -> None:
         """Called when the reply is late. Ends the subscription, unless a group has arrived: that counts as a reply."""
         if self._accepted.is_set():
@@ -298,6 +307,7 @@ class Subscription(Request[GroupReader]):
     # -- for the application -------------------------------------------------------------------------------
 
     def _close(self) -> None:
+        self._queue.on_malformed = None
         if self._info is not None:
             self._info.cancel()
         if self._machine is not None:
@@ -351,6 +361,11 @@ class Subscription(Request[GroupReader]):
         """
         self._queue.check_open()
         await trio.lowlevel.checkpoint()
+        if self._context.dialect.features.subgroups:
+            # They come with the acceptance. Why there is none, the reader of the groups learns.
+            with suppress(MoqtError, trio.ClosedResourceError):
+                await self.wait_accepted()
+            return self._properties
         return None if self._info is None else await self._info.wait()
 
     async def update(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...errors import RemoteProtocolError
+from ...model.keys import DATAGRAM, PartKey
 from .group import GroupBuffer, GroupReader
 from .group_stream import GroupStream
 from .publish import Offers
@@ -28,6 +30,8 @@ class Subscriber:
         self.offers = Offers(context)
         self._context = context
         self._unread = UnreadGroups(context, self.queues)
+        # How many datagrams arrived that may share a group with others.
+        self._datagrams = 0
 
     def stream_opened(self, stream: ReceiveStream) -> None:
         """Called for each unidirectional stream that the peer opens."""
@@ -35,13 +39,27 @@ class Subscriber:
 
     def datagram_received(self, data: bytes) -> None:
         """Called for each datagram; one that belongs to no subscription is dropped and counted."""
-        event = self._context.core.receive_datagram(data)
+        try:
+            event = self._context.core.receive_datagram(data)
+        except RemoteProtocolError as error:
+            self._context.violated(error)
+            return
         if event is None:
             return
         queue = self.queues.get(event.subscribe_id)
         if queue is None or len(queue) >= self._context.limits.max_datagrams:
             return
+        number = event.frame.object_id
         buffer = GroupBuffer(counts=queue.counts)
-        if queue.begin(GroupReader(event.sequence, 0, buffer, datagram=True), buffer):
+        reader = GroupReader(event.sequence, number or 0, buffer, datagram=True)
+        key = None
+        if number is not None:
+            queue.note_datagram(event)
+            if event.end is not None:
+                return
+            reader.subgroup, reader.priority, reader.ends_group = None, event.priority, event.ends_group
+            self._datagrams += 1
+            key = PartKey(event.sequence, DATAGRAM + self._datagrams)
+        if queue.begin(reader, buffer, key=key):
             buffer.deliver(0, [event.frame], [0])
             buffer.finish()

@@ -20,6 +20,7 @@ from .request import RequestControl, open_control
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
+    from ...frame import Properties
     from ...path import BroadcastPath
     from ...protocol.events import Event
     from ..context import SessionContext
@@ -33,11 +34,18 @@ class TrackProperties:
         priority: 0 … 255; decides between subscriptions of equal priority.
         max_age: Seconds that the publisher keeps a group after a newer one was opened.
         timescale: Timestamp units per second.
+        properties: What moq-transport says of a track beside these, as `(type, value)`; empty in the other versions.
     """
 
     priority: int
     max_age: float
     timescale: int
+    properties: Properties = ()
+
+
+def properties_from(info: TrackInfo) -> TrackProperties:
+    """Return a track's properties for the application."""
+    return TrackProperties(info.priority, info.max_age_ms / 1000, info.timescale, info.properties)
 
 
 @attrs.frozen
@@ -53,10 +61,6 @@ class TrackStatus:
     latest_group: int | None
     latest_frame: int | None
     properties: TrackProperties | None
-
-
-def _properties(info: TrackInfo) -> TrackProperties:
-    return TrackProperties(info.priority, info.max_age_ms / 1000, info.timescale)
 
 
 class TrackInfoRequest:
@@ -81,7 +85,7 @@ class TrackInfoRequest:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, TrackInfo):
-            self._properties = _properties(event)
+            self._properties = properties_from(event)
         self._answered.set()
         if self._control is not None:
             # A FIN before the answer would cancel the request; after it, it frees the stream.
@@ -113,10 +117,10 @@ async def ask_status(context: SessionContext, path: BroadcastPath, track: str) -
 
     def on_event(event: Event) -> None:
         if isinstance(event, TrackInfo):
-            answer.put(TrackStatus(event.latest_group, None, _properties(event)))
+            answer.put(TrackStatus(event.latest_group, None, properties_from(event)))
         elif isinstance(event, TrackStatusReceived):
             info = event.info
-            properties = None if info is None else _properties(info)
+            properties = None if info is None else properties_from(info)
             group, frame = event.newest or (None, None)
             answer.put(TrackStatus(group, frame, properties))
         elif isinstance(event, RequestRefused) and event.code in (StreamCode.NOT_FOUND, StreamCode.UNROUTABLE):

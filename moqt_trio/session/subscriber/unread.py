@@ -160,13 +160,13 @@ class UnreadGroups:
             paused = now - since
             late = paused >= queue.max_age
             if paused >= _PAUSE and excess > 0 and self._context.receiving > 1 and (late or not queue.ordered):
-                untaken = sorted((item.sequence, item.held) for item in buffers if item.arrival >= queue.taken)
+                untaken = sorted((item.key, item.held) for item in buffers if item.arrival >= queue.taken)
                 dropped = set()
                 # The newest stays, for an application that comes back.
-                for sequence, held in untaken[:-1]:
+                for key, held in untaken[:-1]:
                     if excess > 0:
                         excess -= held
-                        dropped.add(sequence)
+                        dropped.add(key)
                 queue.drop_untaken(dropped, StreamCode.OLD if late else StreamCode.TOO_FAR_BEHIND)
                 progress += len(dropped)
             self._paused[queue] = (progress, since)

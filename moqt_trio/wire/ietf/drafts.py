@@ -32,7 +32,9 @@ _FEATURES = Features(
     subscribe_end=True,
     timestamps=True,
     goaway=True,
+    datagrams=True,
     offers=True,
+    subgroups=True,
 )
 
 _NUMBER_14 = 0xFF00_000E

@@ -20,7 +20,7 @@ import attrs
 
 from ...codes import SessionCode, StreamCode
 from ...errors import LocalProtocolError, Malformed
-from ...frame import Frame
+from ...frame import TIMESTAMP_PROPERTY, Frame
 from .properties import read_properties, write_properties
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from .profile import Profile
     from .properties import Pairs
 
-TIMESTAMP: Final = 0x10
-"""The property that is a frame's timestamp, in units of the track's TIMESCALE."""
 OLD_TIMESTAMP: Final = 0x06
 """The same, from peers that follow an older draft of the low-overhead container; from 19 on it is a timeout."""
 FETCH_STREAM: Final = 0x05
@@ -70,7 +68,7 @@ def timestamp_of(properties: Pairs, profile: Profile) -> int | None:
     """Return the timestamp that is among some properties, or None."""
     found = None
     for kind, value in properties:
-        if kind == TIMESTAMP and isinstance(value, int):
+        if kind == TIMESTAMP_PROPERTY and isinstance(value, int):
             return value
         if kind == OLD_TIMESTAMP and isinstance(value, int) and not profile.object_timeouts:
             found = value
@@ -81,7 +79,28 @@ def properties_of(frame: Frame) -> Pairs:
     """Return the properties of a frame: those that it came with, or its timestamp."""
     if frame.properties or frame.timestamp is None:
         return frame.properties
-    return ((TIMESTAMP, frame.timestamp),)
+    return ((TIMESTAMP_PROPERTY, frame.timestamp),)
+
+
+IMMUTABLE: Final = 0x0B
+"""Holds properties that no relay changes."""
+GROUP_GAP: Final = 0x3C
+OBJECT_GAP: Final = 0x3E
+
+
+def gaps_of(properties: Pairs) -> tuple[int, int]:
+    """Return how many groups before an object's, and how many objects before it, do not exist.
+
+    Raises:
+        MalformedTrack: One of these properties is there twice, or `IMMUTABLE` is.
+    """
+    found: dict[int, int] = {}
+    for kind, value in properties:
+        if kind in (GROUP_GAP, OBJECT_GAP, IMMUTABLE):
+            if kind in found:
+                raise malformed_track(f"two properties of type {kind:#x} in one object")
+            found[kind] = value if isinstance(value, int) else 0
+    return found.get(GROUP_GAP, 0), found.get(OBJECT_GAP, 0)
 
 
 # -- the header of a subgroup's stream -------------------------------------------------------------------------
@@ -316,6 +335,10 @@ def write_datagram(datagram: ObjectDatagram, profile: Profile) -> bytes:
     return writer.getvalue()
 
 
-def malformed_track(problem: str) -> Malformed:
-    """Return the exception for a track that contradicts itself: its subscription ends, the session goes on."""
-    return Malformed(problem, code=StreamCode.MALFORMED_TRACK, scope="stream")
+class MalformedTrack(Malformed):
+    """A track contradicts itself: its subscription ends, the session goes on."""
+
+
+def malformed_track(problem: str) -> MalformedTrack:
+    """Return the exception for a track that contradicts itself."""
+    return MalformedTrack(problem, code=StreamCode.MALFORMED_TRACK, scope="stream")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from ...codes import SessionCode, StreamCode
 from ...errors import LimitExceeded, LocalProtocolError, Malformed
-from ...frame import Frame
+from ...frame import TIMESTAMP_PROPERTY, Frame
 from ..dialect import ALL_FRAMES, FrameDecoder
-from .objects import Status, check_status, malformed_track, properties_of, read_status, timestamp_of
+from .objects import Status, check_status, gaps_of, malformed_track, properties_of, read_status, timestamp_of
 from .properties import MAX_VALUE, Pairs, read_block, too_many_properties, write_pairs
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class SubgroupDecoder(FrameDecoder):
         properties: True when the header says that each object has properties.
 
     Attributes:
+        group_gap: How many groups before this one do not exist, as an object of it says; 0 before.
         end: The status that ended the group or the track, and the id of the first object that does not exist; None
             before. An object that says of itself alone that it does not exist (14, 15) is left out.
     """
@@ -112,12 +113,14 @@ class SubgroupDecoder(FrameDecoder):
         "_head",
         "_head_size",
         "_index",
+        "_last",
         "_limits",
         "_next",
         "_pairs",
         "_profile",
         "_properties",
         "end",
+        "group_gap",
     )
 
     def __init__(self, profile: Profile, limits: Limits, *, properties: bool) -> None:
@@ -132,6 +135,8 @@ class SubgroupDecoder(FrameDecoder):
         self._index = 0
         self._pairs: Pairs = ()
         self.end: tuple[Status, int] | None = None
+        self._last = -1
+        self.group_gap = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.pending_bytes} bytes pending>"
@@ -219,6 +224,8 @@ class SubgroupDecoder(FrameDecoder):
                     start = offset
                     continue
             self._check(index)
+            if len(pairs) > 1 or (pairs and pairs[-1][0] != TIMESTAMP_PROPERTY):
+                self._note_gaps(index, pairs)
             stop = offset + size
             if stop > end:
                 self._body = bytearray(data[offset:])
@@ -248,10 +255,46 @@ class SubgroupDecoder(FrameDecoder):
         if index > _MAX_ID:
             raise malformed_track(f"an object id of {index}")
 
+    def _note_gaps(self, index: int, pairs: Pairs) -> None:
+        """Record what an object says about groups and objects before it that do not exist."""
+        group, objects = gaps_of(pairs)
+        if objects > index - self._next:
+            raise malformed_track(f"object {index} says that the {objects} before it do not exist")
+        if group:
+            if self.group_gap not in (0, group):
+                raise malformed_track(f"objects of one group say that {self.group_gap} and {group} groups do not exist")
+            self.group_gap = group
+
     def _on_status(self, status: Status, index: int, pairs: Pairs) -> None:
         self._check(index)
         if pairs and self._profile.first_object:
             raise Malformed("properties beside a status", code=SessionCode.PROTOCOL_VIOLATION)
-        self._next = index + 1
         if status in (Status.END_OF_GROUP, Status.END_OF_TRACK):
+            self._last = self._next - 1
             self.end = status, index
+        self._next = index + 1
+
+    @property
+    def last_object(self) -> int:
+        """The id of the last object that exists; -1 before the first."""
+        return self._next - 1 if self.end is None else self._last
+
+
+def peek_object(data: bytes | bytearray, offset: int, profile: Profile, *, properties: bool) -> tuple[int, int] | None:
+    """Return the id and the status of the first object of a stream; None until they are there.
+
+    An object with properties, or with a payload, has the status 0.
+    """
+    found = profile.decode(data, offset)
+    if found is None:
+        return None
+    index, offset = found
+    for _ in range(2 if properties else 1):
+        # The length of the properties, then that of the payload.
+        if offset >= len(data):
+            return None
+        if data[offset]:
+            return index, 0
+        offset += 1
+    found = profile.decode(data, offset)
+    return None if found is None else (index, found[0])

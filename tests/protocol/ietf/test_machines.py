@@ -214,14 +214,14 @@ def test_a_subscription(name):
     stream = client.accept_uni()
     frames = [Frame(b"x", 5), Frame(b"", 6)]
     events = stream.receive_data(sender.opening + sender.frames(frames), True)
-    assert events[0] == GroupStarted(requester.subscribe_id, 7, 0)
+    assert events[0] == GroupStarted(requester.subscribe_id, 7, 0, priority=127)
     assert isinstance(events[1], FramesReceived)
     assert [(bytes(frame), frame.timestamp, frame.object_id) for frame in events[1].frames] == [
         (b"x", 5, 0),
         (b"", 6, 1),
     ]
     assert events[2] == GroupFinished()
-    assert requester.receive_data(responder.end(8), True) == [RequestFinished()]
+    assert requester.receive_data(responder.end(8), True) == [RequestFinished(streams=0)]
 
 
 @EACH_DRAFT
@@ -233,7 +233,7 @@ def test_a_group_from_its_middle(name):
     for cut in range(1, len(data)):
         stream = client.accept_uni()
         events = stream.receive_data(data[:cut], False) + stream.receive_data(data[cut:], True)
-        assert events[0] == GroupStarted(requester.subscribe_id, 7, 300, False)
+        assert events[0] == GroupStarted(requester.subscribe_id, 7, 300, False, priority=127)
         ids = [frame.object_id for event in events if isinstance(event, FramesReceived) for frame in event.frames]
         assert ids == [300, 301]
 
@@ -249,9 +249,12 @@ def test_a_subscription_of_moq_rs():
     requester = client.subscribe("peer/known", "data")
     assert feed(requester, SUBSCRIBE_OK) == [SubscribeOk(None, newest=(2, 2))]
     tail = client.accept_uni()
-    assert feed(tail, EMPTY_TAIL, fin=True) == [GroupStarted(requester.subscribe_id, 2, 0, False), GroupFinished()]
+    assert feed(tail, EMPTY_TAIL, fin=True) == [
+        GroupStarted(requester.subscribe_id, 2, 0, False, priority=127),
+        GroupFinished(),
+    ]
     assert isinstance(feed(client.accept_uni(), GROUP)[1], FramesReceived)
-    assert feed(requester, PUBLISH_DONE, fin=True) == [RequestFinished()]
+    assert feed(requester, PUBLISH_DONE, fin=True) == [RequestFinished(streams=1)]
 
 
 def test_names_that_are_no_text():
@@ -390,7 +393,7 @@ def test_a_group_that_overtakes_its_alias():
     events = early.machine.receive_data(b"", True)
     assert not early.machine.parked
     assert client.parked(requester.subscribe_id) == []
-    assert events[0] == GroupStarted(requester.subscribe_id, 7, 0)
+    assert events[0] == GroupStarted(requester.subscribe_id, 7, 0, priority=127)
     assert isinstance(events[1], FramesReceived)
     assert events[2] == GroupFinished()
     early.release()
@@ -488,15 +491,9 @@ def test_a_header_that_is_cut_short():
 
 @pytest.mark.parametrize(
     ("method", "arguments"),
-    [("probe", ()), ("datagram", (0, 0, 0, b""))],
+    [("probe", ())],
 )
 def test_what_the_core_lacks(method, arguments):
     """It says so."""
     with pytest.raises(LocalProtocolError, match="moqt-18 has no"):
         getattr(core(is_client=True), method)(*arguments)
-
-
-def test_datagrams_are_counted():
-    side = core(is_client=True)
-    assert side.receive_datagram(b"x") is None
-    assert side.dropped_datagrams == 1

@@ -84,7 +84,7 @@ def test_an_offer_of_aiomoqt():
     assert feed(machine, "07000401090403") == [UpdateAnswered((4, 3))]
     # Its objects arrive by the alias that it named: 0.
     [group, *_] = feed(server.accept_uni(), "58000780000161", fin=True)
-    assert group == GroupStarted(machine.subscribe_id, 7, 0)
+    assert group == GroupStarted(machine.subscribe_id, 7, 0, priority=127)
     assert feed(machine, ENDED, fin=True) == [RequestFinished()]
 
 
@@ -243,10 +243,10 @@ def test_how_an_offer_ends(name):
     for sequence in (5, 6):
         sender = client.group(requester.request.subscribe_id, sequence)
         [group, *_] = server.accept_uni().receive_data(sender.opening + b"\x00\x00\x01x", False)
-        assert group == GroupStarted(machine.subscribe_id, sequence, 0)
+        assert group == GroupStarted(machine.subscribe_id, sequence, 0, priority=127)
     done = requester.end(7)
     assert done.hex() == "0b0003" + "02" + "02" + "00"
-    assert machine.receive_data(done, True)[-1] == RequestFinished()
+    assert machine.receive_data(done, True)[-1] == RequestFinished(streams=0)
     requester.release()
     machine.release()
     assert (len(client._state.peers), len(server._state.issued), client._state.streams_opened) == (0, 0, {})

@@ -42,7 +42,7 @@ def test_aiomoqt(name):
     requester = core(name, is_client=True).request_track_info("a/b", "sub")
     assert requester.opening.hex() == TRACK_STATUS
     assert requester.receive_data(bytes.fromhex(ANSWER), True) == [
-        TrackStatusReceived((4, 3), TrackInfo(127, True, 0, 1_000_000))
+        TrackStatusReceived((4, 3), TrackInfo(127, True, 2**53 - 1, 1_000_000))
     ]
 
 
