@@ -267,7 +267,7 @@ def aiomoqt_agents() -> Iterator[Any]:
 
 # -- what the tests of contents have in common -----------------------------------------------------------------
 
-PAIRINGS = [Pairing(draft, scheme) for draft in (18, 20, 22) for scheme in SCHEMES]
+PAIRINGS = [Pairing(draft, scheme) for draft in DRAFTS for scheme in SCHEMES]
 
 
 def pairings_from(draft: int) -> pytest.MarkDecorator:
