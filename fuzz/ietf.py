@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from moqt_trio.errors import RemoteProtocolError
 from moqt_trio.limits import Limits
 from moqt_trio.path import BroadcastPath
-from moqt_trio.protocol.events import Event, RequestBytes, RequestWithdrawn
 from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.protocol.ietf.ends import TrackEnds
+from moqt_trio.protocol.ietf.events import RequestBytes, RequestWithdrawn
 from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.ietf import objects
 from moqt_trio.wire.ietf.codec import ControlCodec
@@ -24,6 +24,7 @@ from moqt_trio.wire.ietf.subgroups import SubgroupDecoder
 from .feeding import feed, pieces
 
 if TYPE_CHECKING:
+    from moqt_trio.protocol.events import Event
     import random
     from collections.abc import Callable
 

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..errors import RemoteProtocolError, SessionClosed, StreamReset
-from ..protocol.events import Event, RequestBytes, RequestsAllowed, RequestWithdrawn
+from ..protocol.ietf.events import RequestBytes, RequestsAllowed, RequestWithdrawn
 from ..transport.interface import StreamHandler
 from ..transport.stream import BidiStream
 from ..wire.messages import Goaway, Setup
 from .stream import ControlStream, receive_events
 
 if TYPE_CHECKING:
+    from ..protocol.events import Event
     from collections.abc import Callable
 
     from ..errors import MoqtError

@@ -30,10 +30,10 @@ from ...wire.buffer import StreamBuffer
 from ...wire.ietf import messages as ietf
 from ...wire.ietf.messages import Option
 from ...wire.messages import Setup
-from ..events import RequestBytes, RequestsAllowed, RequestWithdrawn
 from ..machine import StreamMachine
 from .control import read_goaway_untrusted, read_setup_untrusted, setup_options, tokens_untrusted
 from .endings import ENDS, VirtualRequest, ending
+from .events import RequestBytes, RequestsAllowed, RequestWithdrawn
 from .machine import violation
 
 if TYPE_CHECKING:

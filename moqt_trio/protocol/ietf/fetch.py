@@ -28,17 +28,10 @@ from ...wire.ietf.names import Location
 from ...wire.ietf.objects import FETCH_STREAM
 from ...wire.ietf.parameters import Parameters
 from ...wire.messages import Expect, FetchUpdate, Message
-from ..events import (
-    Event,
-    FetchAccepted,
-    JoinRequested,
-    PastRange,
-    RangeRequested,
-    ReplyStarted,
-    RequestRefused,
-)
+from ..events import Event, RequestRefused
 from ..machine import RequestState, StreamMachine
 from ..paths import format_requested
+from .events import FetchAccepted, JoinRequested, PastRange, RangeRequested, ReplyStarted
 from .machine import (
     MAX_UPDATES,
     TOO_MANY_UPDATES,

@@ -32,11 +32,11 @@ from ..events import (
     AnnouncementsRequested,
     InitialAnnouncementsDone,
     RequestRefused,
-    TracksRequested,
     Unannounced,
 )
 from ..machine import RequestState
 from ..paths import path_local
+from .events import TracksRequested
 from .machine import IetfRequester, IetfResponder, code_of_request, name_of, namespace_of, text_of
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from ...wire.ietf import messages as ietf
 from ...wire.ietf.filters import Filter, Start
 from ...wire.ietf.parameters import NONE, Parameters
 from ...wire.messages import Expect, Message, Subscribe, SubscribeUpdate
-from ..events import Event, PublishRequested, RequestCancelled
+from ..events import Event, RequestCancelled
 from ..machine import RequestState
+from .events import PublishRequested
 from .machine import IetfMachine, code_of_request, number_in, request_code, text_of, track_name
 from .namespaces import path_of
 from .subscribe import SHARED_ALIASES, SubscribeRequester, SubscribeResponder, largest_of

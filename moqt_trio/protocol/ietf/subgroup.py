@@ -14,8 +14,9 @@ from ...codes import StreamCode
 from ...errors import LocalProtocolError, Malformed, RemoteProtocolError
 from ...wire.ietf.objects import Status, SubgroupHeader, read_subgroup_header, subgroup_flags, write_subgroup_header
 from ...wire.ietf.subgroups import SubgroupDecoder, SubgroupEncoder, peek_object
-from ..events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted, TrackEnded
+from ..events import Event, FramesReceived, GroupFinished, GroupReset, GroupStarted
 from ..machine import StreamMachine
+from .events import TrackEnded
 
 if TYPE_CHECKING:
     from ...frame import Frame

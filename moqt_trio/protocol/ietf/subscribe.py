@@ -24,18 +24,10 @@ from ...wire.ietf.filters import Filter, Start
 from ...wire.ietf.names import Location
 from ...wire.ietf.parameters import Parameters
 from ...wire.messages import Expect, Message, Subscribe, SubscribeOk, SubscribeUpdate, TrackInfo
-from ..events import (
-    Event,
-    FillRequested,
-    PastRange,
-    RequestFinished,
-    RequestRefused,
-    SubscribeRequested,
-    UpdateAnswered,
-    UpdateRefused,
-)
+from ..events import Event, RequestFinished, RequestRefused, SubscribeRequested
 from ..machine import RequestState
 from ..paths import format_requested
+from .events import FillRequested, PastRange, UpdateAnswered, UpdateRefused
 from .fetch import FetchRequester, ReplySender, joining_fetch, past_range
 from .machine import (
     IetfRequester,

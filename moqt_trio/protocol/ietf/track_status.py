@@ -13,9 +13,10 @@ from ...wire.ietf import messages as ietf
 from ...wire.ietf.filters import Filter, Start
 from ...wire.ietf.parameters import NONE, Parameters
 from ...wire.messages import Expect, Message, TrackInfo
-from ..events import Event, RequestRefused, TrackInfoRequested, TrackStatusReceived
+from ..events import Event, RequestRefused, TrackInfoRequested
 from ..machine import RequestState
 from ..paths import format_requested
+from .events import TrackStatusReceived
 from .machine import IetfRequester, IetfResponder, code_of_request, text_of, track_name
 from .namespaces import path_of
 from .subscribe import largest_of

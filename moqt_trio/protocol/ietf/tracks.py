@@ -15,9 +15,10 @@ from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
 from ...wire.ietf.parameters import Parameters
 from ...wire.messages import Expect, Message
-from ..events import Event, RequestRefused, TrackBlocked, TracksRequested
+from ..events import Event, RequestRefused
 from ..machine import RequestState
 from ..paths import path_local
+from .events import TrackBlocked, TracksRequested
 from .machine import NOT_SUPPORTED, IetfRequester, IetfResponder, code_of_request, namespace_of, text_of
 from .namespaces import blocked, path_of
 

@@ -11,15 +11,16 @@ from ...codes import StreamCode
 from ...errors import SessionClosed, StreamReset
 from ...model.past import LAST, Place
 from ...model.track import state_of
-from ...protocol.events import Event, JoinRequested, RangeRequested
+from ...protocol.ietf.events import JoinRequested, RangeRequested
 from ...tasks import defer_interrupts, open_unwrapping_nursery
 from ...wire.messages import FetchUpdate
 from .reply import ReplyStream, newest_of, past_of
 from .request import RequestServer
 
 if TYPE_CHECKING:
+    from ...protocol.events import Event
     from ...model.track import Track
-    from ...protocol.events import PastRange
+    from ...protocol.ietf.events import PastRange
     from ...protocol.ietf.fetch import FetchResponder
     from ...transport.stream import BidiStream
     from .join import JoinPoint

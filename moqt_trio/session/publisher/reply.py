@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ...frame import Frame
     from ...model.track import Track
-    from ...protocol.events import PastRange
+    from ...protocol.ietf.events import PastRange
     from ...transport.send_stream import SendStream
     from .request import Serving
 

@@ -34,7 +34,8 @@ from ...loggers import Logger
 from ...model.cursor import GroupRange
 from ...model.keys import sequence_of
 from ...model.track import state_of
-from ...protocol.events import Event, FillRequested, SubscribeRequested, UpdateRefused
+from ...protocol.events import Event, SubscribeRequested
+from ...protocol.ietf.events import FillRequested, UpdateRefused
 from ...protocol.ietf.subscribe import SubscribeResponder as IetfSubscribeResponder
 from ...tasks import defer_interrupts
 from ...wire.messages import SubscribeUpdate

@@ -14,14 +14,9 @@ import trio
 
 from ...errors import SessionClosed, StreamReset
 from ...model.track import state_of
-from ...protocol.events import (
-    AnnouncementsRequested,
-    Event,
-    RequestCancelled,
-    SubscribeRequested,
-    TracksRequested,
-)
+from ...protocol.events import AnnouncementsRequested, Event, RequestCancelled, SubscribeRequested
 from ...protocol.ietf.core import IetfCore
+from ...protocol.ietf.events import TracksRequested
 from ...protocol.ietf.namespaces import NamespaceResponder
 from ...protocol.ietf.tracks import TracksResponder
 from ...tasks import Wakeup, defer_interrupts

@@ -10,8 +10,9 @@ import trio
 from ...codes import StreamCode
 from ...errors import RemoteProtocolError, StreamReset
 from ...model.keys import key_of
-from ...protocol.events import Event, GroupReset, GroupStarted, TrackEnded
+from ...protocol.events import Event, GroupReset, GroupStarted
 from ...protocol.group import GroupReceiver
+from ...protocol.ietf.events import TrackEnded
 from ...protocol.ietf.fetch import ReplyReceiver
 from ...protocol.ietf.subgroup import SubgroupReceiver
 from ...transport.interface import StreamHandler

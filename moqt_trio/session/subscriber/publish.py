@@ -17,7 +17,8 @@ import trio
 from ...codes import StreamCode
 from ...errors import SessionClosed, StreamReset, printable
 from ...loggers import Logger
-from ...protocol.events import Event, PublishRequested, RequestFinished, RequestRefused, UpdateAnswered
+from ...protocol.events import Event, RequestFinished, RequestRefused
+from ...protocol.ietf.events import PublishRequested, UpdateAnswered
 from ...protocol.ietf.machine import request_code
 from ...protocol.ietf.publish import DUPLICATE_SUBSCRIPTION, UNINTERESTED, PublishResponder
 from ...wire.messages import SubscribeOk

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...errors import RemoteProtocolError, StreamReset
-from ...protocol.events import Event, FetchAccepted
+from ...protocol.ietf.events import FetchAccepted
 from ...tasks import defer_interrupts
 from ...timeouts import Timeout
 from ...transport.interface import StreamHandler
@@ -20,6 +20,7 @@ from .group import FrameSource, GroupBuffer
 from .request import RequestControl, open_control
 
 if TYPE_CHECKING:
+    from ...protocol.events import Event
     from ...errors import MoqtError
     from ...path import BroadcastPath
     from ...protocol.ietf.fetch import FetchRequester, ReplyReceiver

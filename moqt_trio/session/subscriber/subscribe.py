@@ -12,7 +12,8 @@ from ...arguments import milliseconds, want_number, want_seconds, want_time
 from ...codes import StreamCode, describe_stream_code
 from ...errors import LocalProtocolError, MoqtError, NotFound, SessionClosed, StreamReset
 from ...model.track_state import AGE_BOUND
-from ...protocol.events import Event, RequestFinished, RequestRefused, UpdateAnswered
+from ...protocol.events import Event, RequestFinished, RequestRefused
+from ...protocol.ietf.events import UpdateAnswered
 from ...protocol.ietf.fetch import FetchRequester
 from ...protocol.ietf.subscribe import SubscribeRequester as IetfSubscribeRequester
 from ...protocol.subscribe import StartPlace

@@ -12,7 +12,8 @@ import trio
 
 from ...codes import StreamCode, describe_stream_code
 from ...errors import NotFound, StreamReset
-from ...protocol.events import RequestRefused, TrackStatusReceived
+from ...protocol.events import RequestRefused
+from ...protocol.ietf.events import TrackStatusReceived
 from ...timeouts import Timeout
 from ...wire.messages import TrackInfo
 from .receive_queue import ReceiveQueue

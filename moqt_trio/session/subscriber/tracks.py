@@ -8,8 +8,9 @@ import attrs
 
 from ...errors import LocalProtocolError, SessionClosed, printable
 from ...loggers import Logger
-from ...protocol.events import Event, RequestRefused, TrackBlocked
+from ...protocol.events import Event, RequestRefused
 from ...protocol.ietf.core import IetfCore
+from ...protocol.ietf.events import TrackBlocked
 from ...tasks import defer_interrupts
 from .receive_queue import ReceiveQueue
 from .request import Request

@@ -16,8 +16,8 @@ from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.path import BroadcastPath
-from moqt_trio.protocol.events import ReplyStarted
 from moqt_trio.protocol.ietf.core import IetfCore
+from moqt_trio.protocol.ietf.events import ReplyStarted
 from moqt_trio.protocol.ietf.fetch import FetchRequester, FetchResponder, ReplyReceiver, ReplySender
 from moqt_trio.protocol.ietf.namespaces import NamespaceResponder
 from moqt_trio.protocol.ietf.publish import PublishResponder

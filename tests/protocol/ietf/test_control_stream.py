@@ -11,8 +11,8 @@ from moqt_trio.codes import SessionCode, StreamCode
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.limits import Limits
 from moqt_trio.path import BroadcastPath
-from moqt_trio.protocol.events import RequestBytes, RequestsAllowed, RequestWithdrawn
 from moqt_trio.protocol.ietf.control_stream import RequestsStream
+from moqt_trio.protocol.ietf.events import RequestBytes, RequestsAllowed, RequestWithdrawn
 from moqt_trio.wire.buffer import StreamBuffer
 from moqt_trio.wire.ietf import messages as ietf
 from moqt_trio.wire.ietf.parameters import Parameters

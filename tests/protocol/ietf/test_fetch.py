@@ -8,16 +8,8 @@ from moqt_trio.codes import SessionCode, StreamCode
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.frame import Frame
 from moqt_trio.limits import Limits
-from moqt_trio.protocol.events import (
-    FetchAccepted,
-    JoinRequested,
-    PastRange,
-    RangeRequested,
-    ReplyStarted,
-    RequestCancelled,
-    RequestRefused,
-    SubscribeRequested,
-)
+from moqt_trio.protocol.events import RequestCancelled, RequestRefused, SubscribeRequested
+from moqt_trio.protocol.ietf.events import FetchAccepted, JoinRequested, PastRange, RangeRequested, ReplyStarted
 from moqt_trio.session.context import UnreadFrames
 from moqt_trio.session.subscriber.group import AHEAD, GroupBuffer
 from moqt_trio.wire.messages import FetchUpdate, SubscribeOk

@@ -21,9 +21,9 @@ from moqt_trio.protocol.events import (
     RequestRefused,
     SubscribeRequested,
     Unannounced,
-    UpdateAnswered,
 )
 from moqt_trio.protocol.ietf.core import IetfCore
+from moqt_trio.protocol.ietf.events import UpdateAnswered
 from moqt_trio.protocol.ietf.state import MAX_PARKED
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.ietf.drafts import IetfDialect

@@ -12,15 +12,12 @@ from moqt_trio.path import BroadcastPath
 from moqt_trio.protocol.events import (
     AnnouncementsRequested,
     GroupStarted,
-    PublishRequested,
     RequestCancelled,
     RequestFinished,
     RequestRefused,
-    TrackBlocked,
-    TracksRequested,
-    UpdateAnswered,
 )
 from moqt_trio.protocol.ietf.core import IetfCore
+from moqt_trio.protocol.ietf.events import PublishRequested, TrackBlocked, TracksRequested, UpdateAnswered
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.ietf.drafts import IetfDialect
 from moqt_trio.wire.messages import StreamKind, SubscribeUpdate

@@ -8,10 +8,11 @@ from moqt_trio.codes import SessionCode, StreamCode
 from moqt_trio.errors import LocalProtocolError, Malformed, RemoteProtocolError
 from moqt_trio.frame import Frame
 from moqt_trio.limits import Limits
-from moqt_trio.protocol.events import DatagramReceived, FramesReceived, GroupFinished, GroupStarted, TrackEnded
+from moqt_trio.protocol.events import DatagramReceived, FramesReceived, GroupFinished, GroupStarted
 from moqt_trio.protocol.group import Subgroup
 from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.protocol.ietf.ends import TrackEnds
+from moqt_trio.protocol.ietf.events import TrackEnded
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.ietf.objects import MalformedTrack
 from moqt_trio.wire.ietf.profile import PROFILES

@@ -8,8 +8,9 @@ from moqt_trio.codes import StreamCode
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from moqt_trio.limits import Limits
 from moqt_trio.path import BroadcastPath
-from moqt_trio.protocol.events import RequestCancelled, RequestRefused, TrackInfoRequested, TrackStatusReceived
+from moqt_trio.protocol.events import RequestCancelled, RequestRefused, TrackInfoRequested
 from moqt_trio.protocol.ietf.core import IetfCore
+from moqt_trio.protocol.ietf.events import TrackStatusReceived
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.ietf.drafts import IetfDialect
 from moqt_trio.wire.messages import StreamKind, TrackInfo

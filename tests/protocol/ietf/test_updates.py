@@ -7,15 +7,9 @@ import pytest
 
 from moqt_trio.codes import StreamCode
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
-from moqt_trio.protocol.events import (
-    FillRequested,
-    PastRange,
-    RequestRefused,
-    SubscribeRequested,
-    UpdateAnswered,
-    UpdateRefused,
-)
+from moqt_trio.protocol.events import RequestRefused, SubscribeRequested
 from moqt_trio.protocol.ietf.core import IetfCore
+from moqt_trio.protocol.ietf.events import FillRequested, PastRange, UpdateAnswered, UpdateRefused
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.ietf.drafts import IetfDialect
 from moqt_trio.wire.messages import SubscribeUpdate
