@@ -24,10 +24,10 @@ from moqt_trio.wire.ietf.subgroups import SubgroupDecoder
 from .feeding import feed, pieces
 
 if TYPE_CHECKING:
-    from moqt_trio.protocol.events import Event
     import random
     from collections.abc import Callable
 
+    from moqt_trio.protocol.events import Event
     from moqt_trio.protocol.ietf.subscribe import SubscribeRequester
     from moqt_trio.protocol.machine import StreamMachine
     from moqt_trio.wire.ietf.profile import Profile

@@ -30,10 +30,10 @@ from ..wire.messages import Goaway, Setup
 from .stream import ControlStream, receive_events
 
 if TYPE_CHECKING:
-    from ..protocol.events import Event
     from collections.abc import Callable
 
     from ..errors import MoqtError
+    from ..protocol.events import Event
     from ..protocol.ietf.control_stream import RequestsStream
     from .context import SessionContext
 

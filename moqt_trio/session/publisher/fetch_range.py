@@ -18,8 +18,8 @@ from .reply import ReplyStream, newest_of, past_of
 from .request import RequestServer
 
 if TYPE_CHECKING:
-    from ...protocol.events import Event
     from ...model.track import Track
+    from ...protocol.events import Event
     from ...protocol.ietf.events import PastRange
     from ...protocol.ietf.fetch import FetchResponder
     from ...transport.stream import BidiStream

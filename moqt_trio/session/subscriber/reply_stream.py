@@ -20,9 +20,9 @@ from .group import FrameSource, GroupBuffer
 from .request import RequestControl, open_control
 
 if TYPE_CHECKING:
-    from ...protocol.events import Event
     from ...errors import MoqtError
     from ...path import BroadcastPath
+    from ...protocol.events import Event
     from ...protocol.ietf.fetch import FetchRequester, ReplyReceiver
     from ...transport.receive_stream import ReceiveStream
     from ...transport.stream import BidiStream
