@@ -171,7 +171,8 @@ async def test_more_parameters_than_are_read(name):
     if wire.shared:
         return
     for count in (bound, bound + 1):
-        async with draft_peer(name, options=b"\x64\x00" + b"\x00\x00" * (count - 1)) as peer:
+        async with draft_peer(name, setup=False) as peer:
+            await peer.send(wire.setup(client=True, options=b"\x64\x00" + b"\x00\x00" * (count - 1)))
             await settled()
             if count == bound:
                 await peer.check_alive()
