@@ -6,6 +6,7 @@ A violation on any stream ends a session here, so a session may also end when a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -166,6 +167,22 @@ class DraftOperations(Operations):
             assert self._held() == before
             return
         self._add(self._accepted(side, machine, bidi=True), side, machine.opening)
+
+    @Operations.alive
+    @rule(side=Operations.sides, subscribe_id=st.integers(0, 3), sequence=numbers, payload=st.binary(max_size=1300))
+    def datagram(self, side: int, subscribe_id: int, sequence: int, payload: bytes) -> None:
+        """Send a datagram, or bytes that are none: those break the session, or are dropped."""
+        made = False
+        with suppress(LocalProtocolError):
+            payload = self.cores[side].datagram(subscribe_id, sequence, 5, payload)
+            made = True
+        try:
+            event = self.cores[1 - side].receive_datagram(payload)
+        except RemoteProtocolError as error:
+            self.over |= error.scope == "session"
+            event = None
+        assert not (made and self.over)
+        assert event is None or event.subscribe_id in self.cores[1 - side]._state.issued
 
     # -- calls of a machine ----------------------------------------------------------------------------------
 

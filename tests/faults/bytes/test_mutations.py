@@ -20,6 +20,7 @@ from fuzz import ietf
 from fuzz.__main__ import TARGETS, run, samples
 from fuzz.mutation import mutate
 from moqt_trio.errors import LimitExceeded, Malformed, RemoteProtocolError
+from moqt_trio.wire.ietf.objects import MalformedTrack
 from tests.faults.dialects import CASES, NAMES, SHAKES, all_vectors, vectors
 from tests.faults.hostile_peer import Peer, hostile_peer
 from tests.faults.raw_peer import settled
@@ -51,7 +52,7 @@ def feed(machine: StreamMachine, data: bytes, chance: random.Random) -> None:
     except RemoteProtocolError as error:
         mistake = error
     if mistake is not None:
-        assert type(mistake) in (RemoteProtocolError, Malformed, LimitExceeded)
+        assert type(mistake) in (RemoteProtocolError, Malformed, MalformedTrack, LimitExceeded)
         assert mistake.scope in ("stream", "session")
         assert str(mistake).isprintable()
         assert machine.receive_data(b"\x00", False) == []
