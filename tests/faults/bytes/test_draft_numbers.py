@@ -104,20 +104,23 @@ async def test_a_group(name, number):
 @each_number
 @each_draft
 async def test_an_object(name, number):
-    """Up to 2^62-1 it is an index; above, and behind it, the group is broken."""
+    """Up to 2^62-1 it is an index; above, and behind it, the track is malformed, which ends its subscription alone."""
 
     async def case(peer: DraftPeer, number: int) -> None:
         wire = peer.wire
-        subscription, _ = await peer.accepted()
-        for data in (
-            wire.header(7, 0, first=False) + wire.object(b"x", number) + wire.object(b"y"),
-            wire.header(7, 1) + wire.object(b"x") + wire.object(b"y", number),
-            wire.header(7, 2) + wire.object(b"x") + wire.status(3, number) + wire.object(b"y"),
+        for alias, objects in enumerate(
+            (
+                wire.object(b"x", number) + wire.object(b"y"),
+                wire.object(b"x") + wire.object(b"y", number),
+                wire.object(b"x") + wire.status(3, number) + wire.object(b"y"),
+            )
         ):
-            await peer.send(data, fin=True)
-            group = await anext(subscription)
-            with pytest.raises(moqt.StreamReset):
-                await group.read_all()
+            async with peer.session.subscribe("b", "t") as subscription:
+                exchange, _ = await peer.asked(SUBSCRIBE)
+                exchange.write(wire.subscribe_ok(exchange.request_id, alias))
+                await peer.send(wire.header(alias, 0, first=False) + objects, fin=True)
+                with pytest.raises(moqt.MoqtError):
+                    await (await anext(subscription)).read_all()
 
     assert await outcome(name, number, case) is None
 
