@@ -66,7 +66,7 @@ class StreamCode(enum.IntEnum):
     OLD = 0x34
     """The group is older than the maximum age."""
     EVICTED = 0x35
-    """The group is no longer in the cache. This library does not send it by itself."""
+    """The group is no longer in the cache."""
     UNROUTABLE = 0x36
     """The path is too long or too deep, or leads nowhere."""
     WRONG_SIZE = 0x37

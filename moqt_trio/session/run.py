@@ -33,7 +33,7 @@ from ..protocol.core import SessionCore
 from ..protocol.ietf.core import IetfCore
 from ..tasks import consists_of, open_unwrapping_nursery
 from ..timeouts import Timeout
-from ..transport.code_mapping import HTTP3_CODES, PLAIN_CODES
+from ..transport.code_mapping import EITHER_CODES, HTTP3_CODES
 from ..transport.connection import Connection, ConnectionHandler
 from ..wire.ietf.drafts import IetfDialect
 from ..wire.messages import ProbeLevel, Setup
@@ -172,7 +172,7 @@ async def run_session(
     negotiated = await negotiate(connection, offered, path=path, limits=limits, tokens=tuple(tokens))
     dialect = negotiated.dialect
     plain = dialect.quirks.plain_codes and connection.kind != "webtransport"
-    connection.code_mapping = PLAIN_CODES if plain else HTTP3_CODES
+    connection.code_mapping = EITHER_CODES if plain else HTTP3_CODES
     connection.session_codes = code_mapping(dialect, "session")
     path_in_setup = connection.kind == "quic" and negotiated.handshake is None
     hop_id = random_hop_id() if hop_id is None else hop_id

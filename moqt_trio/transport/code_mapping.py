@@ -83,5 +83,8 @@ def _from_http3(codepoint: int) -> int:
 PLAIN_CODES = CodeMapping(_to_plain, _from_plain)
 """Codes stand on the wire as they are."""
 
+EITHER_CODES = CodeMapping(_to_plain, _from_http3)
+"""Codes are written as they are, and read in either form: over raw QUIC some peers write WebTransport's."""
+
 HTTP3_CODES = CodeMapping(_to_http3, _from_http3)
 """Codes stand in WebTransport's range; a codepoint outside the range stays as it is."""

@@ -101,7 +101,7 @@ class Quirks:
         stray_zeros: Peers write bytes of zero between messages.
         forgets_fetches: Peers forget a fetch with its acceptance, and refuse the stream of its objects from then on:
             the acceptance follows the stream by about a round trip.
-        plain_codes: Peers write stream codes over raw QUIC as they are, and not in the form of WebTransport.
+        plain_codes: Peers read stream codes over raw QUIC as they are, and not in the form of WebTransport.
     """
 
     outer_slashes: bool = False

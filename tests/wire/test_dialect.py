@@ -18,8 +18,9 @@ NEWEST_FIRST = ("moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03")
 
 
 def test_versions_are_offered_newest_first():
-    """Without a choice of one's own, every version but the drafts is offered, the newest first."""
-    everything = (*NEWEST_FIRST, "moq-lite-02", "moq-lite-01", "moq-transfork-03", "gomoqt-develop")
+    """Without a choice of one's own: moq-lite, then the drafts that peers speak, then what came before both."""
+    drafts = ("moqt-22", "moqt-20", "moqt-18", "moqt-16", "moqt-14")
+    everything = (*NEWEST_FIRST, "moq-lite-02", "moq-lite-01", *drafts, "moq-transfork-03", "gomoqt-develop")
     assert dialects.version_names() == everything
     assert tuple(dialect.name for dialect in dialects.resolve(None)) == everything
 

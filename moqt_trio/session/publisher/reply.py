@@ -177,7 +177,9 @@ class ReplyStream(StreamHandler):
         if isinstance(piece, LostFrames):
             mark = self._machine.lost(piece.end.group, piece.end.frame)
             if mark is None:
-                raise LocalProtocolError(f"frames up to {piece.end} are no longer kept")
+                logger.info("frames of track %s up to %s are no longer kept", printable(self._track.name), piece.end)
+                self._over, self._code = True, StreamCode.EVICTED
+                return False
             self._parts.append(mark)
             return True
         data = self._machine.frames(piece.group, piece.first, piece.frames, piece.subgroup, piece.priority)

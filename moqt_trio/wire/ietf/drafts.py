@@ -15,6 +15,7 @@ from ...errors import LocalProtocolError
 from ..dialect import Dialect, Features, Quirks, register
 from ..handshake import HandshakeForm
 from .codec import ControlCodec
+from .codes import code_table
 from .profile import PROFILES
 from .subgroups import SubgroupDecoder, SubgroupEncoder
 from .tokens import check_tokens_untrusted
@@ -48,18 +49,19 @@ class IetfDialect(Dialect):
         codec: Reads and writes its control messages.
     """
 
-    quirks = Quirks(forgets_fetches=True)
-    """That of moq-rs (wheel 0.5.1)."""
+    quirks = Quirks(forgets_fetches=True, plain_codes=True)
+    """The first is moq-rs's (wheel 0.5.1); the second is what the drafts say."""
 
     def __init__(self, profile: Profile) -> None:
         self.name = f"moqt-{profile.draft}"
         self.alpns = self.webtransport_protocols = (self.name,)
         self.features = attrs.evolve(_FEATURES, setup="shared") if profile.one_control_stream else _FEATURES
-        self.opt_in = True
+        self.opt_in = profile.draft % 2 == 1
         if profile.in_band:
             self.alpns = self.webtransport_protocols = ("moq-00",)
             self.handshakes = (HandshakeForm.COMPAT,)
             self.number = _NUMBER_14
+        self.codes = code_table(profile)
         self.profile = profile
         self.codec = ControlCodec(profile)
 
@@ -102,4 +104,8 @@ class IetfDialect(Dialect):
 
 
 DRAFTS = tuple(register(IetfDialect(profile)) for profile in PROFILES.values())
-"""The drafts that a session can speak, newest first."""
+"""The drafts that a session can speak, newest first.
+
+They come after moq-lite in what is offered: a peer that speaks both has hops, costs and probes there. The even ones are
+offered by default, as their peers offer them; the odd ones have moq-rs alone, which offers the even ones, too.
+"""
