@@ -292,7 +292,7 @@ async def answer_with(version, data):
         return caught.value
 
 
-@versions(name for name in ALL if name not in ("moqt-14", "moqt-15"))
+@versions([name for name in ALL if name not in ("moqt-14", "moqt-15")])
 async def test_remote_protocol_error(version):
     """Bytes that do not decode: Malformed, which is a RemoteProtocolError; the session, too, where it is broken."""
     error = await answer_with(version, b"\x3f" * 200)
