@@ -365,6 +365,10 @@ class SessionCore:
         """Return the machines of groups that came before it was known that they belong to this subscription."""
         return []
 
+    def parked_datagrams(self, subscribe_id: int) -> list[bytes]:
+        """Return the datagrams that did, once; they are received again."""
+        return []
+
     # -- streams that the peer opens -----------------------------------------------------------------------
 
     def accept_bidi(self) -> IncomingBidi:

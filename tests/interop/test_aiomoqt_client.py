@@ -54,9 +54,6 @@ _SKIPPED_BY_CLIENT = {
 }
 """What the client says of cases that a draft has no messages for. It connects and negotiates all the same."""
 
-_NOT_YET = {}
-"""What is not implemented yet, by case: what the client met instead. An entry of a case that passes fails the test."""
-
 
 class CaseFailed(AssertionError):
     """The client did not find what its case asks for."""
@@ -69,11 +66,7 @@ def _of(table: Mapping[str, str], case: Case) -> str | None:
 
 def _parameters() -> Iterator[object]:
     for case in (Case(draft, scheme, name) for draft in DRAFTS for scheme in SCHEMES for name in NAMES):
-        reason = _of(_NOT_YET, case)
-        marks = []
-        if reason:
-            marks.append(pytest.mark.xfail(reason=reason, raises=CaseFailed, strict=True))
-        yield pytest.param(case, id=str(case), marks=marks)
+        yield pytest.param(case, id=str(case))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tests.interop.aiomoqt import SCHEMES, Aiomoqt, Pairing, aiomoqt_agents, nee
 
 pytestmark = needs_aiomoqt
 
-DRAFTS = [18, 20, 22]
+DRAFTS = [14, 16, 18, 20, 22]
 PAIRINGS = [Pairing(draft, scheme) for draft in DRAFTS for scheme in SCHEMES]
 each_pairing = pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
 

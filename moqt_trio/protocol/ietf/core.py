@@ -21,7 +21,7 @@ from ..group import Subgroup
 from ..machine import StreamMachine
 from .control import ControlReceiver, GoawaySender, setup_message
 from .control_stream import RequestsStream
-from .datagrams import encode_datagram, receive_datagram_untrusted
+from .datagrams import encode_datagram, park_datagram, receive_datagram_untrusted
 from .fetch import FetchRequester, FetchResponder, ReplyReceiver, fetch_of
 from .machine import violation
 from .namespaces import NamespaceRequester, NamespaceResponder
@@ -255,6 +255,9 @@ class IetfCore(SessionCore):
             ),
         ]
 
+    def parked_datagrams(self, subscribe_id: int) -> list[bytes]:
+        return self._state.aliases.take_datagrams(subscribe_id)
+
     # -- streams that the peer opens -----------------------------------------------------------------------
 
     def accept_bidi(self) -> IncomingRequest:  # type: ignore[override]
@@ -280,6 +283,6 @@ class IetfCore(SessionCore):
             RemoteProtocolError: It is no datagram of the draft, which ends the session.
         """
         event = receive_datagram_untrusted(data, self._state)
-        if event is None:
+        if event is None and not park_datagram(data, self._state):
             self.dropped_datagrams += 1
         return event

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ...errors import LimitExceeded
+from ...errors import LimitExceeded, Malformed
 from ...wire.ietf.objects import ObjectDatagram, Status, datagram_flags, read_datagram, write_datagram
 from ..events import DatagramReceived
 
@@ -69,3 +69,19 @@ def receive_datagram_untrusted(data: bytes, session: IetfState) -> DatagramRecei
         datagram.ends_group,
         _ENDS.get(datagram.status),
     )
+
+
+def park_datagram(data: bytes, session: IetfState) -> bool:
+    """Keep a datagram that may be of a subscription whose acceptance is on its way; return False for another one.
+
+    The datagrams of a packet are read before its streams, so one that was sent after the acceptance overtakes it.
+    """
+    if not session.awaits_alias:
+        return False
+    try:
+        datagram = read_datagram(data, session.profile, session.limits)
+    except (LimitExceeded, Malformed):
+        return False
+    if datagram is None or session.aliases.find(datagram.alias) is not None:
+        return False
+    return session.aliases.park_datagram(datagram.alias, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 from ...codes import StreamCode
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..machine import StreamMachine
 
 MAX_PARKED = 32
-"""Streams that may wait for the message that names their alias: it is on its way on another stream."""
+"""Streams, and datagrams, that may wait for the message that names their alias: it is on its way on another stream."""
 _MAX_TOMBSTONES = 256
 _DUPLICATE_TRACK_ALIAS = 0x5
 
@@ -36,6 +36,7 @@ class TrackAliases:
         self._ended: OrderedDict[int, None] = OrderedDict()
         self.parked: dict[int, list[StreamMachine]] = {}
         self._parked_count = 0
+        self._datagrams: deque[tuple[int, bytes]] = deque(maxlen=MAX_PARKED)
 
     def name_untrusted(self, alias: int, subscribe_id: int, *, shared: bool) -> None:
         """Record what the publisher calls a subscription's track.
@@ -57,6 +58,9 @@ class TrackAliases:
             raise RemoteProtocolError(problem, code=_DUPLICATE_TRACK_ALIAS)
         self._ended.pop(alias, None)
 
+    def __len__(self) -> int:
+        return len(self._subscriptions)
+
     def find(self, alias: int) -> int | None:
         """Return the subscription that an alias stands for, or None."""
         return self._subscriptions.get(alias)
@@ -72,6 +76,21 @@ class TrackAliases:
             self._ended[alias] = None
             if len(self._ended) > _MAX_TOMBSTONES:
                 self._ended.popitem(last=False)
+
+    def park_datagram(self, alias: int, data: bytes) -> bool:
+        """Keep a datagram until its alias is named, while there are few; return False for an alias that has ended."""
+        if alias in self._ended:
+            return False
+        self._datagrams.append((alias, data))
+        return True
+
+    def take_datagrams(self, subscribe_id: int) -> list[bytes]:
+        """Return the datagrams that came before it was known that they belong to a subscription."""
+        found = [data for alias, data in self._datagrams if self.find(alias) == subscribe_id]
+        if found:
+            kept = [(alias, data) for alias, data in self._datagrams if self.find(alias) != subscribe_id]
+            self._datagrams = deque(kept, maxlen=MAX_PARKED)
+        return found
 
     def park_untrusted(self, alias: int, receiver: StreamMachine) -> None:
         """Keep a stream until its alias is named.
@@ -145,6 +164,11 @@ class IetfState(SessionState):
     def profile(self) -> Profile:
         """The layouts of the draft."""
         return self.codec.profile
+
+    @property
+    def awaits_alias(self) -> bool:
+        """True while a subscription of this side has no alias yet."""
+        return len(self.issued) > len(self.aliases)
 
     def count_stream(self, request_id: int) -> None:
         """Count a stream that is opened for a subscription of the peer's; nothing for another request."""

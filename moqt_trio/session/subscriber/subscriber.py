@@ -32,6 +32,7 @@ class Subscriber:
         self._unread = UnreadGroups(context, self.queues)
         # How many datagrams arrived that may share a group with others.
         self._datagrams = 0
+        context.receive_datagram = self.datagram_received
 
     def stream_opened(self, stream: ReceiveStream) -> None:
         """Called for each unidirectional stream that the peer opens."""

@@ -13,6 +13,7 @@ from moqt_trio.protocol.group import Subgroup
 from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.protocol.ietf.ends import TrackEnds
 from moqt_trio.protocol.ietf.events import TrackEnded
+from moqt_trio.protocol.ietf.state import MAX_PARKED
 from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.ietf.objects import MalformedTrack
 from moqt_trio.wire.ietf.profile import PROFILES
@@ -161,6 +162,27 @@ def test_the_plain_form():
     assert server.datagram(2, 1, 0, Frame(b"dgram"), Subgroup()).hex() == "06020180" + b"dgram".hex()
     # As moq-rs writes it.
     assert server.datagram(2, 1, 5000, Frame(b"dgram", 5000), Subgroup()).hex() == "0702018003109388646772616d"
+
+
+@EACH_DRAFT
+def test_a_datagram_that_overtakes_its_alias(name):
+    """It waits for the acceptance, with a few others; one for an alias that nothing will name is dropped."""
+    client, server = core(name, is_client=True), core(name, is_client=False)
+    requester = client.subscribe("a/b", "t")
+    stream = server.accept_bidi()
+    stream.receive_data(requester.opening, False)
+    accepted = stream.machine.accept(None)
+    subscribe_id = stream.machine.request.subscribe_id
+    datagrams = [server.datagram(subscribe_id, 1, 0, Frame(b"%d" % number), Subgroup()) for number in range(40)]
+    assert [client.receive_datagram(data) for data in datagrams] == [None] * 40
+    assert (client.parked_datagrams(requester.subscribe_id), client.dropped_datagrams) == ([], 0)
+    requester.receive_data(accepted, False)
+    assert client.parked_datagrams(requester.subscribe_id) == datagrams[-MAX_PARKED:]
+    assert client.parked_datagrams(requester.subscribe_id) == []
+    assert client.receive_datagram(datagrams[0]).frame == b"0"
+    other = core(name, is_client=True)
+    assert other.receive_datagram(datagrams[0]) is None
+    assert other.dropped_datagrams == 1
 
 
 @EACH_DRAFT
