@@ -23,8 +23,10 @@ _INTERNAL_ERROR: Final = 0x0
 def code_table(profile: Profile) -> CodeTable:
     """Return how a draft numbers the codes of streams."""
     numbers = _numbers(profile.draft)
+    # Up to draft 16 a request is ended by a message, which is made from the code of this library.
+    spaces: tuple[CodeSpace, ...] = ("group",) if profile.one_control_stream else _STREAMS
     return CodeTable(
-        numbers={space: numbers for space in _STREAMS}, fallback={space: _INTERNAL_ERROR for space in _STREAMS}
+        numbers={space: numbers for space in spaces}, fallback={space: _INTERNAL_ERROR for space in spaces}
     )
 
 
