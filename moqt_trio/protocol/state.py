@@ -80,16 +80,18 @@ class PeerSubscriptions:
 
     def __init__(self, limits: Limits, duplicate_code: int) -> None:
         self._live: set[int] = set()
+        # Those that this side opened: the peer is not held to a number of them, and their ids are none of its.
+        self._own: set[int] = set()
         self._ended: OrderedDict[int, None] = OrderedDict()
         self._refused = 0
         self._limits = limits
         self._duplicate_code = duplicate_code
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._live) + len(self._own)
 
     def __contains__(self, subscribe_id: int) -> bool:
-        return subscribe_id in self._live
+        return subscribe_id in self._live or subscribe_id in self._own
 
     def admit_untrusted(self, subscribe_id: int) -> None:
         """Register a peer's id.
@@ -114,11 +116,14 @@ class PeerSubscriptions:
         self._live.add(subscribe_id)
 
     def add(self, subscribe_id: int) -> None:
-        """Add a subscription that this side opened; its id is one of this side's."""
-        self._live.add(subscribe_id)
+        """Add a subscription that this side opened; its id is one of this side's, and counts for no limit."""
+        self._own.add(subscribe_id)
 
     def release(self, subscribe_id: int) -> None:
-        """End a subscription. Its id stays refused until `Limits.max_tombstones` later ones have ended."""
+        """End a subscription. A peer's id stays refused until `Limits.max_tombstones` later ones have ended."""
+        if subscribe_id in self._own:
+            self._own.remove(subscribe_id)
+            return
         self._live.remove(subscribe_id)
         self._ended[subscribe_id] = None
         if len(self._ended) > self._limits.max_tombstones:

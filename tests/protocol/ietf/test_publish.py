@@ -68,6 +68,24 @@ def offered(name: str = "moqt-18", *, forward: bool = False):
     return client, server, requester, stream.machine
 
 
+def test_own_offers_leave_the_peer_its_subscriptions():
+    """They do not count for `max_subscriptions`, and an offer that ended leaves nothing."""
+    server = core(is_client=False, limits=Limits(max_subscriptions=1))
+    offers = [server.offer(BroadcastPath.parse("a"), f"t{number}", forward=False) for number in range(3)]
+    client = core(is_client=True)
+    for number in range(2):
+        stream = server.accept_bidi()
+        if number:
+            with pytest.raises(LimitExceeded):
+                stream.receive_data(client.subscribe("a", "t").opening, False)
+        else:
+            assert len(stream.receive_data(client.subscribe("a", "t").opening, False)) == 1
+    assert len(server._state.peers) == 4
+    for offer in offers:
+        offer.release()
+    assert len(server._state.peers) == 1
+
+
 # -- the peer offers ---------------------------------------------------------------------------------------------
 
 
