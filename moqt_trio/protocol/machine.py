@@ -236,6 +236,11 @@ class Responder(MessageMachine):
         return self._state is not RequestState.WAITING
 
     @property
+    def answered(self) -> bool:
+        """True once it was accepted or refused, and once the peer has cancelled it."""
+        return self._state not in (RequestState.WAITING, RequestState.PENDING)
+
+    @property
     def _over(self) -> bool:
         """True when nothing is left to answer: the reply is complete, or the peer has cancelled."""
         return self._state in _OVER

@@ -334,6 +334,7 @@ async def draft_peer(
     client: bool = False,
     setup: bool = True,
     limits: moqt.Limits | None = None,
+    peer_limits: moqt.Limits | None = None,
     options: bytes | None = None,
 ) -> AsyncIterator[DraftPeer]:
     """Run a session of ours on a draft, against a connection without a session.
@@ -345,12 +346,13 @@ async def draft_peer(
         client: True for a session of ours that is the client's.
         setup: True for a peer that has sent its SETUP.
         limits: Those of our session.
+        peer_limits: Those of the peer.
         options: What is in the peer's SETUP.
     """
     wire, dialect = DraftWire(name), dialects.get(name)
     # A track that is not there is refused at once.
     limits = attrs.evolve(limits or moqt.Limits(), track_wait_timeout=0.01)
-    theirs = moqt.Limits()
+    theirs = peer_limits or moqt.Limits()
     sides = (limits, theirs) if client else (theirs, limits)
     async with open_memory_pair(client_limits=sides[0], limits=sides[1], protocol=dialect.alpns[0]) as pair:
         own, peer = pair if client else reversed(pair)

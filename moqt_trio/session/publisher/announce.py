@@ -96,11 +96,7 @@ class AnnounceServer(RequestServer):
                 while not self.stream.writable:
                     # The list may be long, and the peer may ask for it many times.
                     await self.wakeup.wait()
-                self.stream.write(
-                    self.machine.accept(
-                        [(path, item.hops, item.cost, item.cost) for path, item in self._announced.items()]
-                    )
-                )
+                self._accept()
                 while True:
                     await self.wakeup.wait()
                     if self._differing and self.stream.writable:
@@ -112,6 +108,12 @@ class AnnounceServer(RequestServer):
             namespaces.unask(prefix)
             origin.unwatch(watched, self._note)
             self.cancel(StreamCode.SESSION_CLOSED)
+
+    def _accept(self) -> None:
+        """Write the acceptance, with what is announced at first."""
+        self.stream.write(
+            self.machine.accept([(path, item.hops, item.cost, item.cost) for path, item in self._announced.items()])
+        )
 
     def _note(self, publication: PublishedBroadcast, track: str | None) -> None:
         """Called when a publication came or went, or has a new track."""

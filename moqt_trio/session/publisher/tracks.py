@@ -163,6 +163,8 @@ class TracksServer(AnnounceServer):
         self._responder = machine
         self._announces = False
         self._offering = trio.CancelScope()
+        # For the task that offers: that of the announcements has a wake-up of its own.
+        self._room = Wakeup()
 
     def handle(self, event: Event) -> None:
         match event:
@@ -183,11 +185,20 @@ class TracksServer(AnnounceServer):
         self._offering.cancel()
         super().failed(error)
 
+    def send_ready(self) -> None:
+        super().send_ready()
+        self._room.set()
+
+    def _accept(self) -> None:
+        super()._accept()
+        self._room.set()
+
     async def _offer(self, event: TracksRequested) -> None:
         with suppress(StreamReset, SessionClosed, trio.ClosedResourceError), self._offering:
             await TrackOffers(self.serving, event.prefix, forward=event.forward, blocked=self._blocked).run()
 
     async def _blocked(self, path: BroadcastPath, track: str) -> None:
-        while not self.stream.writable:
-            await self.wakeup.wait()
+        # Nothing comes before the acceptance, which may be longer than what the peer reads.
+        while not self.stream.writable or not self._responder.answered:
+            await self._room.wait()
         self.stream.write(self._responder.blocked(path, track))

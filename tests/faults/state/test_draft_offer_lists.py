@@ -1,0 +1,48 @@
+"""Requests for offers (SUBSCRIBE_TRACKS) of a hostile peer: many, at odds with each other, given up, and not read."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+import moqt_trio as moqt
+from tests.faults.draft_peer import DraftPeer, draft_peer
+from tests.faults.drafts import (
+    PUBLISH,
+    SUBSCRIBE_NAMESPACE_16,
+    SUBSCRIBE_TRACKS,
+)
+from tests.faults.raw_peer import settled
+
+PUBLISH_BLOCKED = 0x0F
+BOTH, TRACKS = b"\x02", b"\x00"
+"""What a list is of, in draft 17."""
+
+
+def list_of_tracks(peer: DraftPeer, *prefix: bytes, options: bytes = TRACKS) -> tuple[bytes, int]:
+    """Return a request for the tracks below a prefix, from draft 16 on, and its id."""
+    wire, request_id = peer.wire, peer.next_id()
+    if wire.draft >= 18:
+        return wire.message(SUBSCRIBE_TRACKS, wire.number(request_id) + wire.namespace(*prefix) + b"\x00"), request_id
+    data = wire.request_id(request_id) + wire.namespace(*prefix) + options + b"\x00"
+    return wire.message(SUBSCRIBE_NAMESPACE_16, data), request_id
+
+
+async def test_a_list_of_both_that_is_not_read():
+    """Announcements and PUBLISH_BLOCKED wait for room, each apart; once there is some, both come, after the acceptance.
+
+    In draft 17 one request may ask for both.
+    """
+    limits = moqt.Limits(max_streams=1, stream_window=8)
+    broadcast = moqt.Broadcast()
+    for number in range(40):
+        broadcast.track(f"t{number}")
+    async with draft_peer("moqt-17", peer_limits=limits) as peer:
+        async with peer.session.publish("many", broadcast), peer.session.publish("other", broadcast):
+            asked = await peer.request(*list_of_tracks(peer, options=BOTH))
+            await settled()
+            assert peer.session.closed is None
+            await asked.accepted()
+            kinds = {(await asked.answer())[0] for _ in range(3 + 70)}
+            assert PUBLISH_BLOCKED in kinds
+        await peer.check_alive()
