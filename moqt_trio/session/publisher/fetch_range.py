@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,9 @@ class RangeServer(RequestServer):
 
     def send_ready(self) -> None:
         if self.stream.writable and (answers := self.machine.answer_updates()):
-            self.stream.write(answers)
+            # The peer may have left meanwhile, or the session.
+            with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
+                self.stream.write(answers)
 
     def _found(self, wanted: PastRange | None, found: Found | None) -> None:
         if found is None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import trio
+
 from ...codes import StreamCode
+from ...errors import SessionClosed, StreamReset
 from ...model.track import state_of
 from ...protocol.events import Event, TrackInfoRequested
 from .replies import info_of
@@ -32,6 +36,8 @@ class TrackInfoServer(RequestServer):
             self.cancel(StreamCode.NOT_FOUND)
             return
         track = found[1]
-        self.stream.write(self.machine.reply(info_of(track), state_of(track).largest), fin=True)
-        self.serving.rate.give_back()
+        # The peer may have left meanwhile, or the session.
+        with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
+            self.stream.write(self.machine.reply(info_of(track), state_of(track).largest), fin=True)
+            self.serving.rate.give_back()
         self.machine.release()

@@ -169,9 +169,7 @@ class TracksServer(AnnounceServer):
     def handle(self, event: Event) -> None:
         match event:
             case TracksRequested():
-                if not self._announces:
-                    self.stream.write(self._responder.accept())
-                self.context.start(self._offer, event)
+                self._begin(event)
             case AnnouncementsRequested():
                 self._announces = True
                 super().handle(event)
@@ -192,6 +190,19 @@ class TracksServer(AnnounceServer):
     def _accept(self) -> None:
         super()._accept()
         self._room.set()
+
+    def _begin(self, event: TracksRequested) -> None:
+        """Accept the request, unless its announcements do so, and start to offer."""
+        if self._announces:
+            if not self._responder.answered:
+                self.context.start(self._offer, event)
+            return
+        accepted = self._responder.accept()
+        # The peer may have left meanwhile, or the session.
+        with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
+            if accepted:
+                self.stream.write(accepted)
+                self.context.start(self._offer, event)
 
     async def _offer(self, event: TracksRequested) -> None:
         with suppress(StreamReset, SessionClosed, trio.ClosedResourceError), self._offering:

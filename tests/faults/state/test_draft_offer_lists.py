@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
 import moqt_trio as moqt
 from tests.faults.draft_peer import DraftPeer, draft_peer
-from tests.faults.drafts import (
-    PUBLISH,
-    SUBSCRIBE_NAMESPACE_16,
-    SUBSCRIBE_TRACKS,
-)
+from tests.faults.drafts import CANCELLED, NAMES, SUBSCRIBE_NAMESPACE_16, SUBSCRIBE_TRACKS, DraftWire
 from tests.faults.raw_peer import settled
+
+FROM_17_ON = pytest.mark.parametrize("name", [name for name in NAMES if not DraftWire(name).shared])
 
 PUBLISH_BLOCKED = 0x0F
 BOTH, TRACKS = b"\x02", b"\x00"
@@ -45,4 +42,43 @@ async def test_a_list_of_both_that_is_not_read():
             await asked.accepted()
             kinds = {(await asked.answer())[0] for _ in range(3 + 70)}
             assert PUBLISH_BLOCKED in kinds
+        await peer.check_alive()
+
+
+@FROM_17_ON
+@pytest.mark.parametrize("kind", ["tracks", "both", "status"])
+async def test_a_request_that_is_given_up_before_its_turn(name, kind, autojump_clock):
+    """STOP_SENDING before the request is read: nothing is offered, nothing is left, and the session goes on."""
+    async with draft_peer(name, limits=moqt.Limits(request_burst=3, request_rate=1)) as peer:
+        streams = []
+        for _ in range(8):
+            request = list_of_tracks(peer, b"none", options=BOTH if kind == "both" else TRACKS)
+            if kind == "status":
+                request = peer.wire.track_status(request[1]), request[1]
+            exchange = await peer.request(*request)
+            assert exchange.stream is not None
+            streams.append(exchange.stream)
+        for stream in streams[4:]:
+            stream.stop(CANCELLED)
+        await settled()
+        await peer.check_alive()
+        await settled()
+        for stream in streams:
+            stream.reset(CANCELLED)
+            stream.stop(CANCELLED)
+        await settled()
+        assert peer.session._context.core._state.requests.taken == 0
+
+
+@pytest.mark.parametrize("name", ["moqt-17"])
+async def test_a_list_of_both_that_is_refused(name):
+    """Where the announcements are too many, nothing is offered either."""
+    async with draft_peer(name, limits=moqt.Limits(max_listed_announcements=1)) as peer:
+        data, _ = peer.wire.subscribe_namespace(request_id := peer.next_id()), request_id
+        first = await peer.request(data, request_id)
+        await first.accepted()
+        second = await peer.request(*list_of_tracks(peer, options=BOTH))
+        assert await second.refusal() == 0x9
+        await settled()
+        assert not peer.session._publisher._serving.offers
         await peer.check_alive()
