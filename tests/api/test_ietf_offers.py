@@ -208,6 +208,28 @@ async def test_offers_that_are_asked_for(version):
                 assert await (await anext(subscription)).read_all() == [b"x"]
 
 
+@pytest.mark.parametrize("version", [draft for draft in DRAFTS if draft >= "moqt-18"])
+async def test_lists_that_overlap(version):
+    """One above another has to be told that it would not get everything; one below shares the offers."""
+    with trio.fail_after(10):
+        async with session_pair(version) as (client, _), client.offered_tracks("a"):
+            async with client.offered_tracks("a/b") as below:
+                await settled_list(below)
+                async with client.offered_tracks() as above:
+                    with pytest.raises(moqt.StreamReset):
+                        await anext(above)
+            async with client.offered_tracks("b") as beside:
+                await settled_list(beside)
+
+
+async def settled_list(tracks: moqt.OfferedTracks) -> None:
+    """Checks that a list goes on."""
+    await settle()
+    with trio.move_on_after(0) as scope:
+        await anext(tracks)
+    assert scope.cancelled_caught
+
+
 @EACH_DRAFT
 async def test_a_second_reader(version):
     """It asks for itself: each of the two gets everything."""

@@ -8,7 +8,7 @@ Spec: draft-ietf-moq-transport-18, section 9.20.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from ...codes import StreamCode
 from ...errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from ..events import Event
     from .state import IetfState
 
+PREFIX_OVERLAP: Final = 0x30
+"""The code of REQUEST_ERROR for a list whose prefix covers that of another one, or is covered by it."""
+
 
 def path_of(namespace: tuple[bytes, ...], session: IetfState) -> BroadcastPath | None:
     """Return a namespace as a path; None for one that no path can be: a field is empty, has a slash or is no UTF-8.
@@ -70,23 +73,54 @@ def blocked(session: IetfState, prefix: BroadcastPath, path: BroadcastPath, trac
     return session.codec.encode(PublishBlocked(suffix, name_of(track)))
 
 
-class NamespaceResponder(IetfResponder):
+class ListResponder(IetfResponder):
+    """The peer asks for what there is below a prefix, and for what comes.
+
+    Attributes:
+        prefix: The prefix; empty until the request arrived.
+        overlaps: True for a request for tracks that has to be refused, as another one that is open has some of them,
+            from draft 16 on. Before, each list of namespaces is one of tracks, too.
+    """
+
+    def __init__(self, session: IetfState) -> None:
+        session.requests.take_untrusted()
+        super().__init__(session)
+        self.prefix = BroadcastPath()
+        self.overlaps = False
+        self._has_tracks = False
+
+    def refusal(self, code: int) -> bytes:
+        """Return REQUEST_ERROR, after which the stream is finished; b"" once the request was answered."""
+        return self.refusal_of(PREFIX_OVERLAP) if self.overlaps else super().refusal(code)
+
+    def _ask_tracks(self, prefix: BroadcastPath, *, forward: bool) -> TracksRequested:
+        """Record that it is a request for tracks; return the event."""
+        session = self._session
+        if session.profile.namespaces != "control":
+            self.overlaps = any(asked.covers(prefix) or prefix.covers(asked) for asked in session.tracks_asked)
+            if not self.overlaps:
+                self._has_tracks = True
+                session.tracks_asked.add(prefix)
+        return TracksRequested(prefix, forward)
+
+    def _on_release(self) -> None:
+        self._session.requests.give_back()
+        if self._has_tracks:
+            self._session.tracks_asked.remove(self.prefix)
+
+
+class NamespaceResponder(ListResponder):
     """The peer asks for the namespaces below a prefix. Up to draft 15 they are announced by PUBLISH_NAMESPACE.
 
     Events: `AnnouncementsRequested`, `RequestCancelled`; `TracksRequested` too up to draft 15, and in 16 and 17 too, or
     instead, as the options say.
-
-    Attributes:
-        prefix: The prefix; empty until the request arrived.
     """
 
     _first: ClassVar = Expect.ANNOUNCE_REQUEST
     _answers_to: ClassVar = Answered.SUBSCRIBE_NAMESPACE
 
     def __init__(self, session: IetfState) -> None:
-        session.requests.take_untrusted()
         super().__init__(session)
-        self.prefix = BroadcastPath()
         self._announced: set[BroadcastPath] = set()
 
     def accept(self, active: Iterable[Available] = ()) -> bytes:
@@ -165,9 +199,9 @@ class NamespaceResponder(IetfResponder):
             if message.options is not NamespaceOptions.TRACKS:
                 events.append(AnnouncementsRequested(path, AnnounceRequest(str(path))))
             if self.by_requests:
-                events.append(TracksRequested(path, forward=False))
+                events.append(self._ask_tracks(path, forward=False))
             elif message.options not in (None, NamespaceOptions.NAMESPACES):
-                events.append(TracksRequested(path, message.parameters.forward is not False))
+                events.append(self._ask_tracks(path, forward=message.parameters.forward is not False))
         elif isinstance(message, RequestUpdate):
             # Another prefix would be another list: the peer asks again.
             session.requests_of_peer.check_untrusted(message.request_id)
@@ -176,7 +210,7 @@ class NamespaceResponder(IetfResponder):
             raise self._broken(f"{type(message).__name__} behind the request")
 
     def _on_release(self) -> None:
-        self._session.requests.give_back()
+        super()._on_release()
         if self._request_id >= 0 and self._session.profile.namespaces == "stream":
             self._session.requests_of_peer.end()
 

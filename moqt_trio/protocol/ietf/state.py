@@ -133,6 +133,7 @@ class IetfState(SessionState):
         own_requests: The ids of this side's requests.
         requests_of_peer: The ids of the peer's requests.
         asked_for_good: Prefixes below which the peer announces everything until the session ends (14).
+        tracks_asked: Prefixes of the peer's requests for tracks that are open, from draft 16 on.
         streams_opened: For each subscription of the peer's, how many streams were opened for it.
         streams_read: For each subscription of this side's, how many of its streams have begun here.
         replies: What reads the objects that this side asked for, by the request, until their stream begins.
@@ -154,6 +155,7 @@ class IetfState(SessionState):
             in_order=profile.namespaces == "control",
         )
         self.asked_for_good: set[BroadcastPath] = set()
+        self.tracks_asked: set[BroadcastPath] = set()
         self.streams_opened: dict[int, int] = {}
         self.streams_read: dict[int, int] = {}
         self.replies: dict[int, FetchedFrames] = {}

@@ -11,39 +11,30 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, RemoteProtocolError
-from ...path import BroadcastPath
 from ...wire.ietf import messages as ietf
 from ...wire.ietf.parameters import Parameters
 from ...wire.messages import Expect, Message
 from ..events import Event, RequestRefused
 from ..machine import RequestState
 from ..paths import path_local
-from .events import TrackBlocked, TracksRequested
-from .machine import NOT_SUPPORTED, IetfRequester, IetfResponder, code_of_request, namespace_of, text_of
-from .namespaces import blocked, path_of
+from .events import TrackBlocked
+from .machine import NOT_SUPPORTED, IetfRequester, code_of_request, namespace_of, text_of
+from .namespaces import PREFIX_OVERLAP, ListResponder, blocked, path_of
 
 if TYPE_CHECKING:
+    from ...path import BroadcastPath
     from .state import IetfState
 
-_PREFIX_OVERLAP = 0x30
 _OVERLAP_14 = 0x5
 
 
-class TracksResponder(IetfResponder):
+class TracksResponder(ListResponder):
     """The peer asks for the tracks below a prefix.
 
     Events: `TracksRequested`, `RequestCancelled`.
-
-    Attributes:
-        prefix: The prefix; empty until the request arrived.
     """
 
     _first: ClassVar = Expect.ANNOUNCE_REQUEST
-
-    def __init__(self, session: IetfState) -> None:
-        session.requests.take_untrusted()
-        super().__init__(session)
-        self.prefix = BroadcastPath()
 
     def accept(self) -> bytes:
         """Return REQUEST_OK."""
@@ -67,16 +58,13 @@ class TracksResponder(IetfResponder):
             if path is None:
                 raise RemoteProtocolError("a prefix that no path has", code=StreamCode.UNROUTABLE, scope="stream")
             self.prefix = path
-            events.append(TracksRequested(path, message.parameters.forward is not False))
+            events.append(self._ask_tracks(path, forward=message.parameters.forward is not False))
         elif isinstance(message, ietf.RequestUpdate) and self._state is not RequestState.WAITING:
             # As for namespaces: the peer asks again.
             session.requests_of_peer.check_untrusted(message.request_id)
             raise RemoteProtocolError("an update of a list", code=StreamCode.INTERNAL_ERROR, scope="stream")
         elif not isinstance(message, ietf.Goaway):
             raise self._broken(f"{type(message).__name__} out of its place")
-
-    def _on_release(self) -> None:
-        self._session.requests.give_back()
 
 
 class TracksRequester(IetfRequester):
@@ -87,13 +75,14 @@ class TracksRequester(IetfRequester):
     Attributes:
         unsupported: True once the peer has refused as one that does not do this, or to which, up to draft 17, the list
             of announcements below this prefix was enough: both are asked for by one message there.
+        overlaps: True once it has refused because of another request of ours, from draft 18 on.
     """
 
     _first: ClassVar = Expect.ANNOUNCE_FIRST_REPLY
 
     def __init__(self, session: IetfState, prefix: BroadcastPath | str) -> None:
         super().__init__(session)
-        self.unsupported = False
+        self.unsupported = self.overlaps = False
         self._prefix = path_local(prefix, session.limits)
         self._accepted = False
         namespace, asleep = namespace_of(self._prefix), Parameters(forward=False)
@@ -117,8 +106,9 @@ class TracksRequester(IetfRequester):
                 self._accepted = True
             case ietf.RequestError() if not self._accepted:
                 self._closed = True
-                overlaps = message.code == _OVERLAP_14 if profile.fixed_fields else message.code == _PREFIX_OVERLAP
-                self.unsupported = message.code == NOT_SUPPORTED or (overlaps and profile.namespaces != "split")
+                overlaps = message.code == _OVERLAP_14 if profile.fixed_fields else message.code == PREFIX_OVERLAP
+                self.overlaps = overlaps and profile.namespaces == "split"
+                self.unsupported = message.code == NOT_SUPPORTED or (overlaps and not self.overlaps)
                 events.append(RequestRefused(code_of_request(message.code, self._session.profile)))
             case ietf.PublishBlocked() if self._accepted:
                 path = path_of((*namespace_of(self._prefix), *message.suffix), self._session)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ...errors import SessionClosed, StreamReset
+from ...codes import StreamCode
+from ...errors import SessionClosed, StreamReset, printable
+from ...loggers import Logger
 from ...model.track import state_of
 from ...protocol.events import AnnouncementsRequested, Event, RequestCancelled, SubscribeRequested
 from ...protocol.ietf.core import IetfCore
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from ...protocol.machine import StreamMachine
     from ...transport.stream import BidiStream
     from .request import Found, Serving
+
+logger = Logger(__name__)
 
 _AT_ONCE = 16
 """Offers that are made before other tasks have their turn: about a millisecond's work."""
@@ -155,7 +159,10 @@ class TrackOffers:
 
 @defer_interrupts
 class TracksServer(AnnounceServer):
-    """Offers the tracks below the peer's prefix. In draft 17 the same request may ask for announcements, too."""
+    """Offers the tracks below the peer's prefix. In draft 17 the same request may ask for announcements, too.
+
+    The peer is billed for the tracks that there are (`RequestRate.charge`).
+    """
 
     def __init__(self, serving: Serving, stream: BidiStream, machine: StreamMachine) -> None:
         assert isinstance(machine, NamespaceResponder | TracksResponder)
@@ -168,6 +175,8 @@ class TracksServer(AnnounceServer):
 
     def handle(self, event: Event) -> None:
         match event:
+            case TracksRequested() | AnnouncementsRequested() if self._responder.overlaps:
+                self._refuse_overlap()
             case TracksRequested():
                 self._begin(event)
             case AnnouncementsRequested():
@@ -191,6 +200,13 @@ class TracksServer(AnnounceServer):
         super()._accept()
         self._room.set()
 
+    def _refuse_overlap(self) -> None:
+        """Refuse a list whose tracks another one of the peer's has, or some of them: each track is offered once."""
+        if not self._responder.answered:
+            prefix = printable(str(self._responder.prefix))
+            logger.info("a list of tracks below %s was refused: another one has some of them", prefix)
+            self.cancel(StreamCode.NO_CAPACITY)
+
     def _begin(self, event: TracksRequested) -> None:
         """Accept the request, unless its announcements do so, and start to offer."""
         if self._announces:
@@ -205,6 +221,8 @@ class TracksServer(AnnounceServer):
                 self.context.start(self._offer, event)
 
     async def _offer(self, event: TracksRequested) -> None:
+        below = self.serving.origin.below(event.prefix).values()
+        self.serving.rate.charge(sum(len(published.broadcast.tracks) for published in below))
         with suppress(StreamReset, SessionClosed, trio.ClosedResourceError), self._offering:
             await TrackOffers(self.serving, event.prefix, forward=event.forward, blocked=self._blocked).run()
 

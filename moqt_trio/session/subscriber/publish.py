@@ -8,6 +8,7 @@ is left. One subscription reads an offer at a time; a second one makes a request
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -181,10 +182,14 @@ class Offers:
     Args:
         context: The session's.
 
+    Attributes:
+        asked: Prefixes below which this side asks for offers now.
+
     Limits: max_offered_tracks.
     """
 
     def __init__(self, context: SessionContext) -> None:
+        self.asked: Counter[BroadcastPath] = Counter()
         self._context = context
         self._offers: dict[tuple[BroadcastPath, str], Offer] = {}
         self._watchers: dict[Changed, None] = {}

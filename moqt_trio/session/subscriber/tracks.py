@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -48,6 +49,9 @@ class OfferedTracks(Request[OfferedTrack]):
     Iterate over it for changes. The tracks that are offered already come first. Entering it asks the peer to offer what
     it has; what a peer offers unasked comes as well. Iteration goes on until the session ends. Leaving the block ends
     no offer: `Session.subscribe` goes on using them.
+
+    A peer may refuse prefixes that overlap. A list below the prefix of another one then has what that one is offered,
+    for as long as that one is open; a list above it fails.
     """
 
     _codes: ClassVar[CodeSpace] = "announce"
@@ -59,6 +63,8 @@ class OfferedTracks(Request[OfferedTrack]):
         self._offers = offers
         self._prefix = prefix
         self._machine: TracksRequester | None = None
+        # True while this request counts among those that ask.
+        self._asked = False
         self._active: dict[tuple[BroadcastPath, str], OfferedTrack] = {}
         # What the application has read. A reader that is too slow gets the difference from it.
         self._read: dict[tuple[BroadcastPath, str], OfferedTrack] = {}
@@ -73,6 +79,8 @@ class OfferedTracks(Request[OfferedTrack]):
             self._changed(offer)
         self._offers.watch(self._changed)
         await self._open_stream(self._machine)
+        self._asked = True
+        self._offers.asked[self._prefix] += 1
 
     def _changed(self, offer: Offer) -> None:
         """Called when an offer came or went."""
@@ -103,7 +111,9 @@ class OfferedTracks(Request[OfferedTrack]):
                 )
             case RequestRefused():
                 assert self._machine is not None
-                if not self._machine.unsupported:
+                self._forget_asked()
+                shared = self._machine.overlaps and any(asked.covers(self._prefix) for asked in self._offers.asked)
+                if not (self._machine.unsupported or shared):
                     # A peer that cannot be asked may offer all the same.
                     self._on_reset(event.code)
             case _:
@@ -113,8 +123,14 @@ class OfferedTracks(Request[OfferedTrack]):
         if isinstance(error, SessionClosed) or not self._queue.ended:
             self._queue.fail(error)
 
+    def _forget_asked(self) -> None:
+        if self._asked:
+            self._asked = False
+            self._offers.asked -= Counter((self._prefix,))
+
     def _close(self) -> None:
         self._offers.unwatch(self._changed)
+        self._forget_asked()
         super()._close()
 
     async def receive(self) -> OfferedTrack:

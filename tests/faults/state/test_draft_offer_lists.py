@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 import moqt_trio as moqt
 from tests.faults.draft_peer import DraftPeer, draft_peer
@@ -11,6 +12,7 @@ from tests.faults.raw_peer import settled
 
 FROM_17_ON = pytest.mark.parametrize("name", [name for name in NAMES if not DraftWire(name).shared])
 
+PREFIX_OVERLAP = 0x30
 PUBLISH_BLOCKED = 0x0F
 BOTH, TRACKS = b"\x02", b"\x00"
 """What a list is of, in draft 17."""
@@ -81,4 +83,40 @@ async def test_a_list_of_both_that_is_refused(name):
         assert await second.refusal() == 0x9
         await settled()
         assert not peer.session._publisher._serving.offers
+        await peer.check_alive()
+
+
+@FROM_17_ON
+@pytest.mark.parametrize("options", [TRACKS, BOTH])
+async def test_lists_whose_prefixes_overlap(name, options):
+    """Each that has tracks of another one is refused, until that one is over; those beside it are accepted."""
+    async with draft_peer(name) as peer:
+        first = await peer.request(*list_of_tracks(peer, b"a", b"b", options=options))
+        await first.accepted()
+        for prefix in ((), (b"a",), (b"a", b"b"), (b"a", b"b", b"c")):
+            exchange = await peer.request(*list_of_tracks(peer, *prefix, options=options))
+            assert await exchange.refusal() == PREFIX_OVERLAP
+            await exchange.over()
+        for prefix in ((b"a", b"c"), (b"ab",)):
+            await (await peer.request(*list_of_tracks(peer, *prefix, options=options))).accepted()
+        first.cancel()
+        await settled()
+        await (await peer.request(*list_of_tracks(peer, b"a", b"b", b"c", options=options))).accepted()
+        await peer.check_alive()
+
+
+@FROM_17_ON
+async def test_long_lists_are_billed(name, autojump_clock):
+    """A peer that asks for a list of 80 tracks again and again waits for it: each costs as much as 10 requests more."""
+    broadcast = moqt.Broadcast()
+    for number in range(80):
+        broadcast.track(f"t{number}")
+    limits = moqt.Limits(request_burst=20, request_rate=10)
+    async with draft_peer(name, limits=limits) as peer, peer.session.publish("many", broadcast):
+        before = trio.current_time()
+        for _ in range(11):
+            exchange = await peer.request(*list_of_tracks(peer, b"many"))
+            await exchange.accepted()
+            exchange.cancel()
+        assert trio.current_time() - before >= 8
         await peer.check_alive()
