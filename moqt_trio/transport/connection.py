@@ -269,6 +269,11 @@ class Connection(abc.ABC):
     def _open_uni(self) -> SendStream:
         """Return a new stream, or raise `trio.WouldBlock`."""
 
+    @property
+    @abc.abstractmethod
+    def bidi_left(self) -> int:
+        """Bidirectional streams that the peer allows now."""
+
     def open_bidi_nowait(self) -> BidiStream:
         """Return a new stream. Raises `trio.WouldBlock` at the peer's limit, else what `SendStream.write` raises."""
         if self._closed is not None:

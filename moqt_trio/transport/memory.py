@@ -172,6 +172,10 @@ class MemoryConnection(StreamHost, StreamBackend):
         self._add(stream_id)
         return stream_id
 
+    @property
+    def bidi_left(self) -> int:
+        return self._streams_allowed[False] - self._next_id[False] // 4
+
     def stream(self, stream_id: int) -> AnyStream:
         if stream_id not in self.streams:
             self._add(stream_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -46,10 +45,15 @@ async def cancellation(factory: Factory) -> None:
         await cancelled(client.open_uni)
         held[0].write(b"alive")
         assert await (await accept_uni(server)).receive_some() == b"alive"
-        # A transport may keep a stream of its own, as WebTransport does for its session: the limit is met, not counted.
-        with contextlib.suppress(trio.WouldBlock):
-            while True:
-                client.open_bidi_nowait()
+        # A transport may keep a stream of its own, as WebTransport does for its session.
+        left = client.bidi_left
+        assert left > 0
+        for number in range(left):
+            assert client.bidi_left == left - number
+            client.open_bidi_nowait()
+        assert client.bidi_left == 0
+        with pytest.raises(trio.WouldBlock):
+            client.open_bidi_nowait()
         await cancelled(client.open_bidi)
         client.send_datagram(b"later")
         assert await receive_datagram(server) == b"later"

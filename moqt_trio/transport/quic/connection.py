@@ -408,6 +408,10 @@ class QuicConnection(StreamHost, EngineHandler):
             raise trio.WouldBlock
         return stream_id
 
+    @property
+    def bidi_left(self) -> int:
+        return self._engine.bidi_left
+
     # -- datagrams -----------------------------------------------------------------------------------------
 
     @property

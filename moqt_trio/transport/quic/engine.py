@@ -199,6 +199,11 @@ class Engine(StreamBackend, abc.ABC):
     def open_stream(self, *, unidirectional: bool) -> int | None:
         """Return the id of a new stream, or None at the peer's limit."""
 
+    @property
+    @abc.abstractmethod
+    def bidi_left(self) -> int:
+        """Bidirectional streams that the peer allows now."""
+
     @abc.abstractmethod
     def send_state(self) -> tuple[int, int, int, bool]:
         """Return the state of the congestion controller and of the send buffers.

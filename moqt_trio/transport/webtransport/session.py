@@ -209,6 +209,10 @@ class WebTransportSession(Connection):
             self._sweep_at = max(_FIRST_SWEEP, 2 * len(self.streams))
         self.streams[stream.stream_id] = stream
 
+    @property
+    def bidi_left(self) -> int:
+        return self._connection.bidi_left
+
     def _open_bidi(self) -> BidiStream:
         stream = self._connection.open_bidi_nowait()
         self._adopt(stream)

@@ -347,6 +347,11 @@ class AioquicEngine(Engine):
         quic.send_stream_data(stream_id, b"")
         return stream_id
 
+    @property
+    def bidi_left(self) -> int:
+        quic = self._quic
+        return quic._remote_max_streams_bidi - quic.get_next_available_stream_id() // 4
+
     def stream_write(self, stream_id: int, data: bytes, fin: bool) -> None:
         stream = self._quic._streams.get(stream_id)
         if stream is None:
