@@ -161,6 +161,11 @@ class SharedRequests(Protocol):
         """Return a virtual stream for a request that is written at once."""
         ...
 
+    @property
+    def left(self) -> int:
+        """Requests that the peer allows now."""
+        ...
+
     def open_nowait(self) -> BidiStream:
         """Return one, or raise `trio.WouldBlock` while the peer allows no request."""
         ...
@@ -243,8 +248,14 @@ class SessionContext:
             raise
         return stream
 
-    def open_request_nowait(self) -> BidiStream:
-        """Return a stream for a request, as `open_request` does; raise `trio.WouldBlock` where that would wait."""
+    def open_request_nowait(self, *, reserve: int) -> BidiStream:
+        """Return a stream for a request, as `open_request` does; raise `trio.WouldBlock` where that would wait.
+
+        Args:
+            reserve: Requests that are to be left: it is raised, too, when the peer allows no more than these.
+        """
+        if (self.connection.bidi_left if self.requests is None else self.requests.left) <= reserve:
+            raise trio.WouldBlock
         return self.connection.open_bidi_nowait() if self.requests is None else self.requests.open_nowait()
 
     async def wait_update_allowed(self) -> None:

@@ -49,13 +49,21 @@ class RequestStreams:
         context: The session's.
         machine: The state of the control stream.
         opened: Called with each virtual stream that the peer opens.
+        available: Called when this side may make further requests.
     """
 
-    def __init__(self, context: SessionContext, machine: RequestsStream, opened: Callable[[BidiStream], None]) -> None:
+    def __init__(
+        self,
+        context: SessionContext,
+        machine: RequestsStream,
+        opened: Callable[[BidiStream], None],
+        available: Callable[[], None],
+    ) -> None:
         self.send_high = context.limits.send_high
         self._context = context
         self._machine = machine
         self._opened = opened
+        self._available = available
         self._control: SharedControl | None = None
         self._admitted = False
         self._streams: dict[int, BidiStream] = {}
@@ -199,6 +207,11 @@ class RequestStreams:
         stream = self._streams[stream_id] = BidiStream(self, stream_id)
         return stream
 
+    @property
+    def left(self) -> int:
+        """Requests that the peer allows now."""
+        return self._machine.left
+
     def open_nowait(self) -> BidiStream:
         """Return one, or raise `trio.WouldBlock` while the peer allows no request."""
         if not self._machine.allowed or self._context.control_stream is None:
@@ -208,6 +221,7 @@ class RequestStreams:
     def _wake(self) -> None:
         self._allowed.set()
         self._allowed = trio.Event()
+        self._available()
 
     # -- from the virtual streams, as `StreamBackend` has it ---------------------------------------------------
 

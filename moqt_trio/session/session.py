@@ -64,9 +64,12 @@ class Session:
         self._subscriber = Subscriber(context)
         offers = self._subscriber.offers
         self._publisher = Publisher(context, offers.serve, offers.has)
+        offers.watch(self._publisher.peer_offer_changed)
         requests = context.core.requests
         self._shared_requests = (
-            None if requests is None else RequestStreams(context, requests, self._publisher.stream_opened)
+            None
+            if requests is None
+            else RequestStreams(context, requests, self._publisher.stream_opened, self._publisher.requests_available)
         )
         context.requests = self._shared_requests
         self.version = context.dialect.name

@@ -10,6 +10,7 @@ import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
+from moqt_trio.model.origin import PublishedBroadcast
 from moqt_trio.testing import session_pair
 
 DRAFTS = ["moqt-14", "moqt-15", "moqt-16", "moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
@@ -347,8 +348,11 @@ async def test_more_offers_than_are_kept(version):
 
 @FROM_17_ON
 async def test_a_peer_without_streams_for_offers(version):
-    """It is told of a track by PUBLISH_BLOCKED: the list goes on, and the track can be subscribed to."""
-    limits = moqt.Limits(max_streams=2)
+    """It is told of a track by PUBLISH_BLOCKED: the list goes on, and the track can be subscribed to.
+
+    Four streams are left for what the side that offers asks for itself.
+    """
+    limits = moqt.Limits(max_streams=2 + 4)
     broadcast = moqt.Broadcast()
     for number in range(4):
         broadcast.track(f"t{number}").write_nowait(b"x")
@@ -363,6 +367,75 @@ async def test_a_peer_without_streams_for_offers(version):
             assert len(tracks.active) == 2
             async with client.subscribe("a", "t3", start_group=0) as subscription:
                 assert await (await anext(subscription)).read_all() == [b"x"]
+            async with client.publish("b", broadcast), server.subscribe("b", "t0", start_group=0) as subscription:
+                assert await (await anext(subscription)).read_all() == [b"x"]
+
+
+@EACH_DRAFT
+async def test_a_track_that_is_made_anew(version):
+    """It is offered like the first one: unasked, and on request; and at once, when its offer has not ended yet."""
+    async with offered(version) as (client, server, broadcast, track), client.offered_tracks() as tracks:
+        for _ in range(3):
+            track.finish()
+            track = broadcast.track("t")
+            await settle()
+            assert server._subscriber.offers.has(moqt.BroadcastPath.parse("a/b"), "t")
+            async with server.subscribe("a/b", "t") as subscription:
+                await track.wait_subscribed()
+                await track.write(b"x")
+                assert await (await anext(subscription)).read_all() == [b"x"]
+        other = moqt.Broadcast()
+        first = other.track("u")
+        async with server.publish("c", other):
+            assert (await anext(tracks)).active
+            first.finish()
+            other.track("u")
+            assert [(await anext(tracks)).active for _ in range(2)] == [False, True]
+
+
+@EACH_DRAFT
+async def test_a_track_whose_peer_offers_it_no_longer(version):
+    """The own track of that name is offered from then on; what the peer refuses is not offered again."""
+    mine, theirs = moqt.Broadcast(), moqt.Broadcast()
+    mine.track("t")
+    theirs.track("t")
+    with trio.fail_after(10):
+        async with session_pair(version) as (client, server), client.offered_tracks() as tracks:
+            async with client.publish("a", mine, offer_tracks=True):
+                await settle()
+                async with server.publish("a", theirs):
+                    await settle()
+                    assert tracks.active == ()
+                    await settle()
+            await settle()
+            async with client.publish("a", mine, offer_tracks=True):
+                await settle()
+                await server._publisher.publish(_published("a", theirs)).__aenter__()
+            assert await anext(tracks) == moqt.OfferedTrack(moqt.BroadcastPath.parse("a"), "t", True)
+            client._subscriber.offers.all()[0].cancel()
+            assert not (await anext(tracks)).active
+            await settle()
+            assert tracks.active == ()
+
+
+def _published(path: str, broadcast: moqt.Broadcast) -> PublishedBroadcast:
+    return PublishedBroadcast(moqt.BroadcastPath.parse(path), broadcast)
+
+
+@EACH_DRAFT
+async def test_an_offer_that_waits_for_room(version):
+    """Where as many tracks are offered as may be, the next one is offered when one of them has ended."""
+    broadcast = moqt.Broadcast()
+    tracks = [broadcast.track(f"t{number}") for number in range(4)]
+    with trio.fail_after(10):
+        async with (
+            session_pair(version, limits=moqt.Limits(max_offered_tracks=2)) as (client, server),
+            client.publish("a", broadcast, offer_tracks=True),
+        ):
+            for first in range(3):
+                await settle()
+                assert [offer.track for offer in server._subscriber.offers.all()] == [f"t{first}", f"t{first + 1}"]
+                tracks[first].finish()
 
 
 @EACH_DRAFT

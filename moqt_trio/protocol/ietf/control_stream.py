@@ -85,7 +85,12 @@ class RequestsStream(StreamMachine):
     @property
     def allowed(self) -> bool:
         """True while the peer allows another request."""
-        return self._session.own_requests.left > 0
+        return self.left > 0
+
+    @property
+    def left(self) -> int:
+        """How many requests the peer allows now."""
+        return self._session.own_requests.left
 
     def classify_untrusted(self, first: int, *, begun: bool) -> Literal["control", "request"]:
         """Return what a bidirectional stream of the peer's is for, by its first byte.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -45,6 +45,14 @@ _SERVERS: Mapping[StreamKind, type[RequestServer]] = {
     StreamKind.TRACKS: TracksServer,
 }
 """The server of each kind of request."""
+
+
+class PeerOffer(Protocol):
+    """A track that the peer offers, or no longer offers."""
+
+    path: BroadcastPath
+    track: str
+    active: bool
 
 
 class Publisher:
@@ -147,7 +155,19 @@ class Publisher:
             if server in waiting:
                 # No stream was left for it.
                 waiting.move_to_end(server, last=False)
-                return
+                break
+        self.requests_available()
+
+    def requests_available(self) -> None:
+        """Called when the peer allows more requests."""
+        for offers in tuple(self._serving.offering):
+            offers.resume()
+
+    def peer_offer_changed(self, offer: PeerOffer) -> None:
+        """Called when the peer has begun or ended to offer a track: one that is its own is not offered to it."""
+        if not offer.active:
+            for offers in tuple(self._serving.offering):
+                offers.offer_ended(offer.path, offer.track, None)
 
     def send_room(self) -> None:
         """Called when the link has room to send again."""

@@ -82,6 +82,16 @@ class StreamWaiter(Protocol):
         """Called when the peer allows more streams: it opens what it has groups for."""
 
 
+class Offering(Protocol):
+    """What offers the tracks below a prefix."""
+
+    def resume(self) -> None:
+        """Called when there may be room for further offers."""
+
+    def offer_ended(self, path: BroadcastPath, track: str, served: Found | None) -> None:
+        """Called when an offer of this side's has ended, with what it served; or one of the peer's, with None."""
+
+
 def _nothing(path: BroadcastPath, track: str) -> bool:
     return False
 
@@ -105,6 +115,7 @@ class Serving:
         join_points: Where subscriptions began, in the versions in which a fetch may join one.
         offers: The tracks that this side offers to the peer, by the broadcast's path and the track's name.
         offered_by_peer: Returns whether the peer offers a track to this side.
+        offering: What offers tracks now.
     """
 
     context: SessionContext
@@ -121,6 +132,7 @@ class Serving:
     join_points: JoinPoints = attrs.Factory(JoinPoints)
     offers: dict[tuple[BroadcastPath, str], ServedSubscription] = attrs.Factory(dict)
     offered_by_peer: Callable[[BroadcastPath, str], bool] = _nothing
+    offering: dict[Offering, None] = attrs.Factory(dict)
 
 
 class RequestServer(ControlStream):

@@ -39,6 +39,8 @@ logger = Logger(__name__)
 
 _AT_ONCE = 16
 """Offers that are made before other tasks have their turn: about a millisecond's work."""
+_RESERVE = 4
+"""Requests that offers leave to others: a subscription of this side's would wait for the end of an offer."""
 
 
 @defer_interrupts
@@ -48,29 +50,34 @@ class OfferServer(SubscribeServer):
     def __init__(self, serving: Serving, stream: BidiStream, machine: PublishRequester, found: Found) -> None:
         super().__init__(serving, stream, machine)  # type: ignore[arg-type]
         published, track = found
-        self._key = published.path, track.name
+        self._found = found
         self._counts_as_request = False
         assert machine.request is not None
-        serving.offers[self._key] = self
+        serving.offers[published.path, track.name] = self
         self._answer(SubscribeRequested(published.path, machine.request), found)
 
     def _ended(self) -> None:
         super()._ended()
-        if self.serving.offers.get(self._key) is self:
-            del self.serving.offers[self._key]
+        published, track = self._found
+        del self.serving.offers[published.path, track.name]
+        for offers in tuple(self.serving.offering):
+            offers.offer_ended(published.path, track.name, self._found)
 
 
 class TrackOffers:
     """Offers the tracks below a prefix: those that there are, and each later one.
+
+    A track is offered once. It is offered again when it was made anew under the same name, or published anew; a peer
+    that has left or refused an offer has it no more.
 
     Args:
         serving: What the servers of the session share.
         prefix: The prefix.
         forward: True to send what is published at once, without being asked.
         only: The publication whose tracks are offered; None for every one below the prefix.
-        blocked: Called for a track for which there is no stream; without it, the offer waits for one.
+        blocked: Called for a track for which there is no room, which then is not offered; without it, the offer waits.
 
-    Limits: max_offered_tracks.
+    Limits: max_offered_tracks; also for those that wait, with `blocked`.
     """
 
     def __init__(
@@ -93,26 +100,46 @@ class TrackOffers:
 
     async def run(self) -> None:
         """Offer tracks until this is cancelled. The offers go on when it ends."""
-        origin = self._serving.origin
-        origin.watch(self._prefix, self._note)
+        serving = self._serving
+        serving.origin.watch(self._prefix, self._note)
+        serving.offering[self] = None
         try:
-            for published in origin.below(self._prefix).values():
+            for published in serving.origin.below(self._prefix).values():
                 self._note(published, None)
             while True:
                 await trio.lowlevel.checkpoint()
-                for key in list(self._due)[:_AT_ONCE]:
-                    del self._due[key]
-                    await self._offer(*key)
-                if not self._due:
+                if not await self._offer_some():
                     await self._wakeup.wait()
         finally:
-            origin.unwatch(self._prefix, self._note)
+            del serving.offering[self]
+            serving.origin.unwatch(self._prefix, self._note)
 
     def _note(self, published: PublishedBroadcast, track: str | None) -> None:
         """Called when a publication came or went, or has a new track."""
-        if self._only is None or published is self._only:
-            for name in tuple(published.broadcast.tracks) if track is None else (track,):
-                self._due[published.path, name] = None
+        for name in tuple(published.broadcast.tracks) if track is None else (track,):
+            self._want(published.path, name)
+
+    def offer_ended(self, path: BroadcastPath, track: str, served: Found | None) -> None:
+        """Called when an offer has ended, see `Offering`: the track may be another one by now."""
+        if self._prefix.covers(path) and self._found(path, track) != served:
+            self._want(path, track)
+        self.resume()
+
+    def resume(self) -> None:
+        """Called when there may be room for further offers."""
+        if self._due:
+            self._wakeup.set()
+
+    def _want(self, path: BroadcastPath, name: str) -> None:
+        """Have a track offered, if there is one of this name that is to be."""
+        key = path, name
+        if self._found(path, name) is None:
+            self._due.pop(key, None)
+        elif self._blocked is not None and len(self._due) >= self._serving.context.limits.max_offered_tracks:
+            # Each list of the peer's would keep them.
+            logger.info("track %s of %s is not offered: max_offered_tracks", printable(name), printable(str(path)))
+        else:
+            self._due[key] = None
             self._wakeup.set()
 
     def _found(self, path: BroadcastPath, name: str) -> Found | None:
@@ -124,28 +151,35 @@ class TrackOffers:
         # What the peer itself offers goes back to it in no case.
         return None if (path, name) in serving.offers or serving.offered_by_peer(path, name) else found
 
-    async def _offer(self, path: BroadcastPath, name: str) -> None:
+    async def _offer_some(self) -> bool:
+        """Offer some of the tracks that are due; return whether there are more, and room for them."""
+        for _ in range(_AT_ONCE):
+            key = next(iter(self._due), None)
+            if key is None:
+                return False
+            if self._offer(*key):
+                del self._due[key]
+            elif self._blocked is None:
+                return False
+            else:
+                del self._due[key]
+                await self._blocked(*key)
+        return True
+
+    def _offer(self, path: BroadcastPath, name: str) -> bool:
+        """Offer a track, if it is still to be; return False when there is no room for it now."""
         serving, context = self._serving, self._serving.context
-        if self._found(path, name) is None:
-            return
-        if len(serving.offers) >= context.limits.max_offered_tracks:
-            await self._block(path, name)
-            return
-        try:
-            stream = await context.open_request() if self._blocked is None else context.open_request_nowait()
-        except trio.WouldBlock:
-            await self._block(path, name)
-            return
         found = self._found(path, name)
         if found is None:
-            stream.reset(0)
-            stream.stop(0)
-            return
+            return True
+        if len(serving.offers) >= context.limits.max_offered_tracks:
+            return False
+        try:
+            stream = context.open_request_nowait(reserve=_RESERVE)
+        except trio.WouldBlock:
+            return False
         self._begin(stream, found)
-
-    async def _block(self, path: BroadcastPath, name: str) -> None:
-        if self._blocked is not None:
-            await self._blocked(path, name)
+        return True
 
     def _begin(self, stream: BidiStream, found: Found) -> None:
         published, track = found
