@@ -423,6 +423,19 @@ def _published(path: str, broadcast: moqt.Broadcast) -> PublishedBroadcast:
 
 
 @EACH_DRAFT
+async def test_a_peer_that_goes_away(version):
+    """It is offered nothing more: what comes is left out, and nothing is kept of it."""
+    async with offered(version) as (client, server, broadcast, _):
+        await server.goaway()
+        await client._context.going_away.wait()
+        broadcast.track("u")
+        async with client.publish("c", broadcast, offer_tracks=True):
+            await settle()
+            assert [offer.track for offer in server._subscriber.offers.all()] == ["t"]
+            assert [track for _, track in client._publisher._serving.offers] == ["t"]
+
+
+@EACH_DRAFT
 async def test_an_offer_that_waits_for_room(version):
     """Where as many tracks are offered as may be, the next one is offered when one of them has ended."""
     broadcast = moqt.Broadcast()

@@ -53,8 +53,9 @@ class OfferServer(SubscribeServer):
         self._found = found
         self._counts_as_request = False
         assert machine.request is not None
-        serving.offers[published.path, track.name] = self
+        # It is served at once, as no session that goes away offers tracks.
         self._answer(SubscribeRequested(published.path, machine.request), found)
+        serving.offers[published.path, track.name] = self
 
     def _ended(self) -> None:
         super()._ended()
@@ -147,6 +148,8 @@ class TrackOffers:
         serving = self._serving
         found = serving.origin.find(path, name)
         if found is None or found[1].ended or (self._only is not None and found[0] is not self._only):
+            return None
+        if serving.context.going_away.is_set():
             return None
         # What the peer itself offers goes back to it in no case.
         return None if (path, name) in serving.offers or serving.offered_by_peer(path, name) else found
