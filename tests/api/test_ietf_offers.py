@@ -489,3 +489,33 @@ async def test_the_end_of_the_session(version):
             with pytest.raises(moqt.SessionClosed):
                 await anext(tracks)
             assert tracks.active == ()
+
+
+@EACH_DRAFT
+@pytest.mark.parametrize("read", [True, False])
+async def test_the_end_of_a_session_with_offers(version, read):
+    """Is reported as such: no offer is reported as ended before. What came before can be read."""
+    async with offered(version) as (client, server, *_), server.offered_tracks() as tracks:
+        offer = moqt.OfferedTrack(moqt.BroadcastPath.parse("a/b"), "t", True)
+        if read:
+            assert await anext(tracks) == offer
+        client.close()
+        await server.wait_closed()
+        await settle()
+        if not read:
+            assert await anext(tracks) == offer
+        with pytest.raises(moqt.SessionClosed):
+            await anext(tracks)
+
+
+@pytest.mark.parametrize("version", [draft for draft in DRAFTS if draft >= "moqt-18"])
+async def test_offers_after_the_end_of_a_list(version):
+    """They are no items of a list that was refused, which would keep them without end."""
+    async with offered(version) as (_, server, broadcast, __), server.offered_tracks("a"):
+        async with server.offered_tracks() as refused:
+            await settle()
+            broadcast.track("u")
+            await settle()
+            assert (await anext(refused)).track == "t"
+            with pytest.raises(moqt.StreamReset):
+                await anext(refused)

@@ -105,13 +105,14 @@ class Offer(ControlStream):
             self._accepted = True
             self._on_event(SubscribeOk(None, newest=event.newest, info=self.machine.info))
 
-    def _end(self) -> None:
+    def _end(self, *, report: bool = True) -> None:
         if self.active:
             self.active = False
-            self._offers.remove(self)
+            self._offers.remove(self, report=report)
 
     def failed(self, error: MoqtError) -> None:
-        self._end()
+        # The end of the session ends every offer of the peer, and is reported as such.
+        self._end(report=not isinstance(error, SessionClosed))
         if self._on_failure is not None:
             self._on_failure(error)
 
@@ -229,10 +230,11 @@ class Offers:
         self._offers[offer.path, offer.track] = offer
         self._tell(offer)
 
-    def remove(self, offer: Offer) -> None:
-        """Remove an offer that has ended."""
+    def remove(self, offer: Offer, *, report: bool) -> None:
+        """Remove an offer that has ended, and report it if that is wanted."""
         del self._offers[offer.path, offer.track]
-        self._tell(offer)
+        if report:
+            self._tell(offer)
 
     def _tell(self, offer: Offer) -> None:
         for changed in tuple(self._watchers):

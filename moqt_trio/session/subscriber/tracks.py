@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from ...errors import LocalProtocolError, SessionClosed, printable
+from ...errors import LocalProtocolError, printable
 from ...loggers import Logger
 from ...protocol.events import Event, RequestRefused
 from ...protocol.ietf.core import IetfCore
@@ -84,7 +84,7 @@ class OfferedTracks(Request[OfferedTrack]):
 
     def _changed(self, offer: Offer) -> None:
         """Called when an offer came or went."""
-        if not self._prefix.covers(offer.path):
+        if not self._prefix.covers(offer.path) or self._queue.ended:
             return
         key = offer.path, offer.track
         change = OfferedTrack(*key, offer.active)
@@ -120,8 +120,7 @@ class OfferedTracks(Request[OfferedTrack]):
                 pass
 
     def _on_failure(self, error: MoqtError) -> None:
-        if isinstance(error, SessionClosed) or not self._queue.ended:
-            self._queue.fail(error)
+        self._queue.fail(error)
 
     def _forget_asked(self) -> None:
         if self._asked:
