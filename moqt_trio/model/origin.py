@@ -48,6 +48,8 @@ class Origin:
         self._below: dict[tuple[str, ...], dict[BroadcastPath, PublishedBroadcast]] = {}
         self._of: dict[Broadcast, dict[PublishedBroadcast, None]] = {}
         self._watchers: dict[tuple[str, ...], dict[Changed, None]] = {}
+        # By each path whose publication may answer what is waited for.
+        self._waiting: dict[tuple[str, ...], dict[Changed, None]] = {}
 
     def __len__(self) -> int:
         return len(self._publications)
@@ -132,6 +134,19 @@ class Origin:
         if not watchers:
             self._watchers.pop(prefix.parts, None)
 
+    def watch_requests(self, path: BroadcastPath, changed: Changed) -> None:
+        """Have `changed` called at every change of what `request` looks at for a path: it, and each of its prefixes."""
+        for prefix in _prefixes(path):
+            self._waiting.setdefault(prefix, {})[changed] = None
+
+    def unwatch_requests(self, path: BroadcastPath, changed: Changed) -> None:
+        """End `watch_requests`."""
+        for prefix in _prefixes(path):
+            waiting = self._waiting.get(prefix, {})
+            waiting.pop(changed, None)
+            if not waiting:
+                self._waiting.pop(prefix, None)
+
     def _track_added(self, broadcast: Broadcast, name: str) -> None:
         for publication in tuple(self._of[broadcast]):
             self._changed(publication, name)
@@ -140,6 +155,8 @@ class Origin:
         for prefix in _prefixes(publication.path):
             for changed in tuple(self._watchers.get(prefix, ())):
                 changed(publication, track)
+        for changed in tuple(self._waiting.get(publication.path.parts, ())):
+            changed(publication, track)
 
 
 def _prefixes(path: BroadcastPath) -> list[tuple[str, ...]]:

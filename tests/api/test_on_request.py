@@ -105,3 +105,65 @@ async def test_a_request_that_came_before_the_broadcast():
                 while not received:  # noqa: ASYNC110
                     await trio.sleep(0.01)
             assert received == [[b"y"]]
+
+
+class MadeOnce:
+    """A broadcast whose tracks are made anew for each request: a second one of the same name is a mistake."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.broadcast = moqt.Broadcast(on_request=self.make)
+
+    def make(self, below: moqt.BroadcastPath, name: str) -> moqt.Track:
+        self.asked.append((str(below), name))
+        return self.broadcast.track(name, delivery="reliable")
+
+
+@pytest.mark.parametrize("version", ["moqt-18", "moqt-22"])
+@pytest.mark.parametrize("path", ["a", "a/b", "a/b/c"])
+async def test_a_request_that_waits(version, path):
+    """It gets the track of a broadcast that is published later, also of one whose path is a prefix; it asks once."""
+    made = MadeOnce()
+    with trio.fail_after(10):
+        async with (
+            session_pair(version) as (client, server),
+            trio.open_nursery() as nursery,
+        ):
+            received: list[list[bytes]] = []
+
+            async def read() -> None:
+                async with client.subscribe("a/b/c", "t", rendezvous=5) as subscription:
+                    received.append(await (await subscription.receive()).read_all())
+
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            async with server.publish("a/other", made.broadcast), server.publish(path, made.broadcast):
+                await trio.testing.wait_all_tasks_blocked(0.02)
+                assert made.asked == [("a/b/c"[len(path) + 1 :], "t")]
+                await made.broadcast.tracks["t"].write(b"x")
+                nursery.cancel_scope.deadline = trio.current_time() + 5
+                while not received:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            assert received == [[b"x"]]
+
+
+@pytest.mark.parametrize("version", ["moqt-18", "moqt-22"])
+async def test_a_request_that_waits_while_the_session_goes_away(version, autojump_clock):
+    """It is refused at once, as one for which nothing comes any more."""
+    async with session_pair(version) as (client, server), trio.open_nursery() as nursery:
+        refused: list[moqt.StreamReset] = []
+
+        async def read() -> None:
+            async with client.subscribe("a", "t", rendezvous=20) as subscription:
+                with pytest.raises(moqt.StreamReset) as caught:
+                    await subscription.receive()
+                refused.append(caught.value)
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        before = trio.current_time()
+        await client.goaway()
+        while not refused:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        assert trio.current_time() - before < 1
+        assert refused[0].code == moqt.StreamCode.GOING_AWAY

@@ -22,7 +22,7 @@ from ...errors import RemoteProtocolError
 from ...loggers import Logger
 from ...protocol.events import Event, RequestCancelled
 from ...protocol.machine import Responder
-from ...tasks import Wakeup
+from ...tasks import Wakeup, open_unwrapping_nursery
 from ...timeouts import Timeout
 from ...transport.interface import StreamHandler
 from ..stream import ControlStream, reset_and_stop
@@ -205,25 +205,39 @@ class RequestServer(ControlStream):
         rendezvous: float,
     ) -> None:
         origin, changed = self.serving.origin, Wakeup()
+        # What ended the wait: asked a second time, a broadcast might make the track a second time.
+        found: Found | None = None
 
-        def note(*_change: object) -> None:
-            changed.set()
+        def note(_: PublishedBroadcast, name: str | None) -> None:
+            if name is None or name == track:
+                changed.set()
 
         async def published() -> None:
-            while origin.request(path, track) is None and self._may_come(path, rendezvous):
+            nonlocal found
+            while (found := origin.request(path, track)) is None and self._may_come(path, rendezvous):
                 await changed.wait()
 
-        origin.watch(path, note)
+        origin.watch_requests(path, note)
         try:
             with self.scope:
-                # The application, too, may have had no turn in which to publish it.
-                await Timeout(patience).wait(published)
+                async with open_unwrapping_nursery() as nursery:
+                    nursery.start_soon(self._wake_to_leave, changed)
+                    # The application, too, may have had no turn in which to publish it.
+                    await Timeout(patience).wait(published)
+                    nursery.cancel_scope.cancel()
         finally:
-            origin.unwatch(path, note)
+            origin.unwatch_requests(path, note)
         if not self.scope.cancel_called:
             # A scope can be entered once, and the serving task enters this one.
             self.scope = trio.CancelScope()
-            answer(origin.request(path, track))
+            if found is not None and origin.get(found[0].path) is not found[0]:
+                found = None
+            answer(found or origin.request(path, track))
+
+    async def _wake_to_leave(self, changed: Wakeup) -> None:
+        """Wake a request that waits for a track when nothing comes any more."""
+        await self.context.going_away.wait()
+        changed.set()
 
     def reset_received(self, code: int) -> None:
         super().reset_received(code)

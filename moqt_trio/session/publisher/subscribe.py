@@ -131,11 +131,14 @@ class SubscribeServer(GroupDelivery):
                 super().handle(event)
 
     def _answer(self, event: SubscribeRequested, found: Found | None) -> None:
-        if found is None or self.context.going_away.is_set():
+        leaving, waited = self.context.going_away.is_set(), event.request.rendezvous_ms > 0
+        if found is None or leaving:
             logger.info("refused track %s of %s", printable(event.request.track), printable(str(event.path)))
             self._state = _State.ENDED
-            missing = StreamCode.CONTROL_TIMEOUT if event.request.rendezvous_ms else StreamCode.NOT_FOUND
-            self.cancel(missing if found is None else StreamCode.GOING_AWAY)
+            if leaving and (waited or found is not None):
+                self.cancel(StreamCode.GOING_AWAY)
+            else:
+                self.cancel(StreamCode.CONTROL_TIMEOUT if waited else StreamCode.NOT_FOUND)
             return
         self.publication, track = found
         request = event.request
