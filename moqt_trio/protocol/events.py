@@ -32,6 +32,7 @@ from .ietf.events import (
     ReplyStarted,
     RequestBytes,
     RequestsAllowed,
+    RequestUnsupported,
     RequestWithdrawn,
     TrackBlocked,
     TrackEnded,
@@ -311,6 +312,7 @@ Event: TypeAlias = (
     | UpdateRefused
     | UpdateAnswered
     | RequestCancelled
+    | RequestUnsupported
     | SubscribeOk
     | SubscribeEnd
     | SubscribeDrop

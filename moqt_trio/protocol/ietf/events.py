@@ -48,6 +48,11 @@ class TrackBlocked:
 
 
 @attrs.frozen
+class RequestUnsupported:
+    """The peer's request asks for what this side does not do: it is to be refused."""
+
+
+@attrs.frozen
 class UpdateRefused:
     """The peer's update asks for what this side does not do: the subscription ends with it."""
 

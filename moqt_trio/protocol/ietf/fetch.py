@@ -31,7 +31,7 @@ from ...wire.messages import Expect, FetchUpdate, Message
 from ..events import Event, RequestRefused
 from ..machine import RequestState, StreamMachine
 from ..paths import format_requested
-from .events import FetchAccepted, JoinRequested, PastRange, RangeRequested, ReplyStarted
+from .events import FetchAccepted, JoinRequested, PastRange, RangeRequested, ReplyStarted, RequestUnsupported
 from .machine import (
     MAX_UPDATES,
     TOO_MANY_UPDATES,
@@ -68,7 +68,7 @@ def past_range(wanted: Filter | tuple[()] | None, *, descending: bool = False) -
 class FetchResponder(IetfResponder):
     """The peer fetches a range of ours.
 
-    Events: `RangeRequested` or `JoinRequested` once, `FetchUpdate` for each update, `RequestCancelled`.
+    Events: `RangeRequested`, `JoinRequested` or `RequestUnsupported` once, `FetchUpdate` for each update, `RequestCancelled`.
 
     Attributes:
         request_id: The request's id, which its objects' stream names; -1 until it arrived.
@@ -140,8 +140,12 @@ class FetchResponder(IetfResponder):
         elif not isinstance(message, ietf.Goaway):
             raise self._broken(f"{type(message).__name__} out of its place")
 
-    def _requested(self, message: ietf.Fetch) -> RangeRequested | JoinRequested:
+    def _requested(self, message: ietf.Fetch) -> RangeRequested | JoinRequested | RequestUnsupported:
         parameters, wanted = message.parameters, message.range
+        if parameters.range_filters:
+            # They may be used only where SETUP allows them.
+            self._unsupported = True
+            return RequestUnsupported()
         priority = self.priority = priority_of(parameters.priority)
         descending = parameters.ordered is False
         if isinstance(wanted, ietf.Joining):

@@ -209,6 +209,8 @@ class IetfResponder(IetfMachine, Responder):
     """A request of the peer's."""
 
     _request_id: int = -1
+    _unsupported = False
+    """True for a request that asks for what this side does not do."""
 
     def _begin_untrusted(self, request_id: int) -> None:
         """Note the id of the request, or raise for one that the peer may not use."""
@@ -217,7 +219,7 @@ class IetfResponder(IetfMachine, Responder):
 
     def refusal(self, code: int) -> bytes:
         """Return REQUEST_ERROR, after which the stream is finished; b"" once the request was answered."""
-        return self.refusal_of(request_code(code))
+        return self.refusal_of(NOT_SUPPORTED if self._unsupported else request_code(code))
 
     def refusal_of(self, number: int, reason: str = "") -> bytes:
         """Return REQUEST_ERROR with a number of the drafts', as `refusal` does for a code of this library."""

@@ -27,7 +27,7 @@ from ...wire.messages import Expect, Message, Subscribe, SubscribeOk, SubscribeU
 from ..events import Event, RequestFinished, RequestRefused, SubscribeRequested
 from ..machine import RequestState
 from ..paths import format_requested
-from .events import FillRequested, PastRange, UpdateAnswered, UpdateRefused
+from .events import FillRequested, PastRange, RequestUnsupported, UpdateAnswered, UpdateRefused
 from .fetch import FetchRequester, ReplySender, joining_fetch, past_range
 from .machine import (
     IetfRequester,
@@ -62,7 +62,7 @@ _MALFORMED = 0x12
 class SubscribeResponder(IetfResponder):
     """The peer subscribes to a track of ours.
 
-    Events: `SubscribeRequested` once, `SubscribeUpdate` for each update, before it `FillRequested` for one that wants
+    Events: `SubscribeRequested` or `RequestUnsupported` once, `SubscribeUpdate` for each update, before it `FillRequested` for one that wants
     something of the past, `UpdateRefused` for one that asks for what this side does not do, `RequestCancelled`.
 
     Attributes:
@@ -213,6 +213,11 @@ class SubscribeResponder(IetfResponder):
             self.fill = self._fill_of(parameters.fill)
             given = parameters.fill.priority
             self.fill_priority = self.request.priority if given is None else priority_of(given)
+        if parameters.range_filters:
+            # They may be used only where SETUP allows them.
+            self._unsupported = True
+            events.append(RequestUnsupported())
+            return
         # No broadcast has the empty path, nor one that no path can be.
         events.append(SubscribeRequested(BroadcastPath() if path is None else path, self.request))
 

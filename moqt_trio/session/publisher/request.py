@@ -21,6 +21,7 @@ from ...codes import StreamCode
 from ...errors import RemoteProtocolError
 from ...loggers import Logger
 from ...protocol.events import Event, RequestCancelled
+from ...protocol.ietf.events import RequestUnsupported
 from ...protocol.machine import Responder
 from ...tasks import Wakeup, open_unwrapping_nursery
 from ...timeouts import Timeout
@@ -154,7 +155,10 @@ class RequestServer(ControlStream):
         serving.context.map_codes(stream, self.codes)
 
     def handle(self, event: Event) -> None:
-        if isinstance(event, RequestCancelled):
+        if isinstance(event, RequestUnsupported):
+            logger.info("a request was refused: it asks for what this side does not do")
+            self.cancel(StreamCode.INTERNAL_ERROR)
+        elif isinstance(event, RequestCancelled):
             # The peer has ended only its own half of the stream.
             self.scope.cancel()
             if not self.stream.send_ended:

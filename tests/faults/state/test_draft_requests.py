@@ -28,6 +28,7 @@ from tests.faults.raw_peer import settled
 
 STREAMS = [name for name in NAMES if not DraftWire(name).shared]
 JOINING = [name for name in NAMES if DraftWire(name).draft < 20]
+NOT_SUPPORTED = 0x3
 TOLD = [name for name in NAMES if DraftWire(name).draft >= 16]
 """The drafts in which NAMESPACE tells of namespaces; before, the publisher makes a request for each."""
 
@@ -35,6 +36,29 @@ TOLD = [name for name in NAMES if DraftWire(name).draft >= 16]
 def namespaces_type(name: str) -> int:
     """Return the type of SUBSCRIBE_NAMESPACE."""
     return SUBSCRIBE_NAMESPACE if DraftWire(name).draft >= 18 else SUBSCRIBE_NAMESPACE_16
+
+
+# -- what this side does not do -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", range(0x25, 0x29))
+@pytest.mark.parametrize("name", [name for name in NAMES if DraftWire(name).draft >= 19])
+async def test_range_filters(name, kind):
+    """A request with one is refused, and leaves nothing: this side has not said that it knows them."""
+    async with draft_peer(name) as peer:
+        wire, filtered = peer.wire, peer.wire.parameter(kind, b"\x00")
+        subscription = await peer.subscribe(parameters=filtered)
+        assert await subscription.refusal() == NOT_SUPPORTED
+        request_id = peer.next_id()
+        name_of_track = wire.namespace(b"b") + wire.data(b"t")
+        wanted = b"" if wire.draft >= 20 else b"\x01" + name_of_track + wire.location(3, 0) + wire.location(3, 0)
+        body = wire.request_id(request_id) + (wanted or name_of_track) + filtered
+        fetch = await peer.request(wire.message(FETCH, body), request_id)
+        assert await fetch.refusal() == NOT_SUPPORTED
+        await settled()
+        state = peer.session._context.core._state
+        assert (len(state.peers), state.requests.taken, peer.session._publisher.subscriptions) == (0, 0, [])
+        await peer.check_alive()
 
 
 # -- row 13: request ids ------------------------------------------------------------------------------------------
