@@ -90,6 +90,8 @@ class Offer(ControlStream):
         if number is not None:
             logger.info("refused the offer of track %s of %s", printable(event.track), printable(str(event.path)))
             self._write(self.machine.refuse(number), fin=True)
+            # Its groups that came before it have no reader, and are refused.
+            self.context.read_parked(self.machine.subscribe_id)
             self.stream.stop(StreamCode.CANCELLED)
             self.machine.release()
             return

@@ -224,6 +224,21 @@ async def test_data_of_a_track_that_sleeps(name):
 
 
 @each_draft
+async def test_data_of_an_offer_that_is_refused(name, autojump_clock):
+    """What came before the offer is stopped with its refusal, without waiting for the time that it had."""
+    async with draft_peer(name) as peer:
+        await accepted(await offer(peer, 7), peer)
+        early = await peer.send(peer.wire.subgroup(8, 0, b"x"))
+        await settled()
+        before = trio.current_time()
+        assert await (await offer(peer, 8)).refusal() in REFUSALS
+        assert await code_of_stop(early) == CANCELLED
+        assert trio.current_time() - before < 1
+        assert not peer.session._context.parked
+        await peer.check_alive()
+
+
+@each_draft
 async def test_an_offer_and_its_end_at_once(name):
     """PUBLISH_DONE behind PUBLISH, in one packet: there was an offer, and it is over."""
     async with draft_peer(name) as peer:
