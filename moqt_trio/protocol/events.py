@@ -24,6 +24,7 @@ from ..wire.messages import (
     TrackInfo,
 )
 from .ietf.events import (
+    AliasShared,
     FetchAccepted,
     FillRequested,
     JoinRequested,
@@ -313,6 +314,7 @@ Event: TypeAlias = (
     | UpdateAnswered
     | RequestCancelled
     | RequestUnsupported
+    | AliasShared
     | SubscribeOk
     | SubscribeEnd
     | SubscribeDrop

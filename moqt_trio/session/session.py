@@ -185,7 +185,8 @@ class Session:
     ) -> Subscription:
         """Return a subscription to a track of the peer.
 
-        A track that the peer has offered (IETF) is read by way of the offer.
+        A track that the peer has offered (IETF) is read by way of the offer. Subscribe to a track once for each
+        session: from draft 19 on a publisher may send it once, and then the second subscription fails.
 
         Args:
             path: The broadcast's path.

@@ -161,6 +161,7 @@ async def test_a_request_that_waits_while_the_session_goes_away(version, autojum
 
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked(0.02)
+        assert not server._publisher.subscriptions
         before = trio.current_time()
         await client.goaway()
         while not refused:  # noqa: ASYNC110

@@ -48,6 +48,14 @@ class TrackBlocked:
 
 
 @attrs.frozen
+class AliasShared:
+    """The publisher has accepted a subscription under the alias of another one to the same track.
+
+    What comes under the alias is the other's: this one gets nothing, and is to be cancelled.
+    """
+
+
+@attrs.frozen
 class RequestUnsupported:
     """The peer's request asks for what this side does not do: it is to be refused."""
 

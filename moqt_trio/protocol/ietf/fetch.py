@@ -68,7 +68,8 @@ def past_range(wanted: Filter | tuple[()] | None, *, descending: bool = False) -
 class FetchResponder(IetfResponder):
     """The peer fetches a range of ours.
 
-    Events: `RangeRequested`, `JoinRequested` or `RequestUnsupported` once, `FetchUpdate` for each update, `RequestCancelled`.
+    Events: `RangeRequested`, `JoinRequested` or `RequestUnsupported` once, `FetchUpdate` for each update,
+    `RequestCancelled`.
 
     Attributes:
         request_id: The request's id, which its objects' stream names; -1 until it arrived.

@@ -164,13 +164,19 @@ class PublishResponder(SubscribeRequester):
         self._state = RequestState.PENDING
         self._expect = Expect.SUBSCRIBE_REPLY
         path, track = path_of(message.track.namespace, session), text_of(message.track.name)
-        session.aliases.name_untrusted(
+        apart = session.aliases.name_untrusted(
             message.alias, message.request_id, shared=session.profile.draft >= SHARED_ALIASES
         )
         self._request_id = message.request_id
         session.issued.add(message.request_id)
-        if path is None or not path.parts or track is None or len(message.track.name) > session.limits.max_track_name:
-            # No broadcast of this library has such a name.
+        if (
+            not apart
+            or path is None
+            or not path.parts
+            or track is None
+            or len(message.track.name) > session.limits.max_track_name
+        ):
+            # It is subscribed to already; or no broadcast of this library has such a name.
             self.problem = UNINTERESTED
         else:
             self._read_properties(message)

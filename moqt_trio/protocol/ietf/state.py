@@ -38,25 +38,29 @@ class TrackAliases:
         self._parked_count = 0
         self._datagrams: deque[tuple[int, bytes]] = deque(maxlen=MAX_PARKED)
 
-    def name_untrusted(self, alias: int, subscribe_id: int, *, shared: bool) -> None:
+    def name_untrusted(self, alias: int, subscribe_id: int, *, shared: bool) -> bool:
         """Record what the publisher calls a subscription's track.
+
+        A stream is passed to one subscription here. So where two share an alias, the second one can't be read.
 
         Args:
             alias: The alias.
             subscribe_id: The subscription.
             shared: True in a draft in which subscriptions to one track may share an alias.
 
+        Returns:
+            False, and nothing is recorded, when it is shared with another subscription.
+
         Raises:
-            RemoteProtocolError: The alias is that of another subscription. It ends the session, and where aliases may
-                be shared, which this side does not know to read, the subscription alone.
+            RemoteProtocolError: The alias is that of another subscription, and may not be shared; it ends the session.
         """
         known = self._subscriptions.setdefault(alias, subscribe_id)
         if known != subscribe_id:
-            problem = f"the track alias {alias} for two subscriptions"
             if shared:
-                raise RemoteProtocolError(problem, code=StreamCode.INTERNAL_ERROR, scope="stream")
-            raise RemoteProtocolError(problem, code=_DUPLICATE_TRACK_ALIAS)
+                return False
+            raise RemoteProtocolError(f"the track alias {alias} for two subscriptions", code=_DUPLICATE_TRACK_ALIAS)
         self._ended.pop(alias, None)
+        return True
 
     def __len__(self) -> int:
         return len(self._subscriptions)

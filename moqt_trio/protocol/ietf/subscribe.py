@@ -27,7 +27,7 @@ from ...wire.messages import Expect, Message, Subscribe, SubscribeOk, SubscribeU
 from ..events import Event, RequestFinished, RequestRefused, SubscribeRequested
 from ..machine import RequestState
 from ..paths import format_requested
-from .events import FillRequested, PastRange, RequestUnsupported, UpdateAnswered, UpdateRefused
+from .events import AliasShared, FillRequested, PastRange, RequestUnsupported, UpdateAnswered, UpdateRefused
 from .fetch import FetchRequester, ReplySender, joining_fetch, past_range
 from .machine import (
     IetfRequester,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _TRACK_ENDED = 0x2
 _SUBSCRIPTION_ENDED = 0x3
 SHARED_ALIASES = 19
-"""From this draft on a publisher may give several subscriptions to one track one alias."""
+"""From this draft on a publisher may give several subscriptions to one track one alias; see `TrackAliases`."""
 _EVERYTHING = Filter(Location(0, 0))
 _NEWEST_GROUP = Parameters(filter=Filter(1))
 _BEHIND_FROM_18 = 0x5
@@ -62,8 +62,9 @@ _MALFORMED = 0x12
 class SubscribeResponder(IetfResponder):
     """The peer subscribes to a track of ours.
 
-    Events: `SubscribeRequested` or `RequestUnsupported` once, `SubscribeUpdate` for each update, before it `FillRequested` for one that wants
-    something of the past, `UpdateRefused` for one that asks for what this side does not do, `RequestCancelled`.
+    Events: `SubscribeRequested` or `RequestUnsupported` once, `SubscribeUpdate` for each update, before it
+    `FillRequested` for one that wants something of the past, `UpdateRefused` for one that asks for what this side does
+    not do, `RequestCancelled`.
 
     Attributes:
         request: What the peer asks for now; None until it arrived.
@@ -331,7 +332,7 @@ class SubscribeRequester(IetfRequester):
     """We subscribe to a track of the peer's.
 
     Events: `SubscribeOk`, `UpdateAnswered` for each update, then `RequestFinished` (PUBLISH_DONE or FIN) or
-    `RequestRefused`.
+    `RequestRefused`; or `AliasShared` alone.
 
     Attributes:
         joins: True when it starts behind the newest object, and wants what that object's group had before.
@@ -429,7 +430,10 @@ class SubscribeRequester(IetfRequester):
                 session = self._session
                 info = track_info(message.properties, session.profile, session.limits)
                 shared = session.profile.draft >= SHARED_ALIASES
-                self._session.aliases.name_untrusted(message.alias, self.subscribe_id, shared=shared)
+                if not session.aliases.name_untrusted(message.alias, self.subscribe_id, shared=shared):
+                    self._closed = True
+                    events.append(AliasShared())
+                    return
                 self._state = RequestState.ACCEPTED
                 largest = message.parameters.largest
                 reply = self._session.replies.get(self.subscribe_id)

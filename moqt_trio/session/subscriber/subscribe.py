@@ -13,7 +13,7 @@ from ...codes import StreamCode, describe_stream_code
 from ...errors import LocalProtocolError, MoqtError, NotFound, SessionClosed, StreamReset
 from ...model.track_state import AGE_BOUND
 from ...protocol.events import Event, RequestFinished, RequestRefused
-from ...protocol.ietf.events import UpdateAnswered
+from ...protocol.ietf.events import AliasShared, UpdateAnswered
 from ...protocol.ietf.fetch import FetchRequester
 from ...protocol.ietf.subscribe import SubscribeRequester as IetfSubscribeRequester
 from ...protocol.subscribe import StartPlace
@@ -202,6 +202,14 @@ class Subscription(Request[GroupReader]):
                 self._queue.drop(event.start, event.end, event.code)
             case UpdateAnswered():
                 self._send_due()
+            case AliasShared():
+                self._on_failure(
+                    LocalProtocolError(
+                        f"the publisher sends one track once ({self._context.dialect.name}, one alias for both "
+                        "subscriptions): subscribe to it once, and share what is received"
+                    )
+                )
+                self._cancel()
             case RequestFinished():
                 self._queue.finish_later(event.streams)
                 self._accepted.set()
@@ -333,7 +341,8 @@ class Subscription(Request[GroupReader]):
                 before the first group, it did not reply within `Limits.reply_timeout`.
             RemoteProtocolError: The publisher broke the protocol on the subscription's stream.
             SessionClosed: The session ended.
-            LocalProtocolError: The block was not entered.
+            LocalProtocolError: The block was not entered; or the publisher sends the track to another subscription of
+                this session only.
             trio.ClosedResourceError: This side closed the subscription.
             trio.BusyResourceError: Another task is receiving.
         """

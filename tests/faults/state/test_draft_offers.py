@@ -181,6 +181,40 @@ async def test_an_alias_of_another_track(name):
 
 
 @each_draft
+async def test_an_alias_for_two_subscriptions_to_one_track(name):
+    """Up to 18 it closes the session. From 19 on it is allowed: the second one fails and says so, the first goes on."""
+    async with draft_peer(name) as peer:
+        first, _ = await peer.accepted(alias=7)
+        second, exchange = await peer.accepted(alias=7)
+        if peer.wire.draft <= 18:
+            await peer.check_closed(DUPLICATE_TRACK_ALIAS)
+            return
+        with trio.fail_after(10):
+            with pytest.raises(moqt.LocalProtocolError, match="subscribe to it once"):
+                await anext(second)
+            await exchange.over()
+            await peer.send(peer.wire.subgroup(7, 0, b"x"), fin=True)
+            assert await (await anext(first)).read_all() == [b"x"]
+        await peer.check_alive()
+
+
+@each_draft
+async def test_an_offer_under_the_alias_of_a_subscription(name):
+    """Up to 18 it closes the session. From 19 on it is refused, and the subscription goes on."""
+    async with draft_peer(name) as peer:
+        subscription, _ = await peer.accepted(alias=7)
+        exchange = await offer(peer, 7, path=(b"b",))
+        if peer.wire.draft <= 18:
+            await peer.check_closed(DUPLICATE_TRACK_ALIAS)
+            return
+        assert await exchange.refusal() in REFUSALS
+        await peer.send(peer.wire.subgroup(7, 0, b"x"), fin=True)
+        with trio.fail_after(10):
+            assert await (await anext(subscription)).read_all() == [b"x"]
+        await peer.check_alive()
+
+
+@each_draft
 async def test_an_alias_of_an_offer_that_has_ended(name):
     """It is free again."""
     async with draft_peer(name) as peer:
