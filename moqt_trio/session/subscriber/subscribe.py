@@ -188,6 +188,10 @@ class Subscription(Request[GroupReader]):
     def _on_event(self, event: Event) -> None:
         match event:
             case SubscribeOk():
+                if self._offer is not None and self._options.end_group is None:
+                    # A late stream for an earlier reader of the offer may have begun a group, which comes again from
+                    # its middle, or as a head. Where a last group is wanted, what has arrived still counts.
+                    self._queue.cut()
                 self._properties = None if event.info is None else properties_from(event.info)
                 self._queue.accept(event.start_group)
                 self._accepted.set()
