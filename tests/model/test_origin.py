@@ -158,3 +158,24 @@ def test_no_function():
     """What cannot be called is refused at once, with what is wanted."""
     with pytest.raises(TypeError, match="a function of a path and a track's name, not str"):
         Broadcast(on_request="t")
+
+
+def test_who_waits_for_a_request():
+    """It hears of what is published at its path and at the prefixes of it, of new tracks there, and of nothing else."""
+    origin, heard = Origin(), []
+
+    def changed(item: PublishedBroadcast, track: str | None) -> None:
+        heard.append((str(item.path), track))
+
+    origin.watch_requests(path("a/b"), changed)
+    items = [published(text) for text in ("a/b/c", "a", "x", "a/b", "ab")]
+    for item in items:
+        origin.add(item)
+        item.broadcast.track("t")
+    origin.remove(items[1])
+    assert heard == [("a", None), ("a", "t"), ("a/b", None), ("a/b", "t"), ("a", None)]
+    origin.unwatch_requests(path("a/b"), changed)
+    origin.unwatch_requests(path("a/b"), changed)
+    origin.remove(items[3])
+    assert len(heard) == 5
+    assert origin._waiting == {}
