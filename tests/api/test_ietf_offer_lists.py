@@ -175,6 +175,28 @@ def _published(path: str, broadcast: moqt.Broadcast) -> PublishedBroadcast:
     return PublishedBroadcast(moqt.BroadcastPath.parse(path), broadcast)
 
 
+@pytest.mark.parametrize("version", ["moqt-14", "moqt-15", "moqt-16"])
+async def test_a_peer_that_allows_few_requests(version):
+    """No message says so there: what it asked for comes when it allows more. Four are left for other requests."""
+    broadcast = moqt.Broadcast()
+    made = [broadcast.track(f"t{number}") for number in range(4)]
+    with trio.fail_after(10):
+        async with (
+            session_pair(version, limits=moqt.Limits(max_streams=3, max_announcements=4)) as (client, server),
+            server.publish("a", broadcast),
+            client.offered_tracks() as tracks,
+        ):
+            await settle()
+            count = len(tracks.active)
+            assert 0 < count < 4
+            async with client.publish("b", broadcast), server.subscribe("b", "t0") as subscription:
+                await subscription.wait_accepted()
+            for track in made[:3]:
+                track.finish()
+                await settle()
+            assert [item.track for item in tracks.active] == ["t3"]
+
+
 @EACH_DRAFT
 async def test_a_peer_that_goes_away(version):
     """It is offered nothing more: what comes is left out, and nothing is kept of it."""

@@ -161,12 +161,8 @@ class NamespaceResponder(ListResponder):
         return self._session.codec.encode(NamespaceDone(namespace_of(self.prefix.suffix_of(full))))
 
     def blocked(self, path: BroadcastPath, track: str) -> bytes:
-        """Return PUBLISH_BLOCKED for a track below the prefix; b"" up to draft 16, which lacks it."""
-        return (
-            b""
-            if self._over or self._session.profile.one_control_stream
-            else blocked(self._session, self.prefix, path, track)
-        )
+        """Return PUBLISH_BLOCKED for a track below the prefix (17)."""
+        return b"" if self._over else blocked(self._session, self.prefix, path, track)
 
     @property
     def own_stream(self) -> bool:

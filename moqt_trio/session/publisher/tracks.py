@@ -78,7 +78,7 @@ class TrackOffers:
         only: The publication whose tracks are offered; None for every one below the prefix.
         blocked: Called for a track for which there is no room, which then is not offered; without it, the offer waits.
 
-    Limits: max_offered_tracks; also for those that wait, with `blocked`.
+    Limits: max_offered_tracks; also for those that wait, without `only`.
     """
 
     def __init__(
@@ -136,9 +136,9 @@ class TrackOffers:
         key = path, name
         if self._found(path, name) is None:
             self._due.pop(key, None)
-        elif self._blocked is not None and len(self._due) >= self._serving.context.limits.max_offered_tracks:
+        elif self._only is None and len(self._due) >= self._serving.context.limits.max_offered_tracks:
             # Each list of the peer's would keep them.
-            logger.info("track %s of %s is not offered: max_offered_tracks", printable(name), printable(str(path)))
+            logger.debug("track %s of %s is not offered: max_offered_tracks", printable(name), printable(str(path)))
         else:
             self._due[key] = None
             self._wakeup.set()
@@ -261,7 +261,9 @@ class TracksServer(AnnounceServer):
         below = self.serving.origin.below(event.prefix).values()
         self.serving.rate.charge(sum(len(published.broadcast.tracks) for published in below))
         with suppress(StreamReset, SessionClosed, trio.ClosedResourceError), self._offering:
-            await TrackOffers(self.serving, event.prefix, forward=event.forward, blocked=self._blocked).run()
+            # Where requests share a stream, no message says that there is no room: the offers wait for it.
+            blocked = self._blocked if self.context.requests is None else None
+            await TrackOffers(self.serving, event.prefix, forward=event.forward, blocked=blocked).run()
 
     async def _blocked(self, path: BroadcastPath, track: str) -> None:
         # Nothing comes before the acceptance, which may be longer than what the peer reads.

@@ -106,6 +106,27 @@ async def test_lists_whose_prefixes_overlap(name, options):
 
 
 @FROM_17_ON
+async def test_tracks_that_come_and_go_while_a_list_is_not_read(name):
+    """What has gone is not kept for it, and of what is there as many as may be offered."""
+    peer_limits, limits = moqt.Limits(max_streams=1, stream_window=8), moqt.Limits(max_offered_tracks=8)
+    async with draft_peer(name, limits=limits, peer_limits=peer_limits) as peer:
+        await (await peer.request(*list_of_tracks(peer))).accepted()
+        await settled()
+        [offers] = peer.session._publisher._serving.offering
+        lengths = []
+        for round_ in range(20):
+            broadcast = moqt.Broadcast()
+            for number in range(20):
+                broadcast.track(f"{round_}.{number}")
+            async with peer.session.publish(f"many/{round_}", broadcast):
+                lengths.append(len(offers._due))
+                await settled()
+        assert max(lengths) == 8
+        assert len(offers._due) == 0
+        await peer.check_alive()
+
+
+@FROM_17_ON
 async def test_long_lists_are_billed(name, autojump_clock):
     """A peer that asks for a list of 80 tracks again and again waits for it: each costs as much as 10 requests more."""
     broadcast = moqt.Broadcast()
