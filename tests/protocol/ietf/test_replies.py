@@ -6,20 +6,25 @@ import attrs
 import pytest
 
 from moqt_trio.codes import SessionCode, StreamCode
-from moqt_trio.errors import Malformed, RemoteProtocolError
+from moqt_trio.errors import LocalProtocolError, Malformed, RemoteProtocolError
 from moqt_trio.frame import Frame
 from moqt_trio.limits import Limits
 from moqt_trio.path import BroadcastPath
 from moqt_trio.protocol.events import GroupFinished, GroupStarted, RequestRefused
 from moqt_trio.protocol.group import Subgroup
 from moqt_trio.protocol.ietf.endings import VirtualRequest, ending
+from moqt_trio.protocol.ietf.events import PastRange
 from moqt_trio.wire.ietf import messages as ietf
+from moqt_trio.wire.ietf.filters import Filter, Start
+from moqt_trio.wire.ietf.names import TrackName
 from moqt_trio.wire.ietf.objects import ObjectDatagram, write_datagram
+from moqt_trio.wire.ietf.parameters import Parameters
 from tests.protocol.ietf.test_machines import core, feed
 
 DRAFTS = [f"moqt-{draft}" for draft in range(17, 23)]
 EACH_DRAFT = pytest.mark.parametrize("name", DRAFTS)
 
+NOT_THERE = ietf.RequestError(None, 0x10)
 REQUESTS = {
     "announcements": lambda client: client.request_announcements("a"),
     "tracks": lambda client: client.request_tracks("a"),
@@ -138,6 +143,7 @@ def awaiting(name: str):
     """Returns a client that waits for the acceptance of a subscription, and a datagram of alias 9."""
     client = core(name, is_client=True, limits=Limits(max_parameters=2))
     requester = client.subscribe("a", "t")
+    assert requester.opening
     frame = Frame(b"x")
     frame.object_id = 0
     return client, requester, write_datagram(ObjectDatagram(0x04, 9, 1, frame, 128), client._state.profile)
@@ -156,7 +162,7 @@ def test_datagrams_that_wait_for_nothing(name):
     codec = client._state.codec
     requester.receive_data(codec.encode(ietf.SubscribeOk(None, 9)), False)
     requester.release()
-    client.subscribe("a", "t")
+    assert client.subscribe("a", "t").opening
     assert client.receive_datagram(data) is None
     assert client.dropped_datagrams == 2
 
@@ -255,3 +261,104 @@ def test_an_ended_subgroup_of_a_datagram():
         data = server.datagram(subscribe_id, 3, 0, Frame(b"x"), Subgroup(ends_group=ends))
         assert client.receive_datagram(data).ends_group is ends
     assert feed(client.accept_uni(), "") == []
+
+
+# -- requests of the peer's ----------------------------------------------------------------------------------------
+
+
+def request(name: str, message):
+    """Returns the machine of a peer's request, and its events."""
+    server = core(name, is_client=False)
+    stream = server.accept_bidi()
+    events = stream.receive_data(server._state.codec.encode(message), False)
+    return stream.machine, events
+
+
+@pytest.mark.parametrize("name", ["moqt-20", "moqt-21", "moqt-22"])
+def test_a_fetch_of_everything(name):
+    """Without a filter it is all that there is."""
+    track = TrackName((b"a",), b"t")
+    _, [event] = request(name, ietf.Fetch(0, track))
+    assert event.wanted == PastRange((0, 0), None)
+    _, [event] = request(name, ietf.Fetch(0, track, parameters=Parameters(filter=Filter(Start.NEXT_OBJECT))))
+    assert event.wanted is None
+    _, [event] = request(name, ietf.Fetch(0, track, parameters=Parameters(filter=Filter(3))))
+    assert event.wanted == PastRange(2, None)
+
+
+@pytest.mark.parametrize("name", ["moqt-20", "moqt-21", "moqt-22"])
+def test_a_subscription_that_starts_some_groups_back(name):
+    """The publisher resolves it, as it knows the newest group."""
+    machine, [event] = request(name, ietf.Subscribe(0, TrackName((b"a",), b"t"), Parameters(filter=Filter(2))))
+    assert (machine.start, event.request.start_group) == (2, None)
+
+
+@EACH_DRAFT
+def test_the_end_of_a_subscription(name):
+    """Before the acceptance it is a refusal; after a cancellation there is nothing to say."""
+    for cancelled in (False, True):
+        machine, _ = request(name, ietf.Subscribe(0, TrackName((b"a",), b"t")))
+        if cancelled:
+            machine.receive_stop(1)
+        end = machine.end(0)
+        assert end == (b"" if cancelled else core(name, is_client=False)._state.codec.encode(NOT_THERE))
+
+
+@EACH_DRAFT
+def test_a_status_of_a_name_that_no_track_has(name):
+    """It is asked for as one that is not there."""
+    _, [event] = request(name, ietf.TrackStatus(0, TrackName((b"\xff",), b"t")))
+    assert (event.path, event.track) == (BroadcastPath(), "")
+
+
+@pytest.mark.parametrize("message", [ietf.TrackStatus, ietf.Publish, ietf.Subscribe, ietf.Fetch])
+@EACH_DRAFT
+def test_a_request_that_ends_before_it_is_whole(name, message):
+    """A FIN inside it ends the session."""
+    track = TrackName((b"a",), b"t")
+    made = {
+        ietf.TrackStatus: lambda: ietf.TrackStatus(0, track),
+        ietf.Publish: lambda: ietf.Publish(0, track, 3),
+        ietf.Subscribe: lambda: ietf.Subscribe(0, track),
+        ietf.Fetch: lambda: None,
+    }[message]()
+    server = core(name, is_client=False)
+    data = core(name, is_client=True).fetch("a", "t", 0).opening if made is None else server._state.codec.encode(made)
+    with pytest.raises(RemoteProtocolError) as caught:
+        server.accept_bidi().receive_data(data[:-1], True)
+    assert caught.value.scope == "session"
+
+
+@EACH_DRAFT
+def test_announcing_outside_a_prefix(name):
+    """It is the caller's mistake."""
+    machine, _ = asked(name, "announcements")
+    server = core(name, is_client=False)
+    stream = server.accept_bidi()
+    stream.receive_data(machine.opening, False)
+    stream.machine.accept()
+    with pytest.raises(LocalProtocolError, match="not below the prefix"):
+        stream.machine.announce("b")
+
+
+@EACH_DRAFT
+def test_a_fetch_that_was_refused_is_not_updated(name):
+    """There is nothing to write."""
+    machine, codec = asked(name, "fetch")
+    machine.receive_data(codec.encode(ietf.RequestError(None, 0x10)), False)
+    assert machine.update(3) == b""
+
+
+@EACH_DRAFT
+def test_a_goaway_that_was_not_written(name):
+    """It may be sent again."""
+    server = core(name, is_client=False)
+    server.goaway("moqt://a/").undo()
+    assert server.goaway("moqt://b/").opening
+
+
+@EACH_DRAFT
+def test_an_offer_of_the_peer_opens_nothing(name):
+    """Its machine is the peer's request, and has nothing to write first."""
+    machine, _ = request(name, ietf.Publish(0, TrackName((b"a",), b"t"), 3))
+    assert (machine.opening, machine.subscribe_id) == (b"", 0)
