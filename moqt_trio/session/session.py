@@ -198,8 +198,8 @@ class Session:
             start_group: The first group wanted: delivery starts at the oldest group from this one on that the publisher
                 keeps; 0 asks for all that it keeps. None starts as `start` says.
             end_group: The last group wanted, inclusive.
-            start_frame: The first frame wanted of `start_group`; moq-lite-06 only.
-            end_frame: The last frame wanted of `end_group`, inclusive; moq-lite-06 only.
+            start_frame: The first frame wanted of `start_group`; moq-lite-06 and IETF only.
+            end_frame: The last frame wanted of `end_group`, inclusive; moq-lite-06 only, and IETF from `moqt-20` on.
             paused: True to be sent nothing until `Subscription.update(paused=False)`; IETF only.
             rendezvous: Seconds that the publisher is to wait for a track that is not there, instead of refusing at
                 once; IETF only. What did not come in that time ends in `StreamReset` with `CONTROL_TIMEOUT`.
@@ -294,7 +294,7 @@ class Session:
             sequence: The group's number.
             priority: 0 … 255; under congestion higher goes first.
             start_frame: The first frame wanted.
-            end_frame: The last frame wanted, inclusive; moq-lite-06 only.
+            end_frame: The last frame wanted, inclusive; moq-lite-06 and IETF only.
 
         Returns:
             A block to be entered with `async with`, once, and iterated inside. Reading raises `NotFound` when the
