@@ -179,7 +179,7 @@ class RequestStreams:
                 stream.deliver_send_ready()
 
     def lost(self, error: MoqtError) -> None:
-        """Called when the session has ended."""
+        """Called when the session has ended; calling it again does nothing."""
         streams, self._streams = self._streams, {}
         self._delivering.clear()
         for stream in streams.values():
@@ -320,6 +320,7 @@ class SharedControl(ControlStream):
         # Bytes of messages that are not whole, for which the peer has its credit already.
         self._prepaid = 0
         self._unhandled = 0
+        self._given_up = False
 
     def take_over(self, rest: bytes) -> None:
         """Handle bytes that were read, and for which the peer has its credit."""
@@ -368,7 +369,10 @@ class SharedControl(ControlStream):
 
     def _lost(self, how: str) -> None:
         self.machine.release()
-        self.context.start(self.context.control_lost, f"the peer {how} the control stream")
+        if not self._given_up:
+            # A peer may reset it and stop it.
+            self._given_up = True
+            self.context.start(self.context.control_lost, f"the peer {how} the control stream")
 
     def send_ready(self) -> None:
         self._streams.send_ready()

@@ -1,0 +1,68 @@
+"""Requests that share one control stream (drafts 14 to 16) all end with their session, however that ends."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+import moqt_trio as moqt
+from moqt_trio.session.run import run_session
+from moqt_trio.transport.memory import open_memory_pair
+from moqt_trio.wire import dialect as dialects
+from tests.faults.draft_peer import draft_peer
+from tests.faults.raw_peer import settled
+
+EACH_DRAFT = pytest.mark.parametrize("version", ["moqt-14", "moqt-15", "moqt-16"])
+
+
+@pytest.mark.parametrize("version", ["moqt-15", "moqt-16"])
+async def test_a_session_that_ends_before_its_control_stream(version):
+    """A server's requests wait for the client's SETUP; when the session ends instead, they end with it."""
+    dialect = dialects.get(version)
+    with trio.fail_after(10):
+        async with open_memory_pair(protocol=dialect.alpns[0]) as (peer, own):
+            async with run_session(own, [dialect], limits=moqt.Limits()) as session:
+                ended: list[str] = []
+
+                async def subscribe() -> None:
+                    with pytest.raises(moqt.SessionClosed):
+                        async with session.subscribe("b", "t"):
+                            pytest.fail("there is no control stream")
+                    ended.append("subscribe")
+
+                async def list_announcements() -> None:
+                    with pytest.raises(moqt.SessionClosed):
+                        async with session.announcements("b"):
+                            pytest.fail("there is no control stream")
+                    ended.append("announcements")
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(subscribe)
+                    nursery.start_soon(list_announcements)
+                    await settled()
+                    peer.close(0)
+            assert sorted(ended) == ["announcements", "subscribe"]
+
+
+@EACH_DRAFT
+async def test_a_control_stream_that_is_reset_and_stopped(version):
+    """The session ends with it, and so do the requests on it, in both directions."""
+    async with draft_peer(version) as peer:
+        subscription, _ = await peer.subscription()
+        served = await peer.subscribe()
+        await served.accepted()
+        [server] = peer.session._publisher.subscriptions
+        assert peer.control is not None
+        peer.control.reset(0)
+        peer.control.stop(0)
+        with trio.fail_after(10), pytest.raises(moqt.SessionClosed):
+            await anext(subscription)
+        assert server.scope.cancel_called
+        requests = peer.session._shared_requests
+        assert requests is not None
+        assert requests._streams == {}
+        with trio.fail_after(10), pytest.raises(moqt.SessionClosed):
+            async with peer.session.subscribe("b", "other"):
+                pytest.fail("the session has ended")
+
+
