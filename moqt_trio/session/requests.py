@@ -8,7 +8,8 @@ becomes.
   A message of which only a part has arrived is given its credit at once: it is no longer than 64 KiB.
 - Writing: a virtual stream is writable while the control stream is. What is written there has no end of its own, so
   a virtual stream counts as delivered once the peer has acknowledged what was written up to its end.
-- Requests of the peer: each takes a place, which is free again when the virtual stream was read to its end.
+- Requests of the peer: each takes a place, which is free again when the virtual stream was read to its end. Updates
+  give theirs back at once, and on 16 a list, which has a stream of its own, when that is over.
 - Requests of this side: they wait while the peer allows no more, and for its SETUP.
 
 Until `admit`, a server answers nothing: it only reads.
@@ -74,6 +75,7 @@ class RequestStreams:
         # What was finished, with how much had been written by then; it is delivered once that is acknowledged.
         self._written = 0
         self._delivering: deque[tuple[int, BidiStream]] = deque()
+        machine.watch_ends(self._allow_more)
 
     # -- the control stream ----------------------------------------------------------------------------------
 
@@ -116,7 +118,13 @@ class RequestStreams:
         if self._machine.setup_received:
             self.write(self._machine.setup(context.core.setup))
             context.begin_control(control.stream)
+            self._allow_more()
             self._wake()
+
+    def _allow_more(self) -> None:
+        """Let the peer make further requests when it is time; after SETUP, which has the first limit."""
+        if self._context.control_stream is not None:
+            self.write(self._machine.allowance())
 
     def write(self, data: bytes) -> None:
         """Write on the control stream; nothing once it or the session has ended."""
@@ -298,8 +306,6 @@ class RequestStreams:
         if stream_id in self._peers:
             self._peers.remove(stream_id)
             self._machine.ended()
-            if self._context.control_stream is not None:
-                self.write(self._machine.allowance())
 
     def _release(self, stream: BidiStream) -> None:
         """Forget a stream of which nothing more is to come, unless it was not read yet."""

@@ -37,6 +37,8 @@ from .events import RequestBytes, RequestsAllowed, RequestWithdrawn
 from .machine import violation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...wire.ietf.properties import Pairs
     from ...wire.messages import Message
     from ..events import Event
@@ -357,6 +359,10 @@ class RequestsStream(StreamMachine):
         """Return MAX_REQUEST_ID when it is time to let the peer make further requests, else b""."""
         limit = self._session.requests_of_peer.raise_limit()
         return b"" if limit is None else self._session.codec.encode(ietf.MaxRequestId(limit))
+
+    def watch_ends(self, ended: Callable[[], None]) -> None:
+        """Have `ended` called when a request or an update of the peer's is over: `allowance` may have a message then."""
+        self._session.requests_of_peer.on_end = ended
 
     def ended(self) -> None:
         """Record that this side holds nothing of one of the peer's requests any more."""

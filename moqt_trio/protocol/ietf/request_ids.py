@@ -9,8 +9,13 @@ Spec: draft-ietf-moq-transport-18, section 9.1; -16, sections 9.1 and 9.5.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...codes import SessionCode
 from ...errors import RemoteProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAX_SKIPPING = 1024
 """Request ids of the peer that may come before a lower one: requests of other streams may overtake each other."""
@@ -71,6 +76,10 @@ class PeerRequests:
         parity: The peer's first id.
         window: How many of its requests may be open at once (up to draft 16); None where streams limit them.
         in_order: True where no id may come before a lower one.
+
+    Attributes:
+        limit: The first id that the peer may not use yet; None where it has no limit.
+        on_end: Called after each `end`: `raise_limit` may have a new limit then.
     """
 
     def __init__(self, parity: int, *, window: int | None = None, in_order: bool = False) -> None:
@@ -80,6 +89,7 @@ class PeerRequests:
         self._used: set[int] = set()
         self._all_below = parity
         self._ended = 0
+        self.on_end: Callable[[], None] | None = None
         self.limit = None if window is None else first_limit(parity, window)
 
     @property
@@ -128,6 +138,8 @@ class PeerRequests:
     def end(self) -> None:
         """Record that one more request of the peer's is over: it may make another."""
         self._ended += 1
+        if self.on_end is not None:
+            self.on_end()
 
     def raise_limit(self) -> int | None:
         """Return a new limit for the peer, once a quarter of the window was given back; None before."""
