@@ -10,7 +10,8 @@ becomes.
   a virtual stream counts as delivered once the peer has acknowledged what was written up to its end.
 - Requests of the peer: each takes a place, which is free again when the virtual stream was read to its end. Updates
   give theirs back at once, and on 16 a list, which has a stream of its own, when that is over.
-- Requests of this side: they wait while the peer allows no more, and for its SETUP.
+- Requests of this side: they wait while the peer allows no more, and for its SETUP. An update that finds no id is due:
+  it is written, as what has changed by then, before the requests that wait.
 
 Until `admit`, a server answers nothing: it only reads.
 """
@@ -142,6 +143,7 @@ class RequestStreams:
             case RequestWithdrawn():
                 self._withdraw(event.request_id)
             case RequestsAllowed():
+                self._update_later()
                 self._wake()
             case Setup():
                 context.setup_received.set()
@@ -172,6 +174,13 @@ class RequestStreams:
             stream.deliver_stop(_CANCELLED)
             stream.deliver_reset(_CANCELLED)
             self._release(stream)
+
+    def _update_later(self) -> None:
+        """Write the updates that found no id before, as far as the peer allows."""
+        for update in self._machine.due_updates:
+            stream = None if update.existing_id is None else self._streams.get(update.existing_id)
+            if stream is not None and not stream.send_ended and (data := update.take_due()):
+                stream.write(data)
 
     def consume(self, count: int) -> None:
         """Return credit for bytes of messages."""

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 import moqt_trio as moqt
+from tests.faults import drafts as d
 from tests.faults.draft_peer import DraftPeer, Exchange, draft_peer, read_number
 from tests.faults.raw_peer import settled
 
@@ -55,3 +56,78 @@ async def test_lists_of_16_take_no_place_for_good():
         await peer.check_alive()
 
 
+
+
+# -- updates of this side ------------------------------------------------------------------------------------------
+
+
+def limit_option(wire: d.DraftWire, limit: int) -> bytes:
+    """Returns the options of a SETUP with this limit."""
+    return b"\x01\x02" + wire.number(limit)
+
+
+def allow(peer: DraftPeer, limit: int) -> None:
+    peer.write_control(peer.wire.message(MAX_REQUEST_ID, peer.wire.number(limit)))
+
+
+async def offer(peer: DraftPeer, track: bytes = b"t") -> Exchange:
+    """Offers a track, which our session accepts."""
+    request_id = peer.next_id()
+    exchange = await peer.request(peer.wire.publish(request_id, request_id, (b"b",), track), request_id)
+    await exchange.accepted()
+    return exchange
+
+
+@EACH_DRAFT
+async def test_an_update_that_finds_no_id_is_written_later(version):
+    """Here it puts an offer to sleep that a reader has left."""
+    async with draft_peer(version, options=limit_option(d.DraftWire(version), 2)) as peer:
+        offers = [await offer(peer, track) for track in (b"t", b"other")]
+        async with peer.session.subscribe("b", "t"):
+            kind, _ = await offers[0].answer()
+            assert kind == d.SUBSCRIBE_UPDATE
+        await settled()
+        allow(peer, 4)
+        kind, body = await offers[0].answer()
+        assert kind == d.SUBSCRIBE_UPDATE
+        asleep = b"\x00\x00" if version == "moqt-14" else b"\x10\x00"
+        assert asleep in body
+        assert not peer.session._context.core._state.updates_due
+        await peer.check_alive()
+
+
+@EACH_DRAFT
+async def test_an_update_is_not_due_once_its_track_has_ended(version):
+    """It takes no id: the next request has the one after the last."""
+    async with draft_peer(version, options=limit_option(d.DraftWire(version), 2)) as peer:
+        exchange = await offer(peer)
+        async with peer.session.subscribe("b", "t"):
+            await exchange.answer()
+        exchange.write(peer.wire.publish_done(exchange.request_id))
+        await settled()
+        assert not peer.session._context.core._state.updates_due
+        allow(peer, 4)
+        await peer.subscription("b", "other")
+
+
+@EACH_DRAFT
+async def test_a_reader_of_an_offer_waits_for_an_id(version):
+    """The offer wakes up with an update, which has one."""
+    async with draft_peer(version, options=b"\x00") as peer, trio.open_nursery() as nursery:
+        exchange = await offer(peer)
+        entered = trio.Event()
+
+        async def read() -> None:
+            async with peer.session.subscribe("b", "t"):
+                entered.set()
+                await trio.sleep_forever()
+
+        nursery.start_soon(read)
+        await settled()
+        assert not entered.is_set()
+        allow(peer, 2)
+        kind, _ = await exchange.answer()
+        assert kind == d.SUBSCRIBE_UPDATE
+        with trio.fail_after(10):
+            await entered.wait()
+        nursery.cancel_scope.cancel()

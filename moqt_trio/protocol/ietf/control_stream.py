@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ...wire.ietf.properties import Pairs
     from ...wire.messages import Message
     from ..events import Event
-    from .state import IetfState
+    from .state import DueUpdate, IetfState
 
 _OPENING: Final = frozenset(
     {ietf.Subscribe, ietf.Publish, ietf.Fetch, ietf.TrackStatus, ietf.PublishNamespace, ietf.SubscribeNamespace}
@@ -93,6 +93,11 @@ class RequestsStream(StreamMachine):
     def left(self) -> int:
         """How many requests the peer allows now."""
         return self._session.own_requests.left
+
+    @property
+    def due_updates(self) -> list[DueUpdate]:
+        """The updates of this side that wait for an id, the oldest first."""
+        return list(self._session.updates_due)
 
     def classify_untrusted(self, first: int, *, begun: bool) -> Literal["control", "request"]:
         """Return what a bidirectional stream of the peer's is for, by its first byte.

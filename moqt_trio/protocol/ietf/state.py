@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...codes import StreamCode
 from ...errors import RemoteProtocolError
@@ -128,6 +128,20 @@ def request_window(limits: Limits) -> int:
     return limits.max_streams + limits.max_announcements
 
 
+class DueUpdate(Protocol):
+    """An update of this side that waits for an id.
+
+    Attributes:
+        existing_id: The request that it changes.
+    """
+
+    existing_id: int | None
+
+    def take_due(self) -> bytes:
+        """Return the update, or b"" when there is still no id for it."""
+        ...
+
+
 class IetfState(SessionState):
     """The state of one IETF session that is not the state of one stream.
 
@@ -138,6 +152,7 @@ class IetfState(SessionState):
         requests_of_peer: The ids of the peer's requests.
         asked_for_good: Prefixes below which the peer announces everything until the session ends (14).
         tracks_asked: Prefixes of the peer's requests for tracks that are open, from draft 16 on.
+        updates_due: The updates of this side that wait for the peer to allow another id, the oldest first.
         streams_opened: For each subscription of the peer's, how many streams were opened for it.
         streams_read: For each subscription of this side's, how many of its streams have begun here.
         replies: What reads the objects that this side asked for, by the request, until their stream begins.
@@ -160,6 +175,7 @@ class IetfState(SessionState):
         )
         self.asked_for_good: set[BroadcastPath] = set()
         self.tracks_asked: set[BroadcastPath] = set()
+        self.updates_due: dict[DueUpdate, None] = {}
         self.streams_opened: dict[int, int] = {}
         self.streams_read: dict[int, int] = {}
         self.replies: dict[int, FetchedFrames] = {}

@@ -460,6 +460,7 @@ class SubscribeRequester(IetfRequester):
 
     def _on_done(self, message: ietf.PublishDone, events: list[Event]) -> None:
         self._state = RequestState.ENDED
+        self._updates.end()
         if message.status in (_TRACK_ENDED, _SUBSCRIPTION_ENDED):
             known = message.streams and message.streams not in ietf.UNKNOWN_STREAMS
             read = self._session.streams_read.get(self.subscribe_id, 0)
@@ -488,6 +489,7 @@ class SubscribeRequester(IetfRequester):
         return [] if self._state is RequestState.ENDED else [RequestRefused(code)]
 
     def _on_release(self) -> None:
+        self._updates.end()
         self._session.replies.pop(self.request_id, None)
         self._session.streams_read.pop(self.request_id, None)
         self._session.issued.release(self.request_id)

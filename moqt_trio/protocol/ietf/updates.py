@@ -60,11 +60,23 @@ class SentUpdates:
         self.unanswered = max(0, self.unanswered - 1)
         return self._write()
 
+    def take_due(self) -> bytes:
+        """Return the update that has been waiting for an id, or b""."""
+        return self._write()
+
+    def end(self) -> None:
+        """Record that the subscription is over: no update is due any more."""
+        self._session.updates_due.pop(self, None)
+
     def _write(self) -> bytes:
         session, profile = self._session, self._session.profile
         changed = difference(self._sent, self._wanted)
-        if changed == NONE or not session.own_requests.left:
+        if changed == NONE:
+            session.updates_due.pop(self, None)
+            return b""
+        if not session.own_requests.left:
             # Where an update takes an id, the peer may allow none now.
+            session.updates_due[self] = None
             return b""
         # moq-rs (wheel 0.5.1) answers none up to draft 16: there nothing waits for an answer.
         if not profile.one_control_stream and self.unanswered >= (session.peer_max_updates or MAX_UPDATES):
@@ -76,6 +88,7 @@ class SentUpdates:
         session.codec.encode(message)
         data = session.codec.encode(attrs.evolve(message, request_id=session.next_request_id()))
         self._sent = self._wanted
+        session.updates_due.pop(self, None)
         if not profile.fixed_fields:
             self.unanswered = min(self.unanswered + 1, MAX_UPDATES)
         return data

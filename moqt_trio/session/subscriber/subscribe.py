@@ -147,6 +147,9 @@ class Subscription(Request[GroupReader]):
         if offer is not None:
             await trio.lowlevel.checkpoint()
             if offer.free:
+                await context.wait_update_allowed()
+            # It may have ended meanwhile, or have a reader.
+            if offer.free:
                 self._open_offer(offer)
                 return
         self._machine = machine = context.core.subscribe(
