@@ -28,6 +28,7 @@ from .ietf.events import (
     FetchAccepted,
     FillRequested,
     JoinRequested,
+    ListAnswered,
     PublishRequested,
     RangeRequested,
     ReplyStarted,
@@ -340,4 +341,5 @@ Event: TypeAlias = (
     | RequestBytes
     | RequestWithdrawn
     | RequestsAllowed
+    | ListAnswered
 )

@@ -117,6 +117,7 @@ class PeerNamespaces:
     def __init__(self) -> None:
         self._counts: dict[BroadcastPath, int] = {}
         self._watchers: dict[Callable[[BroadcastPath], None], None] = {}
+        self._awaiting: dict[Callable[[], None], tuple[bytes, ...]] = {}
 
     def __contains__(self, path: BroadcastPath) -> bool:
         return path in self._counts
@@ -145,6 +146,20 @@ class PeerNamespaces:
     def unwatch(self, changed: Callable[[BroadcastPath], None]) -> None:
         """End `watch`."""
         self._watchers.pop(changed, None)
+
+    def await_answer(self, prefix: tuple[bytes, ...], called: Callable[[], None]) -> None:
+        """Have `called` called once the peer answers the request for what is below a prefix (14)."""
+        self._awaiting[called] = prefix
+
+    def forget_answer(self, called: Callable[[], None]) -> None:
+        """End `await_answer`."""
+        self._awaiting.pop(called, None)
+
+    def answered(self, prefix: tuple[bytes, ...]) -> None:
+        """Call those that await this answer."""
+        for called in [called for called, awaited in self._awaiting.items() if awaited == prefix]:
+            del self._awaiting[called]
+            called()
 
     def _changed(self, path: BroadcastPath) -> None:
         for changed in tuple(self._watchers):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..errors import RemoteProtocolError, SessionClosed, StreamReset
-from ..protocol.ietf.events import RequestBytes, RequestsAllowed, RequestWithdrawn
+from ..protocol.ietf.events import ListAnswered, RequestBytes, RequestsAllowed, RequestWithdrawn
 from ..transport.interface import StreamHandler
 from ..transport.stream import BidiStream
 from ..wire.messages import Goaway, Setup
@@ -145,6 +145,8 @@ class RequestStreams:
             case RequestsAllowed():
                 self._update_later()
                 self._wake()
+            case ListAnswered():
+                context.peer_namespaces.answered(event.prefix)
             case Setup():
                 context.setup_received.set()
                 self._answer_setup()

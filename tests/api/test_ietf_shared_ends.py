@@ -64,5 +64,3 @@ async def test_a_control_stream_that_is_reset_and_stopped(version):
         with trio.fail_after(10), pytest.raises(moqt.SessionClosed):
             async with peer.session.subscribe("b", "other"):
                 pytest.fail("the session has ended")
-
-

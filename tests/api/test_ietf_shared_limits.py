@@ -56,8 +56,6 @@ async def test_lists_of_16_take_no_place_for_good():
         await peer.check_alive()
 
 
-
-
 # -- updates of this side ------------------------------------------------------------------------------------------
 
 

@@ -33,7 +33,7 @@ from ...wire.messages import Setup
 from ..machine import StreamMachine
 from .control import read_goaway_untrusted, read_setup_untrusted, setup_options, tokens_untrusted
 from .endings import ENDS, VirtualRequest, ending
-from .events import RequestBytes, RequestsAllowed, RequestWithdrawn
+from .events import ListAnswered, RequestBytes, RequestsAllowed, RequestWithdrawn
 from .machine import violation
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ _MAX_UPDATES: Final = 32
 class RequestsStream(StreamMachine):
     """The control stream of a session, both ways, after its opening by the client.
 
-    Events: `Setup` once, `Goaway`, `RequestsAllowed`, and for the virtual streams `RequestBytes` and
+    Events: `Setup` once, `Goaway`, `RequestsAllowed`, `ListAnswered`, and for the virtual streams `RequestBytes` and
     `RequestWithdrawn`.
 
     Attributes:
@@ -75,6 +75,8 @@ class RequestsStream(StreamMachine):
         self._finished = False
         self._requests: dict[int, VirtualRequest] = {}
         self._updates: dict[int, VirtualRequest] = {}
+        # The requests of ours for announcements that are never ended (14), until they are answered.
+        self._lists: dict[int, tuple[bytes, ...]] = {}
         self._named: dict[tuple[type[Message], bool, tuple[bytes, ...]], list[VirtualRequest]] = {}
 
     def __len__(self) -> int:
@@ -239,6 +241,8 @@ class RequestsStream(StreamMachine):
         answered = self._number(data, offset)[0]
         if not self._session.own_requests.has_used(answered):
             raise violation(f"a reply to the request {answered}, which was not made")
+        if answered in self._lists:
+            self._on_list(self._lists.pop(answered), kind is not ietf.RequestError, events)
         request = self._updates.pop(answered, None)
         if request is not None:
             request.updates.remove(answered)
@@ -253,6 +257,14 @@ class RequestsStream(StreamMachine):
         if over:
             self._remove(request)
         events.append(RequestBytes(answered, data, fin=over))
+
+    def _on_list(self, prefix: tuple[bytes, ...], accepted: bool, events: list[Event]) -> None:
+        """Handle the answer that all lists below a prefix wait for. The one that asked may have been left meanwhile."""
+        if accepted:
+            self._session.asked_for_good[prefix] = True
+        else:
+            self._session.asked_for_good.pop(prefix, None)
+        events.append(ListAnswered(prefix))
 
     def _on_update(self, data: bytes, offset: int, events: list[Event]) -> None:
         own, peers = self._session.own_requests, self._session.requests_of_peer
@@ -305,7 +317,11 @@ class RequestsStream(StreamMachine):
         kind = codec.message_type(found[0])
         assert kind in _OPENING
         request_id = self._number(data, found[1] + 2)[0]
-        self._add(VirtualRequest(request_id, kind, ours=True), data)
+        request = VirtualRequest(request_id, kind, ours=True)
+        self._add(request, data)
+        if kind is ietf.SubscribeNamespace and self._session.profile.fixed_fields:
+            assert request.name is not None
+            self._lists[request_id] = request.name
         return request_id
 
     def sent(self, request_id: int, data: bytes) -> None:

@@ -215,3 +215,14 @@ class RequestWithdrawn:
 @attrs.frozen
 class RequestsAllowed:
     """The peer allows further requests."""
+
+
+@attrs.frozen
+class ListAnswered:
+    """The peer has accepted or refused to announce what is below a prefix for good (14).
+
+    Attributes:
+        prefix: What was asked for.
+    """
+
+    prefix: tuple[bytes, ...]

@@ -42,6 +42,7 @@ from .machine import IetfRequester, IetfResponder, code_of_request, name_of, nam
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ...wire.ietf.names import Namespace
     from ..announce import Available
     from ..events import Event
     from .state import IetfState
@@ -65,6 +66,12 @@ def path_of(namespace: tuple[bytes, ...], session: IetfState) -> BroadcastPath |
     if size > session.limits.max_path:
         raise LimitExceeded("max_path", size, code=StreamCode.UNROUTABLE, scope="stream")
     return BroadcastPath(tuple(parts))
+
+
+def _least_prefix(prefix: BroadcastPath) -> BroadcastPath:
+    """Return the shortest prefix that serves a list: nothing, but for what is hidden, which has to be asked for."""
+    hidden = max((count for count, part in enumerate(prefix.parts, 1) if part.startswith(".")), default=0)
+    return BroadcastPath(prefix.parts[:hidden])
 
 
 def blocked(session: IetfState, prefix: BroadcastPath, path: BroadcastPath, track: str) -> bytes:
@@ -218,8 +225,8 @@ class NamespaceRequester(IetfRequester):
     draft 15 the peer announces by requests of its own.
 
     Attributes:
-        asked_before: True where the peer announces what is below the prefix without being asked again: in draft 14
-            such a request is never ended.
+        asked_before: True where the peer was asked for what is below the prefix already. In draft 14 such a request
+            is never ended, so one for everything serves every list of the session.
     """
 
     _first: ClassVar = Expect.ANNOUNCE_FIRST_REPLY
@@ -228,21 +235,34 @@ class NamespaceRequester(IetfRequester):
         super().__init__(session)
         self._prefix = path_local(prefix, session.limits)
         options = NamespaceOptions.NAMESPACES if session.profile.namespaces == "stream" else None
-        self._ask(SubscribeNamespace(0, namespace_of(self._prefix), options))
+        self._asked = namespace_of(_least_prefix(self._prefix) if session.profile.fixed_fields else self._prefix)
+        self._ask(SubscribeNamespace(0, self._asked, options))
         self._accepted = False
-        self.asked_before = any(asked.covers(self._prefix) for asked in session.asked_for_good)
+        self.asked_before = self._asked in session.asked_for_good
         self._active: set[BroadcastPath] = set()
 
     @property
     def own_stream(self) -> bool:
         return self._session.profile.namespaces != "control"
 
+    @property
+    def asked(self) -> Namespace:
+        """The prefix that the peer is asked for; in draft 14 a shorter one than that of the list."""
+        return self._asked
+
+    @property
+    def answered_before(self) -> bool:
+        """True where the peer has accepted the request that serves this list, too."""
+        return self._session.asked_for_good.get(self._asked, False)
+
+    def _on_made(self, request_id: int) -> None:
+        if self._session.profile.fixed_fields:
+            self._session.asked_for_good.setdefault(self._asked, False)
+
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:
             case RequestOk() if not self._accepted:
                 self._accepted = True
-                if self._session.profile.fixed_fields:
-                    self._session.asked_for_good.add(self._prefix)
                 events.append(InitialAnnouncementsDone())
             case RequestError() if not self._accepted:
                 self._closed = True

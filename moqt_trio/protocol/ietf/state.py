@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ...path import BroadcastPath
     from ...wire.ietf.drafts import IetfDialect
     from ...wire.ietf.fetched_frames import FetchedFrames
+    from ...wire.ietf.names import Namespace
     from ...wire.ietf.profile import Profile
     from ..machine import StreamMachine
 
@@ -150,8 +151,9 @@ class IetfState(SessionState):
         aliases: What the peer calls the tracks of this side's subscriptions.
         own_requests: The ids of this side's requests.
         requests_of_peer: The ids of the peer's requests.
-        asked_for_good: Prefixes below which the peer announces everything until the session ends (14).
         tracks_asked: Prefixes of the peer's requests for tracks that are open, from draft 16 on.
+        asked_for_good: Prefixes below which the peer was asked to announce everything until the session ends (14), and
+            whether it has accepted that.
         updates_due: The updates of this side that wait for the peer to allow another id, the oldest first.
         streams_opened: For each subscription of the peer's, how many streams were opened for it.
         streams_read: For each subscription of this side's, how many of its streams have begun here.
@@ -173,8 +175,8 @@ class IetfState(SessionState):
             window=request_window(self.limits) if one_stream else None,
             in_order=profile.namespaces == "control",
         )
-        self.asked_for_good: set[BroadcastPath] = set()
         self.tracks_asked: set[BroadcastPath] = set()
+        self.asked_for_good: dict[Namespace, bool] = {}
         self.updates_due: dict[DueUpdate, None] = {}
         self.streams_opened: dict[int, int] = {}
         self.streams_read: dict[int, int] = {}

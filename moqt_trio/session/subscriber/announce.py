@@ -22,7 +22,7 @@ from ...protocol.events import (
 from ...protocol.ietf.namespaces import NamespaceRequester
 from ...tasks import defer_interrupts
 from .receive_queue import ReceiveQueue
-from .request import Request
+from .request import Request, RequestControl
 
 if TYPE_CHECKING:
     from ...codes import CodeSpace
@@ -78,15 +78,28 @@ class Announcements(Request[Announcement]):
     # -- from the stream -----------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        machine = self._context.core.request_announcements(self._prefix)
-        namespaces = self._context.peer_namespaces
+        machine, namespaces = self._context.core.request_announcements(self._prefix), self._context.peer_namespaces
         for path in namespaces:
             self._namespace_changed(path)
         namespaces.watch(self._namespace_changed)
         if isinstance(machine, NamespaceRequester) and machine.asked_before:
-            self._initial.set()
+            await self._join(machine)
         else:
             await self._open_stream(machine)
+
+    async def _join(self, machine: NamespaceRequester) -> None:
+        """Read what the peer announces to an earlier request, which serves this list, too (14)."""
+        await trio.lowlevel.checkpoint()
+        context = self._context
+        context.check_open()
+        assert context.requests is not None
+        if machine.answered_before:
+            self._initial.set()
+        else:
+            context.peer_namespaces.await_answer(machine.asked, self._initial.set)
+        # Nothing is written on the stream: it ends with the session.
+        stream = context.requests.open()
+        self._control = stream.handler = RequestControl(context, stream, machine, self._on_event, self._on_failure)
 
     def _namespace_changed(self, path: BroadcastPath) -> None:
         """Called when the peer has announced a broadcast by a request of its own, or has ended that."""
@@ -163,6 +176,7 @@ class Announcements(Request[Announcement]):
 
     def _close(self) -> None:
         self._context.peer_namespaces.unwatch(self._namespace_changed)
+        self._context.peer_namespaces.forget_answer(self._initial.set)
         super()._close()
         self._initial.set()
 
