@@ -29,13 +29,15 @@ async def test_lists_with_many_prefixes_are_one_request():
                     assert (await anext(second)).path == "b/2"
                 assert not (await anext(second)).active
             # What is hidden is announced to those that ask for it.
-            async with server.publish("c/.hidden/3", moqt.Broadcast()):
-                async with client.announcements("c/.hidden/3") as hidden:
-                    assert (await anext(hidden)).path == "c/.hidden/3"
+            async with (
+                server.publish("c/.hidden/3", moqt.Broadcast()),
+                client.announcements("c/.hidden/3") as hidden,
+            ):
+                assert (await anext(hidden)).path == "c/.hidden/3"
 
 
 async def test_what_is_written_for_them():
-    """One SUBSCRIBE_NAMESPACE, with the empty prefix. The second list waits for the answer of the first, even after it."""
+    """One SUBSCRIBE_NAMESPACE, with the empty prefix. The second list waits for its answer, even without the first."""
     async with draft_peer("moqt-14") as peer, trio.open_nursery() as nursery:
         async with peer.session.announcements("a"):
             exchange, body = await peer.asked(d.SUBSCRIBE_NAMESPACE_16)
@@ -76,10 +78,13 @@ async def test_a_refusal_is_taken_back():
 async def test_every_list_ends_with_the_session():
     """Those without a request of their own, too."""
     with trio.fail_after(10):
-        async with session_pair("moqt-14") as (client, server):
-            async with client.announcements("a") as first, client.announcements("b") as second:
-                await first.wait_initial()
-                server.close(0)
-                for announcements in (first, second):
-                    with pytest.raises(moqt.SessionClosed):
-                        await anext(announcements)
+        async with (
+            session_pair("moqt-14") as (client, server),
+            client.announcements("a") as first,
+            client.announcements("b") as second,
+        ):
+            await first.wait_initial()
+            server.close(0)
+            for announcements in (first, second):
+                with pytest.raises(moqt.SessionClosed):
+                    await anext(announcements)

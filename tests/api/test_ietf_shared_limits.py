@@ -1,4 +1,4 @@
-"""The limit of the peer's requests where they share one control stream (drafts 14 to 16): what ends gives way to more."""
+"""The limits of requests and updates that share one control stream (drafts 14 to 16): what ends gives way to more."""
 
 from __future__ import annotations
 

@@ -382,7 +382,7 @@ class RequestsStream(StreamMachine):
         return b"" if limit is None else self._session.codec.encode(ietf.MaxRequestId(limit))
 
     def watch_ends(self, ended: Callable[[], None]) -> None:
-        """Have `ended` called when a request or an update of the peer's is over: `allowance` may have a message then."""
+        """Have `ended` called when a request or an update of the peer's is over: `allowance` may have a message."""
         self._session.requests_of_peer.on_end = ended
 
     def ended(self) -> None:

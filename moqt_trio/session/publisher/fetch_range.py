@@ -42,6 +42,7 @@ class RangeServer(RequestServer):
         super().__init__(serving, stream, machine)
         self._reply: ReplyStream | None = None
         self._priority = 0
+        self._accepted = False
 
     def handle(self, event: Event) -> None:
         match event:
@@ -64,7 +65,8 @@ class RangeServer(RequestServer):
         self.send_ready()
 
     def send_ready(self) -> None:
-        if self.stream.writable and (answers := self.machine.answer_updates()):
+        # The acceptance goes first, and it may be held back.
+        if self._accepted and self.stream.writable and (answers := self.machine.answer_updates()):
             # The peer may have left meanwhile, or the session.
             with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
                 self.stream.write(answers)
@@ -125,6 +127,7 @@ class RangeServer(RequestServer):
 
     def _accept(self, accepted: bytes) -> None:
         self.stream.write(accepted)
+        self._accepted = True
         self.send_ready()
 
     async def _accept_later(self, reply: ReplyStream, accepted: bytes) -> None:

@@ -15,7 +15,9 @@ from tests.faults.draft_peer import draft_peer
 from tests.faults.drafts import (
     CANCELLED,
     FETCH,
+    FETCH_OK,
     NAMES,
+    REQUEST_OK,
     SUBSCRIBE,
     SUBSCRIBE_OK,
     DraftWire,
@@ -279,3 +281,19 @@ async def test_two_fills_for_one_subscription(name):
         third = await peer.send(wire.reply_header(exchange.request_id))
         assert await code_of_stop(third) == CANCELLED
         await peer.check_alive()
+
+
+@each_draft
+async def test_an_update_of_a_fetch_before_its_acceptance(name):
+    """It is answered behind the acceptance, which waits until the peer has seen the stream of the objects."""
+    wire = DraftWire(name)
+    if wire.draft == 14:
+        return  # nothing answers an update there
+    async with draft_peer(name) as peer:
+        request_id = peer.next_id()
+        exchange = await peer.request(wire.fetch(request_id, group=3), request_id)
+        await settled()
+        await peer.update(exchange)
+        await settled()
+        kinds = [(await exchange.accepted())[0] for _ in range(2)]
+        assert kinds == [FETCH_OK, REQUEST_OK]
