@@ -6,6 +6,11 @@ becomes.
 
 - Credit: what a message took of the control stream's window returns when its virtual stream's handler has consumed it.
   A message of which only a part has arrived is given its credit at once: it is no longer than 64 KiB.
+- A peer that does not read: the messages of this side are bounded by the ids of requests. What the peer makes it write
+  answers a request or an update, and each of these has taken an id of the peer's. So its limit is raised only while the
+  control stream has room: beyond that, at most a window of requests is answered, and each is ended. What this side asks
+  by itself, or announces, waits for room. Reading goes on: to stop it until there is room would end in a deadlock of two
+  sides whose answers wait behind each other's requests, and GOAWAY, replies and MAX_REQUEST_ID with them.
 - Writing: a virtual stream is writable while the control stream is. What is written there has no end of its own, so
   a virtual stream counts as delivered once the peer has acknowledged what was written up to its end.
 - Requests of the peer: each takes a place, which is free again when the virtual stream was read to its end. Updates
@@ -124,8 +129,17 @@ class RequestStreams:
 
     def _allow_more(self) -> None:
         """Let the peer make further requests when it is time; after SETUP, which has the first limit."""
-        if self._context.control_stream is not None:
+        if self._context.control_stream is not None and self._has_room:
             self.write(self._machine.allowance())
+
+    @property
+    def _has_room(self) -> bool:
+        """True while the peer takes what is written; else `send_ready` is called once it does so again."""
+        return self._control is not None and self._control.stream.room > 0
+
+    @property
+    def _may_ask(self) -> bool:
+        return self._machine.allowed and self._context.control_stream is not None and self._has_room
 
     def write(self, data: bytes) -> None:
         """Write on the control stream; nothing once it or the session has ended."""
@@ -191,6 +205,8 @@ class RequestStreams:
 
     def send_ready(self) -> None:
         """Called when the control stream has room again."""
+        self._allow_more()
+        self._wake()
         watching, self._watching = self._watching, {}
         for stream_id in watching:
             stream = self._streams.get(stream_id)
@@ -208,7 +224,7 @@ class RequestStreams:
     # -- requests of this side -------------------------------------------------------------------------------
 
     async def wait_allowed(self) -> None:
-        """Wait until the peer allows a request, which is to be written before anything else is awaited.
+        """Wait until the peer allows and reads a request, which is to be written before anything else is awaited.
 
         Raises:
             SessionClosed: The session ended.
@@ -216,7 +232,7 @@ class RequestStreams:
         await trio.lowlevel.checkpoint()
         while True:
             self._context.check_open()
-            if self._machine.allowed and self._context.control_stream is not None:
+            if self._may_ask:
                 return
             await self._allowed.wait()
 
@@ -232,8 +248,8 @@ class RequestStreams:
         return self._machine.left
 
     def open_nowait(self) -> BidiStream:
-        """Return one, or raise `trio.WouldBlock` while the peer allows no request."""
-        if not self._machine.allowed or self._context.control_stream is None:
+        """Return one, or raise `trio.WouldBlock` while the peer allows or reads no request."""
+        if not self._may_ask:
             raise trio.WouldBlock
         return self.open()
 

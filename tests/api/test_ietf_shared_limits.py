@@ -129,3 +129,50 @@ async def test_a_reader_of_an_offer_waits_for_an_id(version):
         with trio.fail_after(10):
             await entered.wait()
         nursery.cancel_scope.cancel()
+
+
+# -- a peer that does not read -------------------------------------------------------------------------------------
+
+
+@EACH_DRAFT
+async def test_answers_to_a_peer_that_does_not_read(version):
+    """It is allowed no more requests until it reads: what waits for it is bounded. Then it goes on."""
+    limits = moqt.Limits(max_streams=16, max_announcements=16, request_rate=1e6, request_burst=10**6)
+    async with draft_peer(version, limits=limits, peer_limits=moqt.Limits(stream_window=2048)) as peer:
+        ids = peer.session._context.core._state.requests_of_peer
+        made = 0
+        while peer._next_id < ids.limit and made < 2000:
+            await peer.subscribe(b"b", b"absent")
+            await settled()
+            made += 1
+        # What its window holds, and twice what it may have open at once.
+        assert made < 2048 // 8 + 2 * 32
+        assert peer.session.closed is None
+        await raised(peer)
+        await settled()
+        while peer._next_id >= ids.limit:
+            with trio.fail_after(10):
+                await peer.read_control()
+        await peer.check_alive()
+
+
+@EACH_DRAFT
+async def test_requests_to_a_peer_that_does_not_read(version):
+    """They wait, although it allows them; what the peer asks for makes this side write no more of them."""
+    async with draft_peer(version, peer_limits=moqt.Limits(stream_window=2048)) as peer, trio.open_nursery() as nursery:
+        entered = 0
+
+        async def subscribe(number: int) -> None:
+            nonlocal entered
+            async with peer.session.subscribe("b", f"{number:0100}"):
+                entered += 1
+                await trio.sleep_forever()
+
+        for number in range(100):
+            nursery.start_soon(subscribe, number)
+        await settled()
+        assert 5 < entered < 40
+        with trio.fail_after(10):
+            while entered < 100:
+                await peer.read_control()
+        nursery.cancel_scope.cancel()
