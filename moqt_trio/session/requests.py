@@ -7,10 +7,10 @@ becomes.
 - Credit: what a message took of the control stream's window returns when its virtual stream's handler has consumed it.
   A message of which only a part has arrived is given its credit at once: it is no longer than 64 KiB.
 - A peer that does not read: the messages of this side are bounded by the ids of requests. What the peer makes it write
-  answers a request or an update, and each of these has taken an id of the peer's. So its limit is raised only while the
-  control stream has room: beyond that, at most a window of requests is answered, and each is ended. What this side asks
-  by itself, or announces, waits for room. Reading goes on: to stop it until there is room would end in a deadlock of two
-  sides whose answers wait behind each other's requests, and GOAWAY, replies and MAX_REQUEST_ID with them.
+  answers a request or an update, and each of these has taken an id of the peer's. So its limit is raised only while
+  the control stream has room: beyond that, at most a window of requests is answered, and each is ended. What this side
+  asks by itself, or announces, waits for room. Reading goes on: to stop it until there is room would end in a deadlock
+  of two sides whose answers wait behind each other's requests, and GOAWAY, replies and MAX_REQUEST_ID with them.
 - Writing: a virtual stream is writable while the control stream is. What is written there has no end of its own, so
   a virtual stream counts as delivered once the peer has acknowledged what was written up to its end.
 - Requests of the peer: each takes a place, which is free again when the virtual stream was read to its end. Updates

@@ -176,3 +176,31 @@ async def test_requests_to_a_peer_that_does_not_read(version):
             while entered < 100:
                 await peer.read_control()
         nursery.cancel_scope.cancel()
+
+
+# -- ids on the streams of 16 --------------------------------------------------------------------------------------
+
+
+async def test_an_id_that_is_used_twice_on_16():
+    """Also on the streams of lists, whose ids are of the same row: it ends the session."""
+    for first_is_a_list in (True, False):
+        async with draft_peer("moqt-16") as peer:
+            if first_is_a_list:
+                await (await peer.request(peer.wire.subscribe_namespace(0, b"b"))).accepted()
+            else:
+                await (await peer.request(peer.wire.subscribe(0), 0)).accepted()
+            await peer.request(peer.wire.subscribe_namespace(0, b"c"))
+            await peer.check_closed(d.INVALID_REQUEST_ID)
+
+
+async def test_an_update_of_a_list_on_16():
+    """It is refused with the list; its id is used, and its place is free again."""
+    async with draft_peer("moqt-16", limits=FEW) as peer:
+        exchange = await peer.request(peer.wire.subscribe_namespace(peer.next_id(), b"b"))
+        await exchange.accepted()
+        exchange.write(peer.wire.update(peer.next_id(), 0))
+        await settled()
+        ids = peer.session._context.core._state.requests_of_peer
+        assert ids.first_unused == 4
+        assert ids._ended == 2
+        await peer.check_alive()

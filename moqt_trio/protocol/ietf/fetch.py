@@ -130,7 +130,7 @@ class FetchResponder(IetfResponder):
             self._expect = Expect.FETCH_UPDATE
             events.append(self._requested(message))
         elif isinstance(message, ietf.RequestUpdate) and self._state is not RequestState.WAITING:
-            session.requests_of_peer.check_untrusted(message.request_id)
+            self._admit_untrusted(message.request_id)
             if not session.profile.fixed_fields:
                 self._unanswered.append(message.request_id)
             if len(self._unanswered) > MAX_UPDATES:

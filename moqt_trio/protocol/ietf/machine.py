@@ -158,6 +158,16 @@ class IetfMachine(MessageMachine):
     def _cut_short(self) -> RemoteProtocolError:
         return self._broken(f"FIN inside {self._name}")
 
+    def _admit_untrusted(self, request_id: int) -> None:
+        """Record the id of a request or an update of the peer's.
+
+        Where it came on the control stream of all requests, that has recorded it before, in the order of arrival.
+
+        Raises: as `PeerRequests.admit_untrusted`.
+        """
+        if self.own_stream:
+            self._session.requests_of_peer.admit_untrusted(request_id)
+
     def _reply_id(self, request_id: int) -> int | None:
         """Return what a message about a request names it by: its id up to draft 16, and nothing from 17 on."""
         return request_id if self._session.profile.one_control_stream else None
@@ -214,7 +224,7 @@ class IetfResponder(IetfMachine, Responder):
 
     def _begin_untrusted(self, request_id: int) -> None:
         """Note the id of the request, or raise for one that the peer may not use."""
-        self._session.requests_of_peer.check_untrusted(request_id)
+        self._admit_untrusted(request_id)
         self._request_id = request_id
 
     def refusal(self, code: int) -> bytes:

@@ -207,7 +207,8 @@ class NamespaceResponder(ListResponder):
                 events.append(self._ask_tracks(path, forward=message.parameters.forward is not False))
         elif isinstance(message, RequestUpdate):
             # Another prefix would be another list: the peer asks again.
-            session.requests_of_peer.check_untrusted(message.request_id)
+            self._admit_untrusted(message.request_id)
+            session.requests_of_peer.end()
             raise RemoteProtocolError("an update of a list", code=StreamCode.INTERNAL_ERROR, scope="stream")
         elif not isinstance(message, Goaway):
             raise self._broken(f"{type(message).__name__} behind the request")

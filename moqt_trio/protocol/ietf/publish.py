@@ -160,7 +160,7 @@ class PublishResponder(SubscribeRequester):
 
     def _on_publish(self, message: ietf.Publish, events: list[Event]) -> None:
         session, parameters = self._session, message.parameters
-        session.requests_of_peer.check_untrusted(message.request_id)
+        self._admit_untrusted(message.request_id)
         self._state = RequestState.PENDING
         self._expect = Expect.SUBSCRIBE_REPLY
         path, track = path_of(message.track.namespace, session), text_of(message.track.name)
@@ -284,7 +284,7 @@ class PublishRequester(SubscribeResponder):
                     self._state = RequestState.CANCELLED
                     events.append(RequestCancelled(code_of_request(message.code, self._session.profile)))
             case ietf.RequestUpdate():
-                session.requests_of_peer.check_untrusted(message.request_id)
+                self._admit_untrusted(message.request_id)
                 self._on_update(message, events)
             case ietf.Goaway():
                 pass

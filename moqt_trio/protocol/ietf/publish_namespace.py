@@ -65,7 +65,7 @@ class PublishNamespaceResponder(IetfResponder):
             events.append(Announced(path))
         elif isinstance(message, RequestUpdate):
             # It may change the credentials, which this side does not read.
-            session.requests_of_peer.check_untrusted(message.request_id)
+            self._admit_untrusted(message.request_id)
             raise RemoteProtocolError("an update of a namespace", code=StreamCode.INTERNAL_ERROR, scope="stream")
         elif not isinstance(message, Goaway):
             raise self._broken(f"{type(message).__name__} behind the request")

@@ -101,16 +101,6 @@ class PeerRequests:
         """Return whether an id is that of a request that the peer has made."""
         return request_id % 2 == self._parity and (request_id < self._all_below or request_id in self._used)
 
-    def check_untrusted(self, request_id: int) -> None:
-        """Record the id that a request's machine has read.
-
-        Where the requests share one stream, `admit_untrusted` has recorded it before, in the order of their arrival.
-
-        Raises: as `admit_untrusted`.
-        """
-        if self._window is None or not self.has_used(request_id):
-            self.admit_untrusted(request_id)
-
     def admit_untrusted(self, request_id: int) -> None:
         """Record an id.
 

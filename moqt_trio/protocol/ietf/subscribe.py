@@ -178,12 +178,11 @@ class SubscribeResponder(IetfResponder):
         self._state = RequestState.FINISHED
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
-        session = self._session
         if isinstance(message, ietf.Subscribe) and self._state is RequestState.WAITING:
             self._begin_untrusted(message.request_id)
             self._on_subscribe(message, events)
         elif isinstance(message, ietf.RequestUpdate) and self.request is not None:
-            session.requests_of_peer.check_untrusted(message.request_id)
+            self._admit_untrusted(message.request_id)
             self._on_update(message, events)
         elif not isinstance(message, ietf.Goaway):
             raise self._broken(f"{type(message).__name__} out of its place")

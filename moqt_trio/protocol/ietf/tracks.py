@@ -61,7 +61,7 @@ class TracksResponder(ListResponder):
             events.append(self._ask_tracks(path, forward=message.parameters.forward is not False))
         elif isinstance(message, ietf.RequestUpdate) and self._state is not RequestState.WAITING:
             # As for namespaces: the peer asks again.
-            session.requests_of_peer.check_untrusted(message.request_id)
+            self._admit_untrusted(message.request_id)
             raise RemoteProtocolError("an update of a list", code=StreamCode.INTERNAL_ERROR, scope="stream")
         elif not isinstance(message, ietf.Goaway):
             raise self._broken(f"{type(message).__name__} out of its place")
