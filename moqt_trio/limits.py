@@ -66,7 +66,8 @@ class Limits:
     max_subscriptions: int = attrs.field(default=1024, validator=_positive)
     """Subscriptions that one peer may hold open on a session. Stops a peer from starting tasks without end."""
     max_announcements: int = attrs.field(default=1024, validator=_positive)
-    """Announcements that one peer may hold open on one announce stream. Stops a peer from announcing without end."""
+    """Announcements that one peer may hold open on one announce stream, and by requests (PUBLISH_NAMESPACE, IETF).
+    Stops a peer from announcing without end."""
     max_announcement_bytes: int = attrs.field(default=1 * MIB, validator=_positive)
     """Bytes of the paths that one peer may hold announced on one announce stream. Stops what `max_announcements` and
     `max_path` allow together, should both be raised."""

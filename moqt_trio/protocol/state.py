@@ -131,20 +131,25 @@ class PeerSubscriptions:
 
 
 class RequestSlots:
-    """How many announce, fetch, track and probe streams the peer holds open.
+    """How many announce, fetch, track and probe streams the peer holds open; or how many requests of one kind.
+
+    Args:
+        limit: The name of the bound in `Limits`.
+        bound: Its value.
 
     Attributes:
         taken: Their number.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limit: str, bound: int) -> None:
         self.taken = 0
-        self._bound = limits.max_requests
+        self._limit = limit
+        self._bound = bound
 
     def take_untrusted(self) -> None:
         """Count one more. Raises `LimitExceeded` with scope `"stream"` at the limit."""
         if self.taken >= self._bound:
-            raise LimitExceeded("max_requests", self.taken + 1, code=StreamCode.NO_CAPACITY, scope="stream")
+            raise LimitExceeded(self._limit, self.taken + 1, code=StreamCode.NO_CAPACITY, scope="stream")
         self.taken += 1
 
     def give_back(self) -> None:
@@ -205,4 +210,4 @@ class SessionState:
         self.peers = PeerSubscriptions(
             self.limits, self.dialect.codes.duplicates.get("subscribe", StreamCode.INTERNAL_ERROR)
         )
-        self.requests = RequestSlots(self.limits)
+        self.requests = RequestSlots("max_requests", self.limits.max_requests)

@@ -204,3 +204,26 @@ async def test_an_update_of_a_list_on_16():
         assert ids.first_unused == 4
         assert ids._ended == 2
         await peer.check_alive()
+
+
+# -- announcements -------------------------------------------------------------------------------------------------
+
+
+@EACH_DRAFT
+async def test_announcements_have_places_of_their_own(version):
+    """As many as `max_announcements` may be open; they take none of `max_requests`."""
+    limits = moqt.Limits(max_requests=2, max_announcements=8)
+    async with draft_peer(version, limits=limits) as peer:
+        for number in range(8):
+            request_id = peer.next_id()
+            namespace = peer.wire.publish_namespace(request_id, b"n", b"%d" % number)
+            exchange = await peer.request(namespace, request_id)
+            await exchange.answer()
+        assert len(list(peer.session._context.peer_namespaces)) == 8
+        request_id = peer.next_id()
+        exchange = await peer.request(peer.wire.publish_namespace(request_id, b"n", b"9"), request_id)
+        await exchange.refusal()
+        request_id = peer.next_id()
+        exchange = await peer.request(peer.wire.fetch(request_id, group=3), request_id)
+        await exchange.accepted()
+        await peer.check_alive()

@@ -38,7 +38,7 @@ class PublishNamespaceResponder(IetfResponder):
     _answers_to: ClassVar = Answered.PUBLISH_NAMESPACE
 
     def __init__(self, session: IetfState) -> None:
-        session.requests.take_untrusted()
+        session.announcements.take_untrusted()
         super().__init__(session)
         self.path = BroadcastPath()
 
@@ -71,7 +71,7 @@ class PublishNamespaceResponder(IetfResponder):
             raise self._broken(f"{type(message).__name__} behind the request")
 
     def _on_release(self) -> None:
-        self._session.requests.give_back()
+        self._session.announcements.give_back()
 
 
 class PublishNamespaceRequester(IetfRequester):

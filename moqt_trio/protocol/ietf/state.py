@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...codes import StreamCode
 from ...errors import RemoteProtocolError
-from ..state import SessionState
+from ..state import RequestSlots, SessionState
 from .request_ids import OwnRequests, PeerRequests
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ class IetfState(SessionState):
         own_requests: The ids of this side's requests.
         requests_of_peer: The ids of the peer's requests.
         tracks_asked: Prefixes of the peer's requests for tracks that are open, from draft 16 on.
+        announcements: How many namespaces the peer announces by requests (PUBLISH_NAMESPACE).
         asked_for_good: Prefixes below which the peer was asked to announce everything until the session ends (14), and
             whether it has accepted that.
         updates_due: The updates of this side that wait for the peer to allow another id, the oldest first.
@@ -176,6 +177,7 @@ class IetfState(SessionState):
             in_order=profile.namespaces == "control",
         )
         self.tracks_asked: set[BroadcastPath] = set()
+        self.announcements = RequestSlots("max_announcements", self.limits.max_announcements)
         self.asked_for_good: dict[Namespace, bool] = {}
         self.updates_due: dict[DueUpdate, None] = {}
         self.streams_opened: dict[int, int] = {}

@@ -105,21 +105,21 @@ async def test_a_namespace_that_is_withdrawn_in_any_way(name):
                     exchange.cancel()
                 assert not (await anext(announcements)).active
         await settled()
-        assert peer.session._context.core._state.requests.taken == 0
+        assert peer.session._context.core._state.announcements.taken == 0
         await peer.check_alive()
 
 
 @each_draft_with_streams
 async def test_more_announcements_than_are_kept(name, autojump_clock):
-    """Above `max_requests` they are refused or reset; the session goes on."""
-    async with draft_peer(name, limits=moqt.Limits(max_requests=10)) as peer:
+    """Above `max_announcements` they are refused or reset; the session goes on."""
+    async with draft_peer(name, limits=moqt.Limits(max_announcements=10)) as peer:
         exchanges = [await announce(peer, b"a", b"%d" % number) for number in range(30)]
         await settled()
-        assert peer.session._context.core._state.requests.taken == 10
+        assert peer.session._context.core._state.announcements.taken == 10
         for exchange in exchanges:
             exchange.cancel()
         await settled()
-        assert peer.session._context.core._state.requests.taken == 0
+        assert peer.session._context.core._state.announcements.taken == 0
         await peer.check_alive()
 
 

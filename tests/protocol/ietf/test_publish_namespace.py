@@ -89,9 +89,9 @@ def test_messages_behind_it():
     assert caught.value.scope == "session"
 
 
-def test_they_count_as_requests():
-    """`Limits.max_requests` bounds them; one that has ended makes room."""
-    side = core(is_client=False, limits=Limits(max_requests=2))
+def test_how_many_there_may_be():
+    """`Limits.max_announcements` bounds them; one that has ended makes room."""
+    side = core(is_client=False, limits=Limits(max_announcements=2))
     streams = [side.accept_bidi() for _ in range(3)]
     for number, stream in enumerate(streams[:2]):
         feed(stream, f"0600070{2 * number}020161016200")
