@@ -176,9 +176,11 @@ class RequestStreams:
             self._peers.add(event.request_id)
             self._opened(stream)
         found = self._streams.get(event.request_id)
-        if found is None:
+        if found is None or (event.update is not None and found.receive_ended):
             # This side holds nothing of it any more.
             self.consume(len(event.data))
+            if event.update is not None:
+                self.write(self._machine.refuse_update(event.update))
             return
         found.deliver(event.data, event.fin)
         if event.fin:

@@ -227,3 +227,50 @@ async def test_announcements_have_places_of_their_own(version):
         exchange = await peer.request(peer.wire.fetch(request_id, group=3), request_id)
         await exchange.accepted()
         await peer.check_alive()
+
+
+# -- updates that nothing takes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["moqt-15", "moqt-16"])
+async def test_an_update_of_what_is_over_is_refused(version):
+    """Each update has an answer: of a subscription that was left, of a fetch that is complete, of an ended offer."""
+    async with draft_peer(version) as peer:
+        left = await peer.subscribe()
+        await left.accepted()
+        left.cancel()
+        await settled()
+        request_id = peer.next_id()
+        fetched = await peer.request(peer.wire.fetch(request_id, group=3), request_id)
+        await fetched.accepted()
+        with trio.fail_after(10):
+            while peer.session._context.core._state.requests.taken:
+                await trio.sleep(0.01)
+        for exchange in (left, fetched):
+            await peer.update(exchange)
+            assert await exchange.refusal() == d.DOES_NOT_EXIST
+        await peer.check_alive()
+
+
+async def test_updates_of_what_is_over_on_14():
+    """Nothing answers an update there."""
+    async with draft_peer("moqt-14") as peer:
+        left = await peer.subscribe()
+        await left.accepted()
+        left.cancel()
+        await peer.update(left)
+        await peer.check_alive()
+        assert not left.arrived
+
+
+async def test_an_update_that_overtakes_its_request_on_16():
+    """Lists have streams of their own, so an update may come first: it is refused. Beyond the limit it is a mistake."""
+    async with draft_peer("moqt-16") as peer:
+        listed = peer.next_id()
+        request_id = peer.next_id()
+        exchange = await peer.request(peer.wire.update(request_id, listed), request_id)
+        assert await exchange.refusal() == d.DOES_NOT_EXIST
+        await (await peer.request(peer.wire.subscribe_namespace(listed, b"b"))).accepted()
+        await peer.check_alive()
+        peer.write_control(peer.wire.update(peer.next_id(), 1 << 20))
+        await peer.check_closed()

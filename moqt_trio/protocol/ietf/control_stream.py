@@ -15,7 +15,7 @@ into messages, and finds by its first number, a request's id, to which virtual s
 What a machine writes has its request's id in it, and goes to the control stream as it is. A reset or a stop of a
 virtual stream becomes the message that ends such a request, once (`cancel`); a FIN becomes nothing (`finish`).
 
-A message about a request that is over is dropped: it crossed the end on its way. A reply to a request that was never
+A message about a request that is over is dropped: it crossed the end on its way; an update is refused. A reply to a request that was never
 made ends the session, and so does an end of the control stream.
 
 Spec: draft-ietf-moq-transport-14 to -16, sections 3.3 and 9.
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
+from ...codes import StreamCode
 from ...errors import Malformed
 from ...wire.buffer import StreamBuffer
 from ...wire.ietf import messages as ietf
@@ -34,7 +35,7 @@ from ..machine import StreamMachine
 from .control import read_goaway_untrusted, read_setup_untrusted, setup_options, tokens_untrusted
 from .endings import ENDS, VirtualRequest, ending
 from .events import ListAnswered, RequestBytes, RequestsAllowed, RequestWithdrawn
-from .machine import violation
+from .machine import number_in, request_code, violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -272,10 +273,9 @@ class RequestsStream(StreamMachine):
         existing = self._number(data, offset)[0]
         peers.admit_untrusted(update_id)
         peers.end()
-        if existing in self._requests:
-            events.append(RequestBytes(existing, data))
-        elif not (peers.has_used(existing) or own.has_used(existing)):
+        if not (existing in self._requests or peers.may_be_used(existing) or own.has_used(existing)):
             raise violation(f"an update of the request {existing}, which was not made")
+        events.append(RequestBytes(existing, data, update=update_id))
 
     def _on_done(self, data: bytes, offset: int, events: list[Event]) -> None:
         request_id = self._number(data, offset)[0]
@@ -375,6 +375,14 @@ class RequestsStream(StreamMachine):
         self._remove(request)
         message = ending(request, code, self._session)
         return b"" if message is None else self._session.codec.encode(message)
+
+    def refuse_update(self, update_id: int) -> bytes:
+        """Return the answer to an update of what is over, or has not arrived; b"" in draft 14, which has none."""
+        session = self._session
+        if session.profile.fixed_fields:
+            return b""
+        number = number_in(session.profile, request_code(StreamCode.NOT_FOUND))
+        return session.codec.encode(ietf.RequestError(update_id, number, "there is no such request"))
 
     def allowance(self) -> bytes:
         """Return MAX_REQUEST_ID when it is time to let the peer make further requests, else b""."""

@@ -197,12 +197,14 @@ class RequestBytes:
         data: The message.
         opens: True for the message that makes a request of the peer's.
         fin: True when nothing more will come for it.
+        update: The id of the update that it is; None for another message.
     """
 
     request_id: int
     data: bytes
     opens: bool = False
     fin: bool = False
+    update: int | None = None
 
 
 @attrs.frozen

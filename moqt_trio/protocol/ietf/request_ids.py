@@ -101,6 +101,11 @@ class PeerRequests:
         """Return whether an id is that of a request that the peer has made."""
         return request_id % 2 == self._parity and (request_id < self._all_below or request_id in self._used)
 
+    def may_be_used(self, request_id: int) -> bool:
+        """Return whether an id is that of a request that the peer has made, or one that is still on its way."""
+        on_its_way = not self._in_order and self.limit is not None and request_id < self.limit
+        return self.has_used(request_id) or (on_its_way and request_id % 2 == self._parity)
+
     def admit_untrusted(self, request_id: int) -> None:
         """Record an id.
 
