@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import bisect
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from .keys import PartKey, sequence_of
 
 if TYPE_CHECKING:
     from .keys import GroupKey
+
+_LEAST_RANGES = 16
+"""Ranges of the parts of one group that are stored in any case: its subgroups and its datagrams are two at least."""
 
 
 class SequenceSet:
@@ -33,6 +37,11 @@ class SequenceSet:
         """Return whether the set has every number between two, inclusive."""
         index = bisect.bisect_right(self._starts, first) - 1
         return first > last or (index >= 0 and last < self._stops[index])
+
+    @property
+    def ranges(self) -> int:
+        """How many ranges are stored."""
+        return len(self._starts)
 
     @property
     def lowest(self) -> int | None:
@@ -75,20 +84,24 @@ class SequenceSet:
 class KeySet(SequenceSet):
     """A set of the keys of groups. As a `SequenceSet` it has the sequences of which any part is in the set.
 
-    Where a group has one part, and that is its subgroup 0, only the sequence is stored.
+    Where a group has one part, and that is its subgroup 0, only the sequence is stored. The parts of a group are stored
+    as ranges, too.
 
     Args:
-        most: Ranges to store at most, as above, and as many parts. Beyond that, the parts of the lowest group are
-            forgotten: every part of it and of the groups before it counts as used.
+        most: Ranges to store at most, as above, and as many of parts. Beyond that, the parts of the lowest group are
+            forgotten: every part of it and of the groups before it counts as used. Of the last group that is left, the
+            lowest gap is closed.
     """
 
-    __slots__ = ("_closed_below", "_count", "_parts")
+    __slots__ = ("_closed_below", "_count", "_lowest", "_parts")
 
     def __init__(self, most: int) -> None:
         super().__init__(most)
-        # The parts of each group that has others than the subgroup 0, and how many they are.
-        self._parts: dict[int, set[int]] = {}
+        # The parts of each group that has others than the subgroup 0, and how many ranges they are.
+        self._parts: dict[int, SequenceSet] = {}
         self._count = 0
+        # A heap of those groups.
+        self._lowest: list[int] = []
         self._closed_below = 0
 
     @property
@@ -113,14 +126,16 @@ class KeySet(SequenceSet):
         parts = self._parts.get(sequence)
         if isinstance(key, PartKey) or parts is not None:
             if parts is None:
-                parts = self._parts[sequence] = {0} if sequence in self else set()
-                self._count += len(parts)
-            part = key.part if isinstance(key, PartKey) else 0
-            if part not in parts:
-                parts.add(part)
-                self._count += 1
-            while self._count > self._most:
-                lowest = min(self._parts)
-                self._count -= len(self._parts.pop(lowest))
+                parts = self._parts[sequence] = SequenceSet(max(self._most, _LEAST_RANGES))
+                heappush(self._lowest, sequence)
+                if sequence in self:
+                    parts.add(0)
+                    self._count += 1
+            self._count -= parts.ranges
+            parts.add(key.part if isinstance(key, PartKey) else 0)
+            self._count += parts.ranges
+            while self._count > self._most and len(self._parts) > 1:
+                lowest = heappop(self._lowest)
+                self._count -= self._parts.pop(lowest).ranges
                 self._closed_below = max(self._closed_below, lowest + 1)
         self.add(sequence)
