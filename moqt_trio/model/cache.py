@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import printable
 from ..loggers import Logger
-from .keys import sequence_of
+from .keys import PartKey, sequence_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -185,12 +185,12 @@ class GroupCache:
         self._frames -= len(group.frames)
 
     def _evict(self) -> None:
-        """Drop the oldest groups first, then the start of those that must stay."""
+        """Drop the oldest groups first, parts of the latest one last, then the start of those that must stay."""
         index = 0
-        latest = sequence_of(self._order[-1])
-        while index < len(self._ended) and self._ended[index] < latest:
-            group = self._groups[self._ended[index]]
-            if self._reliable and self._pending(group):
+        spared = self._spared()
+        while index < len(self._ended) and (key := self._ended[index]) < spared[0]:
+            group = self._groups[key]
+            if key in spared or (self._reliable and self._pending(group)):
                 index += 1
                 continue
             self._drop(group)
@@ -200,6 +200,17 @@ class GroupCache:
             self._trim(self._groups[key])
             if not self._overfull():
                 return
+
+    def _spared(self) -> tuple[GroupKey, ...]:
+        """Return the last key, and the one added last where both are parts of the latest group: these are not dropped.
+
+        The other parts of it are. Most parts are opened in the order of their keys: the lowest ones are the oldest.
+        """
+        last = self._order[-1]
+        added = next(reversed(self._groups))
+        if isinstance(last, PartKey) and sequence_of(added) == last.sequence:
+            return last, added
+        return (last,)
 
     def initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[Group]:
         """Return the groups that a new cursor starts with; the arguments are those of `Cursor`."""
@@ -260,6 +271,7 @@ class GroupCache:
         latest = order[-1] if order else -1
         if type(latest) is not int:
             latest = sequence_of(latest)
+            self._drop_surplus_parts(latest)
         while index < len(self._ended) and (key := self._ended[index]) < latest:
             group = self._groups[key]
             following = bisect.bisect_right(order, key)
@@ -270,6 +282,16 @@ class GroupCache:
             if not surplus and now - successor.born <= self._max_age:
                 return
             if (self._reliable or not surplus) and self._pending(group):
+                index += 1
+            else:
+                self._drop(group)
+
+    def _drop_surplus_parts(self, latest: int) -> None:
+        """Drop parts of the latest group where they alone exceed the count of groups."""
+        index = first = bisect.bisect_left(self._ended, latest)
+        while len(self._order) - first > self._limits.cache_groups and index < len(self._ended):
+            group = self._groups[self._ended[index]]
+            if group.key in self._spared() or (self._reliable and self._pending(group)):
                 index += 1
             else:
                 self._drop(group)

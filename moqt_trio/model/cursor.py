@@ -267,16 +267,31 @@ class Cursor:
     def _keep_bound(self) -> None:
         """Keep a live subscriber within its bound by dropping its oldest groups, never the latest.
 
-        A group of which everything was taken stays: it costs no memory, however long it is open.
+        Of the latest group, parts are dropped when nothing else is left, and never the last one. A group of which
+        everything was taken stays: it costs no memory, however long it is open.
         """
         if self._reliable:
             return
         limits = self._limits
         while self.backlog > limits.live_backlog or self.is_behind(limits.live_backlog_groups):
             backlogged = [key for key in self._backlogged if key < self.latest]
-            if not backlogged:
+            if backlogged:
+                self.drop(min(backlogged), StreamCode.TOO_FAR_BEHIND)
+            elif len(self._backlogged) > 1:
+                self.drop(self._least_part(), StreamCode.TOO_FAR_BEHIND)
+            else:
                 return
-            self.drop(min(backlogged), StreamCode.TOO_FAR_BEHIND)
+
+    def _least_part(self) -> GroupKey:
+        """Return the part of the latest group to drop first.
+
+        That is a datagram, then the oldest part that has ended, then the open one with the highest id: subgroups that
+        are written side by side are layers, and the others need the lowest one.
+        """
+        ended = [group for key in self._backlogged if (group := self.pending[key].group).ended]
+        if ended:
+            return min(ended, key=lambda group: (not group.datagram, group.born, group.key)).key
+        return max(self._backlogged)
 
     def backlogged(self) -> list[GroupKey]:
         """Return the groups that have something to take, their end included."""

@@ -57,7 +57,7 @@ def test_the_order_of_keys():
 
 
 def test_the_parts_that_were_used():
-    """A group of one part is a number in a range; the parts of others are bounded, and the lowest are forgotten."""
+    """A group of one part is a number in a range; the parts of others are bounded, those of low groups forgotten."""
     keys = KeySet(4)
     for key in (0, 1, 2, PartKey(3, 1)):
         keys.add_key(key)
@@ -68,14 +68,32 @@ def test_the_parts_that_were_used():
     assert not keys.has_key(PartKey(4, 1))
     keys.add_key(PartKey(2, 1))
     assert keys.has_key(2)
-    for part in range(2, 5):
+    for part in (3, 5, 7):
         keys.add_key(PartKey(3, part))
-    # More than four parts are known: group 2 is closed, and group 3 is not.
+    # More than four ranges of parts are known: group 2 is closed, and group 3 is not.
     assert keys.has_key(PartKey(2, 77))
     assert not keys.has_key(PartKey(3, 77))
-    for part in range(5, 100):
+    # Those that follow each other are one range, however many they are; and the highest group is never forgotten.
+    for part in range(9, 10_000):
+        assert not keys.has_key(PartKey(3, part))
         keys.add_key(PartKey(3, part))
-    assert keys.has_key(PartKey(3, 1000))
+    assert not keys.has_key(PartKey(3, 10_000))
+    for part in range(20_000, 60_000, 2):
+        assert not keys.has_key(PartKey(3, part))
+        keys.add_key(PartKey(3, part))
+    # Of too many gaps the lowest are closed.
+    assert keys.has_key(PartKey(3, 20_001))
+    assert not keys.has_key(PartKey(3, 59_997))
+    assert keys.has_key(PartKey(3, 59_998))
+
+
+async def test_any_number_of_subgroups():
+    """A group may have more subgroups than the track keeps groups."""
+    track = moqt.Broadcast(limits=moqt.Limits(cache_groups=8)).track("t")
+    for number in range(100):
+        track.open_group(0, subgroup=number).finish()
+        with pytest.raises(ValueError, match="opened before"):
+            track.open_group(0, subgroup=number)
 
 
 async def test_opening_subgroups():
@@ -319,3 +337,67 @@ async def test_datagrams_of_one_group():
     with pytest.raises(ValueError, match="group 2 "):
         track.open_group(2)
     await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("delivery", ["live", "reliable"])
+async def test_the_parts_of_the_latest_group_are_bounded(delivery):
+    """A track with one group that has any number of finished subgroups keeps the newest ones, within its bounds."""
+    limits = moqt.Limits(cache_bytes=10_000, cache_groups=8)
+    track = moqt.Broadcast(limits=limits).track("t", delivery=delivery)
+    state = state_of(track)
+    for number in range(100):
+        group = track.open_group(0, subgroup=number)
+        group.send_nowait(bytes(2500), object_id=number)
+        group.finish()
+        assert state.size <= limits.cache_bytes
+    assert [part.key for part in state.parts(0)] == [PartKey(0, number) for number in range(96, 100)]
+    for number in range(100, 120):
+        track.open_group(0, subgroup=number).finish()
+    assert [part.key for part in state.parts(0)] == [PartKey(0, number) for number in range(112, 120)]
+    # The part of the highest id stays, and so does the newest one, whatever its id is.
+    track.open_group(1, subgroup=9).finish()
+    for number in range(8):
+        group = track.open_group(1, subgroup=8 - number)
+        group.send_nowait(bytes(9999))
+        group.finish()
+        assert state.group(PartKey(1, 8 - number)) is not None
+        assert state.group(PartKey(1, 9)) is not None
+        assert state.size <= limits.cache_bytes
+
+
+async def test_a_slow_subscriber_leaves_parts_of_the_latest_group():
+    """The backlog is bounded within a group: datagrams go first, then finished subgroups, the oldest of them first."""
+    limits = moqt.Limits(live_backlog=10_000, live_backlog_groups=8)
+    track = moqt.Broadcast(limits=limits).track("t")
+    cursor = reading(track)
+    for number in range(4000):
+        track.send_datagram(b"x", sequence=0, object_id=number)
+        assert len(cursor.pending) <= limits.live_backlog_groups
+    assert [entry.group.id_at(0) for entry in cursor.pending.values()] == list(range(3992, 4000))
+    assert {code for _, code in cursor.take_dropped()} == {StreamCode.TOO_FAR_BEHIND}
+    base = track.open_group(0, subgroup=0)
+    for number in range(1, 10):
+        group = track.open_group(0, subgroup=number)
+        group.send_nowait(bytes(2000), object_id=5000 + number)
+        group.finish()
+        base.send_nowait(bytes(10), object_id=6000 + number)
+    assert cursor.backlog <= limits.live_backlog
+    assert list(cursor.pending) == [0, *(PartKey(0, number) for number in range(6, 10))]
+    base.finish()
+    assert not cursor.is_behind(8)
+
+
+async def test_the_open_parts_of_the_latest_group_are_bounded():
+    """Of parts that are all open the ones with high ids go, and the lowest one stays."""
+    limits = moqt.Limits(live_backlog=10_000)
+    track = moqt.Broadcast(limits=limits).track("t")
+    cursor = reading(track)
+    groups = [track.open_group(0, subgroup=number) for number in range(4)]
+    for number in range(20):
+        for group in groups:
+            group.send_nowait(bytes(400), object_id=4 * number + group.subgroup)
+        assert cursor.backlog <= limits.live_backlog
+    assert 0 in cursor.pending
+    assert PartKey(0, 3) not in cursor.pending
+    for group in groups:
+        group.finish()
