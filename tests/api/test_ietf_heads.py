@@ -14,6 +14,7 @@ from moqt_trio.model.track import state_of
 from moqt_trio.protocol.events import RequestFinished
 from moqt_trio.protocol.ietf.fetch import ReplySender
 from moqt_trio.session.publisher.delivery import GroupDelivery
+from moqt_trio.session.subscriber.group_stream import GroupStream
 from moqt_trio.testing import LossyLink, session_pair
 
 DRAFTS = ["moqt-14", "moqt-15", "moqt-16", "moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
@@ -501,6 +502,27 @@ async def test_a_track_that_ends_without_the_tail(version, monkeypatch, autojump
         await trio.testing.wait_all_tasks_blocked()
         subscription._on_event(RequestFinished())
         assert await reader.read_all() == [b"0", b"1", b"2"]
+
+
+@ONE_OF_EACH_WAY
+async def test_the_tail_is_the_last_stream(version, monkeypatch):
+    """A tail that comes after the end of its subscription, which counts it, belongs to the group all the same."""
+    begin = GroupStream._begin_group
+
+    def after_the_end(stream, queue, event, buffer):
+        # As when the subscription's stream overtakes the tail: one more stream is to come.
+        queue.finish_later(1)
+        return begin(stream, queue, event, buffer)
+
+    async with half_written(version) as (client, _track, group), client.subscribe("b", "t") as subscription:
+        reader = await anext(subscription)
+        assert [await reader.receive() for _ in range(3)] == [b"0", b"1", b"2"]
+        monkeypatch.setattr(GroupStream, "_begin_group", after_the_end)
+        await group.send(b"3")
+        group.finish()
+        assert await reader.read_all() == [b"3"]
+        with pytest.raises(StopAsyncIteration):
+            await anext(subscription)
 
 
 @ONE_OF_EACH_WAY

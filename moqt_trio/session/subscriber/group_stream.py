@@ -227,14 +227,21 @@ class GroupStream(StreamHandler, FrameSource):
         """Add the group to its subscription; return False to have it refused."""
         if not self._context.dialect.features.subgroups:
             return queue.begin(GroupReader(event.sequence, event.start_frame, buffer), buffer, self)
+        taken = self._continue_head(queue, event, buffer)
+        if not taken:
+            reader = GroupReader(event.sequence, event.start_frame, buffer)
+            reader._describe(event)
+            taken = queue.begin(reader, buffer, self, key_of(event.sequence, event.subgroup))
+        # The last stream ends the subscription, once it belongs to it.
         queue.stream_arrived()
+        return taken
+
+    def _continue_head(self, queue: GroupQueue, event: GroupStarted, buffer: GroupBuffer) -> bool:
+        """Add the stream to the group in whose middle the subscription began; return False when it is no part of it."""
         head = queue.head
-        joins = head is not None and head.sequence == event.sequence and not event.subgroup
-        if joins and head is not None and head.take_tail(buffer, self, event):
-            return True
-        reader = GroupReader(event.sequence, event.start_frame, buffer)
-        reader._describe(event)
-        return queue.begin(reader, buffer, self, key_of(event.sequence, event.subgroup))
+        if head is None or head.sequence != event.sequence or event.subgroup:
+            return False
+        return head.take_tail(buffer, self, event)
 
     def reset_received(self, code: int) -> None:
         events = self._incoming.receive_reset(code)
