@@ -24,9 +24,13 @@ MAX_PROPERTIES: Final = 64
 """Properties of one frame: receivers of this library read as many (`Limits.max_parameters`)."""
 _MAX_VALUE: Final = 65535
 _MAX_BLOCK: Final = 65535
-"""Bytes of the properties of one frame, or of one track."""
+"""Bytes of the properties of one frame."""
 _NUMBERS: Final = 18
 """Bytes that a property takes beside the bytes of its value, at most."""
+_MAX_TRACK_PROPERTIES: Final = MAX_PROPERTIES - 3
+"""Properties of one track: beside them go its priority, its max age and its timescale."""
+_MAX_TRACK_BLOCK: Final = 32 * 1024
+"""Bytes of the properties of one track: they share a message of 64 KiB with its name and its path."""
 _MAX_NUMBER: Final = (1 << 64) - 1
 
 
@@ -106,6 +110,23 @@ def check_properties(properties: Properties) -> Properties:
     if properties and size + _NUMBERS > _MAX_BLOCK:
         raise ValueError(f"properties have at most {_MAX_BLOCK} bytes in all, not {size + _NUMBERS}")
     return tuple(sorted(properties, key=itemgetter(0)))
+
+
+def check_track_properties(properties: Properties) -> Properties:
+    """Return the properties of a track, with rising types: those that every draft can carry in one message.
+
+    Raises: as `make_object` does.
+    """
+    checked = check_properties(properties)
+    if len(checked) > _MAX_TRACK_PROPERTIES:
+        raise ValueError(f"a track has at most {_MAX_TRACK_PROPERTIES} properties, not {len(checked)}")
+    size = sum(_NUMBERS if isinstance(value, int) else _NUMBERS + len(value) for _, value in checked)
+    if size > _MAX_TRACK_BLOCK:
+        raise ValueError(f"the properties of a track have at most {_MAX_TRACK_BLOCK} bytes in all, not {size}")
+    for kind, value in checked:
+        if max(kind, value if isinstance(value, int) else 0) > MAX_ID:
+            raise ValueError(f"types and numbers of a track's properties are 0 … 2**62-1, not {kind} and {value!r}")
+    return checked
 
 
 def _check(kind: int, value: int | bytes) -> None:

@@ -12,7 +12,7 @@ from ..codes import StreamCode
 from ..limits import MAX_DATAGRAM, Limits
 from ..tasks import defer_interrupts
 from .group import GroupTraits, GroupWriter
-from .objects import check_properties
+from .objects import check_track_properties
 from .track_state import AGE_BOUND, MAX_SEQUENCE, TrackState
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class Track:
         delivery: `"live"` or `"reliable"`.
         max_age: Seconds that a group is kept after a newer one was opened, and the track after it has ended.
         timescale: Timestamp units per second.
-        properties: What moq-transport says of a track beside these, as `(type, value)`.
+        properties: What moq-transport says of a track beside these, as `(type, value)`: at most 61, of 32 KiB in all;
+            types and numbers are below 2**62.
 
     Limits: `cache_bytes`, `cache_frames`, `cache_groups`, `live_backlog`, `live_backlog_groups`, `reliable_backlog`,
         `reliable_backlog_frames`, `reliable_backlog_groups`, `max_frame`.
@@ -75,7 +76,7 @@ class Track:
         self.delivery: Delivery = delivery
         self.max_age = max_age
         self.timescale = timescale
-        self.properties = check_properties(properties)
+        self.properties = check_track_properties(properties)
         self._state = TrackState(
             name, limits=limits, reliable=delivery == "reliable", max_age=max_age, timescale=timescale
         )

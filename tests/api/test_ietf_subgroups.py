@@ -699,3 +699,36 @@ async def test_frames_with_long_properties(version):
             assert served.undelivered < 2 * moqt.Limits().send_high
             frames = await (await anext(subscription)).read_all()
     assert [len(dict(frame.properties)[BLOB]) for frame in frames] == [60_000] * 40
+
+
+@pytest.mark.parametrize("version", ["moqt-14", "moqt-16", *DRAFTS])
+async def test_as_many_properties_of_a_track_as_there_may_be(version):
+    """What the API takes arrives in every draft that has a place for it; what the drafts can't carry, it refuses."""
+    most = tuple((2 * number, (1 << 62) - 1) for number in range(0x40, 0x40 + 60))
+    most += ((0x4001 << 1 | 1, bytes(30_000)),)
+    async with published(version, properties=most) as (track, subscription):
+        await track.write(b"x")
+        assert await (await anext(subscription)).read_all() == [b"x"]
+        found = await subscription.track_properties()
+    assert found.properties in (most, ())
+    for bad in ((*most, (2, 1)), ((2, 1 << 62),), ((1 << 62, 1),), ((3, bytes(33_000)),)):
+        with pytest.raises(ValueError, match="propert"):
+            moqt.Broadcast().track("t", properties=bad)
+
+
+async def test_a_track_that_cannot_be_described(caplog):
+    """Only its subscription is refused, with a line in the log: it has no reader then, and the session goes on."""
+    broadcast = moqt.Broadcast()
+    bad, good = broadcast.track("bad"), broadcast.track("good")
+    bad.properties = ((2, 1 << 63),)
+    with trio.fail_after(20):
+        async with session_pair("moqt-16") as (client, server), server.publish("b", broadcast):
+            with pytest.raises(moqt.StreamReset):
+                async with client.subscribe("b", "bad") as subscription:
+                    await anext(subscription)
+            assert "cannot be described" in caplog.text
+            assert bad.subscribers == 0
+            async with client.subscribe("b", "good") as subscription:
+                await good.wait_subscribed()
+                await good.write(b"x")
+                assert await (await anext(subscription)).read_all() == [b"x"]

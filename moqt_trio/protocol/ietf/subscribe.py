@@ -102,19 +102,20 @@ class SubscribeResponder(IetfResponder):
             newest: The newest frame, as its group and its index; None before the first one.
 
         Raises:
-            LocalProtocolError: There is no request yet, or it was answered before.
+            LocalProtocolError: There is no request yet, or it was answered before; or the draft cannot carry the
+                track's properties, and the request is to be refused.
         """
         if self._over:
             return b""
         if self.request is None or self._state is not RequestState.PENDING:
             raise LocalProtocolError("there is no subscription to accept")
-        self.accepted = True
-        self._state = RequestState.ACCEPTED
         alias, profile = self.request.subscribe_id, self._session.profile
         properties = () if self.info is None else properties_of_track(self.info, profile)
         parameters = Parameters(largest=largest_of(newest))
-        accepted = ietf.SubscribeOk(self._reply_id(alias), alias, parameters, properties)
-        return self._session.codec.encode(accepted)
+        data = self._session.codec.encode(ietf.SubscribeOk(self._reply_id(alias), alias, parameters, properties))
+        self.accepted = True
+        self._state = RequestState.ACCEPTED
+        return data
 
     def reply(self, *, descending: bool, priority: int, request_id: int | None = None) -> ReplySender:
         """Send what `fill` asks for, or the update of this id; the other arguments are those of `ReplySender`."""

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...codes import StreamCode
-from ...errors import SessionClosed, StreamReset, printable
+from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
 from ...loggers import Logger
 from ...model.cursor import GroupRange
 from ...model.keys import sequence_of
@@ -49,6 +49,7 @@ from .timeouts import DeliveryTimeout
 if TYPE_CHECKING:
     from ...model.keys import GroupKey
     from ...model.origin import PublishedBroadcast
+    from ...model.past import Place
     from ...model.track import Track
     from ...protocol.subscribe import SubscribeResponder
     from ...transport.stream import BidiStream
@@ -166,17 +167,10 @@ class SubscribeServer(GroupDelivery):
             # Only the end of the subscription can say that its first group can't be had.
             self._cursor.abort(StreamCode.TOO_FAR_BEHIND)
         self._bound_delivery(wish.delivery_timeout_ms)
-        self.serving.subscriptions[self.publication].add(self)
         newest = newest_of(track)
-        if not self._features.subscribe_ok_needs_group:
-            # The task gets the same error, and ends with it.
-            self.machine.info = info_of(track)
-            first = min(self._cursor.pending, default=None)
-            with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
-                following = self._track_state.next
-                self._replies.accept(
-                    None if first is None else sequence_of(first), following - 1 if following else None, newest
-                )
+        if not self._features.subscribe_ok_needs_group and not self._accept(track, newest):
+            return
+        self.serving.subscriptions[self.publication].add(self)
         if self.machine.start != "latest":
             self.serving.join_points.add(self._subscribe_id, JoinPoint(track, newest))
         self.context.start(self._run)
@@ -184,6 +178,23 @@ class SubscribeServer(GroupDelivery):
         if isinstance(machine, IetfSubscribeResponder) and machine.fill is not None and not self._paused:
             self._begin_fill(FillRequested(self._subscribe_id, machine.fill, machine.fill_priority))
         self._begin_due_fill()
+
+    def _accept(self, track: Track, newest: Place | None) -> bool:
+        """Accept at once; refuse, and return False, when the version cannot carry what the track's properties say."""
+        self.machine.info = info_of(track)
+        first = min(self._cursor.pending, default=None)
+        latest = track.latest
+        try:
+            # After an error of the stream the task gets the same one, and ends with it.
+            with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
+                self._replies.accept(None if first is None else sequence_of(first), latest, newest)
+        except LocalProtocolError as error:
+            logger.warning("refused track %s, which cannot be described: %s", printable(track.name), error)
+            self._state = _State.ENDED
+            self._track_state.detach(self._cursor)
+            self.cancel(StreamCode.INTERNAL_ERROR)
+            return False
+        return True
 
     def _bound_delivery(self, timeout_ms: int) -> None:
         """Set how long a frame may wait; 0 for no bound."""

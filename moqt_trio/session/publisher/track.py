@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...codes import StreamCode
-from ...errors import SessionClosed, StreamReset
+from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
+from ...loggers import Logger
 from ...model.track import state_of
 from ...protocol.events import Event, TrackInfoRequested
 from .replies import info_of
@@ -17,6 +18,8 @@ from .request import RequestServer
 if TYPE_CHECKING:
     from ...protocol.track import TrackInfoResponder
     from .request import Found
+
+logger = Logger(__name__)
 
 
 class TrackInfoServer(RequestServer):
@@ -36,8 +39,14 @@ class TrackInfoServer(RequestServer):
             self.cancel(StreamCode.NOT_FOUND)
             return
         track = found[1]
+        try:
+            reply = self.machine.reply(info_of(track), state_of(track).largest)
+        except LocalProtocolError as error:
+            logger.warning("track %s cannot be described: %s", printable(track.name), error)
+            self.cancel(StreamCode.INTERNAL_ERROR)
+            return
         # The peer may have left meanwhile, or the session.
         with suppress(StreamReset, SessionClosed, trio.ClosedResourceError):
-            self.stream.write(self.machine.reply(info_of(track), state_of(track).largest), fin=True)
+            self.stream.write(reply, fin=True)
             self.serving.rate.give_back()
         self.machine.release()

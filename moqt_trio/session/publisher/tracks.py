@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...codes import StreamCode
-from ...errors import SessionClosed, StreamReset, printable
+from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
 from ...loggers import Logger
 from ...model.track import state_of
 from ...protocol.events import AnnouncementsRequested, Event, RequestCancelled, SubscribeRequested
@@ -189,7 +189,13 @@ class TrackOffers:
         core = self._serving.context.core
         assert isinstance(core, IetfCore)
         newest = state_of(track).largest
-        machine = core.offer(published.path, track.name, forward=self._forward, newest=newest, info=info_of(track))
+        try:
+            machine = core.offer(published.path, track.name, forward=self._forward, newest=newest, info=info_of(track))
+        except LocalProtocolError as error:
+            logger.warning("track %s is not offered, as it cannot be described: %s", printable(track.name), error)
+            stream.reset(StreamCode.INTERNAL_ERROR)
+            stream.stop(StreamCode.INTERNAL_ERROR)
+            return
         stream.write(machine.opening)
         stream.handler = OfferServer(self._serving, stream, machine, found)
 
