@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import printable
 from ..loggers import Logger
 from .keys import PartKey, sequence_of
+from .sequences import SequenceSet
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,6 +43,9 @@ class GroupCache:
         reliable: True when a group stays as long as a cursor still has to read it.
         max_age: Seconds that a group is kept after a newer one was opened.
         timescale: Timestamp units per second.
+
+    Attributes:
+        lacking: The sequences of groups of which some parts left the cache, so that the others are not all of it.
     """
 
     def __init__(
@@ -68,6 +72,9 @@ class GroupCache:
         self._bytes = 0
         self._frames = 0
         self._warned = False
+        # True once there was a part of a group.
+        self._in_parts = False
+        self.lacking = SequenceSet(limits.cache_groups)
 
     def get(self, key: GroupKey) -> Group | None:
         """Return a group that is kept, or None."""
@@ -86,6 +93,8 @@ class GroupCache:
         """Keep a new group, empty or whole, and drop the older groups that are now too many or too old."""
         self._groups[group.key] = group
         _insert(self._order, group.key)
+        if type(group.key) is not int:
+            self._in_parts = True
         if group.ended:
             _insert(self._ended, group.key)
         if group.frames:
@@ -173,6 +182,8 @@ class GroupCache:
     def remove(self, group: Group) -> None:
         """Remove a group. The caller informs the cursors."""
         del self._groups[group.key]
+        if self._in_parts and group.length:
+            self.lacking.add(group.sequence)
         _remove(self._order, group.key)
         _remove(self._ended, group.key)
         if group.frames:

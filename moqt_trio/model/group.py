@@ -384,12 +384,17 @@ def mark_headless(writer: GroupWriter) -> None:
     group.traits.headless = True
 
 
-def whole_group(sequence: int, frame: Frame, *, datagram: bool = False) -> Group:
-    """Return a group that has one frame, and all of it."""
+def new_group(sequence: int, *, datagram: bool = False) -> Group:
+    """Return a group that is opened now."""
     try:
-        group = Group(sequence, trio.current_time(), datagram=datagram)
+        return Group(sequence, trio.current_time(), datagram=datagram)
     except RuntimeError:
         raise NotOnTrio from None
+
+
+def whole_group(sequence: int, frame: Frame, *, datagram: bool = False) -> Group:
+    """Return a group that has one frame, and all of it."""
+    group = new_group(sequence, datagram=datagram)
     group.frames.append(frame)
     group.size = len(frame)
     group.complete = True

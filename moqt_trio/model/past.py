@@ -109,11 +109,16 @@ class Past:
         if following < kept_from:
             self._position = kept_from
             return LostFrames(Place(sequence, kept_from - 1))
-        # The subgroup with the lowest id comes next, and goes on until another one has a lower id.
+        # The subgroup with the lowest id comes next, and goes on until another one has a lower id. Of two frames with
+        # one id, which a valid group has not, the second is left out.
         heads = sorted((_next_id(group, following), index) for index, group in enumerate(groups))
         first, index = heads[0]
         group = groups[index]
-        before = min(stop, heads[1][0]) if len(heads) > 1 else stop
+        before = min(stop, max(heads[1][0], first + 1)) if len(heads) > 1 else stop
+        if following < min(first, stop) and self._log.lacks_parts(sequence):
+            # What is not kept of the group may have been there.
+            self._position = min(first, stop)
+            return LostFrames(Place(sequence, self._position - 1))
         frames = _frames(group, first, before, most_bytes)
         self._position = first + len(frames)
         if frames:

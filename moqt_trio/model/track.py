@@ -96,7 +96,9 @@ class Track:
     ) -> GroupWriter:
         """Return the writer of a new group, or of one of its subgroups.
 
-        The subgroups of a group are written and delivered beside each other, each as a group of the same sequence. Only
+        The subgroups of a group are written and delivered beside each other, each as a group of the same sequence. The
+        object ids of a group's frames differ in a valid track, also between subgroups, and each subgroup counts from 0
+        on by itself: with several of them, give `send` an `object_id`. Of two frames with one id a fetch has one. Only
         moq-transport has them: for a subscriber of another version those other than 0 are dropped with INTERNAL_ERROR,
         and reported.
 

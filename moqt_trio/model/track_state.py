@@ -16,7 +16,7 @@ from ..block import NotOnTrio
 from ..frame import Frame
 from .cache import GroupCache
 from .cursor import Cursor, GroupRange
-from .group import Group, GroupTraits, whole_group
+from .group import new_group, whole_group
 from .keys import DATAGRAM, PartKey, key_of
 from .objects import MAX_ID, check_id, make_object, note_object, number_datagram, timestamp_of
 from .packed import properties_size
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..frame import Properties
     from ..limits import Limits
+    from .group import Group, GroupTraits
     from .keys import GroupKey
 
 MAX_SEQUENCE = 2**62 - 1
@@ -88,10 +89,7 @@ class TrackState:
         Raises: what `Track.open_group` raises.
         """
         number = self._check_open(sequence)
-        try:
-            group = Group(number, trio.current_time())
-        except RuntimeError:
-            raise NotOnTrio from None
+        group = new_group(number)
         self._publish(group)
         return group
 
@@ -110,10 +108,7 @@ class TrackState:
                 raise ValueError(f"a subgroup is 0 … 2**62-1, not {subgroup}")
             if self._used.has_key(key):
                 raise ValueError(f"subgroup {subgroup} of group {number} of {self.name!r} was opened before")
-        try:
-            group = Group(number, trio.current_time())
-        except RuntimeError:
-            raise NotOnTrio from None
+        group = new_group(number)
         group.key, group.traits = key, traits
         self._publish(group)
         return group
@@ -411,6 +406,10 @@ class TrackState:
         """Return what is kept of a group: its subgroups, in order. There is one, unless its writer made several."""
         return self._cache.parts(sequence)
 
+    def lacks_parts(self, sequence: int) -> bool:
+        """Return whether the track has had subgroups of a kept group that it does not keep any more."""
+        return sequence in self._cache.lacking
+
     def kept(self, first: int, last: int) -> list[int]:
         """Return the sequences from `first` to `last`, inclusive, of the groups that are kept, in order."""
         return self._cache.between(first, last)
@@ -424,8 +423,9 @@ class TrackState:
     @property
     def next_frame(self) -> tuple[int, int]:
         """Where the next frame is expected: in the highest group while that is open, else at the start of the next."""
-        group = self.group(self.next - 1) if self.next else None
-        return (self.next, 0) if group is None or group.complete else (self.next - 1, group.length)
+        parts = self.parts(self.next - 1) if self.next else []
+        is_open = any(not group.ended for group in parts)
+        return (self.next - 1, max(group.next_id for group in parts)) if is_open else (self.next, 0)
 
     @property
     def newest(self) -> int:
