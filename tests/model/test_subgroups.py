@@ -322,6 +322,23 @@ async def test_the_newest_frame():
     assert state.largest == (7, 3)
 
 
+async def test_where_the_next_frame_is_expected():
+    """In the latest group while any part of it is open, by its object ids; else at the start of the next group."""
+    track = moqt.Broadcast().track("t")
+    state = state_of(track)
+    assert state.next_frame == (0, 0)
+    sparse = track.open_group(3)
+    sparse.send_nowait(b"x", object_id=40)
+    assert state.next_frame == (3, 41)
+    base, layer = track.open_group(4, subgroup=0), track.open_group(4, subgroup=2)
+    layer.send_nowait(b"x", object_id=7)
+    base.finish()
+    assert state.next_frame == (4, 8)
+    layer.finish()
+    assert state.next_frame == (5, 0)
+    sparse.finish()
+
+
 async def test_datagrams_of_one_group():
     """A group may have any number of them, beside a subgroup; each is ready on its own."""
     track = moqt.Broadcast().track("t")
