@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..arguments import want_number
 from ..frame import TIMESTAMP_PROPERTY, Frame
-from .group import GroupTraits
+from .group import GroupTraits, whole_group
+from .keys import DATAGRAM, PartKey
 from .packed import properties_size
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def timestamp_of(properties: Properties) -> int | None:
 def check_id(group: Group, object_id: int | None) -> None:
     """Raise ValueError unless an object id is one that the next frame of a group may have; None stands for the next."""
     if object_id is None:
-        return
+        object_id = group.next_id
     want_number("an object id", object_id)
     if not group.next_id <= object_id <= MAX_ID:
         raise ValueError(f"an object id is {group.next_id} … 2**62-1 here, not {object_id}")
@@ -63,14 +64,28 @@ def note_object(group: Group, frame: Frame, object_id: int | None) -> None:
             frame.object_id, traits.next_id = number, number + 1
 
 
-def number_datagram(traits: GroupTraits, frame: Frame, object_id: int) -> None:
-    """Record the object id and the properties of a frame that travels alone. Raises ValueError as `check_id` does."""
+def check_subgroup(subgroup: int) -> None:
+    """Raise ValueError unless a number is one that a subgroup may have."""
+    want_number("a subgroup", subgroup)
+    if not 0 <= subgroup <= MAX_ID:
+        raise ValueError(f"a subgroup is 0 … 2**62-1, not {subgroup}")
+
+
+def make_datagram(sequence: int, frame: Frame, object_id: int, traits: GroupTraits, count: int) -> Group:
+    """Return a frame that travels alone, as a part of its group; `count` is the number of such in the track.
+
+    Raises:
+        ValueError: The object id is out of range.
+    """
     want_number("an object id", object_id)
     if not 0 <= object_id <= MAX_ID:
         raise ValueError(f"an object id is 0 … 2**62-1, not {object_id}")
     traits.property_bytes = properties_size(frame.properties)
     if object_id:
         frame.object_id, traits.next_id = object_id, object_id + 1
+    group = whole_group(sequence, frame, datagram=True)
+    group.traits, group.key = traits, PartKey(sequence, DATAGRAM + count)
+    return group
 
 
 def make_object(payload: bytes, timestamp: int, properties: Properties) -> Frame:

@@ -6,7 +6,7 @@ import bisect
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from .keys import PartKey, sequence_of
+from .keys import DATAGRAM, PartKey, sequence_of
 
 if TYPE_CHECKING:
     from .keys import GroupKey
@@ -119,6 +119,11 @@ class KeySet(SequenceSet):
         parts = self._parts.get(sequence)
         part = key.part if isinstance(key, PartKey) else 0
         return part in parts if parts is not None else part == 0
+
+    def has_datagrams_only(self, sequence: int) -> bool:
+        """Return whether nothing of a group is in the set but its datagrams."""
+        parts = self._parts.get(sequence)
+        return parts is not None and parts.lowest == DATAGRAM
 
     def add_key(self, key: GroupKey) -> None:
         """Add a part of a group."""

@@ -114,7 +114,7 @@ class Track:
 
         Raises:
             ValueError: The number was used, or a value is out of range. Of a group that has subgroups, a number that
-                was used is that of the subgroup.
+                was used is that of the subgroup. One that was opened without subgroups has no others.
             trio.ClosedResourceError: The track has ended.
         """
         if subgroup is None and ends_group is None and priority is None:

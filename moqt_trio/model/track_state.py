@@ -18,7 +18,7 @@ from .cache import GroupCache
 from .cursor import Cursor, GroupRange
 from .group import new_group, whole_group
 from .keys import DATAGRAM, PartKey, key_of
-from .objects import MAX_ID, check_id, make_object, note_object, number_datagram, timestamp_of
+from .objects import check_id, check_subgroup, make_datagram, make_object, note_object, timestamp_of
 from .packed import properties_size
 from .sequences import KeySet
 
@@ -103,11 +103,12 @@ class TrackState:
         number = self._check_open(sequence) if new else self._check_number(sequence or 0)
         key = key_of(number, subgroup)
         if subgroup is not None:
-            want_number("a subgroup", subgroup)
-            if not 0 <= subgroup <= MAX_ID:
-                raise ValueError(f"a subgroup is 0 … 2**62-1, not {subgroup}")
+            check_subgroup(subgroup)
             if self._used.has_key(key):
                 raise ValueError(f"subgroup {subgroup} of group {number} of {self.name!r} was opened before")
+            first = self.group(number)
+            if first is not None and (first.traits is None or first.traits.subgroup is None):
+                raise ValueError(f"group {number} of {self.name!r} was opened without subgroups")
         group = new_group(number)
         group.key, group.traits = key, traits
         self._publish(group)
@@ -145,12 +146,9 @@ class TrackState:
         if self.reliable and not self.has_room():
             raise trio.WouldBlock
         frame = make_object(payload, self._stamp(timestamp, properties), properties)
-        number_datagram(traits, frame, object_id)
-        group = whole_group(number, frame, datagram=True)
-        group.traits = traits
         self._datagrams += 1
+        group = make_datagram(number, frame, object_id, traits, self._datagrams)
         self._apart = max(self._apart or (0, 0), (number, object_id))
-        group.key = PartKey(number, DATAGRAM + self._datagrams)
         self._publish(group)
         return number
 
@@ -168,6 +166,7 @@ class TrackState:
         frame.timestamp = self._stamp(timestamp)
         traits = group.traits
         if traits is not None and traits.next_id is not None:
+            check_id(group, None)
             frame.object_id = traits.next_id
             traits.next_id += 1
         due = self._cache.append(group, frame, size)
@@ -196,7 +195,7 @@ class TrackState:
     def _publish(self, group: Group) -> None:
         """Mark a new group's sequence as used, keep the group unless it is a datagram, and add it to every cursor."""
         sequence = group.sequence
-        if group.traits is None:
+        if group.traits is None and (group.datagram or not self._used.in_parts):
             self._used.add(sequence)
         else:
             # The datagrams of a group are one part of it here: there may be any number of them.
@@ -341,6 +340,10 @@ class TrackState:
 
     # -- for the servers of subscriptions and fetches ------------------------------------------------------
 
+    def was_opened(self, sequence: int) -> bool:
+        """Return whether a group was opened, or its subgroup 0 where it has several."""
+        return self._used.has_key(sequence)
+
     def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
         """Return the groups from `first` to `last`, inclusive, that the track has not had, as inclusive ranges."""
         return self._used.gaps(first, last)
@@ -446,7 +449,7 @@ class TrackState:
             # It is above every number that was used.
             return self.next
         sequence = self._check_number(self.next if sequence is None else sequence)
-        if sequence in self._used:
+        if sequence in self._used and not self._used.has_datagrams_only(sequence):
             raise ValueError(f"group {sequence} of track {self.name!r} was opened before")
         return sequence
 

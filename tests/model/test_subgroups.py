@@ -109,13 +109,14 @@ async def test_opening_subgroups():
     assert (plain.sequence, plain.subgroup) == (4, 0)
     with pytest.raises(ValueError, match="subgroup 0"):
         track.open_group(4, subgroup=0)
-    further = track.open_group(4, subgroup=1)
+    with pytest.raises(ValueError, match="without subgroups"):
+        track.open_group(4, subgroup=1)
     for bad in (-1, 1 << 62):
         with pytest.raises(ValueError, match="subgroup is"):
             track.open_group(5, subgroup=bad)
     with pytest.raises(ValueError, match="priority"):
         track.open_group(5, priority=256)
-    for writer in (*writers, plain, further):
+    for writer in (*writers, plain):
         writer.finish()
 
 
@@ -134,6 +135,36 @@ async def test_subgroups_are_served_by_priority_then_in_order():
     assert places == [(1, 2), (2, 0), (2, 1), (2, 2), (1, 0), (1, 1)]
     assert not cursor.pending
     assert cursor.backlog == cursor.backlog_frames == 0
+
+
+async def test_a_group_beside_its_datagrams():
+    """A group of which only datagrams were sent may be opened, once; with subgroups or without."""
+    track = moqt.Broadcast().track("t")
+    for sequence in (5, 6):
+        track.send_datagram(b"x", sequence=sequence, object_id=8)
+    track.open_group(5).finish()
+    for options in ({}, {"subgroup": 0}, {"subgroup": 1}):
+        with pytest.raises(ValueError, match="opened"):
+            track.open_group(5, **options)
+    track.open_group(6, subgroup=0).finish()
+    track.open_group(6, subgroup=1).finish()
+    with pytest.raises(ValueError, match="opened before"):
+        track.open_group(6)
+    track.send_datagram(b"x")
+    with pytest.raises(ValueError, match="opened before"):
+        track.open_group(7)
+
+
+async def test_behind_the_last_object_id():
+    """No frame comes after it, whichever way it is written."""
+    track = moqt.Broadcast().track("t")
+    group = track.open_group()
+    group.send_nowait(b"x", object_id=(1 << 62) - 1)
+    for options in ({}, {"object_id": 1 << 62}, {"properties": ((APPLICATION, 1), (BLOB, b""))}):
+        with pytest.raises(ValueError, match="object id"):
+            group.send_nowait(b"y", **options)
+    group.finish()
+    assert state_of(track).group(0).length == 1
 
 
 async def test_gaps():
