@@ -99,8 +99,8 @@ class Track:
         The subgroups of a group are written and delivered beside each other, each as a group of the same sequence. The
         object ids of a group's frames differ in a valid track, also between subgroups, and each subgroup counts from 0
         on by itself: with several of them, give `send` an `object_id`. Of two frames with one id a fetch has one. Only
-        moq-transport has them: for a subscriber of another version those other than 0 are dropped with INTERNAL_ERROR,
-        and reported.
+        moq-transport has them: a subscriber of another version gets subgroup 0, and not the others. So open that one
+        first: before it is there, another one has its group dropped with INTERNAL_ERROR, and reported.
 
         Args:
             sequence: Its number; None takes the next one.
@@ -175,8 +175,8 @@ class Track:
         """Send a frame as a datagram, which is not sent again when it is lost, and not kept. By itself it is a group.
 
         With `sequence` or `object_id`, several datagrams may belong to one group, beside what is written to it. Only
-        moq-transport has such: for a subscriber of another version those with another object id than 0 are dropped
-        with INTERNAL_ERROR, and reported. A subscriber whose version or connection has no datagrams gets it on a
+        moq-transport has such: a subscriber of another version gets none of them beside a group that was opened, and
+        else the one with object id 0; of the others the group is reported as dropped with INTERNAL_ERROR. One whose version or connection has no datagrams gets it on a
         stream.
 
         Args:

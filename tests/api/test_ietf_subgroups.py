@@ -196,6 +196,31 @@ async def test_a_lite_subscriber_beside_an_ietf_one(lite):
         assert dropped == dict.fromkeys((3, 4, 5), StreamCode.INTERNAL_ERROR)
 
 
+@pytest.mark.parametrize("lite", ["moq-lite-03", "moq-lite-05", "moq-lite-06"])
+async def test_a_lite_subscriber_gets_subgroup_0(lite):
+    """The parts beside it have no place in the version, and leave it alone; without it, the group is reported once."""
+    async with published(lite) as (track, subscription):
+        async with track.open_group(0, subgroup=0) as base, track.open_group(0, subgroup=1) as layer:
+            await base.send(b"a", object_id=0)
+            await layer.send(b"b", object_id=1)
+            track.send_datagram(b"c", sequence=0, object_id=0)
+            await trio.testing.wait_all_tasks_blocked()
+            await base.send(b"d", object_id=1)
+        for number in (3, 1, 2):
+            async with track.open_group(1, subgroup=number) as layer:
+                await layer.send(b"x", object_id=number)
+        await track.write(b"last")
+        received = {}
+        while 2 not in received:
+            group = await anext(subscription)
+            received[group.sequence] = await group.read_all()
+        while not subscription.dropped:
+            await trio.testing.wait_all_tasks_blocked()
+        assert received == {0: [b"a", b"d"], 2: [b"last"]}
+        assert [(drop.first, drop.last) for drop in subscription.dropped] == [(1, 1)]
+        assert subscription.statistics().groups_dropped == 1
+
+
 @pytest.mark.parametrize("version", ["moqt-20", "moqt-21", "moqt-22"])
 async def test_a_range_that_ends_within_a_group(version):
     """The stream ends there, and does not say that the group does."""

@@ -56,6 +56,8 @@ class GroupDelivery(GroupServer, StreamOwner):
         self._short_of_streams = False
         self._expired_at = -1
         self._properties_left_out = False
+        # The last group that was reported for one of its parts, in a version that has none.
+        self._parts_dropped = -1
 
     # -- from the groups' streams --------------------------------------------------------------------------
 
@@ -122,11 +124,15 @@ class GroupDelivery(GroupServer, StreamOwner):
     def _can_carry(self, group: Group) -> bool:
         """Return whether the version can carry a group that has traits; drop the group if it cannot.
 
-        Where frames are counted, it carries the payloads. That properties are left out is logged once.
+        Where frames are counted, it carries the payloads of one part of a group: of the subgroup 0, once that was
+        opened. The others are removed beside it. That properties are left out is logged once.
         """
         traits = group.traits
         if self._features.subgroups or traits is None:
             return True
+        if self._has_carried(group.key):
+            self._cancel_group(group.key)
+            return False
         if traits.property_bytes and not self._properties_left_out:
             self._properties_left_out = True
             logger.info(
@@ -140,6 +146,10 @@ class GroupDelivery(GroupServer, StreamOwner):
         self._cursor.drop(group.key, StreamCode.INTERNAL_ERROR)
         self._report_dropped()
         return False
+
+    def _has_carried(self, key: GroupKey) -> bool:
+        """Return whether the subgroup 0 stands for the group of a part, in a version that has no parts."""
+        return type(key) is not int and self._track_state.was_opened(sequence_of(key))
 
     def _open(self, entry: GroupCursor) -> SentGroup | None:
         """Return a new stream for a group; None when no stream can be opened now, and the group waits."""
@@ -234,7 +244,12 @@ class GroupDelivery(GroupServer, StreamOwner):
         """Reset the streams of the groups that the cursor dropped, and report the groups to the subscriber."""
         for key, code in self._cursor.take_dropped():
             self._groups.reset(key, code)
-            self._replies.drop(sequence_of(key), code)
+            if type(key) is int or self._features.subgroups:
+                self._replies.drop(sequence_of(key), code)
+            elif not self._has_carried(key) and self._parts_dropped != (sequence := sequence_of(key)):
+                # The group as a whole, and once.
+                self._parts_dropped = sequence
+                self._replies.drop(sequence, code)
         self._replies.flush()
 
     def _cancel_open(self, entries: Iterable[GroupCursor]) -> None:
