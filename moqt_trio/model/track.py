@@ -176,8 +176,8 @@ class Track:
 
         With `sequence` or `object_id`, several datagrams may belong to one group, beside what is written to it. Only
         moq-transport has such: a subscriber of another version gets none of them beside a group that was opened, and
-        else the one with object id 0; of the others the group is reported as dropped with INTERNAL_ERROR. One whose version or connection has no datagrams gets it on a
-        stream.
+        else the one with object id 0; of the others the group is reported as dropped with INTERNAL_ERROR. One whose
+        version or connection has no datagrams gets it on a stream.
 
         Args:
             payload: The frame's bytes; may be empty.

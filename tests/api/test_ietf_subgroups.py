@@ -309,6 +309,30 @@ async def test_datagrams(version):
     assert found[2, 7][1].properties == ((STAMP, 17), (APPLICATION, 7))
 
 
+@pytest.mark.parametrize("version", ["moqt-20", "moqt-21", "moqt-22"])
+async def test_datagrams_beside_a_range(version):
+    """Those whose object ids are not wanted are not sent."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t")
+    with trio.fail_after(10):
+        async with (
+            session_pair(version) as (client, server),
+            server.publish("b", broadcast),
+            client.subscribe("b", "t", start_group=2, end_group=3, start_frame=1, end_frame=0) as subscription,
+        ):
+            await track.wait_subscribed()
+            for sequence in (2, 3):
+                for number in range(3):
+                    track.send_datagram(b"x", sequence=sequence, object_id=number)
+            found = [await anext(subscription) for _ in range(3)]
+            frames = [(group.sequence, (await group.receive()).object_id) for group in found]
+            assert sorted(frames) == [(2, 1), (2, 2), (3, 0)]
+            await trio.testing.wait_all_tasks_blocked()
+            [served] = server._publisher.subscriptions
+            assert not served._cursor.pending
+            assert subscription.statistics().groups_received == 3
+
+
 @EACH_DRAFT
 async def test_datagrams_through_a_relay(version):
     """They pass as datagrams, and a subscriber of moq-lite gets those that are a group by themselves."""
@@ -340,6 +364,11 @@ async def test_a_long_datagram(version):
         [frame] = await reader.read_all()
         assert (reader.datagram, reader.sequence, *shown(frame)) == (False, 0, b"x", 4)
         assert frame.properties[1:] == blob
+        # It takes the place of no subgroup.
+        async with track.open_group(0, subgroup=4) as group:
+            await group.send(b"y", object_id=5)
+        reader = await anext(subscription)
+        assert [shown(frame) for frame in await reader.read_all()] == [(b"y", 5)]
 
 
 async def raw(client, server, *datagrams):

@@ -16,6 +16,7 @@ from ...errors import LocalProtocolError, StreamReset, printable
 from ...loggers import Logger
 from ...model.group import GroupTraits
 from ...model.keys import sequence_of
+from ...model.objects import MAX_ID
 from ...protocol.group import Subgroup
 from .group import GroupServer, SentGroup, SentGroups, StreamOwner
 from .scheduler import TURN
@@ -90,8 +91,13 @@ class GroupDelivery(GroupServer, StreamOwner):
             if allowance <= 0 and (allowance := self.serving.scheduler.allowance(self)) == 0:
                 self._cursor.requeue(entry)
                 return 0
-            if entry.group.datagram and (size := self._send_datagram(entry)):
-                return allowance - size
+            if entry.group.datagram:
+                if not entry.has_frames:
+                    # The range leaves out its frame.
+                    self._cursor.remove(key)
+                    return allowance
+                if size := self._send_datagram(entry):
+                    return allowance - size
             sent = self._open(entry)
             if sent is None:
                 return allowance
@@ -182,8 +188,10 @@ class GroupDelivery(GroupServer, StreamOwner):
         """Return what the header of a group's stream, or of its datagram, says beside its number."""
         group = entry.group
         traits = group.traits or _PLAIN
-        # A datagram that has to go on a stream is a subgroup of its own: its group may have others.
-        number = group.id_at(0) if group.datagram else traits.subgroup or 0
+        number = traits.subgroup or 0
+        if group.datagram and group.traits is not None:
+            # Should it go on a stream, it is a subgroup of its own, with an id that none beside it is likely to have.
+            number = MAX_ID - group.id_at(0)
         return Subgroup(
             number,
             self._track.priority if traits.priority is None else traits.priority,
