@@ -22,6 +22,7 @@ import attrs
 
 from ..codes import StreamCode
 from .ages import AgeOrder
+from .group import frame_size
 from .group_cursor import GroupCursor, newest_first_place, oldest_first_place
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Cursor:
         max_age: Seconds after which a group that is not the latest is dropped.
         pending: Groups that are not wholly taken, by their keys.
         ages: The same groups in the order in which they grow too old; None for reliable delivery, and before the first.
-        backlog: Bytes that were written and not taken.
+        backlog: Bytes that were written and not taken, with the properties of frames.
         backlog_frames: Frames that were written and not taken.
         dropped: The keys of groups that were dropped for this subscriber, each with a code, until `take_dropped`.
         dropped_groups: How many were dropped in all.
@@ -346,10 +347,11 @@ class Cursor:
             end = entry.stop
         index = entry.position - first
         most = min(end - first, len(frames), index + _MOST_FRAMES)
-        if group.traits is not None and group.traits.property_bytes:
-            # Properties may be as long as many frames, and are not counted here.
-            most = min(most, index + 1)
         size = 0
+        described = group.traits is not None and group.traits.property_bytes
+        if described:
+            # Properties may be as long as many frames, and are not counted in what is taken.
+            most = min(most, index + 1)
         taken: list[Frame] = []
         while index < most:
             frame = frames[index]
@@ -360,6 +362,8 @@ class Cursor:
             size += length
             index += 1
         count = len(taken)
+        if described and taken:
+            size = frame_size(taken[0])
         entry.position += count
         entry.waiting -= size
         self.backlog -= size
@@ -403,6 +407,10 @@ class Cursor:
         entry.left = end - entry.position
         finished = False
         if entry.offset == len(frame):
+            if frame.properties:
+                beside = frame_size(frame) - len(frame)
+                entry.waiting -= beside
+                self.backlog -= beside
             entry.offset = -1
             entry.position += 1
             entry.left -= 1

@@ -178,7 +178,10 @@ class Group:
         return frames[position - first]
 
     def bytes_between(self, start: int, stop: int) -> int:
-        """Return the payload bytes of kept frames, from `start` up to `stop`, exclusive."""
+        """Return the bytes of kept frames, with their properties, from `start` up to `stop`, exclusive."""
+        if self.traits is not None and self.traits.property_bytes:
+            kept = range(max(start, self.first), min(stop, self.length))
+            return sum(frame_size(self.frame(index)) for index in kept)
         total = 0
         for run in self.packed or ():
             total += run.bytes_between(max(start - run.first, 0), min(stop - run.first, self.RUN))
@@ -201,6 +204,11 @@ class Group:
             state = f"aborted {describe_stream_code(self.aborted)}"
         name = str(self.sequence) if self.key == self.sequence else f"{self.sequence} {self.key!r}"
         return f"<Group {name} {state}, {self.length} frames, {self.size} bytes kept>"
+
+
+def frame_size(frame: Frame) -> int:
+    """Return the bytes of a frame with those of its properties."""
+    return len(frame) + properties_size(frame.properties)
 
 
 class GroupHome(Protocol):

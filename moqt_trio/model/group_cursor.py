@@ -25,7 +25,7 @@ class GroupCursor:
         offset: Bytes of that frame that were taken; -1 while it was not begun.
         stop: The index after the last frame wanted, or a higher one; None for all.
         left: Frames that the last `take` left.
-        waiting: Bytes that were written, are wanted, and were not taken.
+        waiting: Bytes that were written, are wanted, and were not taken, with the properties of frames.
     """
 
     __slots__ = ("_first_id", "_last_id", "group", "left", "offset", "position", "start", "stop", "waiting")

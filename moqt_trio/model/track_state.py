@@ -16,10 +16,9 @@ from ..block import NotOnTrio
 from ..frame import Frame
 from .cache import GroupCache
 from .cursor import Cursor, GroupRange
-from .group import new_group, whole_group
+from .group import frame_size, new_group, whole_group
 from .keys import DATAGRAM, PartKey, key_of
 from .objects import check_id, check_subgroup, make_datagram, make_object, note_object, timestamp_of
-from .packed import properties_size
 from .sequences import KeySet
 
 if TYPE_CHECKING:
@@ -186,9 +185,10 @@ class TrackState:
         check_id(group, object_id)
         frame = make_object(payload, self._stamp(timestamp, properties), properties)
         note_object(group, frame, object_id)
-        due = self._cache.append(group, frame, len(payload) + properties_size(frame.properties))
+        size = frame_size(frame)
+        due = self._cache.append(group, frame, size)
         for cursor in tuple(self._cursors):
-            cursor.on_frame(group, len(payload))
+            cursor.on_frame(group, size)
         if due:
             self._cache.keep_bounds()
 

@@ -449,3 +449,33 @@ async def test_the_open_parts_of_the_latest_group_are_bounded():
     assert PartKey(0, 3) not in cursor.pending
     for group in groups:
         group.finish()
+
+
+async def test_properties_count_for_the_backlog():
+    """A reliable track bounds what it keeps for a slow subscriber, also where most of that is beside the payloads."""
+    track = moqt.Broadcast(limits=moqt.Limits(reliable_backlog=100_000)).track("t", delivery="reliable")
+    cursor = reading(track)
+    group = track.open_group()
+    group.send_nowait(b"plain")
+    blob = ((BLOB, bytes(10_000)),)
+    while state_of(track).has_room():
+        group.send_nowait(b"x", properties=blob)
+    assert 8 < len(state_of(track).group(0).frames) <= 12
+    assert cursor.backlog > 100_000
+    late = reading(track)
+    assert late.backlog == cursor.backlog
+    entry = late.pending[0]
+    late.take(entry, 1 << 20)
+    late.take(entry, 1 << 20)
+    before = late.backlog
+    entry.offset = 0
+    late.take_part(entry, 1 << 20)
+    assert before - late.backlog > 10_000
+    while cursor.backlog > 10_000:
+        cursor.take(cursor.pending[0], 1 << 20)
+    group.send_nowait(b"x")
+    group.finish()
+    for each in (cursor, late):
+        while each.pending:
+            each.take(each.pending[0], 1 << 20)
+        assert each.backlog == each.backlog_frames == 0
