@@ -15,8 +15,8 @@ into messages, and finds by its first number, a request's id, to which virtual s
 What a machine writes has its request's id in it, and goes to the control stream as it is. A reset or a stop of a
 virtual stream becomes the message that ends such a request, once (`cancel`); a FIN becomes nothing (`finish`).
 
-A message about a request that is over is dropped: it crossed the end on its way; an update is refused. A reply to a request that was never
-made ends the session, and so does an end of the control stream.
+A message about a request that is over is dropped: it crossed the end on its way; an update is refused. A reply to a
+request that was never made ends the session, and so does an end of the control stream.
 
 Spec: draft-ietf-moq-transport-14 to -16, sections 3.3 and 9.
 """
