@@ -243,9 +243,8 @@ async def test_an_update_of_what_is_over_is_refused(version):
         request_id = peer.next_id()
         fetched = await peer.request(peer.wire.fetch(request_id, group=3), request_id)
         await fetched.accepted()
-        with trio.fail_after(10):
-            while peer.session._context.core._state.requests.taken:  # noqa: ASYNC110 (a count has no event)
-                await trio.sleep(0.01)
+        await settled()
+        assert not peer.session._context.core._state.requests.taken
         for exchange in (left, fetched):
             await peer.update(exchange)
             assert await exchange.refusal() == d.DOES_NOT_EXIST
