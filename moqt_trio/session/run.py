@@ -217,7 +217,8 @@ def _keep_handshake(session: Session, handshake: HandshakeStream) -> None:
         stream.handler = HandshakeControl(context, stream, machine)
     else:
         try:
-            shared.begin_untrusted(session._negotiated.parameters, session._negotiated.path)
+            negotiated, has_uri = session._negotiated, context.connection.kind == "webtransport"
+            shared.begin_untrusted(negotiated.parameters, negotiated.path, has_uri=has_uri)
         except RemoteProtocolError as error:
             context.violated(error)
         else:

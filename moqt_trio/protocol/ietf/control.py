@@ -60,10 +60,7 @@ def read_setup_untrusted(options: Pairs, session: IetfState) -> SetupEvent:
     Raises:
         RemoteProtocolError: A server names a path, or a client one where a URI has it; it ends the session.
     """
-    path = next((value for kind, value in options if kind == Option.PATH), None)
-    if path is not None and (session.is_client or not session.path_on_wire):
-        raise RemoteProtocolError("SETUP has a path where it may have none", code=_INVALID_PATH)
-    assert path is None or isinstance(path, bytes)
+    path = path_untrusted(options, may_be=session.path_on_wire and not session.is_client)
     # A URL without a path may be written as an empty one.
     text = None if path is None else path.decode(errors="replace") or "/"
     if session.profile.draft >= _UPDATES_BOUNDED:
@@ -72,6 +69,15 @@ def read_setup_untrusted(options: Pairs, session: IetfState) -> SetupEvent:
         session.peer_max_updates = bound
     session.peer_setup = SetupEvent(path=text, tokens=tokens_untrusted(options, session.profile))
     return session.peer_setup
+
+
+def path_untrusted(options: Pairs, *, may_be: bool) -> bytes | None:
+    """Return the path among the options of SETUP, or None. Raises `RemoteProtocolError` for one that may not be."""
+    path = next((value for kind, value in options if kind == Option.PATH), None)
+    if path is not None and not may_be:
+        raise RemoteProtocolError("SETUP has a path where it may have none", code=_INVALID_PATH)
+    assert path is None or isinstance(path, bytes)
+    return path
 
 
 def tokens_untrusted(options: Pairs, profile: Profile) -> tuple[Token, ...]:

@@ -32,7 +32,7 @@ from ...wire.ietf import messages as ietf
 from ...wire.ietf.messages import Option
 from ...wire.messages import Setup
 from ..machine import StreamMachine
-from .control import read_goaway_untrusted, read_setup_untrusted, setup_options, tokens_untrusted
+from .control import path_untrusted, read_goaway_untrusted, read_setup_untrusted, setup_options, tokens_untrusted
 from .endings import ENDS, VirtualRequest, ending
 from .events import ListAnswered, RequestBytes, RequestsAllowed, RequestWithdrawn
 from .machine import number_in, request_code, violation
@@ -126,16 +126,18 @@ class RequestsStream(StreamMachine):
             return self._session.codec.encode(ietf.ClientSetup(options))
         return self._session.codec.encode(ietf.ServerSetup(options, self._session.dialect.number))
 
-    def begin_untrusted(self, options: Pairs, path: str | None) -> Setup:
+    def begin_untrusted(self, options: Pairs, path: str | None, *, has_uri: bool) -> Setup:
         """Record the options of the peer's SETUP, where it was read before the version was known.
 
         Args:
             options: What it carried.
             path: The client's request target, where that was among them.
+            has_uri: True where a URI has the request target (WebTransport).
 
         Raises:
-            RemoteProtocolError: A token is not one; it ends the session.
+            RemoteProtocolError: A token is not one, or there is a path where none may be; it ends the session.
         """
+        path_untrusted(options, may_be=not (self._session.is_client or has_uri))
         self.setup_received = True
         self._note_limit(options)
         session = self._session

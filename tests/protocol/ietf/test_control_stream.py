@@ -45,7 +45,7 @@ class Side:
         machine = self.core.requests
         assert isinstance(machine, RequestsStream)
         self.machine = machine
-        machine.begin_untrusted(((ietf.Option.MAX_REQUEST_ID, allowed),), None)
+        machine.begin_untrusted(((ietf.Option.MAX_REQUEST_ID, allowed),), None, has_uri=True)
 
     def feed(self, wire: str | bytes, fin: bool = False) -> list:
         return self.machine.receive_data(bytes.fromhex(wire) if isinstance(wire, str) else wire, fin)
@@ -121,6 +121,21 @@ def test_what_comes_before_setup(name):
     assert side.requests is not None
     with pytest.raises(RemoteProtocolError, match="before SETUP"):
         side.requests.receive_data(bytes.fromhex(SUBSCRIBES[name]), False)
+
+
+@pytest.mark.parametrize("is_client", [True, False])
+def test_a_path_in_a_setup_that_was_read_before(is_client):
+    """A server names none, and a client only where no URI has it: else it is INVALID_PATH (0x8)."""
+    options = ((ietf.Option.PATH, b"/p"), (ietf.Option.MAX_REQUEST_ID, 100))
+    for has_uri in (True, False):
+        machine = core("moqt-14", is_client=is_client).requests
+        assert machine is not None
+        if is_client or has_uri:
+            with pytest.raises(RemoteProtocolError) as caught:
+                machine.begin_untrusted(options, None, has_uri=has_uri)
+            assert (caught.value.scope, caught.value.code) == ("session", 0x8)
+        else:
+            assert machine.begin_untrusted(options, "/p", has_uri=has_uri) == Setup(path="/p")
 
 
 def test_streams_by_their_first_byte():
