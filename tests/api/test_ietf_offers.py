@@ -252,3 +252,22 @@ async def test_the_end_of_the_session(version):
             with pytest.raises(moqt.SessionClosed):
                 await anext(tracks)
             assert tracks.active == ()
+
+
+@EACH_DRAFT
+async def test_a_track_that_cannot_be_offered(version):
+    """Its name is too long for a message: it is left out. The others are offered, with ids that leave none out."""
+    broadcast = moqt.Broadcast(limits=moqt.Limits(max_track_name=100_000))
+    for name in ("before", "n" * 70_000, "after"):
+        broadcast.track(name)
+    with trio.fail_after(10):
+        async with (
+            session_pair(version) as (client, server),
+            client.publish("a/b", broadcast, offer_tracks=True),
+        ):
+            await settle()
+            offers = server._subscriber.offers.all()
+            assert sorted(offer.track for offer in offers) == ["after", "before"]
+            announced = len(list(server._context.peer_namespaces))
+            assert client._context.core._state.own_requests._next == 2 * (2 + announced)
+            assert (client.closed, server.closed) == (None, None)

@@ -251,13 +251,19 @@ class PublishRequester(SubscribeResponder):
             forward: True to send what is published at once; False until the subscriber asks for it.
             newest: The place of the newest frame; None while there is none.
             info: The track's properties; None writes none.
+
+        Raises:
+            LocalProtocolError: The draft cannot carry the names.
         """
         super().__init__(session)
-        request_id = session.next_request_id()
         parameters = Parameters(forward=forward, largest=largest_of(newest))
         name = track_name(path, track)
         properties = () if info is None else properties_of_track(info, session.profile)
-        self.opening = session.codec.encode(ietf.Publish(request_id, name, request_id, parameters, properties))
+        message = ietf.Publish(0, name, 0, parameters, properties)
+        # What cannot be said takes no id.
+        session.codec.encode(message)
+        request_id = session.next_request_id()
+        self.opening = session.codec.encode(attrs.evolve(message, request_id=request_id, alias=request_id))
         session.peers.add(request_id)
         self.request = Subscribe(request_id, str(path), track, _DEFAULT_PRIORITY, None, forward=forward)
         self._state = RequestState.ACCEPTED
