@@ -25,6 +25,7 @@ WIRE = {
 }
 IETF_14 = "c0000000ff00000e"
 PATH = "01052f6563686f"
+DEFAULTS = dialects.resolve(None)
 
 each_version = pytest.mark.parametrize("dialect", WIRE, ids=lambda dialect: dialect.name)
 
@@ -203,6 +204,32 @@ def test_one_alpn_for_two_versions():
     """Over `moq-00` the first bytes and the list distinguish gomoqt's version from moq-transfork-03."""
     for dialect in (TRANSFORK, DEVELOP):
         assert feed(server_of(TRANSFORK, DEVELOP, protocol="moq-00"), openings(dialect))[0].dialect is dialect
+
+
+@pytest.mark.parametrize(("webtransport", "protocol"), [(False, "moq-00"), (True, "moq-00"), (True, None)])
+def test_a_client_with_the_versions_by_default(webtransport, protocol):
+    """Over `moq-00` it lists moqt-14 alone, in its form; without a subprotocol moq-lite, too, with the same options."""
+    client = client_of(*DEFAULTS, protocol=protocol, webtransport=webtransport, path="/echo")
+    listed = [WIRE[LITE_02], WIRE[LITE_01]] if protocol is None else []
+    versions = f"{len(listed) + 1:02x}" + "".join(listed) + IETF_14
+    opening = client.opening.hex()
+    assert opening[:2] == "20"
+    assert int(opening[2:6], 16) == len(opening[6:]) // 2
+    assert opening[6:].startswith(versions)
+    # PATH comes first, where no URI has it; then MAX_REQUEST_ID, which moq-lite skips.
+    options = opening[6 + len(versions) :]
+    assert options[2:].startswith("02" if webtransport else PATH + "02")
+
+
+def test_a_server_with_the_versions_by_default():
+    """It reads every form over `moq-00`: moqt-14's, moq-transfork-03's and gomoqt's."""
+    for dialect in (TRANSFORK, DEVELOP):
+        (settled,) = feed(server_of(*DEFAULTS, protocol="moq-00"), openings(dialect))
+        assert settled == SessionNegotiated(dialect, "/echo", ((1, b"/echo"),))
+    body = "01" + IETF_14 + "02" + PATH + "024064"
+    (settled,) = feed(server_of(*DEFAULTS, protocol="moq-00"), f"20{len(body) // 2:04x}" + body)
+    assert (settled.dialect.name, settled.path) == ("moqt-14", "/echo")
+    assert settled.parameters == ((1, b"/echo"), (2, 100))
 
 
 def test_no_subprotocol():
