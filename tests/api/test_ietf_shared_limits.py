@@ -6,6 +6,7 @@ import pytest
 import trio
 
 import moqt_trio as moqt
+from moqt_trio.testing import session_pair
 from tests.faults import drafts as d
 from tests.faults.draft_peer import DraftPeer, Exchange, draft_peer, read_number
 from tests.faults.raw_peer import settled
@@ -176,6 +177,33 @@ async def test_requests_to_a_peer_that_does_not_read(version):
             while entered < 100:
                 await peer.read_control()
         nursery.cancel_scope.cancel()
+
+
+@EACH_DRAFT
+async def test_two_sides_that_ask_much_at_once(version):
+    """Their requests and answers exceed the windows of the control stream both ways, and neither waits for good."""
+    limits = moqt.Limits(stream_window=1024, send_high=1024, max_streams=64, max_announcements=64)
+    done = 0
+
+    async def ask(session: moqt.Session, number: int) -> None:
+        nonlocal done
+        with pytest.raises(moqt.NotFound):
+            async with session.subscribe("b", f"{number:0100}") as subscription:
+                await anext(subscription)
+        done += 1
+
+    with trio.fail_after(20):
+        async with (
+            session_pair(version, limits=limits) as (client, server),
+            client.publish("b", moqt.Broadcast()),
+            server.publish("b", moqt.Broadcast()),
+        ):
+            async with trio.open_nursery() as nursery:
+                for number in range(300):
+                    nursery.start_soon(ask, client, number)
+                    nursery.start_soon(ask, server, number)
+            assert (client.closed, server.closed) == (None, None)
+    assert done == 600
 
 
 # -- ids on the streams of 16 --------------------------------------------------------------------------------------
