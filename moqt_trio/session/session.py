@@ -207,7 +207,7 @@ class Session:
                 `DELIVERY_TIMEOUT`; IETF only. None for no bound.
             start: `"latest_group"` starts with all of the newest group; `"next_group"` with the first group that is
                 opened from then on, and `"next_frame"` with the first frame, in the middle of a group, it may be. The
-                last two are IETF only.
+                last two are IETF only. What the subgroups of the newest group had before comes with its subgroup 0.
             past_groups: Groups before the newest one that are wanted, too, as far as the publisher keeps them: 0 … 64.
                 They come as they arrive, which may be after newer ones; IETF only.
 

@@ -37,7 +37,10 @@ async def forward(subscription: Subscription, track: Track) -> None:
     Groups keep their sequences, their order of arrival and their ends: one that its publisher resets is reset with the
     same code. Timestamps are converted from the subscription's timescale to the track's. Of moq-transport the
     subgroups, object ids, properties and priorities stay what they are, and a datagram is sent as one. In the other
-    versions a group that arrived as a datagram is written as a group. A reliable track takes no group before it has a
+    versions a group that arrived as a datagram is written as a group. Two things of groups in several subgroups do not
+    pass: an end of the group that is said by an object of its own, when the subgroup has begun; and, in a group in
+    whose middle the subscription began, to which subgroup the frames before belong: they are written in subgroup 0.
+    Subscribe with `start="next_group"` where that matters. A reliable track takes no group before it has a
     subscriber: until then they wait at their publisher.
 
     When the publisher finishes the track, this one is finished, and the call returns. When it resets the subscription

@@ -386,7 +386,9 @@ class GroupReader:
         start_frame: The index of the first frame; 0 for a whole group. Where frames have an `object_id`, it is that.
         datagram: True when the group arrived as a datagram.
         subgroup: Which part of the group this is. In moq-transport a group may have several, each with a reader of its
-            own; elsewhere it is 0. None for a datagram of moq-transport, of which a group may have several, too.
+            own; elsewhere it is 0. None for a datagram of moq-transport, of which a group may have several, too. Of a
+            group in whose middle the subscription began, the reader of subgroup 0 has first what all subgroups had
+            before, in the order of the object ids.
         priority: The publisher's, 0 … 255, higher goes first; None for the track's.
         ends_group: True when the last frame here is the last one of the group, as far as its publisher has said so.
     """
