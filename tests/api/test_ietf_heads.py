@@ -11,10 +11,13 @@ import trio.testing
 import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
 from moqt_trio.model.track import state_of
-from moqt_trio.protocol.events import RequestFinished
+from moqt_trio.protocol.events import GroupStarted, RequestFinished
 from moqt_trio.protocol.ietf.fetch import ReplySender
 from moqt_trio.session.publisher.delivery import GroupDelivery
+from moqt_trio.session.subscriber.group import GroupBuffer
+from moqt_trio.session.subscriber.group_queue import GroupQueue
 from moqt_trio.session.subscriber.group_stream import GroupStream
+from moqt_trio.session.subscriber.head import GroupHead, JoinedGroupReader
 from moqt_trio.testing import LossyLink, session_pair
 
 DRAFTS = ["moqt-14", "moqt-15", "moqt-16", "moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
@@ -523,6 +526,55 @@ async def test_the_tail_is_the_last_stream(version, monkeypatch):
         assert await reader.read_all() == [b"3"]
         with pytest.raises(StopAsyncIteration):
             await anext(subscription)
+
+
+@ONE_OF_EACH_WAY
+@pytest.mark.parametrize("tail_first", [True, False])
+async def test_a_head_that_the_queue_refuses(version, tail_first, monkeypatch):
+    """The tail is a group of its own, whether it came before or after; and nothing waits for the head any more."""
+    begin = GroupQueue.begin
+
+    def without_heads(queue, reader, *rest):
+        return not isinstance(reader, JoinedGroupReader) and begin(queue, reader, *rest)
+
+    monkeypatch.setattr(GroupQueue, "begin", without_heads)
+    if tail_first:
+        took, source = GroupHead.begin, Source()
+
+        def behind_the_tail(head, stream, machine, header_bytes):
+            if head.tail is None:
+                buffer = GroupBuffer(counts=head._queue.counts)
+                event = GroupStarted(0, head.sequence, 3, whole=False, subgroup=0, priority=None, ends_group=False)
+                assert head.take_tail(buffer, source, event)
+            return took(head, stream, machine, header_bytes)
+
+        monkeypatch.setattr(GroupHead, "begin", behind_the_tail)
+    async with half_written(version) as (client, _track, group), client.subscribe("b", "t") as subscription:
+        if not tail_first:
+            await trio.testing.wait_all_tasks_blocked()
+            await group.send(b"3")
+            group.finish()
+        reader = await anext(subscription)
+        assert (reader.sequence, reader.start_frame) == (1, 3)
+        if tail_first:
+            assert not source.codes
+        else:
+            assert await reader.read_all() == [b"3"]
+        head = subscription._queue.head
+        assert head is None or head.closed.is_set()
+
+
+class Source:
+    """A tail whose stream does nothing."""
+
+    buffer = None
+    over = True
+
+    def __init__(self):
+        self.codes = []
+
+    def refuse(self, code):
+        self.codes.append(code)
 
 
 @ONE_OF_EACH_WAY

@@ -76,7 +76,8 @@ class PastGroup:
         self.decided.set()
         if not self._queue.begin(self._reader(buffer), buffer, source, self.sequence):
             self.buffer = None
-            self.end(None)
+            self.do_without()
+            self._given_up()
             self._queue.past_decided()
             return None
         self._begun(buffer)
