@@ -10,6 +10,7 @@ import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
+from moqt_trio.session.subscriber.group_queue import GroupQueue
 from moqt_trio.testing import session_pair
 
 DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
@@ -481,6 +482,19 @@ async def test_a_gap_of_groups():
         for _ in range(2):
             await (await anext(subscription)).read_all()
         assert [(drop.first, drop.last, drop.code) for drop in subscription.dropped] == [(6, 8, 0)]
+
+
+def test_a_gap_of_groups_that_is_said_again():
+    """Long after it was said first, it is no contradiction: what it says does not exist was not there."""
+    queue, problems = GroupQueue(moqt.Limits()), []
+    queue.on_malformed = problems.append
+    queue.note_gap(300, 2)
+    for number in range(301, 700):
+        queue.note_gap(number, 0)
+        queue._ends.note(number, 0, None)
+    queue.note_gap(300, 2)
+    assert not problems
+    assert [(drop.first, drop.last) for drop in queue.dropped] == [(298, 299)]
 
 
 async def test_a_subgroup_that_comes_twice():

@@ -47,6 +47,8 @@ class TrackEnds:
     def __init__(self) -> None:
         self.end_group: int | None = None
         self._groups: OrderedDict[int, _Group] = OrderedDict()
+        # The highest group that is not remembered any more.
+        self._forgotten = -1
 
     def finish(self, sequence: int, decoder: SubgroupDecoder, *, ends_group: bool) -> str | None:
         """Record a stream that was read to its end. Return how that contradicts what came before, or None.
@@ -97,6 +99,10 @@ class TrackEnds:
         group.gap = count
         return None
 
+    def remembers(self, sequence: int) -> bool:
+        """Return whether all is known that was said of a group; of an old one, what is said again may look new."""
+        return sequence in self._groups or sequence > self._forgotten
+
     def gap(self, sequence: int) -> int:
         """Return how many groups before one do not exist, as far as it said so."""
         return self._group(sequence).gap
@@ -106,5 +112,5 @@ class TrackEnds:
         if group is None:
             group = self._groups[sequence] = _Group()
             if len(self._groups) > _MAX_GROUPS:
-                self._groups.popitem(last=False)
+                self._forgotten = max(self._forgotten, self._groups.popitem(last=False)[0])
         return group

@@ -240,7 +240,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
 
     def note_gap(self, sequence: int, count: int) -> None:
         """Called when an object says that so many groups before its own do not exist. Its track may be malformed."""
-        if not count or self._ends.gap(sequence) == count:
+        if not count or not self._ends.remembers(sequence) or self._ends.gap(sequence) == count:
             return
         problem = self._ends.note_gap(sequence, count)
         first, last = sequence - count, sequence - 1
@@ -334,7 +334,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self.items = deque(reader for reader in self.items if _key_of(reader) not in keys)
         for reader in dropped:
             reader.close(code)
-        for sequence in sorted(reader.sequence for reader in dropped):
+        for sequence in sorted({reader.sequence for reader in dropped}):
             self.drop(sequence, sequence, code)
         # They count as taken: as if they had arrived before the others.
         arrivals = {_key_of(reader): number for number, reader in enumerate(self.items, self.taken)}
