@@ -341,7 +341,9 @@ class GroupCache:
         freed = 0
         start, before = group.first, group.first_timestamp
         while group.packed and group.first + group.RUN <= keep_from and (freed < excess or excess_frames > 0):
-            freed += group.packed.popleft().size
+            run = group.packed.popleft()
+            freed += run.size
+            _note_trimmed_id(group, run[group.RUN - 1])
             group.first += group.RUN
         count = 0
         if not group.packed:
@@ -349,6 +351,8 @@ class GroupCache:
             while group.first + count < keep_from and (freed < excess or count < excess_frames):
                 freed += len(group.frames[count]) if plain else group.size_of(group.frames[count : count + 1])
                 count += 1
+            if count:
+                _note_trimmed_id(group, group.frames[count - 1])
             del group.frames[:count]
             group.first += count
             group.tail += count
@@ -379,6 +383,12 @@ class GroupCache:
     def _notify_trimmed(self, group: Group) -> None:
         for cursor in list(self._cursors):
             cursor.on_trim(group)
+
+
+def _note_trimmed_id(group: Group, last: Frame) -> None:
+    """Record the object id of the last frame that was trimmed, where ids are stored."""
+    if group.traits is not None and last.object_id is not None:
+        group.traits.first_id = last.object_id + 1
 
 
 def _after_parts(keys: list[GroupKey], key: GroupKey) -> int:

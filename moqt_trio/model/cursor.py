@@ -155,7 +155,11 @@ class Cursor:
 
     def add_kept(self, group: Group) -> None:
         """Add a group of the past; drop it when its first frames are gone, and the version can't leave them out."""
-        if self.replay or self.range.first_frame(group.sequence) >= group.first_id:
+        first_frame = self.range.first_frame(group.sequence)
+        if first_frame and type(group.key) is not int and group.complete and group.next_id <= first_frame:
+            # Nothing of it is wanted. That the group has ended, its subgroup 0 says.
+            self._note(group.sequence)
+        elif self.replay or first_frame >= group.first_id:
             self.add(group)
         else:
             self._note(group.sequence)

@@ -34,6 +34,7 @@ class GroupTraits:
         headless: True when its source has frames before the first one here.
         next_id: The least object id of the next frame; None while each frame's is its index.
         property_bytes: Bytes of the properties of all frames so far.
+        first_id: The object id after that of the last frame that was trimmed, where ids are stored; 0 for none.
     """
 
     subgroup: int | None = None
@@ -43,6 +44,7 @@ class GroupTraits:
     headless: bool = False
     next_id: int | None = None
     property_bytes: int = 0
+    first_id: int = 0
 
 
 class Group:
@@ -125,8 +127,8 @@ class Group:
 
     @property
     def first_id(self) -> int:
-        """The object id from which on nothing is missing: that of the first kept frame, or 0."""
-        return self.id_at(self.first) if self.first and self.sparse and self.kept else self.first
+        """The object id from which on nothing is missing: the one after that of the last trimmed frame, or 0."""
+        return self.first if self.traits is None else self.traits.first_id or self.first
 
     def id_at(self, position: int) -> int:
         """Return the object id of a frame that is kept."""

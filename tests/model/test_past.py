@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import moqt_trio as moqt
+from moqt_trio.model.cursor import GroupRange
 from moqt_trio.model.past import LAST, LostFrames, Past, Place
 from moqt_trio.model.track import state_of
 
@@ -62,3 +63,35 @@ async def test_a_subgroup_that_was_reset():
     write(track, 0, 0, 0, 3).finish()
     write(track, 0, 1, 1).reset()
     assert read(track, (0, 0), (0, 3)) == [(0, b"0"), ("lost", 2), (3, b"0")]
+
+
+async def test_a_trimmed_group_with_gaps():
+    """Nothing is missing behind the last frame that was trimmed: a subscription may begin between two ids."""
+    track = moqt.Broadcast(limits=moqt.Limits(cache_bytes=100)).track("t")
+    group = track.open_group()
+    for number in range(10, 100, 10):
+        group.send_nowait(bytes(24), object_id=number)
+    state = state_of(track)
+    kept = state.group(0)
+    first = kept.id_at(kept.first)
+    assert first > 10
+    assert kept.first_id == first - 9
+    for start, pending in ((first - 9, True), (first - 10, False)):
+        wanted = GroupRange(start_group=0, start_frame=start)
+        cursor = state.cursor(lambda: None, range=wanted, max_age=60, replay=False)
+        state.attach(cursor)
+        assert bool(cursor.pending) is pending
+        state.detach(cursor)
+    group.finish()
+
+
+async def test_joining_a_group_whose_subgroups_are_complete():
+    """Only its subgroup 0 says that nothing more comes: one stream, and not one for each."""
+    track = moqt.Broadcast().track("t")
+    for number in range(5):
+        write(track, 0, number, number).finish()
+    state = state_of(track)
+    cursor = state.cursor(lambda: None, range=GroupRange(start_group=0, start_frame=5), max_age=60, replay=False)
+    state.attach(cursor)
+    assert list(cursor.pending) == [0]
+    assert cursor.latest == 0
