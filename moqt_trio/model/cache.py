@@ -33,6 +33,11 @@ _RUN_SHARE = 16
 """The share of the cache that a run of packed frames may take: an endless group is trimmed by whole runs."""
 
 
+_FEW_PARTS = 16
+"""Parts of the latest group, those with the highest ids, among which the newest timestamp is looked for: more than a
+video has layers."""
+
+
 class GroupCache:
     """Keeps a track's groups for late subscribers and fetches.
 
@@ -260,7 +265,16 @@ class GroupCache:
     @property
     def newest(self) -> int:
         """The newest timestamp of the latest group that has a frame; -1 while there is none."""
-        return self._groups[self._timed[-1]].last_timestamp or 0 if self._timed else -1
+        timed = self._timed
+        if not timed:
+            return -1
+        key = timed[-1]
+        if type(key) is int:
+            return self._groups[key].last_timestamp or 0
+        # Of many parts, most were written one after another: not all of them are looked at for each frame.
+        first = bisect.bisect_left(timed, sequence_of(key))
+        keys = [timed[first], *timed[max(first, len(timed) - _FEW_PARTS) :]]
+        return max(self._groups[key].last_timestamp or 0 for key in keys)
 
     def too_old(self, key: GroupKey, max_age: float) -> bool:
         """Return whether a group is older than `max_age` as a whole; the latest one never is."""

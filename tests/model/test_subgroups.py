@@ -317,6 +317,23 @@ async def test_the_ages_of_subgroups():
         group.finish()
 
 
+async def test_the_newest_timestamp():
+    """It is that of any part of the latest group that has a frame, and not that of the highest subgroup."""
+    track = moqt.Broadcast().track("t", max_age=1)
+    cursor = reading(track)
+    cursor.max_age = 1
+    with_frames = track.open_group(0, subgroup=0)
+    with_frames.send_nowait(b"x", 0)
+    base, layer = track.open_group(1, subgroup=0), track.open_group(1, subgroup=1)
+    base.send_nowait(b"x", 100, object_id=0)
+    layer.send_nowait(b"x", 100, object_id=1)
+    base.send_nowait(b"x", 1100, object_id=2)
+    assert state_of(track).newest == 1100
+    assert cursor.take_dropped() == [(0, StreamCode.OLD)]
+    for group in (with_frames, base, layer):
+        group.finish()
+
+
 async def test_subgroups_that_a_slow_subscriber_leaves():
     """The backlog is bounded: older groups go, with every subgroup, and the latest group stays."""
     limits = moqt.Limits(live_backlog=1000)
