@@ -394,17 +394,20 @@ def mark_headless(writer: GroupWriter) -> None:
     group.traits.headless = True
 
 
-def new_group(sequence: int, *, datagram: bool = False) -> Group:
+def new_group(sequence: int) -> Group:
     """Return a group that is opened now."""
     try:
-        return Group(sequence, trio.current_time(), datagram=datagram)
+        return Group(sequence, trio.current_time())
     except RuntimeError:
         raise NotOnTrio from None
 
 
 def whole_group(sequence: int, frame: Frame, *, datagram: bool = False) -> Group:
     """Return a group that has one frame, and all of it."""
-    group = new_group(sequence, datagram=datagram)
+    try:
+        group = Group(sequence, trio.current_time(), datagram=datagram)
+    except RuntimeError:
+        raise NotOnTrio from None
     group.frames.append(frame)
     group.size = len(frame)
     group.complete = True

@@ -91,23 +91,22 @@ class KeySet(SequenceSet):
         most: Ranges to store at most, as above, and as many of parts. Beyond that, the parts of the lowest group are
             forgotten: every part of it and of the groups before it counts as used. Of the last group that is left, the
             lowest gap is closed.
+
+    Attributes:
+        in_parts: True once a group was known that has other parts than the subgroup 0.
     """
 
-    __slots__ = ("_closed_below", "_count", "_lowest", "_parts")
+    __slots__ = ("_closed_below", "_count", "_lowest", "_parts", "in_parts")
 
     def __init__(self, most: int) -> None:
         super().__init__(most)
+        self.in_parts = False
         # The parts of each group that has others than the subgroup 0, and how many ranges they are.
         self._parts: dict[int, SequenceSet] = {}
         self._count = 0
         # A heap of those groups.
         self._lowest: list[int] = []
         self._closed_below = 0
-
-    @property
-    def in_parts(self) -> bool:
-        """True when a group is known that has other parts than the subgroup 0."""
-        return bool(self._parts)
 
     def has_key(self, key: GroupKey) -> bool:
         """Return whether a part of a group is in the set."""
@@ -131,6 +130,7 @@ class KeySet(SequenceSet):
         parts = self._parts.get(sequence)
         if isinstance(key, PartKey) or parts is not None:
             if parts is None:
+                self.in_parts = True
                 parts = self._parts[sequence] = SequenceSet(max(self._most, _LEAST_RANGES))
                 heappush(self._lowest, sequence)
                 if sequence in self:
