@@ -142,7 +142,7 @@ def share_stream(profile: Profile, data: bytes, chance: random.Random) -> str:
     shared = core.requests
     assert shared is not None
     if chance.randrange(8):
-        shared.begin_untrusted(((Option.MAX_REQUEST_ID, 100),), None)
+        shared.begin_untrusted(((Option.MAX_REQUEST_ID, 100),), None, has_uri=False)
     subscription = core.subscribe("a", "t")
     streams: dict[int, StreamMachine] = {shared.open(subscription.opening): subscription}
     try:

@@ -205,7 +205,7 @@ class SessionContext:
         unread_frames: Counts the frames that wait to be read.
         receiving: How many subscriptions and fetches this side has open.
         control_stream: This side's stream of SETUP, where it stays open; None elsewhere, and before it.
-        receive_datagram: Receives a datagram.
+        datagram_receiver: Returns what receives a datagram, a method of the subscriber, which itself refers to this.
         parked: The streams of groups whose subscription is not known yet, by their machines.
         replies: What takes the streams of replies, by the request: called with the stream, the machine that has read
             the header, and the bytes of it that hold credit; returns the stream's handler, or None to refuse it.
@@ -229,7 +229,7 @@ class SessionContext:
         self.receiving = 0
         self.control_stream: SendStream | None = None
         self._control_due = b""
-        self.receive_datagram: Callable[[bytes], None] = lambda data: None
+        self.datagram_receiver: Callable[[], Callable[[bytes], None] | None] = lambda: None
         self.parked: dict[StreamMachine, Continued] = {}
         self.replies: dict[int, Callable[[ReceiveStream, ReplyReceiver, int], StreamHandler | None]] = {}
         self.peer_namespaces = PeerNamespaces()
@@ -308,8 +308,10 @@ class SessionContext:
             stream = self.parked.pop(machine, None)
             if stream is not None:
                 stream.go_on()
+        receive = self.datagram_receiver()
         for data in self.core.parked_datagrams(subscribe_id):
-            self.receive_datagram(data)
+            if receive is not None:
+                receive(data)
 
     async def control_lost(self, problem: str) -> None:
         """Close the session of a peer that gave up its control stream, unless the session ends as one event with it.

@@ -91,6 +91,8 @@ class Dispatcher(ConnectionHandler):
     def connection_lost(self, error: MoqtError) -> None:
         self._context.going_away.set()
         self._publisher.connection_lost()
+        # They refer to each other: parted here, they cost the garbage collector nothing.
+        self._subscriber.offers.unwatch(self._publisher.peer_offer_changed)
         if self._session._shared_requests is not None:
             # The control stream cannot say so for all of them: it may not be there yet, or no longer.
             self._session._shared_requests.lost(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakMethod
 
 from ...errors import RemoteProtocolError
 from ...model.keys import DATAGRAM, PartKey
@@ -32,7 +33,7 @@ class Subscriber:
         self._unread = UnreadGroups(context, self.queues)
         # How many datagrams arrived that may share a group with others.
         self._datagrams = 0
-        context.receive_datagram = self.datagram_received
+        context.datagram_receiver = WeakMethod(self.datagram_received)
 
     def stream_opened(self, stream: ReceiveStream) -> None:
         """Called for each unidirectional stream that the peer opens."""
