@@ -1,7 +1,7 @@
 """The properties of a track in SUBSCRIBE_OK and its like, as `TrackInfo`.
 
-Those that this library knows become fields; the others are kept, in the order of the wire. A property of the mandatory
-range that is unknown ends the request: whoever does not know it cannot read the track.
+Those that this library knows become fields; the others are kept, in the order of the wire. An unknown property of the
+mandatory range ends the request: without it the track cannot be read.
 
 Spec: draft-ietf-moq-transport-18, section 11; the timescale is that of draft-ietf-moq-loc.
 """
