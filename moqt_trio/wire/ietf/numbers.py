@@ -38,6 +38,10 @@ _MASKS: Final = (
 )
 _PREFIXES: Final = (0, 0, 0x80, 0xC0, 0xE0, 0xF0, 0xF8, 0xFC, 0xFE, 0xFF)
 _SEVEN: Final = 7
+_SIZES_OF_BITS: Final = tuple(
+    next(size for size in (1, 2, 3, 4, 5, 6, 8, 9) if (1 << bits) - 1 <= _MASKS[size]) for bits in range(65)
+)
+"""How many bytes `encode` takes, by the bits of the number."""
 
 
 def encode(value: int) -> bytes:
@@ -50,7 +54,7 @@ def encode(value: int) -> bytes:
         return bytes((value,))
     if not 0 <= value <= MAX:
         raise LocalProtocolError(f"a number holds 0 to 2**64-1, not {value}")
-    size = next(size for size in (2, 3, 4, 5, 6, 8, 9) if value <= _MASKS[size])
+    size = _SIZES_OF_BITS[value.bit_length()]
     if size == 9:
         return b"\xff" + value.to_bytes(8, "big")
     return (_PREFIXES[size] << 8 * (size - 1) | value).to_bytes(size, "big")
@@ -60,7 +64,10 @@ def decode(data: bytes | bytearray, offset: int = 0) -> tuple[int, int] | None:
     """Return a number and the offset after it, or None when it is not complete. Arguments as `varint.decode`."""
     if offset >= len(data):
         return None
-    size = _SIZES[data[offset]]
+    first = data[offset]
+    if first < 0x80:
+        return first, offset + 1
+    size = _SIZES[first]
     end = offset + size
     if end > len(data):
         return None

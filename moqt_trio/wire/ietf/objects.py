@@ -1,6 +1,6 @@
 """Objects: what the three forms share in which they travel, and the two short ones, headers and datagrams.
 
-An object is a `Frame` here, with its id as `index` and its properties. Its timestamp is one of the properties.
+An object is a `Frame` here, with its `object_id` and its properties. Its timestamp is one of the properties.
 
 | form | file |
 |---|---|

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ...codes import StreamCode
 from ...errors import LimitExceeded, LocalProtocolError
+from ...frame import TIMESTAMP_PROPERTY
 from .numbers import MAX
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 Pairs: TypeAlias = tuple[tuple[int, "int | bytes"], ...]
 """Pairs of a type and its value, in the order of the wire."""
+
+_STAMP: Final = bytes((TIMESTAMP_PROPERTY,))
+"""How a timestamp that comes first begins, in every draft."""
 
 MAX_VALUE: Final = 65535
 """Bytes of one value."""
@@ -73,6 +77,11 @@ def too_many_properties(size: int) -> LimitExceeded:
 
 def read_block(data: bytes, profile: Profile, limits: Limits) -> Pairs:
     """Read the properties of one object on a stream, which breaks when they are too many."""
+    # Most objects have a timestamp and nothing else.
+    if data.startswith(_STAMP):
+        found = profile.decode(data, 1)
+        if found is not None and found[1] == len(data):
+            return ((TIMESTAMP_PROPERTY, found[0]),)
     reader = profile.reader(data, "an object's properties")
     try:
         return read_pairs(reader, profile, limits)

@@ -16,7 +16,7 @@ from ...codes import SessionCode, StreamCode
 from ...errors import LimitExceeded, LocalProtocolError, Malformed
 from ...frame import TIMESTAMP_PROPERTY, Frame
 from ..dialect import ALL_FRAMES, FrameDecoder
-from .objects import Status, check_status, gaps_of, malformed_track, properties_of, read_status, timestamp_of
+from .objects import Status, check_status, gaps_of, malformed_track, read_status, timestamp_of
 from .properties import MAX_VALUE, Pairs, read_block, too_many_properties, write_pairs
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class SubgroupEncoder:
         first: The id of the first object, if its frame has none.
     """
 
-    __slots__ = ("_first", "_next", "_profile", "_properties")
+    __slots__ = ("_first", "_next", "_profile", "_properties", "_stamp_block", "_stamped")
 
     def __init__(self, profile: Profile, *, properties: bool, first: int = 0) -> None:
         self._profile = profile
@@ -45,6 +45,9 @@ class SubgroupEncoder:
         # The id of an object that has none, and that from which the next delta counts.
         self._first = first
         self._next = 0
+        # The last timestamp and its block: frames that are written together have the same.
+        self._stamped: int | None = None
+        self._stamp_block = b""
 
     def encode(self, frames: Sequence[Frame]) -> bytes:
         """Return the bytes of some objects, in order. A frame without an index has the one after the last.
@@ -63,7 +66,7 @@ class SubgroupEncoder:
             parts.append(encode(index - following))
             following = index + 1
             if self._properties:
-                parts.append(self._block(properties_of(frame)))
+                parts.append(self._block(frame.properties) if frame.properties else self._stamp(frame.timestamp))
             elif frame.properties:
                 raise LocalProtocolError("an object with properties on a stream without them")
             size = len(frame)
@@ -82,9 +85,18 @@ class SubgroupEncoder:
         self._next = index + 1
         return data
 
-    def _block(self, properties: Pairs) -> bytes:
-        if not properties:
+    def _stamp(self, timestamp: int | None) -> bytes:
+        """Return the block of an object that has a timestamp and nothing else, or not even that."""
+        if timestamp is None:
             return b"\0"
+        if timestamp != self._stamped:
+            value = self._profile.encode(timestamp)
+            # Both numbers are of one byte, which is the same in every draft.
+            self._stamp_block = bytes((1 + len(value), TIMESTAMP_PROPERTY)) + value
+            self._stamped = timestamp
+        return self._stamp_block
+
+    def _block(self, properties: Pairs) -> bytes:
         writer = self._profile.writer()
         write_pairs(writer, properties, self._profile)
         return self._profile.encode(len(writer)) + writer
@@ -108,6 +120,8 @@ class SubgroupDecoder(FrameDecoder):
     """
 
     __slots__ = (
+        "_block",
+        "_block_pairs",
         "_body",
         "_body_size",
         "_head",
@@ -134,6 +148,9 @@ class SubgroupDecoder(FrameDecoder):
         self._head_size = 0
         self._index = 0
         self._pairs: Pairs = ()
+        # The last block of properties, and what it says.
+        self._block = b""
+        self._block_pairs: Pairs = ()
         self.end: tuple[Status, int] | None = None
         self._last = -1
         self.group_gap = 0
@@ -207,7 +224,7 @@ class SubgroupDecoder(FrameDecoder):
                 if offset > end:
                     break
                 if length:
-                    pairs = read_block(data[block:offset], self._profile, self._limits)
+                    pairs = self._read_block(data[block:offset])
             found = decode(data, offset)
             if found is None:
                 break
@@ -241,6 +258,13 @@ class SubgroupDecoder(FrameDecoder):
             start = stop
         self._head = data[start:]
         return end
+
+    def _read_block(self, data: bytes) -> Pairs:
+        # Frames that were written together have the same timestamp, and often nothing else.
+        if data != self._block:
+            self._block_pairs = read_block(data, self._profile, self._limits)
+            self._block = data
+        return self._block_pairs
 
     def _make(self, payload: bytes, index: int, pairs: Pairs) -> Frame:
         frame = Frame(payload, timestamp_of(pairs, self._profile) if pairs else None)
