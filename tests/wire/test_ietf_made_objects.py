@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
+
 import pytest
 
 from moqt_trio.errors import LimitExceeded, LocalProtocolError, Malformed
@@ -12,6 +15,7 @@ from moqt_trio.wire.ietf.fetch_objects import FetchDecoder, FetchedObject, Fetch
 from moqt_trio.wire.ietf.names import Location
 from moqt_trio.wire.ietf.objects import ObjectDatagram, Status, SubgroupHeader
 from moqt_trio.wire.ietf.profile import PROFILES
+from moqt_trio.wire.ietf.properties import read_block, read_pairs
 from moqt_trio.wire.ietf.subgroups import SubgroupDecoder, SubgroupEncoder
 
 LIMITS = Limits()
@@ -381,3 +385,53 @@ def test_equality_of_objects():
     assert fetched_object(1, 2).location == Location(1, 2)
     assert ObjectDatagram(0, 1, 1, frame(0)) == ObjectDatagram(0, 1, 1, frame(0))
     assert ObjectDatagram(0, 1, 1, frame(0)) != ObjectDatagram(0, 1, 1, frame(0, pairs=((2, 1),)))
+
+
+@pytest.mark.parametrize("draft", PROFILES)
+def test_a_timestamp_alone(draft):
+    """It is read as any list of properties is, in every form of its number, and with bytes after it."""
+
+    def outcome(read):
+        try:
+            return read()
+        except (Malformed, LimitExceeded) as error:
+            return type(error), getattr(error, "scope", None), getattr(error, "code", None)
+
+    profile = PROFILES[draft]
+    for first, size in itertools.product(range(256), range(11)):
+        block = bytes((objects.TIMESTAMP_PROPERTY, first, *range(1, size)))
+        reader = profile.reader(block, "an object's properties")
+        assert outcome(lambda block=block: read_block(block, profile, LIMITS)) == outcome(
+            lambda reader=reader: read_pairs(reader, profile, LIMITS)
+        )
+
+
+@pytest.mark.parametrize("draft", PROFILES)
+def test_timestamps_that_repeat(draft):
+    """Each frame has its own, also where the one before had the same, another, or none."""
+    profile = PROFILES[draft]
+    stamps = [5, 5, None, 5, 1 << 40, 0, 0, None]
+    data = SubgroupEncoder(profile, properties=True).encode([Frame(b"x", stamp) for stamp in stamps])
+    frames, sizes = [], []
+    SubgroupDecoder(profile, LIMITS, properties=True).feed_untrusted(data, frames, sizes)
+    assert [frame.timestamp for frame in frames] == stamps
+
+
+def test_a_decoder_keeps_no_long_properties():
+    """A peer that leaves many streams open holds no memory by what it sent beside payloads that were read."""
+    profile, count, size = PROFILES[18], 50, 60_000
+    encoder = SubgroupEncoder(profile, properties=True)
+    blob = Frame(b"x")
+    blob.properties = ((0x79, bytes(size)),)
+    data = encoder.encode([blob])
+    decoders = [SubgroupDecoder(profile, LIMITS, properties=True) for _ in range(count)]
+    tracemalloc.start()
+    try:
+        for decoder in decoders:
+            frames, sizes = [], []
+            decoder.feed_untrusted(data, frames, sizes)
+            assert len(frames) == 1
+        del frames
+        assert tracemalloc.get_traced_memory()[0] < 2 * size
+    finally:
+        tracemalloc.stop()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .profile import Profile
 
 _MAX_ID: Final = (1 << 62) - 1
+_KEPT_BLOCK: Final = 10
+"""The longest block of properties that a decoder keeps, in bytes: a timestamp."""
 
 
 class SubgroupEncoder:
@@ -260,7 +262,10 @@ class SubgroupDecoder(FrameDecoder):
         return end
 
     def _read_block(self, data: bytes) -> Pairs:
-        # Frames that were written together have the same timestamp, and often nothing else.
+        # Frames that were written together have the same timestamp, and often nothing else. A long block is not kept:
+        # a peer may leave many streams open.
+        if len(data) > _KEPT_BLOCK:
+            return read_block(data, self._profile, self._limits)
         if data != self._block:
             self._block_pairs = read_block(data, self._profile, self._limits)
             self._block = data
