@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 import trio
 
 import moqt_trio as moqt
 from moqt_trio.errors import RemoteProtocolError
-from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.testing import serve_in_memory
-from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.messages import Setup
-
-if TYPE_CHECKING:
-    from moqt_trio.protocol.core import SessionCore
+from tests.protocol.ietf.cores import core
 
 DRAFTS = ["moqt-14", "moqt-15", "moqt-16", "moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
 EACH_DRAFT = pytest.mark.parametrize("version", DRAFTS)
 TOKENS = [moqt.Token(b"secret"), moqt.Token(b"\x00\xff", 7)]
-
-
-def core(name: str, **options) -> IetfCore:
-    made: SessionCore = IetfCore(dialects.get(name), is_client=False, **options)  # type: ignore[arg-type]
-    assert isinstance(made, IetfCore)
-    return made
 
 
 # -- the messages ------------------------------------------------------------------------------------------------
@@ -33,7 +21,7 @@ def core(name: str, **options) -> IetfCore:
 
 def test_on_the_wire():
     """AUTHORIZATION_TOKEN (3) with alias type USE_VALUE (3) and the token's type, as aiomoqt 0.13 writes it."""
-    client = IetfCore(dialects.get("moqt-18"), is_client=True, setup=Setup(tokens=(moqt.Token(b"tok"),)))  # type: ignore[arg-type]
+    client = core(is_client=True, setup=Setup(tokens=(moqt.Token(b"tok"),)))
     assert client.setup_stream().hex() == "af000012" + "03050300" + b"tok".hex() + "0409" + b"moqt_trio".hex()
 
 
@@ -44,7 +32,9 @@ def test_on_the_wire():
 )
 def test_tokens_of_setup(value, found):
     option = "03" + f"{len(value) // 2:02x}" + value
-    [setup] = core("moqt-18").accept_uni().receive_data(bytes.fromhex(f"af0000{len(option) // 2:02x}{option}"), False)
+    [setup] = (
+        core(is_client=False).accept_uni().receive_data(bytes.fromhex(f"af0000{len(option) // 2:02x}{option}"), False)
+    )
     assert setup.tokens == (found,)
     assert "b'" not in repr(setup)
 
@@ -56,7 +46,7 @@ def test_tokens_that_setup_may_not_have(value, code):
     """They end the session."""
     option = "03" + f"{len(value) // 2:02x}" + value
     with pytest.raises(RemoteProtocolError) as caught:
-        core("moqt-18").accept_uni().receive_data(bytes.fromhex(f"af0000{len(option) // 2:02x}{option}"), False)
+        core(is_client=False).accept_uni().receive_data(bytes.fromhex(f"af0000{len(option) // 2:02x}{option}"), False)
     assert (caught.value.scope, caught.value.code) == ("session", code)
 
 
@@ -69,7 +59,7 @@ def test_tokens_of_requests(value, code):
     """Without a cache only a value may be used; the others end the session with the drafts' codes."""
     body = "00" + "010161" + "0174" + "01" + "03" + f"{len(value) // 2:02x}" + value
     wire = bytes.fromhex(f"0300{len(body) // 2:02x}{body}")
-    stream = core("moqt-18").accept_bidi()
+    stream = core(is_client=False).accept_bidi()
     if code is None:
         assert len(stream.receive_data(wire, False)) == 1
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import trio
 import trio.testing
@@ -13,6 +14,9 @@ from moqt_trio.session.run import run_session
 from moqt_trio.transport.code_mapping import HTTP3_CODES
 from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
 from moqt_trio.wire import dialect as dialects
+
+if TYPE_CHECKING:
+    import random
 
 SETUP = bytes.fromhex("01 01 00")
 """A SETUP stream: its type, and a message without parameters."""
@@ -45,6 +49,21 @@ async def raw_peer(
 async def settled() -> None:
     """Let everything that is on its way arrive."""
     await trio.testing.wait_all_tasks_blocked()
+
+
+async def write_in_pieces(stream, data: bytes, chance: random.Random) -> None:
+    """Write bytes in pieces of any size, with and without a pause, then perhaps end or reset the stream."""
+    while data:
+        size = chance.randint(1, len(data))
+        stream.write(data[:size])
+        data = data[size:]
+        if chance.randrange(2):
+            await settled()
+    match chance.randrange(4):
+        case 0:
+            stream.write(b"", fin=True)
+        case 1:
+            stream.reset(chance.randrange(2**32))
 
 
 async def code_of_stop(stream) -> int:

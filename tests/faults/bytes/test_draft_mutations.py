@@ -17,7 +17,7 @@ from tests.faults.bytes.test_mutations import SLOW_S, timed
 from tests.faults.draft_peer import DraftPeer, Exchange, draft_peer
 from tests.faults.draft_places import places
 from tests.faults.drafts import everything
-from tests.faults.raw_peer import settled
+from tests.faults.raw_peer import settled, write_in_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,16 +122,6 @@ async def _mutated(peer: DraftPeer, subscription: Exchange, known: list[bytes], 
             return
         peer.next_id()
         stream = await (peer.connection.open_bidi() if request else peer.connection.open_uni())
-        while data:
-            size = chance.randint(1, len(data))
-            stream.write(data[:size])
-            data = data[size:]
-            if chance.randrange(2):
-                await settled()
-        match chance.randrange(4):
-            case 0:
-                stream.write(b"", fin=True)
-            case 1:
-                stream.reset(chance.randrange(2**32))
+        await write_in_pieces(stream, data, chance)
     except (moqt.StreamReset, moqt.SessionClosed, trio.ClosedResourceError):
         pass

@@ -6,6 +6,7 @@ Only the documented exceptions are raised, no input takes long, and no state is 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -23,7 +24,7 @@ from moqt_trio.errors import LimitExceeded, Malformed, RemoteProtocolError
 from moqt_trio.wire.ietf.objects import MalformedTrack
 from tests.faults.dialects import CASES, NAMES, SHAKES, all_vectors, vectors
 from tests.faults.hostile_peer import Peer, hostile_peer
-from tests.faults.raw_peer import settled
+from tests.faults.raw_peer import settled, write_in_pieces
 
 if TYPE_CHECKING:
     from moqt_trio.protocol.machine import StreamMachine
@@ -134,20 +135,8 @@ async def _mutated(peer: Peer, known: list[bytes], chance: random.Random) -> Non
         except (LookupError, moqt.MoqtError):
             return
         data = mutate(place.before + wire, known, chance)
-    try:
-        while data:
-            size = chance.randint(1, len(data))
-            stream.write(data[:size])
-            data = data[size:]
-            if chance.randrange(2):
-                await settled()
-        match chance.randrange(4):
-            case 0:
-                stream.write(b"", fin=True)
-            case 1:
-                stream.reset(chance.randrange(2**32))
-    except (moqt.StreamReset, moqt.SessionClosed):
-        pass
+    with contextlib.suppress(moqt.StreamReset, moqt.SessionClosed):
+        await write_in_pieces(stream, data, chance)
 
 
 # -- the fuzz target -------------------------------------------------------------------------------------------

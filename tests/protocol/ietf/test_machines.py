@@ -22,12 +22,10 @@ from moqt_trio.protocol.events import (
     SubscribeRequested,
     Unannounced,
 )
-from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.protocol.ietf.events import AliasShared, UpdateAnswered
 from moqt_trio.protocol.ietf.state import MAX_PARKED
-from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.ietf.drafts import IetfDialect
 from moqt_trio.wire.messages import Goaway, Setup, SubscribeOk, SubscribeUpdate
+from tests.protocol.ietf.cores import core, feed
 
 DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
 EACH_DRAFT = pytest.mark.parametrize("name", DRAFTS)
@@ -48,16 +46,6 @@ NOT_FOUND = "05000c1000096e6f7420666f756e64"
 PUBLISH_DONE = "0b000e02030b747261636b20656e646564"
 EMPTY_TAIL = "19020280"
 GROUP = "59020780000410c052080148000410c055f00448484848"
-
-
-def core(name: str = "moqt-18", *, is_client: bool, **options) -> IetfCore:
-    dialect = dialects.get(name)
-    assert isinstance(dialect, IetfDialect)
-    return IetfCore(dialect, is_client=is_client, **options)
-
-
-def feed(machine, wire: str, fin: bool = False) -> list:
-    return machine.receive_data(bytes.fromhex(wire), fin)
 
 
 def asked(wire: str, **options):

@@ -16,11 +16,9 @@ from moqt_trio.protocol.events import (
     RequestFinished,
     RequestRefused,
 )
-from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.protocol.ietf.events import PublishRequested, TrackBlocked, TracksRequested, UpdateAnswered
-from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.ietf.drafts import IetfDialect
 from moqt_trio.wire.messages import StreamKind, SubscribeUpdate
+from tests.protocol.ietf.cores import core, feed
 
 DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
 EACH_DRAFT = pytest.mark.parametrize("name", DRAFTS)
@@ -37,16 +35,6 @@ ACCEPTANCE_OF_A_RELAY = "07000a04100010800101020101"
 SUBSCRIBE_TRACKS = "51002d0204086d6f712d74657374043266366507696e7465726f70136e616d6573706163652d646973636f7665727900"
 PUBLISH_BLOCKED = "0f000b010363616d05766964656f"
 ENDED = "0b0003020000"
-
-
-def core(name: str = "moqt-18", *, is_client: bool, **options) -> IetfCore:
-    dialect = dialects.get(name)
-    assert isinstance(dialect, IetfDialect)
-    return IetfCore(dialect, is_client=is_client, **options)
-
-
-def feed(machine, wire: str, fin: bool = False) -> list:
-    return machine.receive_data(bytes.fromhex(wire), fin)
 
 
 def received(wire: str, name: str = "moqt-18", **options):

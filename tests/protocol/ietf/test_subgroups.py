@@ -10,22 +10,17 @@ from moqt_trio.frame import Frame
 from moqt_trio.limits import Limits
 from moqt_trio.protocol.events import DatagramReceived, FramesReceived, GroupFinished, GroupStarted
 from moqt_trio.protocol.group import Subgroup
-from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.protocol.ietf.ends import TrackEnds
 from moqt_trio.protocol.ietf.events import TrackEnded
 from moqt_trio.protocol.ietf.state import MAX_PARKED
-from moqt_trio.wire import dialect as dialects
 from moqt_trio.wire.ietf.objects import MalformedTrack
 from moqt_trio.wire.ietf.profile import PROFILES
 from moqt_trio.wire.ietf.subgroups import SubgroupDecoder
+from tests.protocol.ietf.cores import core
 from tests.wire.ietf_vectors import RECORDS, properties
 
 DRAFTS = [f"moqt-{draft}" for draft in range(17, 23)]
 EACH_DRAFT = pytest.mark.parametrize("name", DRAFTS)
-
-
-def core(name="moqt-18", *, is_client=True) -> IetfCore:
-    return IetfCore(dialects.get(name), is_client=is_client)
 
 
 def records(message):
@@ -38,7 +33,7 @@ def ids(record):
 
 def subscribed(name, alias):
     """Returns a client's core with a subscription whose track has an alias."""
-    client = core(name)
+    client = core(name, is_client=True)
     requester = client.subscribe("a", "t")
     encode = client.dialect.profile.encode
     body = encode(alias) + b"\0"
@@ -119,7 +114,7 @@ def test_datagrams_of_peers(record):
 @pytest.mark.parametrize("subgroup", [Subgroup(), Subgroup(4, 200, ends_group=False), Subgroup(1, 0, is_first=False)])
 def test_what_is_written_is_read(name, subgroup):
     """A subgroup comes out as it went in: its header, and frames with gaps and properties."""
-    client, server = core(name), core(name, is_client=False)
+    client, server = core(name, is_client=True), core(name, is_client=False)
     requester = client.subscribe("a", "t")
     request = server.accept_bidi()
     request.receive_data(requester.opening, False)

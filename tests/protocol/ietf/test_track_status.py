@@ -9,21 +9,13 @@ from moqt_trio.errors import LimitExceeded, LocalProtocolError, RemoteProtocolEr
 from moqt_trio.limits import Limits
 from moqt_trio.path import BroadcastPath
 from moqt_trio.protocol.events import RequestCancelled, RequestRefused, TrackInfoRequested
-from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.protocol.ietf.events import TrackStatusReceived
-from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.ietf.drafts import IetfDialect
 from moqt_trio.wire.messages import StreamKind, TrackInfo
+from tests.protocol.ietf.cores import core
 
 # Written by aiomoqt 0.13.3 as client, and its relay's answer, on 18, 20 and 22.
 TRACK_STATUS = "0d000b0002016101620373756200"
 ANSWER = "07000401090403"
-
-
-def core(name: str = "moqt-18", *, is_client: bool, **options) -> IetfCore:
-    dialect = dialects.get(name)
-    assert isinstance(dialect, IetfDialect)
-    return IetfCore(dialect, is_client=is_client, **options)
 
 
 def asked(name: str = "moqt-18", **options):

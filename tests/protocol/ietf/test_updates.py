@@ -8,21 +8,14 @@ import pytest
 from moqt_trio.codes import StreamCode
 from moqt_trio.errors import LocalProtocolError, RemoteProtocolError
 from moqt_trio.protocol.events import RequestRefused, SubscribeRequested
-from moqt_trio.protocol.ietf.core import IetfCore
 from moqt_trio.protocol.ietf.events import FillRequested, PastRange, UpdateAnswered, UpdateRefused
 from moqt_trio.wire import dialect as dialects
-from moqt_trio.wire.ietf.drafts import IetfDialect
 from moqt_trio.wire.messages import SubscribeUpdate
+from tests.protocol.ietf.cores import core
 
 DRAFTS = ["moqt-17", "moqt-18", "moqt-19", "moqt-20", "moqt-21", "moqt-22"]
 EACH_DRAFT = pytest.mark.parametrize("name", DRAFTS)
 PLAIN = SubscribeUpdate(0, False, 0, None, None, 0, None)
-
-
-def core(name: str, *, is_client: bool) -> IetfCore:
-    dialect = dialects.get(name)
-    assert isinstance(dialect, IetfDialect)
-    return IetfCore(dialect, is_client=is_client)
 
 
 def subscribed(name: str, **wanted):
