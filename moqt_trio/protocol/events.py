@@ -200,7 +200,7 @@ class RequestRefused:
     code: int
 
 
-@attrs.frozen
+@attrs.define
 class GroupStarted:
     """A group stream's header arrived.
 

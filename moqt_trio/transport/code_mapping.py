@@ -8,6 +8,7 @@ A version of the protocol may number its codes in its own way on top of that: ma
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import attrs
 
@@ -20,9 +21,9 @@ SESSION_GONE = 0x170D7B68
 """The codepoint with which WebTransport resets the streams of a session that has ended; it stands in no range."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class CodeMapping:
-    """How stream error codes are written on the wire.
+    """How stream error codes are written on the wire. Mappings are made once, and are the same object or different.
 
     Attributes:
         to_wire: From a stream code to the QUIC application error code.
@@ -32,6 +33,8 @@ class CodeMapping:
     to_wire: Callable[[int], int]
     from_wire: Callable[[int], int]
 
+    # It is called for every stream, with the same few mappings.
+    @lru_cache(maxsize=64)  # noqa: B019 - mappings live as long as the program
     def over(self, lower: CodeMapping) -> CodeMapping:
         """Return the mapping that applies this one and then `lower` on the way out, and the reverse on the way in."""
         return CodeMapping(

@@ -67,14 +67,18 @@ class IetfIncoming(IncomingStream):
         if self._closed:
             return []
         data = self._head + data
-        found = self._session.profile.decode(data, 0)
-        if found is None:
+        profile = self._session.profile
+        if data and data[0] < profile.one_byte:
+            number = data[0]
+        elif (found := profile.decode(data, 0)) is None:
             self._head = data
             self._closed = fin
             return []
+        else:
+            number = found[0]
         self._head = b""
         self._closed = True
-        self.kind, self.machine = self._kind_untrusted(found[0])
+        self.kind, self.machine = self._kind_untrusted(number)
         return self.machine.receive_data(data, fin)
 
     def _kind_untrusted(self, number: int) -> tuple[StreamKind, StreamMachine]:

@@ -8,33 +8,21 @@ Spec: draft-ietf-moq-transport-18, sections 2.4.1 and 10.2.1.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import TYPE_CHECKING
-
-import attrs
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ...wire.ietf.objects import Status
 
 if TYPE_CHECKING:
     from ...wire.ietf.subgroups import SubgroupDecoder
 
-_MAX_GROUPS = 256
-"""Groups whose ends are remembered, the newest ones: a peer may have any number of groups."""
+_LEAST_GROUPS: Final = 256
+"""Groups that are remembered in any case, the newest ones, and up to twice as many: a peer may have any number."""
 
+_Group: TypeAlias = "tuple[int, int | None, int]"
+"""What is known of a group: its highest object id, -1 for none; the first id that does not exist, None while unknown;
+and how many groups before it do not exist, 0 while unknown. It is a tuple because every group has one."""
 
-@attrs.define
-class _Group:
-    """What is known of one group.
-
-    Attributes:
-        highest: The highest object id; -1 for none.
-        end: The first id that does not exist; None while unknown.
-        gap: How many groups before it do not exist; 0 while unknown.
-    """
-
-    highest: int = -1
-    end: int | None = None
-    gap: int = 0
+_NOTHING: Final[_Group] = (-1, None, 0)
 
 
 class TrackEnds:
@@ -46,7 +34,7 @@ class TrackEnds:
 
     def __init__(self) -> None:
         self.end_group: int | None = None
-        self._groups: OrderedDict[int, _Group] = OrderedDict()
+        self._groups: dict[int, _Group] = {}
         # The highest group that is not remembered any more.
         self._forgotten = -1
 
@@ -81,22 +69,31 @@ class TrackEnds:
         """
         if self.end_group is not None and sequence >= self.end_group and last >= 0:
             return f"object {last} of group {sequence}, where the track ends at group {self.end_group}"
-        group = self._group(sequence)
-        if end is not None:
-            if group.end is not None and group.end != end:
-                return f"two ends of group {sequence}: before object {group.end} and before {end}"
-            group.end = end
-        group.highest = max(group.highest, last)
-        if group.end is not None and group.highest >= group.end:
-            return f"object {group.highest} of group {sequence}, which ends before {group.end}"
+        before = self._groups.get(sequence)
+        gap = 0
+        if before is not None:
+            highest, known_end, gap = before
+            if known_end is not None:
+                if end is not None and known_end != end:
+                    return f"two ends of group {sequence}: before object {known_end} and before {end}"
+                end = known_end
+            if highest > last:
+                last = highest
+        self._groups[sequence] = last, end, gap
+        if len(self._groups) > 2 * _LEAST_GROUPS:
+            self._forget()
+        if end is not None and last >= end:
+            return f"object {last} of group {sequence}, which ends before {end}"
         return None
 
     def note_gap(self, sequence: int, count: int) -> str | None:
         """Record how many groups before one do not exist. Return what is wrong with that, or None."""
-        group = self._group(sequence)
-        if group.gap not in (0, count) or count > sequence:
-            return f"group {sequence} says that {count} groups before it do not exist, and {group.gap} before"
-        group.gap = count
+        last, end, gap = self._groups.get(sequence, _NOTHING)
+        if gap not in (0, count) or count > sequence:
+            return f"group {sequence} says that {count} groups before it do not exist, and {gap} before"
+        self._groups[sequence] = last, end, count
+        if len(self._groups) > 2 * _LEAST_GROUPS:
+            self._forget()
         return None
 
     def remembers(self, sequence: int) -> bool:
@@ -105,12 +102,11 @@ class TrackEnds:
 
     def gap(self, sequence: int) -> int:
         """Return how many groups before one do not exist, as far as it said so."""
-        return self._group(sequence).gap
+        return self._groups.get(sequence, _NOTHING)[2]
 
-    def _group(self, sequence: int) -> _Group:
-        group = self._groups.get(sequence)
-        if group is None:
-            group = self._groups[sequence] = _Group()
-            if len(self._groups) > _MAX_GROUPS:
-                self._forgotten = max(self._forgotten, self._groups.popitem(last=False)[0])
-        return group
+    def _forget(self) -> None:
+        """Forget the groups that were heard of first."""
+        oldest = list(self._groups)[:-_LEAST_GROUPS]
+        self._forgotten = max(self._forgotten, *oldest)
+        for sequence in oldest:
+            del self._groups[sequence]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ...wire.ietf.drafts import IetfDialect
     from ...wire.ietf.fetched_frames import FetchedFrames
     from ...wire.ietf.names import Namespace
-    from ...wire.ietf.profile import Profile
     from ..machine import StreamMachine
 
 MAX_PARKED = 32
@@ -148,6 +147,7 @@ class IetfState(SessionState):
 
     Attributes:
         codec: Reads and writes the control messages.
+        profile: The layouts of the draft.
         aliases: What the peer calls the tracks of this side's subscriptions.
         own_requests: The ids of this side's requests.
         requests_of_peer: The ids of the peer's requests.
@@ -166,6 +166,7 @@ class IetfState(SessionState):
     def __init__(self, dialect: IetfDialect, **arguments: Any) -> None:
         super().__init__(dialect=dialect, **arguments)
         self.codec = dialect.codec
+        self.profile = dialect.profile
         self.aliases = TrackAliases()
         profile, parity = dialect.profile, 0 if self.is_client else 1
         one_stream = profile.one_control_stream
@@ -185,11 +186,6 @@ class IetfState(SessionState):
         self.replies: dict[int, FetchedFrames] = {}
         self.parked_replies: dict[int, StreamMachine] = {}
         self.peer_max_updates = 0
-
-    @property
-    def profile(self) -> Profile:
-        """The layouts of the draft."""
-        return self.codec.profile
 
     @property
     def awaits_alias(self) -> bool:

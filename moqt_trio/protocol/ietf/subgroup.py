@@ -42,7 +42,7 @@ class SubgroupSender(StreamMachine):
     ) -> None:
         if subscribe_id not in session.peers:
             raise LocalProtocolError(f"the peer has no subscription {subscribe_id}")
-        profile = session.profile
+        profile, priority = session.profile, _MOST_URGENT - subgroup.priority
         # The form that every peer reads: the priority as a field, though it may be the track's.
         header = SubgroupHeader(
             subgroup_flags(
@@ -51,18 +51,18 @@ class SubgroupSender(StreamMachine):
                 ends_group=subgroup.ends_group,
                 is_first=subgroup.is_first,
                 subgroup=subgroup.subgroup,
-                priority=_MOST_URGENT - subgroup.priority,
+                priority=priority,
             ),
             subscribe_id,
             sequence,
             subgroup.subgroup,
-            _MOST_URGENT - subgroup.priority,
+            priority,
         )
         self.opening = write_subgroup_header(header, profile)
         self.subscribe_id = subscribe_id
         self.sequence = sequence
         self.frames = SubgroupEncoder(profile, properties=True, first=start_frame).encode
-        session.count_stream(subscribe_id)
+        session.streams_opened[subscribe_id] = session.streams_opened.get(subscribe_id, 0) + 1
 
 
 class SubgroupReceiver(StreamMachine):
@@ -150,7 +150,7 @@ class SubgroupReceiver(StreamMachine):
             problem = f"subgroup {subgroup} of group {header.group}"
             raise Malformed(problem, code=StreamCode.MALFORMED_TRACK, scope="stream")
         self._head = b""
-        session.count_read(subscribe_id)
+        session.streams_read[subscribe_id] = session.streams_read.get(subscribe_id, 0) + 1
         if status == Status.END_OF_TRACK and not start:
             # There is no such group.
             self._closed = True

@@ -408,9 +408,14 @@ class GroupReader:
         self._stepped = False
 
     def _describe(self, event: GroupStarted) -> None:
-        """Take over what the header of a subgroup says."""
-        self.subgroup, self.priority, self.ends_group = event.subgroup, event.priority, event.ends_group
-        self._begins = event.whole
+        """Take over what the header of a subgroup says, where that is not what it says of nearly every group."""
+        self.priority = event.priority
+        if event.subgroup:
+            self.subgroup = event.subgroup
+        if not event.ends_group:
+            self.ends_group = False
+        if not event.whole:
+            self._begins = False
 
     async def receive(self) -> Frame:
         """Wait for the next frame and return it. Cancelling loses nothing.

@@ -179,9 +179,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
             return False
         if key is None:
             key = reader.sequence
-            if key in self._seen:
-                return False
-        elif self._has_part(key):
+        if self._has_part(key) if isinstance(key, PartKey) or self._seen.in_parts else key in self._seen:
             return False
         buffer.reader, buffer.sequence, buffer.arrival = ref(reader), reader.sequence, self._received
         buffer.key = key
@@ -231,9 +229,6 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         if isinstance(key, PartKey) and key.part >= DATAGRAM:
             self._seen.add_key(PartKey(key.sequence, DATAGRAM))
             return False
-        if not isinstance(key, PartKey) and not self._seen.in_parts:
-            # As nearly always. Its sequence is added with the group.
-            return key in self._seen
         found = self._seen.has_key(key)
         self._seen.add_key(key)
         return found

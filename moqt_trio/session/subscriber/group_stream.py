@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...protocol.machine import StreamMachine
     from ...transport.receive_stream import ReceiveStream
     from ..context import SessionContext
-    from .group_queue import GroupQueue
+    from .group_queue import GroupQueue, Joined
     from .unread import UnreadGroups
 
 
@@ -160,13 +160,14 @@ class GroupStream(StreamHandler, FrameSource):
     def finished(self) -> None:
         group, queue, buffer = self._group, self._queue, self._buffer
         if isinstance(group, SubgroupReceiver) and queue is not None and buffer is not None:
-            assert group.ends is not None
-            assert group.group is not None
-            reader = None if buffer.reader is None else buffer.reader()
-            if reader is not None and group.ends.end is not None:
+            event, ends = group.group, group.ends
+            assert event is not None
+            assert ends is not None
+            if ends.end is not None and buffer.reader is not None and (reader := buffer.reader()) is not None:
                 reader.ends_group = True
-            self._note_gap()
-            queue.read_whole(group.group.sequence, group.ends, ends_group=group.group.ends_group)
+            if ends.group_gap:
+                queue.note_gap(event.sequence, ends.group_gap)
+            queue.read_whole(event.sequence, ends, ends_group=event.ends_group)
 
     def _note_gap(self) -> None:
         """Report the groups that do not exist, as the objects of this one say; the first object says it already."""
@@ -227,7 +228,7 @@ class GroupStream(StreamHandler, FrameSource):
         """Add the group to its subscription; return False to have it refused."""
         if not self._context.dialect.features.subgroups:
             return queue.begin(GroupReader(event.sequence, event.start_frame, buffer), buffer, self)
-        taken = self._continue_head(queue, event, buffer)
+        taken = queue.head is not None and self._continue_head(queue.head, event, buffer)
         if not taken:
             reader = GroupReader(event.sequence, event.start_frame, buffer)
             reader._describe(event)
@@ -236,12 +237,9 @@ class GroupStream(StreamHandler, FrameSource):
         queue.stream_arrived()
         return taken
 
-    def _continue_head(self, queue: GroupQueue, event: GroupStarted, buffer: GroupBuffer) -> bool:
+    def _continue_head(self, head: Joined, event: GroupStarted, buffer: GroupBuffer) -> bool:
         """Add the stream to the group in whose middle the subscription began; return False when it is no part of it."""
-        head = queue.head
-        if head is None or head.sequence != event.sequence or event.subgroup:
-            return False
-        return head.take_tail(buffer, self, event)
+        return head.sequence == event.sequence and not event.subgroup and head.take_tail(buffer, self, event)
 
     def reset_received(self, code: int) -> None:
         events = self._incoming.receive_reset(code)

@@ -37,6 +37,7 @@ _MASKS: Final = (
     MAX,
 )
 _PREFIXES: Final = (0, 0, 0x80, 0xC0, 0xE0, 0xF0, 0xF8, 0xFC, 0xFE, 0xFF)
+_ONE_BYTE: Final = tuple(bytes((value,)) for value in range(0x80))
 _SEVEN: Final = 7
 _SIZES_OF_BITS: Final = tuple(
     next(size for size in (1, 2, 3, 4, 5, 6, 8, 9) if (1 << bits) - 1 <= _MASKS[size]) for bits in range(65)
@@ -51,7 +52,7 @@ def encode(value: int) -> bytes:
         LocalProtocolError: The number is not in 0 … 2**64-1.
     """
     if 0 <= value < 0x80:
-        return bytes((value,))
+        return _ONE_BYTE[value]
     if not 0 <= value <= MAX:
         raise LocalProtocolError(f"a number holds 0 to 2**64-1, not {value}")
     size = _SIZES_OF_BITS[value.bit_length()]

@@ -113,9 +113,10 @@ _ID_FIELD: Final = 0x04
 _ENDS_GROUP: Final = 0x08
 _DEFAULT_PRIORITY: Final = 0x20
 _FIRST_OBJECT: Final = 0x40
+_LEAST_URGENT: Final = 255
 
 
-@attrs.frozen
+@attrs.define
 class SubgroupHeader:
     """The first bytes of a subgroup's stream.
 
@@ -177,45 +178,56 @@ def read_subgroup_header(data: bytes | bytearray, profile: Profile) -> tuple[Sub
 
     It is `i type, i alias, i group, [i subgroup], [u8 priority]`; `is_subgroup` has to hold for the type.
     """
-    decode = profile.decode
-    found = decode(data, 0)
-    if found is None:
+    # The hot path of a group: numbers of one byte are read in line.
+    decode, one_byte, size = profile.decode, profile.one_byte, len(data)
+    if size and data[0] < one_byte:
+        flags, offset = data[0], 1
+    elif (found := decode(data, 0)) is None:
         return None
-    flags, offset = found
-    fields = []
-    for _ in range(3 if flags & _ID == _ID_FIELD else 2):
-        found = decode(data, offset)
-        if found is None:
+    else:
+        flags, offset = found
+    if offset < size and (alias := data[offset]) < one_byte:
+        offset += 1
+    elif (found := decode(data, offset)) is None:
+        return None
+    else:
+        alias, offset = found
+    if (found := decode(data, offset)) is None:
+        return None
+    group, offset = found
+    subgroup: int | None = 0
+    if flags & _ID == _ID_FIELD:
+        if (found := decode(data, offset)) is None:
             return None
-        fields.append(found[0])
-        offset = found[1]
+        subgroup, offset = found
+    elif flags & _ID == _ID_OF_FIRST:
+        subgroup = None
     priority = None
     if not flags & _DEFAULT_PRIORITY:
-        if offset >= len(data):
+        if offset >= size:
             return None
         priority = data[offset]
         offset += 1
-    subgroup = fields[2] if len(fields) > 2 else None if flags & _ID == _ID_OF_FIRST else 0
-    return SubgroupHeader(flags, fields[0], fields[1], subgroup, priority), offset
+    return SubgroupHeader(flags, alias, group, subgroup, priority), offset
 
 
 def write_subgroup_header(header: SubgroupHeader, profile: Profile) -> bytes:
     """Return a header's bytes."""
     if not is_subgroup(header.flags, profile) or (header.priority is None) != bool(header.flags & _DEFAULT_PRIORITY):
         raise LocalProtocolError(f"draft {profile.draft} has no such subgroup: {header}")
-    writer = profile.writer()
-    writer.varint(header.flags)
-    writer.varint(header.alias)
-    writer.varint(header.group)
+    encode = profile.encode
+    data = encode(header.flags) + encode(header.alias) + encode(header.group)
     if header.flags & _ID == _ID_FIELD:
         if header.subgroup is None:
             raise LocalProtocolError("a subgroup whose id is a field has an id")
-        writer.varint(header.subgroup)
+        data += encode(header.subgroup)
     elif header.subgroup:
         raise LocalProtocolError(f"the subgroup {header.subgroup} in a header without its id")
-    if header.priority is not None:
-        writer.u8(header.priority)
-    return writer.getvalue()
+    if header.priority is None:
+        return data
+    if not 0 <= header.priority <= _LEAST_URGENT:
+        raise LocalProtocolError(f"a priority is 0 to 255, not {header.priority}")
+    return data + bytes((header.priority,))
 
 
 # -- datagrams ---------------------------------------------------------------------------------------------------

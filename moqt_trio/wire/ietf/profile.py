@@ -53,6 +53,7 @@ class Profile:
         missing_status: True for 14 and 15: an object may say that it does not exist.
         reader, writer: The classes that read and write a message's numbers.
         decode, encode: The functions that do so for a single number, as those of `varint`.
+        one_byte: Numbers below this are written as one byte, themselves: the hot paths read those in line.
     """
 
     draft: int
@@ -87,6 +88,7 @@ class Profile:
     writer: type[Writer] = attrs.field(init=False)
     decode: Callable[[bytes | bytearray, int], tuple[int, int] | None] = attrs.field(init=False)
     encode: Callable[[int], bytes] = attrs.field(init=False)
+    one_byte: int = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         readers = {"quic": Reader, "long17": LongReaderWithoutSeven, "long": LongReader}
@@ -96,6 +98,7 @@ class Profile:
         decoders = {"quic": varint.decode, "long17": numbers.decode_without_seven, "long": numbers.decode}
         object.__setattr__(self, "decode", decoders[self.numbers])
         object.__setattr__(self, "encode", (varint if self.numbers == "quic" else numbers).encode)
+        object.__setattr__(self, "one_byte", 0x40 if self.numbers == "quic" else 0x80)
 
 
 DRAFT_22 = Profile(draft=22)

@@ -16,7 +16,7 @@ from ...codes import SessionCode, StreamCode
 from ...errors import LimitExceeded, LocalProtocolError, Malformed
 from ...frame import TIMESTAMP_PROPERTY, Frame
 from ..dialect import ALL_FRAMES, FrameDecoder
-from .objects import Status, check_status, gaps_of, malformed_track, read_status, timestamp_of
+from .objects import MalformedTrack, Status, check_status, gaps_of, malformed_track, read_status, timestamp_of
 from .properties import MAX_VALUE, Pairs, read_block, too_many_properties, write_pairs
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .profile import Profile
 
 _MAX_ID: Final = (1 << 62) - 1
+_NONE: Final[tuple[Pairs, int | None]] = ((), None)
 _KEPT_BLOCK: Final = 10
 """The longest block of properties that a decoder keeps, in bytes: a timestamp."""
 
@@ -123,7 +124,7 @@ class SubgroupDecoder(FrameDecoder):
 
     __slots__ = (
         "_block",
-        "_block_pairs",
+        "_block_said",
         "_body",
         "_body_size",
         "_head",
@@ -135,6 +136,7 @@ class SubgroupDecoder(FrameDecoder):
         "_pairs",
         "_profile",
         "_properties",
+        "_stamp",
         "end",
         "group_gap",
     )
@@ -150,9 +152,10 @@ class SubgroupDecoder(FrameDecoder):
         self._head_size = 0
         self._index = 0
         self._pairs: Pairs = ()
+        self._stamp: int | None = None
         # The last block of properties, and what it says.
         self._block = b""
-        self._block_pairs: Pairs = ()
+        self._block_said = _NONE
         self.end: tuple[Status, int] | None = None
         self._last = -1
         self.group_gap = 0
@@ -183,7 +186,7 @@ class SubgroupDecoder(FrameDecoder):
             body += data[start:offset]
             if len(body) < self._body_size:
                 return len(data)
-            frames.append(self._make(bytes(body), self._index, self._pairs))
+            frames.append(_make(body, self._stamp, self._index, self._pairs))
             sizes.append(self._head_size + self._body_size)
             self._body = None
             most -= 1
@@ -199,14 +202,15 @@ class SubgroupDecoder(FrameDecoder):
     def _read_objects(self, data: bytes, offset: int, frames: list[Frame], sizes: list[int], most: int) -> int:
         end = len(data)
         decode, max_frame, properties = self._profile.decode, self._limits.max_frame, self._properties
+        one_byte, new = self._profile.one_byte, bytes.__new__
         start = offset
         while start < end:
             if most <= 0:
                 return start
-            # Numbers of one byte are read in line: they are nearly all of them, and are the same in every draft.
+            # Numbers of one byte are read in line: they are nearly all of them.
             offset = start
             index = data[offset]
-            if index < 0x40:
+            if index < one_byte:
                 offset += 1
             else:
                 found = decode(data, offset)
@@ -214,23 +218,29 @@ class SubgroupDecoder(FrameDecoder):
                     break
                 index, offset = found
             index += self._next
-            pairs: Pairs = ()
+            pairs, stamp = _NONE
             if properties:
-                found = decode(data, offset)
-                if found is None:
+                if offset < end and (length := data[offset]) < one_byte:
+                    block = offset + 1
+                elif (found := decode(data, offset)) is None:
                     break
-                length, block = found
+                else:
+                    length, block = found
                 offset = block + length
                 if length > MAX_VALUE:
                     raise too_many_properties(length)
                 if offset > end:
                     break
                 if length:
-                    pairs = self._read_block(data[block:offset])
-            found = decode(data, offset)
-            if found is None:
+                    # Frames that were written together have the same timestamp, and often nothing else.
+                    said = data[block:offset]
+                    pairs, stamp = self._block_said if said == self._block else self._read_block(said)
+            if offset < end and (size := data[offset]) < one_byte:
+                offset += 1
+            elif (found := decode(data, offset)) is None:
                 break
-            size, offset = found
+            else:
+                size, offset = found
             if size > max_frame:
                 raise LimitExceeded("max_frame", size, code=StreamCode.FRAME_TOO_LARGE, scope="stream")
             if not size:
@@ -242,18 +252,25 @@ class SubgroupDecoder(FrameDecoder):
                     self._on_status(read_status(status, self._profile, "an object"), index, pairs)
                     start = offset
                     continue
-            self._check(index)
-            if len(pairs) > 1 or (pairs and pairs[-1][0] != TIMESTAMP_PROPERTY):
+            if index > _MAX_ID or self.end is not None:
+                raise self._out_of_place(index)
+            if pairs and (stamp is None or len(pairs) > 1):
                 self._note_gaps(index, pairs)
             stop = offset + size
             if stop > end:
                 self._body = bytearray(data[offset:])
                 self._body_size = size
                 self._head_size = offset - start
-                self._index, self._pairs = index, pairs
+                self._stamp, self._index, self._pairs = stamp, index, pairs
                 self._next = index + 1
                 return end
-            frames.append(self._make(data[offset:stop], index, pairs))
+            # As `_make`; a call costs as much as the rest of a small object.
+            frame = new(Frame, data[offset:stop])
+            frame.timestamp = stamp
+            frame.object_id = index
+            if pairs:
+                frame.properties = pairs
+            frames.append(frame)
             sizes.append(stop - start)
             self._next = index + 1
             most -= 1
@@ -261,28 +278,18 @@ class SubgroupDecoder(FrameDecoder):
         self._head = data[start:]
         return end
 
-    def _read_block(self, data: bytes) -> Pairs:
-        # Frames that were written together have the same timestamp, and often nothing else. A long block is not kept:
-        # a peer may leave many streams open.
-        if len(data) > _KEPT_BLOCK:
-            return read_block(data, self._profile, self._limits)
-        if data != self._block:
-            self._block_pairs = read_block(data, self._profile, self._limits)
-            self._block = data
-        return self._block_pairs
+    def _read_block(self, data: bytes) -> tuple[Pairs, int | None]:
+        pairs = read_block(data, self._profile, self._limits)
+        said = pairs, timestamp_of(pairs, self._profile)
+        # A long block is not kept: a peer may leave many streams open.
+        if len(data) <= _KEPT_BLOCK:
+            self._block, self._block_said = data, said
+        return said
 
-    def _make(self, payload: bytes, index: int, pairs: Pairs) -> Frame:
-        frame = Frame(payload, timestamp_of(pairs, self._profile) if pairs else None)
-        frame.object_id = index
-        if pairs:
-            frame.properties = pairs
-        return frame
-
-    def _check(self, index: int) -> None:
+    def _out_of_place(self, index: int) -> MalformedTrack:
         if self.end is not None:
-            raise malformed_track(f"object {index} after the end of the group")
-        if index > _MAX_ID:
-            raise malformed_track(f"an object id of {index}")
+            return malformed_track(f"object {index} after the end of the group")
+        return malformed_track(f"an object id of {index}")
 
     def _note_gaps(self, index: int, pairs: Pairs) -> None:
         """Record what an object says about groups and objects before it that do not exist."""
@@ -295,7 +302,8 @@ class SubgroupDecoder(FrameDecoder):
             self.group_gap = group
 
     def _on_status(self, status: Status, index: int, pairs: Pairs) -> None:
-        self._check(index)
+        if index > _MAX_ID or self.end is not None:
+            raise self._out_of_place(index)
         if pairs and self._profile.first_object:
             raise Malformed("properties beside a status", code=SessionCode.PROTOCOL_VIOLATION)
         if status in (Status.END_OF_GROUP, Status.END_OF_TRACK):
@@ -309,15 +317,26 @@ class SubgroupDecoder(FrameDecoder):
         return self._next - 1 if self.end is None else self._last
 
 
+def _make(payload: bytes | bytearray, stamp: int | None, index: int, pairs: Pairs) -> Frame:
+    frame = Frame(payload, stamp)
+    frame.object_id = index
+    if pairs:
+        frame.properties = pairs
+    return frame
+
+
 def peek_object(data: bytes | bytearray, offset: int, profile: Profile, *, properties: bool) -> tuple[int, int] | None:
     """Return the id and the status of the first object of a stream; None until they are there.
 
     An object with properties, or with a payload, has the status 0.
     """
-    found = profile.decode(data, offset)
-    if found is None:
+    if offset < len(data) and data[offset] < profile.one_byte:
+        index = data[offset]
+        offset += 1
+    elif (found := profile.decode(data, offset)) is None:
         return None
-    index, offset = found
+    else:
+        index, offset = found
     for _ in range(2 if properties else 1):
         # The length of the properties, then that of the payload.
         if offset >= len(data):
