@@ -53,6 +53,35 @@ async def test_where_a_reader_starts(version):
 
 
 @EACH_DRAFT
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_frame_while_the_request_is_on_its_way(version, turns):
+    """It belongs to the newest group, and that comes whole: in draft 14, too, where nothing says what the reader missed."""
+    async with offered(version) as (_, server, _, track), server.subscribe("a/b", "t") as subscription:
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+        await track.write(b"frame")
+        with trio.fail_after(5):
+            assert await (await anext(subscription)).read_all() == [b"frame"]
+            await track.write(b"next")
+            assert await (await anext(subscription)).read_all() == [b"next"]
+
+
+@EACH_DRAFT
+async def test_a_group_that_goes_on(version):
+    """Its frames from before the request are fetched."""
+    async with offered(version) as (_, server, _, track), track.open_group() as group:
+        await group.send(b"a")
+        await settle()
+        async with server.subscribe("a/b", "t") as subscription:
+            await track.wait_subscribed()
+            await settle()
+            await group.send(b"b")
+            with trio.fail_after(5):
+                reader = await anext(subscription)
+                assert [await reader.receive(), await reader.receive()] == [b"a", b"b"]
+
+
+@EACH_DRAFT
 async def test_a_reader_that_pauses_from_the_start(version):
     """It is accepted at once, as nothing changes, and wakes the offer up when its pause ends."""
     async with offered(version) as (_, server, _, track):

@@ -113,6 +113,11 @@ class PublishResponder(SubscribeRequester):
         )
         return session.codec.encode(accepted)
 
+    @property
+    def wake_answered(self) -> bool:
+        """True when the publisher says where a new reader starts; in draft 14 nothing answers an update."""
+        return not self._session.profile.fixed_fields
+
     def wake(self, start: StartPlace, **changes: Unpack[SubscriptionChanges]) -> bytes:
         """Return REQUEST_UPDATE for a new reader of the track, as `update` does.
 

@@ -410,12 +410,8 @@ class GroupReader:
     def _describe(self, event: GroupStarted) -> None:
         """Take over what the header of a subgroup says, where that is not what it says of nearly every group."""
         self.priority = event.priority
-        if event.subgroup:
-            self.subgroup = event.subgroup
-        if not event.ends_group:
-            self.ends_group = False
-        if not event.whole:
-            self._begins = False
+        if event.subgroup or not event.ends_group or not event.whole:
+            self.subgroup, self.ends_group, self._begins = event.subgroup, event.ends_group, event.whole
 
     async def receive(self) -> Frame:
         """Wait for the next frame and return it. Cancelling loses nothing.

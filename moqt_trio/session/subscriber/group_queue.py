@@ -123,6 +123,8 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         head: The head of the group that was the newest when the subscription began; None where there is none.
         past: The groups of the past that were asked for, the head among them.
         on_malformed: Called when the track contradicts itself; it has to end the subscription.
+        on_middle: Called with the number of the first group that arrives, if that may be the rest of one: it makes the
+            head, where it is not known before in which group the subscription begins.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -136,6 +138,7 @@ class GroupQueue(ReceiveQueue[GroupReader]):
         self.ordered = False
         self.max_age = math.inf
         self.on_malformed: Callable[[RemoteProtocolError], None] | None = None
+        self.on_middle: Callable[[int], None] | None = None
         self._ends = TrackEnds()
         self._limits = limits
         self._accepted = False

@@ -228,6 +228,10 @@ class GroupStream(StreamHandler, FrameSource):
         """Add the group to its subscription; return False to have it refused."""
         if not self._context.dialect.features.subgroups:
             return queue.begin(GroupReader(event.sequence, event.start_frame, buffer), buffer, self)
+        if queue.on_middle is not None:
+            on_middle, queue.on_middle = queue.on_middle, None
+            if not event.whole and not event.subgroup:
+                on_middle(event.sequence)
         taken = queue.head is not None and self._continue_head(queue.head, event, buffer)
         if not taken:
             reader = GroupReader(event.sequence, event.start_frame, buffer)

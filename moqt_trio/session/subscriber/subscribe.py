@@ -186,6 +186,9 @@ class Subscription(Request[GroupReader]):
         self._queues[offer.machine.subscribe_id] = self._queue
         self._timeout = Timeout(self._context.limits.reply_timeout)
         self._queue.expect_within(self._timeout, self._on_timeout)
+        if not offer.machine.wake_answered:
+            # Nothing says where the subscription begins.
+            self._queue.on_middle = self._join
         offer.attach(self._on_event, self._on_failure, self._options.fields(), self._options.start)
 
     def _on_event(self, event: Event) -> None:
@@ -323,7 +326,7 @@ class Subscription(Request[GroupReader]):
     # -- for the application -------------------------------------------------------------------------------
 
     def _close(self) -> None:
-        self._queue.on_malformed = None
+        self._queue.on_malformed = self._queue.on_middle = None
         if self._info is not None:
             self._info.cancel()
         if self._machine is not None:
