@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .model.broadcast import Broadcast
     from .model.group import GroupWriter
     from .model.track import Track
+    from .model.track_requests import TrackRequest, TrackRequests
     from .path import BroadcastPath
     from .server.identity import CertificateSource
     from .server.routing import Router, SessionHandler, SessionRequest
@@ -137,6 +138,8 @@ __all__ = [
     "Token",
     "Track",
     "TrackProperties",
+    "TrackRequest",
+    "TrackRequests",
     "TrackStatus",
     "TransportStatistics",
     "Unauthorized",
@@ -170,6 +173,7 @@ _HOMES = {
     "model.broadcast": "Broadcast",
     "model.group": "GroupWriter",
     "model.track": "Track",
+    "model.track_requests": "TrackRequest TrackRequests",
     "path": "BroadcastPath",
     "server.identity": "CertificateSource",
     "server.routing": "Router SessionHandler SessionRequest",

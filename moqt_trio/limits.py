@@ -77,6 +77,9 @@ class Limits:
     max_offered_tracks: int = attrs.field(default=1024, validator=_positive)
     """Tracks that a peer may hold offered on a session (PUBLISH, IETF), and that are offered to it; further ones are
     refused, and not offered. Stops a peer from offering tracks without end."""
+    max_track_requests: int = attrs.field(default=4096, validator=_positive)
+    """Requests for tracks of one broadcast that wait for the application (`Broadcast.requests`); further ones are
+    refused. Stops peers from asking for tracks that do not exist without end."""
     max_rendezvous: float = attrs.field(default=30.0, validator=_positive)
     """Seconds that a subscription waits for a track at the most, whatever its peer asks for (IETF). Stops requests from
     waiting forever."""

@@ -12,20 +12,27 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+import trio
 
 from ..arguments import want
 from ..limits import Limits
 from ..loggers import Logger
 from ..tasks import defer_interrupts
 from .track import Delivery, Track, state_of
+from .track_requests import TrackRequests, request_of
 
 if TYPE_CHECKING:
     from ..frame import Properties
     from ..path import BroadcastPath
+    from .track_requests import TrackRequest
     from .track_state import TrackState
 
 logger = Logger(__name__)
+
+OnRequest: TypeAlias = "Callable[[BroadcastPath, str], Track | None]"
+"""Makes tracks as they are asked for; see `Broadcast`."""
 
 
 @defer_interrupts
@@ -38,7 +45,7 @@ class Broadcast:
             It is given the path of the request without the broadcast's own, empty for the broadcast itself, and the
             track's name. It returns the track to serve, mostly a new one of `track`, or None to have the request
             refused. It must not block, and for a path below it may be called for the same track again. An exception of
-            it is logged, and the request is refused.
+            it is logged, and the request is refused. Where making a track takes time, use `requests`.
 
     Attributes:
         tracks: The tracks by name; a live, read-only view. A track that has ended leaves it when it is older than its
@@ -47,16 +54,15 @@ class Broadcast:
     Limits: `finished_tracks`, `finished_bytes`.
     """
 
-    def __init__(
-        self, *, limits: Limits | None = None, on_request: Callable[[BroadcastPath, str], Track | None] | None = None
-    ) -> None:
+    def __init__(self, *, limits: Limits | None = None, on_request: OnRequest | None = None) -> None:
         if on_request is not None and not callable(on_request):
             raise TypeError(f"on_request is a function of a path and a track's name, not {type(on_request).__name__}")
         self._limits = limits or Limits()
         self._on_request = on_request
         self._tracks: dict[str, Track] = {}
         self.tracks: Mapping[str, Track] = MappingProxyType(self._tracks)
-        self._watchers: set[Callable[[Broadcast, str], None]] = set()
+        self._requests: TrackRequests | None = None
+        self._watchers: set[TracksChanged] = set()
         self._keepers: dict[Keeper, None] = {}
         self._ageing: dict[TrackState, None] = {}
         self._ended: dict[TrackState, None] = {}
@@ -119,11 +125,42 @@ class Broadcast:
         track.finish()
         self._tell_watchers(name)
 
-    def _request(self, below: BroadcastPath, name: str) -> Track | None:
-        if self._on_request is None:
-            return None
+    def requests(self) -> TrackRequests:
+        """Return a block in which requests for tracks that are not there wait for the application.
+
+        They are requests of peers for a track that is not among `tracks`, at the broadcast's path or below it, and for
+        which `on_request` has none. Iterate over the block for them: each track is asked for once, however many
+        subscribers wait for it. Outside of the block such requests are refused.
+
+        Returns:
+            A block to be entered with `async with`, once, and iterated inside.
+
+        Raises:
+            trio.BusyResourceError: On entering: there is such a block already.
+
+        Limits: `max_track_requests`, `reply_timeout`.
+        """
+        return TrackRequests(self._limits.max_track_requests, self._requests_changed)
+
+    def _requests_changed(self, requests: TrackRequests) -> None:
+        if self._requests is requests:
+            self._requests = None
+        elif self._requests is not None:
+            raise trio.BusyResourceError("the requests for tracks of this broadcast are received already")
+        else:
+            self._requests = requests
+            # Some may wait for the broadcast, or for a track of it.
+            self._tell_watchers(None)
+
+    def _request(self, below: BroadcastPath, name: str) -> Track | TrackRequest | None:
+        track = None if self._on_request is None else self._ask(self._on_request, below, name)
+        if track is not None or self._requests is None:
+            return track
+        return request_of(self._requests, below, name)
+
+    def _ask(self, on_request: OnRequest, below: BroadcastPath, name: str) -> Track | None:
         try:
-            track = self._on_request(below, name)
+            track = on_request(below, name)
             if track is not None:
                 want(track, Track, "on_request returns a Track or None")
         except Exception:
@@ -132,7 +169,7 @@ class Broadcast:
             return None
         return track
 
-    def _tell_watchers(self, name: str) -> None:
+    def _tell_watchers(self, name: str | None) -> None:
         for changed in list(self._watchers):
             changed(self, name)
 
@@ -193,18 +230,25 @@ class Broadcast:
         return f"<Broadcast of {len(self._tracks)} tracks: {', '.join(map(repr, list(self._tracks)))}>"
 
 
-def watch_tracks(broadcast: Broadcast, changed: Callable[[Broadcast, str], None]) -> None:
-    """Have `changed` called with a broadcast and the name of each new track of it."""
+TracksChanged = Callable[[Broadcast, "str | None"], None]
+"""Called with a broadcast and the name of a new track of it; None when other tracks than before may be asked for."""
+
+
+def watch_tracks(broadcast: Broadcast, changed: TracksChanged) -> None:
+    """Have `changed` called at every change of a broadcast's tracks."""
     broadcast._watchers.add(changed)
 
 
-def unwatch_tracks(broadcast: Broadcast, changed: Callable[[Broadcast, str], None]) -> None:
+def unwatch_tracks(broadcast: Broadcast, changed: TracksChanged) -> None:
     """End `watch_tracks`."""
     broadcast._watchers.discard(changed)
 
 
-def request_track(broadcast: Broadcast, below: BroadcastPath, name: str) -> Track | None:
-    """Return the track that a broadcast makes for a request of a track that it does not have, or None."""
+def request_track(broadcast: Broadcast, below: BroadcastPath, name: str) -> Track | TrackRequest | None:
+    """Return the track that a broadcast makes for a request of a track that it does not have, or None.
+
+    It is a `TrackRequest` where the application takes its time.
+    """
     return broadcast._request(below, name)
 
 

@@ -18,8 +18,9 @@ import attrs
 import trio
 
 from ...codes import StreamCode
-from ...errors import RemoteProtocolError
+from ...errors import RemoteProtocolError, printable
 from ...loggers import Logger
+from ...model.track_requests import TrackRequest, track_of, waiting_for
 from ...protocol.events import Event, RequestCancelled
 from ...protocol.ietf.events import RequestUnsupported
 from ...protocol.machine import Responder
@@ -191,7 +192,37 @@ class RequestServer(ControlStream):
         if found is None and patience and self._may_come(path, rendezvous):
             self.context.start(self._wait_published, path, track, answer, patience, rendezvous)
         else:
-            answer(found)
+            self._answer_with(found, answer)
+
+    def _answer_with(
+        self, found: tuple[PublishedBroadcast, Track | TrackRequest] | None, answer: Callable[[Found | None], None]
+    ) -> None:
+        """Call `answer`, once the track is made."""
+        if found is None:
+            answer(None)
+        elif isinstance(found[1], TrackRequest):
+            self.context.start(self._wait_made, found[0], found[1], answer)
+        else:
+            answer((found[0], found[1]))
+
+    async def _wait_made(
+        self, publication: PublishedBroadcast, request: TrackRequest, answer: Callable[[Found | None], None]
+    ) -> None:
+        """Wait for the application to make a track. Limits: reply_timeout."""
+        with self.scope, waiting_for(request) as over:
+            await Timeout(self.context.limits.reply_timeout).wait(over.wait)
+        if self.scope.cancel_called:
+            return
+        # A scope can be entered once, and the serving task enters this one.
+        self.scope = trio.CancelScope()
+        track = track_of(request)
+        if not over.is_set():
+            logger.info("a request for track %s was not answered in time: reply_timeout", printable(request.track))
+            self.cancel(StreamCode.CONTROL_TIMEOUT)
+        elif track is None or self.serving.origin.get(publication.path) is not publication:
+            answer(None)
+        else:
+            answer((publication, track))
 
     def _may_come(self, path: BroadcastPath, rendezvous: float) -> bool:
         """Return whether a track of this path that is not published may still be."""
@@ -210,7 +241,7 @@ class RequestServer(ControlStream):
     ) -> None:
         origin, changed = self.serving.origin, Wakeup()
         # What ended the wait: asked a second time, a broadcast might make the track a second time.
-        found: Found | None = None
+        found: tuple[PublishedBroadcast, Track | TrackRequest] | None = None
 
         def note(_: PublishedBroadcast, name: str | None) -> None:
             if name is None or name == track:
@@ -231,12 +262,16 @@ class RequestServer(ControlStream):
                     nursery.cancel_scope.cancel()
         finally:
             origin.unwatch_requests(path, note)
+        if found is not None and (self.scope.cancel_called or origin.get(found[0].path) is not found[0]):
+            if isinstance(found[1], TrackRequest):
+                with waiting_for(found[1]):
+                    # It ends, unless others wait for it.
+                    pass
+            found = None
         if not self.scope.cancel_called:
             # A scope can be entered once, and the serving task enters this one.
             self.scope = trio.CancelScope()
-            if found is not None and origin.get(found[0].path) is not found[0]:
-                found = None
-            answer(found or origin.request(path, track))
+            self._answer_with(found or origin.request(path, track), answer)
 
     async def _wake_to_leave(self, changed: Wakeup) -> None:
         """Wake a request that waits for a track when nothing comes any more."""
