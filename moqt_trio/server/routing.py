@@ -43,6 +43,8 @@ class SessionRequest:
         peer: The client's address and port.
         tokens: The authorization tokens of the client's SETUP, over raw QUIC in the IETF's drafts. Over WebTransport
             SETUP comes after `accept`: `Session.peer_tokens` has them once it is there.
+        role: What the client says that it will do: `"publisher"`, `"subscriber"` or `"both"`; over raw QUIC from
+            moq-lite-05 on. Elsewhere it is `"both"`, and over WebTransport `Session.peer_role` has it later.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class SessionRequest:
         accept: Callable[[], AbstractAsyncContextManager[Session]],
         reject: Callable[[int, str], None],
         tokens: tuple[Token, ...] = (),
+        role: str = "both",
     ) -> None:
         self.path = path
         self.query = query
@@ -67,6 +70,7 @@ class SessionRequest:
         self.version = version
         self.peer = peer
         self.tokens = tokens
+        self.role = role
         self._accept = accept
         self._reject = reject
         self._answered = False
@@ -127,39 +131,76 @@ class Router:
     Args:
         routes: Handlers by exact path, such as `{"/echo": echo}`. `/my room` and `/my%20room` are one path, as a URL
             can carry only the second.
-        default: The path of a client whose handshake carries none: moq-lite-03 and -04 over raw QUIC.
+        prefixes: Handlers by the path above: that of `/live` serves `/live` and `/live/room`, and not `/lives`. A route
+            goes first, then the longest prefix. Paths are compared as they are written: `..` is a name like others.
+        fallback: The handler of every other path, as of a relay, where any path may be published.
+        default: The path of a client whose handshake carries none: moq-lite-03 and -04 over raw QUIC. With a fallback,
+            `/` when left out.
 
     Raises:
-        ValueError: A path without its leading slash, two spellings of one path, or a default that is no route.
-        TypeError: The routes are no mapping, or a handler is not async.
+        ValueError: A path without its leading slash, a prefix with a slash at its end, two spellings of one path, or a
+            default that is not served.
+        TypeError: The routes or the prefixes are no mapping, or a handler is not async.
     """
 
-    def __init__(self, routes: Mapping[str, SessionHandler], *, default: str | None = None) -> None:
-        want(routes, Mapping, "routes are a dict of handlers by path, such as {'/echo': echo}")
-        for path, handler in routes.items():
-            want(path, str, "a route is a path, a text such as '/echo'")
-            want_async(handler, f"the handler of {path!r}", "request")
-            if not path.startswith("/") or "?" in path:
-                raise ValueError(f"a route is a path that starts with '/', without a query, not {path!r}")
-        self._routes = {canonical_path(path): handler for path, handler in routes.items()}
-        if len(self._routes) < len(routes):
-            raise ValueError(f"two of the routes {sorted(routes)} are one path, percent-coded differently")
-        if default is not None and canonical_path(default) not in self._routes:
-            raise ValueError(f"the default {default!r} is not among the routes {sorted(routes)}")
-        self._paths = tuple(routes)
-        self.default = default
+    def __init__(
+        self,
+        routes: Mapping[str, SessionHandler] | None = None,
+        *,
+        prefixes: Mapping[str, SessionHandler] | None = None,
+        fallback: SessionHandler | None = None,
+        default: str | None = None,
+    ) -> None:
+        routes, prefixes = {} if routes is None else routes, {} if prefixes is None else prefixes
+        self._routes = _checked(routes, "route", "routes")
+        # The longest first, each with the slash after it.
+        found = _checked(prefixes, "prefix", "prefixes")
+        self._prefixes = [(path + "/", found[path]) for path in sorted(found, key=len, reverse=True)]
+        for path in prefixes:
+            if path.endswith("/"):
+                remedy = "the fallback serves every path" if path == "/" else f"{path.rstrip('/')!r} covers it"
+                raise ValueError(f"a prefix ends without a slash, not {path!r}: {remedy}")
+        if fallback is not None:
+            want_async(fallback, "the fallback", "request")
+        self._fallback = fallback
+        self._paths = (*routes, *(path for path in prefixes if canonical_path(path) not in self._routes))
+        if default is not None and self.find(default) is None:
+            raise ValueError(f"the default {default!r} is not among the routes {sorted(self._paths)}")
+        self.default = "/" if default is None and fallback is not None else default
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The paths that have a handler, in the order in which they were given."""
-        return self._paths
+        """The paths that have a handler of their own, in the order in which they were given: routes, then prefixes.
+
+        With a fallback, and nothing else, it is `/`.
+        """
+        return self._paths or (() if self._fallback is None else ("/",))
 
     def find(self, path: str) -> SessionHandler | None:
         """Return the handler of a path, or None."""
-        return self._routes.get(canonical_path(path))
+        path = canonical_path(path)
+        handler = self._routes.get(path)
+        if handler is not None:
+            return handler
+        below = path + "/"
+        return next((handler for prefix, handler in self._prefixes if below.startswith(prefix)), self._fallback)
 
     def __repr__(self) -> str:
         return f"Router({sorted(self._paths)}, default={self.default!r})"
+
+
+def _checked(routes: Mapping[str, SessionHandler], one: str, several: str) -> dict[str, SessionHandler]:
+    """Return handlers by their canonical paths, once each was checked."""
+    want(routes, Mapping, f"{several} are a dict of handlers by path, such as {{'/echo': echo}}")
+    for path, handler in routes.items():
+        want(path, str, f"a {one} is a path, a text such as '/echo'")
+        want_async(handler, f"the handler of {path!r}", "request")
+        if not path.startswith("/") or "?" in path:
+            raise ValueError(f"a {one} is a path that starts with '/', without a query, not {path!r}")
+    found = {canonical_path(path): handler for path, handler in routes.items()}
+    if len(found) < len(routes):
+        raise ValueError(f"two of the {several} {sorted(routes)} are one path, percent-coded differently")
+    return found
 
 
 def routes_of(served: Router | SessionHandler) -> Router:
