@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from .errors import printable
 from .limits import Limits
+from .varint import MAX as MAX_VARINT
 
 
 def shown(value: object) -> str:
@@ -34,6 +35,19 @@ def want(value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
 def want_number(name: str, value: object) -> None:
     """Raise TypeError unless a value is an int."""
     want(value, int, f"{name} is a whole number")
+
+
+def want_id(name: str, value: object, least: int = 0) -> None:
+    """Raise TypeError unless a value is an int, and ValueError unless a QUIC varint holds it.
+
+    Args:
+        name: What the message calls it.
+        value: The argument.
+        least: The least value that is allowed.
+    """
+    want_number(name, value)
+    if not (isinstance(value, int) and least <= value <= MAX_VARINT):
+        raise ValueError(f"{name} is {least} … 2**62-1, not {value}")
 
 
 def want_seconds(name: str, value: object) -> None:

@@ -15,10 +15,10 @@ import pytest
 import moqt_trio
 
 MEMBERS = {
-    "Announcement": "active cold_cost cost hops path updated",
+    "Announcement": "active cold_cost cost hops path publisher updated",
     "Announcements": "active receive tracks wait_initial",
     "Backoff": "delay factor initial jitter maximum random retries",
-    "Broadcast": "finish remove track tracks",
+    "Broadcast": "finish remove requests track tracks",
     "BroadcastPath": "covers join parse parts suffix_of",
     "Certificate": (
         "certificate certificate_pem chain days_left fingerprint fingerprint_text hosts load not_after "
@@ -56,7 +56,7 @@ MEMBERS = {
     "Probe": "receive update",
     "ProbeReport": "bitrate rtt",
     "ProtocolError": "code",
-    "Publication": "path",
+    "Publication": "path update",
     "RangeReader": (
         "close datagram ends_group missing priority read_all receive receive_batch receive_nowait sequence start_frame "
         "subgroup"
@@ -67,11 +67,12 @@ MEMBERS = {
     "RemoteProtocolError": "code scope",
     "Router": "default find paths",
     "Session": (
-        "aclose announcements close closed fetch fetch_range goaway limits offered_tracks peer peer_tokens probe "
-        "publish statistics subscribe track_status transport version wait_announced wait_closed wait_goaway"
+        "aclose announcements close closed fetch fetch_range goaway hop_id limits offered_tracks peer peer_role "
+        "peer_tokens probe publish statistics subscribe track_status transport version wait_announced wait_closed "
+        "wait_goaway"
     ),
     "SessionClosed": "by_peer local_code reason remote_code",
-    "SessionRequest": "accept answered authority origin path peer query reject tokens transport version",
+    "SessionRequest": "accept answered authority origin path peer query reject role tokens transport version",
     "SessionStatistics": (
         "datagrams_dropped groups_dropped peer_bitrate publications subscriptions subscriptions_served transport"
     ),
@@ -89,6 +90,8 @@ MEMBERS = {
         "subscribers timescale wait_subscribed wait_unsubscribed write write_nowait"
     ),
     "TrackProperties": "max_age priority properties timescale",
+    "TrackRequest": "accept path refuse track wanted",
+    "TrackRequests": "receive",
     "TrackStatus": "latest_frame latest_group properties",
     "TransportStatistics": "bytes_in_flight bytes_received bytes_sent congestion_window datagrams_lost rtt",
     "Unauthorized": "path",

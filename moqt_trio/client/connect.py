@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import trio
 
-from ..arguments import want, want_limits
+from ..arguments import shown, want, want_id, want_limits
 from ..block import session_block
 from ..certificates import parse_fingerprint
 from ..certificates.pem import read_authorities
+from ..codes import SessionCode
 from ..errors import (
     ConnectTimeout,
     LocalProtocolError,
@@ -29,7 +30,7 @@ from ..errors import (
 from ..limits import Limits
 from ..loggers import Logger
 from ..protocol.handshake import protocols
-from ..session.run import carries_path, run_session, wait_peer_setup
+from ..session.run import carries_path, random_hop_id, run_session, wait_peer_setup
 from ..timeouts import Timeout
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.client import connect_quic
@@ -37,7 +38,7 @@ from ..transport.quic.settings import ClientSettings
 from ..transport.webtransport.client import open_webtransport
 from ..url import SessionUrl
 from ..wire import dialect as dialects
-from ..wire.messages import Token
+from ..wire.messages import Role, Setup, Token
 
 if TYPE_CHECKING:
     from ..session.session import Session
@@ -56,11 +57,27 @@ def _or_default(limits: Limits | None) -> Limits:
     return limits or Limits()
 
 
-def _tokens(tokens: Collection[Token]) -> tuple[Token, ...]:
+ClientRole = Literal["both", "publisher", "subscriber"]
+"""What a client says that it will do."""
+
+
+def client_setup(
+    *, tokens: Collection[Token] = (), hop_id: int | None = None, cost: int | None = None, role: ClientRole = "both"
+) -> Setup:
+    """Return what a client says of itself; the arguments are those of `connect`, checked here."""
     want(tokens, Collection, "tokens are a list of Token values")
     for token in tokens:
         want(token, Token, "tokens are a list of Token values")
-    return tuple(tokens)
+    if hop_id is not None:
+        want_id("hop_id", hop_id, 1)
+    if cost is not None:
+        want_id("cost", cost)
+    roles = {item.name.lower(): item for item in Role}
+    if role not in roles:
+        raise ValueError(f"role is one of {', '.join(map(repr, roles))}, not {shown(role)}")
+    return Setup(
+        hop_id=random_hop_id() if hop_id is None else hop_id, cost=cost, role=roles[role], tokens=tuple(tokens)
+    )
 
 
 def _offered(options: ConnectOptions) -> tuple[Dialect, ...]:
@@ -104,7 +121,7 @@ class ConnectOptions:
     Attributes:
         versions, fingerprint, cafile, verify, origin: As for `connect`.
         limits: The bounds of the session.
-        tokens: What the client shows.
+        setup: What the client says of itself.
         offered: The wire versions, best first.
         authorities: The file of authorities to trust, or the authorities themselves in PEM; neither for the usual ones.
         digests: SHA-256 digests of the certificates to trust; when there are none, authorities are trusted.
@@ -120,7 +137,7 @@ class ConnectOptions:
     verify: bool
     origin: str | None
     limits: Limits = attrs.field(converter=_or_default)
-    tokens: tuple[Token, ...] = attrs.field(default=(), converter=_tokens, repr=False)
+    setup: Setup = attrs.field(factory=client_setup, repr=False)
     offered: tuple[Dialect, ...] = attrs.field(init=False, default=attrs.Factory(_offered, takes_self=True))
     digests: tuple[bytes, ...] = attrs.field(init=False, default=attrs.Factory(_digests, takes_self=True))
     authorities: tuple[str | None, bytes | None] = attrs.field(
@@ -155,6 +172,9 @@ async def connect(
     origin: str | None = None,
     limits: Limits | None = None,
     tokens: Collection[Token] = (),
+    hop_id: int | None = None,
+    cost: int | None = None,
+    role: ClientRole = "both",
 ) -> AsyncIterator[Session]:
     """Connect, and run a session for as long as the block lasts.
 
@@ -171,12 +191,19 @@ async def connect(
         origin: The `Origin` header of a WebTransport request.
         limits: The bounds of the session.
         tokens: Authorization tokens for the server, which the IETF's drafts carry, and no other version.
+        hop_id: Who publishes here, 1 … 2**62-1, from moq-lite-03 on: relays take broadcasts of one path and one hop id
+            for the same content, and go on with one when the other ends. So two encoders of the same content share it,
+            and one that starts again takes another. None draws one at random.
+        cost: What subscribing from this side costs, in the deployment's units: 0 … 2**62-1, moq-lite-06 only. The peer
+            adds it to the costs of the broadcasts. None says nothing, which means 1.
+        role: `"publisher"` or `"subscriber"` tells the server that this client will not do the other, from moq-lite-05
+            on; a server may refuse a client that it would not allow to.
 
     Yields:
         The session.
 
     Raises:
-        ValueError: An invalid URL, origin or fingerprint, or an unknown version.
+        ValueError: An invalid URL, origin or fingerprint, an unknown version or role, or a number out of range.
         TypeError: An argument is of a wrong type.
         ConnectTimeout: No session was opened within `Limits.connect_timeout`; if the loop stood still until after that,
             not in a second attempt either.
@@ -185,14 +212,16 @@ async def connect(
         CertificateUnusable: There is no certificate in `cafile` or in SSL_CERT_FILE.
         VersionUnsupported: The server speaks none of the versions.
         Rejected: The server refused: an unknown path (404), this client (403), another host (421), or its own state
-            (500, 503). Over raw QUIC moq-lite-03 and -04 cannot say so before the block is entered: there the session
-            ends with `SessionClosed`, whose code is that number. These two do not carry the path either: a server with
-            a default route serves that, and the log says so at INFO.
+            (500, 503); 403 is also a session that the server closed as unauthorized before it sent its SETUP. Over raw
+            QUIC moq-lite-03 and -04 cannot say so before the block is entered: there the session ends with
+            `SessionClosed`, whose code is that number. These two do not carry the path either: a server with a default
+            route serves that, and the log says so at INFO.
         SessionClosed: The connection was lost on the way.
     """
     want_limits(limits)
     where = SessionUrl.parse(url)
-    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, tokens)
+    setup = client_setup(tokens=tokens, hop_id=hop_id, cost=cost, role=role)
+    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, setup)
     async with open_session(where, options) as session:
         yield session
 
@@ -238,8 +267,7 @@ async def open_session(
             async with dialled as quic:
                 opening = _open_webtransport(quic, where, options) if web else nullcontext(quic)
                 async with opening as connection, _negotiated(connection, where, options) as session:
-                    if not web:
-                        await _wait_admitted(session)
+                    await _wait_admitted(session)
                     await trio.lowlevel.checkpoint_if_cancelled()
                     scope.deadline = math.inf
                     yield session
@@ -260,7 +288,7 @@ async def _negotiated(connection: Connection, where: SessionUrl, options: Connec
     session = None
     try:
         async with run_session(
-            connection, options.offered, limits=options.limits, path=path, tokens=options.tokens
+            connection, options.offered, limits=options.limits, path=path, setup=options.setup
         ) as session:
             if path not in (None, "/") and not carries_path(session):
                 logger.info(
@@ -312,19 +340,29 @@ async def _open_webtransport(
 
 
 def _refusal(error: SessionClosed) -> MoqtError:
-    """Return the error for a session that was closed while it was opened: over raw QUIC that may be a refusal."""
+    """Return the error for a session that was closed while it was opened: that may be a refusal."""
     if error.by_peer and error.remote_code is not None and 400 <= error.remote_code < 600:
         return Rejected(error.remote_code, error.reason)
+    if error.by_peer and error.remote_code == SessionCode.UNAUTHORIZED:
+        return Rejected(HTTPStatus.FORBIDDEN, error.reason)
     return error
 
 
 async def _wait_admitted(session: Session) -> None:
-    """Wait for the server's SETUP: over raw QUIC that is how a client learns that its path was accepted."""
+    """Wait for the server's SETUP: that is how a client learns that it was accepted.
+
+    Over raw QUIC there is no other answer. Over WebTransport a server may have to read the client's SETUP first, and
+    refuses a client for it after the answer to its request.
+    """
     try:
         await wait_peer_setup(session)
+    except LocalProtocolError as error:
+        late = True
+        session.close(SessionCode.CONTROL_MESSAGE_TIMEOUT, str(error))
     except SessionClosed as error:
-        raise _refusal(error) from None
-    except LocalProtocolError:
-        raise ConnectTimeout(
-            f"the server sent no SETUP within {session.limits.setup_timeout:g} s (Limits.setup_timeout)"
-        ) from None
+        late = error.local_code == SessionCode.CONTROL_MESSAGE_TIMEOUT
+        if not late:
+            raise _refusal(error) from None
+    else:
+        return
+    raise ConnectTimeout(f"the server sent no SETUP within {session.limits.setup_timeout:g} s (Limits.setup_timeout)")

@@ -47,7 +47,7 @@ from ..session.session import Session
 from ..tasks import call_application, consists_of, open_unwrapping_nursery
 from ..url import SessionUrl, printable_url
 from .backoff import Backoff
-from .connect import ConnectOptions, Fingerprints, open_session
+from .connect import ClientRole, ConnectOptions, Fingerprints, client_setup, open_session
 from .redirect import Candidate, RedirectChain, RedirectPolicy, allow_same_authority
 
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ async def stay_connected(
     origin: str | None = None,
     limits: Limits | None = None,
     tokens: Collection[Token] = (),
+    hop_id: int | None = None,
+    cost: int | None = None,
+    role: ClientRole = "both",
 ) -> T:
     """Run a handler on a session, and on the next one after a GOAWAY or when the session is lost.
 
@@ -152,7 +155,9 @@ async def stay_connected(
     want_limits(limits)
     if retry is not None:
         want(retry, Backoff, "retry is a Backoff, or None for no second attempt")
-    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, tokens)
+    # One hop id for all sessions: they publish the same.
+    setup = client_setup(tokens=tokens, hop_id=hop_id, cost=cost, role=role)
+    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, setup)
     redirects = RedirectChain(url, policy=redirect, max_redirects=max_redirects, networks=redirect_networks)
 
     def open_candidate(candidate: Candidate) -> AbstractAsyncContextManager[Session]:
@@ -160,7 +165,8 @@ async def stay_connected(
         if not candidate.foreign:
             return open_session(where, options)
         choose = partial(redirects.choose_addresses, candidate)
-        return open_session(where, attrs.evolve(options, verify=True, tokens=()), choose=choose)
+        elsewhere = attrs.evolve(options, verify=True, setup=attrs.evolve(setup, tokens=()))
+        return open_session(where, elsewhere, choose=choose)
 
     loop = ReconnectLoop(open_candidate, handler, redirects=redirects, retry=retry, limits=options.limits)
     return await loop.run(Candidate(url), retry_first=retry_first)

@@ -13,6 +13,22 @@ from .broadcast import request_track, unwatch_tracks, watch_tracks
 if TYPE_CHECKING:
     from .broadcast import Broadcast
     from .track import Track
+    from .track_requests import TrackRequest
+
+
+@attrs.frozen
+class Route:
+    """The way on which a broadcast comes to this side.
+
+    Attributes:
+        hops: The hop ids of the relays that it passed, origin first; empty for a broadcast of our own.
+        cost: What subscribing costs, in the deployment's units.
+        cold_cost: The same without a discount for a copy that is cached already.
+    """
+
+    hops: tuple[int, ...] = ()
+    cost: int = 0
+    cold_cost: int = 0
 
 
 @attrs.define(eq=False)
@@ -22,18 +38,17 @@ class PublishedBroadcast:
     Attributes:
         path: Where it is announced.
         broadcast: What is published.
-        hops: The hop ids of the relays that it passed on its way here, origin first; empty for a broadcast of our own.
-        cost: What subscribing costs, in the deployment's units.
+        route: The way on which it comes here; `Origin.update` changes it.
     """
 
     path: BroadcastPath
     broadcast: Broadcast
-    hops: tuple[int, ...] = ()
-    cost: int = 0
+    route: Route = Route()
 
 
 Changed = Callable[[PublishedBroadcast, str | None], None]
-"""Called with a publication that came or went, and None; or with one that has a new track, and the track's name."""
+"""Called with a publication that came, went, changed its route or answers other requests, and None; or with one that
+has a new track, and the track's name."""
 
 
 class Origin:
@@ -86,6 +101,13 @@ class Origin:
             unwatch_tracks(broadcast, self._track_added)
         self._changed(publication, None)
 
+    def update(self, publication: PublishedBroadcast, route: Route) -> None:
+        """Change the route of a publication."""
+        if publication.route != route:
+            publication.route = route
+            if self.get(publication.path) is publication:
+                self._changed(publication, None)
+
     def publishes(self, broadcast: Broadcast) -> bool:
         """Return whether a broadcast is published, under any path."""
         return broadcast in self._of
@@ -106,14 +128,14 @@ class Origin:
         found = publication.broadcast.tracks.get(track)
         return None if found is None else (publication, found)
 
-    def request(self, path: BroadcastPath, track: str) -> tuple[PublishedBroadcast, Track] | None:
-        """Return what `find` does, or else a track that a broadcast makes as it is asked for.
+    def request(self, path: BroadcastPath, track: str) -> tuple[PublishedBroadcast, Track | TrackRequest] | None:
+        """Return what `find` does, or else a track that a broadcast makes as it is asked for, or will make.
 
         The broadcast of this path is asked first, then those of its prefixes, the longest first.
         """
         found = self.find(path, track)
         if found is not None:
-            return found
+            return found[0], found[1]
         for prefix in reversed(_prefixes(path)):
             publication = self._publications.get(prefix)
             if publication is None:
@@ -147,7 +169,7 @@ class Origin:
             if not waiting:
                 self._waiting.pop(prefix, None)
 
-    def _track_added(self, broadcast: Broadcast, name: str) -> None:
+    def _track_added(self, broadcast: Broadcast, name: str | None) -> None:
         for publication in tuple(self._of[broadcast]):
             self._changed(publication, name)
 

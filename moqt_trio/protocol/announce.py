@@ -90,6 +90,8 @@ class AnnounceResponder(CountedResponder):
         self._next_ordinal = 0
         # By full path: the announcement's ordinal on this stream, or None for one that is withheld from the peer.
         self._active: dict[BroadcastPath, int | None] = {}
+        # The hops that were sent last, where an announcement says nothing else of a route.
+        self._hops: dict[BroadcastPath, tuple[int, ...]] = {}
 
     def accept(self, active: Iterable[Available] = ()) -> bytes:
         """Return what opens the replies: the version's opening message, and everything that is available now.
@@ -118,10 +120,13 @@ class AnnounceResponder(CountedResponder):
         self._state = RequestState.ACCEPTED
         self._active = found
         self._next_ordinal = len(starts)
+        for full, ordinal in found.items():
+            if ordinal is not None:
+                self._note_hops(full, starts[ordinal])
         return data
 
     def announce(self, path: BroadcastPath | str, hops: tuple[int, ...] = (), warm: int = 0, cold: int = 0) -> bytes:
-        """Return the message that announces a path, or updates its announcement; b"" when there is none to send.
+        """Return the message that announces a path, or updates its announcement; b"" when there is nothing to say.
 
         Args:
             path: The full path, below the prefix.
@@ -145,6 +150,7 @@ class AnnounceResponder(CountedResponder):
         data = self._session.dialect.encode(start)
         self._active[full] = self._next_ordinal
         self._next_ordinal += 1
+        self._note_hops(full, start)
         return data
 
     def unannounce(self, path: BroadcastPath | str) -> bytes:
@@ -159,6 +165,7 @@ class AnnounceResponder(CountedResponder):
         if full not in self._active:
             raise LocalProtocolError(f"{full} is not announced")
         ordinal = self._active.pop(full)
+        self._hops.pop(full, None)
         return b"" if ordinal is None else self._encode_end(full, ordinal)
 
     def _announceable(self, path: BroadcastPath | str) -> BroadcastPath:
@@ -212,14 +219,26 @@ class AnnounceResponder(CountedResponder):
         return self._session.dialect.encode(AnnounceEnd(suffix=str(self.prefix.suffix_of(full))))
 
     def _encode_again(self, full: BroadcastPath, ordinal: int, start: AnnounceStart) -> bytes:
-        """Return the message that updates an active announcement."""
+        """Return the message that updates an active announcement; b"" when the version says nothing of the change."""
         dialect = self._session.dialect
+        if not dialect.features.announce_ids and not self._note_hops(full, start):
+            return b""
         if dialect.features.announce_ids:
             return dialect.encode(AnnounceUpdate(ordinal, start.hops, start.warm_cost, start.cold_cost))
         if dialect.features.announce_first == "ok":
             # moq-lite-05: a second start for an active path is a restart.
             return dialect.encode(start)
         return self._encode_end(full, ordinal) + dialect.encode(start)
+
+    def _note_hops(self, full: BroadcastPath, start: AnnounceStart) -> bool:
+        """Record what an announcement says of the hops; return whether that is a change."""
+        features = self._session.dialect.features
+        if features.announce_ids or features.sender_hop == "none":
+            return False
+        hops = (0,) * len(start.hops) if features.sender_hop == "count" else start.hops
+        changed = self._hops.get(full) != hops
+        self._hops[full] = hops
+        return changed
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         assert isinstance(message, AnnounceRequest)
@@ -231,6 +250,7 @@ class AnnounceResponder(CountedResponder):
 
     def _on_release(self) -> None:
         self._active.clear()
+        self._hops.clear()
         super()._on_release()
 
 

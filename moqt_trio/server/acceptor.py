@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from ..arguments import want_id
 from ..block import session_block
 from ..errors import (
     ConnectTimeout,
@@ -51,6 +52,7 @@ from ..session.run import (
 from ..tasks import call_application, consists_of, leaves, open_unwrapping_nursery
 from ..transport.webtransport.server import serve_http3
 from ..url import canonical_path
+from ..wire.messages import Setup
 from .routing import Router, SessionRequest
 
 if TYPE_CHECKING:
@@ -92,6 +94,15 @@ class WebApplication:
         return AsgiServer(self.app, self.config, connection.peer, self.state, connection.local).start
 
 
+def server_setup(hop_id: int | None, cost: int | None) -> Setup:
+    """Return what a server says of itself; the arguments are those of `serve`, checked here."""
+    if hop_id is not None:
+        want_id("hop_id", hop_id, 1)
+    if cost is not None:
+        want_id("cost", cost)
+    return Setup(hop_id=random_hop_id() if hop_id is None else hop_id, cost=cost)
+
+
 class Acceptor:
     """Runs the handlers of a router for the connections of a listener.
 
@@ -100,6 +111,7 @@ class Acceptor:
         offered: The wire versions, best first.
         limits: The bounds of each session.
         admission: What a request has to fulfil before its handler sees it.
+        setup: What the server says of itself.
 
     Attributes:
         router: As above.
@@ -111,7 +123,9 @@ class Acceptor:
         draining: Set once new sessions are refused.
     """
 
-    def __init__(self, router: Router, offered: tuple[Dialect, ...], limits: Limits, admission: Admission) -> None:
+    def __init__(
+        self, router: Router, offered: tuple[Dialect, ...], limits: Limits, admission: Admission, setup: Setup
+    ) -> None:
         self.router = router
         self.web: WebApplication | None = None
         self.sessions: dict[Session, None] = {}
@@ -121,7 +135,7 @@ class Acceptor:
         self._offered = offered
         self._limits = limits
         self.admission = admission
-        self._hop_id = random_hop_id()
+        self._setup = setup
         self._http3_connections = 0
         self._drains: set[Callable[[], object]] = set()
         self._ended = trio.Event()
@@ -194,7 +208,7 @@ class Acceptor:
         session = None
         try:
             async with run_session(
-                connection, self._offered, limits=self._limits, hop_id=self._hop_id, admitted=False
+                connection, self._offered, limits=self._limits, setup=self._setup, admitted=False
             ) as session:
                 await self._serve_session(connection, session)
         except _NO_SESSION as error:
@@ -232,6 +246,7 @@ class Acceptor:
                 accept=accept,
                 reject=partial(self._reject, connection.close),
                 tokens=session.peer_tokens,
+                role=session.peer_role,
             ),
             accepted,
         )
@@ -254,7 +269,7 @@ class Acceptor:
             connection = request.accept(chosen)
             session = None
             try:
-                async with run_session(connection, self._offered, limits=self._limits, hop_id=self._hop_id) as session:
+                async with run_session(connection, self._offered, limits=self._limits, setup=self._setup) as session:
                     with self._counted(session):
                         accepted.append(session)
                         async with waiting_for_departure(session):

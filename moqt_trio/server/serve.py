@@ -20,7 +20,7 @@ from ..transport.quic.settings import ServerSettings
 from ..transport.sockets import bind_tcp
 from ..url import canonical_path
 from ..wire import dialect as dialects
-from .acceptor import Acceptor, WebApplication
+from .acceptor import Acceptor, WebApplication, server_setup
 from .admission import Admission
 from .identity import CertificateSource, Identity, stored_reset_key
 from .routing import Router, SessionHandler, routes_of
@@ -179,6 +179,8 @@ async def serve(
     config: HttpConfig | None = None,
     limits: Limits | None = None,
     reset_key: bytes | None = None,
+    hop_id: int | None = None,
+    cost: int | None = None,
     task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen on one UDP port for raw QUIC and WebTransport until cancelled or closed.
@@ -211,13 +213,14 @@ async def serve(
         reset_key: A secret of at least 32 bytes, the same after a restart: clients of sessions that the server had
             before are told at their next packet that these have ended. None takes one that is kept in the user's state
             directory. Servers at different addresses may share it.
+        hop_id, cost: As for `connect`: who publishes here, and what subscribing from here costs.
 
     Raises:
         OSError: The address cannot be bound.
         TypeError: An argument is of a wrong type, such as a port that is no number, a handler that is not async, or the
             name of a file for a certificate.
-        ValueError: An unknown version, something that is no port, no origin or no authority, or a reset key that is too
-            short.
+        ValueError: An unknown version, something that is no port, no origin or no authority, a reset key that is too
+            short, or a hop id or a cost out of range.
         CertificateUnusable: There is no certificate to begin with.
         RuntimeError: The application refused to start.
     """
@@ -233,7 +236,7 @@ async def serve(
         raise ValueError(f"a port is a number from 0 to 65535, not {port}")
     offered = dialects.resolve(versions)
     limits = limits or Limits()
-    acceptor = Acceptor(router, offered, limits, Admission(origins, authorities))
+    acceptor = Acceptor(router, offered, limits, Admission(origins, authorities), server_setup(hop_id, cost))
     server = _Server(acceptor, Identity(certificate), limits)
     settings = ServerSettings(
         alpns=acceptor.alpns,

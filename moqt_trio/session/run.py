@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from ..codes import SessionCode
@@ -48,12 +49,14 @@ if TYPE_CHECKING:
     from ..transport.receive_stream import ReceiveStream
     from ..transport.stream import BidiStream
     from ..wire.dialect import Dialect
-    from ..wire.messages import Token
 
 
 def random_hop_id() -> int:
-    """Return a random hop id, never 0, which means an unknown hop."""
-    return secrets.randbelow(2**62 - 1) + 1
+    """Return a random hop id, never 0, which means an unknown hop, and one that a double holds: browsers use those."""
+    return secrets.randbelow(2**53 - 1) + 1
+
+
+_NOTHING_SAID = Setup()
 
 
 class Dispatcher(ConnectionHandler):
@@ -154,9 +157,8 @@ async def run_session(
     *,
     limits: Limits,
     path: str | None = None,
-    hop_id: int | None = None,
+    setup: Setup = _NOTHING_SAID,
     admitted: bool = True,
-    tokens: Sequence[Token] = (),
 ) -> AsyncIterator[Session]:
     """Run a session on a connection for as long as the block lasts; its nursery owns every task of the session.
 
@@ -168,24 +170,24 @@ async def run_session(
         offered: This side's versions, best first. If one has the name of the connection's protocol, it is chosen.
         limits: The bounds.
         path: A client's request target over raw QUIC; None elsewhere.
-        hop_id: This side's hop id; None for a random one.
+        setup: What this side says of itself: its hop id, 0 for a random one, its cost, a client's role and tokens, each
+            in the versions that have it.
         admitted: False to send nothing and serve no request until `admit`.
-        tokens: A client's authorization tokens, for the versions that have them.
 
     Raises: what `negotiate` raises.
     """
-    negotiated = await negotiate(connection, offered, path=path, limits=limits, tokens=tuple(tokens))
+    negotiated = await negotiate(connection, offered, path=path, limits=limits, tokens=setup.tokens)
     dialect = negotiated.dialect
     plain = dialect.quirks.plain_codes and connection.kind != "webtransport"
     connection.code_mapping = EITHER_CODES if plain else HTTP3_CODES
     connection.session_codes = code_mapping(dialect, "session")
     path_in_setup = connection.kind == "quic" and negotiated.handshake is None
-    hop_id = random_hop_id() if hop_id is None else hop_id
+    hop_id = setup.hop_id or random_hop_id()
     core = _make_core(
         dialect,
         is_client=connection.is_client,
         limits=limits,
-        setup=Setup(probe=ProbeLevel.REPORT, hop_id=hop_id, path=path if path_in_setup else None, tokens=tuple(tokens)),
+        setup=attrs.evolve(setup, probe=ProbeLevel.REPORT, hop_id=hop_id, path=path if path_in_setup else None),
         path_on_wire=path_in_setup,
         hop_id=hop_id,
         frames_apart=True,

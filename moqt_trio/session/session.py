@@ -9,11 +9,12 @@ from ..arguments import want, want_number
 from ..errors import LocalProtocolError, NotFound
 from ..model.broadcast import Broadcast
 from ..model.origin import PublishedBroadcast
-from ..model.track_state import MAX_SEQUENCE
 from ..protocol.ietf.fetch import FetchRequester as RangeRequester
 from ..protocol.paths import path_local
 from ..tasks import defer_interrupts
+from ..wire.messages import Role
 from .goaway import send_goaway
+from .publisher.publish import checked_route
 from .publisher.publisher import Publisher
 from .requests import RequestStreams
 from .statistics import SessionStatistics
@@ -86,6 +87,7 @@ class Session:
         *,
         hops: Collection[int] = (),
         cost: int = 0,
+        cold_cost: int | None = None,
         offer_tracks: bool = False,
     ) -> Publication:
         """Return a block during which a broadcast is announced.
@@ -99,6 +101,7 @@ class Session:
             broadcast: What to publish; the same one may be published on many sessions.
             hops: For a relay: the hop ids of the relays that the broadcast passed, origin first; each 0 … 2**62-1.
             cost: What subscribing costs, in the deployment's units: 0 … 2**62-1.
+            cold_cost: The same without a discount for a copy that is cached already; None for the same.
             offer_tracks: True to offer each track to the peer unasked, as a client does to a relay that does not ask
                 (PUBLISH, IETF only). Nothing is sent on them before the peer wants it.
 
@@ -113,14 +116,10 @@ class Session:
         want(broadcast, Broadcast, "publish takes a path and a Broadcast, which Session.publish announces")
         if not where.parts:
             raise ValueError("a broadcast needs a path of at least one part")
-        for number in (*hops, cost):
-            want_number("a hop id or a cost", number)
-            if not 0 <= number <= MAX_SEQUENCE:
-                raise ValueError(f"a hop id or a cost is 0 … 2**62-1, not {number}")
         if offer_tracks and not self._context.dialect.features.offers:
             raise LocalProtocolError(f"{self.version} has no offers of tracks")
         return self._publisher.publish(
-            PublishedBroadcast(where, broadcast, tuple(hops), cost), offer_tracks=offer_tracks
+            PublishedBroadcast(where, broadcast, checked_route(hops, cost, cold_cost)), offer_tracks=offer_tracks
         )
 
     # -- subscribing ---------------------------------------------------------------------------------------
@@ -427,6 +426,17 @@ class Session:
         """The authorization tokens of the peer's SETUP; empty before it, and where the version has none."""
         setup = self._context.core.peer_setup
         return () if setup is None else setup.tokens
+
+    @property
+    def hop_id(self) -> int:
+        """This side's hop id: who publishes here, in the hops of announcements."""
+        return self._context.core.setup.hop_id
+
+    @property
+    def peer_role(self) -> str:
+        """What a client says that it will do: `"publisher"`, `"subscriber"` or `"both"`, also where it has not said."""
+        setup = self._context.core.peer_setup
+        return Role.BOTH.name.lower() if setup is None else setup.role.name.lower()
 
     @property
     def closed(self) -> MoqtError | None:

@@ -16,12 +16,12 @@ import trio
 
 from ..arguments import want, want_limits
 from ..block import session_block
-from ..client.connect import ConnectOptions, open_session
+from ..client.connect import ClientRole, ConnectOptions, client_setup, open_session
 from ..codes import SessionCode
 from ..errors import HandshakeFailed, SessionClosed
 from ..limits import Limits
 from ..loggers import Logger
-from ..server.acceptor import Acceptor
+from ..server.acceptor import Acceptor, server_setup
 from ..server.admission import Admission
 from ..server.routing import routes_of
 from ..tasks import consists_of, defer_interrupts, open_unwrapping_nursery
@@ -85,6 +85,9 @@ class MemoryServer:
         origin: str | None = None,
         limits: Limits | None = None,
         tokens: Collection[Token] = (),
+        hop_id: int | None = None,
+        cost: int | None = None,
+        role: ClientRole = "both",
         link: LossyLink | None = None,
     ) -> AsyncIterator[Session]:
         """Connect to the server, and run a client's session for as long as the block lasts.
@@ -96,7 +99,7 @@ class MemoryServer:
             versions: The wire versions to offer, best first; None offers all of them.
             origin: The `Origin` header of a WebTransport request, as a browser sends it.
             limits: The bounds of the client's session.
-            tokens: Authorization tokens, as for `connect`.
+            tokens, hop_id, cost, role: As for `connect`.
             link: What lies between this client and the server; None for a perfect link without delay.
 
         Yields:
@@ -112,7 +115,8 @@ class MemoryServer:
         want(url, str, "a URL is a text such as 'moqt://localhost/echo', or a path such as '/echo'")
         where = SessionUrl.parse(f"https://{_HOST}{url}" if url.startswith("/") else url)
         # There is no certificate: nothing is read to verify one.
-        options = ConnectOptions(versions, None, None, False, origin, limits, tokens)
+        setup = client_setup(tokens=tokens, hop_id=hop_id, cost=cost, role=role)
+        options = ConnectOptions(versions, None, None, False, origin, limits, setup)
         async with open_session(where, options, dial=partial(self._dial, where, link)) as session:
             yield session
 
@@ -201,6 +205,8 @@ async def serve_in_memory(
     origins: Collection[str] | None = None,
     authorities: Collection[str] | None = None,
     limits: Limits | None = None,
+    hop_id: int | None = None,
+    cost: int | None = None,
     grace: float = 5.0,
 ) -> AsyncIterator[MemoryServer]:
     """Run a server for as long as the block lasts, without a network: clients reach it by `MemoryServer.connect`.
@@ -215,6 +221,7 @@ async def serve_in_memory(
         origins: As for `serve`.
         authorities: As for `serve`.
         limits: The bounds of each of the server's sessions. Those of a listener have no effect.
+        hop_id, cost: As for `serve`.
         grace: Seconds that handlers and clients have to end after the block, before they are cancelled.
 
     Yields:
@@ -227,7 +234,8 @@ async def serve_in_memory(
     want_limits(limits)
     offered = dialects.resolve(versions)
     limits = limits or Limits()
-    acceptor = Acceptor(router, offered, limits, Admission(origins, authorities))
+    setup = server_setup(hop_id, cost)
+    acceptor = Acceptor(router, offered, limits, Admission(origins, authorities), setup)
     server = MemoryServer(acceptor, limits, ", ".join(dialect.name for dialect in offered))
     async with open_unwrapping_nursery() as nursery:
         await nursery.start(server._run)

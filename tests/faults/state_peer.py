@@ -16,6 +16,7 @@ from moqt_trio.transport.memory import MemoryConnection, open_memory_pair
 from moqt_trio.transport.quic.settings import ClientSettings
 from moqt_trio.transport.webtransport.client import open_webtransport
 from moqt_trio.wire import dialect as dialects
+from moqt_trio.wire.messages import Setup
 from tests.faults.raw_peer import code_of_reset
 from tests.faults.state_wire import IN_BAND, PROTOCOL_VIOLATION, TUPLES, WITH_SETUP, Wire, protocol_of
 from tests.transport.awaiting import accept_bidi, accept_uni
@@ -96,7 +97,7 @@ async def hostile(
                 nursery.start_soon(_answer, peer, wire)
             else:
                 await greet(peer, wire, setup=setup)
-            async with run_session(ours, [dialect], limits=limits, path="/a", hop_id=11) as session:
+            async with run_session(ours, [dialect], limits=limits, path="/a", setup=Setup(hop_id=11)) as session:
                 await take_setup(peer, wire)
                 yield peer, session, wire
 

@@ -21,13 +21,15 @@ from .request import RequestServer
 
 if TYPE_CHECKING:
     from ...errors import MoqtError
-    from ...model.origin import PublishedBroadcast
+    from ...model.origin import PublishedBroadcast, Route
     from ...protocol.announce import AnnounceResponder
     from ...protocol.ietf.publish_namespace import PublishNamespaceResponder
     from ...transport.stream import BidiStream
     from .request import Serving
 
 logger = Logger(__name__)
+
+_NOT_ANNOUNCED: tuple[None, None] = (None, None)
 
 
 @defer_interrupts
@@ -50,10 +52,11 @@ class AnnounceServer(RequestServer):
     def __init__(self, serving: Serving, stream: BidiStream, machine: AnnounceResponder) -> None:
         super().__init__(serving, stream, machine)
         self._of_tracks = self.context.dialect.features.announce_tracks
-        self._announced: dict[BroadcastPath, PublishedBroadcast] = {}
+        # What was announced, and the route that was.
+        self._announced: dict[BroadcastPath, tuple[PublishedBroadcast, Route]] = {}
         # True while the announcements count for `Limits.max_listed_announcements`.
         self._listed = False
-        # The paths whose publication is not the one that was announced, or that are in only one of both.
+        # The paths whose publication or route is not the one that was announced, or that are in only one of both.
         self._differing: dict[BroadcastPath, None] = {}
 
     def handle(self, event: Event) -> None:
@@ -70,7 +73,7 @@ class AnnounceServer(RequestServer):
         # A prefix of tracks may end with the name of one, which no broadcast has in its path.
         watched = BroadcastPath(prefix.parts[:-1]) if self._of_tracks else prefix
         for item in self.serving.origin.below(watched).values():
-            self._announced.update((path, item) for path in self._paths(item, None))
+            self._announced.update((path, (item, item.route)) for path in self._paths(item, None))
         self.serving.rate.charge(len(self._announced))
         self._listed = True
         self.serving.lists += 1
@@ -112,15 +115,19 @@ class AnnounceServer(RequestServer):
     def _accept(self) -> None:
         """Write the acceptance, with what is announced at first."""
         self.stream.write(
-            self.machine.accept([(path, item.hops, item.cost, item.cost) for path, item in self._announced.items()])
+            self.machine.accept(
+                (path, route.hops, route.cost, route.cold_cost) for path, (_, route) in self._announced.items()
+            )
         )
 
     def _note(self, publication: PublishedBroadcast, track: str | None) -> None:
-        """Called when a publication came or went, or has a new track."""
+        """Called when a publication came, went or changed its route, or has a new track."""
         if track is not None and not self._of_tracks:
             return
         for path in self._paths(publication, track):
-            if self._published(path) is self._announced.get(path):
+            item = self._published(path)
+            before, route = self._announced.get(path, _NOT_ANNOUNCED)
+            if item is before and (item is None or item.route is route):
                 self._differing.pop(path, None)
             else:
                 self._differing[path] = None
@@ -153,17 +160,25 @@ class AnnounceServer(RequestServer):
         return None if found is None else found[0]
 
     def _announce_changes(self) -> None:
-        """Write the changes since the last time: first the ends, so that the peer never counts more than there are."""
+        """Write the changes since the last time: first the ends, so that the peer never counts more than there are.
+
+        Another publication is an end and a start, another route of the same one an update.
+        """
         machine, announced, serving = self.machine, self._announced, self.serving
         paths, self._differing = self._differing, {}
         before, limit = len(announced), self.context.limits.max_listed_announcements
         serving.listed -= before
-        changes = [machine.unannounce(path) for path in paths if announced.pop(path, None) is not None]
+        changes: list[bytes] = []
+        for path in paths:
+            if path in announced and announced[path][0] is not self._published(path):
+                del announced[path]
+                changes.append(machine.unannounce(path))
         for path in paths:
             item = self._published(path)
             if item is not None:
-                announced[path] = item
-                changes.append(machine.announce(path, item.hops, item.cost, item.cost))
+                route = item.route
+                announced[path] = item, route
+                changes.append(machine.announce(path, route.hops, route.cost, route.cold_cost))
         serving.listed += len(announced)
         if len(announced) > before and serving.lists > 1 and serving.listed > limit:
             # At once: the other lists look at what is left.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from ...arguments import want_id
 from ...block import Block
 from ...errors import SessionClosed, StreamReset, printable
 from ...loggers import Logger
+from ...model.origin import Route
 from ...tasks import defer_interrupts
 from ...timeouts import Timeout
 
@@ -80,6 +82,13 @@ def _cancel_unfinished(subscription: ServedSubscription, lost: int, timeout: flo
     subscription.scope.cancel()
 
 
+def checked_route(hops: Collection[int], cost: int, cold_cost: int | None) -> Route:
+    """Return a route; the arguments are those of `Session.publish`, checked here."""
+    for number in (*hops, cost, *([] if cold_cost is None else [cold_cost])):
+        want_id("a hop id or a cost", number)
+    return Route(tuple(hops), cost, cost if cold_cost is None else cold_cost)
+
+
 @defer_interrupts
 class Publication(Block):
     """A broadcast that is announced; see `Session.publish`."""
@@ -124,6 +133,20 @@ class Publication(Block):
             await finish_all(served, serving.context.limits.close_timeout)
         for subscription in served:
             subscription.scope.cancel()
+
+    def update(self, *, hops: Collection[int] = (), cost: int = 0, cold_cost: int | None = None) -> None:
+        """Change the route of the broadcast, which stays announced: running subscriptions go on.
+
+        The peer is told where the version carries what changed: costs in moq-lite-06, hop ids from moq-lite-04 on, and
+        how many they are in moq-lite-03.
+
+        Args:
+            hops, cost, cold_cost: As for `Session.publish`.
+
+        Raises:
+            ValueError: A number is out of range.
+        """
+        self._serving.origin.update(self._published, checked_route(hops, cost, cold_cost))
 
     @property
     def path(self) -> BroadcastPath:

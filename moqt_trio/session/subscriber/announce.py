@@ -50,6 +50,11 @@ class Announcement:
     cold_cost: int = 0
     updated: bool = False
 
+    @property
+    def publisher(self) -> int | None:
+        """The hop id of its publisher, by which the same content is known on another route; None for an unknown one."""
+        return self.hops[0] or None if self.hops else None
+
 
 @defer_interrupts
 class Announcements(Request[Announcement]):

@@ -13,6 +13,7 @@ import moqt_trio as moqt
 from moqt_trio.session.run import run_session
 from moqt_trio.transport.memory import open_memory_pair
 from moqt_trio.wire import dialect as dialects
+from moqt_trio.wire.messages import Setup
 from tests.faults.raw_peer import settled
 from tests.faults.state_peer import VIOLATED, closing, hostile
 from tests.faults.state_wire import ALL, HOP, LITE_03, LITE_04, LITE_05, LITE_06, LITE_06_WIP, TUPLES, text
@@ -78,7 +79,8 @@ async def ring(version: str):
             pair = await stack.enter_async_context(open_memory_pair(protocol=version))
             ends = []
             for connection, node in zip(pair, (relay, following), strict=True):
-                session = run_session(connection, [dialects.get(version)], limits=moqt.Limits(), hop_id=node.hop_id)
+                setup = Setup(hop_id=node.hop_id)
+                session = run_session(connection, [dialects.get(version)], limits=moqt.Limits(), setup=setup)
                 ends.append(await stack.enter_async_context(session))
             relay.next, following.before = ends
         async with trio.open_nursery() as nursery:

@@ -30,7 +30,7 @@ from tests.faults.state_wire import (
     Wire,
     protocol_of,
 )
-from tests.transport.awaiting import accept_bidi
+from tests.transport.awaiting import accept_bidi, accept_uni
 from tests.transport.quic_pair import client_settings, connect_quic, serving
 from tests.transport.recorders import eventually
 from tests.transport.webtransport import serving as webtransport
@@ -99,7 +99,7 @@ async def test_a_server_that_does_not_answer(version):
 
 @each_version_with_setup
 async def test_a_webtransport_server_that_sends_no_setup(version):
-    """The CONNECT was answered, so that the session begins; it is closed after `setup_timeout`."""
+    """The CONNECT was answered, and yet no session begins; the server is told with CONTROL_MESSAGE_TIMEOUT."""
 
     async def accept(request: WebTransportRequest) -> None:
         session = request.accept(version)
@@ -109,11 +109,47 @@ async def test_a_webtransport_server_that_sends_no_setup(version):
     async with webtransport.serving(accept) as served:
         url = f"https://localhost:{served.port}/a"
         with trio.fail_after(5):
-            async with moqt.connect(url, versions=[version], verify=False, limits=SHORT) as session:
-                error = await session.wait_closed()
+            with pytest.raises(moqt.ConnectTimeout, match=r"the server sent no SETUP within 0\.2 s"):
+                async with moqt.connect(url, versions=[version], verify=False, limits=SHORT):
+                    raise AssertionError("a session began")
             await eventually(lambda: theirs)
-    assert (error.local_code, error.reason, error.by_peer) == (0x11, "the peer sent no SETUP in time", False)
     assert theirs[0].remote_code == 0x11
+
+
+@each_version_with_setup
+@pytest.mark.parametrize(("code", "status"), [(0x2, 403), (401, 401), (404, 404), (503, 503)])
+async def test_a_webtransport_server_that_refuses_after_its_answer(version, code, status):
+    """A server that has to read the client's SETUP first refuses by closing the session, and no session begins."""
+
+    async def accept(request: WebTransportRequest) -> None:
+        session = request.accept(version)
+        # The client's SETUP is there.
+        await accept_uni(session)
+        await session.aclose(code, "no token")
+
+    async with webtransport.serving(accept) as served:
+        url = f"https://localhost:{served.port}/a"
+        with trio.fail_after(5), pytest.raises(moqt.Rejected) as caught:
+            async with moqt.connect(url, versions=[version], verify=False, limits=SHORT):
+                raise AssertionError("a session began")
+    assert (caught.value.status, caught.value.reason) == (status, "no token")
+
+
+@each_version_with_setup
+async def test_a_webtransport_server_that_ends_before_its_setup(version):
+    """Another code is the end of the session, and no refusal."""
+
+    async def accept(request: WebTransportRequest) -> None:
+        session = request.accept(version)
+        await accept_uni(session)
+        await session.aclose(0x1, "broken")
+
+    async with webtransport.serving(accept) as served:
+        url = f"https://localhost:{served.port}/a"
+        with trio.fail_after(5), pytest.raises(moqt.SessionClosed) as caught:
+            async with moqt.connect(url, versions=[version], verify=False, limits=SHORT):
+                raise AssertionError("a session began")
+    assert caught.value.remote_code == 0x1
 
 
 @pytest.mark.parametrize("version", [LITE_03, LITE_04])
