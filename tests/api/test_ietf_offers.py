@@ -55,7 +55,7 @@ async def test_where_a_reader_starts(version):
 @EACH_DRAFT
 @pytest.mark.parametrize("turns", range(4))
 async def test_a_frame_while_the_request_is_on_its_way(version, turns):
-    """It belongs to the newest group, and that comes whole: in draft 14, too, where nothing says what the reader missed."""
+    """It belongs to the newest group, which comes whole; in draft 14 nothing says what the reader missed."""
     async with offered(version) as (_, server, _, track), server.subscribe("a/b", "t") as subscription:
         for _ in range(turns):
             await trio.lowlevel.checkpoint()

@@ -7,6 +7,8 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
+from moqt_trio.protocol.events import GroupStarted
+from moqt_trio.session.subscriber.group import GroupBuffer, GroupReader
 from moqt_trio.testing import session_pair
 from tests.api.half_written import EACH_DRAFT, ONE_OF_EACH_WAY, half_written
 
@@ -143,3 +145,13 @@ def trio_tasks() -> list[str]:
         for nursery in task.child_nurseries:
             waiting += nursery.child_tasks
     return found
+
+
+def test_a_reader_takes_over_what_a_later_header_says():
+    """The head of a group says that the group does not end with it, and the tail may say otherwise."""
+    reader = GroupReader(3, 0, GroupBuffer())
+    reader.ends_group = False
+    reader._describe(GroupStarted(1, 3, 0, priority=7))
+    assert (reader.ends_group, reader.priority, reader.subgroup) == (True, 7, 0)
+    reader._describe(GroupStarted(1, 3, 2, whole=False, subgroup=4, ends_group=False))
+    assert (reader.ends_group, reader.priority, reader.subgroup, reader._begins) == (False, None, 4, False)

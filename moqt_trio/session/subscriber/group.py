@@ -410,7 +410,7 @@ class GroupReader:
     def _describe(self, event: GroupStarted) -> None:
         """Take over what the header of a subgroup says, where that is not what it says of nearly every group."""
         self.priority = event.priority
-        if event.subgroup or not event.ends_group or not event.whole:
+        if event.subgroup or not event.whole or event.ends_group is not self.ends_group:
             self.subgroup, self.ends_group, self._begins = event.subgroup, event.ends_group, event.whole
 
     async def receive(self) -> Frame:
