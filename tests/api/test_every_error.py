@@ -197,11 +197,14 @@ async def test_unauthorized(scheme, version, when):
         if when == "before":
             raise moqt.Unauthorized("room")
         async with request.accept():
+            await entered.wait()
             raise moqt.Unauthorized("room")
 
+    entered = trio.Event()
     async with listening(refuse) as listener:
         with trio.fail_after(5), pytest.raises((moqt.Rejected, moqt.SessionClosed)) as refused:
             async with connect(listener, scheme, version) as session:
+                entered.set()
                 raise await session.wait_closed()
     error = refused.value
     if when == "before":
