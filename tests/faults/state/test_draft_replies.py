@@ -284,7 +284,7 @@ async def test_two_fills_for_one_subscription(name):
 
 
 @each_draft
-async def test_an_update_of_a_fetch_before_its_acceptance(name):
+async def test_an_update_of_a_fetch_before_its_acceptance(name, autojump_clock):
     """It is answered behind the acceptance, which waits until the peer has seen the stream of the objects."""
     wire = DraftWire(name)
     if wire.draft == 14:
