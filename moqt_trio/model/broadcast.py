@@ -12,7 +12,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from .track_state import TrackState
 
 logger = Logger(__name__)
-
-OnRequest: TypeAlias = "Callable[[BroadcastPath, str], Track | None]"
-"""Makes tracks as they are asked for; see `Broadcast`."""
 
 
 @defer_interrupts
@@ -54,7 +51,9 @@ class Broadcast:
     Limits: `finished_tracks`, `finished_bytes`.
     """
 
-    def __init__(self, *, limits: Limits | None = None, on_request: OnRequest | None = None) -> None:
+    def __init__(
+        self, *, limits: Limits | None = None, on_request: Callable[[BroadcastPath, str], Track | None] | None = None
+    ) -> None:
         if on_request is not None and not callable(on_request):
             raise TypeError(f"on_request is a function of a path and a track's name, not {type(on_request).__name__}")
         self._limits = limits or Limits()
@@ -153,14 +152,16 @@ class Broadcast:
             self._tell_watchers(None)
 
     def _request(self, below: BroadcastPath, name: str) -> Track | TrackRequest | None:
-        track = None if self._on_request is None else self._ask(self._on_request, below, name)
+        track = self._make(below, name)
         if track is not None or self._requests is None:
             return track
         return request_of(self._requests, below, name)
 
-    def _ask(self, on_request: OnRequest, below: BroadcastPath, name: str) -> Track | None:
+    def _make(self, below: BroadcastPath, name: str) -> Track | None:
+        if self._on_request is None:
+            return None
         try:
-            track = on_request(below, name)
+            track = self._on_request(below, name)
             if track is not None:
                 want(track, Track, "on_request returns a Track or None")
         except Exception:

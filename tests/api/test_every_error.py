@@ -200,12 +200,15 @@ async def test_unauthorized(scheme, version, when):
             await entered.wait()
             raise moqt.Unauthorized("room")
 
+    async def stay(listener):
+        async with connect(listener, scheme, version) as session:
+            entered.set()
+            raise await session.wait_closed()
+
     entered = trio.Event()
     async with listening(refuse) as listener:
         with trio.fail_after(5), pytest.raises((moqt.Rejected, moqt.SessionClosed)) as refused:
-            async with connect(listener, scheme, version) as session:
-                entered.set()
-                raise await session.wait_closed()
+            await stay(listener)
     error = refused.value
     if when == "before":
         assert (error.status if isinstance(error, moqt.Rejected) else error.remote_code) == 403
