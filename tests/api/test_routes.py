@@ -1,4 +1,4 @@
-"""Routes: who publishes, by which way it comes, what it costs, and what a peer is told when that changes."""
+"""Routes: who publishes, by which way it comes, what it costs, and what a peer gets when that changes."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ async def unread(announcements):
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_changed_route(version):
-    """A route that changes is told as an update, and as an end and a start only where the version has no update.
+    """A route that changes is an update for the peer, and an end and a start only where the version has no update.
 
-    Where the version does not carry what changed, nothing is told. The subscription that runs goes on in any case.
+    Where the version does not carry what changed, nothing is sent. The subscription that runs goes on in any case.
     """
     broadcast = moqt.Broadcast()
     track = broadcast.track("t")
@@ -76,20 +76,20 @@ async def test_a_changed_route(version):
             assert await (await subscription.receive()).receive() == b"before"
 
             publication.update(hops=[3], cost=9, cold_cost=20)
-            told = await unread(announcements)
+            changes = await unread(announcements)
             cold = 0 if one_cost else 20
-            assert told == ([(True, True, (3, 7), 9, cold)] if version in WITH_COSTS else [])
+            assert changes == ([(True, True, (3, 7), 9, cold)] if version in WITH_COSTS else [])
 
             publication.update(hops=[3, 4], cost=9, cold_cost=20)
-            told = await unread(announcements)
+            changes = await unread(announcements)
             costs = (9, cold) if version in WITH_COSTS else (0, 0)
             hops = (3, 4, 7) if ids else (0, 0, 0)
             if version in WITH_UPDATES:
-                assert told == [(True, True, hops, *costs)]
+                assert changes == [(True, True, hops, *costs)]
             elif ids or version == "moq-lite-03":
-                assert told == [(False, False, (), 0, 0), (True, False, hops, *costs)]
+                assert changes == [(False, False, (), 0, 0), (True, False, hops, *costs)]
             else:
-                assert told == []
+                assert changes == []
 
             publication.update(hops=[3, 4], cost=9, cold_cost=20)
             assert await unread(announcements) == []
@@ -105,8 +105,8 @@ async def test_another_publication_is_no_update(version):
         async with client.publish("cam", broadcast):
             await announcements.receive()
         async with client.publish("cam", broadcast, cost=3):
-            told = await unread(announcements)
-            assert [item[:2] for item in told] == [(False, False), (True, False)]
+            changes = await unread(announcements)
+            assert [item[:2] for item in changes] == [(False, False), (True, False)]
 
 
 @pytest.mark.parametrize("version", ["moq-lite-06", "moqt-18"])

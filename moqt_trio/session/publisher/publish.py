@@ -137,8 +137,8 @@ class Publication(Block):
     def update(self, *, hops: Collection[int] = (), cost: int = 0, cold_cost: int | None = None) -> None:
         """Change the route of the broadcast, which stays announced: running subscriptions go on.
 
-        The peer is told where the version carries what changed: costs in moq-lite-06, hop ids from moq-lite-04 on, and
-        how many they are in moq-lite-03.
+        The peer gets an update where the version carries what changed: costs in moq-lite-06, hop ids from moq-lite-04
+        on, and how many they are in moq-lite-03.
 
         Args:
             hops, cost, cold_cost: As for `Session.publish`.

@@ -99,7 +99,7 @@ async def test_a_server_that_does_not_answer(version):
 
 @each_version_with_setup
 async def test_a_webtransport_server_that_sends_no_setup(version):
-    """The CONNECT was answered, and yet no session begins; the server is told with CONTROL_MESSAGE_TIMEOUT."""
+    """The CONNECT was answered, and yet no session begins; the server gets CONTROL_MESSAGE_TIMEOUT."""
 
     async def accept(request: WebTransportRequest) -> None:
         session = request.accept(version)
