@@ -209,14 +209,15 @@ class RequestServer(ControlStream):
         self, publication: PublishedBroadcast, request: TrackRequest, answer: Callable[[Found | None], None]
     ) -> None:
         """Wait for the application to make a track. Limits: reply_timeout."""
+        in_time = False
         with self.scope, waiting_for(request) as over:
-            await Timeout(self.context.limits.reply_timeout).wait(over.wait)
+            in_time = await Timeout(self.context.limits.reply_timeout).wait(over.wait)
         if self.scope.cancel_called:
             return
         # A scope can be entered once, and the serving task enters this one.
         self.scope = trio.CancelScope()
         track = track_of(request)
-        if not over.is_set():
+        if not in_time:
             logger.info("a request for track %s was not answered in time: reply_timeout", printable(request.track))
             self.cancel(StreamCode.CONTROL_TIMEOUT)
         elif track is None or self.serving.origin.get(publication.path) is not publication:
