@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import trio
 
-from ..arguments import shown, want, want_id, want_limits
+from ..arguments import shown, want, want_limits
 from ..block import session_block
 from ..certificates import parse_fingerprint
 from ..certificates.pem import read_authorities
@@ -30,7 +30,7 @@ from ..errors import (
 from ..limits import Limits
 from ..loggers import Logger
 from ..protocol.handshake import protocols
-from ..session.run import carries_path, random_hop_id, run_session, wait_peer_setup
+from ..session.run import carries_path, own_setup, run_session, wait_peer_setup
 from ..timeouts import Timeout
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.client import connect_quic
@@ -68,16 +68,10 @@ def client_setup(
     want(tokens, Collection, "tokens are a list of Token values")
     for token in tokens:
         want(token, Token, "tokens are a list of Token values")
-    if hop_id is not None:
-        want_id("hop_id", hop_id, 1)
-    if cost is not None:
-        want_id("cost", cost)
     roles = {item.name.lower(): item for item in Role}
     if role not in roles:
         raise ValueError(f"role is one of {', '.join(map(repr, roles))}, not {shown(role)}")
-    return Setup(
-        hop_id=random_hop_id() if hop_id is None else hop_id, cost=cost, role=roles[role], tokens=tuple(tokens)
-    )
+    return own_setup(hop_id, cost, role=roles[role], tokens=tuple(tokens))
 
 
 def _offered(options: ConnectOptions) -> tuple[Dialect, ...]:

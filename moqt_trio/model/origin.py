@@ -135,7 +135,7 @@ class Origin:
         """
         found = self.find(path, track)
         if found is not None:
-            return found[0], found[1]
+            return found
         for prefix in reversed(_prefixes(path)):
             publication = self._publications.get(prefix)
             if publication is None:

@@ -221,10 +221,10 @@ class AnnounceResponder(CountedResponder):
     def _encode_again(self, full: BroadcastPath, ordinal: int, start: AnnounceStart) -> bytes:
         """Return the message that updates an active announcement; b"" when the version says nothing of the change."""
         dialect = self._session.dialect
-        if not dialect.features.announce_ids and not self._note_hops(full, start):
-            return b""
         if dialect.features.announce_ids:
             return dialect.encode(AnnounceUpdate(ordinal, start.hops, start.warm_cost, start.cold_cost))
+        if not self._note_hops(full, start):
+            return b""
         if dialect.features.announce_first == "ok":
             # moq-lite-05: a second start for an active path is a restart.
             return dialect.encode(start)

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from ..arguments import want_id
 from ..block import session_block
 from ..errors import (
     ConnectTimeout,
@@ -43,7 +42,6 @@ from ..session.run import (
     closed_by_block,
     drain_session,
     left_by_peer,
-    random_hop_id,
     requested_path,
     run_session,
     start_draining,
@@ -52,7 +50,6 @@ from ..session.run import (
 from ..tasks import call_application, consists_of, leaves, open_unwrapping_nursery
 from ..transport.webtransport.server import serve_http3
 from ..url import canonical_path
-from ..wire.messages import Setup
 from .routing import Router, SessionRequest
 
 if TYPE_CHECKING:
@@ -62,6 +59,7 @@ if TYPE_CHECKING:
     from ..transport.connection import Connection
     from ..transport.webtransport.server import OnRequest, WebTransportRequest
     from ..wire.dialect import Dialect
+    from ..wire.messages import Setup
     from .admission import Admission
 
 logger = Logger(__name__)
@@ -92,15 +90,6 @@ class WebApplication:
         from ..http.asgi import AsgiServer
 
         return AsgiServer(self.app, self.config, connection.peer, self.state, connection.local).start
-
-
-def server_setup(hop_id: int | None, cost: int | None) -> Setup:
-    """Return what a server says of itself; the arguments are those of `serve`, checked here."""
-    if hop_id is not None:
-        want_id("hop_id", hop_id, 1)
-    if cost is not None:
-        want_id("cost", cost)
-    return Setup(hop_id=random_hop_id() if hop_id is None else hop_id, cost=cost)
 
 
 class Acceptor:

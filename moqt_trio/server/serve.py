@@ -13,6 +13,7 @@ import trio
 from ..arguments import shown, want, want_limits
 from ..block import require_trio
 from ..limits import Limits
+from ..session.run import own_setup
 from ..tasks import defer_interrupts, open_unwrapping_nursery
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.server import QuicListener, serve_quic
@@ -20,7 +21,7 @@ from ..transport.quic.settings import ServerSettings
 from ..transport.sockets import bind_tcp
 from ..url import canonical_path
 from ..wire import dialect as dialects
-from .acceptor import Acceptor, WebApplication, server_setup
+from .acceptor import Acceptor, WebApplication
 from .admission import Admission
 from .identity import CertificateSource, Identity, stored_reset_key
 from .routing import Router, SessionHandler, routes_of
@@ -236,7 +237,7 @@ async def serve(
         raise ValueError(f"a port is a number from 0 to 65535, not {port}")
     offered = dialects.resolve(versions)
     limits = limits or Limits()
-    acceptor = Acceptor(router, offered, limits, Admission(origins, authorities), server_setup(hop_id, cost))
+    acceptor = Acceptor(router, offered, limits, Admission(origins, authorities), own_setup(hop_id, cost))
     server = _Server(acceptor, Identity(certificate), limits)
     settings = ServerSettings(
         alpns=acceptor.alpns,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from ..arguments import want_id
 from ..codes import SessionCode
 from ..errors import (
     GoingAway,
@@ -37,7 +38,7 @@ from ..timeouts import Timeout
 from ..transport.code_mapping import EITHER_CODES, HTTP3_CODES
 from ..transport.connection import Connection, ConnectionHandler
 from ..wire.ietf.drafts import IetfDialect
-from ..wire.messages import ProbeLevel, Setup
+from ..wire.messages import ProbeLevel, Role, Setup
 from .context import SessionContext, code_mapping
 from .handshake import HandshakeControl, HandshakeStream, negotiate, report_bitrate
 from .requests import FirstBytes, RequestStreams
@@ -49,11 +50,21 @@ if TYPE_CHECKING:
     from ..transport.receive_stream import ReceiveStream
     from ..transport.stream import BidiStream
     from ..wire.dialect import Dialect
+    from ..wire.messages import Token
 
 
 def random_hop_id() -> int:
     """Return a random hop id, never 0, which means an unknown hop, and one that a double holds: browsers use those."""
     return secrets.randbelow(2**53 - 1) + 1
+
+
+def own_setup(hop_id: int | None, cost: int | None, *, role: Role = Role.BOTH, tokens: tuple[Token, ...] = ()) -> Setup:
+    """Return what a side says of itself; `hop_id` and `cost` are as for `connect` and `serve`, and checked here."""
+    if hop_id is not None:
+        want_id("hop_id", hop_id, 1)
+    if cost is not None:
+        want_id("cost", cost)
+    return Setup(hop_id=random_hop_id() if hop_id is None else hop_id, cost=cost, role=role, tokens=tokens)
 
 
 _NOTHING_SAID = Setup()

@@ -21,9 +21,10 @@ from ..codes import SessionCode
 from ..errors import HandshakeFailed, SessionClosed
 from ..limits import Limits
 from ..loggers import Logger
-from ..server.acceptor import Acceptor, server_setup
+from ..server.acceptor import Acceptor
 from ..server.admission import Admission
 from ..server.routing import routes_of
+from ..session.run import own_setup
 from ..tasks import consists_of, defer_interrupts, open_unwrapping_nursery
 from ..transport.memory import open_memory_pair
 from ..url import SessionUrl, canonical_path
@@ -234,7 +235,7 @@ async def serve_in_memory(
     want_limits(limits)
     offered = dialects.resolve(versions)
     limits = limits or Limits()
-    setup = server_setup(hop_id, cost)
+    setup = own_setup(hop_id, cost)
     acceptor = Acceptor(router, offered, limits, Admission(origins, authorities), setup)
     server = MemoryServer(acceptor, limits, ", ".join(dialect.name for dialect in offered))
     async with open_unwrapping_nursery() as nursery:
