@@ -301,7 +301,9 @@ async def _negotiated(connection: Connection, where: SessionUrl, options: Connec
             offered=options.names,
         ) from None
     except SessionClosed as error:
-        if session is not None:
+        # A WebTransport server that has answered 200 has read no SETUP yet, so that it closes what it had accepted.
+        unanswered = where.transport == "quic"
+        if session is not None or (error.remote_code == SessionCode.UNAUTHORIZED and not unanswered):
             raise
         raise _refusal(error) from None
 

@@ -345,6 +345,8 @@ async def wait_peer_setup(session: Session) -> None:
     if not _has_setup(context):
         return
     in_time = await Timeout(context.limits.setup_timeout).wait(partial(_wait_setup_or_end, context))
+    if context.setup_received.is_set():
+        return  # What came after it, and be it the end, is the session's.
     context.check_open()
     if not in_time:
         raise LocalProtocolError("the peer sent no SETUP in time")

@@ -25,6 +25,7 @@ import trio
 import moqt_trio as moqt
 from tests.faults.state_peer import open_peer
 from tests.interop.processes import Child
+from tests.machine import seconds
 
 MIB = 1 << 20
 
@@ -94,11 +95,12 @@ class ServedProcess:
     async def at_rest(self) -> Figures:
         """Wait until it does next to nothing, for ten seconds at the most; return what it has used by then."""
         found = await self.figures()
+        little = seconds(0.1)
         with trio.move_on_after(10):
             while True:
                 await trio.sleep(0.5)
                 before, found = found, await self.figures()
-                if found.cpu - before.cpu < 0.1:
+                if found.cpu - before.cpu < little:
                     break
         return found
 
@@ -109,6 +111,13 @@ class ServedProcess:
     def neighbour(self, version: str = "moq-lite-06", scheme: str = "moqt"):
         """Open an ordinary session, as another client has it."""
         return moqt.connect(f"{scheme}://127.0.0.1:{self.port}/a", versions=[version], verify=False)
+
+    async def check_next_client(self, *schemes: str) -> None:
+        """Return when a client that comes now has had an answer, within a second, over each scheme's transport."""
+        for scheme in schemes or ("moqt",):
+            with trio.fail_after(seconds(1)):
+                async with self.neighbour(scheme=scheme) as session:
+                    await fetch_kept(session)
 
     def peer(self, transport: str, version: str):
         """Open a connection whose bytes the test writes by hand."""

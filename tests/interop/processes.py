@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / "tests" / "peers"
 
-LINE_TIMEOUT = 20.0
-"""Seconds that a child has for the next line; generous, because a busy machine starts slowly."""
+LINE_TIMEOUT = 90.0
+"""Seconds that a child has for the next line; generous, because a slow machine that starts many takes a minute."""
 STOP_TIMEOUT = 10.0
 """Seconds that a child has to end once its standard input is closed or it was asked to."""
 

@@ -437,7 +437,7 @@ class QuicConnection(StreamHost, EngineHandler):
     def _fail(self) -> None:
         """Called in an exception handler: log it, and close the connection."""
         logger.exception("%r: the QUIC engine or a handler failed; the connection is closed", self)
-        self.close(SessionCode.INTERNAL_ERROR, "internal error")
+        self._close(SessionCode.INTERNAL_ERROR, "internal error")
 
     def _end(self) -> None:
         """Inform the peer, every stream and the owner that the connection has ended."""
@@ -465,17 +465,20 @@ class QuicConnection(StreamHost, EngineHandler):
             self._close_sent.set()
 
     def close(self, code: int = 0, reason: str = "") -> None:
+        try:
+            if self._closed is None and self.ready:
+                self._flush()  # Nothing follows a CONNECTION_CLOSE: what was written just before has to precede it.
+        except Exception:
+            self._fail()
+        self._close(code, reason)
+
+    def _close(self, code: int, reason: str) -> None:
         if self._closed is None:
             self._local_code = code
             self._engine.close(self.session_codes.to_wire(code), reason)
             self._end()
 
     async def aclose(self, code: int = 0, reason: str = "") -> None:
-        try:
-            if self._closed is None and self.ready:
-                self._flush()  # Nothing follows a CONNECTION_CLOSE: what was written just before has to precede it.
-        except Exception:
-            self._fail()
         self.close(code, reason)
         with trio.CancelScope(deadline=trio.current_time() + self.limits.close_timeout, shield=True):
             await self._close_sent.wait()

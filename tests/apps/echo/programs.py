@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import attrs
 
-from tests.interop.processes import Child, shows_output_of
+from tests.interop.processes import LINE_TIMEOUT, Child, shows_output_of
 
 SCHEMES = ("https", "moqt")
 
@@ -80,7 +80,7 @@ class Outcome:
         return self.lines[-1]
 
 
-def outcome(process: Child, timeout: float = 20.0) -> Outcome:
+def outcome(process: Child, timeout: float = LINE_TIMEOUT) -> Outcome:
     """Waits for the end of a program."""
     code = process.wait_ended(timeout)
     with shows_output_of(process):

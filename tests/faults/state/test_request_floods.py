@@ -13,9 +13,10 @@ from moqt_trio.session.publisher import rate
 from moqt_trio.testing import session_pair
 from moqt_trio.wire import dialect as dialects
 from tests.faults.raw_peer import code_of_reset, settled
-from tests.faults.served import MIB, ServedProcess, fetch_kept, served
+from tests.faults.served import MIB, served
 from tests.faults.state_peer import VIOLATED, closing, hostile, still_serves, stopped_with
 from tests.faults.state_wire import ALL, DEVELOP, LITE_01, LITE_02, LITE_03, LITE_06, TRANSFORK, Wire
+from tests.machine import seconds
 from tests.transport.awaiting import accept_bidi
 
 ROOM = 20 * MIB
@@ -28,14 +29,6 @@ KINDS = pytest.mark.parametrize("version", [LITE_06, LITE_03, TRANSFORK, DEVELOP
 def no_capacity(version: str, space: str) -> int:
     """Return the code that the version has for a peer that asks for too much."""
     return dialects.get(version).codes.to_wire(space, moqt.StreamCode.NO_CAPACITY)
-
-
-async def check_next_client(server: ServedProcess) -> None:
-    """Return when a client that comes now has had an answer, within a second, over each transport."""
-    for scheme in ("moqt", "https"):
-        with trio.fail_after(1):
-            async with server.neighbour(scheme=scheme) as session:
-                await fetch_kept(session)
 
 
 # -- subscriptions --------------------------------------------------------------------------------------------
@@ -62,7 +55,7 @@ async def test_ten_thousand_subscriptions(transport, version):
         streams = await flood_subscriptions(peer, wire, 10_000)
         # The session's own streams count, too: that of the handshake, that of WebTransport's CONNECT.
         assert moqt.Limits().max_streams - 3 <= len(streams) <= moqt.Limits().max_streams
-        await check_next_client(server)
+        await server.check_next_client("moqt", "https")
         grown = await server.grown()
         print(f"\n{version} over {transport}: {len(streams)} subscriptions, the server grew by {grown / MIB:.1f} MiB")
         assert grown <= ROOM
@@ -168,7 +161,7 @@ async def test_the_memory_of_announcements(transport, reads):
         grown = found.resident - server.before.resident
         print(f"\nover {transport}: 1,024 announcements of 1 KiB, the server grew by {grown / MIB:.1f} MiB")
         assert grown <= ROOM
-        await check_next_client(server)
+        await server.check_next_client("moqt", "https")
         assert peer.closed is None
 
 
@@ -195,8 +188,8 @@ async def test_a_list_that_is_asked_for_ten_thousand_times(transport, burst):
     async with served(paths=1000, request_burst=burst) as server, server.peer(transport, LITE_06) as (peer, wire):
         # The peer's own session has its publications.
         session = (await server.at_rest()).resident
-        streams = await flood_lists(peer, wire, 10_000, 2)
-        await check_next_client(server)
+        streams = await flood_lists(peer, wire, 10_000, seconds(2))
+        await server.check_next_client("moqt", "https")
         grown = (await server.at_rest()).resident - session
         print(f"\nover {transport}: {len(streams)} lists, the server grew by {grown / MIB:.1f} MiB")
         refused = sum(stopped_with(stream) is not None for stream in streams)

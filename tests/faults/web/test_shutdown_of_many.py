@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.faults.talking import GRACE, MARGIN, Talker, echo_server, wait_ended
+from tests.machine import seconds
 
 SESSIONS = 100
 """Sessions over each transport."""
@@ -47,7 +48,7 @@ async def test_a_signal(number, obedient):
             f"{sum(talker.echoed for talker in talkers) - sum(before)} after it; ended {took:.2f} s after it"
         )
         assert code == 0
-        least, most = (0.0, GRACE) if obedient else (GRACE, GRACE + 2 * MARGIN)
+        least, most = (0.0, seconds(GRACE)) if obedient else (GRACE, GRACE + 2 * MARGIN)
         assert least <= took < most
         assert all(talker.asked.is_set() for talker in talkers)
         own, peers = "this side", "the peer"
