@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from .model.track import Track
     from .model.track_requests import TrackRequest, TrackRequests
     from .path import BroadcastPath
+    from .relay.origin import Origin, OriginPublication
     from .server.identity import CertificateSource
     from .server.routing import Router, SessionHandler, SessionRequest
     from .server.serve import Listener, ListenerStatistics, serve
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from .session.subscriber.subscribe import Subscription
     from .session.subscriber.track import TrackProperties, TrackStatus
     from .session.subscriber.tracks import OfferedTrack, OfferedTracks
+    from .session.view import OriginView
     from .transport.connection import TransportStatistics
     from .wire.dialect import version_names
     from .wire.messages import Token
@@ -115,6 +117,9 @@ __all__ = [
     "NotFound",
     "OfferedTrack",
     "OfferedTracks",
+    "Origin",
+    "OriginPublication",
+    "OriginView",
     "Probe",
     "ProbeReport",
     "ProtocolError",
@@ -175,6 +180,7 @@ _HOMES = {
     "model.track": "Track",
     "model.track_requests": "TrackRequest TrackRequests",
     "path": "BroadcastPath",
+    "relay.origin": "Origin OriginPublication",
     "server.identity": "CertificateSource",
     "server.routing": "Router SessionHandler SessionRequest",
     "server.serve": "Listener ListenerStatistics serve",
@@ -191,6 +197,7 @@ _HOMES = {
     "session.subscriber.subscribe": "Subscription",
     "session.subscriber.track": "TrackProperties TrackStatus",
     "session.subscriber.tracks": "OfferedTrack OfferedTracks",
+    "session.view": "OriginView",
     "transport.connection": "TransportStatistics",
     "wire.dialect": "version_names",
     "wire.messages": "Token",

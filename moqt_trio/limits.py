@@ -80,6 +80,18 @@ class Limits:
     max_track_requests: int = attrs.field(default=4096, validator=_positive)
     """Requests for tracks of one broadcast that wait for the application (`Broadcast.requests`); further ones are
     refused. Stops peers from asking for tracks that do not exist without end."""
+    max_routes: int = attrs.field(default=16384, validator=_positive)
+    """Routes that an origin keeps, of all its sessions and paths; further ones are not taken. Stops peers of a relay
+    from filling memory with announcements together."""
+    max_sources: int = attrs.field(default=8, validator=_positive)
+    """Routes that an origin keeps for one path, the best ones. Stops a path that everyone announces from costing more
+    than one that a few do."""
+    max_relayed_tracks: int = attrs.field(default=1024, validator=_positive)
+    """Tracks of one broadcast that an origin reads from a source, or has asked one for; further ones are refused. Stops
+    peers of a relay from asking for names that do not exist without end."""
+    takeover_timeout: float = attrs.field(default=2.0, validator=_positive)
+    """Seconds in which another source has to continue a group whose source an origin has lost; then the group is reset.
+    Stops subscribers from waiting for a rest that never comes."""
     max_rendezvous: float = attrs.field(default=30.0, validator=_positive)
     """Seconds that a subscription waits for a track at the most, whatever its peer asks for (IETF). Stops requests from
     waiting forever."""

@@ -31,6 +31,7 @@ from ..limits import Limits
 from ..loggers import Logger
 from ..protocol.handshake import protocols
 from ..session.run import carries_path, own_setup, run_session, wait_peer_setup
+from ..session.view import OriginView
 from ..timeouts import Timeout
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.client import connect_quic
@@ -108,6 +109,11 @@ def _authorities(options: ConnectOptions) -> tuple[str | None, bytes | None]:
     return (file, None) if data is None else (None, data)
 
 
+def _check_view(_: object, __: object, view: OriginView | None) -> None:
+    if view is not None:
+        want(view, OriginView, "view is what Origin.view returns")
+
+
 @attrs.frozen
 class ConnectOptions:
     """The versions that a client offers and the certificates that it trusts: the arguments of `connect`, checked.
@@ -116,6 +122,7 @@ class ConnectOptions:
         versions, fingerprint, cafile, verify, origin: As for `connect`.
         limits: The bounds of the session.
         setup: What the client says of itself.
+        view: What the session shares with others.
         offered: The wire versions, best first.
         authorities: The file of authorities to trust, or the authorities themselves in PEM; neither for the usual ones.
         digests: SHA-256 digests of the certificates to trust; when there are none, authorities are trusted.
@@ -132,6 +139,7 @@ class ConnectOptions:
     origin: str | None
     limits: Limits = attrs.field(converter=_or_default)
     setup: Setup = attrs.field(factory=client_setup, repr=False)
+    view: OriginView | None = attrs.field(default=None, validator=_check_view)
     offered: tuple[Dialect, ...] = attrs.field(init=False, default=attrs.Factory(_offered, takes_self=True))
     digests: tuple[bytes, ...] = attrs.field(init=False, default=attrs.Factory(_digests, takes_self=True))
     authorities: tuple[str | None, bytes | None] = attrs.field(
@@ -169,6 +177,7 @@ async def connect(
     hop_id: int | None = None,
     cost: int | None = None,
     role: ClientRole = "both",
+    view: OriginView | None = None,
 ) -> AsyncIterator[Session]:
     """Connect, and run a session for as long as the block lasts.
 
@@ -192,6 +201,7 @@ async def connect(
             adds it to the costs of the broadcasts. None says nothing, which means 1.
         role: `"publisher"` or `"subscriber"` tells the server that this client will not do the other, from moq-lite-05
             on; a server may refuse a client that it would not allow to.
+        view: For a relay, what the session shares with others: `origin.view()`.
 
     Yields:
         The session.
@@ -215,7 +225,7 @@ async def connect(
     want_limits(limits)
     where = SessionUrl.parse(url)
     setup = client_setup(tokens=tokens, hop_id=hop_id, cost=cost, role=role)
-    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, setup)
+    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, setup, view)
     async with open_session(where, options) as session:
         yield session
 
@@ -282,7 +292,7 @@ async def _negotiated(connection: Connection, where: SessionUrl, options: Connec
     session = None
     try:
         async with run_session(
-            connection, options.offered, limits=options.limits, path=path, setup=options.setup
+            connection, options.offered, limits=options.limits, path=path, setup=options.setup, view=options.view
         ) as session:
             if path not in (None, "/") and not carries_path(session):
                 logger.info(

@@ -52,6 +52,7 @@ from .redirect import Candidate, RedirectChain, RedirectPolicy, allow_same_autho
 
 if TYPE_CHECKING:
     from ..limits import Limits
+    from ..session.view import OriginView
     from ..wire.messages import Token
 
 logger = Logger(__name__)
@@ -84,6 +85,7 @@ async def stay_connected(
     hop_id: int | None = None,
     cost: int | None = None,
     role: ClientRole = "both",
+    view: OriginView | None = None,
 ) -> T:
     """Run a handler on a session, and on the next one after a GOAWAY or when the session is lost.
 
@@ -157,7 +159,7 @@ async def stay_connected(
         want(retry, Backoff, "retry is a Backoff, or None for no second attempt")
     # One hop id for all sessions: they publish the same.
     setup = client_setup(tokens=tokens, hop_id=hop_id, cost=cost, role=role)
-    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, setup)
+    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, setup, view)
     redirects = RedirectChain(url, policy=redirect, max_redirects=max_redirects, networks=redirect_networks)
 
     def open_candidate(candidate: Candidate) -> AbstractAsyncContextManager[Session]:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from ..http.asgi import AsgiApplication, HttpConfig
     from ..limits import Limits
     from ..session.session import Session
+    from ..session.view import OriginView
     from ..transport.connection import Connection
     from ..transport.webtransport.server import OnRequest, WebTransportRequest
     from ..wire.dialect import Dialect
@@ -216,11 +217,11 @@ class Acceptor:
         accepted: list[Session] = []
 
         @session_block(_ACCEPT)
-        async def accept() -> AsyncIterator[Session]:
+        async def accept(view: OriginView | None) -> AsyncIterator[Session]:
             accepted.append(session)
             with self._counted(session):
                 async with closed_by_block(session), waiting_for_departure(session):
-                    await admit(session)
+                    await admit(session, view)
                     yield session
 
         await self._dispatch(
@@ -254,11 +255,13 @@ class Acceptor:
         failed: list[Exception] = []
 
         @session_block(_ACCEPT)
-        async def accept() -> AsyncIterator[Session]:
+        async def accept(view: OriginView | None) -> AsyncIterator[Session]:
             connection = request.accept(chosen)
             session = None
             try:
-                async with run_session(connection, self._offered, limits=self._limits, setup=self._setup) as session:
+                async with run_session(
+                    connection, self._offered, limits=self._limits, setup=self._setup, view=view
+                ) as session:
                     with self._counted(session):
                         accepted.append(session)
                         async with waiting_for_departure(session):

@@ -13,6 +13,7 @@ import trio
 
 from ..arguments import want, want_async, want_number
 from ..errors import LocalProtocolError, printable
+from ..session.view import OriginView
 from ..tasks import defer_interrupts
 from ..url import canonical_path
 
@@ -57,7 +58,7 @@ class SessionRequest:
         transport: Literal["quic", "webtransport"],
         version: str,
         peer: tuple[str, int] | None,
-        accept: Callable[[], AbstractAsyncContextManager[Session]],
+        accept: Callable[[OriginView | None], AbstractAsyncContextManager[Session]],
         reject: Callable[[int, str], None],
         tokens: tuple[Token, ...] = (),
         role: str = "both",
@@ -80,14 +81,19 @@ class SessionRequest:
         """True once the request was accepted or rejected."""
         return self._answered
 
-    def accept(self) -> AbstractAsyncContextManager[Session]:
+    def accept(self, *, view: OriginView | None = None) -> AbstractAsyncContextManager[Session]:
         """Accept. Use it as `async with request.accept() as session`; leaving the block closes the session.
+
+        Args:
+            view: For a relay, what the session shares with others: `origin.view(request.path)`.
 
         Raises:
             LocalProtocolError: The request was answered before.
         """
+        if view is not None:
+            want(view, OriginView, "view is what Origin.view returns")
         self._answer()
-        return self._accept()
+        return self._accept(view)
 
     async def reject(self, status: int = HTTPStatus.FORBIDDEN, reason: str = "") -> None:
         """Refuse.

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ..transport.stream import BidiStream
     from ..wire.dialect import Dialect
     from ..wire.messages import Token
+    from .view import OriginView
 
 
 def random_hop_id() -> int:
@@ -170,6 +171,7 @@ async def run_session(
     path: str | None = None,
     setup: Setup = _NOTHING_SAID,
     admitted: bool = True,
+    view: OriginView | None = None,
 ) -> AsyncIterator[Session]:
     """Run a session on a connection for as long as the block lasts; its nursery owns every task of the session.
 
@@ -184,6 +186,7 @@ async def run_session(
         setup: What this side says of itself: its hop id, 0 for a random one, its cost, a client's role and tokens, each
             in the versions that have it.
         admitted: False to send nothing and serve no request until `admit`.
+        view: What the session shares with others.
 
     Raises: what `negotiate` raises.
     """
@@ -211,7 +214,7 @@ async def run_session(
                 if negotiated.handshake is not None:
                     _keep_handshake(session, negotiated.handshake)
                 if admitted:
-                    await admit(session)
+                    await admit(session, view)
                 connection.handler = Dispatcher(session)
                 if connection.kind == "webtransport":
                     # Over raw QUIC, the caller waits for the peer's SETUP before it uses the session.
@@ -245,9 +248,12 @@ def _make_core(dialect: Dialect, **arguments: Any) -> SessionCore:
     return IetfCore(dialect, **arguments) if isinstance(dialect, IetfDialect) else SessionCore(dialect, **arguments)
 
 
-async def admit(session: Session) -> None:
+async def admit(session: Session, view: OriginView | None = None) -> None:
     """Send this side's SETUP, and serve the requests that arrived before."""
     await trio.lowlevel.checkpoint()
+    if view is not None:
+        # Peers ask for announcements in their first flight.
+        view._attach(session)
     context, handshake = session._context, session._negotiated.handshake
     requests = session._shared_requests
     if requests is not None:

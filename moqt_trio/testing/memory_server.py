@@ -33,6 +33,7 @@ from ..wire import dialect as dialects
 if TYPE_CHECKING:
     from ..server.routing import Router, SessionHandler
     from ..session.session import Session
+    from ..session.view import OriginView
     from ..transport.connection import Connection
     from ..transport.link import LossyLink
     from ..transport.quic.settings import ClientSettings
@@ -89,6 +90,7 @@ class MemoryServer:
         hop_id: int | None = None,
         cost: int | None = None,
         role: ClientRole = "both",
+        view: OriginView | None = None,
         link: LossyLink | None = None,
     ) -> AsyncIterator[Session]:
         """Connect to the server, and run a client's session for as long as the block lasts.
@@ -100,7 +102,7 @@ class MemoryServer:
             versions: The wire versions to offer, best first; None offers all of them.
             origin: The `Origin` header of a WebTransport request, as a browser sends it.
             limits: The bounds of the client's session.
-            tokens, hop_id, cost, role: As for `connect`.
+            tokens, hop_id, cost, role, view: As for `connect`.
             link: What lies between this client and the server; None for a perfect link without delay.
 
         Yields:
@@ -117,7 +119,7 @@ class MemoryServer:
         where = SessionUrl.parse(f"https://{_HOST}{url}" if url.startswith("/") else url)
         # There is no certificate: nothing is read to verify one.
         setup = client_setup(tokens=tokens, hop_id=hop_id, cost=cost, role=role)
-        options = ConnectOptions(versions, None, None, False, origin, limits, setup)
+        options = ConnectOptions(versions, None, None, False, origin, limits, setup, view)
         async with open_session(where, options, dial=partial(self._dial, where, link)) as session:
             yield session
 

@@ -38,6 +38,7 @@ class Features:
         announce_tracks: True when an announcement names a track: its path is the broadcast's and the track's name.
         sender_hop: How the sender's hop id gets into an announcement: `"sender"` appends it, `"ok"` has it in
             ANNOUNCE_OK, `"count"` only counts, `"none"` knows no hops.
+        costs: True when an announcement carries costs.
         exclude_hop: True when ANNOUNCE_REQUEST carries a hop to leave out.
         track_in_path: True when a request names a track by one path, whose last part is the track's name.
         subscribe_typed: True when each reply on a subscribe stream has a type; False when the first is the
@@ -66,6 +67,7 @@ class Features:
     announce_live: bool = False
     announce_tracks: bool = False
     sender_hop: Literal["none", "count", "sender", "ok"] = "none"
+    costs: bool = False
     exclude_hop: bool = False
     track_in_path: bool = False
     subscribe_typed: bool = False

@@ -82,6 +82,19 @@ def _cancel_unfinished(subscription: ServedSubscription, lost: int, timeout: flo
     subscription.scope.cancel()
 
 
+def announce(serving: Serving, published: PublishedBroadcast) -> None:
+    """Announce a broadcast until `withdraw`. Raises ValueError when its path is taken."""
+    serving.origin.add(published)
+    serving.ageing.add(published.broadcast)
+
+
+def withdraw(serving: Serving, published: PublishedBroadcast) -> None:
+    """End `announce`. Subscriptions that run go on."""
+    serving.origin.remove(published)
+    if not serving.origin.publishes(published.broadcast):
+        serving.ageing.remove(published.broadcast)
+
+
 def checked_route(hops: Collection[int], cost: int, cold_cost: int | None) -> Route:
     """Return a route; the arguments are those of `Session.publish`, checked here."""
     for number in (*hops, cost, *([] if cold_cost is None else [cold_cost])):
@@ -110,8 +123,7 @@ class Publication(Block):
         self._entered()
         await trio.lowlevel.checkpoint()
         self._serving.context.check_open()
-        self._serving.origin.add(self._published)
-        self._serving.ageing.add(self._published.broadcast)
+        announce(self._serving, self._published)
         if self._offers is not None:
             self._serving.context.start(self._offer, self._offers)
         return self
@@ -125,9 +137,7 @@ class Publication(Block):
     ) -> None:
         serving = self._serving
         self._offering.cancel()
-        serving.origin.remove(self._published)
-        if not serving.origin.publishes(self._published.broadcast):
-            serving.ageing.remove(self._published.broadcast)
+        withdraw(serving, self._published)
         served = list(serving.subscriptions.get(self._published, ()))
         if kind is None:
             await finish_all(served, serving.context.limits.close_timeout)

@@ -18,7 +18,7 @@ from .fetch import FetchServer
 from .fetch_range import RangeServer
 from .namespaces import Namespaces
 from .probe import ProbeServer
-from .publish import Publication, finish_all
+from .publish import Publication, announce, finish_all, withdraw
 from .rate import RequestRate
 from .request import RequestServer, RequestStream, ServedSubscription, Serving
 from .scheduler import SendScheduler
@@ -101,6 +101,14 @@ class Publisher:
         """Return the block in which a broadcast is announced, and its tracks are offered unasked if that is wanted."""
         offers = TrackOffers(self._serving, published.path, forward=False, only=published) if offer_tracks else None
         return Publication(self._serving, published, offers)
+
+    def announce(self, published: PublishedBroadcast) -> None:
+        """Announce a broadcast until `withdraw`. Raises ValueError when its path is taken."""
+        announce(self._serving, published)
+
+    def withdraw(self, published: PublishedBroadcast) -> None:
+        """End `announce`. Subscriptions that run go on."""
+        withdraw(self._serving, published)
 
     async def finish(self) -> None:
         """Finish every subscription: deliver what was written, for at most `Limits.close_timeout`."""

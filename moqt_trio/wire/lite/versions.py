@@ -146,7 +146,7 @@ _WRITES_05: Writes = {
 
 # -- moq-lite-06: announcements by id, costs, ranges of frames ----------------------------------------------------
 
-_FEATURES_06 = attrs.evolve(_FEATURES_05, announce_ids=True, exclude_hop=False, frame_ranges=True)
+_FEATURES_06 = attrs.evolve(_FEATURES_05, announce_ids=True, costs=True, exclude_hop=False, frame_ranges=True)
 
 _READS_06: Reads = {
     **_READS_05,

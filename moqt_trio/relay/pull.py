@@ -1,0 +1,383 @@
+"""Pull: one track of a front, as it is read from one source after another.
+
+Theory of operation. A pull is begun by the first request for its track. Its task belongs to the session of the source:
+it subscribes, makes the track from what the publisher says of it, answers the request, and copies groups for as long
+as the track has a subscriber. When the last one leaves, the upstream subscription ends at once, and the task waits for
+the next one. What was received stays in the track's cache.
+
+    BEGINNING --track made--> READING <--> RESTING
+        |                        |            |
+        +------------------------+------------+--> the source is lost: the next one continues, or the track ends
+
+A group whose stream ends with its source, or with the last subscriber, stays open: its frames so far are whole, and the
+next stream of the same group continues it. Frames that are there already are skipped, by their number. A kept group
+that the next source does not continue within `Limits.takeover_timeout`, or continues only after a gap, is reset.
+
+The end of a pull is reported to its front in a `finally`, without waiting: the front starts the next source's task
+there, so that no task outlives the session that it reads from.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from ..codes import StreamCode
+from ..errors import LocalProtocolError, MoqtError, NotFound, RemoteProtocolError, SessionClosed, StreamReset, printable
+from ..loggers import Logger
+from ..model.group import mark_headless
+from ..model.keys import key_of
+from ..tasks import open_unwrapping_nursery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..frame import Frame
+    from ..model.group import GroupWriter
+    from ..model.keys import GroupKey
+    from ..model.track import Track
+    from ..model.track_requests import TrackRequest
+    from ..path import BroadcastPath
+    from ..session.session import Session
+    from ..session.subscriber.group import GroupReader
+    from ..session.subscriber.subscribe import Subscription
+    from ..session.subscriber.track import TrackProperties
+
+logger = Logger(__name__)
+
+_MOVED = SessionClosed(reason="the source is left")
+_LOST = (SessionClosed, trio.ClosedResourceError)
+"""How reading fails when the source is lost, or this side has ended the subscription."""
+
+
+class PullSource(Protocol):
+    """A session, as what is pulled from it sees it."""
+
+    session: Session
+
+    def start_pull(self, pull: Pull) -> None:
+        """Start the pull's task in the session's nursery."""
+
+    def inside(self, path: BroadcastPath) -> BroadcastPath:
+        """Return a path of the origin as the peer has it."""
+        ...
+
+
+class Pull:
+    """One track that is read from a source.
+
+    Args:
+        path: The broadcast's path on the origin.
+        name: The track's name.
+        request: Whom to answer once the track is made, or refused.
+        make_track: Makes the track, with what the publisher says of it, if it does.
+        ended: Called when the source has no more of it: with the pull, and the error, or None at the track's clean end.
+
+    Attributes:
+        track: The track, once it is made.
+        source: Where it is read now.
+        tried: The sources that had no such track.
+    """
+
+    def __init__(
+        self,
+        path: BroadcastPath,
+        name: str,
+        request: TrackRequest,
+        make_track: Callable[[str, TrackProperties | None], Track],
+        ended: Callable[[Pull, Exception | None], None],
+    ) -> None:
+        self.path = path
+        self.name = name
+        self.track: Track | None = None
+        self.source: PullSource | None = None
+        self.tried: list[PullSource] = []
+        self._request = request
+        self._make_track = make_track
+        self._ended = ended
+        self._scope = trio.CancelScope()
+        # The groups that were begun and not ended, and those of them that a stream continues now.
+        self._open: dict[GroupKey, GroupWriter] = {}
+        self._arriving: set[GroupKey] = set()
+        self._scale = (1, 1)
+        self._cancelled = False
+        self._last = False
+
+    # -- for the front ---------------------------------------------------------------------------------------
+
+    def begin(self, source: PullSource) -> None:
+        """Read from a source from now on."""
+        self.source = source
+        self._scope = trio.CancelScope()
+        source.start_pull(self)
+
+    def cancel(self) -> None:
+        """Stop for good: no one waits for the track any more, or the front has ended."""
+        self._cancelled = True
+        self._scope.cancel()
+
+    def retire(self) -> None:
+        """Go on for the subscribers that there are, and then end: the broadcast is no longer announced."""
+        self._last = True
+        if self.track is None or not self.track.subscribers:
+            self.cancel()
+            self.end(None)
+
+    def move(self) -> None:
+        """Stop reading from the source, so that the front chooses the next one."""
+        self._scope.cancel()
+
+    def end(self, error: Exception | None) -> None:
+        """End the track as its last source did: cleanly, or reset."""
+        if self.track is None:
+            if self._request.wanted:
+                self._request.refuse()
+            return
+        if error is None:
+            self._reset_kept(StreamCode.CANCELLED)
+            self.track.finish()
+        else:
+            code = error.code if isinstance(error, StreamReset) else StreamCode.GOING_AWAY
+            self._reset_kept(code)
+            self.track.abort(code=code)
+
+    # -- the task --------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Read the track from the source until it ends there."""
+        error: Exception | None = _MOVED
+        try:
+            with self._scope:
+                await self._read()
+                error = None
+        except (MoqtError, trio.ClosedResourceError, trio.EndOfChannel) as failure:
+            error = failure
+        finally:
+            self._arriving.clear()
+            if not self._cancelled:
+                self._ended(self, error)
+
+    async def _read(self) -> None:
+        """Pull while the track has a subscriber, until its publisher ends it."""
+        again = self.track is not None and self.track.subscribers > 0
+        while True:
+            if await self._subscribe(again):
+                return
+            if self._last:
+                # Its publisher has withdrawn the broadcast.
+                return
+            assert self.track is not None
+            await self.track.wait_subscribed()
+            again = False
+
+    async def _subscribe(self, again: bool) -> bool:
+        """Subscribe, and copy what comes; return whether the publisher has ended the track.
+
+        Args:
+            again: True when subscribers wait for the rest of what an earlier source has begun.
+        """
+        place = self._position() if again else None
+        try:
+            try:
+                return await self._subscribe_from(place)
+            except LocalProtocolError:
+                # moq-lite-01 and -02 name no first group, and others not every one. The latest group has to do.
+                if place is None:
+                    raise
+                return await self._subscribe_from(None)
+        except LocalProtocolError as error:
+            raise NotFound(str(self.path), self.name, str(error)) from None
+
+    async def _subscribe_from(self, place: tuple[int, int] | None) -> bool:
+        """Subscribe from a group and a frame on; raises LocalProtocolError where the version cannot say that."""
+        assert self.source is not None
+        session = self.source.session
+        group, frame = place or (None, 0)
+        subscription = session.subscribe(
+            self.source.inside(self.path),
+            self.name,
+            max_age=_MAX_AGE,
+            start_group=group,
+            start_frame=frame if session._context.dialect.features.frame_ranges else 0,
+        )
+        async with subscription:
+            new = self.track is None
+            if self.track is None:
+                await self._make(subscription)
+            else:
+                self._scale = (self.track.timescale, _timescale(await subscription.track_properties()))
+            return await self._copy(subscription, new=new)
+
+    async def _make(self, subscription: Subscription) -> None:
+        """Make the track, and answer the request for it."""
+        properties = await subscription.track_properties()
+        features = subscription._context.dialect.features
+        if properties is None:
+            if features.track_info:
+                raise NotFound(str(self.path), self.name, "the publisher does not describe it")
+            await subscription.wait_accepted()
+        self.track = track = self._make_track(self.name, properties)
+        self._scale = (track.timescale, _timescale(properties))
+        if self._request.wanted:
+            self._request.accept(track)
+
+    async def _copy(self, subscription: Subscription, *, new: bool) -> bool:
+        """Copy the groups of a subscription; return whether the publisher has ended the track.
+
+        Args:
+            subscription: Inside its block.
+            new: True when the track was just made, and has no subscriber yet.
+        """
+        assert self.track is not None
+        finished = False
+        limits = subscription._context.limits
+        async with open_unwrapping_nursery() as watching:
+            watching.start_soon(self._leave_unwanted, limits.reply_timeout if new else 0, watching.cancel_scope)
+            if self._open:
+                watching.start_soon(self._expire_kept, limits.takeover_timeout)
+            async with open_unwrapping_nursery() as copying:
+                async for group in subscription:
+                    writer = self._writer(group)
+                    if writer is None:
+                        group.close()
+                    else:
+                        copying.start_soon(self._copy_group, group, *writer)
+            finished = True
+            watching.cancel_scope.cancel()
+        return finished
+
+    async def _leave_unwanted(self, timeout: float, scope: trio.CancelScope) -> None:
+        """End the subscription with the last subscriber of the track."""
+        assert self.track is not None
+        # The one that asked has not attached its cursor yet.
+        with trio.move_on_after(timeout):
+            await self.track.wait_subscribed()
+        await self.track.wait_unsubscribed()
+        scope.cancel()
+
+    # -- groups ----------------------------------------------------------------------------------------------
+
+    def _position(self) -> tuple[int, int] | None:
+        """Return where the next source continues: in the newest open group, or with the one after the latest."""
+        if self._open:
+            group = max((writer._group for writer in self._open.values()), key=lambda group: group.sequence)
+            return group.sequence, group.next_id
+        latest = None if self.track is None else self.track.latest
+        return None if latest is None else (latest + 1, 0)
+
+    def _writer(self, group: GroupReader) -> tuple[GroupKey, GroupWriter, int] | None:
+        """Return where to write a group, and the number of the first frame that is wanted; None to refuse it."""
+        assert self.track is not None
+        if group.subgroup is None:
+            self._copy_datagram(group)
+            return None
+        key = key_of(group.sequence, group.subgroup)
+        kept = self._open.get(key)
+        if kept is not None:
+            if key in self._arriving:
+                return None
+            there = kept._group.next_id
+            if group.start_frame > there:
+                # What lies between will not come.
+                del self._open[key]
+                kept.reset(StreamCode.OLD)
+                return None
+            self._arriving.add(key)
+            return key, kept, there
+        if group.start_frame:
+            # The rest of a group whose beginning was never here.
+            return None
+        try:
+            if group.subgroup or not group.ends_group or group.priority is not None:
+                writer = self.track.open_group(
+                    group.sequence, subgroup=group.subgroup, ends_group=group.ends_group, priority=group.priority
+                )
+            else:
+                writer = self.track.open_group(group.sequence)
+        except (ValueError, trio.ClosedResourceError):
+            # It was received before, whole.
+            return None
+        if not group._begins:
+            mark_headless(writer)
+        writer._entered()
+        self._open[key] = writer
+        self._arriving.add(key)
+        return key, writer, 0
+
+    async def _copy_group(self, group: GroupReader, key: GroupKey, writer: GroupWriter, first: int) -> None:
+        """Append the frames of a group from this number on, and end it as its publisher does."""
+        number = group.start_frame
+        try:
+            async for frame in group:
+                at = number if frame.object_id is None else frame.object_id
+                number = at + 1
+                if at >= first:
+                    await self._append(writer, frame)
+        except StreamReset as error:
+            self._close(key, writer, error.code)
+        except RemoteProtocolError as error:
+            self._close(key, writer, error.code)
+        except ValueError:
+            # A bound of this side: a frame that is too long, for example.
+            group.close(StreamCode.FRAME_TOO_LARGE)
+            self._close(key, writer, StreamCode.FRAME_TOO_LARGE)
+        except _LOST:
+            # Kept: the next source continues it. So it is after a cancellation.
+            pass
+        else:
+            self._close(key, writer, None)
+        finally:
+            self._arriving.discard(key)
+
+    async def _append(self, writer: GroupWriter, frame: Frame) -> None:
+        timestamp = self._convert(frame.timestamp)
+        if frame.object_id is None:
+            await writer.send(frame, timestamp)
+        else:
+            await writer.send(frame, timestamp, object_id=frame.object_id, properties=frame.properties)
+
+    def _close(self, key: GroupKey, writer: GroupWriter, code: int | None) -> None:
+        if self._open.pop(key, None) is not None:
+            writer.finish() if code is None else writer.reset(code)
+
+    def _reset_kept(self, code: int) -> None:
+        kept = [key for key in self._open if key not in self._arriving]
+        for key in kept:
+            self._open.pop(key).reset(code)
+
+    async def _expire_kept(self, timeout: float) -> None:
+        """Reset the groups that the next source does not continue in time."""
+        await trio.sleep(timeout)
+        self._reset_kept(StreamCode.OLD)
+
+    def _copy_datagram(self, group: GroupReader) -> None:
+        assert self.track is not None
+        with suppress(ValueError, trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError, MoqtError):
+            frame = group.receive_nowait()
+            self.track.send_datagram(
+                frame,
+                self._convert(frame.timestamp),
+                sequence=group.sequence,
+                object_id=frame.object_id,
+                properties=frame.properties,
+                ends_group=group.ends_group,
+                priority=group.priority,
+            )
+
+    def _convert(self, timestamp: int | None) -> int | None:
+        wanted, given = self._scale
+        return timestamp if timestamp is None or wanted == given else timestamp * wanted // given
+
+    def __repr__(self) -> str:
+        return f"<Pull of {printable(self.name)} of {printable(str(self.path))!r}, {len(self._open)} groups open>"
+
+
+_MAX_AGE = 5.0
+"""Seconds for which a group is wanted after a newer one, upstream: the default of `Session.subscribe`."""
+_DEFAULT_TIMESCALE = 1000
+
+
+def _timescale(properties: TrackProperties | None) -> int:
+    return _DEFAULT_TIMESCALE if properties is None else properties.timescale
