@@ -34,12 +34,16 @@ _HASH_SEED = 0x420C0DECB00B
 _HASH_PRIME = 0x100000001B3
 
 
-def path_hash(path: str, hops: tuple[int, ...]) -> int:
-    """Return FNV-1a over a path and its hops, as moq-relay computes it: mixed meshes choose the same route."""
-    value = _HASH_SEED
-    for byte in path.encode() + b"".join(hop.to_bytes(8, "little") for hop in hops):
+def fnv1a(data: bytes, value: int = _HASH_SEED) -> int:
+    """Return the hash FNV-1a of 64 bits, which begins with a value."""
+    for byte in data:
         value = (value ^ byte) * _HASH_PRIME & 0xFFFF_FFFF_FFFF_FFFF
     return value
+
+
+def path_hash(path: str, hops: tuple[int, ...]) -> int:
+    """Return a hash of a path and its hops, as moq-relay computes it: mixed meshes choose the same route."""
+    return fnv1a(path.encode() + b"".join(hop.to_bytes(8, "little") for hop in hops))
 
 
 @attrs.frozen(eq=False, kw_only=True)
