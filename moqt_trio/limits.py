@@ -89,6 +89,9 @@ class Limits:
     max_relayed_tracks: int = attrs.field(default=1024, validator=_positive)
     """Tracks of one broadcast that an origin reads from a source, or has asked one for; further ones are refused. Stops
     peers of a relay from asking for names that do not exist without end."""
+    max_relayed_fetches: int = attrs.field(default=256, validator=_positive)
+    """Groups of one broadcast that an origin fetches from a source at once; further ones are refused. Stops peers of a
+    relay from having it fetch without end."""
     takeover_timeout: float = attrs.field(default=2.0, validator=_positive)
     """Seconds in which another source has to continue a group whose source an origin has lost; then the group is reset.
     Stops subscribers from waiting for a rest that never comes."""

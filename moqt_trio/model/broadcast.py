@@ -157,6 +157,10 @@ class Broadcast:
             return track
         return request_of(self._requests, below, name)
 
+    def _fetch(self, name: str, sequence: int) -> Track | None:
+        """Return a track that will have one group of a track, where that is not kept and can still be had."""
+        return None
+
     def _make(self, below: BroadcastPath, name: str) -> Track | None:
         if self._on_request is None:
             return None
@@ -251,6 +255,11 @@ def request_track(broadcast: Broadcast, below: BroadcastPath, name: str) -> Trac
     It is a `TrackRequest` where the application takes its time.
     """
     return broadcast._request(below, name)
+
+
+def fetch_group(broadcast: Broadcast, name: str, sequence: int) -> Track | None:
+    """Return a track that will have a group which the broadcast does not keep; None when it cannot be had."""
+    return broadcast._fetch(name, sequence)
 
 
 Keeper = Callable[[Broadcast], None]

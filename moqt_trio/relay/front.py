@@ -14,6 +14,7 @@ from ..errors import NotFound, printable
 from ..loggers import Logger
 from ..model.broadcast import Broadcast
 from ..model.track_requests import TrackRequest
+from .fetching import GroupFetch
 from .pull import Pull
 
 if TYPE_CHECKING:
@@ -31,9 +32,18 @@ logger = Logger(__name__)
 class RelayedBroadcast(Broadcast):
     """A broadcast whose tracks are read from a source as they are asked for."""
 
-    def __init__(self, limits: Limits, wanted: Callable[[str], Track | TrackRequest | None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        wanted: Callable[[str], Track | TrackRequest | None],
+        fetched: Callable[[str, int], Track | None],
+    ) -> None:
         super().__init__(limits=limits)
         self._wanted_track = wanted
+        self._fetch_group = fetched
+
+    def _fetch(self, name: str, sequence: int) -> Track | None:
+        return self._fetch_group(name, sequence)
 
     def _request(self, below: BroadcastPath, name: str) -> Track | TrackRequest | None:
         # What a source makes below the path of a broadcast is not announced: it is asked for at its own path.
@@ -58,12 +68,13 @@ class Front:
         self, path: BroadcastPath, sources: Callable[[], Iterable[PullSource]], limits: Limits, cache_age: float
     ) -> None:
         self.path = path
-        self.broadcast = RelayedBroadcast(limits, self._wanted)
+        self.broadcast = RelayedBroadcast(limits, self._wanted, self._fetched)
         self._sources = sources
         self._limits = limits
         self._cache_age = cache_age
         self._requests: dict[str, TrackRequest] = {}
         self._pulls: dict[str, Pull] = {}
+        self._fetches: dict[tuple[str, int], GroupFetch] = {}
 
     @property
     def pulls(self) -> tuple[Pull, ...]:
@@ -88,6 +99,22 @@ class Front:
         pull = self._pulls[name] = Pull(self.path, name, request, self._make_track, self._pull_ended)
         pull.begin(source)
         return request
+
+    def _fetched(self, name: str, sequence: int) -> Track | None:
+        """Return the track of a fetch of a group, which all who want the group at that time share."""
+        key = name, sequence
+        fetch = self._fetches.get(key)
+        if fetch is None:
+            source = next(iter(self._sources()), None)
+            like = self.broadcast.tracks.get(name)
+            if source is None or like is None or len(self._fetches) >= self._limits.max_relayed_fetches:
+                return None
+            fetch = self._fetches[key] = GroupFetch(self.path, like, sequence, self._limits, self._fetch_ended)
+            fetch.begin(source)
+        return fetch.track
+
+    def _fetch_ended(self, fetch: GroupFetch) -> None:
+        self._fetches.pop((fetch.track.name, fetch.sequence), None)
 
     def _request_ended(self, request: TrackRequest) -> None:
         self._requests.pop(request.track, None)

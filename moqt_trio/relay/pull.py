@@ -32,7 +32,7 @@ from ..model.keys import key_of
 from ..tasks import open_unwrapping_nursery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from ..frame import Frame
     from ..model.group import GroupWriter
@@ -57,8 +57,8 @@ class PullSource(Protocol):
 
     session: Session
 
-    def start_pull(self, pull: Pull) -> None:
-        """Start the pull's task in the session's nursery."""
+    def start(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Start a task in the session's nursery."""
 
     def inside(self, path: BroadcastPath) -> BroadcastPath:
         """Return a path of the origin as the peer has it."""
@@ -111,7 +111,7 @@ class Pull:
         """Read from a source from now on."""
         self.source = source
         self._scope = trio.CancelScope()
-        source.start_pull(self)
+        source.start(self.run)
 
     def cancel(self) -> None:
         """Stop for good: no one waits for the track any more, or the front has ended."""
@@ -314,7 +314,7 @@ class Pull:
                 at = number if frame.object_id is None else frame.object_id
                 number = at + 1
                 if at >= first:
-                    await self._append(writer, frame)
+                    await append(writer, frame, convert(frame.timestamp, self._scale))
         except StreamReset as error:
             self._close(key, writer, error.code)
         except RemoteProtocolError as error:
@@ -330,13 +330,6 @@ class Pull:
             self._close(key, writer, None)
         finally:
             self._arriving.discard(key)
-
-    async def _append(self, writer: GroupWriter, frame: Frame) -> None:
-        timestamp = self._convert(frame.timestamp)
-        if frame.object_id is None:
-            await writer.send(frame, timestamp)
-        else:
-            await writer.send(frame, timestamp, object_id=frame.object_id, properties=frame.properties)
 
     def _close(self, key: GroupKey, writer: GroupWriter, code: int | None) -> None:
         if self._open.pop(key, None) is not None:
@@ -358,17 +351,13 @@ class Pull:
             frame = group.receive_nowait()
             self.track.send_datagram(
                 frame,
-                self._convert(frame.timestamp),
+                convert(frame.timestamp, self._scale),
                 sequence=group.sequence,
                 object_id=frame.object_id,
                 properties=frame.properties,
                 ends_group=group.ends_group,
                 priority=group.priority,
             )
-
-    def _convert(self, timestamp: int | None) -> int | None:
-        wanted, given = self._scale
-        return timestamp if timestamp is None or wanted == given else timestamp * wanted // given
 
     def __repr__(self) -> str:
         return f"<Pull of {printable(self.name)} of {printable(str(self.path))!r}, {len(self._open)} groups open>"
@@ -377,6 +366,20 @@ class Pull:
 _MAX_AGE = 5.0
 """Seconds for which a group is wanted after a newer one, upstream: the default of `Session.subscribe`."""
 _DEFAULT_TIMESCALE = 1000
+
+
+def convert(timestamp: int | None, scale: tuple[int, int]) -> int | None:
+    """Return a timestamp in the units wanted; the scale has how many are wanted and given in a second."""
+    wanted, given = scale
+    return timestamp if timestamp is None or wanted == given else timestamp * wanted // given
+
+
+async def append(writer: GroupWriter, frame: Frame, timestamp: int | None) -> None:
+    """Append a received frame to a group, with what moq-transport carries beside it."""
+    if frame.object_id is None:
+        await writer.send(frame, timestamp)
+    else:
+        await writer.send(frame, timestamp, object_id=frame.object_id, properties=frame.properties)
 
 
 def _timescale(properties: TrackProperties | None) -> int:

@@ -11,11 +11,13 @@ from ..loggers import Logger
 from ..model.origin import PublishedBroadcast, Route
 from ..session.run import random_hop_id, wait_peer_setup
 from ..session.view import OriginView
-from .pull import Pull, PullSource
+from .pull import PullSource
 from .routes import MOST_COST, UNKNOWN_HOP
 from .sharing import Watcher
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ..path import BroadcastPath
     from ..session.session import Session
     from ..session.subscriber.announce import Announcement
@@ -157,9 +159,9 @@ class SharedSession(PullSource, Watcher):
         """Return a path of the origin as the peer has it."""
         return self._root.suffix_of(path)
 
-    def start_pull(self, pull: Pull) -> None:
-        """Start a pull's task in the session's nursery."""
-        self.session._context.start(pull.run)
+    def start(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Start a task in the session's nursery."""
+        self.session._context.start(task)
 
     def __repr__(self) -> str:
         return f"<SharedSession {self.session!r}>"

@@ -187,6 +187,24 @@ async def test_a_fetched_group_that_is_reset(stage, caplog):
 
 
 @VERSIONS
+async def test_a_fetched_group_whose_track_is_aborted(version):
+    """The fetch is reset with the code: what was written of the group is not all of it."""
+    broadcast = moqt.Broadcast()
+    track = broadcast.track("t")
+    async with session_pair(version) as (client, server), server.publish("b", broadcast):
+        group = track.open_group()
+        await group.send(b"one")
+        with trio.fail_after(5):
+            async with client.fetch("b", "t", 0) as reader:
+                assert await reader.receive() == b"one"
+                track.abort(code=moqt.StreamCode.GOING_AWAY)
+                with pytest.raises(moqt.StreamReset) as caught:
+                    await reader.receive()
+        assert caught.value.code == moqt.StreamCode.GOING_AWAY
+        group.finish()
+
+
+@VERSIONS
 async def test_a_track_that_is_aborted(version):
     """When the publisher aborts a track its subscribers get StreamReset with that code, not a clean end."""
     async with subscribed(version) as (_, _, track, subscription):

@@ -11,6 +11,7 @@ import trio
 from ...codes import StreamCode, describe_stream_code
 from ...errors import LocalProtocolError, SessionClosed, StreamReset
 from ...loggers import Logger
+from ...model.broadcast import fetch_group
 from ...model.cursor import GroupRange
 from ...model.track import state_of
 from ...protocol.events import Event, FetchRequested
@@ -51,7 +52,9 @@ class FetchServer(GroupServer):
 
     def _answer(self, request: Fetch, found: Found | None) -> None:
         track = None if found is None else found[1]
-        if track is None or not _may_serve(track, request):
+        if found is not None and track is not None and not _may_serve(track, request):
+            track = fetch_group(found[0].broadcast, request.track, request.group)
+        if track is None:
             self.cancel(StreamCode.NOT_FOUND)
             return
         group = request.group
@@ -66,7 +69,11 @@ class FetchServer(GroupServer):
         try:
             with self.scope:
                 await trio.lowlevel.checkpoint_if_cancelled()
-                while not (cursor.done or cursor.aborted is not None):
+                while cursor.aborted is not None or not cursor.done:
+                    if cursor.aborted is not None:
+                        # What was written is not all of the group.
+                        code = cursor.aborted
+                        return
                     if cursor.dropped:
                         sequence, code = cursor.dropped[0]
                         logger.debug("fetched group %d was dropped: %s", sequence, describe_stream_code(code))
