@@ -233,8 +233,12 @@ class Pull:
         assert self.track is not None
         finished = False
         limits = subscription._context.limits
+        if new:
+            # Before it has a cursor, a subscriber would miss what is written: groups wait in the subscription so long.
+            with trio.move_on_after(limits.reply_timeout):
+                await self.track.wait_subscribed()
         async with open_unwrapping_nursery() as watching:
-            watching.start_soon(self._leave_unwanted, limits.reply_timeout if new else 0, watching.cancel_scope)
+            watching.start_soon(self._leave_unwanted, watching.cancel_scope)
             if self._open:
                 watching.start_soon(self._expire_kept, limits.takeover_timeout)
             async with open_unwrapping_nursery() as copying:
@@ -248,12 +252,9 @@ class Pull:
             watching.cancel_scope.cancel()
         return finished
 
-    async def _leave_unwanted(self, timeout: float, scope: trio.CancelScope) -> None:
+    async def _leave_unwanted(self, scope: trio.CancelScope) -> None:
         """End the subscription with the last subscriber of the track."""
         assert self.track is not None
-        # The one that asked has not attached its cursor yet.
-        with trio.move_on_after(timeout):
-            await self.track.wait_subscribed()
         await self.track.wait_unsubscribed()
         scope.cancel()
 

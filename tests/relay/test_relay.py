@@ -78,6 +78,21 @@ async def test_between_versions(up, down):
                     assert await frames_of(subscription, 1) == [(number, [b"%d" % number])]
 
 
+@each_version
+async def test_nothing_is_missing_at_the_start(version):
+    """What is written as soon as there is a subscriber comes whole, though the relay has it before its viewer reads."""
+    async with relay() as found, found.connect(version) as publisher, found.connect(version) as viewer:
+        broadcast = moqt.Broadcast()
+        track = broadcast.track("video")
+        async with publisher.publish("live", broadcast):
+            await eventually(lambda: len(found.origin._sharing.routes) == 1)
+            async with viewer.subscribe("live", "video") as subscription:
+                await track.wait_subscribed()
+                for number in range(3):
+                    track.write_nowait(b"%d" % number)
+                assert await frames_of(subscription, 3) == [(number, [b"%d" % number]) for number in range(3)]
+
+
 async def test_one_subscription_upstream():
     """However many read a track, its publisher has one subscription, and none once the last one has left."""
     async with relay() as found, found.connect() as publisher, AsyncExitStack() as stack:
