@@ -31,6 +31,10 @@ class Route:
     cold_cost: int = 0
 
 
+NO_ROUTE = Route()
+"""The route of what is published here and costs nothing: of nearly everything that a program publishes."""
+
+
 @attrs.define(eq=False)
 class PublishedBroadcast:
     """One broadcast under one path on one session.
@@ -43,7 +47,7 @@ class PublishedBroadcast:
 
     path: BroadcastPath
     broadcast: Broadcast
-    route: Route = Route()
+    route: Route = NO_ROUTE
 
 
 Changed = Callable[[PublishedBroadcast, str | None], None]

@@ -28,7 +28,7 @@ import moqt_trio as moqt
 MAX_TRACKS = 256
 """Tracks that one announced broadcast may have at a time."""
 UNREAD_SECONDS = 5.0
-"""Seconds that a track which was asked about is kept without a subscription."""
+"""Seconds that a track which was asked about, or that was read, is kept without a subscription."""
 
 logger = logging.getLogger("table")
 
@@ -82,7 +82,7 @@ class Source:
             await track.wait_subscribed()
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._cancel_without_subscribers, track, nursery.cancel_scope)
+                    nursery.start_soon(self._leave_unread, track, nursery.cancel_scope)
                     async with self.session.subscribe(self.path, track.name, max_age=30.0) as subscription:
                         await moqt.forward(subscription, track)
                     nursery.cancel_scope.cancel()
@@ -97,7 +97,7 @@ class Source:
             with trio.move_on_after(UNREAD_SECONDS):
                 await track.wait_subscribed()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._cancel_without_subscribers, track, nursery.cancel_scope)
+                nursery.start_soon(self._leave_unread, track, nursery.cancel_scope)
                 async with self.session.subscribe(path, track.name, max_age=30.0) as subscription:
                     await moqt.forward(subscription, track)
                 finished = True
@@ -109,9 +109,15 @@ class Source:
             if not finished and broadcast.tracks.get(track.name) is track:
                 broadcast.remove(track.name)
 
-    async def _cancel_without_subscribers(self, track: moqt.Track, scope: trio.CancelScope) -> None:
-        await track.wait_unsubscribed()
-        scope.cancel()
+    async def _leave_unread(self, track: moqt.Track, scope: trio.CancelScope) -> None:
+        """Stop copying a track once it has had no subscriber for a while; a group that is open then is reset."""
+        while not scope.cancel_called:
+            await track.wait_unsubscribed()
+            with trio.move_on_after(UNREAD_SECONDS) as unread:
+                await track.wait_subscribed()
+            # One may come as another one leaves.
+            if unread.cancelled_caught and not track.subscribers:
+                scope.cancel()
 
 
 class Table:

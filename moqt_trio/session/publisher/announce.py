@@ -13,6 +13,7 @@ import trio
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset
 from ...loggers import Logger
+from ...model.origin import NO_ROUTE
 from ...path import BroadcastPath
 from ...protocol.events import Announced, AnnouncementsRequested, Event, RequestCancelled
 from ...protocol.paths import track_path_local
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from .request import Serving
 
 logger = Logger(__name__)
-
-_NOT_ANNOUNCED: tuple[None, None] = (None, None)
 
 
 @defer_interrupts
@@ -52,8 +51,9 @@ class AnnounceServer(RequestServer):
     def __init__(self, serving: Serving, stream: BidiStream, machine: AnnounceResponder) -> None:
         super().__init__(serving, stream, machine)
         self._of_tracks = self.context.dialect.features.announce_tracks
-        # What was announced, and the route that was.
-        self._announced: dict[BroadcastPath, tuple[PublishedBroadcast, Route]] = {}
+        # What was announced, and the routes that were. Most have none, and a list may be long.
+        self._announced: dict[BroadcastPath, PublishedBroadcast] = {}
+        self._routes: dict[BroadcastPath, Route] = {}
         # True while the announcements count for `Limits.max_listed_announcements`.
         self._listed = False
         # The paths whose publication or route is not the one that was announced, or that are in only one of both.
@@ -73,7 +73,8 @@ class AnnounceServer(RequestServer):
         # A prefix of tracks may end with the name of one, which no broadcast has in its path.
         watched = BroadcastPath(prefix.parts[:-1]) if self._of_tracks else prefix
         for item in self.serving.origin.below(watched).values():
-            self._announced.update((path, (item, item.route)) for path in self._paths(item, None))
+            for path in self._paths(item, None):
+                self._note_announced(path, item)
         self.serving.rate.charge(len(self._announced))
         self._listed = True
         self.serving.lists += 1
@@ -116,9 +117,17 @@ class AnnounceServer(RequestServer):
         """Write the acceptance, with what is announced at first."""
         self.stream.write(
             self.machine.accept(
-                (path, route.hops, route.cost, route.cold_cost) for path, (_, route) in self._announced.items()
+                (path, route.hops, route.cost, route.cold_cost)
+                for path, route in ((path, self._routes.get(path, NO_ROUTE)) for path in self._announced)
             )
         )
+
+    def _note_announced(self, path: BroadcastPath, item: PublishedBroadcast) -> None:
+        self._announced[path] = item
+        if item.route is NO_ROUTE:
+            self._routes.pop(path, None)
+        else:
+            self._routes[path] = item.route
 
     def _note(self, publication: PublishedBroadcast, track: str | None) -> None:
         """Called when a publication came, went or changed its route, or has a new track."""
@@ -126,7 +135,7 @@ class AnnounceServer(RequestServer):
             return
         for path in self._paths(publication, track):
             item = self._published(path)
-            before, route = self._announced.get(path, _NOT_ANNOUNCED)
+            before, route = self._announced.get(path), self._routes.get(path, NO_ROUTE)
             if item is before and (item is None or item.route is route):
                 self._differing.pop(path, None)
             else:
@@ -170,14 +179,15 @@ class AnnounceServer(RequestServer):
         serving.listed -= before
         changes: list[bytes] = []
         for path in paths:
-            if path in announced and announced[path][0] is not self._published(path):
+            if path in announced and announced[path] is not self._published(path):
                 del announced[path]
+                self._routes.pop(path, None)
                 changes.append(machine.unannounce(path))
         for path in paths:
             item = self._published(path)
             if item is not None:
                 route = item.route
-                announced[path] = item, route
+                self._note_announced(path, item)
                 changes.append(machine.announce(path, route.hops, route.cost, route.cold_cost))
         serving.listed += len(announced)
         if len(announced) > before and serving.lists > 1 and serving.listed > limit:

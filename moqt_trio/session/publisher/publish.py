@@ -14,7 +14,7 @@ from ...arguments import want_id
 from ...block import Block
 from ...errors import SessionClosed, StreamReset, printable
 from ...loggers import Logger
-from ...model.origin import Route
+from ...model.origin import NO_ROUTE, Route
 from ...tasks import defer_interrupts
 from ...timeouts import Timeout
 
@@ -99,7 +99,8 @@ def checked_route(hops: Collection[int], cost: int, cold_cost: int | None) -> Ro
     """Return a route; the arguments are those of `Session.publish`, checked here."""
     for number in (*hops, cost, *([] if cold_cost is None else [cold_cost])):
         want_id("a hop id or a cost", number)
-    return Route(tuple(hops), cost, cost if cold_cost is None else cold_cost)
+    route = Route(tuple(hops), cost, cost if cold_cost is None else cold_cost)
+    return NO_ROUTE if route == NO_ROUTE else route
 
 
 @defer_interrupts
