@@ -107,8 +107,8 @@ async def serve_echo(connection: MemoryConnection) -> None:
     async with run_session(connection, dialects.resolve(None), limits=LIMITS, admitted=False) as session:
 
         @asynccontextmanager
-        async def accept() -> AsyncIterator[moqt.Session]:
-            await admit(session)
+        async def accept(view: moqt.OriginView | None) -> AsyncIterator[moqt.Session]:
+            await admit(session, view)
             yield session
 
         await echo(
