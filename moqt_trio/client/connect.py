@@ -312,8 +312,8 @@ async def _negotiated(connection: Connection, where: SessionUrl, options: Connec
         ) from None
     except SessionClosed as error:
         # A WebTransport server that has answered 200 has read no SETUP yet, so that it closes what it had accepted.
-        unanswered = where.transport == "quic"
-        if session is not None or (error.remote_code == SessionCode.UNAUTHORIZED and not unanswered):
+        accepted = where.transport == "webtransport"
+        if session is not None or (accepted and error.remote_code == SessionCode.UNAUTHORIZED):
             raise
         raise _refusal(error) from None
 

@@ -66,13 +66,11 @@ class GroupFetch:
             async with self._group:
                 await self._fetch()
             code = 0
-        except NotFound:
+        except (NotFound, LocalProtocolError):
+            # There is none, or the source's version has no fetch.
             code = StreamCode.NOT_FOUND
         except StreamReset as error:
             code = error.code
-        except LocalProtocolError:
-            # The source's version has no fetch.
-            code = StreamCode.NOT_FOUND
         except (MoqtError, ValueError, trio.ClosedResourceError):
             code = StreamCode.GOING_AWAY
         finally:

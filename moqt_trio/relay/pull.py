@@ -316,9 +316,7 @@ class Pull:
                 number = at + 1
                 if at >= first:
                     await append(writer, frame, convert(frame.timestamp, self._scale))
-        except StreamReset as error:
-            self._close(key, writer, error.code)
-        except RemoteProtocolError as error:
+        except (StreamReset, RemoteProtocolError) as error:
             self._close(key, writer, error.code)
         except ValueError:
             # A bound of this side: a frame that is too long, for example.

@@ -62,7 +62,6 @@ class SharedSession(PullSource, Watcher):
         self._shown: dict[BroadcastPath, PublishedBroadcast] = {}
         # Stands for a publisher that says no hop id: two of them never have the same content.
         self._unknown = random_hop_id()
-        self._joined = True
 
     def join(self) -> None:
         """Show the peer what there is, and start reading what it announces."""
@@ -86,9 +85,7 @@ class SharedSession(PullSource, Watcher):
                 logger.debug("%r: no announcements: %s", session, error)
             await session.wait_closed()
         finally:
-            self._joined = False
             sharing.watchers.pop(self, None)
-            sharing.withdraw_all(self)
 
     async def _read_announcements(self) -> None:
         try:
