@@ -73,6 +73,17 @@ async def reporting(moq_rs: MoqRs) -> AsyncIterator[None]:
         raise
 
 
+async def check_contents(publisher: MoqRsSession, viewer: MoqRsSession) -> None:
+    """Check that what one has published is announced to the other, and arrives as it is written."""
+    assert (await viewer.wait("announced", active=True))["path"] == "theirs/out"
+    viewer.tell("subscribe", path="theirs/out", track="bytes", max_age=60)
+    publisher.tell("demand", path="theirs/out", wanted=True)
+    await publisher.wait("used")
+    for sequence in range(GROUPS):
+        publisher.write("theirs/out", sequence, EXPECTED[sequence])
+    assert dict([await viewer.wait_frames("group") for _ in range(GROUPS)]) == EXPECTED
+
+
 @each_scheme
 @each_version
 async def test_contents(moq_rs: MoqRs, version: str, scheme: str):
@@ -85,13 +96,7 @@ async def test_contents(moq_rs: MoqRs, version: str, scheme: str):
         viewer.tell("discover", prefix="")
         publisher.tell("publish", path="theirs/out", track="bytes")
         await publisher.settle()
-        assert (await viewer.wait("announced", active=True))["path"] == "theirs/out"
-        viewer.tell("subscribe", path="theirs/out", track="bytes", max_age=60)
-        publisher.tell("demand", path="theirs/out", wanted=True)
-        await publisher.wait("used")
-        for sequence in range(GROUPS):
-            publisher.write("theirs/out", sequence, EXPECTED[sequence])
-        assert dict([await viewer.wait_frames("group") for _ in range(GROUPS)]) == EXPECTED
+        await check_contents(publisher, viewer)
         publisher.tell("finish", path="theirs/out")
         publisher.tell("unannounce", path="theirs/out")
         await publisher.wait("unannounced")
@@ -158,10 +163,4 @@ async def test_a_chain(moq_rs: MoqRs, version: str, scheme: str):
         viewer = await stack.enter_async_context(joined(moq_rs, last, scheme))
         viewer.tell("discover", prefix="")
         publisher.tell("publish", path="theirs/out", track="bytes")
-        assert (await viewer.wait("announced", active=True))["path"] == "theirs/out"
-        viewer.tell("subscribe", path="theirs/out", track="bytes", max_age=60)
-        publisher.tell("demand", path="theirs/out", wanted=True)
-        await publisher.wait("used")
-        for sequence in range(GROUPS):
-            publisher.write("theirs/out", sequence, EXPECTED[sequence])
-        assert dict([await viewer.wait_frames("group") for _ in range(GROUPS)]) == EXPECTED
+        await check_contents(publisher, viewer)
