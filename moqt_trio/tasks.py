@@ -102,6 +102,10 @@ class Wakeup:
         else:
             self._pending = True
 
+    def clear(self) -> None:
+        """Forget a wake-up that was kept."""
+        self._pending = False
+
     async def wait(self) -> None:
         """Wait until `set`; always a checkpoint. When cancelled, a wake-up is kept for the next caller.
 

@@ -1,7 +1,8 @@
 """Past: the frames of a range that a track keeps, in the order of a fetch, from the oldest group or from the newest.
 
 It holds no frame and no group, only the numbers of the groups that were kept when the range was asked for. A group that
-leaves the cache before its turn is reported as lost, so that a slow reader of the past costs no memory.
+leaves the cache before its turn is reported as lost, so that a slow reader of the past costs no memory. Behind the last
+frame of a group that is still written, the caller chooses: ask again when more has come, or leave the group.
 """
 
 from __future__ import annotations
@@ -59,6 +60,19 @@ class LostFrames:
     end: Place
 
 
+@attrs.frozen
+class OpenGroup:
+    """Everything that was written of a group was taken, and the group is still open.
+
+    Attributes:
+        sequence: The group's sequence.
+        following: The lowest object id that its next frame may have.
+    """
+
+    sequence: int
+    following: int
+
+
 class Past:
     """Reads the past of a track once, piece by piece.
 
@@ -85,19 +99,26 @@ class Past:
         self._parts = deque(reversed(parts) if descending else parts)
         self._position: int | None = None
 
-    def take(self, most_bytes: int) -> PastFrames | LostFrames | None:
-        """Return the next frames, of so many bytes at most or a single one, or what is lost; None at the end."""
+    def take(self, most_bytes: int) -> PastFrames | LostFrames | OpenGroup | None:
+        """Return the next frames, of so many bytes at most or a single one, or what is lost; None at the end.
+
+        Where a group is still open, every call returns an `OpenGroup`, until the group goes on or ends, or `leave`.
+        """
         while self._parts:
             part = self._parts[0]
             piece = part if isinstance(part, LostFrames) else self._take_of(part, most_bytes)
             if isinstance(part, LostFrames) or piece is None:
-                self._parts.popleft()
-                self._position = None
+                self.leave()
             if piece is not None:
                 return piece
         return None
 
-    def _take_of(self, sequence: int, most_bytes: int) -> PastFrames | LostFrames | None:
+    def leave(self) -> None:
+        """Go on behind the group, or what is lost, that `take` has returned last."""
+        self._parts.popleft()
+        self._position = None
+
+    def _take_of(self, sequence: int, most_bytes: int) -> PastFrames | LostFrames | OpenGroup | None:
         groups = self._log.parts(sequence)
         stop = self.end.frame + 1 if sequence == self.end.group else LAST + 1
         following = self._position
@@ -120,15 +141,17 @@ class Past:
             self._position = min(first, stop)
             return LostFrames(Place(sequence, self._position - 1))
         frames = _frames(group, first, before, most_bytes)
-        self._position = first + len(frames)
         if frames:
+            self._position = first + len(frames)
             traits = group.traits
             if traits is None:
                 return PastFrames(sequence, first, frames)
             return PastFrames(sequence, first, frames, traits.subgroup or 0, traits.priority)
         if stop <= LAST or all(group.complete for group in groups):
             return None
-        # More of the group may come: what is not sent is not what does not exist.
+        if self._log.aborted is None:
+            return OpenGroup(sequence, following)
+        # What it would have had is not what does not exist.
         self._position = LAST + 1
         return LostFrames(Place(sequence, LAST))
 

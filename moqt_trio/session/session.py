@@ -337,7 +337,8 @@ class Session:
             track: The track's name.
             start: The first frame wanted, as its group's sequence and its index.
             end: The last frame wanted, inclusive; None instead of the index for all of that group. What was not
-                published yet when the request arrives is not sent.
+                published yet when the request arrives is not sent; the rest of an older group that is still written is
+                `missing`, or waited for by a publisher that cannot say so (drafts 14 and 15, and newest first).
             priority: 0 … 255; under congestion higher goes first.
             newest_first: True for the newest group first. The frames of a group are in order in any case.
 

@@ -231,3 +231,90 @@ async def test_a_group_of_the_past_that_is_still_written(version):
                 received = [(frame.group, bytes(frame)) async for frame in frames]
                 assert received == [(0, b"0"), (1, b"next")]
                 assert [place[0] for place in frames.missing] == [0]
+
+
+WITHOUT_MARKS = pytest.mark.parametrize(
+    ("version", "newest_first"),
+    [("moqt-14", False), ("moqt-15", False), ("moqt-14", True), ("moqt-18", True), ("moqt-22", True)],
+)
+"""Drafts 14 and 15 cannot mark what is unknown, nor can any draft where the newest group comes first."""
+
+
+@asynccontextmanager
+async def still_written(version: str, newest_first: bool, **options):
+    """Yields a fetch of groups 0 and 1, the track, and group 0, which is still written, in two subgroups."""
+    broadcast = moqt.Broadcast(**options)
+    track = broadcast.track("t", max_age=60)
+    with trio.fail_after(20):
+        async with session_pair(version) as (client, server), server.publish("b", broadcast):
+            group = track.open_group(0, subgroup=0)
+            layer = track.open_group(0, subgroup=1)
+            await group.send(b"0", object_id=0)
+            await track.write(b"next")
+            layer.finish()
+            yield client.fetch_range("b", "t", (0, 0), (1, None), newest_first=newest_first), track, group
+
+
+async def read_some(frames, count: int) -> list[tuple[int, int, bytes]]:
+    """Returns so many frames: group, object id and payload of each."""
+    received: list[tuple[int, int, bytes]] = []
+    while len(received) < count:
+        frame = await anext(frames)
+        received.append((frame.group, frame.object_id, bytes(frame)))
+    return received
+
+
+@WITHOUT_MARKS
+async def test_a_group_that_is_still_written_is_waited_for(version, newest_first):
+    """What comes of it arrives as it comes, and nothing is said to be missing."""
+    async with still_written(version, newest_first) as (fetch, track, group), fetch as frames:
+        head = [(1, 0, b"next"), (0, 0, b"0")] if newest_first else [(0, 0, b"0")]
+        assert await read_some(frames, len(head)) == head
+        # Nothing is busy while it waits.
+        await trio.testing.wait_all_tasks_blocked()
+        await group.send(b"2", object_id=2)
+        assert await read_some(frames, 1) == [(0, 2, b"2")]
+        late = track.open_group(0, subgroup=2)
+        await late.send(b"3", object_id=3)
+        late.finish()
+        assert await read_some(frames, 1) == [(0, 3, b"3")]
+        await trio.testing.wait_all_tasks_blocked()
+        group.finish()
+        assert [bytes(frame) async for frame in frames] == ([] if newest_first else [b"next"])
+        assert not frames.missing
+        await trio.testing.wait_all_tasks_blocked()
+        assert track.subscribers == 0
+
+
+@WITHOUT_MARKS
+@pytest.mark.parametrize("end", ["group", "track", "cache"])
+async def test_a_group_that_is_waited_for_and_lost(version, newest_first, end):
+    """The reader is told, as what was to come is not what does not exist."""
+    limits = moqt.Limits(cache_bytes=1000)
+    async with still_written(version, newest_first, limits=limits) as (fetch, track, group), fetch as frames:
+        await read_some(frames, 1 + newest_first)
+        await trio.testing.wait_all_tasks_blocked()
+        if end == "group":
+            group.reset()
+        elif end == "track":
+            track.abort()
+        else:
+            # More than is kept, before the reader has a turn.
+            for number in range(2, 100):
+                group.send_nowait(bytes(100), object_id=number)
+        with pytest.raises(moqt.StreamReset):
+            async for _ in frames:
+                pass
+        assert track.subscribers == 0
+
+
+@WITHOUT_MARKS
+async def test_leaving_while_a_group_is_waited_for(version, newest_first):
+    """Nothing stays behind of a reader that left."""
+    async with still_written(version, newest_first) as (fetch, track, _):
+        async with fetch as frames:
+            await read_some(frames, 1 + newest_first)
+            await trio.testing.wait_all_tasks_blocked()
+            assert track.subscribers == 1
+        await trio.testing.wait_all_tasks_blocked()
+        assert track.subscribers == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import moqt_trio as moqt
 from moqt_trio.model.cursor import GroupRange
-from moqt_trio.model.past import LAST, LostFrames, Past, Place
+from moqt_trio.model.past import LAST, LostFrames, OpenGroup, Past, Place
 from moqt_trio.model.track import state_of
 
 
@@ -95,3 +95,20 @@ async def test_joining_a_group_whose_subgroups_are_complete():
     state.attach(cursor)
     assert list(cursor.pending) == [0]
     assert cursor.latest == 0
+
+
+async def test_a_group_that_is_open():
+    """Every look says so until it goes on; left, the next group follows."""
+    track = moqt.Broadcast().track("t")
+    group = write(track, 0, 0, 0, 3)
+    write(track, 1, 0, 0).finish()
+    past = Past(state_of(track), Place(0, 0), Place(1, 0))
+    assert [past.take(1000).first, past.take(1000).first] == [0, 3]
+    assert [past.take(1000), past.take(1000)] == [OpenGroup(0, 4)] * 2
+    group.send_nowait(b"5", object_id=5)
+    assert past.take(1000).first == 5
+    assert past.take(1000) == OpenGroup(0, 6)
+    past.leave()
+    following = past.take(1000)
+    assert (following.group, following.frames, past.take(1000)) == (1, [b"0"], None)
+    group.finish()

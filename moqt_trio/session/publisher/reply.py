@@ -1,12 +1,13 @@
 """ReplyStream: the objects of the past that a fetch or a fill asked for, on a stream of their own.
 
-All of it exists when it is asked for, so nothing is waited for but the link, the peer's credit and the turn of the
-other servers. What the track no longer keeps when it is due is marked as unknown, or ends the stream where the draft
-has no such mark.
+Where the draft can mark what is unknown, nothing is waited for but the link, the peer's credit and the turn of the
+other servers: what the track no longer keeps when it is due is marked, and so is the rest of a group that is still
+written. Without such a mark, what is lost ends the stream, and a group that is still written is waited for.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,8 @@ import trio
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
 from ...loggers import Logger
-from ...model.past import LAST, LostFrames, Past, PastFrames, Place
+from ...model.cursor import GroupRange
+from ...model.past import LAST, LostFrames, OpenGroup, Past, PastFrames, Place
 from ...model.track import state_of
 from ...tasks import Wakeup
 from ...transport.interface import StreamHandler
@@ -90,6 +92,8 @@ class ReplyStream(StreamHandler):
         # What is to be written next, and how much of its first part was.
         self._parts: deque[bytes] = deque((machine.opening,))
         self._written = 0
+        # The group that is to go on or to end before anything else is written.
+        self._awaited: OpenGroup | None = None
         self._over = False
         self._complete = False
         self._code: int = StreamCode.CANCELLED
@@ -114,8 +118,12 @@ class ReplyStream(StreamHandler):
         try:
             while not self._over:
                 self._pump(stream)
-                if not self._over:
+                if self._over:
+                    break
+                if self._awaited is None:
                     await self._wakeup.wait()
+                else:
+                    await self._wait_for(self._awaited)
         except StreamReset:
             # The peer wants no more of it; the request itself goes on.
             return False
@@ -125,6 +133,19 @@ class ReplyStream(StreamHandler):
             if not stream.send_ended:
                 stream.reset(self._code)
         return self._complete
+
+    async def _wait_for(self, group: OpenGroup) -> None:
+        """Wait until a group has gone on or ended, or the peer wants no more."""
+        log = state_of(self._track)
+        wanted = GroupRange(group.sequence, group.sequence, group.following)
+        cursor = log.cursor(self._wakeup.set, range=wanted, max_age=math.inf, replay=True)
+        log.attach(cursor)
+        # What the cursor begins with is known.
+        self._wakeup.clear()
+        try:
+            await self._wakeup.wait()
+        finally:
+            log.detach(cursor)
 
     def resume(self) -> None:
         """Called when the scheduler has picked this stream: write at once."""
@@ -158,12 +179,13 @@ class ReplyStream(StreamHandler):
             if self._written == len(part):
                 self._parts.popleft()
                 self._written = 0
-        if not self._over:
+        if not self._over and self._awaited is None:
             self._over = self._complete = True
             stream.finish()
 
     def _take(self) -> bool:
-        """Take the next part; return False at the end, and when the stream can't go on."""
+        """Take the next part; return False at the end, when the stream can't go on, and when a group is awaited."""
+        self._awaited = None
         piece = self._past.take(TURN)
         try:
             return piece is not None and self._add(piece)
@@ -173,7 +195,15 @@ class ReplyStream(StreamHandler):
             self._code = StreamCode.INTERNAL_ERROR
             return False
 
-    def _add(self, piece: PastFrames | LostFrames) -> bool:
+    def _add(self, piece: PastFrames | LostFrames | OpenGroup) -> bool:
+        if isinstance(piece, OpenGroup):
+            mark = self._machine.lost(piece.sequence, LAST)
+            if mark is None:
+                self._awaited = piece
+                return False
+            self._past.leave()
+            self._parts.append(mark)
+            return True
         if isinstance(piece, LostFrames):
             mark = self._machine.lost(piece.end.group, piece.end.frame)
             if mark is None:
