@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from .model.track_requests import TrackRequest, TrackRequests
     from .path import BroadcastPath
     from .relay.origin import Origin, OriginPublication
+    from .relay.statistics import OriginRoute, OriginSession, OriginStatistics
     from .server.identity import CertificateSource
     from .server.routing import Router, SessionHandler, SessionRequest
     from .server.serve import Listener, ListenerStatistics, serve
@@ -119,6 +120,9 @@ __all__ = [
     "OfferedTracks",
     "Origin",
     "OriginPublication",
+    "OriginRoute",
+    "OriginSession",
+    "OriginStatistics",
     "OriginView",
     "Probe",
     "ProbeReport",
@@ -181,6 +185,7 @@ _HOMES = {
     "model.track_requests": "TrackRequest TrackRequests",
     "path": "BroadcastPath",
     "relay.origin": "Origin OriginPublication",
+    "relay.statistics": "OriginRoute OriginSession OriginStatistics",
     "server.identity": "CertificateSource",
     "server.routing": "Router SessionHandler SessionRequest",
     "server.serve": "Listener ListenerStatistics serve",

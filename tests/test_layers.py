@@ -37,7 +37,8 @@ BELOW = {
     "http": {"base", "certificates", "transport", "transport.http3"},
     "client": CLIENT,
     "server": CLIENT | {"http"},
-    "relay": {"base", "protocol", "model", "session", "session.publisher", "session.subscriber"},
+    "relay": {"base", "wire", "protocol", "model", "session", "session.publisher", "session.subscriber"}
+    | {"transport", "client"},
     "public": {"base", "wire", "certificates", "model", "session", "session.publisher", "session.subscriber"}
     | {"transport", "http", "client", "server", "relay"},
     "testing": {"public", "base", "wire", "session", "client", "server", "transport"},

@@ -58,6 +58,7 @@ class Front:
         sources: Returns the sources of the broadcast now, the best one first.
         limits: The bounds of its tracks.
         cache_age: Seconds for which the groups of a track are kept after newer ones.
+        hold: Seconds for which a source has to stay the best one, before the tracks go over to it.
 
     Attributes:
         path: As above.
@@ -65,13 +66,20 @@ class Front:
     """
 
     def __init__(
-        self, path: BroadcastPath, sources: Callable[[], Iterable[PullSource]], limits: Limits, cache_age: float
+        self,
+        path: BroadcastPath,
+        sources: Callable[[], Iterable[PullSource]],
+        limits: Limits,
+        *,
+        cache_age: float,
+        hold: float,
     ) -> None:
         self.path = path
         self.broadcast = RelayedBroadcast(limits, self._wanted, self._fetched)
         self._sources = sources
         self._limits = limits
         self._cache_age = cache_age
+        self._hold = hold
         self._requests: dict[str, TrackRequest] = {}
         self._pulls: dict[str, Pull] = {}
         self._fetches: dict[tuple[str, int], GroupFetch] = {}
@@ -80,6 +88,11 @@ class Front:
     def pulls(self) -> tuple[Pull, ...]:
         """The tracks that are read from a source, or wait for a subscriber."""
         return tuple(self._pulls.values())
+
+    @property
+    def fetches(self) -> int:
+        """How many groups are fetched now."""
+        return len(self._fetches)
 
     def _wanted(self, name: str) -> TrackRequest | None:
         """Return the request for a track that is not there; None when no source has it."""
@@ -96,7 +109,9 @@ class Front:
         if before is not None:
             before.cancel()
         request = self._requests[name] = TrackRequest(self.path, name, self._request_ended)
-        pull = self._pulls[name] = Pull(self.path, name, request, self._make_track, self._pull_ended)
+        pull = self._pulls[name] = Pull(
+            self.path, name, request, self._make_track, self._pull_ended, self._best_for, self._hold
+        )
         pull.begin(source)
         return request
 
@@ -139,18 +154,30 @@ class Front:
         """Called when a source has no more of a track: go on with the next one, or end the track."""
         if error is not None:
             assert pull.source is not None
-            pull.tried.append(pull.source)
-            after = next((source for source in self._sources() if source not in pull.tried), None)
+            if isinstance(error, NotFound):
+                pull.refused.append(pull.source)
+            else:
+                # The others may have it again.
+                pull.refused.clear()
+                pull.tried.append(pull.source)
+            after = self._best_for(pull)
             if after is not None:
-                if not isinstance(error, NotFound):
-                    # The others may have it again.
-                    pull.tried = [pull.source]
                 pull.begin(after)
                 return
             logger.debug("track %s of %s: %s", printable(pull.name), self.path, error)
         if self._pulls.get(pull.name) is pull:
             del self._pulls[pull.name]
         pull.end(error)
+
+    def _best_for(self, pull: Pull) -> PullSource | None:
+        return next(
+            (source for source in self._sources() if source not in pull.tried and source not in pull.refused), None
+        )
+
+    def reconsider(self) -> None:
+        """Have the pulls go over to the best source, if they read from another one."""
+        for pull in self.pulls:
+            pull.reconsider()
 
     def source_lost(self, source: PullSource) -> None:
         """Have the pulls from a source go on elsewhere, where there is another one."""

@@ -9,6 +9,9 @@ the next one. What was received stays in the track's cache.
         |                        |            |
         +------------------------+------------+--> the source is lost: the next one continues, or the track ends
 
+When there is a better source than the one that is read, the upstream subscription is ended with the latest group, and
+the better source continues with the one after it.
+
 A group whose stream ends with its source, or with the last subscriber, stays open: its frames so far are whole, and the
 next stream of the same group continues it. Frames that are there already are skipped, by their number. A kept group
 that the next source does not continue within `Limits.takeover_timeout`, or continues only after a gap, is reset.
@@ -74,11 +77,14 @@ class Pull:
         request: Whom to answer once the track is made, or refused.
         make_track: Makes the track, with what the publisher says of it, if it does.
         ended: Called when the source has no more of it: with the pull, and the error, or None at the track's clean end.
+        best: Returns the source to read it from, if any.
+        hold: Seconds for which a better source has to stay the best one, before it is gone over to.
 
     Attributes:
         track: The track, once it is made.
         source: Where it is read now.
-        tried: The sources that had no such track.
+        tried: The sources that failed since one has worked.
+        refused: The sources that had no such track.
     """
 
     def __init__(
@@ -88,15 +94,25 @@ class Pull:
         request: TrackRequest,
         make_track: Callable[[str, TrackProperties | None], Track],
         ended: Callable[[Pull, Exception | None], None],
+        best: Callable[[Pull], PullSource | None],
+        hold: float,
     ) -> None:
         self.path = path
         self.name = name
         self.track: Track | None = None
         self.source: PullSource | None = None
         self.tried: list[PullSource] = []
+        self.refused: list[PullSource] = []
         self._request = request
         self._make_track = make_track
         self._ended = ended
+        self._best = best
+        self._hold = hold
+        self._reconsidered = trio.Event()
+        self._subscribed = False
+        # True once the source is left for a better one, and the last group that is taken from it.
+        self._leaving = False
+        self._last_group: int | None = None
         self._scope = trio.CancelScope()
         # The groups that were begun and not ended, and those of them that a stream continues now.
         self._open: dict[GroupKey, GroupWriter] = {}
@@ -105,11 +121,17 @@ class Pull:
         self._cancelled = False
         self._last = False
 
+    @property
+    def reading(self) -> bool:
+        """True while there is a subscription upstream."""
+        return self._subscribed
+
     # -- for the front ---------------------------------------------------------------------------------------
 
     def begin(self, source: PullSource) -> None:
         """Read from a source from now on."""
         self.source = source
+        self._leaving, self._last_group = False, None
         self._scope = trio.CancelScope()
         source.start(self.run)
 
@@ -128,6 +150,10 @@ class Pull:
     def move(self) -> None:
         """Stop reading from the source, so that the front chooses the next one."""
         self._scope.cancel()
+
+    def reconsider(self) -> None:
+        """Look whether the source is still the best one, and go over to the best one with the next group."""
+        self._reconsidered.set()
 
     def end(self, error: Exception | None) -> None:
         """End the track as its last source did: cleanly, or reset."""
@@ -151,7 +177,7 @@ class Pull:
         try:
             with self._scope:
                 await self._read()
-                error = None
+                error = _MOVED if self._leaving else None
         except (MoqtError, trio.ClosedResourceError, trio.EndOfChannel) as failure:
             error = failure
         finally:
@@ -171,6 +197,9 @@ class Pull:
             assert self.track is not None
             await self.track.wait_subscribed()
             again = False
+            if self._leaving or self._is_surpassed():
+                self._leaving = True
+                return
 
     async def _subscribe(self, again: bool) -> bool:
         """Subscribe, and copy what comes; return whether the publisher has ended the track.
@@ -208,7 +237,12 @@ class Pull:
                 await self._make(subscription)
             else:
                 self._scale = (self.track.timescale, _timescale(await subscription.track_properties()))
-            return await self._copy(subscription, new=new)
+            self.tried.clear()
+            self._subscribed = True
+            try:
+                return await self._copy(subscription, new=new)
+            finally:
+                self._subscribed = False
 
     async def _make(self, subscription: Subscription) -> None:
         """Make the track, and answer the request for it."""
@@ -239,10 +273,14 @@ class Pull:
                 await self.track.wait_subscribed()
         async with open_unwrapping_nursery() as watching:
             watching.start_soon(self._leave_unwanted, watching.cancel_scope)
+            watching.start_soon(self._leave_for_better, subscription)
             if self._open:
                 watching.start_soon(self._expire_kept, limits.takeover_timeout)
             async with open_unwrapping_nursery() as copying:
                 async for group in subscription:
+                    if self._last_group is not None and group.sequence > self._last_group:
+                        group.close()
+                        break
                     writer = self._writer(group)
                     if writer is None:
                         group.close()
@@ -257,6 +295,25 @@ class Pull:
         assert self.track is not None
         await self.track.wait_unsubscribed()
         scope.cancel()
+
+    async def _leave_for_better(self, subscription: Subscription) -> None:
+        """End the subscription with the latest group, once another source is better and stays so for a while."""
+        assert self.track is not None
+        while not self._leaving:
+            await self._reconsidered.wait()
+            await trio.sleep(self._hold)
+            self._reconsidered = trio.Event()
+            self._leaving = self._is_surpassed()
+        self._last_group = latest = self.track.latest
+        if latest is None:
+            self.move()
+            return
+        with suppress(MoqtError, trio.ClosedResourceError):
+            # Where the version has no such update, the next group ends it.
+            await subscription.update(end_group=latest)
+
+    def _is_surpassed(self) -> bool:
+        return self._best(self) not in (self.source, None)
 
     # -- groups ----------------------------------------------------------------------------------------------
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
-from ..errors import MoqtError
+from ..errors import MoqtError, SessionClosed
 from ..loggers import Logger
 from ..model.origin import PublishedBroadcast, Route
 from ..session.run import random_hop_id, wait_peer_setup
 from ..session.view import OriginView
+from ..tasks import Wakeup, open_unwrapping_nursery
+from ..wire.messages import Role
 from .pull import PullSource
 from .routes import MOST_COST, UNKNOWN_HOP
 from .sharing import Watcher
+from .statistics import OriginSession
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,6 +32,9 @@ logger = Logger(__name__)
 
 _DEFAULT_PRICE = 1
 """What a session costs whose sides say nothing, in the versions that carry costs."""
+
+_WITHDRAWAL_HOLD = 2.0
+"""Seconds before a worse route to the same publisher is told after a withdrawal: that is still on its way."""
 
 
 class RelayView(OriginView):
@@ -46,6 +54,11 @@ def _goes_round(hops: tuple[int, ...]) -> bool:
     return len(set(known)) < len(known)
 
 
+def _burden(route: Route) -> tuple[int, int, int]:
+    """Return what makes one route to a publisher worse than another."""
+    return route.cost, route.cold_cost, len(route.hops)
+
+
 class SharedSession(PullSource, Watcher):
     """A session that shares an origin: what its peer announces is a route, and the best routes are announced to it.
 
@@ -62,6 +75,12 @@ class SharedSession(PullSource, Watcher):
         self._shown: dict[BroadcastPath, PublishedBroadcast] = {}
         # Stands for a publisher that says no hop id: two of them never have the same content.
         self._unknown = random_hop_id()
+        # When to tell the routes that have changed, in no order, and what the task that does so waits for.
+        self._held: dict[BroadcastPath, float] = {}
+        self._held_more = Wakeup()
+        # What was announced of the paths that are announced no longer, and again when there is a route as good.
+        self._taken_back: dict[BroadcastPath, Route] = {}
+        self._draining = False
 
     def join(self) -> None:
         """Show the peer what there is, and start reading what it announces."""
@@ -74,18 +93,30 @@ class SharedSession(PullSource, Watcher):
     async def _run(self) -> None:
         session, sharing = self.session, self._sharing
         try:
-            try:
-                await wait_peer_setup(session)
-                # Now its hop id is known.
-                for path in sharing.routes:
-                    self.path_changed(path)
-                if session.peer_role != "subscriber":
-                    await self._read_announcements()
-            except (MoqtError, trio.ClosedResourceError) as error:
-                logger.debug("%r: no announcements: %s", session, error)
-            await session.wait_closed()
+            async with open_unwrapping_nursery() as nursery:
+                nursery.start_soon(self._tell_held)
+                nursery.start_soon(self._watch_goaway)
+                try:
+                    await wait_peer_setup(session)
+                    # Now its hop id is known.
+                    for path in sharing.routes:
+                        self.path_changed(path)
+                    if session.peer_role != "subscriber" and self._own_role != Role.PUBLISHER:
+                        await self._read_announcements()
+                except (MoqtError, trio.ClosedResourceError) as error:
+                    logger.debug("%r: no announcements: %s", session, error)
+                await session.wait_closed()
+                nursery.cancel_scope.cancel()
         finally:
             sharing.watchers.pop(self, None)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _watch_goaway(self) -> None:
+        """Prefer every other route, once the peer has asked to be left; what it alone has, it serves to its end."""
+        with suppress(SessionClosed):
+            await self.session.wait_goaway()
+            self._draining = True
+            self._sharing.reprice(self, MOST_COST)
 
     async def _read_announcements(self) -> None:
         try:
@@ -108,9 +139,13 @@ class SharedSession(PullSource, Watcher):
         if len(hops) >= self.session.limits.max_hops:
             sharing.withdraw(path, self)
             return
-        price = self._price()
+        price = MOST_COST if self._draining else self._price()
         cost, cold = min(change.cost + price, MOST_COST), min(change.cold_cost + price, MOST_COST)
         sharing.announce(path, self, hops, cost, cold)
+
+    @property
+    def _own_role(self) -> Role:
+        return self.session._context.core.setup.role
 
     def _price(self) -> int:
         """Return what this session adds to the costs of its peer."""
@@ -122,9 +157,71 @@ class SharedSession(PullSource, Watcher):
 
     # -- what the peer is shown --------------------------------------------------------------------------------
 
-    def path_changed(self, path: BroadcastPath) -> None:
-        if not self._root.covers(path) or path == self._root:
+    def path_changed(self, path: BroadcastPath, *, withdrawn: bool = False) -> None:
+        if not self._root.covers(path) or path == self._root or self._own_role == Role.SUBSCRIBER:
             return
+        shown, now = self._shown.get(path), trio.current_time()
+        best = self._sharing.routes.best(path, self._may_see)
+        if best is None:
+            self._tell(path)
+            return
+        route = Route(best.hops, best.cost, best.cold_cost)
+        if shown is None:
+            before = self._taken_back.get(path)
+            if before is None or _burden(route) <= _burden(before):
+                self._tell(path)
+            return
+        if shown.broadcast is not self._sharing.broadcast(best):
+            self._tell(path)
+            return
+        if route == shown.route:
+            self._hold(path, math.inf)
+            return
+        worse = _burden(route) > _burden(shown.route)
+        if withdrawn and worse:
+            if self._announces(path, best.publisher):
+                self._take_back(path, shown)
+            else:
+                self._hold(path, now + _WITHDRAWAL_HOLD)
+        elif not worse or path not in self._held:
+            self._hold(path, min(self._held.get(path, math.inf), now + self._sharing.route_hold))
+
+    def _announces(self, path: BroadcastPath, publisher: int) -> bool:
+        """Return whether the peer has a way to a broadcast of its own."""
+        return any(route.source is self and route.publisher == publisher for route in self._sharing.routes.of(path))
+
+    def _take_back(self, path: BroadcastPath, shown: PublishedBroadcast) -> None:
+        """Announce to a relay that a route has ended, and the worse one that is left only later.
+
+        Relays that go on to each other's ways, when the publisher has ended, would announce longer and longer ones.
+        """
+        del self._shown[path]
+        self.session._publisher.withdraw(shown)
+        self._taken_back[path] = shown.route
+        self._hold(path, trio.current_time() + _WITHDRAWAL_HOLD)
+
+    def _hold(self, path: BroadcastPath, due: float) -> None:
+        """Tell what changed of a path at a time; never, when that is infinite."""
+        if due == math.inf:
+            self._held.pop(path, None)
+        else:
+            self._held[path] = due
+            self._held_more.set()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _tell_held(self) -> None:
+        """Tell the routes that were held back, each at its time."""
+        while True:
+            with trio.move_on_at(min(self._held.values(), default=math.inf)):
+                await self._held_more.wait()
+            now = trio.current_time()
+            for path in [path for path, due in self._held.items() if due <= now]:
+                self._tell(path)
+
+    def _tell(self, path: BroadcastPath) -> None:
+        """Announce the best route of a path, or that there is none."""
+        self._held.pop(path, None)
+        self._taken_back.pop(path, None)
         origin = self.session._publisher
         shown = self._shown.get(path)
         best = self._sharing.routes.best(path, self._may_see)
@@ -159,6 +256,22 @@ class SharedSession(PullSource, Watcher):
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
         """Start a task in the session's nursery."""
         self.session._context.start(task)
+
+    # -- what it tells of itself -------------------------------------------------------------------------------
+
+    def described(self) -> OriginSession:
+        """Return what there is to tell of it."""
+        session = self.session
+        setup = session._context.core.peer_setup
+        return OriginSession(
+            peer=session.peer,
+            version=session.version,
+            root=self._root,
+            hop_id=0 if setup is None else setup.hop_id,
+            routes=len(self._sharing.routes.of_source(self)),
+            shown=len(self._shown),
+            draining=self._draining,
+        )
 
     def __repr__(self) -> str:
         return f"<SharedSession {self.session!r}>"
