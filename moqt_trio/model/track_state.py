@@ -18,7 +18,7 @@ from .cache import GroupCache
 from .cursor import Cursor, GroupRange
 from .group import frame_size, new_group, whole_group
 from .keys import DATAGRAM, PartKey, key_of
-from .objects import check_id, check_subgroup, make_datagram, make_object, note_object, timestamp_of
+from .objects import check_id, check_payload, check_subgroup, make_datagram, make_object, note_object, timestamp_of
 from .sequences import KeySet
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..limits import Limits
     from .group import Group, GroupTraits
     from .keys import GroupKey
+    from .pool import CachePool
 
 MAX_SEQUENCE = 2**62 - 1
 AGE_BOUND = 2.0**51
@@ -116,7 +117,7 @@ class TrackState:
     def write(self, payload: bytes, timestamp: int | None) -> int:
         """Write a group of one frame; return its sequence. Raises what `Track.write` raises."""
         sequence = self._check_open(None)
-        self._check_size(payload)
+        check_payload(payload, self._limits)
         group = whole_group(sequence, Frame(payload, self._stamp(timestamp)))
         self._publish(group)
         self._cache.keep_bounds()
@@ -159,7 +160,7 @@ class TrackState:
             want_payload(payload)
         size = len(payload)
         if size > self._limits.max_frame:
-            self._check_size(payload)
+            check_payload(payload, self._limits)
         # As `Frame(…)` does, in line: a call costs as much as the rest of a small frame.
         frame = _new_bytes(Frame, payload)
         frame.timestamp = self._stamp(timestamp)
@@ -181,7 +182,7 @@ class TrackState:
         """Add a frame that has an object id or properties to a group, and call every cursor."""
         if group.ended or self.aborted is not None:
             raise trio.ClosedResourceError("the group has ended")
-        self._check_size(payload)
+        check_payload(payload, self._limits)
         check_id(group, object_id)
         frame = make_object(payload, self._stamp(timestamp, properties), properties)
         note_object(group, frame, object_id)
@@ -207,12 +208,6 @@ class TrackState:
                 self._begin_ageing()
         for cursor in tuple(self._cursors):
             cursor.add(group)
-
-    def _check_size(self, payload: bytes) -> None:
-        if type(payload) is not bytes:
-            want_payload(payload)
-        if len(payload) > self._limits.max_frame:
-            raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
 
     def complete(self, group: Group) -> None:
         """Complete a group."""
@@ -287,6 +282,10 @@ class TrackState:
     def is_old(self, now: float) -> bool:
         """Return whether the track is at rest, and ended more than `max_age` ago."""
         return self._ended_at is not None and now - self._ended_at >= self._max_age and self.at_rest
+
+    def share_cache(self, pool: CachePool) -> None:
+        """Keep groups within a bound that other tracks share, besides this track's own."""
+        self._cache.share(pool)
 
     def let_go(self) -> None:
         """Keep no groups any more, once nothing reads the track: it is no longer in its broadcast."""

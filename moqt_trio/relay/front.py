@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import NotFound, printable
 from ..loggers import Logger
 from ..model.broadcast import Broadcast
+from ..model.track import state_of
 from ..model.track_requests import TrackRequest
 from .fetching import GroupFetch
 from .pull import Pull
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..limits import Limits
+    from ..model.pool import CachePool
     from ..model.track import Track
     from ..path import BroadcastPath
     from ..session.subscriber.track import TrackProperties
@@ -59,6 +61,7 @@ class Front:
         limits: The bounds of its tracks.
         cache_age: Seconds for which the groups of a track are kept after newer ones.
         hold: Seconds for which a source has to stay the best one, before the tracks go over to it.
+        pool: What bounds the groups of all fronts.
 
     Attributes:
         path: As above.
@@ -73,6 +76,7 @@ class Front:
         *,
         cache_age: float,
         hold: float,
+        pool: CachePool,
     ) -> None:
         self.path = path
         self.broadcast = RelayedBroadcast(limits, self._wanted, self._fetched)
@@ -80,6 +84,7 @@ class Front:
         self._limits = limits
         self._cache_age = cache_age
         self._hold = hold
+        self._pool = pool
         self._requests: dict[str, TrackRequest] = {}
         self._pulls: dict[str, Pull] = {}
         self._fetches: dict[tuple[str, int], GroupFetch] = {}
@@ -125,6 +130,7 @@ class Front:
             if source is None or like is None or len(self._fetches) >= self._limits.max_relayed_fetches:
                 return None
             fetch = self._fetches[key] = GroupFetch(self.path, like, sequence, self._limits, self._fetch_ended)
+            state_of(fetch.track).share_cache(self._pool)
             fetch.begin(source)
         return fetch.track
 
@@ -141,14 +147,17 @@ class Front:
 
     def _make_track(self, name: str, properties: TrackProperties | None) -> Track:
         if properties is None:
-            return self.broadcast.track(name, max_age=self._cache_age)
-        return self.broadcast.track(
-            name,
-            priority=properties.priority,
-            max_age=max(properties.max_age, self._cache_age),
-            timescale=properties.timescale,
-            properties=properties.properties,
-        )
+            track = self.broadcast.track(name, max_age=self._cache_age)
+        else:
+            track = self.broadcast.track(
+                name,
+                priority=properties.priority,
+                max_age=max(properties.max_age, self._cache_age),
+                timescale=properties.timescale,
+                properties=properties.properties,
+            )
+        state_of(track).share_cache(self._pool)
+        return track
 
     def _pull_ended(self, pull: Pull, error: Exception | None) -> None:
         """Called when a source has no more of a track: go on with the next one, or end the track."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
-from ..arguments import want, want_id, want_limits, want_time
+from ..arguments import want, want_id, want_limits, want_number, want_time
 from ..block import Block, require_trio, session_block
 from ..client.backoff import Backoff
 from ..client.connect import ConnectOptions, client_setup
 from ..client.reconnect import session_opener
 from ..client.redirect import Candidate, RedirectChain, allow_same_authority
-from ..limits import Limits
+from ..limits import MIB, Limits
 from ..model.broadcast import Broadcast
 from ..protocol.paths import path_local
 from ..session.run import own_setup, random_hop_id, run_session
@@ -47,6 +47,8 @@ class Origin:
 
     Args:
         hop_id: Who relays, 1 … 2**62-1: give the same to `serve` and `connect`. None draws one at random.
+        cache_bytes: Bytes of memory that the groups of all relayed tracks take together, about. Beyond them the groups
+            go first that were not used the longest; the latest group of a track last, and its first frames only.
         cache_age: Seconds for which the groups of a track are kept after newer ones.
         route_hold: Seconds before another route of a broadcast that stays reachable is told to peers, and taken for
             what is read already. A route that changes back within them is never told.
@@ -62,18 +64,22 @@ class Origin:
         self,
         *,
         hop_id: int | None = None,
+        cache_bytes: int = 256 * MIB,
         cache_age: float = 30.0,
         route_hold: float = 0.3,
         limits: Limits | None = None,
     ) -> None:
         if hop_id is not None:
             want_id("hop_id", hop_id, 1)
+        want_number("cache_bytes", cache_bytes)
+        if cache_bytes <= 0:
+            raise ValueError(f"cache_bytes is a number above 0, not {cache_bytes}")
         want_time("cache_age", cache_age)
         want_time("route_hold", route_hold)
         want_limits(limits)
         self.hop_id = random_hop_id() if hop_id is None else hop_id
         self._limits = limits or Limits()
-        self._sharing = Sharing(self.hop_id, self._limits, cache_age, route_hold)
+        self._sharing = Sharing(self.hop_id, self._limits, cache_age, route_hold, cache_bytes)
 
     def view(self, root: str | BroadcastPath = "") -> OriginView:
         """Return what one session shares: all that is below a path.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from ..model.track import state_of
+from ..model.pool import CachePool
 from .front import Front
 from .routes import RelayRoute, RouteTable
 from .statistics import OriginRoute, OriginStatistics
@@ -63,6 +63,7 @@ class Sharing:
         limits: The bounds.
         cache_age: Seconds for which the groups of a track are kept after newer ones.
         route_hold: Seconds before another route of a path that stays reachable is told, and taken.
+        cache_bytes: Bytes of memory that all groups may take together.
 
     Attributes:
         hop_id, route_hold: As above.
@@ -70,13 +71,14 @@ class Sharing:
         watchers: The sessions.
     """
 
-    def __init__(self, hop_id: int, limits: Limits, cache_age: float, route_hold: float) -> None:
+    def __init__(self, hop_id: int, limits: Limits, cache_age: float, route_hold: float, cache_bytes: int) -> None:
         self.hop_id = hop_id
         self.route_hold = route_hold
         self.limits = limits
         self.routes: RouteTable[PullSource | LocalSource] = RouteTable(limits.max_routes, limits.max_sources)
         self.watchers: dict[Watcher, None] = {}
         self._cache_age = cache_age
+        self._pool = CachePool(cache_bytes)
         self._numbers = itertools.count()
         self._fronts: dict[tuple[BroadcastPath, int], Front] = {}
 
@@ -128,7 +130,14 @@ class Sharing:
             def sources() -> list[PullSource]:
                 return self._sources(*key)
 
-            self._fronts[key] = Front(route.path, sources, self.limits, cache_age=self._cache_age, hold=self.route_hold)
+            self._fronts[key] = Front(
+                route.path,
+                sources,
+                self.limits,
+                cache_age=self._cache_age,
+                hold=self.route_hold,
+                pool=self._pool,
+            )
         return self._fronts[key].broadcast
 
     def statistics(self) -> OriginStatistics:
@@ -143,7 +152,7 @@ class Sharing:
             subscriptions=sum(pull.reading for pull in pulls),
             subscribers=sum(track.subscribers for track in tracks),
             fetches=sum(front.fetches for front in self._fronts.values()),
-            cached_bytes=sum(state_of(track).size for track in tracks),
+            cached_bytes=self._pool.total,
         )
 
     def described_routes(self) -> tuple[OriginRoute, ...]:

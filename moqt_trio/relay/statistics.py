@@ -22,7 +22,8 @@ class OriginStatistics:
         subscriptions: Of these, the ones that are read from a peer now.
         subscribers: Who reads them.
         fetches: Groups that are fetched from a peer now.
-        cached_bytes: Bytes of frames that are kept.
+        cached_bytes: Bytes of memory that the kept groups take, about: payloads, and what Python needs for each frame
+            beside its payload. `Origin(cache_bytes=…)` bounds them.
     """
 
     sessions: int
