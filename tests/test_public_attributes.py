@@ -121,7 +121,7 @@ def ours(cls: type) -> list[type]:
 def definition(cls: type) -> ast.AST | None:
     """Returns the source of a class of ours, found by one of its methods: the class says that it lives elsewhere."""
     functions = [member for member in vars(cls).values() if inspect.isfunction(member)]
-    paths = {Path(function.__code__.co_filename) for function in functions}
+    paths = {Path(inspect.unwrap(function).__code__.co_filename) for function in functions}
     # What attrs adds to a class stands elsewhere.
     written = [path for path in paths if Path(moqt_trio.__file__).parent in path.parents]
     if not written:

@@ -422,8 +422,8 @@ class GroupCache:
 
     def drop_oldest(self) -> bool:
         """Drop the oldest group that has ended and is not the latest; return whether there was one."""
-        spared = self._spared() if self._order else ()
         for key in self._ended:
+            spared = self._spared()
             if key >= spared[0]:
                 break
             if key not in spared and not (self._reliable and self._pending(self._groups[key])):

@@ -9,11 +9,9 @@ with it. Only when nothing else is left, the latest groups lose their first fram
 
 from __future__ import annotations
 
+import operator
 import weakref
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from .cache import GroupCache
+from typing import Final, Protocol
 
 GROUP_COST: Final = 300
 """Bytes of memory for a group beside its frames; measured on CPython 3.11."""
@@ -21,6 +19,23 @@ FRAME_COST: Final = 290
 """Bytes of memory for a frame beside its payload; the same."""
 _SLACK: Final = 16
 """Freeing a sixteenth of the pool at a time spares the search for each frame."""
+
+
+class PooledCache(Protocol):
+    """A cache that shares a pool."""
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that its groups take, about."""
+        ...
+
+    def drop_oldest(self) -> bool:
+        """Drop the oldest group that has ended and is not the latest; return whether there was one."""
+        ...
+
+    def halve_latest(self) -> bool:
+        """Drop the first half of a group that has several frames; return whether there was one."""
+        ...
 
 
 class CachePool:
@@ -40,7 +55,7 @@ class CachePool:
         self._accounts: dict[CacheAccount, None] = {}
         self._evicting = False
 
-    def open(self, cache: GroupCache) -> CacheAccount:
+    def open(self, cache: PooledCache) -> CacheAccount:
         """Return the account of a cache; it is closed when the cache is gone."""
         account = CacheAccount(self, cache)
         self._accounts[account] = None
@@ -69,10 +84,10 @@ class CachePool:
         account.billed = 0
 
     def _evict(self, wanted: int) -> None:
-        for step in ("drop_oldest", "halve_latest"):
+        for drops in (operator.methodcaller("drop_oldest"), operator.methodcaller("halve_latest")):
             for account in tuple(self._accounts):
                 cache = account.cache
-                while self.total > wanted and cache is not None and getattr(cache, step)():
+                while self.total > wanted and cache is not None and drops(cache):
                     account.bill(cache.cost)
                 if self.total <= wanted:
                     return
@@ -85,14 +100,14 @@ class CacheAccount:
         billed: What it cost when it last said so.
     """
 
-    def __init__(self, pool: CachePool, cache: GroupCache) -> None:
+    def __init__(self, pool: CachePool, cache: PooledCache) -> None:
         self._pool = pool
         self.billed = 0
         # The pool has the account, and the account no cache: what a track had is free when the track is gone.
         self._cache = weakref.ref(cache, self._close)
 
     @property
-    def cache(self) -> GroupCache | None:
+    def cache(self) -> PooledCache | None:
         """The cache, until it is gone."""
         return self._cache()
 

@@ -16,6 +16,9 @@ A group whose stream ends with its source, or with the last subscriber, stays op
 next stream of the same group continues it. Frames that are there already are skipped, by their number. A kept group
 that the next source does not continue within `Limits.takeover_timeout`, or continues only after a gap, is reset.
 
+The source is asked as its most demanding subscriber wants the track: with the highest priority and age, and in order
+when all want that. A change of this is told to the source, the newest one when several come at once.
+
 The end of a pull is reported to its front in a `finally`, without waiting: the front starts the next source's task
 there, so that no task outlives the session that it reads from.
 """
@@ -23,7 +26,7 @@ there, so that no task outlives the session that it reads from.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
@@ -32,7 +35,9 @@ from ..errors import LocalProtocolError, MoqtError, NotFound, RemoteProtocolErro
 from ..loggers import Logger
 from ..model.group import mark_headless
 from ..model.keys import key_of
-from ..tasks import open_unwrapping_nursery
+from ..model.track import state_of
+from ..model.track_state import AGE_BOUND
+from ..tasks import Wakeup, open_unwrapping_nursery
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -53,6 +58,18 @@ logger = Logger(__name__)
 _MOVED = SessionClosed(reason="the source is left")
 _LOST = (SessionClosed, trio.ClosedResourceError)
 """How reading fails when the source is lost, or this side has ended the subscription."""
+
+
+_MAX_AGE = 5.0
+"""Seconds for which a group is wanted after a newer one, where no subscriber says: as in `Session.subscribe`."""
+
+
+class Terms(NamedTuple):
+    """How a source is asked for a track; the arguments of `Session.subscribe`."""
+
+    priority: int = 127
+    ordered: bool = False
+    max_age: float = _MAX_AGE
 
 
 class PullSource(Protocol):
@@ -110,6 +127,8 @@ class Pull:
         self._hold = hold
         self._reconsidered = trio.Event()
         self._subscribed = False
+        self._asked = Terms()
+        self._wishes = Wakeup()
         # True once the source is left for a better one, and the last group that is taken from it.
         self._leaving = False
         self._last_group: int | None = None
@@ -224,10 +243,11 @@ class Pull:
         assert self.source is not None
         session = self.source.session
         group, frame = place or (None, 0)
+        self._asked = self._merged_wishes()
         subscription = session.subscribe(
             self.source.inside(self.path),
             self.name,
-            max_age=_MAX_AGE,
+            **self._asked._asdict(),
             start_group=group,
             start_frame=frame if session._context.dialect.features.frame_ranges else 0,
         )
@@ -254,6 +274,7 @@ class Pull:
             await subscription.wait_accepted()
         self.track = track = self._make_track(self.name, properties)
         self._scale = (track.timescale, _timescale(properties))
+        state_of(track).wishes_changed = self._wishes.set
         if self._request.wanted:
             self._request.accept(track)
 
@@ -274,6 +295,7 @@ class Pull:
         async with open_unwrapping_nursery() as watching:
             watching.start_soon(self._leave_unwanted, watching.cancel_scope)
             watching.start_soon(self._leave_for_better, subscription)
+            watching.start_soon(self._follow_wishes, subscription)
             if self._open:
                 watching.start_soon(self._expire_kept, limits.takeover_timeout)
             async with open_unwrapping_nursery() as copying:
@@ -311,6 +333,29 @@ class Pull:
         with suppress(MoqtError, trio.ClosedResourceError):
             # Where the version has no such update, the next group ends it.
             await subscription.update(end_group=latest)
+
+    async def _follow_wishes(self, subscription: Subscription) -> None:
+        """Tell the source how the subscribers want the track, whenever that changes."""
+        while True:
+            await self._wishes.wait()
+            terms = self._merged_wishes()
+            if terms != self._asked:
+                self._asked = terms
+                with suppress(MoqtError, trio.ClosedResourceError):
+                    # Versions that have no such update keep to what they were asked first.
+                    await subscription.update(**terms._asdict())
+
+    def _merged_wishes(self) -> Terms:
+        """Return how the track is to be asked for; as it was when no subscriber is there."""
+        wishes = [] if self.track is None else state_of(self.track).wishes
+        if not wishes:
+            return self._asked
+        ages = [wish.max_age for wish in wishes if wish.max_age is not None]
+        return Terms(
+            max(wish.priority for wish in wishes),
+            all(wish.ordered for wish in wishes),
+            min(max(ages, default=_MAX_AGE), AGE_BOUND / 2),
+        )
 
     def _is_surpassed(self) -> bool:
         return self._best(self) not in (self.source, None)
@@ -419,8 +464,6 @@ class Pull:
         return f"<Pull of {printable(self.name)} of {printable(str(self.path))!r}, {len(self._open)} groups open>"
 
 
-_MAX_AGE = 5.0
-"""Seconds for which a group is wanted after a newer one, upstream: the default of `Session.subscribe`."""
 _DEFAULT_TIMESCALE = 1000
 
 
