@@ -91,7 +91,7 @@ class Pull:
     Args:
         path: The broadcast's path on the origin.
         name: The track's name.
-        request: Whom to answer once the track is made, or refused.
+        request: Whom to answer once the track is made, or refused; None for a track that is there already.
         make_track: Makes the track, with what the publisher says of it, if it does.
         ended: Called when the source has no more of it: with the pull, and the error, or None at the track's clean end.
         best: Returns the source to read it from, if any.
@@ -108,7 +108,7 @@ class Pull:
         self,
         path: BroadcastPath,
         name: str,
-        request: TrackRequest,
+        request: TrackRequest | None,
         make_track: Callable[[str, TrackProperties | None], Track],
         ended: Callable[[Pull, Exception | None], None],
         best: Callable[[Pull], PullSource | None],
@@ -177,7 +177,7 @@ class Pull:
     def end(self, error: Exception | None) -> None:
         """End the track as its last source did: cleanly, or reset."""
         if self.track is None:
-            if self._request.wanted:
+            if self._request is not None and self._request.wanted:
                 self._request.refuse()
             return
         if error is None:
@@ -208,17 +208,17 @@ class Pull:
         """Pull while the track has a subscriber, until its publisher ends it."""
         again = self.track is not None and self.track.subscribers > 0
         while True:
+            if self.track is not None and not again:
+                await self.track.wait_subscribed()
+                if self._leaving or self._is_surpassed():
+                    self._leaving = True
+                    return
             if await self._subscribe(again):
                 return
             if self._last:
                 # Its publisher has withdrawn the broadcast.
                 return
-            assert self.track is not None
-            await self.track.wait_subscribed()
             again = False
-            if self._leaving or self._is_surpassed():
-                self._leaving = True
-                return
 
     async def _subscribe(self, again: bool) -> bool:
         """Subscribe, and copy what comes; return whether the publisher has ended the track.
@@ -258,6 +258,8 @@ class Pull:
             else:
                 self._scale = (self.track.timescale, _timescale(await subscription.track_properties()))
             self.tried.clear()
+            assert self.track is not None
+            state_of(self.track).wishes_changed = self._wishes.set
             self._subscribed = True
             try:
                 return await self._copy(subscription, new=new)
@@ -274,8 +276,7 @@ class Pull:
             await subscription.wait_accepted()
         self.track = track = self._make_track(self.name, properties)
         self._scale = (track.timescale, _timescale(properties))
-        state_of(track).wishes_changed = self._wishes.set
-        if self._request.wanted:
+        if self._request is not None and self._request.wanted:
             self._request.accept(track)
 
     async def _copy(self, subscription: Subscription, *, new: bool) -> bool:

@@ -122,8 +122,10 @@ class Sharing:
 
     def broadcast(self, route: AnyRoute) -> Broadcast:
         """Return what is served of a route."""
-        if isinstance(route.source, LocalSource):
-            return route.source.broadcast
+        return route.source.broadcast if isinstance(route.source, LocalSource) else self.front(route).broadcast
+
+    def front(self, route: AnyRoute) -> Front:
+        """Return the front of a route that comes from a peer."""
         key = route.path, route.publisher
         if key not in self._fronts:
 
@@ -138,7 +140,7 @@ class Sharing:
                 hold=self.route_hold,
                 pool=self._pool,
             )
-        return self._fronts[key].broadcast
+        return self._fronts[key]
 
     def statistics(self) -> OriginStatistics:
         """Return the state in numbers."""

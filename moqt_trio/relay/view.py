@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from ..path import BroadcastPath
     from ..session.session import Session
-    from ..session.subscriber.announce import Announcement
+    from ..session.subscriber.announce import Announcement, Announcements
+    from ..session.subscriber.tracks import OfferedTrack
+    from .front import Front
     from .sharing import AnyRoute, Sharing
 
 logger = Logger(__name__)
@@ -81,6 +83,9 @@ class SharedSession(PullSource, Watcher):
         # What was announced of the paths that are announced no longer, and again when there is a route as good.
         self._taken_back: dict[BroadcastPath, Route] = {}
         self._draining = False
+        # The paths that the peer announces, and those of which it offers tracks, with their names.
+        self._announced: set[BroadcastPath] = set()
+        self._offered: dict[BroadcastPath, set[str]] = {}
 
     def join(self) -> None:
         """Show the peer what there is, and start reading what it announces."""
@@ -120,18 +125,75 @@ class SharedSession(PullSource, Watcher):
 
     async def _read_announcements(self) -> None:
         try:
-            async with self.session.announcements() as announcements:
+            async with self.session.announcements() as announcements, open_unwrapping_nursery() as nursery:
+                if self.session._context.dialect.features.offers:
+                    nursery.start_soon(self._read_offers, announcements)
                 async for change in announcements:
                     self._note(change)
+                nursery.cancel_scope.cancel()
         finally:
             self._sharing.withdraw_all(self)
 
+    async def _read_offers(self, announcements: Announcements) -> None:
+        """Take the tracks that the peer offers. A path that it offers tracks of counts as announced."""
+        # Up to draft 17 one message asks for both, and some peers refuse the second one.
+        # What ends the session, `_read_announcements` is told, too.
+        with suppress(MoqtError, trio.ClosedResourceError):
+            await announcements.wait_initial()
+            async with self.session.offered_tracks() as tracks:
+                async for change in tracks:
+                    self._note_offer(change)
+
     def _note(self, change: Announcement) -> None:
         """Take a change of what the peer announces."""
-        sharing, path = self._sharing, self._root.join(change.path)
-        hops = change.hops
-        if not change.active or sharing.hop_id in hops or _goes_round(hops):
-            # Withdrawn; or it came here before, or goes round.
+        path = self._root.join(change.path)
+        if change.active:
+            self._announced.add(path)
+            self._take_route(path, change.hops, change.cost, change.cold_cost)
+        else:
+            self._announced.discard(path)
+            self._drop_route(path)
+
+    def _note_offer(self, change: OfferedTrack) -> None:
+        """Take a change of what tracks the peer offers."""
+        path, offered = self._root.join(change.path), self._offered
+        if change.active:
+            offered.setdefault(path, set()).add(change.track)
+            if path in self._announced:
+                self._offer_tracks(path)
+            else:
+                self._take_route(path)
+        elif path in offered:
+            front = self._front(path)
+            if front is not None:
+                front.offer_ended(change.track)
+            offered[path].discard(change.track)
+            if not offered[path]:
+                del offered[path]
+                self._drop_route(path)
+
+    def _offer_tracks(self, path: BroadcastPath) -> None:
+        """Have the tracks of a path that the peer offers there before anyone asks for them."""
+        front = self._front(path) if path in self._offered else None
+        if front is not None:
+            for name in self._offered[path]:
+                front.offer(name, self)
+
+    def _front(self, path: BroadcastPath) -> Front | None:
+        """Return the front of what the peer has at a path."""
+        routes = self._sharing.routes.of(path)
+        return next((self._sharing.front(route) for route in routes if route.source is self), None)
+
+    def _drop_route(self, path: BroadcastPath) -> None:
+        """Withdraw the route of a path of which nothing is announced or offered."""
+        if path not in self._announced and path not in self._offered:
+            self._sharing.withdraw(path, self)
+
+    def _take_route(self, path: BroadcastPath, hops: tuple[int, ...] = (), cost: int = 0, cold_cost: int = 0) -> None:
+        """Add the route of a path, unless it came here before."""
+        sharing = self._sharing
+        if sharing.hop_id in hops or _goes_round(hops):
+            # It came here before, or goes round.
             sharing.withdraw(path, self)
             return
         if not hops or hops[0] == UNKNOWN_HOP:
@@ -140,8 +202,8 @@ class SharedSession(PullSource, Watcher):
             sharing.withdraw(path, self)
             return
         price = MOST_COST if self._draining else self._price()
-        cost, cold = min(change.cost + price, MOST_COST), min(change.cold_cost + price, MOST_COST)
-        sharing.announce(path, self, hops, cost, cold)
+        sharing.announce(path, self, hops, min(cost + price, MOST_COST), min(cold_cost + price, MOST_COST))
+        self._offer_tracks(path)
 
     @property
     def _own_role(self) -> Role:
