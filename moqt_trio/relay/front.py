@@ -16,7 +16,7 @@ from ..model.broadcast import Broadcast
 from ..model.track import state_of
 from ..model.track_requests import TrackRequest
 from .fetching import GroupFetch
-from .pull import Pull
+from .pull import MOVED, Pull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -165,7 +165,7 @@ class Front:
             assert pull.source is not None
             if isinstance(error, NotFound):
                 pull.refused.append(pull.source)
-            else:
+            elif error is not MOVED:
                 # The others may have it again.
                 pull.refused.clear()
                 pull.tried.append(pull.source)
@@ -177,6 +177,9 @@ class Front:
         if self._pulls.get(pull.name) is pull:
             del self._pulls[pull.name]
         pull.end(error)
+        if error is not None and pull.track is not None and self.broadcast.tracks.get(pull.name) is pull.track:
+            # A request for it asks the sources again; a track that ended cleanly stays for those who come late.
+            self.broadcast.remove(pull.name)
 
     def _best_for(self, pull: Pull) -> PullSource | None:
         return next(
@@ -190,6 +193,8 @@ class Front:
 
     def source_lost(self, source: PullSource) -> None:
         """Have the pulls from a source go on elsewhere, where there is another one."""
+        for pull in self.pulls:
+            pull.forget(source)
         if any(other is not source for other in self._sources()):
             for pull in self.pulls:
                 if pull.source is source:
