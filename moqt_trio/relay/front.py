@@ -21,7 +21,7 @@ from ..model.track import state_of
 from ..model.track_requests import TrackRequest
 from ..path import BroadcastPath
 from .fetching import GroupFetch
-from .pull import Pull
+from .pull import MOVED, Pull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -211,7 +211,7 @@ class Front:
             assert pull.source is not None
             if isinstance(error, NotFound):
                 pull.refused.append(pull.source)
-            else:
+            elif error is not MOVED:
                 # The others may have it again.
                 pull.refused.clear()
                 pull.tried.append(pull.source)
@@ -224,6 +224,9 @@ class Front:
         if self._pulls.get(key) is pull:
             del self._pulls[key]
             self._forget_below(*key)
+        if error is not None and pull.track is not None and self.broadcast.tracks.get(pull.name) is pull.track:
+            # A request for it asks the sources again; a track that ended cleanly stays for those who come late.
+            self.broadcast.remove(pull.name)
 
     def _forget_below(self, below: BroadcastPath, name: str) -> None:
         """Remove a track that has ended from what is below the path: no list has it that its age would clear."""
@@ -246,6 +249,8 @@ class Front:
 
     def source_lost(self, source: PullSource) -> None:
         """Have the pulls from a source go on elsewhere, where there is another one."""
+        for pull in self.pulls:
+            pull.forget(source)
         if any(other is not source for other in self._sources()):
             for pull in self.pulls:
                 if pull.source is source:

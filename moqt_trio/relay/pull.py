@@ -28,6 +28,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import attrs
 import trio
 
 from ..codes import StreamCode
@@ -55,7 +56,9 @@ if TYPE_CHECKING:
 
 logger = Logger(__name__)
 
-_MOVED = SessionClosed(reason="the source is left")
+_OVER = SessionClosed(reason="the session with the source is over")
+MOVED = SessionClosed(reason="the source is left")
+"""How a pull ends that goes over to a better source: this one did nothing wrong."""
 _LOST = (SessionClosed, trio.ClosedResourceError)
 """How reading fails when the source is lost, or this side has ended the subscription."""
 
@@ -100,7 +103,7 @@ class Pull:
     Attributes:
         track: The track, once it is made.
         source: Where it is read now.
-        tried: The sources that failed since one has worked.
+        tried: The sources that failed since one has brought a frame.
         refused: The sources that had no such track.
     """
 
@@ -136,6 +139,7 @@ class Pull:
         # The groups that were begun and not ended, and those of them that a stream continues now.
         self._open: dict[GroupKey, GroupWriter] = {}
         self._arriving: set[GroupKey] = set()
+        self._properties: TrackProperties | None = None
         self._scale = (1, 1)
         self._cancelled = False
         self._last = False
@@ -170,6 +174,12 @@ class Pull:
         """Stop reading from the source, so that the front chooses the next one."""
         self._scope.cancel()
 
+    def forget(self, source: PullSource) -> None:
+        """Have a source asked again that failed or refused before: it is gone, or announces the broadcast anew."""
+        for sources in (self.tried, self.refused):
+            with suppress(ValueError):
+                sources.remove(source)
+
     def reconsider(self) -> None:
         """Look whether the source is still the best one, and go over to the best one with the next group."""
         self._reconsidered.set()
@@ -192,11 +202,13 @@ class Pull:
 
     async def run(self) -> None:
         """Read the track from the source until it ends there."""
-        error: Exception | None = _MOVED
+        error: Exception | None = _OVER
         try:
             with self._scope:
                 await self._read()
-                error = _MOVED if self._leaving else None
+                error = MOVED if self._leaving else None
+            if self._scope.cancelled_caught:
+                error = MOVED
         except (MoqtError, trio.ClosedResourceError, trio.EndOfChannel) as failure:
             error = failure
         finally:
@@ -256,8 +268,7 @@ class Pull:
             if self.track is None:
                 await self._make(subscription)
             else:
-                self._scale = (self.track.timescale, _timescale(await subscription.track_properties()))
-            self.tried.clear()
+                self._compare(await subscription.track_properties())
             assert self.track is not None
             state_of(self.track).wishes_changed = self._wishes.set
             self._subscribed = True
@@ -275,9 +286,24 @@ class Pull:
                 raise NotFound(str(self.path), self.name, "the publisher does not describe it")
             await subscription.wait_accepted()
         self.track = track = self._make_track(self.name, properties)
+        self._properties = properties
         self._scale = (track.timescale, _timescale(properties))
         if self._request is not None and self._request.wanted:
             self._request.accept(track)
+
+    def _compare(self, properties: TrackProperties | None) -> None:
+        """Refuse a source whose track is another one: viewers were told the properties, and are not told new ones.
+
+        How long groups are kept is no property of the content: each relay on the way has its own.
+        """
+        assert self.track is not None
+        known = self._properties
+        if properties is None:
+            self._scale = (self.track.timescale, _timescale(None))
+        elif known is None:
+            self._properties, self._scale = properties, (self.track.timescale, properties.timescale)
+        elif attrs.evolve(properties, max_age=known.max_age) != known:
+            raise NotFound(str(self.path), self.name, "its properties differ from those of the source before")
 
     async def _copy(self, subscription: Subscription, *, new: bool) -> bool:
         """Copy the groups of a subscription; return whether the publisher has ended the track.
@@ -419,6 +445,8 @@ class Pull:
                 number = at + 1
                 if at >= first:
                     await append(writer, frame, convert(frame.timestamp, self._scale))
+                    if self.tried:
+                        self.tried.clear()
         except (StreamReset, RemoteProtocolError) as error:
             self._close(key, writer, error.code)
         except ValueError:

@@ -234,7 +234,11 @@ class SharedSession(PullSource, Watcher):
                 self._tell(path)
             return
         if shown.broadcast is not self._sharing.broadcast(best):
-            self._tell(path)
+            if self._reaches(path, shown):
+                # Another publisher is better: that may change back, too.
+                self._hold(path, min(self._held.get(path, math.inf), now + self._sharing.route_hold))
+            else:
+                self._tell(path)
             return
         if route == shown.route:
             self._hold(path, math.inf)
@@ -247,6 +251,11 @@ class SharedSession(PullSource, Watcher):
                 self._hold(path, now + _WITHDRAWAL_HOLD)
         elif not worse or path not in self._held:
             self._hold(path, min(self._held.get(path, math.inf), now + self._sharing.route_hold))
+
+    def _reaches(self, path: BroadcastPath, shown: PublishedBroadcast) -> bool:
+        """Return whether there is a route for the peer to what is announced to it."""
+        routes = filter(self._may_see, self._sharing.routes.of(path))
+        return any(self._sharing.broadcast(route) is shown.broadcast for route in routes)
 
     def _announces(self, path: BroadcastPath, publisher: int) -> bool:
         """Return whether the peer has a way to a broadcast of its own."""
