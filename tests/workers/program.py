@@ -34,7 +34,8 @@ OPTIONS: dict[str, Any] = {
 
 
 def tell(event: str, **values: object) -> None:
-    print(json.dumps({"event": event, **values}), flush=True)
+    # One write: print may take two, and the lines of two workers would mix.
+    os.write(sys.stdout.fileno(), f"{json.dumps({'event': event, **values})}\n".encode())
 
 
 async def serve(worker: moqt.Worker, options: dict[str, Any]) -> None:

@@ -156,7 +156,7 @@ async def test_clients_that_prove_their_address(tmp_path, scheme):
         for index, pid in served.pids.items():
             its = [who for who in found if who.pid == pid]
             assert [who.index for who in its] == [index] * len(its)
-            # Each was sent one more than the one before; on a slow machine a first packet is repeated, and counts twice.
+            # One more for each; on a slow machine a first packet is repeated, and counts twice.
             counts = [0, *(who.retried for who in its)]
             assert counts == sorted(set(counts))
 
