@@ -102,6 +102,8 @@ MEMBERS = {
     "TransportStatistics": "bytes_in_flight bytes_received bytes_sent congestion_window datagrams_lost rtt",
     "Unauthorized": "path",
     "VersionUnsupported": "offered",
+    "Worker": "count host index port",
+    "WorkerFailed": "index",
 }
 """Each public class with its methods, properties and attributes, as the reference has to describe them.
 

@@ -34,6 +34,7 @@ EXCEPTIONS = [
     moqt.Unauthorized("a/b"),
     moqt.NotFound("a/b", "t", "group 3"),
     moqt.CertificateUnusable("text"),
+    moqt.WorkerFailed("text", index=2),
 ]
 
 VALUES = [
