@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .certificates import (
         Certificate,
         CertificateFiles,
+        CertificateSource,
+        ClientCertificate,
         DevelopmentCertificates,
         development_certificate,
         parse_fingerprint,
@@ -64,7 +66,6 @@ if TYPE_CHECKING:
     from .model.track_requests import TrackRequest, TrackRequests
     from .path import BroadcastPath
     from .relay.origin import Origin, OriginPublication
-    from .server.identity import CertificateSource
     from .server.routing import Router, SessionHandler, SessionRequest
     from .server.serve import Listener, ListenerStatistics, serve
     from .session.publisher.publish import Publication
@@ -97,6 +98,7 @@ __all__ = [
     "CertificateInvalid",
     "CertificateSource",
     "CertificateUnusable",
+    "ClientCertificate",
     "ConnectError",
     "ConnectTimeout",
     "DevelopmentCertificates",
@@ -161,7 +163,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "certificates": "Certificate CertificateFiles DevelopmentCertificates development_certificate parse_fingerprint",
+    "certificates": (
+        "Certificate CertificateFiles CertificateSource ClientCertificate DevelopmentCertificates "
+        "development_certificate parse_fingerprint"
+    ),
     "client.backoff": "Backoff",
     "client.connect": "connect",
     "client.reconnect": "stay_connected",
@@ -181,7 +186,6 @@ _HOMES = {
     "model.track_requests": "TrackRequest TrackRequests",
     "path": "BroadcastPath",
     "relay.origin": "Origin OriginPublication",
-    "server.identity": "CertificateSource",
     "server.routing": "Router SessionHandler SessionRequest",
     "server.serve": "Listener ListenerStatistics serve",
     "session.publisher.publish": "Publication",

@@ -93,6 +93,7 @@ TRIO_IN_BASE = {"moqt_trio.block", "moqt_trio.errors", "moqt_trio.tasks", "moqt_
 
 FILES_OF = {
     "aioquic": {
+        "moqt_trio.transport.quic.aioquic.authentication",
         "moqt_trio.transport.quic.aioquic.brief",
         "moqt_trio.transport.quic.aioquic.endings",
         "moqt_trio.transport.quic.aioquic.engine",

@@ -24,7 +24,7 @@ def _reset_key(instance: object, attribute: attrs.Attribute[bytes], value: bytes
 
 @attrs.frozen
 class ServerIdentity:
-    """How a server proves who it is.
+    """How a server proves who it is, and a client that is asked.
 
     Attributes:
         certificate: The leaf certificate.
@@ -52,6 +52,7 @@ class ClientSettings:
             have one of them, and nothing else about it is looked at.
         offered: What errors say was offered, when that is better known by other names than those of `alpns`.
         web: True when HTTP/3 is wanted, for WebTransport.
+        identity: What is shown to a server that asks for a certificate; None shows none.
     """
 
     alpns: tuple[str, ...]
@@ -63,6 +64,7 @@ class ClientSettings:
     fingerprints: tuple[bytes, ...] = ()
     offered: tuple[str, ...] = ()
     web: bool = False
+    identity: ServerIdentity | None = None
 
     def unsupported(self, target: str, reason: str) -> VersionUnsupported:
         """Return the error for a server that accepts none of `alpns`.
@@ -91,6 +93,9 @@ class ServerSettings:
         limits: The bounds of each connection, and of the listener.
         reset_key: The secret behind the tokens of stateless resets; a random one ends with the process.
         offered: What a client is told that shares none of `alpns`, when that is better known by other names.
+        client_authorities: Those that sign clients' certificates, in PEM, each block with a line feed at its end; None
+            asks for no certificate.
+        require_client_certificate: True refuses clients that show none.
     """
 
     alpns: tuple[str, ...]
@@ -100,3 +105,5 @@ class ServerSettings:
         factory=lambda: os.urandom(RESET_KEY_BYTES), validator=_reset_key, repr=False, kw_only=True
     )
     offered: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    client_authorities: bytes | None = attrs.field(default=None, kw_only=True, repr=False)
+    require_client_certificate: bool = attrs.field(default=False, kw_only=True)
