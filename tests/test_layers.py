@@ -337,6 +337,7 @@ SHORT_FILES: dict[str, str] = {
     "moqt_trio.transport.quic.aioquic.quiet": "aioquic's logger, apart from its connection",
     "moqt_trio.transport.quic.aioquic.signatures": "aioquic's TLS context, apart from its connection",
     "moqt_trio.transport.quic.owner": "an interface: of listeners and connection attempts, for their connections",
+    "moqt_trio.session.setup": "a subject that has its file on every layer",
     "moqt_trio.session.goaway": "a subject that has its file on every layer",
     "moqt_trio.session.publisher.track": "a subject that has its file on every layer",
     "moqt_trio.transport.http3.constants": "the wire's numbers, for files on both sides that share nothing else",

@@ -51,16 +51,18 @@ class Origin:
         self._limits = limits or Limits()
         self._sharing = Sharing(self.hop_id, self._limits, cache_age)
 
-    def view(self, root: str | BroadcastPath = "") -> OriginView:
+    def view(self, root: str | BroadcastPath = "", *, hidden: bool = False) -> OriginView:
         """Return what one session shares: all that is below a path.
 
         Args:
             root: Whole parts, separated by `/`; the paths of the peer are below it. Empty for everything.
+            hidden: True announces hidden paths to the peer, too, and asks for its own, as between relays: those with a
+                part below what is asked for that begins with a dot. Everyone may subscribe to them by name.
 
         Raises:
             ValueError: It is not a path.
         """
-        return RelayView(self._sharing, path_local(root, self._limits))
+        return RelayView(self._sharing, path_local(root, self._limits), hidden=hidden)
 
     def publish(self, path: str | BroadcastPath, broadcast: Broadcast, *, cost: int = 0) -> OriginPublication:
         """Return a block during which a broadcast is announced to the peers of all sessions.
