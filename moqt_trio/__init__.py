@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .certificates import (
         Certificate,
         CertificateFiles,
+        CertificateSource,
+        ClientCertificate,
         DevelopmentCertificates,
         development_certificate,
         parse_fingerprint,
@@ -66,7 +68,6 @@ if TYPE_CHECKING:
     from .path import BroadcastPath
     from .relay.origin import Origin, OriginPublication
     from .relay.statistics import OriginRoute, OriginSession, OriginStatistics
-    from .server.identity import CertificateSource
     from .server.routing import Router, SessionHandler, SessionRequest
     from .server.serve import Listener, ListenerStatistics, serve
     from .server.worker import Worker
@@ -102,6 +103,7 @@ __all__ = [
     "CertificateInvalid",
     "CertificateSource",
     "CertificateUnusable",
+    "ClientCertificate",
     "ConnectError",
     "ConnectTimeout",
     "DevelopmentCertificates",
@@ -173,7 +175,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "certificates": "Certificate CertificateFiles DevelopmentCertificates development_certificate parse_fingerprint",
+    "certificates": (
+        "Certificate CertificateFiles CertificateSource ClientCertificate DevelopmentCertificates "
+        "development_certificate parse_fingerprint"
+    ),
     "client.backoff": "Backoff",
     "client.connect": "connect",
     "client.reconnect": "stay_connected",
@@ -194,7 +199,6 @@ _HOMES = {
     "path": "BroadcastPath",
     "relay.origin": "Origin OriginPublication",
     "relay.statistics": "OriginRoute OriginSession OriginStatistics",
-    "server.identity": "CertificateSource",
     "server.routing": "Router SessionHandler SessionRequest",
     "server.serve": "Listener ListenerStatistics serve",
     "server.worker": "Worker",

@@ -197,6 +197,12 @@ class Limits:
     """Bytes of UDP payload of the largest packet that is sent, in 1,200 … 16,384. A connection begins with 1,200, which
     every path carries, and grows to this once a probe of the size arrived; it shrinks again when the path drops such
     packets. The default is what an Ethernet frame leaves after the headers of IPv6 and UDP."""
+    max_handshake_message: int = attrs.field(default=64 * KIB, validator=_positive)
+    """Bytes of one message of TLS, such as the peer's certificates. Stops a peer that announces 16 MiB in its handshake
+    from having them buffered."""
+    max_certificate_chain: int = attrs.field(default=8, validator=_positive)
+    """Certificates that a client shows to a server that asks, its own among them. Stops a client from having a long
+    chain parsed and verified."""
     max_half_open: int = attrs.field(default=512, validator=_positive)
     """Incomplete handshakes that one listener holds; from half of it on new clients must prove their address, and
     the oldest handshake of the address that has most of them makes room. Stops a flood from spoofed addresses, and one

@@ -106,7 +106,7 @@ def prepared(text: str, files: Path) -> str:
     """Returns a piece with free ports, and with the files of a test."""
     for port in ('"localhost", 4443', "None, 443"):
         text = text.replace(port, '"localhost", 0')
-    return text.replace("/srv/cam/", f"{files}/")
+    return text.replace("/srv/cam/", f"{files}/").replace("/srv/edge/", f"{files}/")
 
 
 async def run_piece(text: str, name: str, names: dict[str, Any]) -> None:

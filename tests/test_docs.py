@@ -159,8 +159,10 @@ async def test_fragment(fragment, tmp_path, monkeypatch):
     """A piece of a program runs, with the objects that its page takes for granted."""
     monkeypatch.setenv("MOQT_RESET_KEY", base64.b64encode(bytes(32)).decode())
     certificate = moqt_trio.development_certificate()
-    (tmp_path / "fullchain.pem").write_bytes(certificate.certificate_pem())
-    (tmp_path / "privkey.pem").write_bytes(certificate.private_key_pem())
+    for name in ("fullchain.pem", "clients.crt", "edge-7.crt"):
+        (tmp_path / name).write_bytes(certificate.certificate_pem())
+    for name in ("privkey.pem", "edge-7.key"):
+        (tmp_path / name).write_bytes(certificate.private_key_pem())
     async with stage() as names:
         await run_piece(prepared(fragment.text, tmp_path), str(fragment), names)
 

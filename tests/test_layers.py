@@ -37,7 +37,7 @@ BELOW = {
     "http": {"base", "certificates", "transport", "transport.http3"},
     "client": CLIENT,
     "server": CLIENT | {"http"},
-    "relay": {"base", "wire", "protocol", "model", "session", "session.publisher", "session.subscriber"}
+    "relay": {"base", "wire", "certificates", "protocol", "model", "session", "session.publisher", "session.subscriber"}
     | {"transport", "client"},
     "workers": {"base", "certificates", "client", "server", "relay", "session", "transport", "transport.quic"},
     "public": {"base", "wire", "certificates", "model", "session", "session.publisher", "session.subscriber"}
@@ -96,6 +96,7 @@ TRIO_IN_BASE = {"moqt_trio.block", "moqt_trio.errors", "moqt_trio.tasks", "moqt_
 
 FILES_OF = {
     "aioquic": {
+        "moqt_trio.transport.quic.aioquic.authentication",
         "moqt_trio.transport.quic.aioquic.brief",
         "moqt_trio.transport.quic.aioquic.connection_ids",
         "moqt_trio.transport.quic.aioquic.endings",
@@ -341,6 +342,7 @@ SHORT_FILES: dict[str, str] = {
     "moqt_trio.transport.quic.aioquic.quiet": "aioquic's logger, apart from its connection",
     "moqt_trio.transport.quic.aioquic.signatures": "aioquic's TLS context, apart from its connection",
     "moqt_trio.transport.quic.owner": "an interface: of listeners and connection attempts, for their connections",
+    "moqt_trio.session.setup": "a subject that has its file on every layer",
     "moqt_trio.session.goaway": "a subject that has its file on every layer",
     "moqt_trio.session.publisher.track": "a subject that has its file on every layer",
     "moqt_trio.transport.http3.constants": "the wire's numbers, for files on both sides that share nothing else",

@@ -27,6 +27,7 @@ MEMBERS = {
     "CertificateFiles": "reload",
     "CertificateInvalid": "",
     "CertificateUnusable": "",
+    "ClientCertificate": "der fingerprint hosts issuer not_after subject",
     "ConnectError": "",
     "ConnectTimeout": "",
     "DevelopmentCertificates": "current directory fingerprints hosts renew reset_key stored",
@@ -78,7 +79,9 @@ MEMBERS = {
         "wait_goaway"
     ),
     "SessionClosed": "by_peer local_code reason remote_code",
-    "SessionRequest": "accept answered authority origin path peer query reject role tokens transport version",
+    "SessionRequest": (
+        "accept answered authority certificate origin path peer query reject role tokens transport version"
+    ),
     "SessionStatistics": (
         "datagrams_dropped groups_dropped peer_bitrate publications subscriptions subscriptions_served transport"
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import inspect
 import pickle
 
@@ -40,6 +41,7 @@ EXCEPTIONS = [
 VALUES = [
     moqt.Backoff(retries=3),
     moqt.BroadcastPath(("a", "b")),
+    moqt.ClientCertificate("CN=a", ("a.example",), "ab" * 32, dt.datetime(2030, 1, 1, tzinfo=dt.UTC), "CN=b", b"der"),
     moqt.DroppedGroups(1, 2, 0x35),
     moqt.Frame(b"payload", 7),
     moqt.Frame(b"payload"),

@@ -1,8 +1,17 @@
-"""Certificates: what a server shows, where it keeps it, and the command line `python -m moqt_trio.certificates`."""
+"""Certificates: what each side shows, where it is kept, and the command line `python -m moqt_trio.certificates`."""
 
 from __future__ import annotations
 
-from .certificate import LOCAL_HOSTS, MAX_DEVELOPMENT_DAYS, Certificate, development_certificate, parse_fingerprint
+from .certificate import (
+    LOCAL_HOSTS,
+    MAX_DEVELOPMENT_DAYS,
+    Certificate,
+    CertificateSource,
+    ClientCertificate,
+    client_certificate,
+    development_certificate,
+    parse_fingerprint,
+)
 from .store import RENEW_BEFORE_DAYS, CertificateFiles, DevelopmentCertificates
 
 __all__ = [
@@ -11,7 +20,10 @@ __all__ = [
     "RENEW_BEFORE_DAYS",
     "Certificate",
     "CertificateFiles",
+    "CertificateSource",
+    "ClientCertificate",
     "DevelopmentCertificates",
+    "client_certificate",
     "development_certificate",
     "parse_fingerprint",
 ]

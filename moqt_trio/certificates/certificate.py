@@ -8,9 +8,9 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 from cryptography import x509
@@ -41,10 +41,10 @@ def utc_now() -> dt.datetime:
 
 @attrs.frozen(repr=False)
 class Certificate:
-    """A certificate with its private key, as a server shows it.
+    """A certificate with its private key, as a server shows it, and a client that is asked for one.
 
     Attributes:
-        certificate: The server's own certificate.
+        certificate: The server's or the client's own certificate.
         private_key: The key that belongs to it.
         chain: The certificates between it and the authority, nearest first; empty for a self-signed one.
     """
@@ -58,7 +58,7 @@ class Certificate:
         """Return a certificate from two PEM files. Whether it has expired is not checked: see `days_left`.
 
         Args:
-            certfile: The server's certificate first, then its chain.
+            certfile: The server's or the client's own certificate first, then its chain.
             keyfile: The private key, not encrypted. May be the same file.
 
         Raises:
@@ -113,6 +113,51 @@ class Certificate:
     def __repr__(self) -> str:
         hosts = ", ".join(self.hosts)
         return f"<Certificate for {hosts} until {self.not_after:%Y-%m-%d %H:%M} UTC, {self.fingerprint_text}>"
+
+
+CertificateSource: TypeAlias = Callable[[], Certificate]
+"""Return the certificate to show. A server calls it for each connection that begins, in the task that reads the socket,
+and a client for each attempt to connect: it must not block. `Listener.fingerprint` calls it, too, in the thread that
+asks."""
+
+
+@attrs.frozen
+class ClientCertificate:
+    """The certificate that a client has shown, and proved to have the key of: `SessionRequest.certificate`.
+
+    An authority that `serve(client_cafile=…)` names has signed it, and it was valid when the connection began. It
+    admits nothing by itself.
+
+    Attributes:
+        subject: Whom the authority gave it to, as in RFC 4514: `"CN=edge-7,O=Example"`.
+        hosts: The DNS names and IP addresses that it is for; often none.
+        fingerprint: The SHA-256 of the certificate in hexadecimal, as `Listener.fingerprint` has a server's.
+        not_after: When it expires, in UTC. The session does not end by that.
+        issuer: The authority that signed it, written as the subject is.
+        der: The certificate itself.
+    """
+
+    subject: str
+    hosts: tuple[str, ...]
+    fingerprint: str
+    not_after: dt.datetime
+    issuer: str
+    der: bytes = attrs.field(repr=False)
+
+
+def client_certificate(der: bytes | None) -> ClientCertificate | None:
+    """Return what a verified certificate says; None for None."""
+    if der is None:
+        return None
+    certificate = x509.load_der_x509_certificate(der)
+    return ClientCertificate(
+        subject=certificate.subject.rfc4514_string(),
+        hosts=hosts_of(certificate),
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        not_after=certificate.not_valid_after_utc,
+        issuer=certificate.issuer.rfc4514_string(),
+        der=der,
+    )
 
 
 def development_certificate(

@@ -76,7 +76,21 @@ def read_authorities(path: Path) -> bytes | None:
             return None
     except ssl.SSLError:
         pass
-    blocks = _BLOCK.findall(data)
+    return b"\n".join(_usable_blocks(path, data)) + b"\n"
+
+
+def read_client_authorities(path: Path) -> bytes:
+    """Return the usable certificates of a file of authorities in PEM, each written as OpenSSL writes it.
+
+    Raises:
+        CertificateUnusable: The file cannot be read, or holds no certificate.
+    """
+    blocks = _usable_blocks(path, _read(path, "authorities"))
+    return b"".join(certificate_to_pem(x509.load_pem_x509_certificate(block)) for block in blocks)
+
+
+def _usable_blocks(path: Path, data: bytes) -> list[bytes]:
+    blocks: list[bytes] = _BLOCK.findall(data)
     usable = [block for block in blocks if _is_usable(block)]
     if not usable:
         raise CertificateUnusable(
@@ -86,7 +100,7 @@ def read_authorities(path: Path) -> bytes | None:
         logger.warning(
             "%s: %d of %d certificates cannot be used", printable(str(path)), len(blocks) - len(usable), len(blocks)
         )
-    return b"\n".join(usable) + b"\n"
+    return usable
 
 
 def _is_usable(block: bytes) -> bool:

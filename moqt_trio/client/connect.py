@@ -15,10 +15,11 @@ import trio
 
 from ..arguments import shown, want, want_limits
 from ..block import session_block
-from ..certificates import parse_fingerprint
+from ..certificates import Certificate, parse_fingerprint
 from ..certificates.pem import read_authorities
 from ..codes import SessionCode
 from ..errors import (
+    CertificateUnusable,
     ConnectTimeout,
     LocalProtocolError,
     MoqtError,
@@ -35,13 +36,14 @@ from ..session.view import OriginView
 from ..timeouts import Timeout
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.client import connect_quic
-from ..transport.quic.settings import ClientSettings
+from ..transport.quic.settings import ClientSettings, ServerIdentity
 from ..transport.webtransport.client import open_webtransport
 from ..url import SessionUrl
 from ..wire import dialect as dialects
 from ..wire.messages import Role, Setup, Token
 
 if TYPE_CHECKING:
+    from ..certificates import CertificateSource
     from ..session.session import Session
     from ..transport.connection import Connection
     from ..transport.quic.client import AddressFilter
@@ -49,6 +51,10 @@ if TYPE_CHECKING:
     from ..wire.dialect import Dialect
 
 logger = Logger(__name__)
+
+_MAX_CHAIN_PEM = 16 * 1024
+"""Bytes of the client's certificate and its chain in PEM. In TLS they take a quarter less, and the engine has 16 KiB
+for them and the rest of the client's handshake."""
 
 Fingerprints = str | bytes | Collection[str | bytes]
 """SHA-256 digests of certificates: 32 bytes, or hexadecimal text with or without colons; one or several."""
@@ -109,6 +115,14 @@ def _authorities(options: ConnectOptions) -> tuple[str | None, bytes | None]:
     return (file, None) if data is None else (None, data)
 
 
+def _check_certificate(_: object, __: object, certificate: Certificate | CertificateSource | None) -> None:
+    if not (certificate is None or isinstance(certificate, Certificate) or callable(certificate)):
+        raise TypeError(
+            "a client's certificate is what Certificate.load('cert.pem', 'key.pem') returns, or CertificateFiles of "
+            f"the same two files, not {shown(certificate)}"
+        )
+
+
 def _check_view(_: object, __: object, view: OriginView | None) -> None:
     if view is not None:
         want(view, OriginView, "view is what Origin.view returns")
@@ -119,7 +133,7 @@ class ConnectOptions:
     """The versions that a client offers and the certificates that it trusts: the arguments of `connect`, checked.
 
     Attributes:
-        versions, fingerprint, cafile, verify, origin: As for `connect`.
+        versions, fingerprint, cafile, verify, origin, client_certificate: As for `connect`.
         limits: The bounds of the session.
         setup: What the client says of itself.
         view: What the session shares with others.
@@ -140,6 +154,9 @@ class ConnectOptions:
     limits: Limits = attrs.field(converter=_or_default)
     setup: Setup = attrs.field(factory=client_setup, repr=False)
     view: OriginView | None = attrs.field(default=None, validator=_check_view)
+    client_certificate: Certificate | CertificateSource | None = attrs.field(
+        default=None, validator=_check_certificate, repr=False
+    )
     offered: tuple[Dialect, ...] = attrs.field(init=False, default=attrs.Factory(_offered, takes_self=True))
     digests: tuple[bytes, ...] = attrs.field(init=False, default=attrs.Factory(_digests, takes_self=True))
     authorities: tuple[str | None, bytes | None] = attrs.field(
@@ -151,6 +168,26 @@ class ConnectOptions:
             raise ValueError("fingerprint pins the certificate: it goes neither with cafile nor with verify=False")
         if self.origin is not None and not (self.origin.isascii() and self.origin.isprintable()):
             raise ValueError(f"an origin is written in ASCII, a host name with A-labels (xn--…), not {self.origin!r}")
+
+    def identity(self) -> ServerIdentity | None:
+        """Return what is shown to a server that asks for a certificate.
+
+        Raises:
+            CertificateUnusable: Its chain is too long to be sent.
+        """
+        certificate = self.client_certificate
+        if certificate is None:
+            return None
+        if not isinstance(certificate, Certificate):
+            certificate = certificate()
+            want(certificate, Certificate, "a function for client_certificate returns a Certificate")
+        size = len(certificate.certificate_pem())
+        if size > _MAX_CHAIN_PEM:
+            raise CertificateUnusable(
+                f"the client's certificate and its chain have {size} bytes in PEM, and {_MAX_CHAIN_PEM} can be sent: "
+                "leave out the authorities that the server knows"
+            )
+        return ServerIdentity(certificate.certificate, certificate.chain, certificate.private_key)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -178,6 +215,7 @@ async def connect(
     cost: int | None = None,
     role: ClientRole = "both",
     view: OriginView | None = None,
+    client_certificate: Certificate | CertificateSource | None = None,
 ) -> AsyncIterator[Session]:
     """Connect, and run a session for as long as the block lasts.
 
@@ -202,6 +240,8 @@ async def connect(
         role: `"publisher"` or `"subscriber"` tells the server that this client will not do the other, from moq-lite-05
             on; a server may refuse a client that it would not allow to.
         view: For a relay, what the session shares with others: `origin.view()`.
+        client_certificate: What to show to a server that asks clients for a certificate; it is shown to no server whose
+            own certificate did not pass. A function, such as `CertificateFiles`, is called for each connection.
 
     Yields:
         The session.
@@ -211,9 +251,11 @@ async def connect(
         TypeError: An argument is of a wrong type.
         ConnectTimeout: No session was opened within `Limits.connect_timeout`; if the loop stood still until after that,
             not in a second attempt either.
-        HandshakeFailed: There is no server, or it refused the handshake.
+        HandshakeFailed: There is no server, or it refused the handshake: it may require a certificate of its clients,
+            or not take this one.
         CertificateInvalid: The server's certificate is not trusted.
-        CertificateUnusable: There is no certificate in `cafile` or in SSL_CERT_FILE.
+        CertificateUnusable: There is no certificate in `cafile` or in SSL_CERT_FILE, or the chain of
+            `client_certificate` is too long.
         VersionUnsupported: The server speaks none of the versions.
         Rejected: The server refused: an unknown path (404), this client (403), another host (421), or its own state
             (500, 503); 403 is also a session that the server closed as unauthorized before it sent its SETUP. Over raw
@@ -225,7 +267,7 @@ async def connect(
     want_limits(limits)
     where = SessionUrl.parse(url)
     setup = client_setup(tokens=tokens, hop_id=hop_id, cost=cost, role=role)
-    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, setup, view)
+    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, setup, view, client_certificate)
     async with open_session(where, options) as session:
         yield session
 
@@ -259,6 +301,7 @@ async def open_session(
         fingerprints=options.digests,
         offered=options.names,
         web=web,
+        identity=options.identity(),
     )
     timeout = Timeout(limits.connect_timeout)
     while True:

@@ -51,6 +51,7 @@ from .connect import ClientRole, ConnectOptions, Fingerprints, client_setup, ope
 from .redirect import Candidate, RedirectChain, RedirectPolicy, allow_same_authority
 
 if TYPE_CHECKING:
+    from ..certificates import Certificate, CertificateSource
     from ..limits import Limits
     from ..session.view import OriginView
     from ..wire.messages import Token
@@ -86,6 +87,7 @@ async def stay_connected(
     cost: int | None = None,
     role: ClientRole = "both",
     view: OriginView | None = None,
+    client_certificate: Certificate | CertificateSource | None = None,
 ) -> T:
     """Run a handler on a session, and on the next one after a GOAWAY or when the session is lost.
 
@@ -114,7 +116,8 @@ async def stay_connected(
     A GOAWAY without a URI leads to the same URL again. One with a URI is followed if it is a whole `https:` or `moqt:`
     URI and `redirect` allows it; by default only the path may change. To another scheme, host or port, when allowed,
 
-    - the query of the URL is not sent, unless the new URI has one: it may be a credential; nor are `tokens`;
+    - the query of the URL is not sent, unless the new URI has one: it may be a credential; nor are `tokens`, and
+      `client_certificate` is not shown;
     - `verify=False` does not apply, while `fingerprint` and `cafile` do: they restrict which certificates are trusted,
       and without them every public authority would be;
     - the addresses that the name resolves to are checked, and only those that passed are connected to: public ones,
@@ -159,7 +162,7 @@ async def stay_connected(
         want(retry, Backoff, "retry is a Backoff, or None for no second attempt")
     # One hop id for all sessions: they publish the same.
     setup = client_setup(tokens=tokens, hop_id=hop_id, cost=cost, role=role)
-    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, setup, view)
+    options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, setup, view, client_certificate)
     redirects = RedirectChain(url, policy=redirect, max_redirects=max_redirects, networks=redirect_networks)
     loop = ReconnectLoop(
         session_opener(options, redirects), handler, redirects=redirects, retry=retry, limits=options.limits
@@ -175,7 +178,8 @@ def session_opener(options: ConnectOptions, redirects: RedirectChain) -> Session
         if not candidate.foreign:
             return open_session(where, options)
         choose = partial(redirects.choose_addresses, candidate)
-        elsewhere = attrs.evolve(options, verify=True, setup=attrs.evolve(options.setup, tokens=()))
+        anonymous = attrs.evolve(options.setup, tokens=())
+        elsewhere = attrs.evolve(options, verify=True, setup=anonymous, client_certificate=None)
         return open_session(where, elsewhere, choose=choose)
 
     return open_candidate

@@ -56,7 +56,7 @@ from .events import (
     Unannounced,
 )
 from .machine import CountedResponder, MessageMachine, RequestState
-from .paths import format_prefix, joined_untrusted, path_local, path_untrusted
+from .paths import format_prefix, is_hidden, joined_untrusted, path_local, path_untrusted
 
 if TYPE_CHECKING:
     from .state import SessionState
@@ -71,8 +71,8 @@ class AnnounceResponder(CountedResponder):
     Events: `AnnouncementsRequested`, `RequestCancelled`.
 
     Three kinds of paths are withheld: those that passed the peer, an excluded hop or this side itself, those whose
-    hops are more than `Limits.max_hops`, and hidden ones, with a part below the prefix that starts with a dot. The
-    caller announces and unannounces them like the others, and gets b"".
+    hops are more than `Limits.max_hops`, and hidden ones, with a part below the prefix that starts with a dot, unless
+    the session shows them. The caller announces and unannounces them like the others, and gets b"".
 
     Where the version announces tracks (`Features.announce_tracks`), every path here is that of a track:
     `paths.track_path_local` makes it.
@@ -92,6 +92,11 @@ class AnnounceResponder(CountedResponder):
         self._active: dict[BroadcastPath, int | None] = {}
         # The hops that were sent last, where an announcement says nothing else of a route.
         self._hops: dict[BroadcastPath, tuple[int, ...]] = {}
+
+    @property
+    def shows_hidden(self) -> bool:
+        """True when hidden paths are announced, too; no version of moq-lite has words for the peer to ask for them."""
+        return self._session.shows_hidden
 
     def accept(self, active: Iterable[Available] = ()) -> bytes:
         """Return what opens the replies: the version's opening message, and everything that is available now.
@@ -189,7 +194,7 @@ class AnnounceResponder(CountedResponder):
                 raise LocalProtocolError("a track's path has at least one part, its name")
             # A track's name is no part of the broadcast's path: a dot at its start does not hide it.
             segments = segments[:-1]
-        if any(part.startswith(".") for part in segments):
+        if is_hidden(segments) and not self.shows_hidden:
             return None
         # A peer among the hops has the broadcast by a shorter route: sending it back would make a loop.
         peer_hop = session.peer_setup.hop_id if session.peer_setup is not None else 0

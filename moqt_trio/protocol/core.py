@@ -25,7 +25,7 @@ from .fetch import FetchRequester, FetchResponder
 from .goaway import GoawayReceiver, GoawaySender
 from .group import GroupReceiver, GroupSender, Subgroup
 from .machine import StreamMachine
-from .paths import format_requested
+from .paths import format_requested, no_words_for_hidden
 from .probe import ProbeRequester, ProbeResponder
 from .setup import SetupReceiver, check_setup
 from .state import MessageBudget, SessionState
@@ -258,8 +258,28 @@ class SessionCore:
             return None
         return self.dialect.stream_type(StreamKind.SETUP) + self.dialect.encode(self.setup)
 
-    def request_announcements(self, prefix: BroadcastPath | str) -> AnnounceRequester:
-        """Request the announcements below a prefix; "" for everything."""
+    def show_hidden(self) -> None:
+        """Announce hidden paths to the peer, too, without being asked for them; call it before its first request."""
+        self._state.shows_hidden = True
+
+    @property
+    def shows_hidden(self) -> bool:
+        """True once `show_hidden` was called."""
+        return self._state.shows_hidden
+
+    @property
+    def asks_hidden(self) -> bool:
+        """True where the peer can be asked for hidden paths."""
+        return False
+
+    def request_announcements(self, prefix: BroadcastPath | str, *, hidden: bool = False) -> AnnounceRequester:
+        """Request the announcements below a prefix; "" for everything.
+
+        Raises:
+            LocalProtocolError: Hidden ones are wanted, and the peer cannot be asked for them.
+        """
+        if hidden:
+            raise no_words_for_hidden(self.dialect.name)
         return AnnounceRequester(self._state, prefix)
 
     def subscribe(

@@ -12,6 +12,8 @@ from ..errors import LimitExceeded, LocalProtocolError, printable
 from ..path import BroadcastPath
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..limits import Limits
     from ..wire.dialect import Dialect
 
@@ -33,6 +35,19 @@ def path_untrusted(text: str, limits: Limits, below: BroadcastPath | None = None
     whole = tuple(parts) if below is None else (*below.parts, *parts)
     _check_untrusted(whole, limits)
     return BroadcastPath(whole)
+
+
+def is_hidden(parts: Iterable[str]) -> bool:
+    """Return whether a path is hidden from those that ask above these parts: one of them starts with a dot."""
+    return any(part.startswith(".") for part in parts)
+
+
+def no_words_for_hidden(version: str) -> LocalProtocolError:
+    """Return the error for a list of hidden paths that cannot be asked for."""
+    return LocalProtocolError(
+        f"this peer cannot be asked for hidden paths in {version}: ask for the prefix that has the dot, "
+        "or have the peer show them"
+    )
 
 
 def joined_untrusted(prefix: BroadcastPath, suffix: BroadcastPath, limits: Limits) -> BroadcastPath:

@@ -186,6 +186,7 @@ class SessionState:
         goaway_received: The URI of the peer's GOAWAY; None before it.
         frames_apart: True when the caller reads the frames of groups itself; see `GroupReceiver`.
         budget: Bounds the messages that are read at once.
+        shows_hidden: True when hidden paths are announced to the peer, too, without being asked for.
         drained: True once the transport asked this side to end the session (DRAIN_WEBTRANSPORT_SESSION).
     """
 
@@ -200,6 +201,7 @@ class SessionState:
     goaway_received: str | None = None
     drained: bool = False
     frames_apart: bool = False
+    shows_hidden: bool = False
     budget: MessageBudget = attrs.Factory(MessageBudget)
     issued: IssuedSubscriptions = attrs.field(init=False)
     peers: PeerSubscriptions = attrs.field(init=False)

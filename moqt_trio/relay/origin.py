@@ -27,6 +27,7 @@ from .view import RelayView
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ..certificates import Certificate, CertificateSource
     from ..client.connect import ClientRole, Fingerprints
     from ..client.redirect import RedirectPolicy
     from ..path import BroadcastPath
@@ -81,16 +82,18 @@ class Origin:
         self._limits = limits or Limits()
         self._sharing = Sharing(self.hop_id, self._limits, cache_age, route_hold, cache_bytes)
 
-    def view(self, root: str | BroadcastPath = "") -> OriginView:
+    def view(self, root: str | BroadcastPath = "", *, hidden: bool = False) -> OriginView:
         """Return what one session shares: all that is below a path.
 
         Args:
             root: Whole parts, separated by `/`; the paths of the peer are below it. Empty for everything.
+            hidden: True announces hidden paths to the peer, too, and asks for its own, as between relays: those with a
+                part below what is asked for that begins with a dot. Everyone may subscribe to them by name.
 
         Raises:
             ValueError: It is not a path.
         """
-        return RelayView(self._sharing, path_local(root, self._limits))
+        return RelayView(self._sharing, path_local(root, self._limits), hidden=hidden)
 
     def publish(self, path: str | BroadcastPath, broadcast: Broadcast, *, cost: int = 0) -> OriginPublication:
         """Return a block during which a broadcast is announced to the peers of all sessions.
@@ -158,14 +161,15 @@ class Origin:
         cafile: str | None = None,
         verify: bool = True,
         tokens: Collection[Token] = (),
+        client_certificate: Certificate | CertificateSource | None = None,
         limits: Limits | None = None,
     ) -> NoReturn:
         """Stay connected to another relay, and share this origin with it, until cancelled.
 
-        It connects again whenever the session ends, and whatever the other side answers: a refusal is logged as a
-        warning each time and tried again at the longest delay. After a GOAWAY the routes of the session are the last to
-        be taken. One with a URI is followed as by `stay_connected`, both sessions at a time; one without comes from a
-        relay that restarts, and the session stays until that relay closes it.
+        Hidden paths are shared, too. It connects again whenever the session ends, and whatever the other side answers:
+        a refusal is logged as a warning each time and tried again at the longest delay. After a GOAWAY the routes of
+        the session are the last to be taken. One with a URI is followed as by `stay_connected`, both sessions at a
+        time; one without comes from a relay that restarts, and the session stays until that relay closes it.
 
         Args:
             url: As for `connect`; a token in its query is never logged.
@@ -175,7 +179,7 @@ class Origin:
             role: "publisher" to take nothing from the other relay, "subscriber" to give it nothing.
             redirect, redirect_networks: As for `stay_connected`.
             retry: The delays between attempts; without a bound, if `retries` is None as in the default.
-            versions, fingerprint, cafile, verify, tokens, limits: As for `connect`.
+            versions, fingerprint, cafile, verify, tokens, client_certificate, limits: As for `connect`.
 
         Raises:
             ValueError, TypeError: As for `stay_connected`.
@@ -187,7 +191,8 @@ class Origin:
         want(retry, Backoff, "retry is a Backoff")
         want_limits(limits)
         setup = client_setup(tokens=tokens, hop_id=self.hop_id, cost=cost, role=role)
-        options = ConnectOptions(versions, fingerprint, cafile, verify, None, limits, setup, self.view(root))
+        view = self.view(root, hidden=True)
+        options = ConnectOptions(versions, fingerprint, cafile, verify, None, limits, setup, view, client_certificate)
         redirects = RedirectChain(url, policy=redirect, networks=redirect_networks)
         opener = session_opener(options, redirects)
         loop = LinkLoop(opener, stay, redirects=redirects, retry=retry, limits=options.limits)

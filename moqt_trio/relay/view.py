@@ -42,12 +42,13 @@ _WITHDRAWAL_HOLD = 2.0
 class RelayView(OriginView):
     """An origin's view; `Origin.view` returns it."""
 
-    def __init__(self, sharing: Sharing, root: BroadcastPath) -> None:
+    def __init__(self, sharing: Sharing, root: BroadcastPath, *, hidden: bool = False) -> None:
         self.root = root
         self._sharing = sharing
+        self._hidden = hidden
 
     def _attach(self, session: Session) -> None:
-        SharedSession(self._sharing, session, self.root).join()
+        SharedSession(self._sharing, session, self.root, hidden=self._hidden).join()
 
 
 def _goes_round(hops: tuple[int, ...]) -> bool:
@@ -68,12 +69,14 @@ class SharedSession(PullSource, Watcher):
         sharing: The origin's.
         session: The session.
         root: The peer's paths are below it.
+        hidden: True shows the peer hidden paths, and asks it for its own where the version has words for that.
     """
 
-    def __init__(self, sharing: Sharing, session: Session, root: BroadcastPath) -> None:
+    def __init__(self, sharing: Sharing, session: Session, root: BroadcastPath, *, hidden: bool = False) -> None:
         self.session = session
         self._sharing = sharing
         self._root = root
+        self._hidden = hidden
         self._shown: dict[BroadcastPath, PublishedBroadcast] = {}
         # Stands for a publisher that says no hop id: two of them never have the same content.
         self._unknown = random_hop_id()
@@ -89,6 +92,8 @@ class SharedSession(PullSource, Watcher):
 
     def join(self) -> None:
         """Show the peer what there is, and start reading what it announces."""
+        if self._hidden:
+            self.session._context.core.show_hidden()
         for path in self._sharing.routes:
             self.path_changed(path)
         self._sharing.watchers[self] = None
@@ -125,7 +130,11 @@ class SharedSession(PullSource, Watcher):
 
     async def _read_announcements(self) -> None:
         try:
-            async with self.session.announcements() as announcements, open_unwrapping_nursery() as nursery:
+            hidden = self._hidden and self.session._context.core.asks_hidden
+            async with (
+                self.session.announcements(hidden=hidden) as announcements,
+                open_unwrapping_nursery() as nursery,
+            ):
                 if self.session._context.dialect.features.offers:
                     nursery.start_soon(self._read_offers, announcements)
                 async for change in announcements:

@@ -24,6 +24,7 @@ import attrs
 import trio
 
 from ..block import session_block
+from ..certificates import client_certificate
 from ..errors import (
     ConnectTimeout,
     GoingAway,
@@ -237,6 +238,7 @@ class Acceptor:
                 reject=partial(self._reject, connection.close),
                 tokens=session.peer_tokens,
                 role=session.peer_role,
+                certificate=client_certificate(connection.client_certificate),
             ),
             accepted,
         )
@@ -284,6 +286,7 @@ class Acceptor:
                 peer=request.peer,
                 accept=accept,
                 reject=partial(self._reject, lambda status, reason: request.reject(status, reason.encode())),
+                certificate=client_certificate(request.client_certificate),
             ),
             accepted,
             failed,

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from typing import TypeAlias
 
 import trio
 
 from ..arguments import shown
-from ..certificates import Certificate, DevelopmentCertificates
+from ..certificates import Certificate, CertificateSource, DevelopmentCertificates
 from ..errors import CertificateUnusable
 from ..loggers import Logger
 from ..transport.quic.settings import ServerIdentity
 from ..transport.quic.stateless_reset import RESET_KEY_BYTES
 
 logger = Logger(__name__)
-
-CertificateSource: TypeAlias = Callable[[], Certificate]
-"""Return the certificate to show. Called for each connection that begins, in the task that reads the socket: it must
-not block. `Listener.fingerprint` calls it, too, in the thread that asks."""
 
 _CHECK_S = 60.0
 """Seconds after which the remaining days of a development certificate are checked again. The check reads the store's

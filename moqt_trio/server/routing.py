@@ -20,6 +20,7 @@ from ..url import canonical_path
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    from ..certificates import ClientCertificate
     from ..session.session import Session
     from ..wire.messages import Token
 
@@ -42,6 +43,7 @@ class SessionRequest:
             a handshake within the session (those up to moq-lite-02) do so after `accept`: until then this is the
             server's first candidate, and `Session.version` has the outcome.
         peer: The client's address and port.
+        certificate: What the client showed, verified, with `serve(client_cafile=…)`; None when it showed none.
         tokens: The authorization tokens of the client's SETUP, over raw QUIC in the IETF's drafts. Over WebTransport
             SETUP comes after `accept`: `Session.peer_tokens` has them once it is there.
         role: What the client says that it will do: `"publisher"`, `"subscriber"` or `"both"`; over raw QUIC from
@@ -62,6 +64,7 @@ class SessionRequest:
         reject: Callable[[int, str], None],
         tokens: tuple[Token, ...] = (),
         role: str = "both",
+        certificate: ClientCertificate | None = None,
     ) -> None:
         self.path = path
         self.query = query
@@ -72,6 +75,7 @@ class SessionRequest:
         self.peer = peer
         self.tokens = tokens
         self.role = role
+        self.certificate = certificate
         self._accept = accept
         self._reject = reject
         self._answered = False

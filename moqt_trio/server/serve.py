@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,6 +15,7 @@ import trio
 
 from ..arguments import shown, want, want_limits
 from ..block import require_trio
+from ..certificates.pem import read_client_authorities
 from ..limits import Limits
 from ..session.run import own_setup
 from ..tasks import defer_interrupts, open_unwrapping_nursery
@@ -25,14 +28,14 @@ from ..url import canonical_path
 from ..wire import dialect as dialects
 from .acceptor import Acceptor, WebApplication
 from .admission import Admission
-from .identity import CertificateSource, Identity, stored_reset_key
+from .identity import Identity, stored_reset_key
 from .routing import Router, SessionHandler, routes_of
 from .worker import Worker
 
 if TYPE_CHECKING:
     import socket
 
-    from ..certificates import Certificate
+    from ..certificates import Certificate, CertificateSource
     from ..http.asgi import AsgiApplication, HttpConfig
     from ..http.server import HttpServer
     from ..session.session import Session
@@ -176,6 +179,8 @@ async def serve(
     port: int = 4443,
     *,
     certificate: Certificate | CertificateSource | None = None,
+    client_cafile: str | os.PathLike[str] | None = None,
+    require_client_certificate: bool = False,
     versions: Sequence[str] | None = None,
     origins: Collection[str] | None = None,
     authorities: Collection[str] | None = None,
@@ -204,6 +209,10 @@ async def serve(
         certificate: The certificate to show; None makes a development certificate for localhost, kept in the user's
             state directory and renewed before it expires. A function, such as `CertificateFiles`, is called for each
             connection: what it returns is shown from then on, and when it raises, what it returned before.
+        client_cafile: A PEM file of the authorities that sign clients' certificates. Clients are asked for one then,
+            over QUIC and not over TCP, and `SessionRequest.certificate` has it, verified. A client whose certificate
+            does not pass is refused in the handshake.
+        require_client_certificate: True also refuses clients that show none, browsers among them.
         versions: The wire versions to accept, best first; None accepts all of them.
         origins: The web pages that may request sessions beside those of this server's own host and port, such as
             `"https://example.org"`, or `"*"` for any page; others are refused with 403. None adds no page, and an
@@ -227,9 +236,10 @@ async def serve(
         TypeError: An argument is of a wrong type, such as a port that is no number, a handler that is not async, or the
             name of a file for a certificate.
         ValueError: An unknown version, something that is no port, no origin or no authority, a reset key that is too
-            short, a hop id or a cost out of range, or another host or port than the worker's.
+            short, a hop id or a cost out of range, another host or port than the worker's, or certificates are required
+            without `client_cafile`.
         BusyResourceError: This worker serves already.
-        CertificateUnusable: There is no certificate to begin with.
+        CertificateUnusable: There is no certificate to begin with, or none in `client_cafile`.
         RuntimeError: The application refused to start.
     """
     require_trio()
@@ -248,6 +258,7 @@ async def serve(
         host, port = worker._checked_address(host, port)
         reset_key = worker._reset_key if reset_key is None else reset_key
     offered = dialects.resolve(versions)
+    client_authorities = _client_authorities(client_cafile, require_client_certificate)
     limits = limits or Limits()
     acceptor = Acceptor(router, offered, limits, Admission(origins, authorities), own_setup(hop_id, cost))
     server = _Server(acceptor, Identity(certificate), limits)
@@ -258,6 +269,8 @@ async def serve(
         reset_key=stored_reset_key() if reset_key is None else reset_key,
         offered=tuple(dialect.name for dialect in offered),
         ids=IdShare() if worker is None else worker._ids,
+        client_authorities=client_authorities,
+        require_client_certificate=require_client_certificate,
     )
     try:
         async with open_unwrapping_nursery() as outer, AsyncExitStack() as stack:
@@ -280,6 +293,16 @@ async def serve(
             nursery.cancel_scope.cancel()
     finally:
         server.ended.set()
+
+
+def _client_authorities(file: str | os.PathLike[str] | None, required: bool) -> bytes | None:
+    """Return the authorities of clients in PEM; None when clients are not asked for a certificate."""
+    if file is None:
+        if required:
+            raise ValueError("require_client_certificate needs client_cafile, the authorities of the certificates")
+        return None
+    want(file, (str, os.PathLike), "client_cafile is the name of a PEM file")
+    return read_client_authorities(Path(file))
 
 
 async def _listen(

@@ -112,9 +112,13 @@ class PeerNamespaces:
     """What the peer announces by requests of its own, one for each namespace (PUBLISH_NAMESPACE).
 
     The same namespace may be announced more than once; it is there until the last of them has ended.
+
+    Attributes:
+        hidden_asked: True once a list of this session has asked for hidden paths. From then on they are for such lists.
     """
 
     def __init__(self) -> None:
+        self.hidden_asked = False
         self._counts: dict[BroadcastPath, int] = {}
         self._watchers: dict[Callable[[BroadcastPath], None], None] = {}
         self._awaiting: dict[Callable[[], None], tuple[bytes, ...]] = {}

@@ -12,9 +12,8 @@ reads the peer's SETUP and nothing else, and sends nothing.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -43,6 +42,7 @@ from .context import SessionContext, code_mapping
 from .handshake import HandshakeControl, HandshakeStream, negotiate, report_bitrate
 from .requests import FirstBytes, RequestStreams
 from .session import Session
+from .setup import has_setup, wait_setup
 
 if TYPE_CHECKING:
     from ..errors import MoqtError
@@ -325,7 +325,7 @@ def requested_path(session: Session) -> str | None:
 @trio.lowlevel.enable_ki_protection
 def carries_path(session: Session) -> bool:
     """Return whether the version tells the server the path of a client over raw QUIC."""
-    return session._negotiated.handshake is not None or _has_setup(session._context)
+    return session._negotiated.handshake is not None or has_setup(session._context)
 
 
 async def close_without_setup(session: Session) -> None:
@@ -347,29 +347,4 @@ async def wait_peer_setup(session: Session) -> None:
         SessionClosed: The session ended instead: this is how a server refuses.
         LocalProtocolError: No SETUP arrived within `Limits.setup_timeout`.
     """
-    context = session._context
-    if not _has_setup(context):
-        return
-    in_time = await Timeout(context.limits.setup_timeout).wait(partial(_wait_setup_or_end, context))
-    if context.setup_received.is_set():
-        return  # What came after it, and be it the end, is the session's.
-    context.check_open()
-    if not in_time:
-        raise LocalProtocolError("the peer sent no SETUP in time")
-
-
-def _has_setup(context: SessionContext) -> bool:
-    """Return whether the version has SETUP of both sides, apart from a negotiation."""
-    return context.dialect.features.setup in ("uni", "shared")
-
-
-async def _wait_setup_or_end(context: SessionContext) -> None:
-    async with trio.open_nursery() as nursery:
-        # Neither raises: what the failure of a task brings along would hold the failure.
-        nursery.start_soon(_cancel_after, context.setup_received.wait, nursery.cancel_scope)
-        nursery.start_soon(_cancel_after, context.connection.wait_closed, nursery.cancel_scope)
-
-
-async def _cancel_after(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
-    await wait()
-    scope.cancel()
+    await wait_setup(session._context)

@@ -124,22 +124,24 @@ class Session:
 
     # -- subscribing ---------------------------------------------------------------------------------------
 
-    def announcements(self, prefix: str | BroadcastPath = "") -> Announcements:
+    def announcements(self, prefix: str | BroadcastPath = "", *, hidden: bool = False) -> Announcements:
         """Return a request for the peer's announcements below a prefix.
 
         Args:
             prefix: Whole parts, separated by `/`; empty for everything.
+            hidden: True asks for hidden paths, too, which have a part below the prefix that begins with a dot.
 
         Returns:
             A block to be entered with `async with`, once, and iterated inside.
 
         Raises:
             ValueError: The prefix is not a path.
-            LocalProtocolError: On entering: the block was entered before, or the version cannot carry the prefix.
+            LocalProtocolError: On entering: the block was entered before, the version cannot carry the prefix, or the
+                peer cannot be asked for hidden paths.
             SessionClosed: On entering: the session ended.
             GoingAway: On entering: the peer has sent GOAWAY.
         """
-        return Announcements(self._context, self._checked_path(prefix))
+        return Announcements(self._context, self._checked_path(prefix), hidden=hidden)
 
     async def wait_announced(self, path: str | BroadcastPath) -> Announcement:
         """Wait until the peer announces a broadcast, and return its announcement; at once when it is announced already.

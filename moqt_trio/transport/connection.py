@@ -115,6 +115,7 @@ class Connection(abc.ABC):
         path: The request path with its query, where the transport has one (WebTransport); None elsewhere.
         authority: The host and port that the client asked for, where known.
         peer: The peer's address and port, where there is one.
+        client_certificate: On a server, the client's verified certificate in DER; None where it showed none.
         local: The address and port that this side's socket is bound to, where there is one; it may be a wildcard.
         streams: The open streams by id.
         draining: True once the peer asked this side, at the transport's level, to leave.
@@ -133,6 +134,7 @@ class Connection(abc.ABC):
         self.path: str | None = None
         self.authority: str | None = None
         self.peer: tuple[str, int] | None = None
+        self.client_certificate: bytes | None = None
         self.local: tuple[str, int] | None = None
         self.draining = False
         self.streams: dict[int, AnyStream] = {}

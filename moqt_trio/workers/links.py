@@ -56,7 +56,7 @@ async def link_workers(worker: Worker, origin: Origin) -> None:
         if not hmac.compare_digest(request.query.encode(), links.secret.encode()):
             await request.reject(403)
             return
-        async with request.accept(view=origin.view()) as session:
+        async with request.accept(view=origin.view(hidden=True)) as session:
             await session.wait_closed()
 
     async with open_unwrapping_nursery() as nursery:

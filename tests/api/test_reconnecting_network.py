@@ -11,6 +11,7 @@ import trio
 
 import moqt_trio as moqt
 from tests.api.interrupting import until
+from tests.authority import Authority
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "moqt"])
 QUICK = moqt.Backoff(retries=50, initial=0.02, factor=1.5, maximum=0.1)
@@ -187,6 +188,24 @@ class TestTrust:
                 door.place = url_of(second, "moqt")
                 with pytest.raises(moqt.CertificateInvalid):
                     await start()
+
+    async def test_a_clients_certificate_does_not(self, tmp_path):
+        """It is shown to the authority that the caller named, after a redirect too, and to no other."""
+        authority = Authority()
+        cafile = authority.save(tmp_path)
+        door, hall, elsewhere = Door(), Hall(), Hall()
+        async with (
+            serving(moqt.Router({"/door": door, "/hall": hall}), client_cafile=cafile) as first,
+            serving(elsewhere, client_cafile=cafile) as second,
+        ):
+            pinned, shown = (first.fingerprint, second.fingerprint), authority.issue("client")
+            options = {"redirect": anywhere, "fingerprint": pinned, "client_certificate": shown}
+            with trio.fail_after(5):
+                for place, found in ((url_of(first, "moqt", "/hall"), hall), (url_of(second, "moqt"), elsewhere)):
+                    door.place = place
+                    await moqt.stay_connected(url_of(first, "moqt", "/door"), go_to(found), **options)
+        assert [request.certificate is None for request in hall.requests] == [False]
+        assert [request.certificate for request in elsewhere.requests] == [None]
 
 
 @SCHEMES

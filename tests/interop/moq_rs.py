@@ -159,18 +159,25 @@ class Pairing:
 
     @asynccontextmanager
     async def sessions(
-        self, moq_rs: MoqRs, on_request: Callable[[moqt.SessionRequest], object] = lambda request: None
+        self,
+        moq_rs: MoqRs,
+        on_request: Callable[[moqt.SessionRequest], object] = lambda request: None,
+        *,
+        view: moqt.OriginView | None = None,
     ) -> AsyncIterator[tuple[moqt.Session, MoqRsSession]]:
         """Runs a session with moq-rs, and yields both its ends. It has to be open at the end of the block.
 
         Args:
             moq_rs: The process.
             on_request: Called with moq-rs's request, where we are the server.
+            view: What our session shares with others.
         """
         try:
             with trio.fail_after(SECONDS):
                 async with AsyncExitStack() as stack:
-                    connected = self._client(moq_rs) if self.role == "client" else self._server(moq_rs, on_request)
+                    connected = (
+                        self._client(moq_rs, view) if self.role == "client" else self._server(moq_rs, on_request, view)
+                    )
                     async with connected as ours:
                         assert ours.version == self.version
                         assert ours.transport == {"https": "webtransport", "moqt": "quic"}[self.scheme]
@@ -181,21 +188,21 @@ class Pairing:
             raise
 
     @asynccontextmanager
-    async def _client(self, moq_rs: MoqRs) -> AsyncIterator[moqt.Session]:
+    async def _client(self, moq_rs: MoqRs, view: moqt.OriginView | None) -> AsyncIterator[moqt.Session]:
         url = f"{self.scheme}://localhost:{moq_rs.port}/test"
-        async with moqt.connect(url, versions=[self.version], fingerprint=moq_rs.fingerprint) as session:
+        async with moqt.connect(url, versions=[self.version], fingerprint=moq_rs.fingerprint, view=view) as session:
             yield session
 
     @asynccontextmanager
     async def _server(
-        self, moq_rs: MoqRs, on_request: Callable[[moqt.SessionRequest], object]
+        self, moq_rs: MoqRs, on_request: Callable[[moqt.SessionRequest], object], view: moqt.OriginView | None
     ) -> AsyncIterator[moqt.Session]:
         accepted: list[moqt.Session] = []
         ready, done = trio.Event(), trio.Event()
 
         async def handle(request: moqt.SessionRequest) -> None:
             on_request(request)
-            async with request.accept() as session:
+            async with request.accept(view=view) as session:
                 accepted.append(session)
                 ready.set()
                 await done.wait()

@@ -22,6 +22,7 @@ as `session`. Commands that take no time are done in the order of the lines.
 | `refuse` `path` `code` | announces a broadcast that refuses every track with this code | `refused` |
 | `settle` | nothing: the commands before it are done | `settled` |
 | `discover` `prefix` | watches what the peer announces | `announced` with `path`, `active` |
+| `discover` … `hidden` | watches hidden paths, too | the same |
 | `subscribe` `path` `track` `max_age` | reads a track | `subscribed`, `opened`, `group`, `end` or `failed` |
 | | a group that fails alone is reported, and the subscription goes on | `incomplete` |
 | `subscribe` … `start` `end` | reads its groups from `start` to before `end` | the same |
@@ -134,8 +135,8 @@ class Link:
 
     # -- as a subscriber -----------------------------------------------------------------------------------
 
-    async def discover(self, prefix: str) -> None:
-        async for update in self.incoming.consume().announced(prefix):
+    async def discover(self, prefix: str, hidden: bool = False) -> None:
+        async for update in self.incoming.consume().announced(prefix, hidden=hidden):
             self._report(event="announced", path=update.prefix, active=update.active)
 
     async def subscribe(

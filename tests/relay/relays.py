@@ -33,12 +33,12 @@ class Relay:
 
 
 @asynccontextmanager
-async def relay(origin: moqt.Origin | None = None, **options) -> AsyncIterator[Relay]:
-    """Run a relay, for a minute at the most: the ten lines of an application."""
+async def relay(origin: moqt.Origin | None = None, *, hidden: bool = False, **options) -> AsyncIterator[Relay]:
+    """Run a relay, for a minute at the most: the ten lines of an application. With `hidden` it shows hidden paths."""
     origin = origin or moqt.Origin()
 
     async def handle(request: moqt.SessionRequest) -> None:
-        async with request.accept(view=origin.view(request.path)) as session:
+        async with request.accept(view=origin.view(request.path, hidden=hidden)) as session:
             await session.wait_closed()
 
     router = moqt.Router(fallback=handle, default="/")
@@ -48,8 +48,10 @@ async def relay(origin: moqt.Origin | None = None, **options) -> AsyncIterator[R
 
 
 @asynccontextmanager
-async def linked(upstream: Relay, downstream: Relay, version: str = "moq-lite-06", **options) -> AsyncIterator[None]:
-    """Run a session between two relays, which the downstream one opens."""
+async def linked(
+    upstream: Relay, downstream: Relay, version: str = "moq-lite-06", *, hidden: bool = False, **options
+) -> AsyncIterator[None]:
+    """Run a session between two relays, which the downstream one opens. With `hidden` it shows hidden paths."""
     origin = downstream.origin
-    async with upstream.connect(version, view=origin.view(), hop_id=origin.hop_id, **options):
+    async with upstream.connect(version, view=origin.view(hidden=hidden), hop_id=origin.hop_id, **options):
         yield

@@ -13,7 +13,7 @@ from aioquic.quic.connection import EPOCHS, Limit, QuicConnection, QuicConnectio
 from aioquic.quic.packet import PARAMS, QuicErrorCode
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
-from aioquic.tls import Context, SignatureAlgorithm
+from aioquic.tls import Context, SignatureAlgorithm, verify_certificate
 
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.aioquic.packets import AioquicFactory
@@ -353,6 +353,37 @@ def test_signatures():
     source = inspect.getsource(Context._signature_algorithms_for_private_key)
     assert "SECP384R1" in source
     assert "SECP521R1" not in source
+
+
+def test_authentication():
+    """A TLS context has what the checks of the peer read, replace and call; it verifies no client's certificate.
+
+    There is no resumption: the engine gives out no tickets, and takes none for a session.
+    """
+    tls = Context(is_client=False)
+    for name in ("_receive_buffer", "_request_client_certificate", "_peer_certificate", "_peer_certificate_chain"):
+        assert hasattr(tls, name), name
+    assert not tls._request_client_certificate
+    assert Context(is_client=True)._certificate_request is None
+    parameters = {
+        "_handle_reassembled_message": ["message_type", "input_buf", "output_buf"],
+        "_set_peer_certificate": ["certificate"],
+        "_client_handle_certificate_verify": ["input_buf"],
+        "_server_handle_certificate": ["input_buf"],
+        "_server_handle_certificate_verify": ["input_buf"],
+    }
+    for name, expected in parameters.items():
+        assert list(inspect.signature(getattr(Context, name)).parameters)[1:] == expected, name
+    # Once upstream verifies a client's chain, or bounds a message, ours can go.
+    assert "verify_certificate(" not in inspect.getsource(Context._server_handle_certificate)
+    assert "verify_certificate(" not in inspect.getsource(Context._server_handle_certificate_verify)
+    assert "len(self._receive_buffer) < message_length" in inspect.getsource(Context.handle_message)
+    assert "except crypto.X509StoreContextError as exc:" in inspect.getsource(verify_certificate)
+    pair = Pair()
+    for quic in (quic_of(pair.client), quic_of(pair.server)):
+        assert quic._session_ticket_fetcher is None
+        assert quic._session_ticket_handler is None
+        assert quic.configuration.session_ticket is None
 
 
 def test_logger():

@@ -51,6 +51,7 @@ def setup_options(setup: SetupEvent, profile: Profile, max_request_id: int | Non
     options.append((Option.MOQT_IMPLEMENTATION, _IMPLEMENTATION))
     if profile.draft >= _UPDATES_BOUNDED:
         options.append((Option.MAX_REQUEST_UPDATES, MAX_UPDATES))
+    options.append((Option.HIDDEN, 1))
     return tuple(options)
 
 
@@ -67,6 +68,7 @@ def read_setup_untrusted(options: Pairs, session: IetfState) -> SetupEvent:
         bound = next((value for kind, value in options if kind == Option.MAX_REQUEST_UPDATES), 0)
         assert isinstance(bound, int)
         session.peer_max_updates = bound
+    session.peer_knows_hidden = knows_hidden(options)
     session.peer_setup = SetupEvent(path=text, tokens=tokens_untrusted(options, session.profile))
     return session.peer_setup
 
@@ -78,6 +80,11 @@ def path_untrusted(options: Pairs, *, may_be: bool) -> bytes | None:
         raise RemoteProtocolError("SETUP has a path where it may have none", code=_INVALID_PATH)
     assert path is None or isinstance(path, bytes)
     return path
+
+
+def knows_hidden(options: Pairs) -> bool:
+    """Return whether SETUP says that its sender understands the HIDDEN parameter, with any value."""
+    return any(kind == Option.HIDDEN for kind, _ in options)
 
 
 def tokens_untrusted(options: Pairs, profile: Profile) -> tuple[Token, ...]:

@@ -32,7 +32,14 @@ from ...wire.ietf import messages as ietf
 from ...wire.ietf.messages import Option
 from ...wire.messages import Setup
 from ..machine import StreamMachine
-from .control import path_untrusted, read_goaway_untrusted, read_setup_untrusted, setup_options, tokens_untrusted
+from .control import (
+    knows_hidden,
+    path_untrusted,
+    read_goaway_untrusted,
+    read_setup_untrusted,
+    setup_options,
+    tokens_untrusted,
+)
 from .endings import ENDS, VirtualRequest, ending
 from .events import ListAnswered, RequestBytes, RequestsAllowed, RequestWithdrawn
 from .machine import number_in, request_code, violation
@@ -141,6 +148,7 @@ class RequestsStream(StreamMachine):
         self.setup_received = True
         self._note_limit(options)
         session = self._session
+        session.peer_knows_hidden = knows_hidden(options)
         session.peer_setup = Setup(path=path, tokens=tokens_untrusted(options, session.profile))
         return session.peer_setup
 

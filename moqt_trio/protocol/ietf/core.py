@@ -19,6 +19,7 @@ from ...wire.messages import StreamKind, SubscribeUpdate
 from ..core import IncomingStream, SessionCore
 from ..group import Subgroup
 from ..machine import StreamMachine
+from ..paths import no_words_for_hidden
 from .control import ControlReceiver, GoawaySender, setup_message
 from .control_stream import RequestsStream
 from .datagrams import encode_datagram, park_datagram, receive_datagram_untrusted
@@ -154,8 +155,17 @@ class IetfCore(SessionCore):
         """Announce a broadcast by a request. Raises `LocalProtocolError` for a path that the draft cannot carry."""
         return PublishNamespaceRequester(self._state, path)
 
-    def request_announcements(self, prefix: BroadcastPath | str) -> NamespaceRequester:  # type: ignore[override]
-        return NamespaceRequester(self._state, prefix)
+    @property
+    def asks_hidden(self) -> bool:
+        # In draft 14 a list goes on for the session; one that was asked for cannot be asked for otherwise.
+        return self._state.peer_knows_hidden and not self._state.profile.fixed_fields
+
+    def request_announcements(  # type: ignore[override]
+        self, prefix: BroadcastPath | str, *, hidden: bool = False
+    ) -> NamespaceRequester:
+        if hidden and not self.asks_hidden:
+            raise no_words_for_hidden(self.dialect.name)
+        return NamespaceRequester(self._state, prefix, hidden=hidden)
 
     def subscribe(  # type: ignore[override]
         self,

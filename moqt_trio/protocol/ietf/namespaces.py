@@ -3,7 +3,10 @@
 A namespace is a broadcast's path here. The drafts mark no end of the namespaces that there are at first: they come with
 the acceptance, so a subscriber that got something of them has mostly got all.
 
-Spec: draft-ietf-moq-transport-18, section 9.20.
+A namespace with a field below the prefix that starts with a dot is hidden. It is left out, unless the request has the
+parameter HIDDEN. That goes to peers alone whose SETUP had the option of this name: others would end the session.
+
+Spec: draft-ietf-moq-transport-18, section 9.20; draft-lcurley-moq-hidden-00.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from ...wire.ietf.messages import (
     RequestUpdate,
     SubscribeNamespace,
 )
+from ...wire.ietf.parameters import NONE, Parameters
 from ...wire.messages import AnnounceRequest, Expect, Message
 from ..events import (
     Announced,
@@ -35,7 +39,7 @@ from ..events import (
     Unannounced,
 )
 from ..machine import RequestState
-from ..paths import path_local
+from ..paths import is_hidden, path_local
 from .events import TracksRequested
 from .machine import IetfRequester, IetfResponder, code_of_request, name_of, namespace_of, text_of
 
@@ -95,6 +99,12 @@ class ListResponder(IetfResponder):
         self.prefix = BroadcastPath()
         self.overlaps = False
         self._has_tracks = False
+        self._hidden = False
+
+    @property
+    def shows_hidden(self) -> bool:
+        """True when hidden paths are announced and offered, too: the peer asked for them, or the session shows them."""
+        return self._hidden or self._session.shows_hidden
 
     def refusal(self, code: int) -> bytes:
         """Return REQUEST_ERROR, after which the stream is finished; b"" once the request was answered."""
@@ -149,12 +159,8 @@ class NamespaceResponder(ListResponder):
         """
         full = self._inside(path)
         suffix = self.prefix.suffix_of(full)
-        if (
-            self._over
-            or self.by_requests
-            or full in self._announced
-            or any(part.startswith(".") for part in suffix.parts)
-        ):
+        hidden = is_hidden(suffix.parts) and not self.shows_hidden
+        if self._over or self.by_requests or full in self._announced or hidden:
             return b""
         self._announced.add(full)
         return self._session.codec.encode(NamespaceFound(namespace_of(suffix)))
@@ -199,6 +205,9 @@ class NamespaceResponder(ListResponder):
                 problem = "a prefix that no path has"
                 raise RemoteProtocolError(problem, code=StreamCode.UNROUTABLE, scope="stream")
             self.prefix = path
+            if message.parameters.hidden not in (None, 0, 1):
+                raise self._broken(f"HIDDEN {message.parameters.hidden} where 0 or 1 is due")
+            self._hidden = message.parameters.hidden == 1
             if message.options is not NamespaceOptions.TRACKS:
                 events.append(AnnouncementsRequested(path, AnnounceRequest(str(path))))
             if self.by_requests:
@@ -232,12 +241,12 @@ class NamespaceRequester(IetfRequester):
 
     _first: ClassVar = Expect.ANNOUNCE_FIRST_REPLY
 
-    def __init__(self, session: IetfState, prefix: BroadcastPath | str) -> None:
+    def __init__(self, session: IetfState, prefix: BroadcastPath | str, *, hidden: bool = False) -> None:
         super().__init__(session)
         self._prefix = path_local(prefix, session.limits)
         options = NamespaceOptions.NAMESPACES if session.profile.namespaces == "stream" else None
         self._asked = namespace_of(_least_prefix(self._prefix) if session.profile.fixed_fields else self._prefix)
-        self._ask(SubscribeNamespace(0, self._asked, options))
+        self._ask(SubscribeNamespace(0, self._asked, options, Parameters(hidden=1) if hidden else NONE))
         self._accepted = False
         self.asked_before = self._asked in session.asked_for_good
         self._active: set[BroadcastPath] = set()

@@ -160,6 +160,7 @@ class IetfState(SessionState):
         streams_read: For each subscription of this side's, how many of its streams have begun here.
         replies: What reads the objects that this side asked for, by the request, until their stream begins.
         parked_replies: The streams of fills whose subscription was not accepted yet, by the subscription.
+        peer_knows_hidden: True when the peer's SETUP said that it can be asked for hidden paths.
         peer_max_updates: How many updates of one request the peer leaves unanswered; 0 for any number.
     """
 
@@ -185,6 +186,7 @@ class IetfState(SessionState):
         self.streams_read: dict[int, int] = {}
         self.replies: dict[int, FetchedFrames] = {}
         self.parked_replies: dict[int, StreamMachine] = {}
+        self.peer_knows_hidden = False
         self.peer_max_updates = 0
 
     @property

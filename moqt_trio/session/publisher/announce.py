@@ -94,7 +94,8 @@ class AnnounceServer(RequestServer):
 
     async def _run(self, watched: BroadcastPath) -> None:
         origin, namespaces, prefix = self.serving.origin, self.serving.namespaces, self.machine.prefix
-        namespaces.ask(prefix)
+        hidden = self.machine.shows_hidden
+        namespaces.ask(prefix, hidden=hidden)
         try:
             with self.scope:
                 while not self.stream.writable:
@@ -109,7 +110,7 @@ class AnnounceServer(RequestServer):
             pass
         finally:
             self._unlist()
-            namespaces.unask(prefix)
+            namespaces.unask(prefix, hidden=hidden)
             origin.unwatch(watched, self._note)
             self.cancel(StreamCode.SESSION_CLOSED)
 

@@ -23,6 +23,7 @@ from ...loggers import Logger
 from ...path import BroadcastPath
 from ...protocol.events import Event, RequestRefused
 from ...protocol.ietf.core import IetfCore
+from ...protocol.paths import is_hidden
 from ...tasks import Wakeup, defer_interrupts
 from ..stream import ControlStream
 
@@ -55,7 +56,8 @@ class Namespaces:
         self._origin = origin
         self._core = core if isinstance(core, IetfCore) else None
         self._by_requests = self._core is not None and self._core.answers_by_requests
-        self._asked: Counter[BroadcastPath] = Counter()
+        # By the prefix, and whether hidden paths are wanted, too.
+        self._asked: Counter[tuple[BroadcastPath, bool]] = Counter()
         self._unasked = 0
         # None for one that is refused.
         self._made: dict[BroadcastPath, _Announcement | None] = {}
@@ -71,20 +73,20 @@ class Namespaces:
         self._origin.watch(everything, self._note)
         self._context.start(self._run)
 
-    def ask(self, prefix: BroadcastPath) -> None:
+    def ask(self, prefix: BroadcastPath, *, hidden: bool) -> None:
         """Called when the peer asked for what is below a prefix."""
         if self._core is None:
             return
-        self._asked[prefix] += 1
+        self._asked[prefix, hidden] += 1
         if self._by_requests:
             self._due.update(dict.fromkeys(self._origin.below(prefix)))
             self._wakeup.set()
 
-    def unask(self, prefix: BroadcastPath) -> None:
+    def unask(self, prefix: BroadcastPath, *, hidden: bool) -> None:
         """Called when the peer no longer does."""
         if self._core is None:
             return
-        self._asked[prefix] -= 1
+        self._asked[prefix, hidden] -= 1
         # Those that are not positive are left out.
         self._asked += Counter()
         if self._by_requests:
@@ -102,14 +104,19 @@ class Namespaces:
             self._wakeup.set()
 
     def _is_asked(self, path: BroadcastPath) -> bool:
-        return any(prefix.covers(path) and not _is_hidden(prefix.suffix_of(path)) for prefix in self._asked)
+        return any(
+            prefix.covers(path) and (hidden or not is_hidden(prefix.suffix_of(path).parts))
+            for prefix, hidden in self._asked
+        )
 
     def _is_wanted(self, path: BroadcastPath) -> bool:
         if self._origin.get(path) is None:
             return False
         if self._is_asked(path):
             return self._by_requests
-        return self._context.core.is_client and not _is_hidden(path) and self._unasked < _MAX_UNASKED
+        core = self._core
+        assert core is not None
+        return core.is_client and (core.shows_hidden or not is_hidden(path.parts)) and self._unasked < _MAX_UNASKED
 
     def _withdraw(self, path: BroadcastPath) -> None:
         self._due.pop(path, None)
@@ -189,7 +196,3 @@ class _Announcement(ControlStream):
             logger.info("the peer does not want the announcement of %s", self._path)
             self._namespaces.refused(self._path)
             self.cancel()
-
-
-def _is_hidden(path: BroadcastPath) -> bool:
-    return any(part.startswith(".") for part in path.parts)

@@ -21,6 +21,7 @@ from ...protocol.ietf.core import IetfCore
 from ...protocol.ietf.events import TracksRequested
 from ...protocol.ietf.namespaces import NamespaceResponder
 from ...protocol.ietf.tracks import TracksResponder
+from ...protocol.paths import is_hidden
 from ...tasks import Wakeup, defer_interrupts
 from .announce import AnnounceServer
 from .replies import info_of
@@ -76,6 +77,7 @@ class TrackOffers:
         prefix: The prefix.
         forward: True to send what is published at once, without being asked.
         only: The publication whose tracks are offered; None for every one below the prefix.
+        hidden: True to offer tracks of hidden paths, too; without `only`.
         blocked: Called for a track for which there is no room, which then is not offered; without it, the offer waits.
 
     Limits: max_offered_tracks; also for those that wait, without `only`.
@@ -88,12 +90,14 @@ class TrackOffers:
         *,
         forward: bool,
         only: PublishedBroadcast | None = None,
+        hidden: bool = False,
         blocked: Callable[[BroadcastPath, str], Awaitable[None]] | None = None,
     ) -> None:
         self._serving = serving
         self._prefix = prefix
         self._forward = forward
         self._only = only
+        self._hidden = hidden
         self._blocked = blocked
         self._wakeup = Wakeup()
         # The tracks that were not offered yet, in order.
@@ -150,6 +154,8 @@ class TrackOffers:
         if found is None or found[1].ended or (self._only is not None and found[0] is not self._only):
             return None
         if serving.context.going_away.is_set():
+            return None
+        if self._only is None and not self._hidden and is_hidden(self._prefix.suffix_of(path).parts):
             return None
         # What the peer itself offers goes back to it in no case.
         return None if (path, name) in serving.offers or serving.offered_by_peer(path, name) else found
@@ -269,7 +275,8 @@ class TracksServer(AnnounceServer):
         with suppress(StreamReset, SessionClosed, trio.ClosedResourceError), self._offering:
             # Where requests share a stream, no message says that there is no room: the offers wait for it.
             blocked = self._blocked if self.context.requests is None else None
-            await TrackOffers(self.serving, event.prefix, forward=event.forward, blocked=blocked).run()
+            hidden = self._responder.shows_hidden
+            await TrackOffers(self.serving, event.prefix, forward=event.forward, hidden=hidden, blocked=blocked).run()
 
     async def _blocked(self, path: BroadcastPath, track: str) -> None:
         # Nothing comes before the acceptance, which may be longer than what the peer reads.

@@ -20,7 +20,9 @@ from ...protocol.events import (
     Unannounced,
 )
 from ...protocol.ietf.namespaces import NamespaceRequester
+from ...protocol.paths import is_hidden
 from ...tasks import defer_interrupts
+from ..setup import wait_setup
 from .receive_queue import ReceiveQueue
 from .request import Request, RequestControl
 
@@ -68,9 +70,10 @@ class Announcements(Request[Announcement]):
     _block = "list of announcements"
     _line = "session.announcements({}) as announcements"
 
-    def __init__(self, context: SessionContext, prefix: BroadcastPath) -> None:
+    def __init__(self, context: SessionContext, prefix: BroadcastPath, *, hidden: bool = False) -> None:
         super().__init__(context, ReceiveQueue(self._block), str(prefix))
         self._prefix = prefix
+        self._hidden = hidden
         self._active: dict[BroadcastPath, Announcement] = {}
         # Those that are on the list that was asked for; the peer may announce others by requests of its own.
         self._listed: set[BroadcastPath] = set()
@@ -83,7 +86,12 @@ class Announcements(Request[Announcement]):
     # -- from the stream -----------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        machine, namespaces = self._context.core.request_announcements(self._prefix), self._context.peer_namespaces
+        core, namespaces = self._context.core, self._context.peer_namespaces
+        if self._hidden:
+            # It says whether the peer knows what it is asked for.
+            await wait_setup(self._context)
+        machine = core.request_announcements(self._prefix, hidden=self._hidden)
+        namespaces.hidden_asked = namespaces.hidden_asked or self._hidden
         for path in namespaces:
             self._namespace_changed(path)
         namespaces.watch(self._namespace_changed)
@@ -108,9 +116,12 @@ class Announcements(Request[Announcement]):
 
     def _namespace_changed(self, path: BroadcastPath) -> None:
         """Called when the peer has announced a broadcast by a request of its own, or has ended that."""
+        namespaces = self._context.peer_namespaces
         if not self._prefix.covers(path) or self._queue.ended:
             return
-        if path in self._context.peer_namespaces:
+        if not self._hidden and namespaces.hidden_asked and is_hidden(self._prefix.suffix_of(path).parts):
+            return
+        if path in namespaces:
             if path not in self._active:
                 change = self._active[path] = Announcement(path, True)
                 self._add(change)

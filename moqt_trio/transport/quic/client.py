@@ -37,6 +37,8 @@ _ATTEMPT_DELAY = 0.25
 recommends (section 8)."""
 _CRYPTO_ERROR = 0x100
 _CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48})
+_DECRYPT_ERROR = 51
+_CERTIFICATE_REQUIRED = 116
 _NO_APPLICATION_PROTOCOL = 120
 
 
@@ -292,5 +294,11 @@ def _connect_error(termination: Termination, target: str, settings: ClientSettin
         return CertificateInvalid(f"the certificate of {target} is not trusted: {reason}; {_TRUST}")
     if alert == _NO_APPLICATION_PROTOCOL:
         return settings.unsupported(target, reason)
+    theirs = f": {reason}" if reason else f" (TLS alert {alert})"
+    if termination.by_peer and settings.identity is None and alert in _CERTIFICATE_ALERTS | {_CERTIFICATE_REQUIRED}:
+        remedy = "pass one that it trusts as client_certificate="
+        return HandshakeFailed(f"{target} requires a certificate of its clients{theirs}; {remedy}")
+    if termination.by_peer and settings.identity is not None and alert in _CERTIFICATE_ALERTS | {_DECRYPT_ERROR}:
+        return HandshakeFailed(f"{target} does not accept this client's certificate{theirs}")
     who = "refused" if termination.by_peer else "broke"
     return HandshakeFailed(f"{target} {who} the handshake: {reason or f'QUIC error {termination.code:#x}'}")

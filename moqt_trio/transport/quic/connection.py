@@ -378,6 +378,7 @@ class QuicConnection(StreamHost, EngineHandler):
     def handshake_completed(self, alpn: str | None, server_name: str | None) -> None:
         self.protocol = alpn
         self.authority = server_name
+        self.client_certificate = self._engine.client_certificate
         self._liveness.handshake_completed()
         self.ready = True
         self._owner.connection_ready(self)

@@ -95,7 +95,7 @@ class EngineHandler(Protocol):
         """Called when credit for the peer is to be sent, unless the reader is about to return more."""
 
     def handshake_completed(self, alpn: str | None, server_name: str | None) -> None:
-        """Called when the peer is authenticated; streams may be opened."""
+        """Called when the peer is authenticated, and a client's certificate was accepted; streams may be opened."""
 
     def streams_available(self) -> None:
         """Called when the peer raised a limit on streams."""
@@ -118,6 +118,8 @@ class Engine(StreamBackend, abc.ABC):
 
     Attributes:
         connection_id: The id that this side chose first.
+        client_certificate: On a server, the client's verified certificate in DER once the handshake is complete; None
+            when the client showed none.
         heard_at: When the last packet arrived that was authentic and not a repetition. No other datagram shows that the
             peer is there: anyone may send one.
         termination: How the connection ended, or None while it lives. Set before the last packets are sent.
@@ -126,6 +128,7 @@ class Engine(StreamBackend, abc.ABC):
     """
 
     connection_id: bytes
+    client_certificate: bytes | None = None
     heard_at: float
     termination: Termination | None
     unfinished: bool

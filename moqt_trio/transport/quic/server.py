@@ -42,6 +42,8 @@ Handler = Callable[[QuicConnection], Awaitable[None]]
 _CLOSING_PERIOD = 1.0
 """Seconds of the closing period: the three probe timeouts that RFC 9000 asks for, on a path with a round trip of up to
 0.3 s. On a slower path a peer that missed the end learns of it by its idle timeout."""
+_TLS_ALERTS = range(0x100, 0x200)
+"""The error codes of QUIC that carry an alert of TLS (RFC 9001, section 4.8)."""
 _LONG_HEADER = 0x80
 """The bit of a packet's first byte that tells a long header (RFC 9000, section 17.2)."""
 
@@ -338,6 +340,7 @@ class QuicListener:
     def connection_ended(self, connection: QuicConnection, closing: list[tuple[bytes, Address]]) -> None:
         self._half_open.discard(connection)
         self._waiting.discard(connection)
+        self._log_refusal(connection)
         now = trio.current_time()
         while self._closing and (
             self._closing[0].expires <= now or len(self._closing) >= self._settings.limits.max_connections
@@ -355,6 +358,15 @@ class QuicListener:
                 self._closing_routes[connection_id] = ended
         if len(self._connections) < self._settings.limits.max_connections // 2:
             self._refusal_logged = False
+
+    def _log_refusal(self, connection: QuicConnection) -> None:
+        """Log a handshake that failed on this side's own account, where clients are asked for certificates."""
+        end = connection.termination
+        if connection.ready or end is None or end.by_peer or self._settings.client_authorities is None:
+            return
+        if not end.application and end.code in _TLS_ALERTS:
+            reason = printable(end.reason) or f"TLS alert {end.code - _TLS_ALERTS.start}"
+            logger.info("refused the handshake of %s: %s", connection.peer, reason)
 
 
 @trio.lowlevel.enable_ki_protection

@@ -25,7 +25,7 @@ def _reset_key(instance: object, attribute: attrs.Attribute[bytes], value: bytes
 
 @attrs.frozen
 class ServerIdentity:
-    """How a server proves who it is.
+    """How a server proves who it is, and a client that is asked.
 
     Attributes:
         certificate: The leaf certificate.
@@ -53,6 +53,7 @@ class ClientSettings:
             have one of them, and nothing else about it is looked at.
         offered: What errors say was offered, when that is better known by other names than those of `alpns`.
         web: True when HTTP/3 is wanted, for WebTransport.
+        identity: What is shown to a server that asks for a certificate; None shows none.
     """
 
     alpns: tuple[str, ...]
@@ -64,6 +65,7 @@ class ClientSettings:
     fingerprints: tuple[bytes, ...] = ()
     offered: tuple[str, ...] = ()
     web: bool = False
+    identity: ServerIdentity | None = None
 
     def unsupported(self, target: str, reason: str) -> VersionUnsupported:
         """Return the error for a server that accepts none of `alpns`.
@@ -93,6 +95,9 @@ class ServerSettings:
         reset_key: The secret behind the tokens of stateless resets; a random one ends with the process.
         offered: What a client is told that shares none of `alpns`, when that is better known by other names.
         ids: The connection ids to choose, where several processes serve the port; any, when left out.
+        client_authorities: Those that sign clients' certificates, in PEM, each block with a line feed at its end; None
+            asks for no certificate.
+        require_client_certificate: True refuses clients that show none.
     """
 
     alpns: tuple[str, ...]
@@ -103,3 +108,5 @@ class ServerSettings:
     )
     offered: tuple[str, ...] = attrs.field(default=(), kw_only=True)
     ids: IdShare = attrs.field(default=IdShare(), kw_only=True)
+    client_authorities: bytes | None = attrs.field(default=None, kw_only=True, repr=False)
+    require_client_certificate: bool = attrs.field(default=False, kw_only=True)

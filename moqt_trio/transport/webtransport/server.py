@@ -47,6 +47,7 @@ class WebTransportRequest:
         headers: All fields, pseudo-fields first.
         protocols: The subprotocols that the client offers, best first.
         peer: The client's address and port.
+        client_certificate: The client's verified certificate in DER; None when it showed none.
         answered: True once it was accepted or rejected.
     """
 
@@ -57,6 +58,7 @@ class WebTransportRequest:
     headers: Headers = attrs.field(repr=False)
     protocols: tuple[str, ...]
     peer: tuple[str, int] | None
+    client_certificate: bytes | None = attrs.field(repr=False)
     _session: WebTransportSession = attrs.field(alias="session", repr=False)
     _exchange: Exchange = attrs.field(alias="exchange", repr=False)
     answered: bool = attrs.field(default=False, init=False)
@@ -288,6 +290,7 @@ class _Requests:
             headers=headers,
             protocols=offered_protocols_untrusted(headers),
             peer=session.peer,
+            client_certificate=session.client_certificate,
             session=session,
             exchange=exchange,
         )

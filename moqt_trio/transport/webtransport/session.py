@@ -63,6 +63,7 @@ class WebTransportSession(Connection):
         self._exchange = exchange
         self.session_id = exchange.stream_id
         self.peer = self._connection.peer
+        self.client_certificate = self._connection.client_certificate
         self.path = text(request, b":path")
         self.authority = text(request, b":authority")
         self.origin = text(request, b"origin")

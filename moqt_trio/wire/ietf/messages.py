@@ -26,7 +26,7 @@ UNKNOWN_STREAMS: Final = ((1 << 62) - 1, (1 << 64) - 1)
 
 
 class Option(enum.IntEnum):
-    """The options of SETUP."""
+    """The options of SETUP. HIDDEN is that of an extension (draft-lcurley-moq-hidden-00)."""
 
     PATH = 1
     MAX_REQUEST_ID = 2
@@ -36,6 +36,7 @@ class Option(enum.IntEnum):
     MAX_FILTER_RANGES = 6
     MOQT_IMPLEMENTATION = 7
     MAX_REQUEST_UPDATES = 8
+    HIDDEN = 0x40B5C
 
 
 @attrs.frozen

@@ -60,7 +60,8 @@ class Parameters:
         new_group: NEW_GROUP_REQUEST: the largest group that is known, plus one.
         prefix: TRACK_NAMESPACE_PREFIX (from 18 on).
         include_properties: INCLUDE_PROPERTIES (from 20 on).
-        hop_path, route_cost, hidden: Private parameters of moq-rs.
+        hop_path, route_cost: Private parameters of moq-rs.
+        hidden: HIDDEN: 1 asks for hidden namespaces, too (draft-lcurley-moq-hidden-00).
         unknown: Parameters of other types, up to draft 15.
     """
 

@@ -2,6 +2,7 @@
 //
 // Usage: `webtransport_go client URL TASK`, where TASK is `echo` or `resets`, or
 // `webtransport_go server CERTIFICATE KEY`, which listens on a port of its own and does the task that the path names.
+// The two commands about certificates of clients are in certificates.go.
 // A JSON line is printed for each event that a test waits for; a client's exit code is 0 only when its task is complete.
 package main
 
@@ -306,6 +307,10 @@ func main() {
 		err = client(os.Args[2], os.Args[3])
 	case len(os.Args) == 4 && os.Args[1] == "server":
 		err = server(os.Args[2], os.Args[3])
+	case len(os.Args) == 5 && os.Args[1] == "certificate-client":
+		err = certificateClient(os.Args[2], os.Args[3], os.Args[4])
+	case len(os.Args) == 5 && os.Args[1] == "certificate-server":
+		err = certificateServer(os.Args[2], os.Args[3], os.Args[4])
 	default:
 		err = fmt.Errorf("no such command: %q", arguments)
 	}

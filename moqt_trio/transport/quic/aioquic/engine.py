@@ -1,12 +1,10 @@
 """The default QUIC engine: `engine.Engine` on aioquic 1.7.
 
-It translates calls and events, and checks pinned certificates. `making.py` makes one from settings. aioquic's fixes are
-in `patched.py`.
+It translates calls and events. `making.py` makes one from settings. aioquic's fixes are in `patched.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 import math
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
 # Without logging set up, Python would print aioquic's warnings; what they report is raised as errors here.
 logging.getLogger("quic").addHandler(logging.NullHandler())
 
-BAD_CERTIFICATE = QuicErrorCode.CRYPTO_ERROR + 42
-
 _SHORT_HEADER_BYTES = 1 + 2 + 16
 """The flags, the packet number and the authentication tag around a short packet's connection id and payload."""
 _DATAGRAM_HEADER_BYTES = 1 + 2
@@ -60,7 +56,6 @@ class AioquicEngine(Engine):
         limits: Limits,
         handler: EngineHandler,
         *,
-        fingerprints: tuple[bytes, ...] = (),
         address_validated: bool = False,
     ) -> None:
         self.send_high = limits.send_high
@@ -74,7 +69,6 @@ class AioquicEngine(Engine):
         self._deliverable = 0
         self._quic = quic
         self._handler = handler
-        self._fingerprints = fingerprints
         self._address_validated = address_validated
         self._max_datagrams = limits.max_datagrams
         self._events: deque[events.QuicEvent] = quic._events
@@ -159,6 +153,9 @@ class AioquicEngine(Engine):
             elif isinstance(event, events.DatagramFrameReceived):
                 handler.datagram_received(event.data)
             elif isinstance(event, events.HandshakeCompleted):
+                if self._awaits_verdict():
+                    queue.appendleft(event)
+                    break
                 self._complete_handshake(event)
             elif isinstance(event, events.ConnectionIdIssued):
                 handler.connection_id_issued(event.connection_id)
@@ -242,18 +239,22 @@ class AioquicEngine(Engine):
         stream.deliver(data, fin)
         return len(data)
 
+    def _awaits_verdict(self) -> bool:
+        """Return whether a client that was asked for a certificate has no answer to it yet.
+
+        The handshake of TLS 1.3 ends for a client before the server has looked at its certificate. Only HANDSHAKE_DONE
+        says that it was accepted (RFC 9001, section 4.1.2).
+        """
+        quic = self._quic
+        return quic._is_client and quic.tls._certificate_request is not None and not quic._handshake_confirmed
+
     def _complete_handshake(self, event: events.HandshakeCompleted) -> None:
         if not self._quic._remote_max_idle_timeout:
             # The peer has no such timeout (RFC 9000, section 18.2); aioquic takes 0 as the number.
             self._quic._remote_max_idle_timeout = None
-        tls = self._quic.tls
-        if self._fingerprints:
-            certificate = tls._peer_certificate
-            shown = hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest() if certificate else b""
-            if shown not in self._fingerprints:
-                reason = f"the certificate's SHA-256 is {shown.hex()}, not a pinned one"
-                self.close(BAD_CERTIFICATE, reason, application=False)
-                return
+        certificate = self._quic.tls._peer_certificate
+        if certificate is not None and not self._quic.configuration.is_client:
+            self.client_certificate = certificate.public_bytes(Encoding.DER)
         name = self._quic.configuration.server_name if self._quic.configuration.is_client else None
         self._handler.handshake_completed(event.alpn_protocol, name)
 

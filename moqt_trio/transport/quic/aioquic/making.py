@@ -6,6 +6,7 @@ import ssl
 from functools import partial
 from typing import TYPE_CHECKING
 
+import attrs
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
 
@@ -27,6 +28,7 @@ def client_engine(settings: ClientSettings, handler: EngineHandler) -> Engine:
     """Return an engine for `connect`; see `engine.EngineFactory`."""
     limits = settings.limits
     trusting = not settings.verify or bool(settings.fingerprints)
+    identity = settings.identity
     configuration = QuicConfiguration(
         is_client=True,
         alpn_protocols=list(settings.alpns),
@@ -34,10 +36,14 @@ def client_engine(settings: ClientSettings, handler: EngineHandler) -> Engine:
         cafile=settings.cafile,
         cadata=settings.cadata,
         verify_mode=ssl.CERT_NONE if trusting else ssl.CERT_REQUIRED,
+        certificate=identity.certificate if identity else None,
+        certificate_chain=list(identity.chain) if identity else [],
+        private_key=identity.private_key if identity else None,
     )
     _apply(configuration, limits)
     quic = PatchedConnection(limits, configuration=configuration)
-    return AioquicEngine(quic, limits, handler, fingerprints=settings.fingerprints)
+    quic.checks = attrs.evolve(quic.checks, pinned=settings.fingerprints)
+    return AioquicEngine(quic, limits, handler)
 
 
 class ServerEngines:
@@ -59,6 +65,9 @@ class ServerEngines:
             if validated
             else header.destination_id,
             retry_source_connection_id=validated.retry_source_id if validated else None,
+        )
+        quic.checks = attrs.evolve(
+            quic.checks, authorities=settings.client_authorities, required=settings.require_client_certificate
         )
         quic.choose_ids(partial(settings.ids.new_id, CONNECTION_ID_BYTES), settings.reset_key)
         quic.spoken = settings.offered or settings.alpns

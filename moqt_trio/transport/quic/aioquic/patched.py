@@ -73,6 +73,7 @@ from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 from aioquic.tls import Epoch
 
+from .authentication import PeerChecks
 from .brief import BriefConnection
 from .handlers import share_frame_handlers
 from .pacer import FLUSH_PACKETS, Pacer
@@ -81,7 +82,6 @@ from .quiet import QuietLogger
 from .reordering import ReceivedPackets, Recovery
 from .reset_at import ResetAtConnection
 from .senders import Sender, packets_for
-from .signatures import allow_p521
 from .streams import BoundedReceiver, Credit, Gaps, Missing, StreamLimit, any_frames, missing_credit
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ class PatchedConnection(ResetAtConnection, SearchingConnection, BriefConnection)
     """aioquic's connection with the patches of this file.
 
     Attributes:
+        checks: What the handshake demands of the peer; to be replaced before the first packet.
         gaps: The gaps of all streams, and their bounds.
         active: The streams that have something to send, or to be cleared away, in the order of service.
         waiting: Streams whose data waits for the peer's credit for the connection, in the order of service.
@@ -177,6 +178,7 @@ class PatchedConnection(ResetAtConnection, SearchingConnection, BriefConnection)
         self.emptied: list[int] = []
         self.unsent = 0
         self.spoken = tuple(configuration.alpn_protocols or ())
+        self.checks = PeerChecks(limits.max_handshake_message, limits.max_certificate_chain)
         self.buffered = 0
         self.opened = 0
         self.departed: list[int] = []
@@ -485,7 +487,7 @@ class PatchedConnection(ResetAtConnection, SearchingConnection, BriefConnection)
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
         self._spaces[Epoch.ONE_RTT].received_packets = ReceivedPackets()  # type: ignore[assignment]
-        allow_p521(self.tls)
+        self.checks.apply(self.tls)
         for stream in self._crypto_streams.values():
             stream.receiver = BoundedReceiver(None, True, self.gaps)
 
