@@ -35,7 +35,7 @@ SOURCES := moqt_trio apps tests bench fuzz
 
 .PHONY: help
 help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 .PHONY: echo
 echo: $(VENV)/.installed-echo ## run the echo service and its client over both transports
@@ -81,8 +81,12 @@ cov: $(VENV)/.installed ## run every test, and fail if branch coverage is too lo
 	$(RUN) tests/coverage_gate.py .coverage.json
 
 .PHONY: bench
-bench: $(VENV)/.installed ## measure throughput, round trips, memory, and priorities on a slow link, beside baselines, and costs among many
+bench: $(VENV)/.installed ## measure throughput, round trips, memory, and priorities on a slow link, beside baselines, costs among many, and a relay
 	$(RUN) -m bench
+
+.PHONY: bench-relay
+bench-relay: $(VENV)/.installed ## measure a relay with up to 100 viewers, and 1,000 broadcasts announced to 50 peers; five minutes
+	$(RUN) -m bench.relay
 
 .PHONY: soak
 soak: $(VENV)/.installed ## open 86,400 sessions, send a million groups, hold 1,000 sessions, repeat each flood; three quarters of an hour

@@ -5,9 +5,7 @@ The browser, the page's script and the server are those of the browser tests.
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -51,19 +49,8 @@ def echo_p50(quick: bool) -> float:
         running_server("--origins", PAGE) as server,
         chromium.Browser() as browser,
     ):
-        bundle = Path(directory, "moq_net.js")
-        subprocess.run(
-            [
-                chromium.WEB / "node_modules/.bin/esbuild",
-                SCRIPT,
-                "--bundle",
-                f"--outfile={bundle}",
-                "--log-level=error",
-            ],
-            env={**os.environ, "NODE_PATH": str(chromium.WEB / "node_modules")},
-            check=True,
-        )
-        with browser.open(f"{PAGE}/", scripts=[bundle], blank=True) as page:
+        script = chromium.bundle(SCRIPT, Path(directory))
+        with browser.open(f"{PAGE}/", scripts=[script], blank=True) as page:
             address = {"url": server.urls["https"], "fingerprint": server.fingerprint, "version": VERSION}
             page.run("(address) => moq.connect(address)", address)
             seconds = page.run(_TIME_ECHOES, {"count": ECHOES // (5 if quick else 1)})

@@ -6,6 +6,7 @@ What they measure is in their own modules.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -57,6 +58,15 @@ class Child:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) * 1024
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop the child's processor time until the end of the block."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End the child: its standard input closes, and if that is not enough it is killed."""

@@ -12,19 +12,21 @@ import platform
 import statistics
 import time
 
-from . import scheduling
+from . import relay, scheduling
 from .children import ChildFailed
 from .rows import FIGURES, GROWTHS, ROWS, Figure, Growth, Pair, Row
+from .table import show_head, show_line
 
+RELAY = "relay"
 SCHEDULING = "scheduling"
-NAMES = [*ROWS, *FIGURES, *GROWTHS, SCHEDULING]
+NAMES = [*ROWS, *FIGURES, *GROWTHS, RELAY, SCHEDULING]
 QUICK_OPTIONS = ["--warmup", "0.2", "--duration", "0.4"]
 
 
 def compare(rows: list[Row], rounds: int, options: list[str]) -> dict[Pair, list[float]]:
     """Return the figures of each pair of processes. A pair that belongs to two rows is measured once a round."""
     figures: dict[Pair, list[float]] = {pair: [] for row in rows for pair in (row.baseline, row.library)}
-    for turn in range(rounds):
+    for turn in range(rounds if figures else 0):
         for pair in list(figures) if turn % 2 == 0 else reversed(list(figures)):
             try:
                 figures[pair].append(pair.measure(options))
@@ -32,21 +34,6 @@ def compare(rows: list[Row], rounds: int, options: list[str]) -> dict[Pair, list
                 print(f"{' '.join(pair.client)} failed in round {turn + 1}:\n{error}")
         print(f"round {turn + 1} of {rounds} done", flush=True)
     return figures
-
-
-def show_line(*cells: str) -> None:
-    """Print one line of the table."""
-    what, against, baseline, library, ratio, spread, aim, reached = cells
-    print(
-        f"{what:<36}{against:<14}{baseline:>10}{library:>11}{ratio:>7}  {spread:<17}{aim:<15}{reached}".rstrip(),
-        flush=True,
-    )
-
-
-def show_head() -> None:
-    """Print the heads of the columns."""
-    print()
-    show_line("what", "baseline", "", "library", "ratio", "spread", "aim", "reached")
 
 
 def show_row(row: Row, figures: dict[Pair, list[float]]) -> None:
@@ -103,6 +90,7 @@ def show_growth(growth: Growth) -> bool:
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
     titles = {name: row.title for rows in (ROWS, FIGURES, GROWTHS) for name, row in rows.items()}
+    titles[RELAY] = "a relay beside a direct connection; `make bench-relay` has more viewers"
     titles[SCHEDULING] = "two tracks at twice a slow link's rate, by priority"
     listed = "\n".join(f"  {name:<14}{title}" for name, title in titles.items())
     parser = argparse.ArgumentParser(
@@ -129,7 +117,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="one short round: it works, but the figures mean little")
     parser.add_argument(
-        "--profile", choices=ROWS, metavar="NAME", help="print where the library spends its time in this row, and stop"
+        "--profile",
+        choices=[*ROWS, RELAY],
+        metavar="NAME",
+        help="print where the library, or the relay, spends its time in this row, and stop",
     )
     return parser
 
@@ -139,6 +130,9 @@ def main() -> int:
     arguments = build_parser().parse_args()
     quick: bool = arguments.quick
     options = QUICK_OPTIONS if quick else []
+    if arguments.profile == RELAY:
+        print(relay.profile(relay.QUICK if quick else relay.USUAL))
+        return 0
     if arguments.profile:
         print(ROWS[arguments.profile].library.profile(options))
         return 0
@@ -149,7 +143,8 @@ def main() -> int:
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs{load}; on loopback, two processes")
     rows = [row for name, row in ROWS.items() if name in names]
     figures = compare(rows, rounds, options)
-    show_head()
+    if set(names) - {RELAY, SCHEDULING}:
+        show_head()
     for row in rows:
         show_row(row, figures)
     complete = all(figures.values())
@@ -159,6 +154,8 @@ def main() -> int:
     for name, growth in GROWTHS.items():
         if name in names:
             complete = show_growth(growth) and complete
+    if RELAY in names:
+        complete = relay.run(quick) and complete
     if SCHEDULING in names:
         seconds = scheduling.SECONDS / (2 if quick else 1)
         complete = scheduling.compare(scheduling.MBITS, seconds) and complete

@@ -46,6 +46,17 @@ def missing() -> str | None:
     return None
 
 
+def bundle(script: Path, directory: Path) -> Path:
+    """Puts a page's script into one file in a directory, with the npm packages that it imports; returns the file."""
+    target = directory / script.name
+    subprocess.run(
+        [WEB / "node_modules" / ".bin" / "esbuild", script, "--bundle", f"--outfile={target}", "--log-level=warning"],
+        env={**os.environ, "NODE_PATH": str(WEB / "node_modules")},
+        check=True,
+    )
+    return target
+
+
 class BrowserFailed(AssertionError):
     """A command to the browser failed; the message has the output of its pages."""
 

@@ -2,6 +2,8 @@
 
 import * as Moq from "@moq/net";
 
+import { connect } from "./moq_connect.js";
+
 const LATENCY_MAX_MS = 60_000;
 const BROADCAST = "japan/kyoto";
 const TRACK = "text";
@@ -13,15 +15,8 @@ function frame(group, index, size) {
 
 globalThis.moq = {
   /** Connects with one version, and waits until the server has subscribed and announced the echo. */
-  async connect({ url, fingerprint, version }) {
-    const transport = new WebTransport(url, {
-      protocols: [version],
-      serverCertificateHashes: [
-        { algorithm: "sha-256", value: Uint8Array.from(fingerprint.match(/../g), (pair) => parseInt(pair, 16)) },
-      ],
-    });
-    await transport.ready;
-    const connection = await Moq.Connection.connect(new URL(url), { transport });
+  async connect(where) {
+    const connection = await connect(where);
     const broadcast = new Moq.Broadcast.Producer();
     const track = broadcast.createTrack(TRACK, { latencyMax: LATENCY_MAX_MS, ordered: true });
     connection.publish(BROADCAST, broadcast);

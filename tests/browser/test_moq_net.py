@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.apps.echo.programs import Server, running_server
-from tests.browser.chromium import WEB
+from tests.browser.chromium import bundle
 
 if TYPE_CHECKING:
     from tests.browser.chromium import Browser, Page
@@ -21,15 +19,9 @@ VERSIONS = ["moq-lite-05", "moq-lite-04", "moq-lite-03"]
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page's script in one file, with the library in it."""
-    target = tmp_path_factory.mktemp("bundle") / "moq_net.js"
-    subprocess.run(
-        [WEB / "node_modules" / ".bin" / "esbuild", SOURCE, "--bundle", f"--outfile={target}", "--log-level=warning"],
-        env={**os.environ, "NODE_PATH": str(WEB / "node_modules")},
-        check=True,
-    )
-    return target
+    return bundle(SOURCE, tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +32,10 @@ def echo_server() -> Iterator[Server]:
 
 
 @pytest.fixture(params=VERSIONS)
-def connected(browser: Browser, bundle: Path, echo_server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
+def connected(browser: Browser, script: Path, echo_server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page with a session of one version, on which it publishes and subscribes."""
     own = f"https://localhost:{echo_server.port}/"
-    with browser.open(own, scripts=[bundle], blank=True) as page:
+    with browser.open(own, scripts=[script], blank=True) as page:
         where = {"url": echo_server.urls["https"], "fingerprint": echo_server.fingerprint, "version": request.param}
         answer = page.run("(where) => moq.connect(where)", where)
         assert answer == {"version": request.param, "path": "kyoto", "active": True}
