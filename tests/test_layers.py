@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 BASE = {"arguments", "block", "errors", "codes", "limits", "loggers", "path", "frame", "url", "varint", "tasks"}
-BASE |= {"timeouts"}
+BASE |= {"access", "lease", "patterns", "timeouts"}
 """The modules of layer 0. They may import each other, one way."""
 
 CLIENT = {"base", "certificates", "wire", "protocol", "session"} | {
@@ -88,8 +88,8 @@ THIRD_PARTIES = {
 }
 """What each package may import from other projects: `wire` and `protocol` know no event loop."""
 
-TRIO_IN_BASE = {"moqt_trio.block", "moqt_trio.errors", "moqt_trio.tasks", "moqt_trio.timeouts"}
-"""The modules of layer 0 that import trio: for a base class of an exception, nurseries, blocks and timeouts."""
+TRIO_IN_BASE = {f"moqt_trio.{name}" for name in ("block", "errors", "lease", "tasks", "timeouts")}
+"""The modules of layer 0 that import trio: for a base class of an exception, nurseries, blocks, leases and timeouts."""
 
 FILES_OF = {
     "aioquic": {

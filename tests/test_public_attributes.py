@@ -36,6 +36,7 @@ MEMBERS = {
     ),
     "Frame": "group object_id payload properties timestamp",
     "GoingAway": "uri",
+    "Grant": "allows covers expires lease may_publish may_subscribe peer publish revalidate root subscribe tier",
     "GroupReader": (
         "close datagram ends_group priority read_all receive receive_batch receive_nowait sequence start_frame subgroup"
     ),
@@ -75,7 +76,9 @@ MEMBERS = {
         "wait_goaway"
     ),
     "SessionClosed": "by_peer local_code reason remote_code",
-    "SessionRequest": "accept answered authority origin path peer query reject role tokens transport version",
+    "SessionRequest": (
+        "accept answered authority local origin path peer protocol query reject role tokens transport version"
+    ),
     "SessionStatistics": (
         "datagrams_dropped groups_dropped peer_bitrate publications subscriptions subscriptions_served transport"
     ),
@@ -97,7 +100,7 @@ MEMBERS = {
     "TrackRequests": "receive",
     "TrackStatus": "latest_frame latest_group properties",
     "TransportStatistics": "bytes_in_flight bytes_received bytes_sent congestion_window datagrams_lost rtt",
-    "Unauthorized": "path",
+    "Unauthorized": "path status",
     "VersionUnsupported": "offered",
 }
 """Each public class with its methods, properties and attributes, as the reference has to describe them.

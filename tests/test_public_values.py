@@ -31,7 +31,7 @@ EXCEPTIONS = [
     moqt.ConnectTimeout("text"),
     moqt.RedirectRefused("text", uri="https://b.example/", chain=("https://a.example/",)),
     moqt.Rejected(403, "no"),
-    moqt.Unauthorized("a/b"),
+    moqt.Unauthorized("a/b", "why", status=401),
     moqt.NotFound("a/b", "t", "group 3"),
     moqt.CertificateUnusable("text"),
 ]
@@ -42,6 +42,7 @@ VALUES = [
     moqt.DroppedGroups(1, 2, 0x35),
     moqt.Frame(b"payload", 7),
     moqt.Frame(b"payload"),
+    moqt.Grant(publish=["a/**"], subscribe=["**"], root="b", expires=4e9, revalidate=5, tier="gold", peer=True),
     moqt.Limits(max_frame=5),
     moqt.ListenerStatistics(**dict.fromkeys(attrs.fields_dict(moqt.ListenerStatistics), 1)),
     moqt.OfferedTrack(moqt.BroadcastPath(("a", "b")), "t", True),

@@ -42,6 +42,8 @@ class SessionRequest:
             a handshake within the session (those up to moq-lite-02) do so after `accept`: until then this is the
             server's first candidate, and `Session.version` has the outcome.
         peer: The client's address and port.
+        local: The address and port that this side's socket is bound to, where there is one; it may be a wildcard.
+        protocol: What was negotiated: the ALPN token over raw QUIC, the subprotocol over WebTransport, or None.
         tokens: The authorization tokens of the client's SETUP, over raw QUIC in the IETF's drafts. Over WebTransport
             SETUP comes after `accept`: `Session.peer_tokens` has them once it is there.
         role: What the client says that it will do: `"publisher"`, `"subscriber"` or `"both"`; over raw QUIC from
@@ -62,6 +64,8 @@ class SessionRequest:
         reject: Callable[[int, str], None],
         tokens: tuple[Token, ...] = (),
         role: str = "both",
+        local: tuple[str, int] | None = None,
+        protocol: str | None = None,
     ) -> None:
         self.path = path
         self.query = query
@@ -70,6 +74,8 @@ class SessionRequest:
         self.transport = transport
         self.version = version
         self.peer = peer
+        self.local = local
+        self.protocol = protocol
         self.tokens = tokens
         self.role = role
         self._accept = accept
