@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ..access import Grant
 from ..arguments import want, want_id, want_limits, want_time
 from ..block import Block
 from ..limits import Limits
@@ -51,16 +52,22 @@ class Origin:
         self._limits = limits or Limits()
         self._sharing = Sharing(self.hop_id, self._limits, cache_age)
 
-    def view(self, root: str | BroadcastPath = "") -> OriginView:
-        """Return what one session shares: all that is below a path.
+    def view(self, root: str | BroadcastPath = "", *, grant: Grant | None = None) -> OriginView:
+        """Return what one session shares: all that is below a path, or what a grant allows of it.
 
         Args:
             root: Whole parts, separated by `/`; the paths of the peer are below it. Empty for everything.
+            grant: What the peer may announce and read there; None for everything. What it may not announce is no route,
+                and what it may not read does not exist for it. The session holds the grant, and closes with
+                UNAUTHORIZED when it expires or is revoked. Its `root`, if it has one, takes the place of the other.
 
         Raises:
             ValueError: It is not a path.
         """
-        return RelayView(self._sharing, path_local(root, self._limits))
+        if grant is not None:
+            want(grant, Grant, "grant is what an authority's admit returns, a Grant")
+            root = root if grant.root is None else grant.root
+        return RelayView(self._sharing, path_local(root, self._limits), grant)
 
     def publish(self, path: str | BroadcastPath, broadcast: Broadcast, *, cost: int = 0) -> OriginPublication:
         """Return a block during which a broadcast is announced to the peers of all sessions.

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..errors import MoqtError
+from ..errors import MoqtError, printable
+from ..lease import end_session
 from ..loggers import Logger
 from ..model.origin import PublishedBroadcast, Route
 from ..session.run import random_hop_id, wait_peer_setup
@@ -18,9 +19,10 @@ from .sharing import Watcher
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ..access import Grant
     from ..path import BroadcastPath
     from ..session.session import Session
-    from ..session.subscriber.announce import Announcement
+    from ..session.subscriber.announce import Announcement, Announcements
     from .sharing import AnyRoute, Sharing
 
 logger = Logger(__name__)
@@ -32,12 +34,13 @@ _DEFAULT_PRICE = 1
 class RelayView(OriginView):
     """An origin's view; `Origin.view` returns it."""
 
-    def __init__(self, sharing: Sharing, root: BroadcastPath) -> None:
+    def __init__(self, sharing: Sharing, root: BroadcastPath, grant: Grant | None = None) -> None:
         self.root = root
         self._sharing = sharing
+        self._grant = grant
 
     def _attach(self, session: Session) -> None:
-        SharedSession(self._sharing, session, self.root).join()
+        SharedSession(self._sharing, session, self.root, self._grant).join()
 
 
 def _goes_round(hops: tuple[int, ...]) -> bool:
@@ -53,10 +56,13 @@ class SharedSession(PullSource, Watcher):
         sharing: The origin's.
         session: The session.
         root: The peer's paths are below it.
+        grant: What the peer may announce and see; None for everything. The session holds it, and ends with it.
     """
 
-    def __init__(self, sharing: Sharing, session: Session, root: BroadcastPath) -> None:
+    def __init__(self, sharing: Sharing, session: Session, root: BroadcastPath, grant: Grant | None = None) -> None:
         self.session = session
+        self._grant = grant
+        self._announcements: Announcements | None = None
         self._sharing = sharing
         self._root = root
         self._shown: dict[BroadcastPath, PublishedBroadcast] = {}
@@ -69,6 +75,21 @@ class SharedSession(PullSource, Watcher):
             self.path_changed(path)
         self._sharing.watchers[self] = None
         self.session._context.start(self._run)
+        if self._grant is not None:
+            self.session._context.start(self._hold, self._grant)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _hold(self, grant: Grant) -> None:
+        async with grant.lease(self.session, changed=self._grant_changed):
+            await self.session.wait_closed()
+
+    def _grant_changed(self, grant: Grant) -> None:
+        """Called with a grant that allows more."""
+        self._grant = grant
+        for change in () if self._announcements is None else self._announcements.active:
+            self._note(change)
+        for path in self._sharing.routes:
+            self.path_changed(path)
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
@@ -76,6 +97,8 @@ class SharedSession(PullSource, Watcher):
         try:
             try:
                 await wait_peer_setup(session)
+                if self._grant is not None and not self._grant.allows(session.peer_role):
+                    end_session(session, f"nothing is granted to a {session.peer_role}")
                 # Now its hop id is known.
                 for path in sharing.routes:
                     self.path_changed(path)
@@ -90,6 +113,7 @@ class SharedSession(PullSource, Watcher):
     async def _read_announcements(self) -> None:
         try:
             async with self.session.announcements() as announcements:
+                self._announcements = announcements
                 async for change in announcements:
                     self._note(change)
         finally:
@@ -99,6 +123,9 @@ class SharedSession(PullSource, Watcher):
         """Take a change of what the peer announces."""
         sharing, path = self._sharing, self._root.join(change.path)
         hops = change.hops
+        if change.active and self._grant is not None and not self._grant.may_publish(change.path):
+            logger.debug("%r may not announce %s", self.session, printable(str(change.path)))
+            return
         if not change.active or sharing.hop_id in hops or _goes_round(hops):
             # Withdrawn; or it came here before, or goes round.
             sharing.withdraw(path, self)
@@ -127,7 +154,8 @@ class SharedSession(PullSource, Watcher):
             return
         origin = self.session._publisher
         shown = self._shown.get(path)
-        best = self._sharing.routes.best(path, self._may_see)
+        inside = self.inside(path)
+        best = self._sharing.routes.best(path, self._may_see) if self._allows(inside) else None
         broadcast = None if best is None else self._sharing.broadcast(best)
         if shown is not None and shown.broadcast is not broadcast:
             del self._shown[path]
@@ -138,10 +166,13 @@ class SharedSession(PullSource, Watcher):
         route = Route(best.hops, best.cost, best.cold_cost)
         if shown is not None:
             origin.origin.update(shown, route)
-        elif (inside := self.inside(path)) not in origin.origin:
+        elif inside not in origin.origin:
             # What the application publishes on this session itself comes first.
-            shown = self._shown[path] = PublishedBroadcast(inside, broadcast, route)
+            shown = self._shown[path] = PublishedBroadcast(inside, broadcast, route, self._allows)
             origin.announce(shown)
+
+    def _allows(self, path: BroadcastPath) -> bool:
+        return self._grant is None or self._grant.may_subscribe(path)
 
     def _may_see(self, route: AnyRoute) -> bool:
         """Return whether a route may be announced to the peer: it does not lead back to it."""
