@@ -22,15 +22,44 @@ LINE = "async with request.accept() as session, grant.lease(session):"
 """The line to write, for messages."""
 
 
+class Moved(Protocol):
+    """What a session has moved."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes that were sent."""
+        ...
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes that were received."""
+        ...
+
+
+class Numbers(Protocol):
+    """The numbers of a session."""
+
+    @property
+    def transport(self) -> Moved:
+        """Those of its connection."""
+        ...
+
+
 class LeasedSession(Protocol):
     """What a lease needs of a session."""
+
+    def statistics(self) -> Numbers:
+        """Return its numbers."""
+        ...
 
     @property
     def closed(self) -> MoqtError | None:
         """How it ended, or None while it runs."""
+        ...
 
     def close(self, code: int = 0, reason: str = "") -> None:
         """Start closing at once."""
+        ...
 
 
 def end_session(session: LeasedSession, reason: str) -> None:

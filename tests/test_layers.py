@@ -40,6 +40,7 @@ BELOW = {
     "relay": {"base", "protocol", "model", "session", "session.publisher", "session.subscriber"},
     "public": {"base", "wire", "certificates", "model", "session", "session.publisher", "session.subscriber"}
     | {"transport", "http", "client", "server", "relay"},
+    "auth": {"public", "base"},
     "testing": {"public", "base", "wire", "session", "client", "server", "transport"},
     "cli": {"public", "base", "certificates"},
     "apps": {"public"},
@@ -82,6 +83,7 @@ THIRD_PARTIES = {
     "server": {"attrs", "trio"},
     "relay": {"attrs", "trio"},
     "public": set(),
+    "auth": {"attrs", "trio", "httpx", "joserfc"},
     "testing": {"attrs", "trio"},
     "cli": {"attrs", "cryptography"},
     "apps": {"attrs", "trio"},
@@ -112,7 +114,9 @@ FILES_OF = {
         "moqt_trio.transport.http3.codec",
     },
     "pylsqpack": {"moqt_trio.transport.http3.codec"},
+    "httpx": {"moqt_trio.auth.client"},
     "idna": {"moqt_trio.url"},
+    "joserfc": {"moqt_trio.auth.keys"},
     "http_sf": {"moqt_trio.transport.webtransport.subprotocols"},
     "trio_asyncio": {"moqt_trio.http.asyncio_app"},
     "hypercorn": {
@@ -326,6 +330,8 @@ SHORTEST = 60
 SHORT_FILES: dict[str, str] = {
     "moqt_trio.client.backoff": "a subject of its own: a public value that the reconnect loop is given",
     "moqt_trio.frame": "an interface: the one type that passes from the decoder to the application",
+    "moqt_trio.auth.authority": "an interface: what authorities ask of a request, and how they refuse",
+    "moqt_trio.auth.public": "a subject of its own, beside the authority that verifies tokens",
     "moqt_trio.loggers": "a subject of its own, which every layer uses and none owns",
     "moqt_trio.http.asyncio_app": "trio_asyncio is imported in this file only",
     "moqt_trio.wire.ietf.codes": "a table of one subject, beside the other tables of the drafts",
