@@ -198,25 +198,54 @@ class AuthClient(Block):
         """Return the status and the body of the answer. Raises `_Outage`: there is none."""
         if self._http is None:
             raise trio.ClosedResourceError("this AuthClient is closed")
-        headers = {"content-type": "application/json"}
-        body = bytearray()
+        sent = request.encode()
+        headers = {"content-type": "application/json", "content-length": str(len(sent))}
+        posted = self._http.build_request("POST", self._url, headers=headers)
+        posted.stream = _Body(sent)
+        body, size = bytearray(), 0
         try:
             with trio.fail_after(self._timeout):
-                sent = self._http.stream("POST", self._url, content=request.encode(), headers=headers)
-                async with sent as response:
+                response = await self._http.send(posted, stream=True)
+                try:
+                    # All of it, within the time: iterators of httpx that are left early wait for the garbage collector.
                     async for chunk in response.aiter_raw():
-                        body += chunk
-                        if len(body) > MAX_DOCUMENT:
-                            raise _Outage("the auth server's answer is too long")
-                    return response.status_code, bytes(body)
+                        size += len(chunk)
+                        body += chunk[: MAX_DOCUMENT - len(body)]
+                    status = response.status_code
+                finally:
+                    await _aclose(response)
         except trio.TooSlowError:
             raise _Outage(f"the auth server does not answer within {self._timeout:g} s") from None
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             reason = printable(str(error) or type(error).__name__)
             raise _Outage(f"the auth server cannot be reached: {reason}") from None
+        if size > MAX_DOCUMENT:
+            raise _Outage("the auth server's answer is too long")
+        return status, bytes(body)
 
     def __repr__(self) -> str:
         return f"<AuthClient of {self._shown} for {printable(self._node)}>"
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of a request, as an iterator: a generator of httpx waits for the garbage collector if sending fails."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data]
+
+    def __aiter__(self) -> _Body:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
+async def _aclose(response: httpx.Response) -> None:
+    """Close a response, also when it is cancelled: then its connection closes."""
+    with trio.move_on_after(_END_TIMEOUT, shield=True):
+        await response.aclose()
 
 
 def _checked_url(url: str) -> tuple[str, str | None]:
