@@ -118,6 +118,16 @@ async def test_no_server(tmp_path, caplog):
             assert "secret" not in caplog.text
 
 
+async def test_no_proxy(monkeypatch):
+    """A proxy of the environment would see the tokens: it is passed by."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1/")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with http(AuthServer(PublicAuth(subscribe=["**"]).admit)) as url, AuthClient(url) as auth:
+        assert (await auth.admit(request())).subscribe == ("**",)
+
+
 async def test_no_secret_is_logged(caplog):
     """Neither of us, nor the HTTP client, logs a token, whatever the level."""
     app = AuthServer(TokenAuth(KEY).admit)
