@@ -8,8 +8,9 @@ Five calls carry an application:
     async with session.announcements(prefix) as announcements:  iterate over what the peer announces
     async with session.subscribe(path, track) as subscription:  iterate over the groups of a track as they arrive
 
-`stay_connected` is `connect` for a client that follows a GOAWAY and reconnects. Every public name is here, and for
-tests in `moqt_trio.testing`; all other modules are private.
+`stay_connected` is `connect` for a client that follows a GOAWAY and reconnects. Every public name is here, for
+tests in `moqt_trio.testing`, and for servers that decide who may do what in `moqt_trio.auth`; all other modules are
+private.
 
 A name is imported when it is first used: a client loads no web server, and a program that needs neither loads no QUIC.
 """
@@ -22,6 +23,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .access import Grant
     from .certificates import (
         Certificate,
         CertificateFiles,
@@ -111,6 +113,7 @@ __all__ = [
     "FetchReader",
     "Frame",
     "GoingAway",
+    "Grant",
     "GroupReader",
     "GroupWriter",
     "HandshakeFailed",
@@ -175,6 +178,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "access": "Grant",
     "certificates": (
         "Certificate CertificateFiles CertificateSource ClientCertificate DevelopmentCertificates "
         "development_certificate parse_fingerprint"

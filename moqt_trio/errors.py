@@ -266,16 +266,24 @@ class Rejected(MoqtError):
 class Unauthorized(MoqtError):
     """The peer may not publish or subscribe under this path. For the handlers of a server to raise.
 
-    Raised before the request was accepted, it is answered with status 403; afterwards the session closes with
-    UNAUTHORIZED. The library itself never raises it.
+    Raised before the request was accepted, it is answered with its status; afterwards the session closes with
+    UNAUTHORIZED. Of the library itself, only `moqt_trio.auth` raises it.
 
     Attributes:
         path: The broadcast path.
+        status: The HTTP status of the answer; raw QUIC uses the same numbers. 401: the credential is not accepted;
+            403: it does not allow this; 502: what decides does not answer.
+
+    Args:
+        path: The broadcast path.
+        detail: Why, for this side's log: the peer is not told.
+        status: The status.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, detail: str = "", *, status: int = 403) -> None:
         self.path = path
-        super().__init__(f"not allowed: {printable(path)}")
+        self.status = status
+        super().__init__(f"not allowed: {printable(path)}{f' ({printable(detail)})' if detail else ''}")
 
 
 class NotFound(MoqtError):

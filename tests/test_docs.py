@@ -25,6 +25,7 @@ import attrs
 import pytest
 
 import moqt_trio
+import moqt_trio.auth
 import moqt_trio.testing
 from tests.doc_stage import prepared, run_piece, stage
 from tests.doc_tables import code_rows, limit_rows, table_rows
@@ -223,8 +224,9 @@ def test_reference_is_complete():
     """Every public name is in the reference."""
     reference = "".join(page.read_text(encoding="utf-8") for page in PAGES if page.parent.name == "reference")
     described = set(re.findall(r"^::: moqt_trio\.([\w.]+)$", reference, re.MULTILINE))
-    testing = {f"testing.{name}" for name in moqt_trio.testing.__all__}
-    assert described == (set(moqt_trio.__all__) - {"__version__"}) | testing
+    packages = {"auth": moqt_trio.auth, "testing": moqt_trio.testing}
+    others = {f"{package}.{name}" for package, module in packages.items() for name in module.__all__}
+    assert described == (set(moqt_trio.__all__) - {"__version__"}) | others
 
 
 # -- the reference ---------------------------------------------------------------------------------------------

@@ -119,6 +119,7 @@ def test_limit_exceeded_names_the_limit():
         (errors.Rejected(404), "the server refused the session with status 404"),
         (errors.Rejected(403, "no\x1b"), "the server refused the session with status 403: no\\x1b"),
         (errors.Unauthorized("a\nb"), "not allowed: a\\nb"),
+        (errors.Unauthorized("a", "no\x1bkey", status=401), "not allowed: a (no\\x1bkey)"),
         (errors.NotFound("a", "t"), "not found: track 't' of 'a'"),
         (errors.NotFound("a", "t", "no group 4"), "not found: track 't' of 'a' (no group 4)"),
     ],
@@ -134,6 +135,7 @@ def test_attributes():
     assert (closed.local_code, closed.remote_code, closed.reason, closed.by_peer) == (1, 2, "r", True)
     assert errors.VersionUnsupported("none", offered=("moq-lite-06",)).offered == ("moq-lite-06",)
     assert (errors.Rejected(404, "r").status, errors.Rejected(404, "r").reason) == (404, "r")
-    assert errors.Unauthorized("a").path == "a"
+    assert (errors.Unauthorized("a").path, errors.Unauthorized("a").status) == ("a", 403)
+    assert errors.Unauthorized("a", "why", status=401).status == 401
     assert (errors.NotFound("a", "t").path, errors.NotFound("a", "t").track) == ("a", "t")
     assert errors.LocalProtocolError("no", code=4).code == 4

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 BASE = {"arguments", "block", "errors", "codes", "limits", "loggers", "path", "frame", "url", "varint", "tasks"}
-BASE |= {"timeouts"}
+BASE |= {"access", "lease", "patterns", "timeouts"}
 """The modules of layer 0. They may import each other, one way."""
 
 CLIENT = {"base", "certificates", "wire", "protocol", "session"} | {
@@ -42,6 +42,7 @@ BELOW = {
     "workers": {"base", "certificates", "client", "server", "relay", "session", "transport", "transport.quic"},
     "public": {"base", "wire", "certificates", "model", "session", "session.publisher", "session.subscriber"}
     | {"transport", "http", "client", "server", "relay", "workers"},
+    "auth": {"public", "base"},
     "testing": {"public", "base", "wire", "session", "client", "server", "transport"},
     "cli": {"public", "base", "certificates"},
     "apps": {"public"},
@@ -85,14 +86,15 @@ THIRD_PARTIES = {
     "relay": {"attrs", "trio"},
     "workers": {"attrs", "trio"},
     "public": set(),
+    "auth": {"attrs", "trio", "httpx", "joserfc"},
     "testing": {"attrs", "trio"},
     "cli": {"attrs", "cryptography"},
     "apps": {"attrs", "trio"},
 }
 """What each package may import from other projects: `wire` and `protocol` know no event loop."""
 
-TRIO_IN_BASE = {"moqt_trio.block", "moqt_trio.errors", "moqt_trio.tasks", "moqt_trio.timeouts"}
-"""The modules of layer 0 that import trio: for a base class of an exception, nurseries, blocks and timeouts."""
+TRIO_IN_BASE = {f"moqt_trio.{name}" for name in ("block", "errors", "lease", "tasks", "timeouts")}
+"""The modules of layer 0 that import trio: for a base class of an exception, nurseries, blocks, leases and timeouts."""
 
 FILES_OF = {
     "aioquic": {
@@ -117,7 +119,9 @@ FILES_OF = {
         "moqt_trio.transport.http3.codec",
     },
     "pylsqpack": {"moqt_trio.transport.http3.codec"},
+    "httpx": {"moqt_trio.auth.client"},
     "idna": {"moqt_trio.url"},
+    "joserfc": {"moqt_trio.auth.keys"},
     "http_sf": {"moqt_trio.transport.webtransport.subprotocols"},
     "trio_asyncio": {"moqt_trio.http.asyncio_app"},
     "hypercorn": {
@@ -331,6 +335,8 @@ SHORTEST = 60
 SHORT_FILES: dict[str, str] = {
     "moqt_trio.client.backoff": "a subject of its own: a public value that the reconnect loop is given",
     "moqt_trio.frame": "an interface: the one type that passes from the decoder to the application",
+    "moqt_trio.auth.authority": "an interface: what authorities ask of a request, and how they refuse",
+    "moqt_trio.auth.public": "a subject of its own, beside the authority that verifies tokens",
     "moqt_trio.loggers": "a subject of its own, which every layer uses and none owns",
     "moqt_trio.http.asyncio_app": "trio_asyncio is imported in this file only",
     "moqt_trio.wire.ietf.codes": "a table of one subject, beside the other tables of the drafts",

@@ -37,6 +37,7 @@ MEMBERS = {
     ),
     "Frame": "group object_id payload properties timestamp",
     "GoingAway": "uri",
+    "Grant": "allows covers expires lease may_publish may_subscribe peer publish revalidate root subscribe tier",
     "GroupReader": (
         "close datagram ends_group priority read_all receive receive_batch receive_nowait sequence start_frame subgroup"
     ),
@@ -80,7 +81,8 @@ MEMBERS = {
     ),
     "SessionClosed": "by_peer local_code reason remote_code",
     "SessionRequest": (
-        "accept answered authority certificate origin path peer query reject role tokens transport version"
+        "accept answered authority certificate local origin path peer protocol query reject role tokens transport "
+        "version"
     ),
     "SessionStatistics": (
         "datagrams_dropped groups_dropped peer_bitrate publications subscriptions subscriptions_served transport"
@@ -103,7 +105,7 @@ MEMBERS = {
     "TrackRequests": "receive",
     "TrackStatus": "latest_frame latest_group properties",
     "TransportStatistics": "bytes_in_flight bytes_received bytes_sent congestion_window datagrams_lost rtt",
-    "Unauthorized": "path",
+    "Unauthorized": "path status",
     "VersionUnsupported": "offered",
     "Worker": "count host index port",
     "WorkerFailed": "index",

@@ -43,11 +43,13 @@ class PublishedBroadcast:
         path: Where it is announced.
         broadcast: What is published.
         route: The way on which it comes here; `Origin.update` changes it.
+        allows: Returns whether tracks may be made at a path below it, as they are asked for; None for all of them.
     """
 
     path: BroadcastPath
     broadcast: Broadcast
     route: Route = NO_ROUTE
+    allows: Callable[[BroadcastPath], bool] | None = None
 
 
 Changed = Callable[[PublishedBroadcast, str | None], None]
@@ -142,7 +144,7 @@ class Origin:
             return found
         for prefix in reversed(_prefixes(path)):
             publication = self._publications.get(prefix)
-            if publication is None:
+            if publication is None or (publication.allows is not None and not publication.allows(path)):
                 continue
             made = request_track(publication.broadcast, BroadcastPath(path.parts[len(prefix) :]), track)
             if made is not None:

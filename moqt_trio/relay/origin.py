@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
+from ..access import Grant
 from ..arguments import want, want_id, want_limits, want_number, want_time
 from ..block import Block, require_trio, session_block
 from ..client.backoff import Backoff
@@ -82,18 +83,24 @@ class Origin:
         self._limits = limits or Limits()
         self._sharing = Sharing(self.hop_id, self._limits, cache_age, route_hold, cache_bytes)
 
-    def view(self, root: str | BroadcastPath = "", *, hidden: bool = False) -> OriginView:
-        """Return what one session shares: all that is below a path.
+    def view(self, root: str | BroadcastPath = "", *, grant: Grant | None = None, hidden: bool = False) -> OriginView:
+        """Return what one session shares: all that is below a path, or what a grant allows of it.
 
         Args:
             root: Whole parts, separated by `/`; the paths of the peer are below it. Empty for everything.
+            grant: What the peer may announce and read there; None for everything. What it may not announce is no route,
+                and what it may not read does not exist for it. The session holds the grant, and closes with
+                UNAUTHORIZED when it expires or is revoked. Its `root`, if it has one, takes the place of the other.
             hidden: True announces hidden paths to the peer, too, and asks for its own, as between relays: those with a
                 part below what is asked for that begins with a dot. Everyone may subscribe to them by name.
 
         Raises:
             ValueError: It is not a path.
         """
-        return RelayView(self._sharing, path_local(root, self._limits), hidden=hidden)
+        if grant is not None:
+            want(grant, Grant, "grant is what an authority's admit returns, a Grant")
+            root = root if grant.root is None else grant.root
+        return RelayView(self._sharing, path_local(root, self._limits), grant, hidden=hidden)
 
     def publish(self, path: str | BroadcastPath, broadcast: Broadcast, *, cost: int = 0) -> OriginPublication:
         """Return a block during which a broadcast is announced to the peers of all sessions.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..errors import MoqtError, SessionClosed
+from ..errors import MoqtError, SessionClosed, printable
+from ..lease import end_session
 from ..loggers import Logger
 from ..model.origin import PublishedBroadcast, Route
 from ..session.run import random_hop_id, wait_peer_setup
@@ -23,6 +24,7 @@ from .statistics import OriginSession
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ..access import Grant
     from ..path import BroadcastPath
     from ..session.session import Session
     from ..session.subscriber.announce import Announcement, Announcements
@@ -42,13 +44,16 @@ _WITHDRAWAL_HOLD = 2.0
 class RelayView(OriginView):
     """An origin's view; `Origin.view` returns it."""
 
-    def __init__(self, sharing: Sharing, root: BroadcastPath, *, hidden: bool = False) -> None:
+    def __init__(
+        self, sharing: Sharing, root: BroadcastPath, grant: Grant | None = None, *, hidden: bool = False
+    ) -> None:
         self.root = root
         self._sharing = sharing
+        self._grant = grant
         self._hidden = hidden
 
     def _attach(self, session: Session) -> None:
-        SharedSession(self._sharing, session, self.root, hidden=self._hidden).join()
+        SharedSession(self._sharing, session, self.root, self._grant, hidden=self._hidden).join()
 
 
 def _goes_round(hops: tuple[int, ...]) -> bool:
@@ -69,11 +74,22 @@ class SharedSession(PullSource, Watcher):
         sharing: The origin's.
         session: The session.
         root: The peer's paths are below it.
+        grant: What the peer may announce and see; None for everything. The session holds it, and ends with it.
         hidden: True shows the peer hidden paths, and asks it for its own where the version has words for that.
     """
 
-    def __init__(self, sharing: Sharing, session: Session, root: BroadcastPath, *, hidden: bool = False) -> None:
+    def __init__(
+        self,
+        sharing: Sharing,
+        session: Session,
+        root: BroadcastPath,
+        grant: Grant | None = None,
+        *,
+        hidden: bool = False,
+    ) -> None:
         self.session = session
+        self._grant = grant
+        self._announcements: Announcements | None = None
         self._sharing = sharing
         self._root = root
         self._hidden = hidden
@@ -98,6 +114,24 @@ class SharedSession(PullSource, Watcher):
             self.path_changed(path)
         self._sharing.watchers[self] = None
         self.session._context.start(self._run)
+        if self._grant is not None:
+            self.session._context.start(self._hold_grant, self._grant)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _hold_grant(self, grant: Grant) -> None:
+        async with grant.lease(self.session, changed=self._grant_changed):
+            await self.session.wait_closed()
+
+    def _grant_changed(self, grant: Grant) -> None:
+        """Called with a grant that allows more."""
+        self._grant = grant
+        for change in () if self._announcements is None else self._announcements.active:
+            self._note(change)
+        for path in self._offered:
+            if path not in self._announced:
+                self._take_route(path)
+        for path in self._sharing.routes:
+            self.path_changed(path)
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
@@ -108,6 +142,8 @@ class SharedSession(PullSource, Watcher):
                 nursery.start_soon(self._watch_goaway)
                 try:
                     await wait_peer_setup(session)
+                    if self._grant is not None and not self._grant.allows(session.peer_role):
+                        end_session(session, f"nothing is granted to a {session.peer_role}")
                     # Now its hop id is known.
                     for path in sharing.routes:
                         self.path_changed(path)
@@ -137,6 +173,7 @@ class SharedSession(PullSource, Watcher):
             ):
                 if self.session._context.dialect.features.offers:
                     nursery.start_soon(self._read_offers, announcements)
+                self._announcements = announcements
                 async for change in announcements:
                     self._note(change)
                 nursery.cancel_scope.cancel()
@@ -201,6 +238,9 @@ class SharedSession(PullSource, Watcher):
     def _take_route(self, path: BroadcastPath, hops: tuple[int, ...] = (), cost: int = 0, cold_cost: int = 0) -> None:
         """Add the route of a path, unless it came here before."""
         sharing = self._sharing
+        if self._grant is not None and not self._grant.may_publish(self.inside(path)):
+            logger.debug("%r may not announce %s", self.session, printable(str(path)))
+            return
         if sharing.hop_id in hops or _goes_round(hops):
             # It came here before, or goes round.
             sharing.withdraw(path, self)
@@ -304,6 +344,7 @@ class SharedSession(PullSource, Watcher):
         self._taken_back.pop(path, None)
         origin = self.session._publisher
         shown = self._shown.get(path)
+        inside = self.inside(path)
         best = self._sharing.routes.best(path, self._may_see)
         broadcast = None if best is None else self._sharing.broadcast(best)
         if shown is not None and shown.broadcast is not broadcast:
@@ -315,14 +356,17 @@ class SharedSession(PullSource, Watcher):
         route = Route(best.hops, best.cost, best.cold_cost)
         if shown is not None:
             origin.origin.update(shown, route)
-        elif (inside := self.inside(path)) not in origin.origin:
+        elif inside not in origin.origin:
             # What the application publishes on this session itself comes first.
-            shown = self._shown[path] = PublishedBroadcast(inside, broadcast, route)
+            shown = self._shown[path] = PublishedBroadcast(inside, broadcast, route, self._allows)
             origin.announce(shown)
 
+    def _allows(self, path: BroadcastPath) -> bool:
+        return self._grant is None or self._grant.may_subscribe(path)
+
     def _may_see(self, route: AnyRoute) -> bool:
-        """Return whether a route may be announced to the peer: it does not lead back to it."""
-        if route.source is self:
+        """Return whether a route may be announced to the peer: it is allowed to, and it does not lead back to it."""
+        if route.source is self or not self._allows(self.inside(route.path)):
             return False
         setup = self.session._context.core.peer_setup
         return setup is None or not setup.hop_id or setup.hop_id not in route.hops

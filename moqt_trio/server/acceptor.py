@@ -183,7 +183,7 @@ class Acceptor:
         try:
             await serve_http3(
                 connection,
-                self._serve_webtransport,
+                partial(self._serve_webtransport, connection.local),
                 on_request=None if web is None else web.requests(connection),
                 limits=self._limits,
                 # A connection that begins during the drain: its sessions are refused one by one, with a status.
@@ -234,6 +234,8 @@ class Acceptor:
                 transport="quic",
                 version=session.version,
                 peer=connection.peer,
+                local=connection.local,
+                protocol=connection.protocol,
                 accept=accept,
                 reject=partial(self._reject, connection.close),
                 tokens=session.peer_tokens,
@@ -243,7 +245,7 @@ class Acceptor:
             accepted,
         )
 
-    async def _serve_webtransport(self, request: WebTransportRequest) -> None:
+    async def _serve_webtransport(self, local: tuple[str, int] | None, request: WebTransportRequest) -> None:
         names = protocols(self._offered, webtransport=True)
         chosen = next((name for name in names if name in request.protocols), None)
         possible = candidates(self._offered, chosen, webtransport=True)
@@ -284,6 +286,8 @@ class Acceptor:
                 # Without a subprotocol, or with one of several versions, the handshake on the session decides.
                 version=possible[0].name,
                 peer=request.peer,
+                local=local,
+                protocol=chosen,
                 accept=accept,
                 reject=partial(self._reject, lambda status, reason: request.reject(status, reason.encode())),
                 certificate=client_certificate(request.client_certificate),
@@ -356,13 +360,13 @@ def _is_departure(error: Exception, accepted: list[Session]) -> bool:
 
 async def _settle(request: SessionRequest, error: Exception, failed: list[Exception] | tuple[()]) -> None:
     """Answer a request whose handler raised, if it was not answered, and log the reason."""
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    status: int = HTTPStatus.INTERNAL_SERVER_ERROR
     reasons = [found for found in leaves(error) if found not in failed]
     if all(isinstance(reason, Unauthorized | SessionClosed) for reason in reasons):
         refusals = [reason for reason in reasons if isinstance(reason, Unauthorized)]
         if refusals:
             logger.info("refused %r: %s", request, refusals[0])
-            status = HTTPStatus.FORBIDDEN
+            status = refusals[0].status
     else:
         logger.exception("the handler of %r failed", request)
     if not request.answered:

@@ -44,6 +44,8 @@ class SessionRequest:
             server's first candidate, and `Session.version` has the outcome.
         peer: The client's address and port.
         certificate: What the client showed, verified, with `serve(client_cafile=…)`; None when it showed none.
+        local: The address and port that this side's socket is bound to, where there is one; it may be a wildcard.
+        protocol: What was negotiated: the ALPN token over raw QUIC, the subprotocol over WebTransport, or None.
         tokens: The authorization tokens of the client's SETUP, over raw QUIC in the IETF's drafts. Over WebTransport
             SETUP comes after `accept`: `Session.peer_tokens` has them once it is there.
         role: What the client says that it will do: `"publisher"`, `"subscriber"` or `"both"`; over raw QUIC from
@@ -65,6 +67,8 @@ class SessionRequest:
         tokens: tuple[Token, ...] = (),
         role: str = "both",
         certificate: ClientCertificate | None = None,
+        local: tuple[str, int] | None = None,
+        protocol: str | None = None,
     ) -> None:
         self.path = path
         self.query = query
@@ -73,6 +77,8 @@ class SessionRequest:
         self.transport = transport
         self.version = version
         self.peer = peer
+        self.local = local
+        self.protocol = protocol
         self.tokens = tokens
         self.role = role
         self.certificate = certificate
