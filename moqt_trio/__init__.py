@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         StreamReset,
         Unauthorized,
         VersionUnsupported,
+        WorkerFailed,
     )
     from .frame import Frame
     from .http.asyncio_app import asyncio_app
@@ -66,9 +67,11 @@ if TYPE_CHECKING:
     from .model.track_requests import TrackRequest, TrackRequests
     from .path import BroadcastPath
     from .relay.origin import Origin, OriginPublication
+    from .relay.statistics import OriginRoute, OriginSession, OriginStatistics
     from .server.identity import CertificateSource
     from .server.routing import Router, SessionHandler, SessionRequest
     from .server.serve import Listener, ListenerStatistics, serve
+    from .server.worker import Worker
     from .session.publisher.publish import Publication
     from .session.session import Session
     from .session.statistics import SessionStatistics, SubscriptionStatistics
@@ -86,6 +89,8 @@ if TYPE_CHECKING:
     from .transport.connection import TransportStatistics
     from .wire.dialect import version_names
     from .wire.messages import Token
+    from .workers.links import link_workers
+    from .workers.supervisor import run_workers
 __version__ = "0.1.0"
 
 __all__ = [
@@ -122,6 +127,9 @@ __all__ = [
     "OfferedTracks",
     "Origin",
     "OriginPublication",
+    "OriginRoute",
+    "OriginSession",
+    "OriginStatistics",
     "OriginView",
     "Probe",
     "ProbeReport",
@@ -152,12 +160,16 @@ __all__ = [
     "TransportStatistics",
     "Unauthorized",
     "VersionUnsupported",
+    "Worker",
+    "WorkerFailed",
     "allow_same_authority",
     "asyncio_app",
     "connect",
     "development_certificate",
     "forward",
+    "link_workers",
     "parse_fingerprint",
+    "run_workers",
     "serve",
     "stay_connected",
     "version_names",
@@ -174,7 +186,7 @@ _HOMES = {
     "errors": (
         "CertificateInvalid CertificateUnusable ConnectError ConnectTimeout GoingAway HandshakeFailed "
         "LimitExceeded LocalProtocolError Malformed MoqtError NotFound ProtocolError RedirectRefused Rejected "
-        "RemoteProtocolError SessionClosed StreamReset Unauthorized VersionUnsupported"
+        "RemoteProtocolError SessionClosed StreamReset Unauthorized VersionUnsupported WorkerFailed"
     ),
     "frame": "Frame",
     "http.asyncio_app": "asyncio_app",
@@ -185,9 +197,11 @@ _HOMES = {
     "model.track_requests": "TrackRequest TrackRequests",
     "path": "BroadcastPath",
     "relay.origin": "Origin OriginPublication",
+    "relay.statistics": "OriginRoute OriginSession OriginStatistics",
     "server.identity": "CertificateSource",
     "server.routing": "Router SessionHandler SessionRequest",
     "server.serve": "Listener ListenerStatistics serve",
+    "server.worker": "Worker",
     "session.publisher.publish": "Publication",
     "session.session": "Session",
     "session.statistics": "SessionStatistics SubscriptionStatistics",
@@ -205,6 +219,8 @@ _HOMES = {
     "transport.connection": "TransportStatistics",
     "wire.dialect": "version_names",
     "wire.messages": "Token",
+    "workers.links": "link_workers",
+    "workers.supervisor": "run_workers",
 }
 """The module below this package where each name is defined; the imports above, as they are carried out."""
 

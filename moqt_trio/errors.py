@@ -18,7 +18,8 @@ MoqtError
 ├─ Rejected(status)               the server refused the session
 ├─ Unauthorized(path)             the peer may not use this path
 ├─ NotFound(path, track)          the publisher has no such broadcast, track or group
-└─ CertificateUnusable            a certificate, a key or their store cannot be used
+├─ CertificateUnusable            a certificate, a key or their store cannot be used
+└─ WorkerFailed(index)            one of several processes on a port does not start, or not again
 
 Each can be copied and pickled with its attributes, but without its cause and its traceback.
 """
@@ -306,3 +307,15 @@ class CertificateUnusable(MoqtError):
 
     The message names the file and the remedy.
     """
+
+
+class WorkerFailed(MoqtError):
+    """A worker of `run_workers` could not start, or ended again and again. The others were ended.
+
+    Attributes:
+        index: Which worker it was.
+    """
+
+    def __init__(self, message: str, *, index: int) -> None:
+        super().__init__(message)
+        self.index = index

@@ -85,6 +85,7 @@ async def stage() -> AsyncIterator[dict[str, Any]]:
                 "subscription": subscription,
                 "path": moqt_trio.BroadcastPath.parse("room/alice"),
                 "broadcast": broadcast,
+                "origin": moqt_trio.Origin(),
                 "pointer": broadcast.track("pointer"),
                 "frame": moqt_trio.Frame(b"a frame", 0),
                 "handler": _return,

@@ -153,7 +153,8 @@ def test_typed():
 def decorators(value: object) -> set[str]:
     """Returns the names of a class's or a function's decorators, from its source."""
     functions = [value, *vars(value).values()] if inspect.isclass(value) else [inspect.unwrap(value)]
-    (file, *_) = {member.__code__.co_filename for member in functions if inspect.isfunction(member)}
+    files = {inspect.unwrap(member).__code__.co_filename for member in functions if inspect.isfunction(member)}
+    (file,) = {file for file in files if Path(file).is_file()}
     name = value.__name__
     found = next(node for node in ast.walk(ast.parse(Path(file).read_text())) if getattr(node, "name", None) == name)
     return {ast.unparse(decorator).partition("(")[0].rpartition(".")[2] for decorator in found.decorator_list}

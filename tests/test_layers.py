@@ -37,9 +37,11 @@ BELOW = {
     "http": {"base", "certificates", "transport", "transport.http3"},
     "client": CLIENT,
     "server": CLIENT | {"http"},
-    "relay": {"base", "protocol", "model", "session", "session.publisher", "session.subscriber"},
+    "relay": {"base", "wire", "protocol", "model", "session", "session.publisher", "session.subscriber"}
+    | {"transport", "client"},
+    "workers": {"base", "certificates", "client", "server", "relay", "session", "transport", "transport.quic"},
     "public": {"base", "wire", "certificates", "model", "session", "session.publisher", "session.subscriber"}
-    | {"transport", "http", "client", "server", "relay"},
+    | {"transport", "http", "client", "server", "relay", "workers"},
     "auth": {"public", "base"},
     "testing": {"public", "base", "wire", "session", "client", "server", "transport"},
     "cli": {"public", "base", "certificates"},
@@ -82,6 +84,7 @@ THIRD_PARTIES = {
     "client": {"attrs", "trio"},
     "server": {"attrs", "trio"},
     "relay": {"attrs", "trio"},
+    "workers": {"attrs", "trio"},
     "public": set(),
     "auth": {"attrs", "trio", "httpx", "joserfc"},
     "testing": {"attrs", "trio"},
@@ -96,6 +99,7 @@ TRIO_IN_BASE = {f"moqt_trio.{name}" for name in ("block", "errors", "lease", "ta
 FILES_OF = {
     "aioquic": {
         "moqt_trio.transport.quic.aioquic.brief",
+        "moqt_trio.transport.quic.aioquic.connection_ids",
         "moqt_trio.transport.quic.aioquic.endings",
         "moqt_trio.transport.quic.aioquic.engine",
         "moqt_trio.transport.quic.aioquic.handlers",
@@ -338,6 +342,7 @@ SHORT_FILES: dict[str, str] = {
     "moqt_trio.session.view": "an interface: what a relay implements, as the sessions know it",
     "moqt_trio.session.statistics": "an interface: public values that both halves of a session fill in",
     "moqt_trio.protocol.goaway": "a subject that has its file beside the other kinds of streams",
+    "moqt_trio.transport.quic.aioquic.connection_ids": "aioquic's connection ids, apart from its connection",
     "moqt_trio.transport.quic.aioquic.handlers": "aioquic's table of frames, apart from its connection",
     "moqt_trio.transport.quic.aioquic.quiet": "aioquic's logger, apart from its connection",
     "moqt_trio.transport.quic.aioquic.signatures": "aioquic's TLS context, apart from its connection",

@@ -54,8 +54,11 @@ MEMBERS = {
     "NotFound": "path track",
     "OfferedTrack": "active path track",
     "OfferedTracks": "active receive",
-    "Origin": "hop_id publish view",
+    "Origin": "connect hop_id link publish routes sessions statistics view",
     "OriginPublication": "path",
+    "OriginRoute": "best cold_cost cost hops path peer",
+    "OriginSession": "draining hop_id peer root routes shown version",
+    "OriginStatistics": "broadcasts cached_bytes fetches routes sessions subscribers subscriptions tracks",
     "OriginView": "root",
     "Probe": "receive update",
     "ProbeReport": "bitrate rtt",
@@ -102,6 +105,8 @@ MEMBERS = {
     "TransportStatistics": "bytes_in_flight bytes_received bytes_sent congestion_window datagrams_lost rtt",
     "Unauthorized": "path status",
     "VersionUnsupported": "offered",
+    "Worker": "count host index port",
+    "WorkerFailed": "index",
 }
 """Each public class with its methods, properties and attributes, as the reference has to describe them.
 
@@ -121,7 +126,7 @@ def ours(cls: type) -> list[type]:
 def definition(cls: type) -> ast.AST | None:
     """Returns the source of a class of ours, found by one of its methods: the class says that it lives elsewhere."""
     functions = [member for member in vars(cls).values() if inspect.isfunction(member)]
-    paths = {Path(function.__code__.co_filename) for function in functions}
+    paths = {Path(inspect.unwrap(function).__code__.co_filename) for function in functions}
     # What attrs adds to a class stands elsewhere.
     written = [path for path in paths if Path(moqt_trio.__file__).parent in path.parents]
     if not written:

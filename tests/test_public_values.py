@@ -34,6 +34,7 @@ EXCEPTIONS = [
     moqt.Unauthorized("a/b", "why", status=401),
     moqt.NotFound("a/b", "t", "group 3"),
     moqt.CertificateUnusable("text"),
+    moqt.WorkerFailed("text", index=2),
 ]
 
 VALUES = [
@@ -46,6 +47,11 @@ VALUES = [
     moqt.Limits(max_frame=5),
     moqt.ListenerStatistics(**dict.fromkeys(attrs.fields_dict(moqt.ListenerStatistics), 1)),
     moqt.OfferedTrack(moqt.BroadcastPath(("a", "b")), "t", True),
+    moqt.OriginRoute(
+        path=moqt.BroadcastPath(("a",)), hops=(1, 2), cost=3, cold_cost=4, peer=("127.0.0.1", 4443), best=True
+    ),
+    moqt.OriginSession(**dict.fromkeys(attrs.fields_dict(moqt.OriginSession), 1)),
+    moqt.OriginStatistics(**dict.fromkeys(attrs.fields_dict(moqt.OriginStatistics), 1)),
     moqt.ProbeReport(bitrate=1, rtt=0.5),
     moqt.Redirect("https://a.example/", "https://b.example/", 1),
     moqt.SessionCode.UNAUTHORIZED,

@@ -161,17 +161,24 @@ async def stay_connected(
     setup = client_setup(tokens=tokens, hop_id=hop_id, cost=cost, role=role)
     options = ConnectOptions(versions, fingerprint, cafile, verify, origin, limits, setup, view)
     redirects = RedirectChain(url, policy=redirect, max_redirects=max_redirects, networks=redirect_networks)
+    loop = ReconnectLoop(
+        session_opener(options, redirects), handler, redirects=redirects, retry=retry, limits=options.limits
+    )
+    return await loop.run(Candidate(url), retry_first=retry_first)
+
+
+def session_opener(options: ConnectOptions, redirects: RedirectChain) -> SessionOpener:
+    """Return what opens a session at a candidate URL, also at one to which a redirect leads."""
 
     def open_candidate(candidate: Candidate) -> AbstractAsyncContextManager[Session]:
         where = SessionUrl.parse(candidate.url)
         if not candidate.foreign:
             return open_session(where, options)
         choose = partial(redirects.choose_addresses, candidate)
-        elsewhere = attrs.evolve(options, verify=True, setup=attrs.evolve(setup, tokens=()))
+        elsewhere = attrs.evolve(options, verify=True, setup=attrs.evolve(options.setup, tokens=()))
         return open_session(where, elsewhere, choose=choose)
 
-    loop = ReconnectLoop(open_candidate, handler, redirects=redirects, retry=retry, limits=options.limits)
-    return await loop.run(Candidate(url), retry_first=retry_first)
+    return open_candidate
 
 
 _FINAL_CODES = frozenset(
@@ -196,7 +203,7 @@ class _Lost:
 
 
 @attrs.define(eq=False)
-class _Attempt:
+class Attempt:
     """One session and its handler.
 
     Attributes:
@@ -243,6 +250,13 @@ class _Attempt:
                 self.reason = _Lost(closed)
             self.decided.set()
 
+    def record_loss(self) -> None:
+        """Record the end of the session as why a next one is needed, whatever the peer said before."""
+        if self.reason is None:
+            assert self.session.closed is not None
+            self.reason = _Lost(self.session.closed)
+            self.decided.set()
+
     def start_drain(self) -> None:
         """Cancel the handler after `Limits.drain_timeout`, counted from the first call."""
         deadline = trio.current_time() + self.session.limits.drain_timeout
@@ -282,7 +296,7 @@ class ReconnectLoop(Generic[T]):
         self._retry = retry
         self._limits = limits
         self._failures = 0
-        self._attempts: set[_Attempt] = set()
+        self._attempts: set[Attempt] = set()
         self._results: list[T] = []
         self._search = trio.CancelScope()
 
@@ -300,7 +314,7 @@ class ReconnectLoop(Generic[T]):
                 attempt = await nursery.start(self._run_attempt, candidate)
             await attempt.decided.wait()
             while not self._results:
-                following: _Attempt | None = None
+                following: Attempt | None = None
                 try:
                     # A result ends the search, and a redirect that comes late starts it again.
                     while following is None and not self._results:
@@ -323,15 +337,15 @@ class ReconnectLoop(Generic[T]):
         return self._results[0]
 
     @trio.lowlevel.enable_ki_protection
-    async def _run_attempt(self, candidate: Candidate, *, task_status: trio.TaskStatus[_Attempt]) -> None:
-        attempt: _Attempt | None = None
+    async def _run_attempt(self, candidate: Candidate, *, task_status: trio.TaskStatus[Attempt]) -> None:
+        attempt: Attempt | None = None
         try:
             async with self._open(candidate) as session:
-                attempt = _Attempt(candidate, session, trio.current_time())
+                attempt = Attempt(candidate, session, trio.current_time())
                 self._attempts.add(attempt)
                 task_status.started(attempt)
                 async with open_unwrapping_nursery() as nursery:
-                    nursery.start_soon(_watch, attempt)
+                    nursery.start_soon(self._watch, attempt)
                     nursery.start_soon(self._watch_redirect, attempt)
                     with attempt.scope:
                         self._handler_returned(attempt, await call_application(self._handler, session))
@@ -347,14 +361,24 @@ class ReconnectLoop(Generic[T]):
                 attempt.finished.set()
 
     @trio.lowlevel.enable_ki_protection
-    async def _watch_redirect(self, attempt: _Attempt) -> None:
+    async def _watch(self, attempt: Attempt) -> None:
+        """Record the reason for a next session, and drain the handler once the session has ended."""
+        with suppress(SessionClosed):
+            await attempt.session.wait_goaway()
+            attempt.record_reason()
+        await attempt.session.wait_closed()
+        attempt.record_reason()
+        attempt.start_drain()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _watch_redirect(self, attempt: Attempt) -> None:
         """Let the URI of a GOAWAY replace the drain that came before it, until the next session is open."""
         uri = await wait_goaway_received(attempt.session)
         if uri and attempt.reason == _Goaway("") and not attempt.replaced:
             attempt.reason = _Goaway(uri)
             self._search.cancel()
 
-    def _handler_returned(self, attempt: _Attempt, value: T) -> None:
+    def _handler_returned(self, attempt: Attempt, value: T) -> None:
         # None is no result: a handler whose last line is `wait_closed` returns on a loss, too.
         if attempt.going_away or attempt.replaced or (value is None and attempt.lost):
             attempt.record_reason()
@@ -371,7 +395,7 @@ class ReconnectLoop(Generic[T]):
         for attempt in attempts:
             await attempt.finished.wait()
 
-    async def _open_next(self, nursery: trio.Nursery, previous: _Attempt) -> _Attempt:
+    async def _open_next(self, nursery: trio.Nursery, previous: Attempt) -> Attempt:
         """Open the next session, and start its handler.
 
         Raises:
@@ -400,7 +424,7 @@ class ReconnectLoop(Generic[T]):
 
     async def _open_one_of(
         self, nursery: trio.Nursery, candidates: list[Candidate], error: MoqtError | None
-    ) -> _Attempt:
+    ) -> Attempt:
         """Try candidates in turn until a session is open, and start its handler.
 
         Args:
@@ -415,7 +439,7 @@ class ReconnectLoop(Generic[T]):
             if error is not None:
                 await self._pause(error, candidate)
             try:
-                following: _Attempt = await nursery.start(self._run_attempt, candidate)
+                following: Attempt = await nursery.start(self._run_attempt, candidate)
             except (ConnectError, Rejected, SessionClosed) as failed:
                 error = failed
             else:
@@ -432,17 +456,6 @@ class ReconnectLoop(Generic[T]):
         url = printable_url(candidate.url)
         logger.info("trying %s in %.2f s, attempt %d: %s", url, seconds, self._failures, printable(str(error)))
         await trio.sleep(seconds)
-
-
-@trio.lowlevel.enable_ki_protection
-async def _watch(attempt: _Attempt) -> None:
-    """Record the reason for a next session, and drain the handler once the session has ended."""
-    with suppress(SessionClosed):
-        await attempt.session.wait_goaway()
-        attempt.record_reason()
-    await attempt.session.wait_closed()
-    attempt.record_reason()
-    attempt.start_drain()
 
 
 def is_temporary(error: MoqtError) -> bool:

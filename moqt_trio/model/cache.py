@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import printable
 from ..loggers import Logger
 from .keys import PartKey, sequence_of
+from .pool import FRAME_COST, GROUP_COST
 from .sequences import SequenceSet
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .cursor import Cursor, GroupRange
     from .group import Group
     from .keys import GroupKey
+    from .pool import CacheAccount, CachePool
 
 logger = Logger(__name__)
 
@@ -80,6 +82,22 @@ class GroupCache:
         # True once there was a part of a group.
         self._in_parts = False
         self.lacking = SequenceSet(limits.cache_groups)
+        # In the pool that it shares with others, if it does.
+        self._account: CacheAccount | None = None
+
+    def share(self, pool: CachePool) -> None:
+        """Share a pool with the caches of other tracks from now on."""
+        self._account = pool.open(self)
+        self._bill()
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that the groups take, about."""
+        return self._bytes + GROUP_COST * len(self._order) + FRAME_COST * self._frames
+
+    def _bill(self) -> None:
+        if self._account is not None:
+            self._account.bill(self.cost)
 
     def get(self, key: GroupKey) -> Group | None:
         """Return a group that is kept, or None."""
@@ -107,6 +125,9 @@ class GroupCache:
         self._bytes += group.size
         self._frames += len(group.frames)
         self._drop_expired(group.born)
+        if self._account is not None:
+            self._account.use()
+            self._bill()
 
     def append(self, group: Group, frame: Frame, size: int) -> bool:
         """Append a frame of so many bytes to a group that is kept; return whether `keep_bounds` has something to do."""
@@ -123,6 +144,7 @@ class GroupCache:
             (len(self._order) > 1 and not self._reliable)
             or self._bytes > limits.cache_bytes
             or self._frames > limits.cache_frames
+            or self._account is not None
         )
 
     def _pack(self, group: Group) -> None:
@@ -162,6 +184,7 @@ class GroupCache:
         limits = self._limits
         if self._bytes > limits.cache_bytes or self._frames > limits.cache_frames:
             self._evict()
+        self._bill()
         if len(self._order) > 1 and not self._reliable and self._timed:
             newest = self.newest
             for cursor in tuple(self._cursors):
@@ -199,6 +222,7 @@ class GroupCache:
                 self._start_over()
         self._bytes -= group.size
         self._frames -= len(group.frames)
+        self._bill()
 
     def _evict(self) -> None:
         """Drop the oldest groups first, parts of the latest one last, then the start of those that must stay."""
@@ -230,6 +254,8 @@ class GroupCache:
 
     def initial(self, wanted: GroupRange, max_age: float, *, replay: bool) -> list[Group]:
         """Return the groups that a new cursor starts with; the arguments are those of `Cursor`."""
+        if self._account is not None:
+            self._account.use()
         chosen: list[Group] = []
         latest = sequence_of(self._order[-1]) if self._order else -1
         for key in self._order:
@@ -346,6 +372,20 @@ class GroupCache:
         excess_frames = 0
         if self._frames > limits.cache_frames:
             excess_frames = self._frames - limits.cache_frames + limits.cache_frames // SLACK
+        if self._trim_by(group, excess, excess_frames) and not group.ended and not self._warned:
+            self._warned = True
+            logger.warning(
+                "group %d of track %s is longer than the cache, which lets go of its first frames: late subscribers "
+                "start behind them, or get nothing of the group where the version cannot say so; open a new group "
+                "before it has %d bytes, or the track's groups %d frames (Limits.cache_bytes, Limits.cache_frames)",
+                group.sequence,
+                printable(self._name),
+                limits.cache_bytes,
+                limits.cache_frames,
+            )
+
+    def _trim_by(self, group: Group, excess: int, excess_frames: int) -> bool:
+        """Drop frames from the start of a group: so many bytes, and so many frames. Return whether there were any."""
         keep_from = group.length - 1
         if self._reliable:
             for cursor in self._cursors:
@@ -373,20 +413,30 @@ class GroupCache:
         group.size -= freed
         self._bytes -= freed
         self._frames -= count
-        if group.first > start and not group.ended and not self._warned:
-            self._warned = True
-            logger.warning(
-                "group %d of track %s is longer than the cache, which lets go of its first frames: late subscribers "
-                "start behind them, or get nothing of the group where the version cannot say so; open a new group "
-                "before it has %d bytes, or the track's groups %d frames (Limits.cache_bytes, Limits.cache_frames)",
-                group.sequence,
-                printable(self._name),
-                limits.cache_bytes,
-                limits.cache_frames,
-            )
         if before is not None and (group.first_timestamp or 0) < before:
             self._start_over()
         self._notify_trimmed(group)
+        return group.first > start
+
+    # -- for the pool --------------------------------------------------------------------------------------
+
+    def drop_oldest(self) -> bool:
+        """Drop the oldest group that has ended and is not the latest; return whether there was one."""
+        for key in self._ended:
+            spared = self._spared()
+            if key >= spared[0]:
+                break
+            if key not in spared and not (self._reliable and self._pending(self._groups[key])):
+                self._drop(self._groups[key])
+                return True
+        return False
+
+    def halve_latest(self) -> bool:
+        """Drop the first half of a group that has several frames; return whether there was one."""
+        return any(
+            self._trim_by(group, group.size // 2, 0 if group.packed else len(group.frames) // 2)
+            for group in map(self._groups.__getitem__, self._order)
+        )
 
     def _start_over(self) -> None:
         """Called when the groups that follow others, or their timestamps, have changed out of order."""

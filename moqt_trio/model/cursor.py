@@ -67,6 +67,21 @@ class GroupRange:
         return self.start_frame if sequence == self.start_group else 0
 
 
+@attrs.frozen
+class Wish:
+    """How a subscriber wants a track, whichever groups it wants: for a relay, which asks for all of them together.
+
+    Attributes:
+        priority: 0 … 255; under congestion higher goes first.
+        max_age: Seconds for which a group is wanted after a newer one; None where the version does not say.
+        ordered: True for groups in order.
+    """
+
+    priority: int
+    max_age: float | None
+    ordered: bool
+
+
 class Cursor:
     """One subscriber's position in a track.
 
@@ -85,6 +100,7 @@ class Cursor:
         replay: As above.
         range: The groups wanted; may be changed.
         max_age: Seconds after which a group that is not the latest is dropped.
+        wish: How it wants the track; None for a fetch.
         pending: Groups that are not wholly taken, by their keys.
         ages: The same groups in the order in which they grow too old; None for reliable delivery, and before the first.
         backlog: Bytes that were written and not taken, with the properties of frames.
@@ -116,6 +132,7 @@ class Cursor:
         self._room_made: Callable[[], None] | None = None
         self.range = range
         self.max_age = max_age
+        self.wish: Wish | None = None
         self.pending: dict[GroupKey, GroupCursor] = {}
         self.ages: AgeOrder | None = None
         self.backlog = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from ..arguments import want_number
+from ..arguments import want_number, want_payload
 from ..frame import TIMESTAMP_PROPERTY, Frame
 from .group import GroupTraits, whole_group
 from .keys import DATAGRAM, PartKey
@@ -17,6 +17,7 @@ from .packed import properties_size
 
 if TYPE_CHECKING:
     from ..frame import Properties
+    from ..limits import Limits
     from .group import Group
 
 MAX_ID: Final = (1 << 62) - 1
@@ -41,6 +42,14 @@ def timestamp_of(properties: Properties) -> int | None:
         if kind == TIMESTAMP_PROPERTY and isinstance(value, int):
             return value
     return None
+
+
+def check_payload(payload: bytes, limits: Limits) -> None:
+    """Raise when a payload is not bytes, or longer than a frame may be."""
+    if type(payload) is not bytes:
+        want_payload(payload)
+    if len(payload) > limits.max_frame:
+        raise ValueError(f"a frame has at most {limits.max_frame} bytes, not {len(payload)}")
 
 
 def check_id(group: Group, object_id: int | None) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,7 +17,8 @@ from .cache import GroupCache
 from .cursor import Cursor, GroupRange
 from .group import frame_size, new_group, whole_group
 from .keys import DATAGRAM, PartKey, key_of
-from .objects import check_id, check_subgroup, make_datagram, make_object, note_object, timestamp_of
+from .objects import check_id, check_payload, check_subgroup, make_datagram, make_object, note_object, timestamp_of
+from .room import Room
 from .sequences import KeySet
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from ..frame import Properties
     from ..limits import Limits
+    from .cursor import Wish
     from .group import Group, GroupTraits
     from .keys import GroupKey
+    from .pool import CachePool
 
 MAX_SEQUENCE = 2**62 - 1
 AGE_BOUND = 2.0**51
@@ -47,6 +49,7 @@ class TrackState:
         next: The sequence after the highest one that was used.
         ageing: True while the track has something that ages without being written, and its broadcast knows.
         changed: Returns what is called for that, a method of the broadcast, which itself refers to its tracks.
+        wishes_changed: Called when the wish of a subscriber came, went or changed; None for nothing.
     """
 
     def __init__(self, name: str, *, limits: Limits, reliable: bool, max_age: float, timescale: int) -> None:
@@ -57,6 +60,7 @@ class TrackState:
         self.next = 0
         self.ageing = False
         self.changed: weakref.WeakMethod[Callable[[TrackState], None]] | None = None
+        self.wishes_changed: Callable[[], None] | None = None
         self._max_age = max_age
         self._ended_at: float | None = None
         self._let_go = False
@@ -73,9 +77,7 @@ class TrackState:
         self._demand = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
-        # Set when the writers that wait are to look again, and the cursors for which they wait.
-        self._room: trio.Event | None = None
-        self._full: set[Cursor] = set()
+        self._room = Room(self._cursors, limits)
         self._epoch: float | None = None
         # The newest frame that was written as a datagram, which no cache keeps.
         self._apart: tuple[int, int] | None = None
@@ -116,7 +118,7 @@ class TrackState:
     def write(self, payload: bytes, timestamp: int | None) -> int:
         """Write a group of one frame; return its sequence. Raises what `Track.write` raises."""
         sequence = self._check_open(None)
-        self._check_size(payload)
+        check_payload(payload, self._limits)
         group = whole_group(sequence, Frame(payload, self._stamp(timestamp)))
         self._publish(group)
         self._cache.keep_bounds()
@@ -159,7 +161,7 @@ class TrackState:
             want_payload(payload)
         size = len(payload)
         if size > self._limits.max_frame:
-            self._check_size(payload)
+            check_payload(payload, self._limits)
         # As `Frame(…)` does, in line: a call costs as much as the rest of a small frame.
         frame = _new_bytes(Frame, payload)
         frame.timestamp = self._stamp(timestamp)
@@ -181,7 +183,7 @@ class TrackState:
         """Add a frame that has an object id or properties to a group, and call every cursor."""
         if group.ended or self.aborted is not None:
             raise trio.ClosedResourceError("the group has ended")
-        self._check_size(payload)
+        check_payload(payload, self._limits)
         check_id(group, object_id)
         frame = make_object(payload, self._stamp(timestamp, properties), properties)
         note_object(group, frame, object_id)
@@ -207,12 +209,6 @@ class TrackState:
                 self._begin_ageing()
         for cursor in tuple(self._cursors):
             cursor.add(group)
-
-    def _check_size(self, payload: bytes) -> None:
-        if type(payload) is not bytes:
-            want_payload(payload)
-        if len(payload) > self._limits.max_frame:
-            raise ValueError(f"a frame has at most {self._limits.max_frame} bytes, not {len(payload)}")
 
     def complete(self, group: Group) -> None:
         """Complete a group."""
@@ -244,7 +240,7 @@ class TrackState:
             self.aborted = code
             for cursor in (*self._cursors, *self._resting):
                 cursor.abort(code)
-            self._wake_writers()
+            self._room.wake()
             self._end()
 
     @property
@@ -288,6 +284,10 @@ class TrackState:
         """Return whether the track is at rest, and ended more than `max_age` ago."""
         return self._ended_at is not None and now - self._ended_at >= self._max_age and self.at_rest
 
+    def share_cache(self, pool: CachePool) -> None:
+        """Keep groups within a bound that other tracks share, besides this track's own."""
+        self._cache.share(pool)
+
     def let_go(self) -> None:
         """Keep no groups any more, once nothing reads the track: it is no longer in its broadcast."""
         self._let_go = True
@@ -316,27 +316,21 @@ class TrackState:
 
     def has_room(self) -> bool:
         """Return whether every subscriber is within the bounds of reliable delivery."""
-        return all(map(self._takes_more, self._cursors))
-
-    def _takes_more(self, cursor: Cursor) -> bool:
-        limits = self._limits
-        return (
-            cursor.backlog < limits.reliable_backlog
-            and cursor.backlog_frames < limits.reliable_backlog_frames
-            and not cursor.is_behind(limits.reliable_backlog_groups)
-        )
+        return self._room.has()
 
     async def wait_room(self) -> None:
         """Wait until `has_room`, or until the track was aborted. A checkpoint only when it waits."""
-        while not self.has_room() and self.aborted is None:
-            if self._room is None:
-                self._room = trio.Event()
-            # Those that are full now, and no others: what is written meanwhile is looked at again after the wait.
-            for cursor in self._cursors - self._full:
-                if not self._takes_more(cursor):
-                    self._full.add(cursor)
-                    cursor.watch_room(partial(self._took, cursor))
-            await self._room.wait()
+        await self._room.wait(lambda: self.aborted is not None)
+
+    def tell_wishes(self) -> None:
+        """Called when the wish of a subscriber came, went or changed."""
+        if self.wishes_changed is not None:
+            self.wishes_changed()
+
+    @property
+    def wishes(self) -> list[Wish]:
+        """What the subscribers want of the whole track."""
+        return [cursor.wish for cursor in self._cursors if cursor.wish is not None]
 
     # -- for the servers of subscriptions and fetches ------------------------------------------------------
 
@@ -368,6 +362,8 @@ class TrackState:
         self._end_cursor(cursor)
         self._resting.discard(cursor)
         self._cursors.add(cursor)
+        if cursor.wish is not None:
+            self.tell_wishes()
         self._demand.set()
         if self._idle.is_set():
             self._idle = trio.Event()
@@ -399,7 +395,9 @@ class TrackState:
             self._idle.set()
             if self._let_go:
                 self._cache.clear()
-        self._no_longer_full(cursor)
+        self._room.wait_no_longer_for(cursor)
+        if cursor.wish is not None:
+            self.tell_wishes()
 
     def group(self, key: GroupKey) -> Group | None:
         """Return a group that is kept, or None. By a sequence it is the subgroup 0, or the only one."""
@@ -478,23 +476,3 @@ class TrackState:
         if not 0 <= timestamp <= MAX_SEQUENCE:
             raise ValueError(f"a timestamp is 0 … 2**62-1, not {timestamp}")
         return timestamp
-
-    def _took(self, cursor: Cursor) -> None:
-        """Called when a cursor for which writers wait has taken frames."""
-        if self._takes_more(cursor):
-            self._no_longer_full(cursor)
-
-    def _no_longer_full(self, cursor: Cursor) -> None:
-        if cursor in self._full:
-            self._full.remove(cursor)
-            cursor.watch_room(None)
-            if not self._full:
-                self._wake_writers()
-
-    def _wake_writers(self) -> None:
-        if self._room is not None:
-            self._room.set()
-            self._room = None
-        for cursor in self._full:
-            cursor.watch_room(None)
-        self._full.clear()

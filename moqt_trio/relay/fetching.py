@@ -13,6 +13,7 @@ import trio
 from ..codes import StreamCode
 from ..errors import LocalProtocolError, MoqtError, NotFound, StreamReset
 from ..model.track import Track
+from ..tasks import open_unwrapping_nursery
 from .pull import append
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ class GroupFetch:
         source.start(self._run)
 
     async def _run(self) -> None:
+        async with open_unwrapping_nursery() as watching:
+            watching.start_soon(self._leave_unwanted, watching.cancel_scope)
+            await self._copy()
+            watching.cancel_scope.cancel()
+
+    async def _copy(self) -> None:
         code: int = StreamCode.GOING_AWAY
         try:
             async with self._group:
@@ -79,6 +86,11 @@ class GroupFetch:
                 self.track.abort(code=code)
             else:
                 self.track.finish()
+
+    async def _leave_unwanted(self, scope: trio.CancelScope) -> None:
+        """End the fetch once all who wanted the group have left: its source may never end it."""
+        await self.track.wait_unsubscribed()
+        scope.cancel()
 
     async def _fetch(self) -> None:
         source = self._source

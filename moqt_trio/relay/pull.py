@@ -9,9 +9,15 @@ the next one. What was received stays in the track's cache.
         |                        |            |
         +------------------------+------------+--> the source is lost: the next one continues, or the track ends
 
+When there is a better source than the one that is read, the upstream subscription is ended with the latest group, and
+the better source continues with the one after it.
+
 A group whose stream ends with its source, or with the last subscriber, stays open: its frames so far are whole, and the
 next stream of the same group continues it. Frames that are there already are skipped, by their number. A kept group
 that the next source does not continue within `Limits.takeover_timeout`, or continues only after a gap, is reset.
+
+The source is asked as its most demanding subscriber wants the track: with the highest priority and age, and in order
+when all want that. A change of this is told to the source, the newest one when several come at once.
 
 The end of a pull is reported to its front in a `finally`, without waiting: the front starts the next source's task
 there, so that no task outlives the session that it reads from.
@@ -20,8 +26,9 @@ there, so that no task outlives the session that it reads from.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import attrs
 import trio
 
 from ..codes import StreamCode
@@ -29,7 +36,9 @@ from ..errors import LocalProtocolError, MoqtError, NotFound, RemoteProtocolErro
 from ..loggers import Logger
 from ..model.group import mark_headless
 from ..model.keys import key_of
-from ..tasks import open_unwrapping_nursery
+from ..model.track import state_of
+from ..model.track_state import AGE_BOUND
+from ..tasks import Wakeup, open_unwrapping_nursery
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,9 +56,23 @@ if TYPE_CHECKING:
 
 logger = Logger(__name__)
 
-_MOVED = SessionClosed(reason="the source is left")
+_OVER = SessionClosed(reason="the session with the source is over")
+MOVED = SessionClosed(reason="the source is left")
+"""How a pull ends that goes over to a better source: this one did nothing wrong."""
 _LOST = (SessionClosed, trio.ClosedResourceError)
 """How reading fails when the source is lost, or this side has ended the subscription."""
+
+
+_MAX_AGE = 5.0
+"""Seconds for which a group is wanted after a newer one, where no subscriber says: as in `Session.subscribe`."""
+
+
+class Terms(NamedTuple):
+    """How a source is asked for a track; the arguments of `Session.subscribe`."""
+
+    priority: int = 127
+    ordered: bool = False
+    max_age: float = _MAX_AGE
 
 
 class PullSource(Protocol):
@@ -64,6 +87,10 @@ class PullSource(Protocol):
         """Return a path of the origin as the peer has it."""
         ...
 
+    def may_serve(self, path: BroadcastPath) -> bool:
+        """Return whether the peer may publish at a path of the origin: it may do so at one, and not below it."""
+        ...
+
 
 class Pull:
     """One track that is read from a source.
@@ -71,45 +98,67 @@ class Pull:
     Args:
         path: The broadcast's path on the origin.
         name: The track's name.
-        request: Whom to answer once the track is made, or refused.
+        request: Whom to answer once the track is made, or refused; None for a track that is there already.
         make_track: Makes the track, with what the publisher says of it, if it does.
         ended: Called when the source has no more of it: with the pull, and the error, or None at the track's clean end.
+        best: Returns the source to read it from, if any.
+        hold: Seconds for which a better source has to stay the best one, before it is gone over to.
 
     Attributes:
         track: The track, once it is made.
         source: Where it is read now.
-        tried: The sources that had no such track.
+        tried: The sources that failed since one has brought a frame.
+        refused: The sources that had no such track.
     """
 
     def __init__(
         self,
         path: BroadcastPath,
         name: str,
-        request: TrackRequest,
+        request: TrackRequest | None,
         make_track: Callable[[str, TrackProperties | None], Track],
         ended: Callable[[Pull, Exception | None], None],
+        best: Callable[[Pull], PullSource | None],
+        hold: float,
     ) -> None:
         self.path = path
         self.name = name
         self.track: Track | None = None
         self.source: PullSource | None = None
         self.tried: list[PullSource] = []
+        self.refused: list[PullSource] = []
         self._request = request
         self._make_track = make_track
         self._ended = ended
+        self._best = best
+        self._hold = hold
+        self._reconsidered = trio.Event()
+        self._subscribed = False
+        self._asked = Terms()
+        self._wishes = Wakeup()
+        # True once the source is left for a better one, and the last group that is taken from it.
+        self._leaving = False
+        self._last_group: int | None = None
         self._scope = trio.CancelScope()
         # The groups that were begun and not ended, and those of them that a stream continues now.
         self._open: dict[GroupKey, GroupWriter] = {}
         self._arriving: set[GroupKey] = set()
+        self._properties: TrackProperties | None = None
         self._scale = (1, 1)
         self._cancelled = False
         self._last = False
+
+    @property
+    def reading(self) -> bool:
+        """True while there is a subscription upstream."""
+        return self._subscribed
 
     # -- for the front ---------------------------------------------------------------------------------------
 
     def begin(self, source: PullSource) -> None:
         """Read from a source from now on."""
         self.source = source
+        self._leaving, self._last_group = False, None
         self._scope = trio.CancelScope()
         source.start(self.run)
 
@@ -129,10 +178,20 @@ class Pull:
         """Stop reading from the source, so that the front chooses the next one."""
         self._scope.cancel()
 
+    def forget(self, source: PullSource) -> None:
+        """Have a source asked again that failed or refused before: it is gone, or announces the broadcast anew."""
+        for sources in (self.tried, self.refused):
+            with suppress(ValueError):
+                sources.remove(source)
+
+    def reconsider(self) -> None:
+        """Look whether the source is still the best one, and go over to the best one with the next group."""
+        self._reconsidered.set()
+
     def end(self, error: Exception | None) -> None:
         """End the track as its last source did: cleanly, or reset."""
         if self.track is None:
-            if self._request.wanted:
+            if self._request is not None and self._request.wanted:
                 self._request.refuse()
             return
         if error is None:
@@ -147,11 +206,13 @@ class Pull:
 
     async def run(self) -> None:
         """Read the track from the source until it ends there."""
-        error: Exception | None = _MOVED
+        error: Exception | None = _OVER
         try:
             with self._scope:
                 await self._read()
-                error = None
+                error = MOVED if self._leaving else None
+            if self._scope.cancelled_caught:
+                error = MOVED
         except (MoqtError, trio.ClosedResourceError, trio.EndOfChannel) as failure:
             error = failure
         finally:
@@ -163,13 +224,16 @@ class Pull:
         """Pull while the track has a subscriber, until its publisher ends it."""
         again = self.track is not None and self.track.subscribers > 0
         while True:
+            if self.track is not None and not again:
+                await self.track.wait_subscribed()
+                if self._leaving or self._is_surpassed():
+                    self._leaving = True
+                    return
             if await self._subscribe(again):
                 return
             if self._last:
                 # Its publisher has withdrawn the broadcast.
                 return
-            assert self.track is not None
-            await self.track.wait_subscribed()
             again = False
 
     async def _subscribe(self, again: bool) -> bool:
@@ -195,10 +259,11 @@ class Pull:
         assert self.source is not None
         session = self.source.session
         group, frame = place or (None, 0)
+        self._asked = self._merged_wishes()
         subscription = session.subscribe(
             self.source.inside(self.path),
             self.name,
-            max_age=_MAX_AGE,
+            **self._asked._asdict(),
             start_group=group,
             start_frame=frame if session._context.dialect.features.frame_ranges else 0,
         )
@@ -207,8 +272,14 @@ class Pull:
             if self.track is None:
                 await self._make(subscription)
             else:
-                self._scale = (self.track.timescale, _timescale(await subscription.track_properties()))
-            return await self._copy(subscription, new=new)
+                self._compare(await subscription.track_properties())
+            assert self.track is not None
+            state_of(self.track).wishes_changed = self._wishes.set
+            self._subscribed = True
+            try:
+                return await self._copy(subscription, new=new)
+            finally:
+                self._subscribed = False
 
     async def _make(self, subscription: Subscription) -> None:
         """Make the track, and answer the request for it."""
@@ -219,9 +290,24 @@ class Pull:
                 raise NotFound(str(self.path), self.name, "the publisher does not describe it")
             await subscription.wait_accepted()
         self.track = track = self._make_track(self.name, properties)
+        self._properties = properties
         self._scale = (track.timescale, _timescale(properties))
-        if self._request.wanted:
+        if self._request is not None and self._request.wanted:
             self._request.accept(track)
+
+    def _compare(self, properties: TrackProperties | None) -> None:
+        """Refuse a source whose track is another one: viewers were told the properties, and are not told new ones.
+
+        How long groups are kept is no property of the content: each relay on the way has its own.
+        """
+        assert self.track is not None
+        known = self._properties
+        if properties is None:
+            self._scale = (self.track.timescale, _timescale(None))
+        elif known is None:
+            self._properties, self._scale = properties, (self.track.timescale, properties.timescale)
+        elif attrs.evolve(properties, max_age=known.max_age) != known:
+            raise NotFound(str(self.path), self.name, "its properties differ from those of the source before")
 
     async def _copy(self, subscription: Subscription, *, new: bool) -> bool:
         """Copy the groups of a subscription; return whether the publisher has ended the track.
@@ -239,10 +325,15 @@ class Pull:
                 await self.track.wait_subscribed()
         async with open_unwrapping_nursery() as watching:
             watching.start_soon(self._leave_unwanted, watching.cancel_scope)
+            watching.start_soon(self._leave_for_better, subscription)
+            watching.start_soon(self._follow_wishes, subscription)
             if self._open:
                 watching.start_soon(self._expire_kept, limits.takeover_timeout)
             async with open_unwrapping_nursery() as copying:
                 async for group in subscription:
+                    if self._last_group is not None and group.sequence > self._last_group:
+                        group.close()
+                        break
                     writer = self._writer(group)
                     if writer is None:
                         group.close()
@@ -257,6 +348,48 @@ class Pull:
         assert self.track is not None
         await self.track.wait_unsubscribed()
         scope.cancel()
+
+    async def _leave_for_better(self, subscription: Subscription) -> None:
+        """End the subscription with the latest group, once another source is better and stays so for a while."""
+        assert self.track is not None
+        while not self._leaving:
+            await self._reconsidered.wait()
+            await trio.sleep(self._hold)
+            self._reconsidered = trio.Event()
+            self._leaving = self._is_surpassed()
+        self._last_group = latest = self.track.latest
+        if latest is None:
+            self.move()
+            return
+        with suppress(MoqtError, trio.ClosedResourceError):
+            # Where the version has no such update, the next group ends it.
+            await subscription.update(end_group=latest)
+
+    async def _follow_wishes(self, subscription: Subscription) -> None:
+        """Tell the source how the subscribers want the track, whenever that changes."""
+        while True:
+            await self._wishes.wait()
+            terms = self._merged_wishes()
+            if terms != self._asked:
+                self._asked = terms
+                with suppress(MoqtError, trio.ClosedResourceError):
+                    # Versions that have no such update keep to what they were asked first.
+                    await subscription.update(**terms._asdict())
+
+    def _merged_wishes(self) -> Terms:
+        """Return how the track is to be asked for; as it was when no subscriber is there."""
+        wishes = [] if self.track is None else state_of(self.track).wishes
+        if not wishes:
+            return self._asked
+        ages = [wish.max_age for wish in wishes if wish.max_age is not None]
+        return Terms(
+            max(wish.priority for wish in wishes),
+            all(wish.ordered for wish in wishes),
+            min(max(ages, default=_MAX_AGE), AGE_BOUND / 2),
+        )
+
+    def _is_surpassed(self) -> bool:
+        return self._best(self) not in (self.source, None)
 
     # -- groups ----------------------------------------------------------------------------------------------
 
@@ -316,6 +449,8 @@ class Pull:
                 number = at + 1
                 if at >= first:
                     await append(writer, frame, convert(frame.timestamp, self._scale))
+                    if self.tried:
+                        self.tried.clear()
         except (StreamReset, RemoteProtocolError) as error:
             self._close(key, writer, error.code)
         except ValueError:
@@ -362,8 +497,6 @@ class Pull:
         return f"<Pull of {printable(self.name)} of {printable(str(self.path))!r}, {len(self._open)} groups open>"
 
 
-_MAX_AGE = 5.0
-"""Seconds for which a group is wanted after a newer one, upstream: the default of `Session.subscribe`."""
 _DEFAULT_TIMESCALE = 1000
 
 

@@ -145,9 +145,9 @@ class RouteTable(Generic[SourceT]):
         self._count -= 1
         return True
 
-    def of_source(self, source: SourceT) -> list[BroadcastPath]:
-        """Return the paths that a source has a route for."""
-        return list(self._by_source.get(source, ()))
+    def of_source(self, source: SourceT) -> tuple[RelayRoute[SourceT], ...]:
+        """Return the routes of a source."""
+        return tuple(self._by_source.get(source, {}).values())
 
     def of(self, path: BroadcastPath) -> tuple[RelayRoute[SourceT], ...]:
         """Return the routes of a path, the best one first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,6 +19,7 @@ from ..tasks import defer_interrupts, open_unwrapping_nursery
 from ..transport.quic.aioquic.packets import AioquicFactory
 from ..transport.quic.server import QuicListener, serve_quic
 from ..transport.quic.settings import ServerSettings
+from ..transport.quic.steering import IdShare
 from ..transport.sockets import bind_tcp
 from ..url import canonical_path
 from ..wire import dialect as dialects
@@ -25,6 +27,7 @@ from .acceptor import Acceptor, WebApplication
 from .admission import Admission
 from .identity import CertificateSource, Identity, stored_reset_key
 from .routing import Router, SessionHandler, routes_of
+from .worker import Worker
 
 if TYPE_CHECKING:
     import socket
@@ -182,6 +185,7 @@ async def serve(
     reset_key: bytes | None = None,
     hop_id: int | None = None,
     cost: int | None = None,
+    worker: Worker | None = None,
     task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen on one UDP port for raw QUIC and WebTransport until cancelled or closed.
@@ -215,13 +219,16 @@ async def serve(
             before are told at their next packet that these have ended. None takes one that is kept in the user's state
             directory. Servers at different addresses may share it.
         hop_id, cost: As for `connect`: who publishes here, and what subscribing from here costs.
+        worker: What `run_workers` hands to each of several processes that serve one port. Host and port are those of
+            `run_workers`, and are left out here. Worker 0 alone serves TCP.
 
     Raises:
         OSError: The address cannot be bound.
         TypeError: An argument is of a wrong type, such as a port that is no number, a handler that is not async, or the
             name of a file for a certificate.
         ValueError: An unknown version, something that is no port, no origin or no authority, a reset key that is too
-            short, or a hop id or a cost out of range.
+            short, a hop id or a cost out of range, or another host or port than the worker's.
+        BusyResourceError: This worker serves already.
         CertificateUnusable: There is no certificate to begin with.
         RuntimeError: The application refused to start.
     """
@@ -233,8 +240,13 @@ async def serve(
     want_limits(limits)
     if app is not None and not callable(app):
         raise TypeError(f"app is an ASGI application, which can be called, not {shown(app)}")
+    if worker is not None:
+        want(worker, Worker, "worker is what run_workers hands to each process")
     if not 0 <= port <= 65535:
         raise ValueError(f"a port is a number from 0 to 65535, not {port}")
+    if worker is not None:
+        host, port = worker._checked_address(host, port)
+        reset_key = worker._reset_key if reset_key is None else reset_key
     offered = dialects.resolve(versions)
     limits = limits or Limits()
     acceptor = Acceptor(router, offered, limits, Admission(origins, authorities), own_setup(hop_id, cost))
@@ -245,6 +257,7 @@ async def serve(
         limits=limits,
         reset_key=stored_reset_key() if reset_key is None else reset_key,
         offered=tuple(dialect.name for dialect in offered),
+        ids=IdShare() if worker is None else worker._ids,
     )
     try:
         async with open_unwrapping_nursery() as outer, AsyncExitStack() as stack:
@@ -256,10 +269,13 @@ async def serve(
                 base = base_settings(config)
                 acceptor.web = await stack.enter_async_context(_open_application(outer, app, base, limits))
             nursery = await stack.enter_async_context(open_unwrapping_nursery())
-            quic, sockets = await _listen(nursery, acceptor, host, port, settings)
-            if acceptor.web is not None and base is not None:
+            quic, sockets = await _listen(nursery, acceptor, host, port, settings, worker)
+            if sockets and base is not None:
                 server.tcp = await _serve_tcp(nursery, acceptor, base, server.identity, sockets, quic.port, limits)
-            task_status.started(Listener(server, host, quic))
+            listener = Listener(server, host, quic)
+            if worker is not None:
+                stack.enter_context(worker._serving(listener.aclose))
+            task_status.started(listener)
             await server.finished.wait()
             nursery.cancel_scope.cancel()
     finally:
@@ -267,14 +283,22 @@ async def serve(
 
 
 async def _listen(
-    nursery: trio.Nursery, acceptor: Acceptor, host: str | None, port: int, settings: ServerSettings
+    nursery: trio.Nursery,
+    acceptor: Acceptor,
+    host: str | None,
+    port: int,
+    settings: ServerSettings,
+    worker: Worker | None,
 ) -> tuple[QuicListener, list[socket.socket]]:
     """Start the UDP side, and bind TCP sockets on the same number when there is an application."""
+    over_tcp = acceptor.web is not None and (worker is None or worker.index == 0)
     for attempt in range(_PORT_TRIES):
-        sockets = [] if acceptor.web is None else await bind_tcp(host, port)
+        sockets = await bind_tcp(host, port) if over_tcp else []
         number = sockets[0].getsockname()[1] if sockets else port
+        start = partial(serve_quic, sockets=None if worker is None else worker._open_sockets())
+        engine = AioquicFactory(settings.ids)
         try:
-            return await nursery.start(serve_quic, acceptor.handle, host, number, settings, AioquicFactory()), sockets
+            return await nursery.start(start, acceptor.handle, host, number, settings, engine), sockets
         except BaseException as error:
             for sock in sockets:
                 sock.close()

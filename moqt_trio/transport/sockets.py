@@ -175,9 +175,47 @@ async def bind_udp(host: str | None, port: int) -> list[UdpSocket]:
     Raises:
         OSError: An address cannot be bound; the message names it.
     """
+    addresses = _fixed_addresses(host) or await _resolved_addresses(host)
+    return [UdpSocket(sock) for sock in _bind_udp_all(addresses, host, port)]
+
+
+def bind_udp_shared(host: str | None, port: int, count: int) -> list[list[socket.socket]]:
+    """Return sockets for several processes that serve one port. It blocks while a name is looked up.
+
+    Another program that has the port is an error, also one that shares it among processes of its own: the kernel would
+    add this one's sockets to the other's.
+
+    Args:
+        host: As for `bind_udp`, and so the port.
+        count: How many processes there are.
+
+    Returns:
+        For each address of the host, `count` sockets in the order in which they were bound.
+
+    Raises:
+        OSError: An address cannot be bound; the message names it.
+    """
+    groups: list[list[socket.socket]] = []
+    try:
+        # The first of each address is bound alone. Others may join it afterwards, in this order.
+        groups.extend([first] for first in _bind_udp_all(_fixed_addresses(host) or _looked_up(host), host, port))
+        for group in groups:
+            address, number = group[0].getsockname()[:2]
+            bound = "" if address in _WILDCARDS and group[0].family == socket.AF_INET6 else address
+            group[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            while len(group) < count:
+                group.append(_bind(group[0].family, bound, number, socket.SOCK_DGRAM, join=True))
+    except BaseException:
+        for sock in (sock for group in groups for sock in group):
+            sock.close()
+        raise
+    return groups
+
+
+def _bind_udp_all(addresses: list[tuple[int, str]], host: str | None, port: int) -> list[socket.socket]:
     for attempt in range(_PORT_TRIES):
         try:
-            return [UdpSocket(sock) for sock in await _bind_all(host, port, socket.SOCK_DGRAM)]
+            return _bind_all(addresses, host, port, socket.SOCK_DGRAM)
         except OSError as error:
             # The number that was free on the first address is taken on another: try a different one.
             if port or error.errno != errno.EADDRINUSE or attempt == _PORT_TRIES - 1:
@@ -195,13 +233,16 @@ async def bind_tcp(host: str | None, port: int) -> list[socket.socket]:
     Raises:
         OSError: An address cannot be bound; the message names it.
     """
-    return await _bind_all(host, port, socket.SOCK_STREAM)
+    addresses = _fixed_addresses(host) or await _resolved_addresses(host)
+    return _bind_all(addresses, host, port, socket.SOCK_STREAM)
 
 
-async def _bind_all(host: str | None, port: int, kind: socket.SocketKind) -> list[socket.socket]:
+def _bind_all(
+    addresses: list[tuple[int, str]], host: str | None, port: int, kind: socket.SocketKind
+) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
-        for family, address in await _listening_addresses(host):
+        for family, address in addresses:
             try:
                 sockets.append(_bind(family, address, port, kind))
             except OSError as error:
@@ -219,19 +260,35 @@ async def _bind_all(host: str | None, port: int, kind: socket.SocketKind) -> lis
     return sockets
 
 
-async def _listening_addresses(host: str | None) -> list[tuple[int, str]]:
-    """Return the address families and addresses to bind for a host; "" as an address is all of them."""
+def _fixed_addresses(host: str | None) -> list[tuple[int, str]]:
+    """Return the address families and addresses to bind for a host; "" as an address is all of them.
+
+    The list is empty for a host that has to be looked up.
+    """
     if not host or host == "::":
         return [(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET, "")]
     if host == "localhost":
         return [(socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")]
+    return []
+
+
+async def _resolved_addresses(host: str | None) -> list[tuple[int, str]]:
     found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
     return list(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
 
 
-def _bind(family: int, host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+def _looked_up(host: str | None) -> list[tuple[int, str]]:
+    """As `_resolved_addresses`, before trio runs."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    return list(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
+
+
+def _bind(family: int, host: str, port: int, kind: socket.SocketKind, *, join: bool = False) -> socket.socket:
+    """Return a bound socket; with `join`, one beside others on the port that allow it."""
     sock = _new_socket(family, kind)
     try:
+        if join:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if kind == socket.SOCK_STREAM and sys.platform != "win32":
             # A restarted server must not wait for what the kernel keeps of its old connections.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

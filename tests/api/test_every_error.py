@@ -17,6 +17,7 @@ from moqt_trio.testing import session_pair
 from moqt_trio.wire import dialect as dialects
 from tests.api.test_blame import listening
 from tests.http.serving import CERTIFICATE
+from tests.workers.clients import LINUX, program
 
 PAGE = Path(__file__).parents[2] / "docs" / "topics" / "errors.md"
 SERVED = moqt.version_names()
@@ -63,6 +64,17 @@ def test_each_row_has_a_test():
     tests = Path(__file__).read_text(encoding="utf-8")
     missing = [name for name in listed if not re.search(rf"\b(moqt\.)?{re.escape(name)}\b", tests)]
     assert not missing
+
+
+# -- while workers run -------------------------------------------------------------------------------------
+
+
+@LINUX
+def test_worker_failed(tmp_path):
+    """A worker cannot start: WorkerFailed."""
+    with program(tmp_path, fails="start") as child:
+        assert child.wait_ended() == 1
+        assert child.errors == [f"{moqt.WorkerFailed.__name__}: worker 0 could not start: the disk is gone"]
 
 
 # -- while a session is opened -----------------------------------------------------------------------------

@@ -38,8 +38,8 @@ TRANSPORTS = {"moqt": "quic", "https": "webtransport-h3"}
 
 
 @attrs.frozen
-class Table:
-    """The server of `moqt_table_server.py`.
+class RelayServer:
+    """The relay of `relay_server.py`.
 
     Attributes:
         child: Its process.
@@ -55,10 +55,10 @@ class Table:
 
 
 @contextmanager
-def table_server() -> Iterator[Table]:
-    """Runs the server."""
-    with Child("-m", "tests.peers.moqt_table_server") as child:
-        yield Table(child, child.wait_event("listening")["port"])
+def relay_server() -> Iterator[RelayServer]:
+    """Runs the relay."""
+    with Child("-m", "tests.peers.relay_server") as child:
+        yield RelayServer(child, child.wait_event("listening")["port"])
         child.end_input()
         assert child.wait_ended() == 0
 
@@ -104,11 +104,11 @@ CASE_SECONDS = 60.0
 _RESULT = re.compile(r"(ok|not ok) 1 - \S+ ?(.*)")
 
 
-def run_case(table: Table, case: Case) -> Outcome:
+def run_case(relay: RelayServer, case: Case) -> Outcome:
     """Runs the client, and reads the result in its output, which is TAP 14."""
     module = "aiomoqt.tools.moq_interop_client"
-    arguments = ["-m", module, "-r", table.url(case.scheme), "--draft", str(case.draft), "--tls-disable-verify"]
-    # All clients share the table, and the names of their cases are the same within a second.
+    arguments = ["-m", module, "-r", relay.url(case.scheme), "--draft", str(case.draft), "--tls-disable-verify"]
+    # All clients share the relay, and the names of their cases are the same within a second.
     prefix = f"{case.draft}/{case.scheme}"
     with other_program(str(PYTHON), *arguments, "-t", case.name, "--namespace-prefix", prefix) as client:
         client.wait_ended(CASE_SECONDS)

@@ -1,7 +1,7 @@
-"""aiomoqt's interop client against a server of ours: its 14 cases, on each draft that it speaks, over both transports.
+"""aiomoqt's interop client against a relay of ours: its 14 cases, on each draft that it speaks, over both transports.
 
-The server is `tests/peers/moqt_table_server.py`: one process, whose table is shared by all sessions. The client is the
-package's own program, one process for each case; in most cases it opens a publisher's and a subscriber's connection.
+The relay is `tests/peers/relay_server.py`, one process. The client is the package's own program, one process for each
+case; in most cases it opens a publisher's and a subscriber's connection.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tests.interop.aiomoqt import (
     TRANSPORTS,
     Case,
     Outcome,
-    Table,
+    RelayServer,
     needs_aiomoqt,
+    relay_server,
     run_case,
-    table_server,
 )
 from tests.interop.processes import shows_output_of
 
@@ -70,28 +70,28 @@ def _parameters() -> Iterator[object]:
 
 
 @pytest.fixture(scope="module")
-def table() -> Iterator[Table]:
-    """The server, for all cases."""
-    with table_server() as table:
-        yield table
+def relay() -> Iterator[RelayServer]:
+    """The relay, for all cases."""
+    with relay_server() as relay:
+        yield relay
 
 
 @pytest.fixture(scope="module")
-def outcomes(request: pytest.FixtureRequest, table: Table) -> Iterator[dict[Case, Future[Outcome]]]:
+def outcomes(request: pytest.FixtureRequest, relay: RelayServer) -> Iterator[dict[Case, Future[Outcome]]]:
     """The outcome of each case that was selected; they run while the tests wait for them in turn."""
     mine = [item for item in request.session.items if getattr(item, "originalname", None) == "test_case"]
     cases = [item.callspec.params["case"] for item in mine if item.path == request.path]
     pool = ThreadPoolExecutor(AT_A_TIME)
     try:
-        yield {case: pool.submit(run_case, table, case) for case in cases}
+        yield {case: pool.submit(run_case, relay, case) for case in cases}
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("case", list(_parameters()))
-def test_case(case: Case, outcomes: dict[Case, Future[Outcome]], table: Table):
+def test_case(case: Case, outcomes: dict[Case, Future[Outcome]], relay: RelayServer):
     """The client finds what its case asks for, without a tolerance, on the draft and the transport that were meant."""
-    with shows_output_of(table.child):
+    with shows_output_of(relay.child):
         outcome = outcomes[case].result()
         if outcome.verdict != (_of(_SKIPPED_BY_CLIENT, case) or "ok"):
             raise CaseFailed(f"{outcome.verdict}: {outcome.message}\n{outcome.output}")

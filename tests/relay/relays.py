@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import attrs
+import trio
 
 import moqt_trio as moqt
 from moqt_trio.testing import MemoryServer, serve_in_memory
@@ -33,7 +34,7 @@ class Relay:
 
 @asynccontextmanager
 async def relay(origin: moqt.Origin | None = None, **options) -> AsyncIterator[Relay]:
-    """Run a relay: the ten lines of an application."""
+    """Run a relay, for a minute at the most: the ten lines of an application."""
     origin = origin or moqt.Origin()
 
     async def handle(request: moqt.SessionRequest) -> None:
@@ -41,8 +42,9 @@ async def relay(origin: moqt.Origin | None = None, **options) -> AsyncIterator[R
             await session.wait_closed()
 
     router = moqt.Router(fallback=handle, default="/")
-    async with serve_in_memory(router, hop_id=origin.hop_id, **options) as server:
-        yield Relay(origin, server)
+    with trio.fail_after(60):
+        async with serve_in_memory(router, hop_id=origin.hop_id, **options) as server:
+            yield Relay(origin, server)
 
 
 @asynccontextmanager

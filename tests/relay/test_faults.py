@@ -13,14 +13,6 @@ from tests.relay.relays import relay
 from tests.transport.recorders import eventually
 
 
-@pytest.fixture(autouse=True)
-async def in_time():
-    """No test of a relay waits for ever."""
-    with trio.fail_after(30) as scope:
-        yield
-    assert not scope.cancelled_caught
-
-
 def pulls_of(found) -> int:
     return sum(len(front.pulls) for front in found.origin._sharing.fronts)
 

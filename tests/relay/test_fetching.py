@@ -5,21 +5,12 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 import pytest
-import trio
 
 import moqt_trio as moqt
 from tests.relay.relays import relay
 from tests.transport.recorders import eventually
 
 WITH_FETCH = ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03"]
-
-
-@pytest.fixture(autouse=True)
-async def in_time():
-    """No test of a relay waits for ever."""
-    with trio.fail_after(20) as scope:
-        yield
-    assert not scope.cancelled_caught
 
 
 class Published:

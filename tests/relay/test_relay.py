@@ -16,14 +16,6 @@ from tests.transport.recorders import eventually
 each_version = pytest.mark.parametrize("version", VERSIONS)
 
 
-@pytest.fixture(autouse=True)
-async def in_time():
-    """No test of a relay waits for ever."""
-    with trio.fail_after(20) as scope:
-        yield
-    assert not scope.cancelled_caught
-
-
 async def frames_of(subscription: moqt.Subscription, count: int) -> list[tuple[int, list[bytes]]]:
     """Return so many groups, each whole, in the order of their sequences."""
     groups = []

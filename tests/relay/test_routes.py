@@ -118,4 +118,6 @@ def test_against_a_plain_model(steps):
         expected = sorted((item for (at, _), item in model.items() if at == path), key=lambda item: item.rank)
         assert list(table.of(path)) == expected
     for source in "abc":
-        assert sorted(table.of_source(source)) == sorted(path for path, from_ in model if from_ == source)
+        assert sorted(route.path for route in table.of_source(source)) == sorted(
+            path for path, from_ in model if from_ == source
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 import pytest
-import trio
 
 import moqt_trio as moqt
 from tests.relay.relays import VERSIONS, linked, relay
@@ -15,14 +14,6 @@ from tests.transport.recorders import eventually
 NAMED = [name for name in VERSIONS if name in ("moq-lite-06", "moq-lite-05", "moq-lite-04")]
 each_named = pytest.mark.parametrize("version", NAMED)
 PUBLISHER = 77
-
-
-@pytest.fixture(autouse=True)
-async def in_time():
-    """No test of a relay waits for ever."""
-    with trio.fail_after(20) as scope:
-        yield
-    assert not scope.cancelled_caught
 
 
 def routes_of(found) -> int:

@@ -65,7 +65,7 @@ class Handler(EngineHandler):
 class Pair:
     """Two engines that exchange datagrams without a network, on a clock of their own."""
 
-    def __init__(self, limits: Limits | None = None, server_limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, server_limits: Limits | None = None, **changes: object) -> None:
         self.now = 0.0
         self.client_handler, self.server_handler = Handler(), Handler()
         factory = AioquicFactory()
@@ -74,7 +74,9 @@ class Pair:
         first = self.client.datagrams_to_send(self.now)
         header = factory.parse_header_untrusted(first[0][0])
         assert header is not None
-        self.server = factory.server(server_settings(server_limits or limits), self.server_handler, header, None)
+        self.server = factory.server(
+            server_settings(server_limits or limits, **changes), self.server_handler, header, None
+        )
         for data, _ in first:
             self.server.receive_datagram_untrusted(data, CLIENT, self.now)
         self.run()

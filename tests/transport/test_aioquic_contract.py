@@ -18,6 +18,7 @@ from aioquic.tls import Context, SignatureAlgorithm
 from moqt_trio.limits import Limits
 from moqt_trio.transport.quic.aioquic.packets import AioquicFactory
 from moqt_trio.transport.quic.stateless_reset import reset_token
+from moqt_trio.transport.quic.steering import IdShare
 from tests.transport.engine_pair import CLIENT, SERVER, Handler, Pair, quic_of, stock
 from tests.transport.quic_pair import ALPN, IDENTITY, client_settings, server_settings
 
@@ -32,7 +33,8 @@ def test_version():
     [
         "_ack_delay", "_ack_eliciting_sent_since_receipt", "_close_at",
         "_close_event", "_crypto_streams", "_datagrams_pending", "_events", "_handshake_complete",
-        "_handshake_confirmed", "_handshake_done_pending", "_host_cids", "_is_client", "_local_max_data",
+        "_handshake_confirmed", "_handshake_done_pending", "_host_cid_seq", "_host_cids", "_is_client",
+        "_local_initial_source_connection_id", "_local_max_data",
         "_local_max_streams_bidi", "_local_max_streams_uni", "_loss", "_max_datagram_size", "_network_paths",
         "_peer_cid", "_peer_cid_available",
         "_ping_pending", "_probe_pending", "_remote_max_datagram_frame_size", "_remote_max_idle_timeout",
@@ -83,6 +85,35 @@ def test_stateless_reset():
     assert pair.client.termination is not None
     assert (pair.client.termination.by_peer, pair.client.termination.idle) == (True, False)
     assert pair.client.datagrams_to_send(pair.now) == []
+
+
+def test_chosen_ids():
+    """Every id of a server, the first and those that replace others, leads to the process that chose it."""
+    pair = Pair(ids=IdShare(2, 3))
+    client, server = quic_of(pair.client), quic_of(pair.server)
+    chosen = {cid.cid for cid in server._host_cids}
+    assert {cid[0] % 3 for cid in chosen} == {2}
+    assert {cid.cid for cid in (client._peer_cid, *client._peer_cid_available)} == chosen
+    assert len({cid[1:] for cid in chosen}) == 4
+    assert pair.server.connection_id in chosen
+    for _ in range(3):
+        client.change_connection_id()
+        pair.client_handler.flush_due = True
+        pair.run()
+    later = {cid.cid for cid in server._host_cids} - chosen
+    assert len(later) == 3
+    assert {cid[0] % 3 for cid in later} == {2}
+    assert client._peer_cid.cid in chosen | later
+
+
+def test_an_id_is_replaced_before_it_is_sent():
+    """aioquic makes an id and only then writes it into a frame; the handshake's id is repeated in a parameter."""
+    source = inspect.getsource(QuicConnection._replenish_connection_ids)
+    assert "self._host_cids.append(" in source
+    assert "sequence_number=self._host_cid_seq" in source
+    assert "connection_id.cid" in inspect.getsource(QuicConnection._write_new_connection_id_frame)
+    parameters = inspect.getsource(QuicConnection._serialize_transport_parameters)
+    assert "initial_source_connection_id=self._local_initial_source_connection_id" in parameters
 
 
 def test_reset_stream_at():
@@ -280,7 +311,7 @@ def test_idle_timeout_says_so():
 
 def test_a_retry_proves_the_address():
     """A token from a Retry is accepted from the address that it was made for, and from no other."""
-    factory = AioquicFactory()
+    factory = AioquicFactory(IdShare(2, 3))
     handler = Handler()
     client = factory.client(client_settings(), handler)
     client.connect(SERVER, 0.0)
@@ -295,6 +326,7 @@ def test_a_retry_proves_the_address():
     validated = factory.check_token_untrusted(again, CLIENT, 0.1)
     assert validated is not None
     assert validated.original_destination_id == header.destination_id
+    assert validated.retry_source_id[0] % 3 == 2
     server = factory.server(server_settings(), Handler(), again, validated)
     server.receive_datagram_untrusted(second, CLIENT, 0.1)
     assert quic_of(server)._network_paths[0].is_validated

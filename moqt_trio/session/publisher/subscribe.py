@@ -31,7 +31,7 @@ import trio
 from ...codes import StreamCode
 from ...errors import LocalProtocolError, SessionClosed, StreamReset, printable
 from ...loggers import Logger
-from ...model.cursor import GroupRange
+from ...model.cursor import GroupRange, Wish
 from ...model.keys import sequence_of
 from ...model.track import state_of
 from ...protocol.events import Event, SubscribeRequested
@@ -167,6 +167,7 @@ class SubscribeServer(GroupDelivery):
             # Only the end of the subscription can say that its first group can't be had.
             self._cursor.abort(StreamCode.TOO_FAR_BEHIND)
         self._bound_delivery(wish.delivery_timeout_ms)
+        self._tell_wish(wish)
         newest = newest_of(track)
         if not self._features.subscribe_ok_needs_group and not self._accept(track, newest):
             return
@@ -195,6 +196,12 @@ class SubscribeServer(GroupDelivery):
             self.cancel(StreamCode.INTERNAL_ERROR)
             return False
         return True
+
+    def _tell_wish(self, wish: Subscribe | SubscribeUpdate) -> None:
+        """Say how the subscriber wants the track, for what reads it elsewhere."""
+        max_age = wish.max_age_ms / 1000 if self._features.max_age else None
+        self._cursor.wish = Wish(wish.priority, max_age, bool(wish.ordered))
+        self._track_state.tell_wishes()
 
     def _bound_delivery(self, timeout_ms: int) -> None:
         """Set how long a frame may wait; 0 for no bound."""
@@ -262,6 +269,7 @@ class SubscribeServer(GroupDelivery):
         self._ordered = update.ordered or self._track_state.reliable
         self._priority = update.priority
         self._bound_delivery(update.delivery_timeout_ms)
+        self._tell_wish(update)
         self.serving.scheduler.priority_changed(self)
         for key in [key for key in cursor.pending if not cursor.range.holds(sequence_of(key))]:
             self._cancel_group(key)

@@ -294,6 +294,9 @@ class QuicListener:
         connection_id = data[1 : 1 + CONNECTION_ID_BYTES]
         if connection_id in self._closing_routes:
             self._answer_closed(sock, connection_id)
+        elif not self._settings.ids.owns(connection_id):
+            # Another process on this port may have the connection, and a reset would end it.
+            pass
         elif (reset := self._resets.answer(data, connection_id, now)) is not None:
             sock.send(reset, address)
 
@@ -362,6 +365,7 @@ async def serve_quic(
     settings: ServerSettings,
     engine: EngineFactory,
     *,
+    sockets: list[UdpSocket] | None = None,
     task_status: trio.TaskStatus[QuicListener] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve QUIC until cancelled; every connection is closed then, and its peer informed.
@@ -376,9 +380,10 @@ async def serve_quic(
         port: The UDP port; 0 picks one.
         settings: What to offer, and the limits.
         engine: Makes the QUIC engine of each connection.
+        sockets: Sockets that are bound, in place of those that host and port would give; they are closed at the end.
 
     Raises:
         OSError: An address cannot be bound; the message names it.
     """
-    listener = QuicListener(handler, await bind_udp(host, port), settings, engine)
+    listener = QuicListener(handler, sockets or await bind_udp(host, port), settings, engine)
     await listener.run(task_status=task_status)

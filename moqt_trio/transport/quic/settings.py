@@ -11,6 +11,7 @@ import attrs
 from ...errors import VersionUnsupported
 from ...limits import Limits
 from .stateless_reset import RESET_KEY_BYTES
+from .steering import IdShare
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -91,6 +92,7 @@ class ServerSettings:
         limits: The bounds of each connection, and of the listener.
         reset_key: The secret behind the tokens of stateless resets; a random one ends with the process.
         offered: What a client is told that shares none of `alpns`, when that is better known by other names.
+        ids: The connection ids to choose, where several processes serve the port; any, when left out.
     """
 
     alpns: tuple[str, ...]
@@ -100,3 +102,4 @@ class ServerSettings:
         factory=lambda: os.urandom(RESET_KEY_BYTES), validator=_reset_key, repr=False, kw_only=True
     )
     offered: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    ids: IdShare = attrs.field(default=IdShare(), kw_only=True)

@@ -1,7 +1,6 @@
 """The end of aioquic's connection: how it is said, stateless reset, and what is left of the connection.
 
-1.  Stateless reset (RFC 9000, section 10.3). aioquic 1.7 gives out random tokens, which nothing can repeat after a
-    restart, and keeps the peer's without looking at them. Here they come from a key, and the peer's ends the
+1.  Stateless reset (RFC 9000, section 10.3). aioquic 1.7 keeps the peer's token without looking at it. Here it ends the
     connection. Test: `test_stateless_reset`.
 2.  ALPN. With aioquic a client learns only that no protocol is shared. `close` adds what this server speaks.
 3.  Which side closed (`closed_by_peer`). Test: `test_the_end_is_known_at_once`.
@@ -11,11 +10,11 @@
 
 from __future__ import annotations
 
-from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
-from ..stateless_reset import SHORTEST_RESET, reset_token
+from ..stateless_reset import SHORTEST_RESET
+from .connection_ids import OwnIdsConnection
 
 _LONG_HEADER = 0x80
 _NO_APPLICATION_PROTOCOL = QuicErrorCode.CRYPTO_ERROR + 120
@@ -35,7 +34,7 @@ def may_be_reset(data: bytes) -> bool:
     return len(data) >= SHORTEST_RESET and not data[0] & _LONG_HEADER
 
 
-class EndingConnection(QuicConnection):
+class EndingConnection(OwnIdsConnection):
     """A connection with the fixes of this file.
 
     Attributes:
@@ -45,24 +44,6 @@ class EndingConnection(QuicConnection):
 
     closed_by_peer = False
     spoken: tuple[str, ...] = ()
-    _reset_key: bytes | None = None
-
-    def use_reset_key(self, key: bytes) -> None:
-        """Derive the tokens of a server's connection ids from a key; call it before the first packet."""
-        self._reset_key = key
-        self._derive_tokens()
-
-    def _replenish_connection_ids(self) -> None:
-        known = self._host_cid_seq
-        super()._replenish_connection_ids()
-        self._derive_tokens(known)
-
-    def _derive_tokens(self, first: int = 0) -> None:
-        """Derive the tokens of the ids from this one on."""
-        if self._reset_key is not None:
-            for connection_id in self._host_cids:
-                if connection_id.sequence_number >= first:
-                    connection_id.stateless_reset_token = reset_token(self._reset_key, connection_id.cid)
 
     def end_by_reset(self, now: float) -> None:
         """End the connection without a packet: the peer has no keys for it."""

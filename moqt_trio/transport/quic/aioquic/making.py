@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aioquic.quic.configuration import QuicConfiguration
@@ -59,7 +60,7 @@ class ServerEngines:
             else header.destination_id,
             retry_source_connection_id=validated.retry_source_id if validated else None,
         )
-        quic.use_reset_key(settings.reset_key)
+        quic.choose_ids(partial(settings.ids.new_id, CONNECTION_ID_BYTES), settings.reset_key)
         quic.spoken = settings.offered or settings.alpns
         return AioquicEngine(quic, limits, handler, address_validated=validated is not None)
 

@@ -5,7 +5,6 @@ Headers, Version Negotiation, Retry and refusals. `AioquicFactory` is what `engi
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from aioquic.buffer import Buffer, BufferReadError  # type: ignore[attr-defined]
@@ -23,6 +22,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from ....limits import MIN_PACKET
 from ..engine import CONNECTION_ID_BYTES, Engine, EngineHandler, LongHeader, Validated
+from ..steering import IdShare
 from .making import VERSIONS, ServerEngines, client_engine
 
 if TYPE_CHECKING:
@@ -33,9 +33,14 @@ _LONG_HEADER = 0x80
 
 
 class AioquicFactory:
-    """Makes aioquic engines; holds the key of the address tokens of one listener, and what its engines share."""
+    """Makes aioquic engines; holds the key of the address tokens of one listener, and what its engines share.
 
-    def __init__(self) -> None:
+    Args:
+        ids: The connection ids to choose; for a listener they are those of its settings.
+    """
+
+    def __init__(self, ids: IdShare | None = None) -> None:
+        self._ids = ids or IdShare()
         self._tokens = QuicRetryTokenHandler()
         self._engines = ServerEngines()
 
@@ -78,7 +83,8 @@ class AioquicFactory:
         )
 
     def retry(self, header: LongHeader, address: Address, now: float) -> bytes:
-        source_id = os.urandom(CONNECTION_ID_BYTES)
+        # The token in it can be read by this process only: the client's next packet has to come here.
+        source_id = self._ids.new_id(CONNECTION_ID_BYTES)
         return encode_quic_retry(
             version=header.version,
             source_cid=source_id,
@@ -97,7 +103,7 @@ class AioquicFactory:
         keys = CryptoPair()
         keys.setup_initial(cid=header.destination_id, is_client=False, version=header.version)
         builder = QuicPacketBuilder(
-            host_cid=os.urandom(CONNECTION_ID_BYTES),
+            host_cid=self._ids.new_id(CONNECTION_ID_BYTES),
             peer_cid=header.source_id,
             version=header.version,
             is_client=False,
