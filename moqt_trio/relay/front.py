@@ -118,7 +118,8 @@ class Front:
         request = self._requests.get(key)
         if request is not None:
             return request
-        source = next(iter(self._sources()), None)
+        path = self.path.join(below)
+        source = next((source for source in self._sources() if source.may_serve(path)), None)
         if source is None or not self._has_room(name):
             return None
         if known is not None:
@@ -239,7 +240,12 @@ class Front:
 
     def _best_for(self, pull: Pull) -> PullSource | None:
         return next(
-            (source for source in self._sources() if source not in pull.tried and source not in pull.refused), None
+            (
+                source
+                for source in self._sources()
+                if source not in pull.tried and source not in pull.refused and source.may_serve(pull.path)
+            ),
+            None,
         )
 
     def reconsider(self) -> None:

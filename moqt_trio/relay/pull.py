@@ -87,6 +87,10 @@ class PullSource(Protocol):
         """Return a path of the origin as the peer has it."""
         ...
 
+    def may_serve(self, path: BroadcastPath) -> bool:
+        """Return whether the peer may publish at a path of the origin: it may do so at one, and not below it."""
+        ...
+
 
 class Pull:
     """One track that is read from a source.

@@ -127,9 +127,8 @@ class SharedSession(PullSource, Watcher):
         self._grant = grant
         for change in () if self._announcements is None else self._announcements.active:
             self._note(change)
-        for path in self._offered:
-            if path not in self._announced:
-                self._take_route(path)
+        for path in self._offered.keys() - self._announced:
+            self._take_route(path)
         for path in self._sharing.routes:
             self.path_changed(path)
 
@@ -236,9 +235,9 @@ class SharedSession(PullSource, Watcher):
             self._sharing.withdraw(path, self)
 
     def _take_route(self, path: BroadcastPath, hops: tuple[int, ...] = (), cost: int = 0, cold_cost: int = 0) -> None:
-        """Add the route of a path, unless it came here before."""
+        """Add the route of a path, unless it came here before, or the peer may not announce it."""
         sharing = self._sharing
-        if self._grant is not None and not self._grant.may_publish(self.inside(path)):
+        if not self.may_serve(path):
             logger.debug("%r may not announce %s", self.session, printable(str(path)))
             return
         if sharing.hop_id in hops or _goes_round(hops):
@@ -344,7 +343,6 @@ class SharedSession(PullSource, Watcher):
         self._taken_back.pop(path, None)
         origin = self.session._publisher
         shown = self._shown.get(path)
-        inside = self.inside(path)
         best = self._sharing.routes.best(path, self._may_see)
         broadcast = None if best is None else self._sharing.broadcast(best)
         if shown is not None and shown.broadcast is not broadcast:
@@ -356,16 +354,17 @@ class SharedSession(PullSource, Watcher):
         route = Route(best.hops, best.cost, best.cold_cost)
         if shown is not None:
             origin.origin.update(shown, route)
-        elif inside not in origin.origin:
+        elif (inside := self.inside(path)) not in origin.origin:
             # What the application publishes on this session itself comes first.
             shown = self._shown[path] = PublishedBroadcast(inside, broadcast, route, self._allows)
             origin.announce(shown)
 
     def _allows(self, path: BroadcastPath) -> bool:
+        """Return whether the peer may read what is at a path of its own."""
         return self._grant is None or self._grant.may_subscribe(path)
 
     def _may_see(self, route: AnyRoute) -> bool:
-        """Return whether a route may be announced to the peer: it is allowed to, and it does not lead back to it."""
+        """Return whether a route may be announced to the peer: its grant allows it, and it does not lead back."""
         if route.source is self or not self._allows(self.inside(route.path)):
             return False
         setup = self.session._context.core.peer_setup
@@ -376,6 +375,10 @@ class SharedSession(PullSource, Watcher):
     def inside(self, path: BroadcastPath) -> BroadcastPath:
         """Return a path of the origin as the peer has it."""
         return self._root.suffix_of(path)
+
+    def may_serve(self, path: BroadcastPath) -> bool:
+        """Return whether the peer may publish at a path of the origin."""
+        return self._grant is None or self._grant.may_publish(self.inside(path))
 
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
         """Start a task in the session's nursery."""
