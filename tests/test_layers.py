@@ -42,7 +42,7 @@ BELOW = {
     "workers": {"base", "certificates", "client", "server", "relay", "session", "transport", "transport.quic"},
     "public": {"base", "wire", "certificates", "model", "session", "session.publisher", "session.subscriber"}
     | {"transport", "http", "client", "server", "relay", "workers"},
-    "auth": {"public", "base"},
+    "auth": {"public", "base", "certificates"},
     "testing": {"public", "base", "wire", "session", "client", "server", "transport"},
     "cli": {"public", "base", "certificates"},
     "apps": {"public"},

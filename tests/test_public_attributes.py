@@ -27,7 +27,7 @@ MEMBERS = {
     "CertificateFiles": "reload",
     "CertificateInvalid": "",
     "CertificateUnusable": "",
-    "ClientCertificate": "der fingerprint hosts issuer not_after subject",
+    "ClientCertificate": "der fingerprint hosts issuer name not_after subject",
     "ConnectError": "",
     "ConnectTimeout": "",
     "DevelopmentCertificates": "current directory fingerprints hosts renew reset_key stored",

@@ -31,7 +31,7 @@ from ..lease import LINE, LeasedSession, deadline_of, end_session
 from ..loggers import Logger
 from ..tasks import defer_interrupts, open_unwrapping_nursery
 from ..url import printable_url, split_authority
-from .contract import MAX_DOCUMENT, AuthRequest, SessionEnd, decode_grant_untrusted
+from .contract import MAX_DOCUMENT, AuthRequest, PeerCertificate, SessionEnd, decode_grant_untrusted
 
 try:
     import httpx
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .. import SessionRequest
+    from ..certificates import ClientCertificate
 
 logger = Logger(__name__)
 
@@ -162,6 +163,7 @@ class AuthClient(Block):
             alpn=request.protocol,
             tokens=request.tokens[:1],
             role=request.role,
+            tls=_shown_by(request.certificate),
         )
 
     async def ask(self, request: AuthRequest) -> Grant:
@@ -418,3 +420,15 @@ def _backoff(failures: int, cadence: float | None) -> float:
     """Return the seconds until a server that did not answer is asked again: doubled each time, and with some chance."""
     longest = min(_LONGEST_BACKOFF, _LONGEST_BACKOFF if cadence is None else cadence)
     return min(2.0 ** min(failures - 1, 16), longest) * random.uniform(0.75, 1.25)
+
+
+def _shown_by(certificate: ClientCertificate | None) -> PeerCertificate | None:
+    """Return what a client's certificate says of it; None for None."""
+    if certificate is None:
+        return None
+    return PeerCertificate(
+        name=certificate.name,
+        fingerprint=certificate.fingerprint,
+        issuer=certificate.issuer,
+        expires=certificate.not_after.timestamp(),
+    )

@@ -144,6 +144,22 @@ class ClientCertificate:
     issuer: str
     der: bytes = attrs.field(repr=False)
 
+    @property
+    def name(self) -> str:
+        """What to call the client: the first DNS name, else the subject's common name, else the fingerprint."""
+        certificate = x509.load_der_x509_certificate(self.der)
+        common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        names = [host for host in self.hosts if not _is_address(host)] + [str(item.value) for item in common]
+        return next(filter(None, names), self.fingerprint)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
 
 def client_certificate(der: bytes | None) -> ClientCertificate | None:
     """Return what a verified certificate says; None for None."""

@@ -80,7 +80,7 @@ async def test_the_handler_has_the_certificate(scheme, cafile):
     assert certificate is not None
     assert certificate.subject == "CN=edge-7,O=Example"
     assert certificate.issuer == "CN=authority,O=Example"
-    assert certificate.hosts == ("edge-7.example",)
+    assert (certificate.hosts, certificate.name) == (("edge-7.example",), "edge-7.example")
     assert certificate.fingerprint == shown.fingerprint.hex()
     assert certificate.not_after == shown.not_after
     assert x509.load_der_x509_certificate(certificate.der) == shown.certificate

@@ -9,6 +9,7 @@ import ssl
 import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,9 +20,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import moqt_trio as moqt
-from moqt_trio.auth import AuthClient, AuthServer, Claims, PublicAuth, TokenAuth, TokenKey
+from moqt_trio.auth import AuthClient, AuthRequest, AuthServer, Claims, PublicAuth, TokenAuth, TokenKey
+from moqt_trio.certificates.certificate import client_certificate
 from tests.auth.requests import asking, refusal
 from tests.auth.serving import Scripted, http
+from tests.authority import Authority
 from tests.machine import seconds
 
 if TYPE_CHECKING:
@@ -59,6 +62,33 @@ async def test_both_ends(on, tmp_path):
         assert (await refusal(auth.admit, request("/live", tokens=shown * 2)))[0] == 401
     with pytest.raises(trio.ClosedResourceError):
         await auth.admit(request("/live", f"jwt={TOKEN}"))
+
+
+@pytest.mark.parametrize(
+    ("names", "called"), [([x509.IPAddress(ip_address("::1")), x509.DNSName("a.example")], "a.example"), ([], "edge-7")]
+)
+async def test_a_certificate_of_the_client(names, called):
+    """The server is told what it says; it decides."""
+    asked: list[AuthRequest] = []
+    authority = Authority()
+    shown = authority.issue("edge-7", *([x509.SubjectAlternativeName(names)] if names else []))
+
+    der = shown.certificate.public_bytes(serialization.Encoding.DER)
+
+    async def admit(request: AuthRequest) -> moqt.Grant:
+        asked.append(request)
+        return WANTED
+
+    async with http(AuthServer(admit)) as url, AuthClient(url) as auth:
+        await auth.admit(
+            request(certificate=client_certificate(shown.certificate.public_bytes(serialization.Encoding.DER)))
+        )
+        await auth.admit(request())
+    with_one, without = (item.tls for item in asked)
+    assert without is None
+    assert (with_one.name, with_one.issuer) == (called, "CN=authority,O=Example")
+    assert with_one.fingerprint == shown.fingerprint.hex()
+    assert with_one.expires == shown.not_after.timestamp()
 
 
 async def test_a_role_for_which_nothing_is_granted():
