@@ -141,7 +141,7 @@ async def check_nothing_left(origin: moqt.Origin) -> None:
     """Return when no route, session, front or pull of an origin is left; fail after five seconds."""
     with trio.fail_after(5):
         gc.collect()
-        while origin.statistics() != NOTHING:  # noqa: ASYNC110 - nothing announces the end of a session's tasks
+        while origin.statistics() != NOTHING:
             await trio.sleep(0.01)
             # Groups count until their track is freed.
             gc.collect()

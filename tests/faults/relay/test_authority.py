@@ -80,7 +80,7 @@ async def test_announcements_stay_below_the_root(version):
 
 @pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-04"])
 async def test_two_publishers_of_one_path(version, autojump_clock):
-    """On one session the second is refused. On two, who reads goes on to read the first one's content, and the newer one
+    """On one session the second is refused. On two, who reads goes on with the first one's content, and the newer one
     is announced, as another publisher."""
     async with relay() as found, AsyncExitStack() as stack:
         sessions = [await stack.enter_async_context(found.connect(version)) for _ in range(2)]

@@ -294,14 +294,17 @@ async def test_viewers_that_come_and_go_over_a_bad_network(seed, autojump_clock)
                                     continue
                                 assert expected == 5
 
-        async with trio.open_nursery() as nursery:
-            async with found.connect(link=link()) as publisher, publisher.publish("live", broadcast):
-                for _ in range(5):
-                    nursery.start_soon(view)
-                for number in range(150):
-                    async with track.open_group() as group:
-                        for frame in range(5):
-                            await group.send(b"%d.%d" % (number, frame))
-                            await trio.sleep(0.02)
-                done.set()
+        async with (
+            trio.open_nursery() as nursery,
+            found.connect(link=link()) as publisher,
+            publisher.publish("live", broadcast),
+        ):
+            for _ in range(5):
+                nursery.start_soon(view)
+            for number in range(150):
+                async with track.open_group() as group:
+                    for frame in range(5):
+                        await group.send(b"%d.%d" % (number, frame))
+                        await trio.sleep(0.02)
+            done.set()
         await check_nothing_left(origin)
