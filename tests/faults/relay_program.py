@@ -1,7 +1,6 @@
 """A relay as a program: the lines of docs/howto/relay.md, with the signals of docs/howto/deploying.md.
 
-`python -m tests.faults.relay_program GRACE` prints its port as JSON, and the origin's numbers for each line that it is
-sent.
+`python -m tests.faults.relay_program GRACE` prints its port as JSON, and the origin's numbers at its end.
 """
 
 from __future__ import annotations
@@ -26,16 +25,11 @@ async def main(grace: float) -> None:
         async with request.accept(view=origin.view(request.path)) as session:
             await session.wait_closed()
 
-    async def tell() -> None:
-        while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-            print(json.dumps({"event": "numbers", **attrs.asdict(origin.statistics())}), flush=True)
-
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             router = moqt.Router(fallback=relay, default="/")
             serve = partial(moqt.serve, router, "127.0.0.1", 0, hop_id=origin.hop_id)
             listener = await nursery.start(serve)
-            nursery.start_soon(tell)
             print(json.dumps({"event": "ready", "port": listener.port}), flush=True)
             async for _ in signals:
                 break
