@@ -340,6 +340,7 @@ SHORT_FILES: dict[str, str] = {
     "moqt_trio.loggers": "a subject of its own, which every layer uses and none owns",
     "moqt_trio.http.asyncio_app": "trio_asyncio is imported in this file only",
     "moqt_trio.wire.ietf.codes": "a table of one subject, beside the other tables of the drafts",
+    "moqt_trio.relay.frames": "a subject of its own: how frames are taken over, by pulls and by fetches",
     "moqt_trio.session.view": "an interface: what a relay implements, as the sessions know it",
     "moqt_trio.session.statistics": "an interface: public values that both halves of a session fill in",
     "moqt_trio.protocol.goaway": "a subject that has its file beside the other kinds of streams",

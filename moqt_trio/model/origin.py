@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -57,14 +57,28 @@ Changed = Callable[[PublishedBroadcast, str | None], None]
 has a new track, and the track's name."""
 
 
+class Supply(Protocol):
+    """What adds publications to an origin as they are asked for, so that others cost nothing."""
+
+    def supply(self, path: BroadcastPath) -> None:
+        """Called before a request for a track of this path is answered: add its publication, and those above it."""
+
+    def supply_below(self, prefix: BroadcastPath) -> None:
+        """Called before what a prefix covers is listed or watched: add it."""
+
+
 class Origin:
     """The publications of one session.
 
     What is asked of it costs the same however much is published: it keeps the publications below each prefix of a path,
     and the watchers of each prefix.
+
+    Attributes:
+        supply: Where more publications come from; None where all are added by the session itself.
     """
 
     def __init__(self) -> None:
+        self.supply: Supply | None = None
         self._publications: dict[tuple[str, ...], PublishedBroadcast] = {}
         self._below: dict[tuple[str, ...], dict[BroadcastPath, PublishedBroadcast]] = {}
         self._of: dict[Broadcast, dict[PublishedBroadcast, None]] = {}
@@ -84,7 +98,7 @@ class Origin:
         if path.parts in self._publications:
             raise ValueError(f"{str(path)!r} is published on this session already")
         self._publications[path.parts] = publication
-        for prefix in _prefixes(path):
+        for prefix in prefixes(path):
             self._below.setdefault(prefix, {})[path] = publication
         if broadcast not in self._of:
             watch_tracks(broadcast, self._track_added)
@@ -97,7 +111,7 @@ class Origin:
         if self._publications.get(path.parts) is not publication:
             return
         del self._publications[path.parts]
-        for prefix in _prefixes(path):
+        for prefix in prefixes(path):
             del self._below[prefix][path]
             if not self._below[prefix]:
                 del self._below[prefix]
@@ -124,6 +138,8 @@ class Origin:
 
     def below(self, prefix: BroadcastPath) -> dict[BroadcastPath, PublishedBroadcast]:
         """Return the publications that a prefix covers."""
+        if self.supply is not None:
+            self.supply.supply_below(prefix)
         return dict(self._below.get(prefix.parts, ()))
 
     def find(self, path: BroadcastPath, track: str) -> tuple[PublishedBroadcast, Track] | None:
@@ -139,10 +155,12 @@ class Origin:
 
         The broadcast of this path is asked first, then those of its prefixes, the longest first.
         """
+        if self.supply is not None:
+            self.supply.supply(path)
         found = self.find(path, track)
         if found is not None:
             return found
-        for prefix in reversed(_prefixes(path)):
+        for prefix in reversed(prefixes(path)):
             publication = self._publications.get(prefix)
             if publication is None or (publication.allows is not None and not publication.allows(path)):
                 continue
@@ -153,6 +171,8 @@ class Origin:
 
     def watch(self, prefix: BroadcastPath, changed: Changed) -> None:
         """Have `changed` called at every change of what a prefix covers."""
+        if self.supply is not None:
+            self.supply.supply_below(prefix)
         self._watchers.setdefault(prefix.parts, {})[changed] = None
 
     def unwatch(self, prefix: BroadcastPath, changed: Changed) -> None:
@@ -164,30 +184,39 @@ class Origin:
 
     def watch_requests(self, path: BroadcastPath, changed: Changed) -> None:
         """Have `changed` called at every change of what `request` looks at for a path: it, and each of its prefixes."""
-        for prefix in _prefixes(path):
+        for prefix in prefixes(path):
             self._waiting.setdefault(prefix, {})[changed] = None
 
     def unwatch_requests(self, path: BroadcastPath, changed: Changed) -> None:
         """End `watch_requests`."""
-        for prefix in _prefixes(path):
+        for prefix in prefixes(path):
             waiting = self._waiting.get(prefix, {})
             waiting.pop(changed, None)
             if not waiting:
                 self._waiting.pop(prefix, None)
+
+    def is_awaited(self, path: BroadcastPath) -> bool:
+        """Return whether anything is called when a publication of this path comes."""
+        return path.parts in self._waiting or any(prefix in self._watchers for prefix in prefixes(path))
+
+    @property
+    def watched(self) -> list[BroadcastPath]:
+        """The prefixes that are watched."""
+        return [BroadcastPath(parts) for parts in self._watchers]
 
     def _track_added(self, broadcast: Broadcast, name: str | None) -> None:
         for publication in tuple(self._of[broadcast]):
             self._changed(publication, name)
 
     def _changed(self, publication: PublishedBroadcast, track: str | None) -> None:
-        for prefix in _prefixes(publication.path):
+        for prefix in prefixes(publication.path):
             for changed in tuple(self._watchers.get(prefix, ())):
                 changed(publication, track)
         for changed in tuple(self._waiting.get(publication.path.parts, ())):
             changed(publication, track)
 
 
-def _prefixes(path: BroadcastPath) -> list[tuple[str, ...]]:
+def prefixes(path: BroadcastPath) -> list[tuple[str, ...]]:
     """Return the parts of each prefix of a path, from the root to the path itself."""
     parts = path.parts
     return [parts[:length] for length in range(len(parts) + 1)]

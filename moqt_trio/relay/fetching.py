@@ -14,7 +14,7 @@ from ..codes import StreamCode
 from ..errors import LocalProtocolError, MoqtError, NotFound, StreamReset
 from ..model.track import Track
 from ..tasks import open_unwrapping_nursery
-from .pull import append
+from .frames import append
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import attrs
 import trio
 
 from ..codes import StreamCode
@@ -39,11 +38,11 @@ from ..model.keys import key_of
 from ..model.track import state_of
 from ..model.track_state import AGE_BOUND
 from ..tasks import Wakeup, open_unwrapping_nursery
+from .frames import append, are_alike, convert, timescale_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ..frame import Frame
     from ..model.group import GroupWriter
     from ..model.keys import GroupKey
     from ..model.track import Track
@@ -291,23 +290,17 @@ class Pull:
             await subscription.wait_accepted()
         self.track = track = self._make_track(self.name, properties)
         self._properties = properties
-        self._scale = (track.timescale, _timescale(properties))
+        self._scale = (track.timescale, timescale_of(properties))
         if self._request is not None and self._request.wanted:
             self._request.accept(track)
 
     def _compare(self, properties: TrackProperties | None) -> None:
-        """Refuse a source whose track is another one: viewers were told the properties, and are not told new ones.
-
-        How long groups are kept is no property of the content: each relay on the way has its own.
-        """
+        """Refuse a source whose track is another one: viewers were told the properties, and are not told new ones."""
         assert self.track is not None
-        known = self._properties
-        if properties is None:
-            self._scale = (self.track.timescale, _timescale(None))
-        elif known is None:
-            self._properties, self._scale = properties, (self.track.timescale, properties.timescale)
-        elif attrs.evolve(properties, max_age=known.max_age) != known:
+        if properties is not None and self._properties is not None and not are_alike(properties, self._properties):
             raise NotFound(str(self.path), self.name, "its properties differ from those of the source before")
+        self._properties = self._properties or properties
+        self._scale = (self.track.timescale, timescale_of(properties))
 
     async def _copy(self, subscription: Subscription, *, new: bool) -> bool:
         """Copy the groups of a subscription; return whether the publisher has ended the track.
@@ -495,24 +488,3 @@ class Pull:
 
     def __repr__(self) -> str:
         return f"<Pull of {printable(self.name)} of {printable(str(self.path))!r}, {len(self._open)} groups open>"
-
-
-_DEFAULT_TIMESCALE = 1000
-
-
-def convert(timestamp: int | None, scale: tuple[int, int]) -> int | None:
-    """Return a timestamp in the units wanted; the scale has how many are wanted and given in a second."""
-    wanted, given = scale
-    return timestamp if timestamp is None or wanted == given else timestamp * wanted // given
-
-
-async def append(writer: GroupWriter, frame: Frame, timestamp: int | None) -> None:
-    """Append a received frame to a group, with what moq-transport carries beside it."""
-    if frame.object_id is None:
-        await writer.send(frame, timestamp)
-    else:
-        await writer.send(frame, timestamp, object_id=frame.object_id, properties=frame.properties)
-
-
-def _timescale(properties: TrackProperties | None) -> int:
-    return _DEFAULT_TIMESCALE if properties is None else properties.timescale

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import attrs
 
 from ..loggers import Logger
+from ..model.origin import prefixes
+from ..path import BroadcastPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from ..path import BroadcastPath
 
 logger = Logger(__name__)
 
@@ -97,6 +97,7 @@ class RouteTable(Generic[SourceT]):
         self._max_routes = max_routes
         self._max_sources = max_sources
         self._routes: dict[BroadcastPath, list[RelayRoute[SourceT]]] = {}
+        self._below: dict[tuple[str, ...], dict[BroadcastPath, None]] = {}
         self._by_source: dict[SourceT, dict[BroadcastPath, RelayRoute[SourceT]]] = {}
         self._count = 0
 
@@ -120,7 +121,11 @@ class RouteTable(Generic[SourceT]):
         if self._count >= self._max_routes:
             logger.info("a route was not taken: max_routes (%d)", self._max_routes)
             return changed
-        routes = self._routes.setdefault(route.path, [])
+        routes = self._routes.get(route.path)
+        if routes is None:
+            routes = self._routes[route.path] = []
+            for prefix in prefixes(route.path):
+                self._below.setdefault(prefix, {})[route.path] = None
         insort(routes, route, key=_rank)
         self._by_source.setdefault(route.source, {})[route.path] = route
         self._count += 1
@@ -142,12 +147,24 @@ class RouteTable(Generic[SourceT]):
         routes.remove(route)
         if not routes:
             del self._routes[path]
+            for prefix in prefixes(path):
+                del self._below[prefix][path]
+                if not self._below[prefix]:
+                    del self._below[prefix]
         self._count -= 1
         return True
 
     def of_source(self, source: SourceT) -> tuple[RelayRoute[SourceT], ...]:
         """Return the routes of a source."""
         return tuple(self._by_source.get(source, {}).values())
+
+    def below(self, prefix: BroadcastPath) -> tuple[BroadcastPath, ...]:
+        """Return the paths that can be reached and that a prefix covers."""
+        return tuple(self._below.get(prefix.parts, ()))
+
+    def above(self, path: BroadcastPath) -> list[BroadcastPath]:
+        """Return the paths that can be reached and that are this one or a prefix of it."""
+        return [each for parts in prefixes(path) if (each := BroadcastPath(parts)) in self._routes]
 
     def of(self, path: BroadcastPath) -> tuple[RelayRoute[SourceT], ...]:
         """Return the routes of a path, the best one first."""

@@ -68,7 +68,7 @@ class OriginSession:
         root: The peer's paths are below it.
         hop_id: The peer's hop id; 0 while it has said none.
         routes: Broadcasts that it announces.
-        shown: Broadcasts that are announced to it.
+        shown: Broadcasts that are announced to it, or that it has asked for.
         draining: True once it has asked to be left, by GOAWAY.
     """
 

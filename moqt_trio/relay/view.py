@@ -11,7 +11,7 @@ import trio
 from ..errors import MoqtError, SessionClosed, printable
 from ..lease import end_session
 from ..loggers import Logger
-from ..model.origin import PublishedBroadcast, Route
+from ..model.origin import PublishedBroadcast, Route, Supply
 from ..session.run import random_hop_id, wait_peer_setup
 from ..session.view import OriginView
 from ..tasks import Wakeup, open_unwrapping_nursery
@@ -67,8 +67,11 @@ def _burden(route: Route) -> tuple[int, int, int]:
     return route.cost, route.cold_cost, len(route.hops)
 
 
-class SharedSession(PullSource, Watcher):
+class SharedSession(PullSource, Watcher, Supply):
     """A session that shares an origin: what its peer announces is a route, and the best routes are announced to it.
+
+    Only what the peer asks for is kept here: paths below the prefixes of its lists, and those of its requests. A peer
+    that announces without end costs the others nothing.
 
     Args:
         sharing: The origin's.
@@ -107,12 +110,12 @@ class SharedSession(PullSource, Watcher):
         self._offered: dict[BroadcastPath, set[str]] = {}
 
     def join(self) -> None:
-        """Show the peer what there is, and start reading what it announces."""
+        """Show the peer what it asks for, and start reading what it announces."""
         if self._hidden:
             self.session._context.core.show_hidden()
-        for path in self._sharing.routes:
-            self.path_changed(path)
+        self.session._publisher.origin.supply = self
         self._sharing.watchers[self] = None
+        self._look_again()
         self.session._context.start(self._run)
         if self._grant is not None:
             self.session._context.start(self._hold_grant, self._grant)
@@ -129,12 +132,11 @@ class SharedSession(PullSource, Watcher):
             self._note(change)
         for path in self._offered.keys() - self._announced:
             self._take_route(path)
-        for path in self._sharing.routes:
-            self.path_changed(path)
+        self._look_again()
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
-        session, sharing = self.session, self._sharing
+        session = self.session
         try:
             async with open_unwrapping_nursery() as nursery:
                 nursery.start_soon(self._tell_held)
@@ -144,8 +146,7 @@ class SharedSession(PullSource, Watcher):
                     if self._grant is not None and not self._grant.allows(session.peer_role):
                         end_session(session, f"nothing is granted to a {session.peer_role}")
                     # Now its hop id is known.
-                    for path in sharing.routes:
-                        self.path_changed(path)
+                    self._look_again()
                     if session.peer_role != "subscriber" and self._own_role != Role.PUBLISHER:
                         await self._read_announcements()
                 except (MoqtError, trio.ClosedResourceError) as error:
@@ -153,7 +154,16 @@ class SharedSession(PullSource, Watcher):
                 await session.wait_closed()
                 nursery.cancel_scope.cancel()
         finally:
-            sharing.watchers.pop(self, None)
+            self._leave()
+
+    def _leave(self) -> None:
+        """Part the session from the origin: what is published on that knows the sessions to which it is shown."""
+        publisher = self.session._publisher
+        self._sharing.watchers.pop(self, None)
+        publisher.origin.supply = None
+        shown, self._shown = self._shown, {}
+        for each in shown.values():
+            publisher.withdraw(each)
 
     @trio.lowlevel.enable_ki_protection
     async def _watch_goaway(self) -> None:
@@ -177,6 +187,9 @@ class SharedSession(PullSource, Watcher):
                     self._note(change)
                 nursery.cancel_scope.cancel()
         finally:
+            self._announcements = None
+            self._announced.clear()
+            self._offered.clear()
             self._sharing.withdraw_all(self)
 
     async def _read_offers(self, announcements: Announcements) -> None:
@@ -267,7 +280,30 @@ class SharedSession(PullSource, Watcher):
 
     # -- what the peer is shown --------------------------------------------------------------------------------
 
+    def supply(self, path: BroadcastPath) -> None:
+        for each in self._sharing.routes.above(self._root.join(path)):
+            if each not in self._shown:
+                self._change(each)
+
+    def supply_below(self, prefix: BroadcastPath) -> None:
+        for each in self._sharing.routes.below(self._root.join(prefix)):
+            if each not in self._shown:
+                self._change(each)
+
+    def _look_again(self) -> None:
+        """Show what is to be shown by now of all that the peer has asked for."""
+        for path in tuple(self._shown):
+            self._change(path)
+        for prefix in self.session._publisher.origin.watched:
+            self.supply_below(prefix)
+
     def path_changed(self, path: BroadcastPath, *, withdrawn: bool = False) -> None:
+        known = path in self._shown or path in self._taken_back
+        if known or (self._root.covers(path) and self.session._publisher.origin.is_awaited(self.inside(path))):
+            self._change(path, withdrawn=withdrawn)
+
+    def _change(self, path: BroadcastPath, *, withdrawn: bool = False) -> None:
+        """Show the best route of a path, now or later."""
         if not self._root.covers(path) or path == self._root or self._own_role == Role.SUBSCRIBER:
             return
         shown, now = self._shown.get(path), trio.current_time()

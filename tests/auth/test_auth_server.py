@@ -80,9 +80,7 @@ async def test_a_certificate_of_the_client(names, called):
         return WANTED
 
     async with http(AuthServer(admit)) as url, AuthClient(url) as auth:
-        await auth.admit(
-            request(certificate=client_certificate(shown.certificate.public_bytes(serialization.Encoding.DER)))
-        )
+        await auth.admit(request(certificate=client_certificate(der)))
         await auth.admit(request())
     with_one, without = (item.tls for item in asked)
     assert without is None

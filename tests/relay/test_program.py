@@ -87,7 +87,8 @@ async def test_what_an_origin_tells():
             assert (described["clock"].hops, described["clock"].cost, described["clock"].peer) == ((), 3, None)
             sessions = {session.hop_id: session for session in origin.sessions()}
             assert set(sessions) == {5, 6}
-            assert (sessions[5].routes, sessions[5].shown) == (1, 1)
-            assert (sessions[6].routes, sessions[6].shown) == (0, 2)
+            # What it does not ask for is not shown to it.
+            assert (sessions[5].routes, sessions[5].shown) == (1, 0)
+            assert (sessions[6].routes, sessions[6].shown) == (0, 1)
             assert (sessions[6].version, sessions[6].root, sessions[6].draining) == ("moq-lite-06", "", False)
     assert (origin.routes(), origin.sessions()) == ((), ())
