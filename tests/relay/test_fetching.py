@@ -5,12 +5,15 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 import pytest
+import trio
 
 import moqt_trio as moqt
 from tests.relay.relays import relay
 from tests.transport.recorders import eventually
 
-WITH_FETCH = ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03"]
+LITE = ["moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03"]
+IETF = ["moqt-22", "moqt-20", "moqt-18", "moqt-16", "moqt-14"]
+WITH_FETCH = [*LITE, *IETF]
 
 
 class Published:
@@ -42,7 +45,7 @@ async def published(stack: AsyncExitStack, found, version: str = "moq-lite-06", 
     return Published(track, publisher, await stack.enter_async_context(found.connect(version)))
 
 
-@pytest.mark.parametrize("up", [*WITH_FETCH, "moqt-18", "moqt-14"])
+@pytest.mark.parametrize("up", WITH_FETCH)
 @pytest.mark.parametrize("version", WITH_FETCH)
 async def test_a_group_of_the_past(version, up):
     """A group that the relay never had comes from the publisher, whole."""
@@ -53,10 +56,11 @@ async def test_a_group_of_the_past(version, up):
                 assert await group.read_all() == [b"%d" % number, b"more"]
 
 
-async def test_a_group_that_is_not_there():
+@pytest.mark.parametrize("version", ["moq-lite-06", *IETF])
+async def test_a_group_that_is_not_there(version):
     """Only the publisher knows that, and its answer is passed on."""
     async with relay() as found, AsyncExitStack() as stack:
-        at = await published(stack, found)
+        at = await published(stack, found, version)
         with pytest.raises(moqt.NotFound):
             async with at.viewer.fetch("live", "video", 77) as group:
                 await group.read_all()
@@ -95,6 +99,55 @@ async def test_live_subscribers_get_no_fetched_group():
             assert await group.read_all() == [b"2", b"more"]
         await at.track.write(b"next")
         assert (await subscription.receive()).sequence == 10
+
+
+@pytest.mark.parametrize("version", ["moq-lite-06", *IETF])
+async def test_a_group_whose_beginning_the_relay_lacks(version):
+    """A subscriber of a part has left it there; the whole group comes from the publisher."""
+    async with relay() as found, AsyncExitStack() as stack:
+        at = await published(stack, found, version)
+        first = await stack.enter_async_context(found.connect())
+        async with first.subscribe("live", "video", start_group=9, start_frame=1) as subscription:
+            assert await (await subscription.receive()).read_all() == [b"more"]
+        async with at.viewer.fetch("live", "video", 9) as group:
+            assert await group.read_all() == [b"9", b"more"]
+
+
+@pytest.mark.parametrize("version", IETF)
+async def test_a_range_of_frames(version):
+    """A part of a group that the relay never had comes from the publisher, and nothing else."""
+    async with relay() as found, AsyncExitStack() as stack:
+        at = await published(stack, found, version)
+        async with at.viewer.fetch("live", "video", 4, start_frame=1) as group:
+            assert await group.read_all() == [b"more"]
+        async with at.viewer.fetch("live", "video", 4, end_frame=0) as group:
+            assert await group.read_all() == [b"4"]
+
+
+@pytest.mark.parametrize("version", IETF)
+async def test_a_fetch_is_cancelled_while_the_publisher_writes(version):
+    """These drafts answer once the group is known to its end; a viewer that leaves before ends its wait alone."""
+    async with relay() as found, AsyncExitStack() as stack:
+        at = await published(stack, found, version)
+        await stack.enter_async_context(group := at.track.open_group(20))
+        await group.send(b"one")
+        other = await stack.enter_async_context(found.connect(version))
+        with trio.move_on_after(0.05):
+            async with at.viewer.fetch("live", "video", 20) as reader:
+                await reader.receive()
+        async with other.fetch("live", "video", 20) as reader, trio.open_nursery() as nursery:
+            received: list[bytes] = []
+
+            async def read() -> None:
+                received.extend(await reader.read_all())
+
+            nursery.start_soon(read)
+            [front] = found.origin._sharing.fronts
+            await eventually(lambda: front.fetches == 1)
+            await group.send(b"two")
+            group.finish()
+        assert received == [b"one", b"two"]
+        await eventually(lambda: not front.fetches)
 
 
 async def test_the_source_is_lost_during_a_fetch():

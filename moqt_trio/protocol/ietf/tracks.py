@@ -115,6 +115,9 @@ class TracksRequester(IetfRequester):
                 name = text_of(message.name)
                 if path is not None and name is not None:
                     events.append(TrackBlocked(path, name))
+            case ietf.NamespaceFound() | ietf.NamespaceDone() if self._accepted and profile.namespaces == "stream":
+                # moq-relay 0.17 answers a request for tracks as one for namespaces, which have a list of their own.
+                pass
             case ietf.Goaway():
                 pass
             case _:

@@ -1,7 +1,12 @@
-"""RangeServer: answers a fetch of any range, with objects on a stream of their own."""
+"""RangeServer: answers a fetch of any range, with objects on a stream of their own.
+
+A relay need not have what is fetched. Where the range is in one group, it fetches that from the track's publisher
+(`model.broadcast.fetch_group`), and answers when the group is there: the answer says where the range ends.
+"""
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,10 +15,13 @@ import trio
 
 from ...codes import StreamCode
 from ...errors import SessionClosed, StreamReset
+from ...model.broadcast import fetch_group
+from ...model.cursor import GroupRange
 from ...model.past import LAST, Place
 from ...model.track import state_of
 from ...protocol.ietf.events import JoinRequested, RangeRequested
-from ...tasks import defer_interrupts, open_unwrapping_nursery
+from ...tasks import Wakeup, defer_interrupts, open_unwrapping_nursery
+from ...timeouts import Timeout
 from ...wire.messages import FetchUpdate
 from .reply import ReplyStream, newest_of, past_of
 from .request import RequestServer
@@ -75,7 +83,34 @@ class RangeServer(RequestServer):
         if found is None:
             self.cancel(StreamCode.NOT_FOUND)
             return
-        self.context.start(self._serve, found[1], wanted, newest_of(found[1]))
+        missing = None if wanted is None else _missing_group(found[1], wanted)
+        if missing is None:
+            self.context.start(self._serve, found[1], wanted, newest_of(found[1]))
+        else:
+            self.context.start(self._fetch, found, wanted, missing)
+
+    async def _fetch(self, found: Found, wanted: PastRange | None, group: int) -> None:
+        """Have a group fetched from the publisher of a relayed track, and serve the range from it.
+
+        Limits: reply_timeout, for a group that the publisher is still writing.
+        """
+        publication, track = found
+        fetched = fetch_group(publication.broadcast, track.name, group)
+        if fetched is not None:
+            with self.scope:
+                await Timeout(self.context.limits.reply_timeout).wait(partial(_wait_whole, fetched, group))
+            if self.scope.cancel_called:
+                return
+            # A scope can be entered once.
+            self.scope = trio.CancelScope()
+            if newest_of(fetched) is not None:
+                await self._serve(fetched, wanted, newest_of(fetched), whole=track)
+                return
+            if state_of(fetched).aborted is not None:
+                # The publisher has no such group, or does not say.
+                self.cancel(StreamCode.NOT_FOUND)
+                return
+        await self._serve(track, wanted, newest_of(track))
 
     async def _join(self, event: JoinRequested) -> None:
         point: JoinPoint | None = None
@@ -90,8 +125,17 @@ class RangeServer(RequestServer):
         else:
             await self._serve(point.track, event.wanted, point.newest)
 
-    async def _serve(self, track: Track, wanted: PastRange | None, newest: Place | None) -> None:
-        """Answer, and send the range."""
+    async def _serve(
+        self, track: Track, wanted: PastRange | None, newest: Place | None, *, whole: Track | None = None
+    ) -> None:
+        """Answer, and send the range.
+
+        Args:
+            track: What the range is read from.
+            wanted: The range; None for one that no track has.
+            newest: The newest frame that a range may have.
+            whole: The track itself, where `track` has a group of it alone.
+        """
         try:
             with self.scope:
                 await trio.lowlevel.checkpoint_if_cancelled()
@@ -102,7 +146,7 @@ class RangeServer(RequestServer):
                 if past.lost and not past.kept:
                     self.cancel(StreamCode.NOT_FOUND)
                     return
-                ends = state_of(track).ended and past.end == newest_of(track)
+                ends = state_of(whole or track).ended and past.end == newest_of(whole or track)
                 # A range may begin behind the last frame of its group: then it is empty, and ends where it begins.
                 last = max(past.start, _last_frame(track, past.end))
                 accepted = self.machine.accept(last, end_of_track=ends)
@@ -143,6 +187,32 @@ class RangeServer(RequestServer):
         except (StreamReset, SessionClosed, trio.ClosedResourceError):
             pass
         self.machine.release()
+
+
+def _missing_group(track: Track, wanted: PastRange) -> int | None:
+    """Return the group that a range is in, if the track lacks it from the range's first frame on; None otherwise."""
+    start, end = wanted.start, wanted.end
+    if end is None or isinstance(start, int) or start[0] != end[0]:
+        return None
+    group, first = start
+    log = state_of(track)
+    parts = log.parts(group)
+    if parts and not log.lacks_parts(group) and max(part.first_id for part in parts) <= first:
+        return None
+    return group
+
+
+async def _wait_whole(track: Track, group: int) -> None:
+    """Wait until the only group of a track has ended, or was aborted."""
+    log = state_of(track)
+    wakeup = Wakeup()
+    cursor = log.cursor(wakeup.set, range=GroupRange(group, group), max_age=math.inf, replay=True)
+    log.attach(cursor)
+    try:
+        while not log.ended and log.aborted is None:
+            await wakeup.wait()
+    finally:
+        log.detach(cursor)
 
 
 def _last_frame(track: Track, end: Place) -> Place:

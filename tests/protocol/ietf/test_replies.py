@@ -88,6 +88,24 @@ def test_a_reply_to_something_else(name, kind):
     assert (caught.value.scope, caught.value.code) == ("session", SessionCode.PROTOCOL_VIOLATION)
 
 
+@pytest.mark.parametrize("name", ["moqt-16", *DRAFTS])
+def test_namespaces_among_tracks(name):
+    """One message asks for both in drafts 16 and 17, and moq-relay 0.17 answers each with namespaces: they are ignored.
+
+    From 18 on they break the session.
+    """
+    machine, codec = asked(name, "tracks")
+    machine.receive_data(codec.encode(ietf.RequestOk(machine.request_id if name == "moqt-16" else None)), False)
+    found = codec.encode(ietf.NamespaceFound((b"x",))) + codec.encode(ietf.NamespaceDone((b"x",)))
+    if name in ("moqt-16", "moqt-17"):
+        assert machine.receive_data(found, False) == []
+        blocked = codec.encode(ietf.PublishBlocked((b"x",), b"t")) if name == "moqt-17" else b""
+        assert bool(machine.receive_data(blocked, False)) == bool(blocked)
+    else:
+        with pytest.raises(RemoteProtocolError):
+            machine.receive_data(found, False)
+
+
 @EACH_REQUEST
 @EACH_DRAFT
 def test_a_second_acceptance(name, kind):
