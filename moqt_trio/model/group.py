@@ -402,6 +402,16 @@ def new_group(sequence: int) -> Group:
         raise NotOnTrio from None
 
 
+def copy_group(group: Group) -> Group:
+    """Return a copy of a complete group without traits: what leaves the cache of one track stays in that of another."""
+    copy = new_group(group.sequence)
+    copy.frames = list(group.frames)
+    copy.packed = None if group.packed is None else deque(group.packed)
+    copy.first, copy.tail, copy.size = group.first, group.tail, group.size
+    copy.complete = True
+    return copy
+
+
 def whole_group(sequence: int, frame: Frame, *, datagram: bool = False) -> Group:
     """Return a group that has one frame, and all of it."""
     try:

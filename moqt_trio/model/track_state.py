@@ -15,7 +15,7 @@ from ..block import NotOnTrio
 from ..frame import Frame
 from .cache import GroupCache
 from .cursor import Cursor, GroupRange
-from .group import frame_size, new_group, whole_group
+from .group import copy_group, frame_size, new_group, whole_group
 from .keys import DATAGRAM, PartKey, key_of
 from .objects import check_id, check_payload, check_subgroup, make_datagram, make_object, note_object, timestamp_of
 from .room import Room
@@ -67,6 +67,8 @@ class TrackState:
         self._limits = limits
         self._timescale = timescale
         self._used = KeySet(limits.cache_groups)
+        # The lowest sequence that was opened; all are below this one while there is none.
+        self._begins = 0
         self._datagrams = 0
         self._cursors: set[Cursor] = set()
         # Cursors of subscriptions that pause: they are called for the end of the track, and for nothing else.
@@ -202,6 +204,7 @@ class TrackState:
         else:
             # The datagrams of a group are one part of it here: there may be any number of them.
             self._used.add_key(PartKey(sequence, DATAGRAM) if group.datagram else group.key)
+        self._begins = sequence if not self.next else min(self._begins, sequence)
         self.next = max(self.next, sequence + 1)
         if not group.datagram:
             self._cache.add(group)
@@ -287,6 +290,19 @@ class TrackState:
     def share_cache(self, pool: CachePool) -> None:
         """Keep groups within a bound that other tracks share, besides this track's own."""
         self._cache.share(pool)
+
+    def keep_past(self, group: Group) -> None:
+        """Keep a copy of a whole group of the past for fetches and late subscribers; the present ones do not get it.
+
+        Only of one that this track has had and no longer keeps, or from before its first: any other may still come.
+        """
+        sequence = group.sequence
+        past = sequence < self._begins or self._used.has_key(sequence)
+        whole = group.complete and not group.first and group.traits is None
+        if past and whole and not (self._used.in_parts or self.ended or self.parts(sequence)):
+            self._used.add(sequence)
+            self._cache.add(copy_group(group))
+            self._begin_ageing()
 
     def let_go(self) -> None:
         """Keep no groups any more, once nothing reads the track: it is no longer in its broadcast."""

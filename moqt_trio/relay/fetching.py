@@ -1,7 +1,7 @@
 """GroupFetch: one past group that is fetched from a source, for all who want it at that time.
 
-The group is written in a track of its own, as it arrives: each fetch of a peer reads it there with a cursor. The track
-of the broadcast stays as it is, for its subscribers are not to get a past group.
+The group is written in a track of its own, as it arrives: each fetch of a peer reads it there with a cursor. The
+subscribers of the broadcast's track are not to get a past group. Once it is whole, that track keeps a copy.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ class GroupFetch:
     async def _leave_unwanted(self, scope: trio.CancelScope) -> None:
         """End the fetch once all who wanted the group have left: its source may never end it."""
         await self.track.wait_unsubscribed()
+        # From now on whoever wants the group has it fetched anew.
+        self._ended(self)
         scope.cancel()
 
     async def _fetch(self) -> None:

@@ -180,7 +180,14 @@ class Front:
         return fetch.track
 
     def _fetch_ended(self, fetch: GroupFetch) -> None:
-        self._fetches.pop((fetch.track.name, fetch.sequence), None)
+        """Called when nothing more of a fetched group comes: keep it for the next one who wants it."""
+        key = fetch.track.name, fetch.sequence
+        if self._fetches.get(key) is not fetch:
+            return
+        del self._fetches[key]
+        track, group = self.broadcast.tracks.get(fetch.track.name), state_of(fetch.track).group(fetch.sequence)
+        if track is not None and group is not None:
+            state_of(track).keep_past(group)
 
     def _request_ended(self, request: TrackRequest) -> None:
         key = request.path, request.track

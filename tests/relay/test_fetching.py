@@ -88,6 +88,41 @@ async def test_one_fetch_for_all():
         await eventually(lambda: not fetches[0])
 
 
+@pytest.mark.parametrize("version", WITH_FETCH)
+@pytest.mark.parametrize("frames", [2, 1500])
+async def test_a_fetched_group_is_kept(version, frames):
+    """The next one who wants it gets it from the relay, and whom it does not concern gets nothing."""
+    async with relay() as found, AsyncExitStack() as stack:
+        publisher = await stack.enter_async_context(found.connect())
+        broadcast = moqt.Broadcast()
+        track = broadcast.track("video", max_age=60)
+        for _ in range(10):
+            async with track.open_group() as group:
+                for number in range(frames):
+                    group.send_nowait(b"%d" % number)
+        await stack.enter_async_context(publisher.publish("live", broadcast))
+        viewers = [await stack.enter_async_context(found.connect(version)) for _ in range(3)]
+        await eventually(lambda: found.origin.routes())
+        subscription = await stack.enter_async_context(viewers[0].subscribe("live", "video", max_age=0))
+        assert (await subscription.receive()).sequence == 9
+        begun: list[int] = []
+        [front] = found.origin._sharing.fronts
+        fetched = front.broadcast._fetch_group
+
+        def fetch_group(name: str, sequence: int) -> moqt.Track | None:
+            begun.append(sequence)
+            return fetched(name, sequence)
+
+        front.broadcast._fetch_group = fetch_group
+        for viewer in viewers:
+            for number in (3, 5):
+                async with viewer.fetch("live", "video", number) as group:
+                    assert await group.read_all() == [b"%d" % number for number in range(frames)]
+        assert begun == [3, 5]
+        await track.write(b"next")
+        assert (await subscription.receive()).sequence == 10
+
+
 async def test_live_subscribers_get_no_fetched_group():
     """A past group that one viewer fetches is not delivered to those who subscribe."""
     async with relay() as found, AsyncExitStack() as stack:
