@@ -360,6 +360,8 @@ class Pull:
 
     async def _follow_wishes(self, subscription: Subscription) -> None:
         """Tell the source how the subscribers want the track, whenever that changes."""
+        if subscription._context.dialect.quirks.refuses_updates:
+            return
         while True:
             await self._wishes.wait()
             terms = self._merged_wishes()

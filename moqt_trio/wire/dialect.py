@@ -104,6 +104,8 @@ class Quirks:
         forgets_fetches: Peers forget a fetch with its acceptance, and refuse the stream of its objects from then on:
             the acceptance follows the stream by about a round trip.
         plain_codes: Peers read stream codes over raw QUIC as they are, and not in the form of WebTransport.
+        refuses_updates: Peers refuse a change of a subscription, and end the subscription with it: a relay, which would
+            send one unasked, sends none.
     """
 
     outer_slashes: bool = False
@@ -114,6 +116,7 @@ class Quirks:
     stray_zeros: bool = False
     forgets_fetches: bool = False
     plain_codes: bool = False
+    refuses_updates: bool = False
 
 
 ALL_FRAMES: Final = 1 << 62

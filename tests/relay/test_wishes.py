@@ -9,6 +9,7 @@ from tests.relay.relays import VERSIONS, relay
 from tests.transport.recorders import eventually
 
 AGED = [name for name in VERSIONS if name in ("moq-lite-06", "moq-lite-05", "moq-lite-04", "moq-lite-03")]
+REFUSE_UPDATES = ["moq-lite-02", "moq-lite-01"]
 
 
 def asked(session: moqt.Session) -> tuple[int, float, bool]:
@@ -41,7 +42,7 @@ async def test_the_most_demanding_one(version):
                 await eventually(lambda: asked(peer) == (77, 3.0, False))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", [name for name in VERSIONS if name not in REFUSE_UPDATES])
 async def test_the_priority_in_every_version(version):
     """As far as the version carries it; content comes in any case."""
     async with relay() as found, found.connect(version) as peer:
@@ -54,3 +55,20 @@ async def test_the_priority_in_every_version(version):
                 await eventually(lambda: asked(peer)[0] == 200)
                 await track.write(b"frame")
                 assert await (await subscription.receive()).read_all() == [b"frame"]
+
+
+@pytest.mark.parametrize("version", REFUSE_UPDATES)
+async def test_no_update_that_ends_a_subscription(version):
+    """moq-rs and moq-relay refuse an update in these versions, and the subscription with it: no source is sent one."""
+    async with relay() as found, found.connect(version) as peer:
+        broadcast = moqt.Broadcast()
+        track = broadcast.track("video")
+        async with peer.publish("live", broadcast), found.connect() as viewer:
+            await eventually(lambda: found.origin.routes())
+            async with viewer.subscribe("live", "video", priority=200, max_age=60) as subscription:
+                await track.wait_subscribed()
+                await viewer.wait_announced("live")
+                await subscription.update(priority=210)
+                await track.write(b"frame")
+                assert await (await subscription.receive()).read_all() == [b"frame"]
+                assert asked(peer)[0] == 127

@@ -83,6 +83,7 @@ def test_features():
         assert column(name) == [False] * 4
     for name in ("announce_full_paths", "accept_before_groups", "stray_zeros", "plain_codes", "subscribes_early"):
         assert [getattr(dialect.quirks, name) for dialect in LEGACY] == [False, True, False, False]
+    assert [dialect.quirks.refuses_updates for dialect in LEGACY] == [False, False, True, True]
     assert WIP.quirks == Quirks()
     assert WIP.features == attrs.evolve(dialects.get("moq-lite-05").features, announce_ids=True, exclude_hop=False)
 

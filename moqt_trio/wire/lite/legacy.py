@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...codes import StreamCode
 from ...errors import LimitExceeded, LocalProtocolError
-from ..dialect import Features, register
+from ..dialect import Features, Quirks, register
 from ..handshake import HandshakeForm, read_session_update, write_session_update
 from ..messages import (
     AnnounceEnd,
@@ -133,6 +133,9 @@ _WRITES_02: Writes = {
     Group: subscribe.write_group,
 }
 
+# moq-rs and moq-relay have no SUBSCRIBE_UPDATE in these versions.
+_QUIRKS = Quirks(refuses_updates=True)
+
 MOQ_LITE_02 = register(
     TableDialect(
         "moq-lite-02",
@@ -144,6 +147,7 @@ MOQ_LITE_02 = register(
         alpns=("moql",),
         webtransport_protocols=("moql",),
         handshakes=_HANDSHAKES,
+        quirks=_QUIRKS,
         number=0xFF0DAD02,
     )
 )
@@ -158,6 +162,7 @@ MOQ_LITE_01 = register(
         alpns=("moql", "moql-01"),
         webtransport_protocols=("moql",),
         handshakes=_HANDSHAKES,
+        quirks=_QUIRKS,
         number=0xFF0DAD01,
     )
 )
