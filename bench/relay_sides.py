@@ -29,8 +29,7 @@ from .workloads import add_child_options, run_child, say
 AHEAD = 32
 """Groups that the publisher is ahead of the slowest viewer: half of what may wait for the viewer of a live track."""
 CACHE_BYTES = 2 * 1024 * 1024
-"""What the relay keeps of a track: it is full within the first second of 16 KiB groups."""
-LIMITS = moqt.Limits(cache_bytes=CACHE_BYTES)
+"""What the relay's cache takes: it is full within the first second of 16 KiB groups."""
 POLL_SECONDS = 0.001
 
 _STAMP = struct.Struct("!Q")
@@ -86,7 +85,7 @@ async def serving(
 
 async def relay(arguments: argparse.Namespace) -> None:
     """Run a relay; the order `peak` reports the most bytes that were cached since the order `watch`."""
-    origin = moqt.Origin(limits=LIMITS)
+    origin = moqt.Origin(cache_bytes=CACHE_BYTES)
     peak = 0
 
     async def handle(request: moqt.SessionRequest) -> None:
@@ -187,7 +186,7 @@ class Writer:
 
 async def publish(arguments: argparse.Namespace) -> None:
     """Publish one live track."""
-    broadcast = moqt.Broadcast(limits=LIMITS)
+    broadcast = moqt.Broadcast()
     writer = Writer(broadcast.track("data"), arguments.size, Progress(arguments.progress, arguments.viewers))
 
     async def publish_in(session: moqt.Session) -> None:
