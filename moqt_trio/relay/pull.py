@@ -25,7 +25,7 @@ there, so that no task outlives the session that it reads from.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
@@ -38,10 +38,11 @@ from ..model.keys import key_of
 from ..model.track import state_of
 from ..model.track_state import AGE_BOUND
 from ..tasks import Wakeup, open_unwrapping_nursery
-from .frames import append, are_alike, convert, timescale_of
+from .copying import copy, copy_here, is_short_and_here
+from .frames import are_alike, convert, timescale_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from ..model.group import GroupWriter
     from ..model.keys import GroupKey
@@ -327,11 +328,15 @@ class Pull:
                     if self._last_group is not None and group.sequence > self._last_group:
                         group.close()
                         break
-                    writer = self._writer(group)
-                    if writer is None:
+                    place = self._writer(group)
+                    if place is None:
                         group.close()
+                    elif is_short_and_here(group):
+                        key, writer, first = place
+                        with self._ending(group, key, writer):
+                            copy_here(group, writer, first, self._scale, self.tried.clear)
                     else:
-                        copying.start_soon(self._copy_group, group, *writer)
+                        copying.start_soon(self._copy_group, group, *place)
             finished = True
             watching.cancel_scope.cancel()
         return finished
@@ -399,7 +404,7 @@ class Pull:
     def _writer(self, group: GroupReader) -> tuple[GroupKey, GroupWriter, int] | None:
         """Return where to write a group, and the number of the first frame that is wanted; None to refuse it."""
         assert self.track is not None
-        if group.subgroup is None:
+        if group.datagram:
             self._copy_datagram(group)
             return None
         key = key_of(group.sequence, group.subgroup)
@@ -436,16 +441,14 @@ class Pull:
         return key, writer, 0
 
     async def _copy_group(self, group: GroupReader, key: GroupKey, writer: GroupWriter, first: int) -> None:
-        """Append the frames of a group from this number on, and end it as its publisher does."""
-        number = group.start_frame
+        with self._ending(group, key, writer):
+            await copy(group, writer, first, self._scale, self.tried.clear)
+
+    @contextmanager
+    def _ending(self, group: GroupReader, key: GroupKey, writer: GroupWriter) -> Iterator[None]:
+        """End a group as its publisher does, after a block that copies it."""
         try:
-            async for frame in group:
-                at = number if frame.object_id is None else frame.object_id
-                number = at + 1
-                if at >= first:
-                    await append(writer, frame, convert(frame.timestamp, self._scale))
-                    if self.tried:
-                        self.tried.clear()
+            yield
         except (StreamReset, RemoteProtocolError) as error:
             self._close(key, writer, error.code)
         except ValueError:

@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 import moqt_trio as moqt
+from moqt_trio.model.track import state_of
 from tests.relay.relays import relay
 from tests.transport.recorders import eventually
 
@@ -99,3 +100,25 @@ async def test_a_publisher_that_offers_and_leaves():
                 with pytest.raises((moqt.StreamReset, trio.EndOfChannel)):
                     await subscription.receive()
         await eventually(lambda: not found.origin.routes())
+
+
+@pytest.mark.parametrize("down", ["moq-lite-06", "moq-lite-03", "moqt-14", "moqt-20", "moqt-22"])
+@pytest.mark.parametrize("up", ["moq-lite-06", "moqt-18", "moqt-22"])
+async def test_datagrams(up, down):
+    """They are passed on with their numbers, as datagrams where the viewer's version has them, and are not kept."""
+    async with relay() as found, found.connect(up) as peer, found.connect(down) as viewer:
+        broadcast = moqt.Broadcast()
+        track = broadcast.track("video")
+        async with peer.publish("live", broadcast):
+            await eventually(lambda: found.origin.routes())
+            async with viewer.subscribe("live", "video") as subscription:
+                await track.wait_subscribed()
+                for number in range(3):
+                    assert track.send_datagram(b"%d" % number) == number
+                    group = await subscription.receive()
+                    assert (group.sequence, await group.read_all()) == (number, [b"%d" % number])
+                    assert group.datagram is (down != "moq-lite-03")
+                await track.write(b"kept")
+                assert await (await subscription.receive()).read_all() == [b"kept"]
+            [front] = found.origin._sharing.fronts
+            assert state_of(front.broadcast.tracks["video"]).kept(0, 10) == [3]
