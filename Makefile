@@ -35,7 +35,7 @@ SOURCES := moqt_trio apps tests bench fuzz
 
 .PHONY: help
 help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 .PHONY: echo
 echo: $(VENV)/.installed-echo ## run the echo service and its client over both transports
@@ -63,6 +63,14 @@ browser: web ## install Chromium and the packages of the browser tests
 peers: $(VENV)/peers/.installed ## install the peers that need a later Python, and build the one that needs Go
 	@command -v go >/dev/null || { echo "make: no Go here, which a peer needs; install Go 1.26 or later" >&2; exit 1; }
 	cd tests/peers/webtransport_go && go build -o /dev/null .
+
+.PHONY: relay-interop
+relay-interop: moq-relay-named $(VENV)/.installed-test ## test against moq-relay, the program that MOQ_RELAY names
+	MOQ_RELAY="$$(command -v "$(MOQ_RELAY)")" $(RUN) -m pytest -n $(WORKERS) --dist loadfile tests/interop/relay
+
+.PHONY: moq-relay-named
+moq-relay-named:
+	@command -v "$(MOQ_RELAY)" >/dev/null || { echo "make: MOQ_RELAY names no program$(if $(MOQ_RELAY),: $(MOQ_RELAY)); build moq-relay, which takes some minutes: cargo install moq-relay; then: make relay-interop MOQ_RELAY=moq-relay" >&2; exit 1; }
 
 .PHONY: lint
 lint: $(VENV)/.installed ## check style and format

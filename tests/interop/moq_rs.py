@@ -97,6 +97,23 @@ class MoqRs:
         await self.wait("closed", number=number)
         self._events = [item for item in self._events if item.get("session") != number]
 
+    @asynccontextmanager
+    async def joined(self, url: str, fingerprint: str) -> AsyncIterator[MoqRsSession]:
+        """Yields a session that it opens with a server, which may last longer than the block."""
+        self.tell("connect", url=url, fingerprint=fingerprint)
+        event = await self.wait("session")
+        yield MoqRsSession(self, event["number"], event["path"])
+
+    @asynccontextmanager
+    async def reporting(self) -> AsyncIterator[None]:
+        """Bounds the block, and adds what the process has printed to its failure."""
+        try:
+            with trio.fail_after(SECONDS):
+                yield
+        except BaseException as error:
+            self.add_output_to(error)
+            raise
+
 
 @attrs.frozen
 class MoqRsSession:
@@ -218,6 +235,21 @@ class Pairing:
             finally:
                 done.set()
                 await listener.aclose()
+
+
+PASSED_ON = {group: payloads(group, 4) for group in range(5)}
+"""What a publisher of moq-rs writes for a viewer of moq-rs."""
+
+
+async def check_passed_on(publisher: MoqRsSession, viewer: MoqRsSession) -> None:
+    """Checks that what one has published is announced to the other, and arrives as it is written."""
+    assert (await viewer.wait("announced", active=True))["path"] == "theirs/out"
+    viewer.tell("subscribe", path="theirs/out", track="bytes", max_age=60)
+    publisher.tell("demand", path="theirs/out", wanted=True)
+    await publisher.wait("used")
+    for sequence, frames in PASSED_ON.items():
+        publisher.write("theirs/out", sequence, frames)
+    assert dict([await viewer.wait_frames("group") for _ in PASSED_ON]) == PASSED_ON
 
 
 async def check_session_lives(ours: moqt.Session, theirs: MoqRsSession) -> None:

@@ -156,11 +156,22 @@ class Child:
 
 
 _OTHER_PROGRAM = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+_ONE_OUTPUT = "import os; os.dup2(1, 2); "
 
 
-def other_program(program: str, *arguments: str) -> Child:
-    """Starts a program that is not this interpreter, as a child."""
-    return Child("-c", _OTHER_PROGRAM, program, *arguments)
+def other_program(
+    program: str, *arguments: str, one_output: bool = False, environment: Mapping[str, str] | None = None
+) -> Child:
+    """Starts a program that is not this interpreter, as a child.
+
+    Args:
+        program: Its path.
+        arguments: Its arguments.
+        one_output: True to have what it writes to standard error on standard output.
+        environment: As for `Child`.
+    """
+    start = _ONE_OUTPUT * one_output + _OTHER_PROGRAM
+    return Child("-c", start, program, *arguments, environment=environment)
 
 
 @contextmanager

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import pytest
 import trio
 
 import moqt_trio as moqt
-from tests.interop.moq_rs import SCHEMES, SECONDS, VERSIONS, MoqRs, MoqRsSession, needs_moq_rs, payloads
+from tests.interop.moq_rs import PASSED_ON, SCHEMES, VERSIONS, MoqRs, MoqRsSession, check_passed_on, needs_moq_rs
 
 pytestmark = needs_moq_rs
 
-GROUPS, FRAMES = 5, 4
-EXPECTED = {group: payloads(group, FRAMES) for group in range(GROUPS)}
 each_version = pytest.mark.parametrize("version", VERSIONS)
 each_scheme = pytest.mark.parametrize("scheme", SCHEMES)
 
@@ -54,34 +52,9 @@ async def relay(version: str) -> AsyncIterator[Relay]:
         await listener.aclose(grace=0)
 
 
-@asynccontextmanager
-async def joined(moq_rs: MoqRs, at: Relay, scheme: str) -> AsyncIterator[MoqRsSession]:
+def joined(moq_rs: MoqRs, at: Relay, scheme: str) -> AbstractAsyncContextManager[MoqRsSession]:
     """Yield a session of moq-rs with a relay."""
-    moq_rs.tell("connect", url=at.url(scheme), fingerprint=at.listener.fingerprint)
-    event = await moq_rs.wait("session")
-    yield MoqRsSession(moq_rs, event["number"], event["path"])
-
-
-@asynccontextmanager
-async def reporting(moq_rs: MoqRs) -> AsyncIterator[None]:
-    """Bound the block, and add what moq-rs has printed to its failure."""
-    try:
-        with trio.fail_after(SECONDS):
-            yield
-    except BaseException as error:
-        moq_rs.add_output_to(error)
-        raise
-
-
-async def check_contents(publisher: MoqRsSession, viewer: MoqRsSession) -> None:
-    """Check that what one has published is announced to the other, and arrives as it is written."""
-    assert (await viewer.wait("announced", active=True))["path"] == "theirs/out"
-    viewer.tell("subscribe", path="theirs/out", track="bytes", max_age=60)
-    publisher.tell("demand", path="theirs/out", wanted=True)
-    await publisher.wait("used")
-    for sequence in range(GROUPS):
-        publisher.write("theirs/out", sequence, EXPECTED[sequence])
-    assert dict([await viewer.wait_frames("group") for _ in range(GROUPS)]) == EXPECTED
+    return moq_rs.joined(at.url(scheme), at.listener.fingerprint)
 
 
 @each_scheme
@@ -90,13 +63,13 @@ async def test_contents(moq_rs: MoqRs, version: str, scheme: str):
     """What one publishes is announced to the other, and every frame of every group arrives as it was written; then the
     end of the announcement arrives."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(reporting(moq_rs))
+        await stack.enter_async_context(moq_rs.reporting())
         at = await stack.enter_async_context(relay(version))
         publisher, viewer = [await stack.enter_async_context(joined(moq_rs, at, scheme)) for _ in range(2)]
         viewer.tell("discover", prefix="")
         publisher.tell("publish", path="theirs/out", track="bytes")
         await publisher.settle()
-        await check_contents(publisher, viewer)
+        await check_passed_on(publisher, viewer)
         publisher.tell("finish", path="theirs/out")
         publisher.tell("unannounce", path="theirs/out")
         await publisher.wait("unannounced")
@@ -110,18 +83,18 @@ async def test_contents(moq_rs: MoqRs, version: str, scheme: str):
 async def test_a_late_viewer(moq_rs: MoqRs, version: str, scheme: str):
     """A group that was written before the viewer came is there: at the relay once another one has read it, too."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(reporting(moq_rs))
+        await stack.enter_async_context(moq_rs.reporting())
         at = await stack.enter_async_context(relay(version))
         publisher = await stack.enter_async_context(joined(moq_rs, at, scheme))
         publisher.tell("publish", path="theirs/out", track="listing")
-        publisher.write("theirs/out", 0, EXPECTED[3])
+        publisher.write("theirs/out", 0, PASSED_ON[3])
         await publisher.settle()
         for _ in range(2):
             viewer = await stack.enter_async_context(joined(moq_rs, at, scheme))
             viewer.tell("discover", prefix="")
             await viewer.wait("announced", active=True)
             viewer.tell("subscribe", path="theirs/out", track="listing", max_age=60)
-            assert await viewer.wait_frames("group") == (0, EXPECTED[3])
+            assert await viewer.wait_frames("group") == (0, PASSED_ON[3])
 
 
 @each_scheme
@@ -129,18 +102,18 @@ async def test_a_late_viewer(moq_rs: MoqRs, version: str, scheme: str):
 async def test_fetch(moq_rs: MoqRs, version: str, scheme: str):
     """A group of the past is fetched through the relay, from the publisher, which alone has it."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(reporting(moq_rs))
+        await stack.enter_async_context(moq_rs.reporting())
         at = await stack.enter_async_context(relay(version))
         publisher, viewer = [await stack.enter_async_context(joined(moq_rs, at, scheme)) for _ in range(2)]
         publisher.tell("publish", path="theirs/out", track="bytes")
-        for sequence in range(GROUPS):
-            publisher.write("theirs/out", sequence, EXPECTED[sequence])
+        for sequence in PASSED_ON:
+            publisher.write("theirs/out", sequence, PASSED_ON[sequence])
         await publisher.settle()
         viewer.tell("discover", prefix="")
         await viewer.wait("announced", active=True)
         for sequence in (1, 4):
             viewer.tell("fetch", path="theirs/out", track="bytes", sequence=sequence)
-            assert await viewer.wait_frames("fetched") == (sequence, EXPECTED[sequence])
+            assert await viewer.wait_frames("fetched") == (sequence, PASSED_ON[sequence])
 
 
 @each_scheme
@@ -148,7 +121,7 @@ async def test_fetch(moq_rs: MoqRs, version: str, scheme: str):
 async def test_a_chain(moq_rs: MoqRs, version: str, scheme: str):
     """Two relays, linked by a session of ours, with moq-rs at either end."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(reporting(moq_rs))
+        await stack.enter_async_context(moq_rs.reporting())
         first = await stack.enter_async_context(relay(version))
         last = await stack.enter_async_context(relay(version))
         link = moqt.connect(
@@ -163,4 +136,4 @@ async def test_a_chain(moq_rs: MoqRs, version: str, scheme: str):
         viewer = await stack.enter_async_context(joined(moq_rs, last, scheme))
         viewer.tell("discover", prefix="")
         publisher.tell("publish", path="theirs/out", track="bytes")
-        await check_contents(publisher, viewer)
+        await check_passed_on(publisher, viewer)
