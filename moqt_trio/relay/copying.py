@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ..session.subscriber.group import GroupReader
 from .frames import append, convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..model.group import GroupWriter
-    from ..session.subscriber.group import GroupReader
 
 _AT_ONCE = 16
 """Frames of a group that are copied before other tasks run."""
@@ -21,7 +21,8 @@ _AT_ONCE = 16
 def is_short_and_here(group: GroupReader) -> bool:
     """Return whether a group has few frames, and all of them have arrived, as most short ones have at once."""
     frames = group._frames
-    return frames.finished and len(frames) <= _AT_ONCE
+    # A group that was joined in its middle goes on behind these frames.
+    return type(group) is GroupReader and frames.finished and len(frames) <= _AT_ONCE
 
 
 def copy_here(

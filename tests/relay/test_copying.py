@@ -5,10 +5,12 @@ from __future__ import annotations
 import attrs
 import pytest
 import trio
+import trio.testing
 
 import moqt_trio as moqt
 from moqt_trio.codes import StreamCode
 from tests.relay.relays import VERSIONS, relay
+from tests.transport.recorders import eventually
 
 
 class TaskNames(trio.abc.Instrument):
@@ -46,6 +48,27 @@ async def test_groups_that_arrive_whole(version, frames, tasks):
                 finally:
                     trio.lowlevel.remove_instrument(begun)
                 assert begun.names.count("_copy_group") == 3 * tasks
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_group_that_is_joined_in_its_middle(version):
+    """What was written of it before is here as a whole, and the group is not."""
+    async with relay() as found, found.connect(version) as publisher, found.connect() as viewer:
+        broadcast = moqt.Broadcast()
+        track = broadcast.track("video")
+        async with publisher.publish("live", broadcast), track.open_group() as group:
+            await group.send(b"a")
+            await group.send(b"b")
+            await eventually(lambda: found.origin.routes())
+            async with viewer.subscribe("live", "video") as subscription:
+                received = await subscription.receive()
+                assert [await received.receive(), await received.receive()] == [b"a", b"b"]
+                await trio.testing.wait_all_tasks_blocked()
+                await group.send(b"c")
+                assert await received.receive() == b"c"
+                group.finish()
+                assert await received.read_all() == []
+        assert publisher.closed is None
 
 
 @pytest.mark.parametrize("frames", [1, 2, 17])
