@@ -50,7 +50,8 @@ async def test_groups_that_arrive_whole(version, frames, tasks):
                 assert begun.names.count("_copy_group") == 3 * tasks
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+# A publisher of draft 14 offers the track before it has a frame; what it has since, such a subscription does not learn.
+@pytest.mark.parametrize("version", [name for name in VERSIONS if name != "moqt-14"])
 async def test_a_group_that_is_joined_in_its_middle(version):
     """What was written of it before is here as a whole, and the group is not."""
     async with relay() as found, found.connect(version) as publisher, found.connect() as viewer:
