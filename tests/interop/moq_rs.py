@@ -247,9 +247,13 @@ async def check_passed_on(publisher: MoqRsSession, viewer: MoqRsSession) -> None
     viewer.tell("subscribe", path="theirs/out", track="bytes", max_age=60)
     publisher.tell("demand", path="theirs/out", wanted=True)
     await publisher.wait("used")
-    for sequence, frames in PASSED_ON.items():
-        publisher.write("theirs/out", sequence, frames)
-    assert dict([await viewer.wait_frames("group") for _ in PASSED_ON]) == PASSED_ON
+    # A relay may ask for the track before the viewer has begun with its newest group.
+    publisher.write("theirs/out", 0, PASSED_ON[0])
+    received = dict([await viewer.wait_frames("group")])
+    for sequence in range(1, len(PASSED_ON)):
+        publisher.write("theirs/out", sequence, PASSED_ON[sequence])
+    received |= dict([await viewer.wait_frames("group") for _ in range(1, len(PASSED_ON))])
+    assert received == PASSED_ON
 
 
 async def check_session_lives(ours: moqt.Session, theirs: MoqRsSession) -> None:

@@ -125,3 +125,35 @@ async def test_one_of_two_drains(version, scheme):
             await write(10)
             await until(lambda: len(received) == 130)
         nursery.cancel_scope.cancel()
+
+
+@each_scheme
+@NAMED
+async def test_a_group_that_outlasts_a_drain(version, scheme):
+    """It goes on at the relay that drains until that closes the session, and then at the other: no frame is missing."""
+    async with diamond(version, scheme, drain=2.0) as found, trio.open_nursery() as nursery:
+        leaving = found.between[0]
+        sent: list[bytes] = []
+
+        async def send(group: moqt.GroupWriter) -> None:
+            sent.append(b"%d" % len(sent))
+            await group.send(sent[-1])
+
+        async with found.track.open_group(0) as group:
+            for _ in range(20):
+                await send(group)
+            leaving.ask_to_end()
+            nursery.start_soon(leaving.wait_ended)
+            await until(lambda: found.by(leaving) and found.by(leaving)[0].cost == 2**62 - 1)
+            while found.by(leaving):
+                await send(group)
+                await trio.sleep(0.02)
+            for _ in range(20):
+                await send(group)
+        received = await found.subscription.receive()
+        assert received.sequence == 0
+        assert [bytes(frame) for frame in await received.read_all()] == sent
+        await found.track.write(b"next")
+        following = await found.subscription.receive()
+        assert (following.sequence, [bytes(frame) for frame in await following.read_all()]) == (1, [b"next"])
+        assert found.subscription.dropped == ()
