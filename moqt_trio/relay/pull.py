@@ -37,6 +37,7 @@ from ..model.group import mark_headless
 from ..model.keys import key_of
 from ..model.track import state_of
 from ..model.track_state import AGE_BOUND
+from ..session.run import received_goaway
 from ..tasks import Wakeup, open_unwrapping_nursery
 from .copying import copy, copy_here, is_short_and_here
 from .frames import are_alike, convert, timescale_of
@@ -343,8 +344,11 @@ class Pull:
 
     async def _leave_unwanted(self, scope: trio.CancelScope) -> None:
         """End the subscription with the last subscriber of the track."""
-        assert self.track is not None
+        assert self.track is not None and self.source is not None
         await self.track.wait_unsubscribed()
+        if received_goaway(self.source.session) is not None:
+            # The source takes no other one: this is for subscribers that come back before it closes the session.
+            await trio.sleep_forever()
         scope.cancel()
 
     async def _leave_for_better(self, subscription: Subscription) -> None:

@@ -43,6 +43,7 @@ class Source:
         hop: The publisher's hop id.
         full: False for one that has no track.
         session: The session.
+        heard: What is announced to it.
         announced: The block of the publication; None while it is withdrawn.
         drains: True once it has sent GOAWAY: what is read goes on, and it takes no new requests.
     """
@@ -50,6 +51,7 @@ class Source:
     hop: int
     full: bool
     session: moqt.Session
+    heard: moqt.Announcements
     stack: AsyncExitStack
     announced: AsyncExitStack | None = None
     drains: bool = False
@@ -179,7 +181,9 @@ class RelayMachine(RuleBasedStateMachine):
     async def _open(self, hop: int, full: bool, version: str, cost: int) -> None:
         stack = AsyncExitStack()
         session = await self._in_task(stack, self._connect(version, hop))
-        source = Source(hop, full, session, stack)
+        # It asks, and is not to be told of its own.
+        heard = await self._in_task(stack, session.announcements())
+        source = Source(hop, full, session, heard, stack)
         self.sources.append(source)
         await self._announce(source, cost)
 
@@ -335,6 +339,8 @@ class RelayMachine(RuleBasedStateMachine):
             setup = watcher.session._context.core.peer_setup
             for shown in watcher._shown.values():
                 assert setup is None or setup.hop_id not in shown.route.hops
+        for source in self.sources:
+            assert not any(source.hop in item.hops for item in source.heard.active)
         for route in self.origin.routes():
             assert self.origin.hop_id not in route.hops
         announced = sum(source.announced is not None and source.session.closed is None for source in self.sources)

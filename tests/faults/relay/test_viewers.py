@@ -85,6 +85,29 @@ async def test_a_reload_beside_others(version, autojump_clock):
         assert watching.dropped == ()
 
 
+@pytest.mark.parametrize("version", ["moq-lite-06", "moq-lite-04", "moqt-18"])
+async def test_a_reload_while_the_only_source_drains(version, autojump_clock):
+    """A source that has sent GOAWAY takes no new subscription: the one that there is stays for who comes back."""
+    async with relay() as found, AsyncExitStack() as stack:
+        session, track = await publish(stack, found, version)
+        await eventually(found.origin.routes)
+        viewer = await stack.enter_async_context(found.connect(version))
+        async with viewer.subscribe("live", "video") as subscription:
+            await track.wait_subscribed()
+            await track.write(b"one")
+            assert await (await subscription.receive()).read_all() == [b"one"]
+            await session.goaway()
+            await trio.sleep(1)
+        await trio.sleep(1)
+        async with viewer.subscribe("live", "video", max_age=0) as again:
+            assert await (await again.receive()).read_all() == [b"one"]
+            await track.write(b"two")
+            assert await (await again.receive()).read_all() == [b"two"]
+        await trio.sleep(1)
+        session.close()
+        await eventually(lambda: not found.origin.statistics().subscriptions)
+
+
 async def test_the_last_viewer_reloads_while_a_group_is_written(autojump_clock):
     """Again and again in the middle of a group: each time it has all of the group so far, and then the rest."""
     async with relay() as found, AsyncExitStack() as stack:
