@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 logger = Logger(__name__)
 
+_AT_ONCE = 64
+"""Announcements that are passed on before other tasks run."""
+
 _DEFAULT_PRICE = 1
 """What a session costs whose sides say nothing, in the versions that carry costs."""
 
@@ -185,6 +188,9 @@ class SharedSession(PullSource, Watcher, Supply):
                 self._announcements = announcements
                 async for change in announcements:
                     self._note(change)
+                    # Together: each peer then gets all of them in one packet.
+                    for further in announcements._take_unread(_AT_ONCE):
+                        self._note(further)
                 nursery.cancel_scope.cancel()
         finally:
             self._announcements = None

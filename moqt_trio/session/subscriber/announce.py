@@ -208,7 +208,14 @@ class Announcements(Request[Announcement]):
             trio.ClosedResourceError: This side closed the list.
             trio.BusyResourceError: Another task is receiving.
         """
-        change = await self._queue.receive()
+        return self._note_read(await self._queue.receive())
+
+    def _take_unread(self, most: int) -> list[Announcement]:
+        """Take changes that have arrived and were not read, so many at the most. No other task runs meanwhile."""
+        unread = self._queue.items
+        return [self._note_read(unread.popleft()) for _ in range(min(most, len(unread)))]
+
+    def _note_read(self, change: Announcement) -> Announcement:
         if change.active:
             self._read[change.path] = change
         else:
