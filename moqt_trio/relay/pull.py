@@ -344,7 +344,8 @@ class Pull:
 
     async def _leave_unwanted(self, scope: trio.CancelScope) -> None:
         """End the subscription with the last subscriber of the track."""
-        assert self.track is not None and self.source is not None
+        assert self.track is not None
+        assert self.source is not None
         await self.track.wait_unsubscribed()
         if received_goaway(self.source.session) is not None:
             # The source takes no other one: this is for subscribers that come back before it closes the session.
