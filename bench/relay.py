@@ -339,7 +339,8 @@ def profile(times: Times) -> str:
 
 def compare(cases: list[Case], announcing: Announcing, times: Times, rounds: int) -> bool:
     """Measure and print cases, and announcements. Returns False when something could not be measured."""
-    print(f"\na relay, {PROCESSES} processes of viewers; the CPU time is that of what sends to them", flush=True)
+    how = "measured once" if rounds == 1 else f"medians of {rounds}"
+    print(f"\na relay, {PROCESSES} processes of viewers, {how}; the CPU time is that of what sends to them")
     show_head()
     complete = True
     few: dict[int, tuple[Case, Load]] = {}
