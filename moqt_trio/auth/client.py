@@ -141,7 +141,7 @@ class AuthClient(Block):
         except (_Outage, _Invalid) as error:
             logger.warning("no session is admitted: %s: %s", self._shown, error)
             raise Unauthorized(request.path, str(error), status=502) from None
-        granted = _checked_grant(grant, _Checks(self, asked, time.time()))
+        granted = _checked_grant(grant, _Checks(self, asked, trio.current_time()))
         if not granted.allows(request.role):
             await self.tell_end(asked, SessionEnd(reason="refused", duration=0.0, bytes_sent=0, bytes_received=0))
             raise Unauthorized(request.path, f"nothing is granted to a {request.role}")
@@ -295,7 +295,7 @@ class _Checks:
     Attributes:
         client: Whom to ask.
         request: The request that admitted the session.
-        admitted: When, in Unix seconds.
+        admitted: When, on Trio's clock.
         held: True once a session holds the grant.
     """
 
@@ -402,7 +402,7 @@ class _Lease:
         moved = self._session.statistics().transport
         end = SessionEnd(
             reason=self._reason or _how_it_ended(self._session.closed),
-            duration=max(0.0, time.time() - self._checks.admitted),
+            duration=trio.current_time() - self._checks.admitted,
             bytes_sent=moved.bytes_sent,
             bytes_received=moved.bytes_received,
         )

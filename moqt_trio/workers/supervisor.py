@@ -371,7 +371,8 @@ class _Supervisor:
             how += f": {life.told}"
         index = life.worker.index
         if self._ending:
-            if code:
+            # The second request may meet a worker that has ended, whose signals are the system's again.
+            if code not in (0, -signal.SIGTERM):
                 logger.error("worker %d %s while it was to end", index, how)
         elif code == 0 and life.told != STOPPED:
             logger.info("the main function of worker %d has returned: all workers end", index)
