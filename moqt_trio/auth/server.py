@@ -24,7 +24,7 @@ _Send = Callable[[Any], Awaitable[None]]
 class AuthServer:
     """Answers the requests of relays, as an ASGI application. Each is a POST, at any path.
 
-    The relays show it the tokens of their clients: let nobody else reach it. Serve it on the loopback interface, on a
+    The relays show it the tokens of their clients: let no one else reach it. Serve it on the loopback interface, on a
     unix socket, or over HTTPS with the certificates of relays required.
 
     Args:

@@ -90,7 +90,7 @@ class GroupFetch:
     async def _leave_unwanted(self, scope: trio.CancelScope) -> None:
         """End the fetch once all who wanted the group have left: its source may never end it."""
         await self.track.wait_unsubscribed()
-        # From now on whoever wants the group has it fetched anew.
+        # From now on the group is fetched anew for those who want it.
         self._ended(self)
         scope.cancel()
 

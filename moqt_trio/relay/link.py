@@ -3,7 +3,7 @@
 Theory of operation. It is `client.reconnect.ReconnectLoop` with the patience of a link between relays. A GOAWAY without
 a URI comes from a relay that restarts: the session is left alone until that relay closes it, for there is nothing to go
 to before, and what it still serves is served. Nothing ends the link: what would be final for a client, such as a
-refusal, may be mended at the other end, and is tried again at the longest delay.
+refusal, may be put right at the other end, and is tried again at the longest delay.
 """
 
 from __future__ import annotations

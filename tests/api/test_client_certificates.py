@@ -115,7 +115,7 @@ async def test_a_client_without_one(scheme, cafile):
 
 @SCHEMES
 async def test_a_server_that_does_not_ask(scheme):
-    """A certificate that nobody asks for is not shown."""
+    """A certificate that no one asks for is not shown."""
     async with serving(None) as served:
         await served.connect(scheme, AUTHORITY.issue())
     assert served.seen == [None]

@@ -117,7 +117,7 @@ async def test_offers(version):
 
 @pytest.mark.parametrize("version", [name for name in VERSIONS if "transfork" not in name and "develop" not in name])
 async def test_a_publishers_hidden_path_through_a_relay(version):
-    """A plain client says nothing of it to a relay that did not ask, and so nobody is told."""
+    """A plain client says nothing of it to a relay that did not ask, and so no one is told."""
     async with (
         relay(versions=VERSIONS) as found,
         found.connect(version) as publisher,
