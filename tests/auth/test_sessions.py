@@ -167,7 +167,7 @@ def grants(*documents: dict[str, object]) -> Callable[[AuthRequest], tuple[int, 
 
 
 def granting(**changes: object) -> dict[str, object]:
-    return {"publish": ["a"], "subscribe": ["a"], "expires": whole_seconds(60), "revalidate": 0.05} | changes
+    return {"publish": ["a"], "subscribe": ["a"], "expires": whole_seconds(3600), "revalidate": 0.05} | changes
 
 
 @pytest.mark.parametrize(
