@@ -303,18 +303,18 @@ async def test_a_second_ctrl_c(tmp_path):
 @LINUX
 def test_signals_that_are_passed_on(tmp_path):
     """Each worker gets it; one whose main function does not receive it any more ignores it."""
-    with workers(tmp_path, pass_on=["SIGHUP"]) as served:
+    with workers(tmp_path, pass_on=["SIGUSR1"]) as served:
         # The receivers are set up right after the listener.
         told = set()
         deadline = time.monotonic() + seconds(20)
         while len(told) < 3 and time.monotonic() < deadline:
-            served.child.send_signal(signal.SIGHUP)
+            served.child.send_signal(signal.SIGUSR1)
             try:
                 told.add(served.child.wait_event("passed", timeout=0.5)["index"])
             except ChildFailed:
                 continue
         assert told == {0, 1, 2}
-        served.child.send_signal(signal.SIGHUP)
+        served.child.send_signal(signal.SIGUSR1)
         served.child.send_signal(signal.SIGTERM)
         assert ended(served.child) == (0, [])
 
